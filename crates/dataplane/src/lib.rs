@@ -1,0 +1,95 @@
+//! Kernel state for a service plan. One trait, [`Dataplane`]; one module for each mode.
+//!
+//! A dataplane takes plans and change sets of `portolan-service` and knows no Kubernetes object. To add a mode:
+//! implement [`Dataplane`] in a module of its own and name it in the program's `--proxy-mode`.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use portolan_service::{ChangeSet, ObjectName, PerFamily, ServicePlan};
+
+/// How local pods are told from other sources (`--detect-local-mode`, spec §4.8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LocalDetector {
+    /// Their source address is in this network.
+    SourceNetwork(IpNet),
+    /// They come in through this interface.
+    Interface(String),
+    /// They come in through an interface whose name begins so.
+    InterfacePrefix(String),
+}
+
+/// Settings that hold for the whole node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// How local pods are recognised, per family; without a detector nothing counts as local (spec §4.9).
+    pub local: PerFamily<Option<LocalDetector>>,
+    /// Masquerade all ClusterIP traffic (spec §4.4).
+    pub masquerade_all: bool,
+    /// Networks that ClusterIPs are allocated from: traffic to an address there that no Service has is
+    /// dropped (spec §6.7). May be empty.
+    pub service_networks: Vec<IpNet>,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Services whose rules the kernel refused, with its reason. Everything else is in force.
+    pub refused: Vec<(ObjectName, String)>,
+    /// Set elements and rules written or removed.
+    pub operations: usize,
+    /// Stale UDP connection tracking entries removed (spec §8A).
+    pub conntrack_removed: usize,
+    /// From first byte encoded to the kernel's acknowledgement.
+    pub commit: Duration,
+}
+
+/// The state of the kernel's copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Integrity {
+    /// As we left it, as far as was looked.
+    Intact,
+    /// Someone else changed it; one line for each finding, for people. Needs [`Dataplane::sync`].
+    Changed(Vec<String>),
+}
+
+/// Why kernel state could not be brought up to date. The previous state is still in force.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A netlink call failed.
+    #[error("{doing}: {source}")]
+    Netlink {
+        /// What was being done, for people.
+        doing: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Anything else the kernel lacks or answers that cannot be worked with, and what to do about it.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// Brings plans into the kernel. All changes of one call are one atomic transaction.
+pub trait Dataplane {
+    /// Makes the kernel hold exactly `plans`, whatever of ours it holds now (nothing, the state of an earlier
+    /// process, a damaged state), without a moment in which a Service in both fails.
+    fn sync(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Outcome, Error>;
+
+    /// Applies `changes` to what the last successful call left. Costs what the change costs. If the kernel turns
+    /// out not to hold what was left, fails with nothing changed: call [`Dataplane::sync`].
+    fn apply(&mut self, changes: &ChangeSet) -> Result<Outcome, Error>;
+
+    /// Looks whether the kernel still holds what was left. Cheap when nobody changed anything.
+    fn verify(&mut self) -> Result<Integrity, Error>;
+
+    /// Housekeeping that may wait: call when idle. Returns whether there is more to do later.
+    fn tidy(&mut self) -> Result<bool, Error>;
+
+    /// Removes everything of ours from the kernel, whoever left it.
+    fn cleanup(&mut self) -> Result<(), Error>;
+}
+
+/// Placeholder use.
+#[doc(hidden)]
+pub type Address = IpAddr;

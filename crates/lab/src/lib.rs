@@ -1,0 +1,1 @@
+//! Kubernetes nodes and pods from network namespaces on one machine.

@@ -1,0 +1,1 @@
+//! Connection tracking entries (linux/netfilter/nfnetlink_conntrack.h).

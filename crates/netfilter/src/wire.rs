@@ -1,0 +1,1 @@
+//! Netlink messages and attributes (linux/netlink.h, linux/netfilter/nfnetlink.h).

@@ -1,0 +1,2 @@
+//! Portolan: a Kubernetes service proxy.
+fn main() {}

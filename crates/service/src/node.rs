@@ -1,0 +1,82 @@
+//! Nodes, and what the planner must know of the node it plans for.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::{Family, PerFamily};
+
+/// A Node object, reduced to what a service proxy reads (spec §1.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// `metadata.name`
+    pub name: Arc<str>,
+    /// Label `topology.kubernetes.io/zone`; `None` when missing or empty.
+    pub zone: Option<Arc<str>>,
+    /// `status.addresses` of type InternalIP, in order, then those of type ExternalIP.
+    pub addresses: Vec<IpAddr>,
+    /// `spec.podCIDRs`
+    pub pod_cidrs: Vec<IpNet>,
+}
+
+/// The node a [`crate::Planner`] plans for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LocalNode {
+    /// The name that endpoints and hints use for it (spec §1.25).
+    pub name: Arc<str>,
+    /// Its zone (spec §2.2).
+    pub zone: Option<Arc<str>>,
+    /// Its first address of each family, if known (spec §1.33); for self-access through source ranges (§3.18).
+    pub ips: PerFamily<Option<IpAddr>>,
+    /// The addresses on which NodePorts answer (spec §3.5-3.11): sorted, without duplicates, no loopback.
+    pub nodeport_addresses: Vec<IpAddr>,
+}
+
+/// `--nodeport-addresses` (spec §3.6-3.9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodePortAddresses {
+    /// The node's first address of each family: the word `primary`.
+    Primary,
+    /// Addresses of any interface within these networks; a zero prefix, or none for a family, selects all.
+    Networks(Vec<IpNet>),
+}
+
+impl NodePortAddresses {
+    /// The addresses among `local` (all addresses on the node's interfaces) on which NodePorts answer, given the
+    /// node's own addresses `ips`. A family whose node address is unknown selects all its addresses under
+    /// `primary` (spec §3.7). Loopback and IPv6 link-local addresses are never selected (spec §3.10).
+    pub fn select(&self, ips: &PerFamily<Option<IpAddr>>, local: &[IpAddr]) -> Vec<IpAddr> {
+        let mut selected: Vec<IpAddr> =
+            Family::ALL.into_iter().flat_map(|family| self.select_family(family, *ips.get(family), local)).collect();
+        selected.sort_unstable();
+        selected.dedup();
+        selected
+    }
+
+    fn select_family(&self, family: Family, ip: Option<IpAddr>, local: &[IpAddr]) -> Vec<IpAddr> {
+        let networks: Vec<IpNet> = match self {
+            NodePortAddresses::Primary => match ip {
+                Some(ip) => return vec![ip],
+                None => Vec::new(),
+            },
+            NodePortAddresses::Networks(networks) => {
+                networks.iter().copied().filter(|network| Family::of(network.addr()) == family).collect()
+            }
+        };
+        let all = networks.is_empty() || networks.iter().any(|network| network.prefix_len() == 0);
+        local
+            .iter()
+            .copied()
+            .filter(|address| Family::of(*address) == family && can_answer(*address))
+            .filter(|address| all || networks.iter().any(|network| network.contains(address)))
+            .collect()
+    }
+}
+
+fn can_answer(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_loopback(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    }
+}

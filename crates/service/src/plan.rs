@@ -1,0 +1,189 @@
+//! What one node must forward: the planner's answer, in terms that every dataplane understands.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::{Family, ObjectName, PerFamily, Protocol};
+
+/// One address and port that a connection can be sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Backend {
+    /// The endpoint's address.
+    pub address: IpAddr,
+    /// The endpoint's port.
+    pub port: u16,
+    /// It runs on this node, so that it can be its own client (hairpin, spec §4.7).
+    pub local: bool,
+}
+
+/// Which of a port's two endpoint lists (spec §2.3, §2.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum List {
+    /// The Cluster list: ready endpoints that topology allows, else serving terminating ones.
+    Cluster,
+    /// The Local list: the same on this node, without topology.
+    Local,
+}
+
+/// What happens to a new connection (spec §2.10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It goes to a member of this list, each with the same probability. The list is not empty.
+    Forward(List),
+    /// It is refused with an ICMP error.
+    Reject,
+    /// It is dropped silently.
+    Drop,
+}
+
+/// When the source address is replaced by the node's (spec §4). A connection translated to its own source
+/// (hairpin, §4.7) is always masqueraded, whatever this says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Masquerade {
+    /// ClusterIP: sources that are not local pods, or all under `masquerade-all` (spec §4.4).
+    NotLocal,
+    /// External frontends with policy Cluster (spec §4.5).
+    Always,
+    /// External frontends with policy Local: the node's own connections (spec §4.6).
+    FromNode,
+}
+
+/// What kind of address a frontend has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FrontendKind {
+    /// A ClusterIP.
+    ClusterIp,
+    /// An entry of `spec.externalIPs`.
+    ExternalIp,
+    /// A load-balancer address of mode VIP.
+    LoadBalancer,
+    /// A NodePort on one of the node's selected addresses.
+    NodePort,
+}
+
+/// One address and port that clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frontend {
+    /// What kind of address it is.
+    pub kind: FrontendKind,
+    /// The destination address.
+    pub address: IpAddr,
+    /// The destination port.
+    pub port: u16,
+    /// For connections from pods of this node and from the node itself. Differs from `outside` only
+    /// under `externalTrafficPolicy: Local` (spec §4.6). Local pods count as outside where no local detector
+    /// exists (§4.9).
+    pub inside: Verdict,
+    /// For all other connections.
+    pub outside: Verdict,
+    /// When the source is masqueraded.
+    pub masquerade: Masquerade,
+    /// If set, connections from other sources are dropped, before anything else (spec §3.15-3.19). Sorted and
+    /// merged: no two networks overlap or could be one.
+    pub allowed_sources: Option<Arc<[IpNet]>>,
+}
+
+/// One Service port in one family. The address, protocol and port of each frontend is unique in the whole plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortPlan {
+    /// The family of all addresses here.
+    pub family: Family,
+    /// The port's name; may be empty.
+    pub name: Arc<str>,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// The Cluster list, sorted as spec §1.28; empty if no frontend uses it.
+    pub cluster: Arc<[Backend]>,
+    /// The Local list, sorted alike; empty if no frontend uses it.
+    pub local: Arc<[Backend]>,
+    /// For UDP: every serving endpoint, whatever policy, topology or readiness say (spec §8.2). Established
+    /// flows to these are left alone. Empty for other protocols.
+    pub serving: Arc<[Backend]>,
+    /// Session affinity by client address, with its timeout in seconds (spec §3.20).
+    pub affinity: Option<u32>,
+    /// The NodePort, also where no address is selected for it.
+    pub node_port: Option<u16>,
+    /// Where clients connect to, sorted by kind, address, port.
+    pub frontends: Vec<Frontend>,
+}
+
+impl PortPlan {
+    /// The members of `list`.
+    pub fn backends(&self, list: List) -> &Arc<[Backend]> {
+        match list {
+            List::Cluster => &self.cluster,
+            List::Local => &self.local,
+        }
+    }
+}
+
+/// The health-check responder of a Service (spec §3.14, §11.8-11.11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// The TCP port it answers on.
+    pub port: u16,
+    /// Distinct addresses of ready endpoints on this node, over all ports.
+    pub local_endpoints: PerFamily<usize>,
+}
+
+/// What this node must forward for one Service. Two plans are equal exactly if they ask for the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePlan {
+    /// The Service.
+    pub name: ObjectName,
+    /// Its ports in each family, sorted by family, protocol, name.
+    pub ports: Vec<PortPlan>,
+    /// Its health-check responder, if it has one.
+    pub health_check: Option<HealthCheck>,
+}
+
+impl ServicePlan {
+    /// The name of `port` as people write it: `namespace/name:port`, or `namespace/name` for an unnamed port
+    /// (spec §1.19).
+    pub fn port_name(&self, port: &PortPlan) -> String {
+        if port.name.is_empty() { self.name.to_string() } else { format!("{}:{}", self.name, port.name) }
+    }
+}
+
+/// The difference between two states of the plan of one Service. `before` and `after` differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceChange {
+    /// The Service.
+    pub name: ObjectName,
+    /// What was forwarded; `None` if nothing was.
+    pub before: Option<Arc<ServicePlan>>,
+    /// What is to be forwarded; `None` if nothing is.
+    pub after: Option<Arc<ServicePlan>>,
+}
+
+/// What a batch of object changes means for the plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChangeSet {
+    /// One entry for each Service whose plan changed, sorted by name.
+    pub services: Vec<ServiceChange>,
+}
+
+impl ChangeSet {
+    /// Nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+}
+
+/// Something in a Service that the plan could not honour, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The Service.
+    pub service: ObjectName,
+    /// What is wrong, naming field and value, and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Service {}: {}", self.service, self.message)
+    }
+}

@@ -1,0 +1,1 @@
+//! Where objects come from. A source emits [`portolan_service::Change`]s and problems, nothing else.
