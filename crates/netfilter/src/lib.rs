@@ -2,7 +2,6 @@
 //! tracking ([`conntrack`]) and the socket that carries them ([`socket`]).
 //!
 //! Encodings come in emit/parse pairs; what is parsed from the kernel never panics. Knows nothing of Services.
-#![warn(missing_docs)]
 
 pub mod conntrack;
 pub mod nft;

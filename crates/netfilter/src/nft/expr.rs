@@ -15,10 +15,10 @@ impl Register {
     /// The second 16-byte register.
     pub const R2: Register = Register(2);
 
-    /// The 4-byte register number `index`, 0-15. Register 0 overlaps the start of [`Register::R1`], 4 that of
-    /// [`Register::R2`].
+    /// The 4-byte register number `index`, 0-15. Register 0 is the start of [`Register::R1`], 4 that of
+    /// [`Register::R2`], and has its number, as the kernel reports it (`nft_dump_register`).
     pub const fn word(index: u32) -> Register {
-        Register(8 + index)
+        if index.is_multiple_of(4) { Register(1 + index / 4) } else { Register(8 + index) }
     }
 }
 
@@ -99,35 +99,110 @@ pub enum Verdict {
 /// An expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expr {
-    /// Loads `len` bytes of a header.
-    Payload { base: PayloadBase, offset: u32, len: u32, dest: Register },
+    /// Loads bytes of a header.
+    Payload {
+        /// Where the offset counts from
+        base: PayloadBase,
+        /// Bytes
+        offset: u32,
+        /// Bytes
+        len: u32,
+        /// Where to
+        dest: Register,
+    },
     /// Loads metadata.
-    Meta { key: MetaKey, dest: Register },
+    Meta {
+        /// What
+        key: MetaKey,
+        /// Where to
+        dest: Register,
+    },
     /// Loads connection tracking data.
-    Ct { key: CtKey, direction: Option<Direction>, dest: Register },
-    /// Loads the route type of the packet's source address (`fib saddr type`): 2 is local.
-    FibSourceType { dest: Register },
-    /// Loads the route type of the packet's destination address (`fib daddr type`).
-    FibDestinationType { dest: Register },
-    /// Loads a random number below `modulus` (`numgen random mod`), 4 bytes host order.
-    RandomBelow { modulus: u32, dest: Register },
+    Ct {
+        /// What
+        key: CtKey,
+        /// Of which direction, for what differs
+        direction: Option<Direction>,
+        /// Where to
+        dest: Register,
+    },
+    /// Loads the route type of the packet's source address (`fib saddr type`), 4 bytes host order: 2 is local.
+    FibSourceType {
+        /// Where to
+        dest: Register,
+    },
+    /// Loads the route type of the packet's destination address (`fib daddr type`), 4 bytes host order.
+    FibDestinationType {
+        /// Where to
+        dest: Register,
+    },
+    /// Loads a random number (`numgen random mod`), 4 bytes host order.
+    RandomBelow {
+        /// One more than the largest number
+        modulus: u32,
+        /// Where to
+        dest: Register,
+    },
     /// Ends the rule unless the comparison holds; compares `value.len()` bytes.
-    Cmp { op: CmpOp, source: Register, value: Vec<u8> },
-    /// dest = (source & mask) ^ xor
-    Bitwise { source: Register, dest: Register, mask: Vec<u8>, xor: Vec<u8> },
-    /// Looks `source` up in a set; ends the rule if it is missing (present, when `inverted`). With `dest`, loads
-    /// the map's data there ([`Register::VERDICT`] for a verdict map).
-    Lookup { set: String, source: Register, dest: Option<Register>, inverted: bool },
+    Cmp {
+        /// How
+        op: CmpOp,
+        /// What
+        source: Register,
+        /// With what
+        value: Vec<u8>,
+    },
+    /// dest = (source & mask) ^ xor; both as long as what they are applied to
+    Bitwise {
+        /// Where from
+        source: Register,
+        /// Where to
+        dest: Register,
+        /// What is kept
+        mask: Vec<u8>,
+        /// What is flipped then
+        xor: Vec<u8>,
+    },
+    /// Looks a key up in a set; ends the rule if it is missing (present, when inverted).
+    Lookup {
+        /// The set's name
+        set: String,
+        /// Where the key starts
+        source: Register,
+        /// Where a map's data goes; [`Register::VERDICT`] for a verdict map
+        dest: Option<Register>,
+        /// Goes on if the key is missing.
+        inverted: bool,
+    },
     /// Decides.
     Immediate(Verdict),
-    /// Destination NAT to the address (and port) in registers; terminal.
-    Dnat { ipv6: bool, address: Register, port: Option<Register> },
+    /// Destination NAT; terminal.
+    Dnat {
+        /// The address is an IPv6 address.
+        ipv6: bool,
+        /// Where the address starts
+        address: Register,
+        /// Where the port is
+        port: Option<Register>,
+    },
     /// Masquerades with the port chosen at random (`fully-random`); terminal.
     MasqueradeFullyRandom,
     /// Rejects with ICMP port unreachable of the table's family; terminal.
-    RejectPortUnreachable { ipv6: bool },
+    RejectPortUnreachable {
+        /// ICMPv6
+        ipv6: bool,
+    },
     /// Adds or refreshes an element of a dynamic set or map (`update @set { key timeout t : data }`).
-    UpdateSet { set: String, key: Register, data: Option<Register>, timeout: Option<Duration> },
+    UpdateSet {
+        /// The set's name
+        set: String,
+        /// Where the key starts
+        key: Register,
+        /// Where a map's data starts
+        data: Option<Register>,
+        /// After what time the element goes; whole milliseconds
+        timeout: Option<Duration>,
+    },
     /// Any expression that this crate does not model, by name, when read from the kernel. Cannot be emitted.
     Other(String),
 }
