@@ -3,7 +3,9 @@
 //! A dataplane takes plans and change sets of `portolan-service` and knows no Kubernetes object. To add a mode:
 //! implement [`Dataplane`] in a module of its own and name it in the program's `--proxy-mode`.
 
-use std::net::IpAddr;
+mod conntrack;
+pub mod nftables;
+
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -80,8 +82,9 @@ pub trait Dataplane {
     /// out not to hold what was left, fails with nothing changed: call [`Dataplane::sync`].
     fn apply(&mut self, changes: &ChangeSet) -> Result<Outcome, Error>;
 
-    /// Looks whether the kernel still holds what was left. Cheap when nobody changed anything.
-    fn verify(&mut self) -> Result<Integrity, Error>;
+    /// Looks whether the kernel still holds what was left: `plans`, as given to [`Dataplane::sync`] and changed
+    /// by [`Dataplane::apply`] since. Asks for no plan, and costs one small request, when nobody changed anything.
+    fn verify(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Integrity, Error>;
 
     /// Housekeeping that may wait: call when idle. Returns whether there is more to do later.
     fn tidy(&mut self) -> Result<bool, Error>;
@@ -89,7 +92,3 @@ pub trait Dataplane {
     /// Removes everything of ours from the kernel, whoever left it.
     fn cleanup(&mut self) -> Result<(), Error>;
 }
-
-/// Placeholder use.
-#[doc(hidden)]
-pub type Address = IpAddr;

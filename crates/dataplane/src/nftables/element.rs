@@ -1,0 +1,403 @@
+//! From plans to set elements: what a [`ServicePlan`] adds to the sets of the flat layout.
+//!
+//! Rendering is a pure function of one plan, so that the difference of two states of a Service is the difference
+//! of two renderings, and no copy of the kernel's content is kept.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use portolan_service::{
+    Backend, Family, FrontendKind, List, Masquerade, PortPlan, Protocol, ServicePlan, Verdict as PlanVerdict,
+};
+
+use super::schema::{Chain, SetName};
+
+/// What clients connect to: the key of most sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct FrontendKey {
+    pub(crate) address: IpAddr,
+    pub(crate) protocol: Protocol,
+    pub(crate) port: u16,
+}
+
+impl std::fmt::Display for FrontendKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {}", self.address, self.protocol, self.port)
+    }
+}
+
+/// The key of an element and the set it is in. Ordered so that what belongs to one set lies together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Key {
+    /// `cluster-ips`
+    ClusterIp(IpAddr),
+    /// `hairpin`: the address twice
+    Hairpin(IpAddr),
+    /// A set or verdict map keyed by frontend alone
+    Frontend(SetName, FrontendKey),
+    /// `endpoints` or `endpoints-local`: the endpoint's number in its list
+    Endpoint(SetName, FrontendKey, u32),
+    /// `allowed`: a network of clients
+    Allowed(FrontendKey, IpNet),
+}
+
+impl Key {
+    /// The set the element is in.
+    pub(crate) fn set(&self) -> SetName {
+        match self {
+            Key::ClusterIp(_) => SetName::ClusterIps,
+            Key::Hairpin(_) => SetName::Hairpin,
+            Key::Frontend(set, _) | Key::Endpoint(set, ..) => *set,
+            Key::Allowed(..) => SetName::Allowed,
+        }
+    }
+
+    /// Appends the key as the kernel holds it: each field padded to 4 bytes, network order, but the endpoint's
+    /// number in host order as `numgen` makes it.
+    pub(crate) fn encode(&self, to: &mut Vec<u8>) {
+        match *self {
+            Key::ClusterIp(address) => put_address(to, address),
+            Key::Hairpin(address) => {
+                put_address(to, address);
+                put_address(to, address);
+            }
+            Key::Frontend(_, frontend) => put_frontend(to, &frontend),
+            Key::Endpoint(_, frontend, index) => {
+                to.extend_from_slice(&index.to_ne_bytes());
+                put_frontend(to, &frontend);
+            }
+            Key::Allowed(frontend, network) => {
+                put_frontend(to, &frontend);
+                put_address(to, network.network());
+            }
+        }
+    }
+
+    /// Appends the end of the range, for elements of interval sets; otherwise returns false.
+    pub(crate) fn encode_end(&self, to: &mut Vec<u8>) -> bool {
+        let Key::Allowed(frontend, network) = self else { return false };
+        put_frontend(to, frontend);
+        put_address(to, network.broadcast());
+        true
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Key::ClusterIp(address) | Key::Hairpin(address) => write!(f, "{address}"),
+            Key::Frontend(_, frontend) => write!(f, "{frontend}"),
+            Key::Endpoint(_, frontend, index) => write!(f, "{frontend} endpoint {index}"),
+            Key::Allowed(frontend, network) => write!(f, "{frontend} from {network}"),
+        }
+    }
+}
+
+/// What a verdict map's element decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Target {
+    /// Drops the packet.
+    Drop,
+    /// Continues in a chain and comes back when that decides nothing.
+    Jump(Chain),
+    /// Continues in a chain.
+    Goto(Chain),
+}
+
+impl Target {
+    /// The chain it refers to.
+    pub(crate) fn chain(&self) -> Option<Chain> {
+        match self {
+            Target::Drop => None,
+            Target::Jump(chain) | Target::Goto(chain) => Some(*chain),
+        }
+    }
+}
+
+/// The data of an element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Data {
+    /// A set's element has none.
+    None,
+    /// An endpoint.
+    Endpoint(IpAddr, u16),
+    /// A verdict.
+    Target(Target),
+}
+
+/// One set element of a Service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Element<'a> {
+    pub(crate) key: Key,
+    pub(crate) data: Data,
+    /// The name of the Service port, on the elements that carry it as their comment.
+    pub(crate) port_name: Option<&'a str>,
+}
+
+/// Appends the elements of `plan` in `family`, sorted by key, without duplicates. Two ports of a Service may
+/// share elements (their ClusterIP, a pod that is its own client).
+pub(crate) fn render<'a>(plan: &'a ServicePlan, family: Family, elements: &mut Vec<Element<'a>>) {
+    render_some(plan, family, true, elements);
+}
+
+/// As [`render`], without the elements of `endpoints` and `endpoints-local`: what says which chains and rules
+/// are needed.
+pub(crate) fn render_dispatch<'a>(plan: &'a ServicePlan, family: Family, elements: &mut Vec<Element<'a>>) {
+    render_some(plan, family, false, elements);
+}
+
+fn render_some<'a>(plan: &'a ServicePlan, family: Family, endpoints: bool, elements: &mut Vec<Element<'a>>) {
+    let start = elements.len();
+    for port in plan.ports.iter().filter(|port| port.family == family) {
+        render_port(port, endpoints, elements);
+    }
+    elements[start..].sort_unstable_by_key(|element| element.key);
+    // Sorted, so that equal keys are neighbours; `dedup` on the tail only.
+    let mut write = start;
+    for read in start..elements.len() {
+        if read == start || elements[read].key != elements[write - 1].key {
+            elements[write] = elements[read];
+            write += 1;
+        }
+    }
+    elements.truncate(write);
+}
+
+fn render_port<'a>(port: &'a PortPlan, endpoints: bool, elements: &mut Vec<Element<'a>>) {
+    let mut used = [false; 2];
+    for frontend in &port.frontends {
+        let key = FrontendKey { address: frontend.address, protocol: port.protocol, port: frontend.port };
+        let mut plain = |key: Key, data: Data| elements.push(Element { key, data, port_name: None });
+        let target = |set: SetName, target: Target| (Key::Frontend(set, key), Data::Target(target));
+
+        if frontend.kind == FrontendKind::ClusterIp {
+            plain(Key::ClusterIp(frontend.address), Data::None);
+        }
+        if let Some(networks) = &frontend.allowed_sources {
+            plain(Key::Frontend(SetName::Firewalled, key), Data::None);
+            for network in networks.iter().filter(|network| Family::of(network.addr()) == port.family) {
+                plain(Key::Allowed(key, network.trunc()), Data::None);
+            }
+        }
+
+        let inside = forward_list(port, frontend.inside);
+        let outside = forward_list(port, frontend.outside);
+        if inside.is_some() || outside.is_some() {
+            if let Some(seconds) = port.affinity {
+                let (key, data) = target(SetName::AffinityServices, Target::Goto(Chain::Learn(seconds)));
+                plain(key, data);
+            }
+            let masquerade = match (frontend.kind, frontend.masquerade) {
+                (FrontendKind::ClusterIp, _) => None,
+                (_, Masquerade::Always) => Some(Chain::MasqAlways),
+                (_, Masquerade::FromNode) => Some(Chain::MasqNode),
+                (_, Masquerade::NotLocal) => Some(Chain::MasqCluster),
+            };
+            if let Some(chain) = masquerade {
+                let (key, data) = target(SetName::MasqExternal, Target::Goto(chain));
+                plain(key, data);
+            }
+        }
+
+        let name = Some(&*port.name);
+        if let Some(list) = inside {
+            used[list as usize] = true;
+            render_list(port, key, SetName::Services, list, endpoints, elements);
+        }
+        if frontend.inside != frontend.outside {
+            match outside {
+                Some(list) => {
+                    used[list as usize] = true;
+                    render_list(port, key, SetName::ServicesLocal, list, endpoints, elements);
+                }
+                // Outside sources must not fall through to the list for inside ones.
+                None => elements.push(Element {
+                    key: Key::Frontend(SetName::ServicesLocal, key),
+                    data: Data::Target(Target::Jump(Chain::NoLocal)),
+                    port_name: name,
+                }),
+            }
+        }
+        // Whoever is not translated arrives at the filter hooks with this destination. If both sides end here
+        // with different answers (no plan asks for it), the inside one is given.
+        let undelivered = if inside.is_none() { frontend.inside } else { frontend.outside };
+        let answer = match (undelivered, frontend.kind) {
+            (PlanVerdict::Drop, _) => Some(Target::Drop),
+            // Every port of a ClusterIP that leads nowhere is rejected anyway.
+            (PlanVerdict::Forward(_), _) | (PlanVerdict::Reject, FrontendKind::ClusterIp) => None,
+            (PlanVerdict::Reject, _) => Some(Target::Goto(Chain::RejectIt)),
+        };
+        if let Some(answer) = answer {
+            elements.push(Element {
+                key: Key::Frontend(SetName::NoEndpoints, key),
+                data: Data::Target(answer),
+                port_name: name,
+            });
+        }
+    }
+    for list in [List::Cluster, List::Local] {
+        if used[list as usize] {
+            for backend in port.backends(list).iter().filter(|backend| backend.local) {
+                elements.push(Element {
+                    key: Key::Hairpin(backend.address),
+                    data: Data::None,
+                    port_name: None,
+                });
+            }
+        }
+    }
+}
+
+/// The list that `verdict` forwards to, unless it is empty (which a plan never asks for).
+fn forward_list(port: &PortPlan, verdict: PlanVerdict) -> Option<List> {
+    match verdict {
+        PlanVerdict::Forward(list) if !port.backends(list).is_empty() => Some(list),
+        _ => None,
+    }
+}
+
+/// The dispatch of `frontend` to `list`, seen by everyone (`services`) or by outside sources (`services-local`).
+fn render_list<'a>(
+    port: &'a PortPlan,
+    frontend: FrontendKey,
+    dispatch: SetName,
+    list: List,
+    with_endpoints: bool,
+    elements: &mut Vec<Element<'a>>,
+) {
+    let backends = port.backends(list);
+    let count = u32::try_from(backends.len()).unwrap_or(u32::MAX);
+    let local = dispatch == SetName::ServicesLocal;
+    let chain = match (port.affinity, local) {
+        (None, false) => Chain::Pick(count),
+        (None, true) => Chain::PickLocal(count),
+        (Some(_), false) => Chain::Affinity(count),
+        (Some(_), true) => Chain::AffinityLocal(count),
+    };
+    elements.push(Element {
+        key: Key::Frontend(dispatch, frontend),
+        data: Data::Target(Target::Jump(chain)),
+        port_name: Some(&port.name),
+    });
+    if !with_endpoints {
+        return;
+    }
+    let endpoints = if local { SetName::EndpointsLocal } else { SetName::Endpoints };
+    for (index, backend) in (0..count).zip(backends.iter()) {
+        elements.push(Element {
+            key: Key::Endpoint(endpoints, frontend, index),
+            data: Data::Endpoint(backend.address, backend.port),
+            port_name: None,
+        });
+    }
+}
+
+/// One step of a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step<'a> {
+    /// The element goes.
+    Remove(Element<'a>),
+    /// The element comes.
+    Add(Element<'a>),
+}
+
+/// What leads from the elements `before` to `after`, both as [`render`] leaves them. An element whose data or
+/// comment changes is removed and added.
+pub(crate) fn difference<'a>(before: &[Element<'a>], after: &[Element<'a>], mut step: impl FnMut(Step<'a>)) {
+    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
+    loop {
+        match (before.peek(), after.peek()) {
+            (None, None) => return,
+            (Some(old), Some(new)) if old.key == new.key => {
+                if old != new {
+                    step(Step::Remove(**old));
+                    step(Step::Add(**new));
+                }
+                before.next();
+                after.next();
+            }
+            (Some(old), new) if new.is_none_or(|new| old.key < new.key) => {
+                step(Step::Remove(**old));
+                before.next();
+            }
+            (_, Some(new)) => {
+                step(Step::Add(**new));
+                after.next();
+            }
+            (Some(_), None) => unreachable!("the arm above takes what only the old side has"),
+        }
+    }
+}
+
+/// The endpoints that sources on either side may be sent to by one frontend.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sides<'a> {
+    pub(crate) inside: &'a [Backend],
+    pub(crate) outside: &'a [Backend],
+}
+
+/// The frontends of `plan` in `family` that keep clients at one endpoint, with where these may be sent.
+pub(crate) fn affinity_frontends(
+    plan: &ServicePlan,
+    family: Family,
+) -> impl Iterator<Item = (FrontendKey, Sides<'_>)> {
+    plan.ports.iter().filter(move |port| port.family == family && port.affinity.is_some()).flat_map(|port| {
+        let members = |verdict| match forward_list(port, verdict) {
+            Some(list) => &port.backends(list)[..],
+            None => &[],
+        };
+        port.frontends.iter().map(move |frontend| {
+            (
+                FrontendKey { address: frontend.address, protocol: port.protocol, port: frontend.port },
+                Sides { inside: members(frontend.inside), outside: members(frontend.outside) },
+            )
+        })
+    })
+}
+
+fn put_frontend(to: &mut Vec<u8>, frontend: &FrontendKey) {
+    put_address(to, frontend.address);
+    to.extend_from_slice(&[frontend.protocol.number(), 0, 0, 0]);
+    put_port(to, frontend.port);
+}
+
+/// Appends an address in network order.
+pub(crate) fn put_address(to: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => to.extend_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => to.extend_from_slice(&v6.octets()),
+    }
+}
+
+/// Appends a port in network order, padded.
+pub(crate) fn put_port(to: &mut Vec<u8>, port: u16) {
+    to.extend_from_slice(&port.to_be_bytes());
+    to.extend_from_slice(&[0, 0]);
+}
+
+/// Reads an address of `family` off the front of `bytes`.
+pub(crate) fn take_address(bytes: &mut &[u8], family: Family) -> Option<IpAddr> {
+    match family {
+        Family::V4 => take::<4>(bytes).map(|octets| Ipv4Addr::from(octets).into()),
+        Family::V6 => take::<16>(bytes).map(|octets| Ipv6Addr::from(octets).into()),
+    }
+}
+
+/// Reads a padded port off the front of `bytes`.
+pub(crate) fn take_port(bytes: &mut &[u8]) -> Option<u16> {
+    take::<4>(bytes).map(|[high, low, ..]| u16::from_be_bytes([high, low]))
+}
+
+/// Reads a frontend off the front of `bytes`; `None` for what cannot be one.
+pub(crate) fn take_frontend(bytes: &mut &[u8], family: Family) -> Option<FrontendKey> {
+    let address = take_address(bytes, family)?;
+    let [number, ..] = take::<4>(bytes)?;
+    let protocol = Protocol::ALL.into_iter().find(|protocol| protocol.number() == number)?;
+    Some(FrontendKey { address, protocol, port: take_port(bytes)? })
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*head)
+}

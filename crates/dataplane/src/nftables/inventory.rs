@@ -1,0 +1,163 @@
+//! What the kernel holds of one family, in numbers: the only thing remembered between two calls.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use super::element::{Data, Element, Key};
+use super::schema::{Chain, Features, SetName};
+
+/// Counts of what is in force in one family.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Inventory {
+    elements: [usize; SetName::ALL.len()],
+    /// Elements that several Services can have in common, with how many have each.
+    cluster_ips: HashMap<IpAddr, u32>,
+    hairpin: HashMap<IpAddr, u32>,
+    /// The numbered chains that exist, with how many elements lead to each.
+    chains: BTreeMap<Chain, usize>,
+    /// The rules that exist.
+    pub(crate) features: Features,
+}
+
+impl Inventory {
+    /// How many elements `set` has.
+    pub(crate) fn len(&self, set: SetName) -> usize {
+        self.elements[set as usize]
+    }
+
+    /// How many elements all sets that we fill have.
+    pub(crate) fn total(&self) -> usize {
+        self.elements.iter().sum()
+    }
+
+    /// What the elements need.
+    pub(crate) fn needs(&self) -> Features {
+        features(|set| self.len(set) > 0)
+    }
+
+    /// The numbered chains that exist.
+    pub(crate) fn chains(&self) -> impl Iterator<Item = Chain> {
+        self.chains.keys().copied()
+    }
+
+    /// A numbered chain exists.
+    pub(crate) fn has_chain(&self, chain: Chain) -> bool {
+        self.chains.contains_key(&chain)
+    }
+
+    /// Numbered chains that exist and that no element leads to.
+    pub(crate) fn idle_chains(&self) -> impl Iterator<Item = Chain> {
+        self.chains.iter().filter(|(_, uses)| **uses == 0).map(|(chain, _)| *chain)
+    }
+
+    /// A numbered chain was created.
+    pub(crate) fn chain_created(&mut self, chain: Chain) {
+        self.chains.entry(chain).or_default();
+    }
+
+    /// A numbered chain was deleted.
+    pub(crate) fn chain_deleted(&mut self, chain: Chain) {
+        self.chains.remove(&chain);
+    }
+
+    /// The Services that have a shared element, if `key` is of that kind.
+    fn sharers(&self, key: &Key) -> Option<u32> {
+        let (map, address) = match key {
+            Key::ClusterIp(address) => (&self.cluster_ips, address),
+            Key::Hairpin(address) => (&self.hairpin, address),
+            _ => return None,
+        };
+        Some(map.get(address).copied().unwrap_or(0))
+    }
+
+    /// Takes over what was committed.
+    pub(crate) fn merge(&mut self, tally: &Tally) {
+        for (count, change) in self.elements.iter_mut().zip(tally.elements) {
+            *count = count.saturating_add_signed(change);
+        }
+        for (key, change) in &tally.shared {
+            let (map, address) = match key {
+                Key::ClusterIp(address) => (&mut self.cluster_ips, *address),
+                Key::Hairpin(address) => (&mut self.hairpin, *address),
+                _ => continue,
+            };
+            let sharers = map.get(&address).copied().unwrap_or(0).saturating_add_signed(*change);
+            if sharers == 0 {
+                map.remove(&address);
+            } else {
+                map.insert(address, sharers);
+            }
+        }
+        for (chain, change) in &tally.chains {
+            let uses = self.chains.entry(*chain).or_default();
+            *uses = uses.saturating_add_signed(*change);
+        }
+    }
+}
+
+/// The features that sets with elements need.
+fn features(filled: impl Fn(SetName) -> bool) -> Features {
+    Features {
+        services_local: filled(SetName::ServicesLocal),
+        masq_external: filled(SetName::MasqExternal),
+        affinity: filled(SetName::AffinityServices),
+        firewall: filled(SetName::Firewalled),
+        no_endpoints: filled(SetName::NoEndpoints),
+    }
+}
+
+/// How one transaction changes an [`Inventory`]; merged when it is in force.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tally {
+    elements: [isize; SetName::ALL.len()],
+    shared: BTreeMap<Key, i32>,
+    chains: BTreeMap<Chain, isize>,
+}
+
+impl Tally {
+    /// Starts over.
+    pub(crate) fn clear(&mut self) {
+        *self = Tally::default();
+    }
+
+    /// Counts one more (`by` 1) or one less (-1) of an element of one Service. Returns whether it is for the
+    /// kernel at once; of shared elements only the sum over all Services is: see [`Tally::shared`].
+    pub(crate) fn count(&mut self, element: &Element<'_>, by: i8) -> bool {
+        if matches!(element.key, Key::ClusterIp(_) | Key::Hairpin(_)) {
+            *self.shared.entry(element.key).or_default() += i32::from(by);
+            return false;
+        }
+        self.elements[element.key.set() as usize] += isize::from(by);
+        if let Data::Target(target) = element.data
+            && let Some(chain) = target.chain().filter(|chain| chain.is_numbered())
+        {
+            *self.chains.entry(chain).or_default() += isize::from(by);
+        }
+        true
+    }
+
+    /// Settles the shared elements against what is in force: calls `change` with each that comes (true) or goes.
+    pub(crate) fn shared(&mut self, inventory: &Inventory, mut change: impl FnMut(Key, bool)) {
+        for (key, difference) in &self.shared {
+            let before = inventory.sharers(key).unwrap_or(0);
+            let after = before.saturating_add_signed(*difference);
+            if (before == 0) != (after == 0) {
+                change(*key, after > 0);
+                self.elements[key.set() as usize] += if after > 0 { 1 } else { -1 };
+            }
+        }
+    }
+
+    /// Numbered chains that elements lead to and that do not exist yet.
+    pub(crate) fn missing_chains(&self, inventory: &Inventory) -> impl Iterator<Item = Chain> {
+        self.chains
+            .iter()
+            .filter(|(chain, change)| **change > 0 && !inventory.has_chain(**chain))
+            .map(|(chain, _)| *chain)
+    }
+
+    /// What the elements will need once this is merged.
+    pub(crate) fn needs(&self, inventory: &Inventory) -> Features {
+        features(|set| inventory.len(set).saturating_add_signed(self.elements[set as usize]) > 0)
+    }
+}

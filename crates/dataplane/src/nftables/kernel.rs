@@ -1,0 +1,252 @@
+//! Our side of the conversation with the kernel: generation ids, what a refusal means, what is there.
+
+use std::io;
+use std::time::Duration;
+
+use portolan_netfilter::nft::{self, Batch, ElementData};
+use portolan_netfilter::socket::{CommitError, MessageError, Socket};
+use portolan_service::Family;
+
+use super::affinity::Sweep;
+use super::schema::{SetName, table};
+use super::staging::{Owner, Owners};
+use crate::Error;
+
+/// The first kernel that removes elements without insisting that they exist (`NFT_MSG_DESTROYSETELEM`).
+const DESTROYS_ELEMENTS: (u32, u32) = (6, 3);
+
+/// A netlink socket and what it last told.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    socket: Socket,
+    /// The generation of the whole rule set that we know; a commit of anybody's ends it.
+    generation: Option<u32>,
+    pub(super) destroys_elements: bool,
+    /// The batch sent last, for its buffer.
+    spare: Batch,
+}
+
+/// How a transaction ended.
+#[derive(Debug)]
+pub(crate) enum Commit {
+    /// It is in force.
+    Done,
+    /// Somebody committed since we last looked; nothing happened.
+    Stale,
+    /// The kernel does not want it; nothing happened.
+    Refused(Refusal),
+}
+
+/// What the kernel does not want.
+#[derive(Debug)]
+pub(crate) struct Refusal(Vec<MessageError>);
+
+impl Refusal {
+    /// Only these transient reasons: something is still referred to.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.0.iter().all(|error| error.errno == libc::EBUSY)
+    }
+
+    /// The Services at fault, with the reason for each; empty if it is not theirs.
+    pub(crate) fn culprits(&self, owners: &Owners) -> Vec<(Owner, String)> {
+        self.0.iter().filter_map(|error| Some((owners.of(error.index)?, error.to_string()))).collect()
+    }
+
+    /// As an error of the whole call.
+    pub(crate) fn into_error(self, doing: &str) -> Error {
+        match self.0.into_iter().next() {
+            Some(error) => Error::Netlink {
+                doing: format!("{doing}: {}", error.what),
+                source: io::Error::from_raw_os_error(error.errno),
+            },
+            None => Error::Unusable(format!("{doing}: the kernel refused without a reason")),
+        }
+    }
+}
+
+/// A remembered client: key and data of an entry of the `affinity` map.
+#[derive(Debug)]
+pub(crate) struct Learnt {
+    key: Vec<u8>,
+    data: Vec<u8>,
+    expires: Option<Duration>,
+}
+
+/// What is there of our table.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    pub(crate) table: Option<nft::TableInfo>,
+    pub(crate) chains: Vec<nft::ChainInfo>,
+    pub(crate) sets: Vec<nft::SetInfo>,
+}
+
+impl Kernel {
+    pub(crate) fn open() -> Result<Kernel, Error> {
+        let socket = Socket::open().map_err(netlink("opening a netlink socket for nftables"))?;
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Ok(Kernel {
+            socket,
+            generation: None,
+            destroys_elements: version(&release) >= Some(DESTROYS_ELEMENTS),
+            spare: Batch::new(),
+        })
+    }
+
+    /// An empty transaction.
+    pub(crate) fn begin(&mut self) -> Batch {
+        let mut batch = std::mem::take(&mut self.spare);
+        batch.clear();
+        batch
+    }
+
+    /// Asks for the present generation; the next transaction holds only if it is still that.
+    pub(crate) fn refresh(&mut self) -> Result<(), Error> {
+        self.generation = Some(self.ask_generation()?);
+        Ok(())
+    }
+
+    /// Somebody committed since we last looked.
+    pub(crate) fn is_outdated(&mut self) -> Result<bool, Error> {
+        let generation = self.ask_generation()?;
+        Ok(self.generation != Some(generation))
+    }
+
+    fn ask_generation(&mut self) -> Result<u32, Error> {
+        self.socket.generation().map_err(netlink("asking for the generation of the rule set"))
+    }
+
+    /// Commits, if nobody else did since the last look.
+    pub(crate) fn commit(&mut self, mut batch: Batch) -> Result<Commit, Error> {
+        if batch.is_empty() {
+            return Ok(Commit::Done);
+        }
+        if let Some(generation) = self.generation {
+            batch.expect_generation(generation);
+        }
+        let result = self.socket.commit(&batch);
+        self.spare = batch;
+        match result {
+            Ok(()) => {
+                // Each commit counts one up, leaving out 0; the kernel made sure that nobody was in between.
+                self.generation = self.generation.map(|known| known.checked_add(1).unwrap_or(1));
+                Ok(Commit::Done)
+            }
+            Err(CommitError::Stale) => Ok(Commit::Stale),
+            Err(CommitError::Refused { errors }) => Ok(Commit::Refused(Refusal(errors))),
+            Err(CommitError::Io(source)) => Err(Error::Netlink { doing: "committing".into(), source }),
+            Err(error @ (CommitError::TooLarge { .. } | CommitError::Unencodable(_))) => {
+                Err(Error::Unusable(error.to_string()))
+            }
+        }
+    }
+
+    pub(crate) fn has_table(&mut self, family: Family) -> Result<bool, Error> {
+        Ok(self.find_table(family)?.is_some())
+    }
+
+    fn find_table(&mut self, family: Family) -> Result<Option<nft::TableInfo>, Error> {
+        let ours = table(family);
+        let tables = self.socket.tables(ours.family).map_err(netlink("listing tables"))?;
+        Ok(tables.into_iter().find(|table| table.name == ours.name))
+    }
+
+    pub(crate) fn contents(&mut self, family: Family) -> Result<Contents, Error> {
+        let Some(found) = self.find_table(family)? else { return Ok(Contents::default()) };
+        Ok(Contents {
+            table: Some(found),
+            chains: self.socket.chains(table(family)).map_err(netlink("listing chains"))?,
+            sets: self.socket.sets(table(family)).map_err(netlink("listing sets"))?,
+        })
+    }
+
+    pub(crate) fn rules(&mut self, family: Family) -> Result<Vec<nft::RuleInfo>, Error> {
+        self.socket.rules(table(family)).map_err(netlink("listing rules"))
+    }
+
+    pub(crate) fn elements(
+        &mut self,
+        family: Family,
+        set: SetName,
+        mut each: impl FnMut(&nft::OwnedElement),
+    ) -> Result<(), Error> {
+        let name = set.name();
+        self.socket
+            .elements(table(family), name, |element| each(&element))
+            .map_err(|source| Error::Netlink { doing: format!("listing set {name}"), source })
+    }
+
+    /// The clients that `sweep` says must forget their endpoint.
+    pub(crate) fn stale_learnt(&mut self, sweep: &Sweep<'_>) -> Result<Vec<Learnt>, Error> {
+        self.learnt(sweep.family(), |key, data| sweep.is_stale(key, data))
+    }
+
+    /// The remembered clients that `wanted` picks by key and data.
+    pub(crate) fn learnt(
+        &mut self,
+        family: Family,
+        wanted: impl Fn(&[u8], &[u8]) -> bool,
+    ) -> Result<Vec<Learnt>, Error> {
+        let mut learnt = Vec::new();
+        self.elements(family, SetName::Affinity, |element| {
+            if let Some(nft::OwnedData::Value(data)) = &element.data
+                && wanted(&element.key, data)
+            {
+                learnt.push(Learnt {
+                    key: element.key.clone(),
+                    data: data.clone(),
+                    expires: element.expires,
+                });
+            }
+        })?;
+        Ok(learnt)
+    }
+
+    /// Writes the removal of remembered clients that may expire meanwhile.
+    pub(crate) fn write_forget(&self, batch: &mut Batch, family: Family, learnt: &[Learnt]) {
+        if learnt.is_empty() {
+            return;
+        }
+        let set = SetName::Affinity.name();
+        if self.destroys_elements {
+            batch.destroy_elements(table(family), set, learnt.iter().map(Learnt::key));
+        } else {
+            // What is to be deleted must exist.
+            write_learnt(batch, family, learnt);
+            batch.delete_elements(table(family), set, learnt.iter().map(Learnt::key));
+        }
+    }
+}
+
+/// Writes remembered clients, each with the time that it has left.
+pub(crate) fn write_learnt<'l>(
+    batch: &mut Batch,
+    family: Family,
+    learnt: impl IntoIterator<Item = &'l Learnt>,
+) {
+    batch.add_elements(table(family), SetName::Affinity.name(), learnt.into_iter().map(Learnt::whole));
+}
+
+impl Learnt {
+    /// Whether `sweep` says that it must go.
+    pub(crate) fn is_stale(&self, sweep: &Sweep<'_>) -> bool {
+        sweep.is_stale(&self.key, &self.data)
+    }
+
+    fn key(&self) -> nft::Element<'_> {
+        nft::Element { key: &self.key, key_end: None, data: None, timeout: None, comment: None }
+    }
+
+    fn whole(&self) -> nft::Element<'_> {
+        nft::Element { data: Some(ElementData::Value(&self.data)), timeout: self.expires, ..self.key() }
+    }
+}
+
+fn netlink(doing: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Netlink { doing: doing.into(), source }
+}
+
+/// The first two numbers of a kernel release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}

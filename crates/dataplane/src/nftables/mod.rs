@@ -1,0 +1,444 @@
+//! Mode `nftables`: one table in each family, a constant number of chains and rules, and every Service and
+//! endpoint as a set element.
+//!
+//! No chain, rule or set belongs to a Service. A packet's destination, protocol and port are looked up in the
+//! map `services`, which leads to a chain for the *number* of endpoints; that chain draws one and looks
+//! it up in the map `endpoints`. So a change of a Service is a change of a few elements, whatever else there is.
+
+mod affinity;
+mod element;
+mod integrity;
+mod inventory;
+mod kernel;
+mod rewrite;
+mod schema;
+mod staging;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
+
+use portolan_netfilter::nft::Batch;
+use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
+use std::sync::Arc;
+
+use self::affinity::Sweep;
+use self::inventory::Inventory;
+use self::kernel::{Commit, Kernel};
+use self::schema::{Chain, Features, Schema, table};
+use self::staging::{Owner, Owners, Staging};
+use crate::conntrack::StaleFlows;
+use crate::{Dataplane, Error, Integrity, LocalDetector, Outcome, Settings};
+
+/// How often a transaction is tried again when others commit theirs in between.
+const ATTEMPTS: usize = 8;
+/// The longest name of an interface (`IFNAMSIZ` less its terminator).
+const INTERFACE_NAME_MAX: usize = 15;
+
+/// The nftables dataplane.
+///
+/// Remembers of what it wrote only counts: elements in each set, Services that share an element, uses of each
+/// numbered chain.
+#[derive(Debug)]
+pub struct Nftables {
+    settings: Settings,
+    families: Vec<Family>,
+    kernel: Kernel,
+    /// What is in force; `None` before the first [`Dataplane::sync`].
+    inventories: Option<PerFamily<Inventory>>,
+    /// Services whose last change the kernel refused, with what is in force for each.
+    refused: HashMap<ObjectName, Option<Arc<ServicePlan>>>,
+    staging: PerFamily<Staging>,
+    stale_flows: StaleFlows,
+    /// Found idle by the last [`Dataplane::tidy`].
+    idle: BTreeSet<(Family, Chain)>,
+    /// What elements needed then.
+    needed: PerFamily<Features>,
+    /// Others committed since the content of all sets was last known.
+    uncompared: bool,
+    /// When the content of all sets was last known.
+    compared: Option<Instant>,
+}
+
+/// One Service's step within a transaction.
+#[derive(Debug, Clone, Copy)]
+struct Step<'a> {
+    name: &'a ObjectName,
+    before: Option<&'a ServicePlan>,
+    after: Option<&'a ServicePlan>,
+}
+
+impl Nftables {
+    /// Opens the kernel interface in the network namespace of the calling thread. Changes nothing yet.
+    ///
+    /// IPv6 is served if the kernel has it (`/proc/net/if_inet6`, spec §1.32).
+    pub fn new(settings: Settings) -> Result<Nftables, Error> {
+        for family in Family::ALL {
+            check_detector(settings.local.get(family).as_ref(), family)?;
+        }
+        let ipv6 = std::path::Path::new("/proc/net/if_inet6").exists();
+        let families = Family::ALL.into_iter().filter(|family| *family == Family::V4 || ipv6).collect();
+        Ok(Nftables {
+            settings,
+            families,
+            kernel: Kernel::open()?,
+            inventories: None,
+            refused: HashMap::new(),
+            staging: PerFamily { v4: Staging::new(Family::V4), v6: Staging::new(Family::V6) },
+            stale_flows: StaleFlows::default(),
+            idle: BTreeSet::new(),
+            needed: PerFamily::default(),
+            uncompared: false,
+            compared: None,
+        })
+    }
+
+    fn detector(&self, family: Family) -> Option<LocalDetector> {
+        self.settings.local.get(family).clone()
+    }
+
+    /// Stages `steps` but those in `left_out`, for all families.
+    fn stage(&mut self, inventories: &PerFamily<Inventory>, steps: &[Step<'_>], left_out: &BTreeSet<Owner>) {
+        for family in &self.families {
+            let staging = self.staging.get_mut(*family);
+            staging.clear();
+            for (owner, step) in (0..).zip(steps) {
+                if !left_out.contains(&owner) {
+                    staging.change(step.before, step.after, owner);
+                }
+            }
+            staging.settle(inventories.get(*family));
+        }
+    }
+
+    /// Writes the staged changes. Numbered chains are there already.
+    fn encode(
+        &mut self,
+        inventories: &PerFamily<Inventory>,
+        forget: &[(Family, Vec<kernel::Learnt>)],
+        mut owners: Option<&mut Owners>,
+    ) -> Batch {
+        let mut batch = self.kernel.begin();
+        for family in &self.families {
+            let inventory = inventories.get(*family);
+            let staging = self.staging.get_mut(*family);
+            let features = inventory.features.union(staging.tally.needs(inventory));
+            rewrite::reconfigure(&mut batch, *family, &self.settings, inventory.features, features);
+            staging.write_removed(&mut batch, owners.as_deref_mut());
+            staging.write_added(&mut batch, owners.as_deref_mut());
+        }
+        for (family, learnt) in forget {
+            self.kernel.write_forget(&mut batch, *family, learnt);
+        }
+        batch
+    }
+
+    /// Creates the numbered chains that the staged changes lead to, in a transaction of its own before theirs.
+    ///
+    /// In one transaction with them there would be a gap: a packet that entered a hook before the commit sees
+    /// the chain as it was, without rules, although the map already sends it there. Chains that nothing leads to
+    /// yet do no harm, should the second transaction fail.
+    fn create_chains(&mut self, inventories: &mut PerFamily<Inventory>) -> Result<Commit, Error> {
+        let mut batch = self.kernel.begin();
+        let mut created = Vec::new();
+        for family in &self.families {
+            let inventory = inventories.get(*family);
+            let schema = Schema { family: *family, settings: &self.settings, features: inventory.features };
+            for chain in self.staging.get(*family).tally.missing_chains(inventory) {
+                rewrite::add_chain(&mut batch, &schema, chain);
+                created.push((*family, chain));
+            }
+        }
+        if created.is_empty() {
+            return Ok(Commit::Done);
+        }
+        let commit = self.kernel.commit(batch)?;
+        if matches!(commit, Commit::Done) {
+            for (family, chain) in created {
+                inventories.get_mut(family).chain_created(chain);
+            }
+        }
+        Ok(commit)
+    }
+
+    /// After a foreign commit: makes sure that ours is untouched, as far as a look of constant size can tell.
+    fn revalidate(&mut self, inventories: &PerFamily<Inventory>) -> Result<(), Error> {
+        let findings = self.inspect(inventories)?;
+        if findings.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Unusable(format!("someone changed our tables ({}): write them anew", findings.join("; "))))
+    }
+
+    /// Brings `steps` into force, all in one transaction but those that the kernel refuses.
+    fn commit_steps(
+        &mut self,
+        inventories: &mut PerFamily<Inventory>,
+        steps: &[Step<'_>],
+        outcome: &mut Outcome,
+    ) -> Result<BTreeSet<Owner>, Error> {
+        let started = Instant::now();
+        let mut left_out = BTreeSet::new();
+        let mut sweeps: Vec<Sweep<'_>> = Vec::new();
+        for family in self.families.clone() {
+            let mut sweep = Sweep::after_changes(family, self.detector(family));
+            for step in steps {
+                sweep.change(step.before, step.after);
+            }
+            if sweep.is_needed() {
+                sweeps.push(sweep);
+            }
+        }
+        self.stage(inventories, steps, &left_out);
+        let mut find_culprits = false;
+        for _ in 0..ATTEMPTS {
+            match self.create_chains(inventories)? {
+                Commit::Done => {}
+                Commit::Stale => {
+                    self.revalidate(inventories)?;
+                    continue;
+                }
+                Commit::Refused(refusal) => return Err(refusal.into_error("creating chains")),
+            }
+            let mut forget = Vec::new();
+            for sweep in &sweeps {
+                forget.push((sweep.family(), self.kernel.stale_learnt(sweep)?));
+            }
+            let mut owners = find_culprits.then(Owners::default);
+            let batch = self.encode(inventories, &forget, owners.as_mut());
+            match self.kernel.commit(batch)? {
+                Commit::Done => {
+                    outcome.operations += forget.iter().map(|(_, learnt)| learnt.len()).sum::<usize>();
+                    for family in &self.families {
+                        let staging = self.staging.get(*family);
+                        let inventory = inventories.get_mut(*family);
+                        inventory.features = inventory.features.union(staging.tally.needs(inventory));
+                        inventory.merge(&staging.tally);
+                        outcome.operations += staging.operations;
+                    }
+                    outcome.commit = started.elapsed();
+                    self.forget_late(&sweeps);
+                    return Ok(left_out);
+                }
+                Commit::Stale => {
+                    self.revalidate(inventories)?;
+                    // What was staged is spent.
+                    self.stage(inventories, steps, &left_out);
+                }
+                Commit::Refused(refusal) => {
+                    if let Some(owners) = &owners {
+                        let culprits = refusal.culprits(owners);
+                        if culprits.is_empty() {
+                            return Err(refusal.into_error("changing Services"));
+                        }
+                        for (owner, reason) in culprits {
+                            if left_out.insert(owner) {
+                                outcome.refused.push((steps[owner as usize].name.clone(), reason));
+                            }
+                        }
+                    }
+                    find_culprits = true;
+                    self.stage(inventories, steps, &left_out);
+                }
+            }
+        }
+        Err(Error::Unusable(format!("gave up after {ATTEMPTS} attempts to change Services: try again")))
+    }
+
+    /// Clients that learnt an endpoint while it left: they looked between our look and the commit.
+    fn forget_late(&mut self, sweeps: &[Sweep<'_>]) {
+        for sweep in sweeps {
+            let result = self.kernel.stale_learnt(sweep).and_then(|learnt| {
+                if learnt.is_empty() {
+                    return Ok(Commit::Done);
+                }
+                let mut batch = self.kernel.begin();
+                self.kernel.write_forget(&mut batch, sweep.family(), &learnt);
+                self.kernel.commit(batch)
+            });
+            if !matches!(result, Ok(Commit::Done)) {
+                tracing::warn!(?result, "clients may still be kept at an endpoint that left");
+            }
+        }
+    }
+
+    /// Removes stale UDP flows. What fails stays pending for [`Dataplane::tidy`]: the rules are in force already.
+    fn remove_stale_flows(&mut self, outcome: &mut Outcome) {
+        match self.stale_flows.remove() {
+            Ok(removed) => outcome.conntrack_removed += removed,
+            Err(error) => tracing::warn!(%error, "stale UDP flows could not be removed; will be tried again"),
+        }
+    }
+
+    /// Deletes chains and rules that were of no use the last time either: what comes and goes often stays.
+    /// Returns whether some are left.
+    fn drop_idle(&mut self, inventories: &mut PerFamily<Inventory>) -> Result<bool, Error> {
+        let mut batch = self.kernel.begin();
+        let mut idle = BTreeSet::new();
+        let mut dropped = Vec::new();
+        let mut features = PerFamily::<Features>::default();
+        for family in &self.families {
+            let inventory = inventories.get(*family);
+            let needs = inventory.needs();
+            let keeps = needs.union(inventory.features.intersection(*self.needed.get(*family)));
+            rewrite::reconfigure(&mut batch, *family, &self.settings, inventory.features, keeps);
+            *features.get_mut(*family) = keeps;
+            *self.needed.get_mut(*family) = needs;
+            for chain in inventory.idle_chains() {
+                if self.idle.contains(&(*family, chain)) {
+                    batch.flush_chain(table(*family), &chain.name());
+                    batch.delete_chain(table(*family), &chain.name());
+                    dropped.push((*family, chain));
+                } else {
+                    idle.insert((*family, chain));
+                }
+            }
+        }
+        match self.kernel.commit(batch)? {
+            Commit::Done => {
+                for family in &self.families {
+                    inventories.get_mut(*family).features = *features.get(*family);
+                }
+                for (family, chain) in dropped {
+                    inventories.get_mut(family).chain_deleted(chain);
+                }
+                let unneeded =
+                    |family: &Family| inventories.get(*family).features != *self.needed.get(*family);
+                let more = !idle.is_empty() || self.families.iter().any(unneeded);
+                self.idle = idle;
+                Ok(more)
+            }
+            // Someone else committed; `verify` looks into that first. Or the kernel still has a chain in use for
+            // a moment (before 6.2, while a removed element is being freed).
+            Commit::Stale => Ok(true),
+            Commit::Refused(refusal) if refusal.is_busy() => Ok(true),
+            Commit::Refused(refusal) => Err(refusal.into_error("deleting idle chains")),
+        }
+    }
+
+    /// The plan that is in force for a Service that should have `wanted`.
+    fn in_force<'a>(&'a self, name: &ObjectName, wanted: Option<&'a ServicePlan>) -> Option<&'a ServicePlan> {
+        match self.refused.get(name) {
+            Some(plan) => plan.as_deref(),
+            None => wanted,
+        }
+    }
+}
+
+impl Dataplane for Nftables {
+    fn sync(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Outcome, Error> {
+        let plans: Vec<&ServicePlan> = plans.collect();
+        self.rewrite(&plans)
+    }
+
+    fn apply(&mut self, changes: &ChangeSet) -> Result<Outcome, Error> {
+        let mut outcome = Outcome::default();
+        let Some(mut inventories) = self.inventories.take() else {
+            return Err(Error::Unusable("nothing is in force yet: write everything first".into()));
+        };
+        let refused = std::mem::take(&mut self.refused);
+        let steps: Vec<Step<'_>> = changes
+            .services
+            .iter()
+            .map(|change| Step {
+                name: &change.name,
+                before: match refused.get(&change.name) {
+                    Some(in_force) => in_force.as_deref(),
+                    None => change.before.as_deref(),
+                },
+                after: change.after.as_deref(),
+            })
+            .collect();
+        let result = self.commit_steps(&mut inventories, &steps, &mut outcome);
+        let left_out = match result {
+            Ok(left_out) => left_out,
+            Err(error) => {
+                // Idle chains may have been created: that is all that can differ.
+                self.inventories = Some(inventories);
+                self.refused = refused;
+                return Err(error);
+            }
+        };
+        self.inventories = Some(inventories);
+        let in_effect =
+            || (0..).zip(&steps).filter(|(owner, _)| !left_out.contains(owner)).map(|(_, step)| step);
+        for step in in_effect() {
+            self.stale_flows.supersede(step.before);
+        }
+        for step in in_effect() {
+            self.stale_flows.change(step.before, step.after);
+        }
+        self.remove_stale_flows(&mut outcome);
+
+        let mut now_refused = HashMap::new();
+        for (owner, change) in (0..).zip(&changes.services) {
+            if left_out.contains(&owner) {
+                let before = refused.get(&change.name).unwrap_or(&change.before).clone();
+                now_refused.insert(change.name.clone(), before);
+            }
+        }
+        let mut refused = refused;
+        for change in &changes.services {
+            refused.remove(&change.name);
+        }
+        refused.extend(now_refused);
+        self.refused = refused;
+        Ok(outcome)
+    }
+
+    fn verify(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Integrity, Error> {
+        self.check(plans)
+    }
+
+    fn tidy(&mut self) -> Result<bool, Error> {
+        let mut outcome = Outcome::default();
+        self.remove_stale_flows(&mut outcome);
+        let Some(mut inventories) = self.inventories.take() else { return Ok(!self.stale_flows.is_empty()) };
+        let result = self.drop_idle(&mut inventories);
+        self.inventories = Some(inventories);
+        Ok(result? || !self.stale_flows.is_empty())
+    }
+
+    fn cleanup(&mut self) -> Result<(), Error> {
+        for _ in 0..ATTEMPTS {
+            let mut batch = self.kernel.begin();
+            for family in Family::ALL {
+                if self.kernel.has_table(family)? {
+                    batch.delete_table(table(family));
+                }
+            }
+            if batch.is_empty() {
+                self.inventories = None;
+                self.refused.clear();
+                return Ok(());
+            }
+            match self.kernel.commit(batch)? {
+                // Look again: nothing may be left.
+                Commit::Done | Commit::Stale => {}
+                Commit::Refused(refusal) => return Err(refusal.into_error("deleting our tables")),
+            }
+        }
+        Err(Error::Unusable(
+            "our tables come back as soon as they are deleted: stop the other proxy first".into(),
+        ))
+    }
+}
+
+fn check_detector(detector: Option<&LocalDetector>, family: Family) -> Result<(), Error> {
+    match detector {
+        Some(LocalDetector::SourceNetwork(network)) if Family::of(network.addr()) != family => {
+            Err(Error::Unusable(format!(
+                "local detection for {family}: network {network} is of the other family: give one of {family}"
+            )))
+        }
+        Some(LocalDetector::Interface(name) | LocalDetector::InterfacePrefix(name))
+            if name.is_empty() || name.len() > INTERFACE_NAME_MAX =>
+        {
+            Err(Error::Unusable(format!(
+                "local detection for {family}: interface {name:?} cannot exist: names have 1 to {INTERFACE_NAME_MAX} bytes"
+            )))
+        }
+        _ => Ok(()),
+    }
+}

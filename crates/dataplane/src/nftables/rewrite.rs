@@ -1,0 +1,356 @@
+//! Writing everything anew over whatever is there, in one transaction.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use portolan_netfilter::nft::Batch;
+use portolan_service::{Family, PerFamily, Protocol, ServicePlan};
+
+use super::affinity::Sweep;
+use super::element::take_frontend;
+use super::inventory::Inventory;
+use super::kernel::{Commit, Contents, Learnt, write_learnt};
+use super::schema::{
+    Chain, Features, Schema, SetName, TABLE_COMMENT, declare_set, is_in_place, is_like, table,
+};
+use super::staging::{Owner, Owners, Staging};
+use super::{ATTEMPTS, Nftables};
+use crate::conntrack::StaleFlows;
+use crate::{Error, Outcome, Settings};
+
+/// Writes one chain with its rules.
+pub(crate) fn add_chain(batch: &mut Batch, schema: &Schema<'_>, chain: Chain) {
+    batch.add_chain(table(schema.family), &chain.declaration());
+    add_rules(batch, schema, chain);
+}
+
+fn add_rules(batch: &mut Batch, schema: &Schema<'_>, chain: Chain) {
+    let name = chain.name();
+    for rule in schema.rules(chain) {
+        batch.add_rule(table(schema.family), &name, &rule);
+    }
+}
+
+/// Writes what leads from the rules for `before` to those for `after`, touching no other chain. Returns whether
+/// there was anything to do.
+pub(crate) fn reconfigure(
+    batch: &mut Batch,
+    family: Family,
+    settings: &Settings,
+    before: Features,
+    after: Features,
+) -> bool {
+    if before == after {
+        return false;
+    }
+    let old = Schema { family, settings, features: before };
+    let new = Schema { family, settings, features: after };
+    let (had, has) = (old.chains(), new.chains());
+    let table = table(family);
+    for chain in has.iter().filter(|chain| !had.contains(chain)) {
+        batch.add_chain(table, &chain.declaration());
+    }
+    let goes = |chain: &&Chain| !has.contains(chain);
+    // Those that go may lead to each other: empty all before deleting any.
+    for chain in had.iter().filter(goes) {
+        batch.flush_chain(table, &chain.name());
+    }
+    for chain in &has {
+        if !had.contains(chain) {
+            add_rules(batch, &new, *chain);
+        } else if old.rules(*chain) != new.rules(*chain) {
+            batch.flush_chain(table, &chain.name());
+            add_rules(batch, &new, *chain);
+        }
+    }
+    for chain in had.iter().filter(goes) {
+        batch.delete_chain(table, &chain.name());
+    }
+    true
+}
+
+/// What was found of our table in one family, and what can be done with it.
+#[derive(Debug)]
+enum Found {
+    /// Nothing.
+    Nothing,
+    /// Our layout: sets stay, with their remembered clients; rules and elements are written anew.
+    Ours { chains: BTreeSet<Chain>, foreign_chains: Vec<String> },
+    /// Another layout, or damage. Deleted and created in one transaction; remembered clients move over if they
+    /// can be read.
+    Other { learnt: Vec<Learnt> },
+}
+
+impl Nftables {
+    /// Makes the kernel hold exactly `plans`.
+    pub(super) fn rewrite(&mut self, plans: &[&ServicePlan]) -> Result<Outcome, Error> {
+        let started = Instant::now();
+        let mut outcome = Outcome::default();
+        let mut left_out = BTreeSet::<Owner>::new();
+        let mut find_culprits = false;
+        let mut start_over = false;
+        let mut udp_frontends = Vec::new();
+        let sweeps: Vec<Sweep<'_>> = self
+            .families
+            .iter()
+            .map(|family| Sweep::from_plans(*family, self.detector(*family), plans.iter().copied()))
+            .collect();
+        for attempt in 0..ATTEMPTS {
+            self.kernel.refresh()?;
+            let mut found = Vec::new();
+            for family in self.families.clone() {
+                let contents = self.kernel.contents(family)?;
+                found.push((family, self.recognise(family, &contents, start_over)?));
+                if attempt == 0 {
+                    self.collect_udp_frontends(family, &contents, &mut udp_frontends)?;
+                }
+            }
+
+            let mut inventories = PerFamily::<Inventory>::default();
+            let needed = self.survey(plans, &left_out);
+            match self.create_missing_chains(&found, &needed)? {
+                Commit::Done => {}
+                // A table that looks like ours but cannot take our chains is not.
+                Commit::Stale => continue,
+                Commit::Refused(_) if !start_over => {
+                    start_over = true;
+                    continue;
+                }
+                Commit::Refused(refusal) => return Err(refusal.into_error("creating chains")),
+            }
+
+            let mut owners = find_culprits.then(Owners::default);
+            let mut batch = self.kernel.begin();
+            for ((family, found), sweep) in found.iter().zip(&sweeps) {
+                let (features, chains) = needed.get(*family);
+                let inventory = inventories.get_mut(*family);
+                inventory.features = *features;
+                self.write_layout(&mut batch, *family, found, *features, chains, inventory);
+                let mut staging = std::mem::replace(self.staging.get_mut(*family), Staging::new(*family));
+                staging.clear();
+                for (owner, plan) in (0..).zip(plans) {
+                    if !left_out.contains(&owner) {
+                        staging.change(None, Some(plan), owner);
+                        staging.spill(&mut batch, owners.as_mut());
+                    }
+                }
+                staging.settle(inventory);
+                staging.write_added(&mut batch, owners.as_mut());
+                inventory.merge(&staging.tally);
+                outcome.operations += staging.operations;
+                *self.staging.get_mut(*family) = staging;
+                self.write_learnt_anew(&mut batch, found, sweep)?;
+            }
+
+            match self.kernel.commit(batch)? {
+                Commit::Done => {
+                    outcome.commit = started.elapsed();
+                    self.inventories = Some(inventories);
+                    self.refused =
+                        left_out.iter().map(|owner| (plans[*owner as usize].name.clone(), None)).collect();
+                    let in_force = (0..)
+                        .zip(plans)
+                        .filter(|(owner, _)| !left_out.contains(owner))
+                        .map(|(_, plan)| *plan);
+                    self.forget_late(&sweeps);
+                    self.stale_flows = StaleFlows::everything(in_force, udp_frontends);
+                    self.remove_stale_flows(&mut outcome);
+                    self.idle.clear();
+                    self.uncompared = false;
+                    self.compared = Some(Instant::now());
+                    return Ok(outcome);
+                }
+                Commit::Stale => outcome.operations = 0,
+                Commit::Refused(refusal) => {
+                    outcome.operations = 0;
+                    let culprits = owners.as_ref().map(|owners| refusal.culprits(owners)).unwrap_or_default();
+                    if culprits.is_empty() && find_culprits {
+                        if start_over {
+                            return Err(refusal.into_error("writing all Services"));
+                        }
+                        start_over = true;
+                    }
+                    for (owner, reason) in culprits {
+                        if left_out.insert(owner) {
+                            outcome.refused.push((plans[owner as usize].name.clone(), reason));
+                        }
+                    }
+                    find_culprits = true;
+                }
+            }
+        }
+        Err(Error::Unusable(format!("gave up after {ATTEMPTS} attempts to write all Services: try again")))
+    }
+
+    /// What rules and numbered chains `plans` need.
+    fn survey(
+        &mut self,
+        plans: &[&ServicePlan],
+        left_out: &BTreeSet<Owner>,
+    ) -> PerFamily<(Features, BTreeSet<Chain>)> {
+        let mut needed = PerFamily::<(Features, BTreeSet<Chain>)>::default();
+        let mut dispatch = Vec::new();
+        for family in &self.families {
+            let mut tally = super::inventory::Tally::default();
+            for (owner, plan) in (0..).zip(plans) {
+                if !left_out.contains(&owner) {
+                    dispatch.clear();
+                    super::element::render_dispatch(plan, *family, &mut dispatch);
+                    for element in &dispatch {
+                        tally.count(element, 1);
+                    }
+                }
+            }
+            let nothing = Inventory::default();
+            *needed.get_mut(*family) = (tally.needs(&nothing), tally.missing_chains(&nothing).collect());
+        }
+        needed
+    }
+
+    /// Looks at what is there.
+    fn recognise(&mut self, family: Family, contents: &Contents, start_over: bool) -> Result<Found, Error> {
+        let Some(found) = &contents.table else { return Ok(Found::Nothing) };
+        let known = |info: &portolan_netfilter::nft::SetInfo| {
+            SetName::ALL.into_iter().any(|name| is_like(name, family, info))
+        };
+        let whole = contents.sets.len() == SetName::ALL.len() && contents.sets.iter().all(known);
+        let mut chains = BTreeSet::new();
+        let mut foreign_chains = Vec::new();
+        let mut fits = whole && found.flags == 0 && !start_over;
+        for info in &contents.chains {
+            match Chain::parse(&info.name) {
+                Some(chain) if is_in_place(chain, info) => {
+                    chains.insert(chain);
+                }
+                Some(_) => fits = false,
+                None => foreign_chains.push(info.name.clone()),
+            }
+        }
+        if fits {
+            return Ok(Found::Ours { chains, foreign_chains });
+        }
+        let readable = contents.sets.iter().any(|info| is_like(SetName::Affinity, family, info));
+        let learnt = if readable { self.kernel.learnt(family, |_, _| true)? } else { Vec::new() };
+        Ok(Found::Other { learnt })
+    }
+
+    /// The UDP frontends that the kernel has had so far.
+    fn collect_udp_frontends(
+        &mut self,
+        family: Family,
+        contents: &Contents,
+        frontends: &mut Vec<(std::net::IpAddr, u16)>,
+    ) -> Result<(), Error> {
+        for name in [SetName::Services, SetName::ServicesLocal] {
+            if !contents.sets.iter().any(|info| is_like(name, family, info)) {
+                continue;
+            }
+            self.kernel.elements(family, name, |element| {
+                let mut key = &element.key[..];
+                if let Some(frontend) = take_frontend(&mut key, family)
+                    && frontend.protocol == Protocol::Udp
+                {
+                    frontends.push((frontend.address, frontend.port));
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// As [`Nftables::create_chains`], for a table that stays.
+    fn create_missing_chains(
+        &mut self,
+        found: &[(Family, Found)],
+        needed: &PerFamily<(Features, BTreeSet<Chain>)>,
+    ) -> Result<Commit, Error> {
+        let mut batch = self.kernel.begin();
+        for (family, found) in found {
+            if let Found::Ours { chains, .. } = found {
+                let (features, wanted) = needed.get(*family);
+                let schema = Schema { family: *family, settings: &self.settings, features: *features };
+                for chain in wanted.difference(chains) {
+                    add_chain(&mut batch, &schema, *chain);
+                }
+            }
+        }
+        self.kernel.commit(batch)
+    }
+
+    /// Writes table, sets, chains and rules, and empties what is kept.
+    fn write_layout(
+        &self,
+        batch: &mut Batch,
+        family: Family,
+        found: &Found,
+        features: Features,
+        numbered: &BTreeSet<Chain>,
+        inventory: &mut Inventory,
+    ) {
+        let schema = Schema { family, settings: &self.settings, features };
+        let table = table(family);
+        let fixed = schema.chains();
+        let mut wanted: BTreeSet<Chain> = numbered.clone();
+        match found {
+            Found::Ours { chains, foreign_chains } => {
+                // Those of other numbers stay, unused: the kernel may still have them in use for a moment.
+                wanted.extend(chains.iter().copied().filter(|chain| chain.is_numbered()));
+                batch.flush_rules(table);
+                for name in SetName::filled() {
+                    batch.flush_set(table, name.name());
+                }
+                for name in foreign_chains {
+                    batch.delete_chain(table, name);
+                }
+                let unneeded = chains.iter().filter(|chain| !chain.is_numbered() && !fixed.contains(chain));
+                for chain in unneeded {
+                    batch.delete_chain(table, &chain.name());
+                }
+                for chain in fixed.iter().filter(|chain| !chains.contains(chain)) {
+                    batch.add_chain(table, &chain.declaration());
+                }
+            }
+            Found::Nothing | Found::Other { .. } => {
+                if matches!(found, Found::Other { .. }) {
+                    batch.delete_table(table);
+                }
+                batch.add_table(table, TABLE_COMMENT);
+                for (id, name) in (1..).zip(SetName::ALL) {
+                    batch.add_set(table, &declare_set(name, family, id));
+                }
+                for chain in fixed.iter().chain(numbered) {
+                    batch.add_chain(table, &chain.declaration());
+                }
+            }
+        }
+        // Rules before elements: making a rule walks the elements of the maps that it looks into.
+        for chain in fixed.iter().chain(&wanted) {
+            add_rules(batch, &schema, *chain);
+        }
+        for chain in wanted {
+            inventory.chain_created(chain);
+        }
+    }
+
+    /// Keeps the remembered clients that are still served where they were, and no others.
+    fn write_learnt_anew(
+        &mut self,
+        batch: &mut Batch,
+        found: &Found,
+        sweep: &Sweep<'_>,
+    ) -> Result<(), Error> {
+        match found {
+            Found::Nothing => {}
+            Found::Ours { .. } => {
+                let stale = self.kernel.stale_learnt(sweep)?;
+                self.kernel.write_forget(batch, sweep.family(), &stale);
+            }
+            Found::Other { learnt } => {
+                let kept: Vec<&Learnt> = learnt.iter().filter(|learnt| !learnt.is_stale(sweep)).collect();
+                if !kept.is_empty() {
+                    write_learnt(batch, sweep.family(), kept);
+                }
+            }
+        }
+        Ok(())
+    }
+}

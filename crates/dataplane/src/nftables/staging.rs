@@ -1,0 +1,273 @@
+//! Elements on their way into a transaction: encoded and sorted by set, in buffers that are used again.
+
+use std::collections::HashMap;
+
+use portolan_netfilter::nft::{self, Batch, COMMENT_MAX, ElementData};
+use portolan_service::{Family, ServicePlan};
+
+use super::element::{Data, Element, Key, Step, Target, difference, put_address, put_port, render};
+use super::inventory::{Inventory, Tally};
+use super::schema::{SetName, table};
+
+/// An element buffer longer than this is written out before it grows on, where order allows.
+const SPILL_BYTES: usize = 1 << 18;
+
+/// The Service that elements in a message belong to, as a number that the caller gave it.
+pub(crate) type Owner = u32;
+/// For elements that several Services share.
+const NOBODY: Owner = Owner::MAX;
+
+/// Which messages of a batch carry which Service's elements: first message and owner, ascending.
+#[derive(Debug, Default)]
+pub(crate) struct Owners(Vec<(usize, Owner)>);
+
+impl Owners {
+    /// Whose elements message number `index` of the batch carries; `None` for what is no Service's.
+    pub(crate) fn of(&self, index: usize) -> Option<Owner> {
+        let after = self.0.partition_point(|(first, _)| *first <= index);
+        let (_, owner) = self.0.get(after.checked_sub(1)?)?;
+        (*owner != NOBODY).then_some(*owner)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Buffer {
+    /// For each item: key, end of range, data, comment.
+    bytes: Vec<u8>,
+    items: Vec<Item>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Item {
+    at: usize,
+    key: u8,
+    end: u8,
+    data: u8,
+    comment: u8,
+    target: Option<Target>,
+    owner: Owner,
+}
+
+/// The element changes of one family.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    family: Family,
+    removed: [Buffer; SetName::ALL.len()],
+    added: [Buffer; SetName::ALL.len()],
+    verdicts: HashMap<Target, nft::Verdict>,
+    /// What the changes amount to.
+    pub(crate) tally: Tally,
+    /// How many elements come or go.
+    pub(crate) operations: usize,
+}
+
+impl Staging {
+    /// Nothing staged.
+    pub(crate) fn new(family: Family) -> Staging {
+        Staging {
+            family,
+            removed: Default::default(),
+            added: Default::default(),
+            verdicts: HashMap::new(),
+            tally: Tally::default(),
+            operations: 0,
+        }
+    }
+
+    /// Starts over; keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        for buffer in self.removed.iter_mut().chain(&mut self.added) {
+            buffer.clear();
+        }
+        self.tally.clear();
+        self.operations = 0;
+    }
+
+    /// Stages what leads from one plan of a Service to another.
+    pub(crate) fn change(&mut self, before: Option<&ServicePlan>, after: Option<&ServicePlan>, owner: Owner) {
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        if let Some(plan) = before {
+            render(plan, self.family, &mut old);
+        }
+        if let Some(plan) = after {
+            render(plan, self.family, &mut new);
+        }
+        let service = before.or(after).map_or("", |plan| plan.name.as_str());
+        difference(&old, &new, |step| match step {
+            Step::Remove(element) => {
+                if self.tally.count(&element, -1) {
+                    self.remove(&element.key, owner);
+                }
+            }
+            Step::Add(element) => {
+                if self.tally.count(&element, 1) {
+                    self.add(service, &element, owner);
+                }
+            }
+        });
+    }
+
+    /// Stages the shared elements that come or go by all the changes together. Call once, last.
+    pub(crate) fn settle(&mut self, inventory: &Inventory) {
+        let mut tally = std::mem::take(&mut self.tally);
+        tally.shared(inventory, |key, comes| {
+            if comes {
+                self.add("", &Element { key, data: Data::None, port_name: None }, NOBODY);
+            } else {
+                self.remove(&key, NOBODY);
+            }
+        });
+        self.tally = tally;
+    }
+
+    fn remove(&mut self, key: &Key, owner: Owner) {
+        self.operations += 1;
+        self.removed[key.set() as usize].push(key, Data::None, "", "", owner);
+    }
+
+    fn add(&mut self, service: &str, element: &Element<'_>, owner: Owner) {
+        self.operations += 1;
+        if let Data::Target(target) = element.data {
+            self.verdicts.entry(target).or_insert_with(|| verdict(target));
+        }
+        let (service, port) = element.port_name.map_or(("", ""), |port| (service, port));
+        self.added[element.key.set() as usize].push(&element.key, element.data, service, port, owner);
+    }
+
+    /// Writes all removals. With `owners`, each message carries elements of one Service only.
+    pub(crate) fn write_removed(&mut self, batch: &mut Batch, mut owners: Option<&mut Owners>) {
+        // The reverse of the order of creation: what leads to others goes first.
+        for set in SetName::ALL.into_iter().rev() {
+            let buffer = &mut self.removed[set as usize];
+            buffer.write(&self.verdicts, owners.as_deref_mut(), batch, |batch, items| {
+                batch.delete_elements(table(self.family), set.name(), items);
+            });
+        }
+    }
+
+    /// Writes all additions. With `owners`, each message carries elements of one Service only.
+    pub(crate) fn write_added(&mut self, batch: &mut Batch, mut owners: Option<&mut Owners>) {
+        for set in SetName::ALL {
+            self.write_set(set, batch, owners.as_deref_mut());
+        }
+    }
+
+    /// Writes the additions that have become many, where there are no removals to be written first.
+    pub(crate) fn spill(&mut self, batch: &mut Batch, mut owners: Option<&mut Owners>) {
+        for set in SetName::ALL {
+            if self.added[set as usize].bytes.len() > SPILL_BYTES {
+                self.write_set(set, batch, owners.as_deref_mut());
+            }
+        }
+    }
+
+    fn write_set(&mut self, set: SetName, batch: &mut Batch, owners: Option<&mut Owners>) {
+        self.added[set as usize].write(&self.verdicts, owners, batch, |batch, items| {
+            batch.add_elements(table(self.family), set.name(), items);
+        });
+    }
+}
+
+impl Buffer {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.items.clear();
+    }
+
+    fn push(&mut self, key: &Key, data: Data, service: &str, port: &str, owner: Owner) {
+        let at = self.bytes.len();
+        key.encode(&mut self.bytes);
+        let key_end = self.bytes.len();
+        key.encode_end(&mut self.bytes);
+        let end_end = self.bytes.len();
+        let mut target = None;
+        match data {
+            Data::None => {}
+            Data::Endpoint(address, port) => {
+                put_address(&mut self.bytes, address);
+                put_port(&mut self.bytes, port);
+            }
+            Data::Target(to) => target = Some(to),
+        }
+        let data_end = self.bytes.len();
+        put_comment(&mut self.bytes, service, port);
+        // None of the parts is longer than 127 bytes.
+        #[allow(clippy::cast_possible_truncation)]
+        self.items.push(Item {
+            at,
+            key: (key_end - at) as u8,
+            end: (end_end - key_end) as u8,
+            data: (data_end - end_end) as u8,
+            comment: (self.bytes.len() - data_end) as u8,
+            target,
+            owner,
+        });
+    }
+
+    /// Hands the items over, those of one Service at a time if `owners` is to know, and is empty then.
+    fn write<'s>(
+        &'s mut self,
+        verdicts: &'s HashMap<Target, nft::Verdict>,
+        owners: Option<&mut Owners>,
+        batch: &mut Batch,
+        mut emit: impl for<'i> FnMut(&mut Batch, &mut dyn Iterator<Item = nft::Element<'i>>),
+    ) {
+        let bytes = &self.bytes;
+        match owners {
+            None if self.items.is_empty() => {}
+            None => emit(batch, &mut self.items.iter().map(|item| item.element(bytes, verdicts))),
+            Some(owners) => {
+                for items in self.items.chunk_by(|left, right| left.owner == right.owner) {
+                    owners.0.push((batch.messages(), items[0].owner));
+                    emit(batch, &mut items.iter().map(|item| item.element(bytes, verdicts)));
+                }
+                owners.0.push((batch.messages(), NOBODY));
+            }
+        }
+        self.clear();
+    }
+}
+
+impl Item {
+    fn element<'b>(&self, bytes: &'b [u8], verdicts: &'b HashMap<Target, nft::Verdict>) -> nft::Element<'b> {
+        let (key, rest) = bytes[self.at..].split_at(self.key.into());
+        let (end, rest) = rest.split_at(self.end.into());
+        let (data, rest) = rest.split_at(self.data.into());
+        let comment = &rest[..self.comment.into()];
+        nft::Element {
+            key,
+            key_end: (!end.is_empty()).then_some(end),
+            data: match self.target {
+                Some(target) => verdicts.get(&target).map(ElementData::Verdict),
+                None => (!data.is_empty()).then_some(ElementData::Value(data)),
+            },
+            timeout: None,
+            comment: std::str::from_utf8(comment).ok().filter(|comment| !comment.is_empty()),
+        }
+    }
+}
+
+/// Appends `namespace/name:port`, cut to what the kernel keeps.
+fn put_comment(to: &mut Vec<u8>, service: &str, port: &str) {
+    let start = to.len();
+    to.extend_from_slice(service.as_bytes());
+    if !service.is_empty() && !port.is_empty() {
+        to.push(b':');
+        to.extend_from_slice(port.as_bytes());
+    }
+    if to.len() - start > COMMENT_MAX {
+        // Names are ASCII; should one not be, it ends before the character that does not fit.
+        let whole =
+            to[start..start + COMMENT_MAX].utf8_chunks().next().map_or(0, |chunk| chunk.valid().len());
+        to.truncate(start + whole);
+    }
+}
+
+/// As the kernel is told.
+pub(crate) fn verdict(target: Target) -> nft::Verdict {
+    match target {
+        Target::Drop => nft::Verdict::Drop,
+        Target::Jump(chain) => nft::Verdict::Jump(chain.name()),
+        Target::Goto(chain) => nft::Verdict::Goto(chain.name()),
+    }
+}

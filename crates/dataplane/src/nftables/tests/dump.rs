@@ -1,0 +1,235 @@
+//! A rule set as text, much like nft writes it, from what is encoded rather than from what was meant.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use portolan_netfilter::nft::{self, CmpOp, Direction, Expr, PayloadBase, Register, Rule};
+use portolan_service::{Family, ServicePlan};
+
+use crate::Settings;
+use crate::nftables::element::{Data, Element, Key, Target, render};
+use crate::nftables::inventory::{Inventory, Tally};
+use crate::nftables::schema::{Chain, Schema, SetName, table_name};
+
+/// Everything that the kernel is to hold in `family`.
+pub(super) fn ruleset(settings: &Settings, plans: &[ServicePlan], family: Family) -> String {
+    let mut elements = Vec::new();
+    for plan in plans {
+        let mut of_plan = Vec::new();
+        render(plan, family, &mut of_plan);
+        elements.extend(of_plan.into_iter().map(|element| (plan, element)));
+    }
+    let mut shared = HashSet::new();
+    elements.retain(|(_, element)| {
+        !matches!(element.key, Key::ClusterIp(_) | Key::Hairpin(_)) || shared.insert(element.key)
+    });
+    let mut tally = Tally::default();
+    for (_, element) in &elements {
+        tally.count(element, 1);
+    }
+    let nothing = Inventory::default();
+    let schema = Schema { family, settings, features: tally.needs(&nothing) };
+    let numbered: Vec<Chain> = tally.missing_chains(&nothing).collect();
+
+    let mut text = format!("{} {{\n", table_name(family));
+    for set in SetName::ALL {
+        let lines: Vec<String> = elements
+            .iter()
+            .filter(|(_, element)| element.key.set() == set)
+            .map(|(plan, element)| line(plan, element))
+            .collect();
+        writeln!(text, "  {} {} # {}", set.kind(), set.name(), set.comment()).expect("writing to a string");
+        for line in lines {
+            writeln!(text, "    {line}").expect("writing to a string");
+        }
+    }
+    for chain in numbered.into_iter().chain(schema.chains()) {
+        let declaration = chain.declaration();
+        write!(text, "  chain {}", declaration.name).expect("writing to a string");
+        if let Some(base) = chain.base() {
+            write!(text, " ({:?} {:?} {})", base.kind, base.hook, base.priority)
+                .expect("writing to a string");
+        }
+        text.push('\n');
+        for one in schema.rules(chain) {
+            writeln!(text, "    {}", rule(&one)).expect("writing to a string");
+        }
+    }
+    text.push_str("}\n");
+    text
+}
+
+fn line(plan: &ServicePlan, element: &Element<'_>) -> String {
+    let key = match element.key {
+        Key::ClusterIp(address) => address.to_string(),
+        Key::Hairpin(address) => format!("{address} . {address}"),
+        Key::Frontend(_, frontend) => frontend.to_string(),
+        Key::Endpoint(_, frontend, index) => format!("{index} . {frontend}"),
+        Key::Allowed(frontend, network) => format!("{frontend} . {network}"),
+    };
+    let data = match element.data {
+        Data::None => String::new(),
+        Data::Endpoint(address, port) => format!(" : {address} . {port}"),
+        Data::Target(Target::Drop) => " : drop".into(),
+        Data::Target(Target::Jump(chain)) => format!(" : jump {}", chain.name()),
+        Data::Target(Target::Goto(chain)) => format!(" : goto {}", chain.name()),
+    };
+    let comment = match element.port_name {
+        None => String::new(),
+        Some("") => format!(" # {}", plan.name),
+        Some(port) => format!(" # {}:{port}", plan.name),
+    };
+    format!("{key}{data}{comment}")
+}
+
+/// Follows what each register holds, so that a rule that reads the wrong one shows.
+fn rule(rule: &Rule) -> String {
+    let mut registers: Vec<(u32, u32, String)> = Vec::new();
+    let mut words = Vec::new();
+    for expr in &rule.exprs {
+        match expr {
+            Expr::Payload { base, offset, len, dest } => {
+                let field = match (base, offset, len) {
+                    (PayloadBase::Network, 9, 1) => "ip protocol",
+                    (PayloadBase::Network, 12, 4) => "ip saddr",
+                    (PayloadBase::Network, 16, 4) => "ip daddr",
+                    (PayloadBase::Network, 8, 16) => "ip6 saddr",
+                    (PayloadBase::Network, 24, 16) => "ip6 daddr",
+                    (PayloadBase::Transport, 2, 2) => "th dport",
+                    other => panic!("no header field {other:?}"),
+                };
+                load(&mut registers, *dest, *len, field.into());
+            }
+            Expr::Meta { key, dest } => match key {
+                nft::MetaKey::InputInterfaceName => load(&mut registers, *dest, 16, "iifname".into()),
+                nft::MetaKey::L4Proto => load(&mut registers, *dest, 1, "meta l4proto".into()),
+                nft::MetaKey::NfProto => panic!("no rule needs it"),
+            },
+            Expr::Ct { key, direction, dest } => {
+                let direction = match direction {
+                    None => "",
+                    Some(Direction::Original) => "original ",
+                    Some(Direction::Reply) => "reply ",
+                };
+                let (field, len) = match key {
+                    nft::CtKey::State => ("state", 4),
+                    nft::CtKey::Status => ("status", 4),
+                    nft::CtKey::SourceIp => ("ip saddr", 4),
+                    nft::CtKey::DestinationIp => ("ip daddr", 4),
+                    nft::CtKey::SourceIp6 => ("ip6 saddr", 16),
+                    nft::CtKey::DestinationIp6 => ("ip6 daddr", 16),
+                    nft::CtKey::ProtoSource => ("proto-src", 2),
+                    nft::CtKey::ProtoDestination => ("proto-dst", 2),
+                };
+                load(&mut registers, *dest, len, format!("ct {direction}{field}"));
+            }
+            Expr::FibSourceType { dest } => load(&mut registers, *dest, 4, "fib saddr type".into()),
+            Expr::RandomBelow { modulus, dest } => {
+                load(&mut registers, *dest, 4, format!("numgen random mod {modulus}"));
+            }
+            Expr::Bitwise { source, dest, mask, xor } => {
+                assert!(xor.iter().all(|byte| *byte == 0), "only masks are used");
+                let len = u32::try_from(mask.len()).expect("a few bytes");
+                let masked = format!("{} & {}", holds(&registers, *source), bytes(mask));
+                load(&mut registers, *dest, len, masked);
+            }
+            Expr::Cmp { op, source, value } => {
+                let op = if *op == CmpOp::Equal { "==" } else { "!=" };
+                let what = holds(&registers, *source);
+                let value = if what == "iifname" { interface(value) } else { bytes(value) };
+                words.push(format!("{what} {op} {value}"));
+            }
+            Expr::Lookup { set, source, dest, inverted } => {
+                let key = holds(&registers, *source);
+                match dest {
+                    None => words.push(format!("{key} {}@{set}", if *inverted { "!= " } else { "" })),
+                    Some(Register::VERDICT) => words.push(format!("{key} vmap @{set}")),
+                    Some(dest) => {
+                        registers.clear();
+                        load(&mut registers, *dest, 20, format!("{key} map @{set}"));
+                    }
+                }
+            }
+            Expr::Immediate(verdict) => words.push(match verdict {
+                nft::Verdict::Jump(chain) => format!("jump {chain}"),
+                nft::Verdict::Goto(chain) => format!("goto {chain}"),
+                other => format!("{other:?}").to_lowercase(),
+            }),
+            Expr::Dnat { ipv6, address, port } => {
+                let family = if *ipv6 { "ip6" } else { "ip" };
+                let port = position(port.expect("every translation has a port")) - position(*address);
+                assert_eq!(port, if *ipv6 { 4 } else { 1 }, "the port follows the address");
+                words.push(format!("dnat {family} to {}", holds(&registers, *address)));
+            }
+            Expr::MasqueradeFullyRandom => words.push("masquerade fully-random".into()),
+            Expr::RejectPortUnreachable { .. } => words.push("reject".into()),
+            Expr::UpdateSet { set, key, data, timeout } => {
+                let data = data.expect("affinity has data");
+                let split = registers.iter().position(|(at, ..)| *at == position(data)).expect("loaded");
+                let (keys, values) = registers.split_at(split);
+                assert_eq!(keys.first().map(|(at, ..)| *at), Some(position(*key)));
+                let seconds = timeout.expect("a timeout").as_secs();
+                words.push(format!(
+                    "update @{set} {{ {} timeout {seconds}s : {} }}",
+                    join(keys),
+                    join(values)
+                ));
+            }
+            Expr::FibDestinationType { .. } | Expr::Other(_) => panic!("no rule needs {expr:?}"),
+        }
+    }
+    if let Some(comment) = &rule.comment {
+        words.push(format!("# {comment}"));
+    }
+    words.join(" ")
+}
+
+/// The 4-byte word where a register begins.
+fn position(register: Register) -> u32 {
+    if register.0 < 8 { (register.0 - 1) * 4 } else { register.0 - 8 }
+}
+
+fn load(registers: &mut Vec<(u32, u32, String)>, dest: Register, len: u32, what: String) {
+    let at = position(dest);
+    let end = at + len.div_ceil(4);
+    assert!(end <= 20, "{what} goes beyond the registers");
+    registers.retain(|(start, stop, _)| *stop <= at || *start >= end);
+    registers.push((at, end, what));
+    registers.sort_by_key(|(start, ..)| *start);
+}
+
+/// The concatenation that begins in `register`: everything that follows without a gap.
+fn holds(registers: &[(u32, u32, String)], register: Register) -> String {
+    let mut at = position(register);
+    let mut run = Vec::new();
+    for entry in registers {
+        if entry.0 == at {
+            at = entry.1;
+            run.push(entry.clone());
+        }
+    }
+    assert!(!run.is_empty(), "register {register:?} is read before it is loaded");
+    join(&run)
+}
+
+fn join(registers: &[(u32, u32, String)]) -> String {
+    registers.iter().map(|(_, _, what)| what.as_str()).collect::<Vec<_>>().join(" . ")
+}
+
+fn bytes(value: &[u8]) -> String {
+    if let Ok(v4) = <[u8; 4]>::try_from(value) {
+        let number = u32::from_ne_bytes(v4);
+        return if number < 256 { number.to_string() } else { IpAddr::from(Ipv4Addr::from(v4)).to_string() };
+    }
+    if value.len() == 1 {
+        return value[0].to_string();
+    }
+    let v6 = <[u8; 16]>::try_from(value).expect("a number or an address");
+    IpAddr::from(Ipv6Addr::from(v6)).to_string()
+}
+
+fn interface(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(name);
+    if name.len() == 16 { format!("\"{}\"", text.trim_end_matches('\0')) } else { format!("\"{text}*\"") }
+}

@@ -1,0 +1,558 @@
+//! The real kernel: what it holds after each call, compared with what a plan renders to.
+
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+use std::sync::Arc;
+
+use portolan_netfilter::conntrack::Conntrack;
+use portolan_netfilter::nft::{self, Batch, Element, ElementData, TableFamily, TableRef};
+use portolan_netfilter::socket::Socket;
+use portolan_service::{ChangeSet, Family, FrontendKind, Protocol, ServiceChange, ServicePlan, Verdict};
+
+use super::namespace;
+use super::plans::{CLUSTER, LOCAL, PortExt, everything, net, port, service, settings};
+use crate::nftables::Nftables;
+use crate::nftables::element::{FrontendKey, put_address, put_port};
+use crate::nftables::schema::{Chain, SetName, table};
+use crate::{Dataplane, Error, Integrity, Outcome, Settings};
+
+fn sync(dataplane: &mut Nftables, plans: &[ServicePlan]) -> Outcome {
+    dataplane.sync(&mut plans.iter()).expect("sync")
+}
+
+fn verify(dataplane: &mut Nftables, plans: &[ServicePlan]) -> Integrity {
+    dataplane.verify(&mut plans.iter()).expect("verify")
+}
+
+/// One Service's change.
+fn change(before: Option<&ServicePlan>, after: Option<&ServicePlan>) -> ChangeSet {
+    let name = before.or(after).expect("a change").name.clone();
+    let shared = |plan: Option<&ServicePlan>| plan.cloned().map(Arc::new);
+    ChangeSet { services: vec![ServiceChange { name, before: shared(before), after: shared(after) }] }
+}
+
+/// Everything in the kernel that is ours, as text: sets, elements, chains, rules.
+fn contents() -> Vec<String> {
+    let mut socket = Socket::open().expect("a socket");
+    let mut lines = Vec::new();
+    for family in Family::ALL {
+        let table = table(family);
+        for chain in socket.chains(table).expect("chains") {
+            lines.push(format!("{family} {} {:?} {:?}", chain.name, chain.kind, chain.comment));
+        }
+        // Rules in their order within each chain.
+        let mut number = BTreeMap::<String, usize>::new();
+        for rule in socket.rules(table).expect("rules") {
+            let number = number.entry(rule.chain.clone()).or_default();
+            *number += 1;
+            lines.push(format!("{family} {} {number} {:?} {:?}", rule.chain, rule.exprs, rule.comment));
+        }
+        for set in socket.sets(table).expect("sets") {
+            lines.push(format!(
+                "{family} {} {:?}",
+                set.name,
+                (set.flags, set.key_len, set.data_len, set.size)
+            ));
+            socket
+                .elements(table, &set.name, |element| {
+                    lines.push(format!(
+                        "{family} {} {:?} {:?} {:?} {:?}",
+                        set.name, element.key, element.key_end, element.data, element.comment
+                    ));
+                })
+                .expect("elements");
+        }
+    }
+    lines.sort_unstable();
+    lines
+}
+
+/// What a dataplane that starts now makes of `plans`.
+fn fresh(plans: &[ServicePlan]) -> Vec<String> {
+    let mut dataplane = Nftables::new(settings()).expect("a dataplane");
+    dataplane.cleanup().expect("cleanup");
+    sync(&mut dataplane, plans);
+    contents()
+}
+
+fn commit(fill: impl FnOnce(&mut Batch)) {
+    let mut batch = Batch::new();
+    fill(&mut batch);
+    Socket::open().expect("a socket").commit(&batch).expect("a commit");
+}
+
+fn frontend(address: &str, port: u16) -> Vec<u8> {
+    let mut key = Vec::new();
+    put_address(&mut key, address.parse().expect("an address"));
+    key.extend_from_slice(&[Protocol::Tcp.number(), 0, 0, 0]);
+    put_port(&mut key, port);
+    key
+}
+
+#[test]
+fn sync_writes_everything_and_is_repeatable() {
+    namespace::run("sync_writes_everything_and_is_repeatable", || {
+        let plans = everything();
+        let mut dataplane = Nftables::new(settings()).expect("a dataplane");
+        let outcome = sync(&mut dataplane, &plans);
+        assert!(outcome.refused.is_empty(), "{:?}", outcome.refused);
+        let first = contents();
+        assert!(first.iter().any(|line| line.contains("shop/web:http")), "elements name their Service port");
+        dataplane.uncompared = true;
+        assert_eq!(verify(&mut dataplane, &plans), Integrity::Intact);
+
+        let mut restarted = Nftables::new(settings()).expect("a dataplane");
+        sync(&mut restarted, &plans);
+        assert_eq!(contents(), first, "a restart changes nothing");
+        restarted.uncompared = true;
+        assert_eq!(verify(&mut restarted, &plans), Integrity::Intact);
+
+        // An earlier state with other Services, other numbers of endpoints and every feature, and back.
+        sync(&mut restarted, &[]);
+        let nothing = sync(&mut dataplane, &plans[1..2]);
+        assert!(nothing.refused.is_empty());
+        sync(&mut dataplane, &plans);
+        dataplane.uncompared = true;
+        assert_eq!(verify(&mut dataplane, &plans), Integrity::Intact);
+
+        dataplane.cleanup().expect("cleanup");
+        assert_eq!(contents(), Vec::<String>::new());
+        dataplane.cleanup().expect("cleanup of nothing");
+    });
+}
+
+#[test]
+fn changes_end_where_a_fresh_start_begins() {
+    namespace::run("changes_end_where_a_fresh_start_begins", || {
+        let plans = everything();
+        let mut dataplane = Nftables::new(settings()).expect("a dataplane");
+        assert!(
+            matches!(dataplane.apply(&ChangeSet::default()), Err(Error::Unusable(_))),
+            "nothing to change yet"
+        );
+        sync(&mut dataplane, &[]);
+        let step = |dataplane: &mut Nftables, before: Option<&ServicePlan>, after: Option<&ServicePlan>| {
+            let outcome = dataplane.apply(&change(before, after)).expect("apply");
+            assert!(outcome.refused.is_empty(), "{:?}", outcome.refused);
+        };
+        for plan in &plans {
+            step(&mut dataplane, None, Some(plan));
+        }
+        // Endpoints come and go, down to none.
+        let flapping = |count: usize| {
+            let endpoints: Vec<String> = (0..count).map(|host| format!("10.244.1.{host}:80*")).collect();
+            let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+            let verdict = if count == 0 { Verdict::Reject } else { CLUSTER };
+            let port = port("http", Protocol::Tcp, &endpoints)
+                .at(FrontendKind::ClusterIp, "10.96.0.77", 80, verdict, verdict)
+                .at(FrontendKind::ExternalIp, "203.0.113.77", 80, verdict, verdict);
+            service("flapping", vec![port])
+        };
+        let mut before = None;
+        for count in [1, 5, 4, 5, 0, 2, 7] {
+            let after = flapping(count);
+            step(&mut dataplane, before.as_ref(), Some(&after));
+            dataplane.uncompared = true;
+            let mut all = plans.clone();
+            all.push(after.clone());
+            assert_eq!(verify(&mut dataplane, &all), Integrity::Intact, "{count} endpoints");
+            before = Some(after);
+        }
+        step(&mut dataplane, before.as_ref(), None);
+        while dataplane.tidy().expect("tidy") {}
+        assert_eq!(contents(), fresh(&plans));
+
+        let mut dataplane = Nftables::new(settings()).expect("a dataplane");
+        sync(&mut dataplane, &plans);
+        for plan in &plans {
+            step(&mut dataplane, Some(plan), None);
+        }
+        while dataplane.tidy().expect("tidy") {}
+        assert_eq!(contents(), fresh(&[]));
+    });
+}
+
+#[test]
+fn others_tables_are_left_alone() {
+    namespace::run("others_tables_are_left_alone", || {
+        let others = TableRef { family: TableFamily::Ip, name: "portolan-other" };
+        commit(|batch| {
+            batch.add_table(others, "not ours");
+            let chain = nft::Chain { name: "pick-3".into(), kind: None, comment: None };
+            batch.add_chain(others, &chain);
+        });
+        let plans = everything();
+        let mut dataplane = Nftables::new(settings()).expect("a dataplane");
+        sync(&mut dataplane, &plans);
+        // Someone else commits between our calls.
+        commit(|batch| {
+            batch.add_chain(others, &nft::Chain { name: "more".into(), kind: None, comment: None });
+        });
+        dataplane.apply(&change(Some(&plans[0]), None)).expect("apply after a foreign commit");
+        commit(|batch| batch.delete_chain(others, "more"));
+        assert_eq!(verify(&mut dataplane, &plans[1..]), Integrity::Intact);
+        dataplane.cleanup().expect("cleanup");
+        let mut socket = Socket::open().expect("a socket");
+        let chains = socket.chains(others).expect("chains");
+        assert_eq!(chains.iter().map(|chain| chain.name.as_str()).collect::<Vec<_>>(), ["pick-3"]);
+    });
+}
+
+#[test]
+fn damage_is_named_and_repaired() {
+    type Damage = fn(&mut Batch);
+    let cases: &[(&str, Damage, &str)] = &[
+        ("the table is deleted", |batch| batch.delete_table(table(Family::V4)), "table ip portolan deleted"),
+        (
+            "a chain is emptied",
+            |batch| batch.flush_chain(table(Family::V4), "nat-prerouting"),
+            "table ip portolan: chain nat-prerouting: 3 rules missing",
+        ),
+        (
+            "a rule is added",
+            |batch| {
+                let drop = nft::Rule { exprs: vec![nft::Expr::Immediate(nft::Verdict::Drop)], comment: None };
+                batch.add_rule(table(Family::V6), "filter-forward", &drop);
+            },
+            "table ip6 portolan: chain filter-forward: 1 rule not ours",
+        ),
+        (
+            "a chain is added",
+            |batch| {
+                let chain = nft::Chain { name: "mine".into(), kind: None, comment: None };
+                batch.add_chain(table(Family::V4), &chain);
+            },
+            "table ip portolan: chain mine is not ours",
+        ),
+        (
+            "a frontend is deleted",
+            |batch| {
+                let key = frontend("10.96.0.5", 80);
+                batch.delete_elements(table(Family::V4), "services", [Element::new(&key)]);
+            },
+            "map services: ",
+        ),
+        (
+            "a frontend is led elsewhere",
+            |batch| {
+                let key = frontend("10.96.0.5", 80);
+                batch.delete_elements(table(Family::V4), "services", [Element::new(&key)]);
+                let to = nft::Verdict::Jump("pick-2".into());
+                let element = Element { data: Some(ElementData::Verdict(&to)), ..Element::new(&key) };
+                batch.add_elements(table(Family::V4), "services", [element]);
+            },
+            "map services: 1 element missing or changed, among them shop/sticky:http 10.96.0.5 tcp 80",
+        ),
+        (
+            "an element is added",
+            |batch| {
+                let key = frontend("10.96.0.99", 80);
+                let element =
+                    Element { data: Some(ElementData::Verdict(&nft::Verdict::Drop)), ..Element::new(&key) };
+                batch.add_elements(table(Family::V4), "no-endpoints", [element]);
+                let old = frontend("192.168.50.1", 30084);
+                batch.delete_elements(table(Family::V4), "no-endpoints", [Element::new(&old)]);
+            },
+            "map no-endpoints: 1 element not ours, among them 10.96.0.99 tcp 80",
+        ),
+        (
+            "a set is added",
+            |batch| {
+                let mut set = crate::nftables::schema::declare_set(SetName::ClusterIps, Family::V4, 1);
+                set.name = "mine".into();
+                batch.add_set(table(Family::V4), &set);
+            },
+            "set mine is not ours",
+        ),
+    ];
+    namespace::run("damage_is_named_and_repaired", || {
+        let plans = everything();
+        let whole = fresh(&plans);
+        let mut dataplane = Nftables::new(settings()).expect("a dataplane");
+        sync(&mut dataplane, &plans);
+        for (name, damage, finding) in cases {
+            commit(damage);
+            let Integrity::Changed(findings) = verify(&mut dataplane, &plans) else {
+                panic!("{name}: not noticed")
+            };
+            assert!(findings.iter().any(|found| found.contains(finding)), "{name}: {findings:?}");
+            sync(&mut dataplane, &plans);
+            assert_eq!(contents(), whole, "{name}: repaired");
+            assert_eq!(verify(&mut dataplane, &plans), Integrity::Intact, "{name}");
+        }
+        // A change does not build upon what is gone.
+        commit(|batch| batch.delete_table(table(Family::V4)));
+        assert!(dataplane.apply(&change(Some(&plans[0]), None)).is_err());
+        sync(&mut dataplane, &plans);
+        assert_eq!(contents(), whole);
+    });
+}
+
+#[test]
+fn a_table_of_another_layout_is_replaced() {
+    namespace::run("a_table_of_another_layout_is_replaced", || {
+        let plans = everything();
+        let whole = fresh(&plans);
+        let ours = table(Family::V4);
+        commit(|batch| {
+            batch.delete_table(ours);
+            batch.add_table(ours, "of a newer version");
+            batch.add_set(ours, &crate::nftables::schema::declare_set(SetName::Affinity, Family::V4, 1));
+            batch.add_chain(ours, &nft::Chain { name: "nat-output".into(), kind: None, comment: None });
+            let learnt = learnt("10.9.9.9", "10.96.0.5", "10.244.1.11");
+            batch.add_elements(ours, "affinity", [learnt.element()]);
+        });
+        let mut dataplane = Nftables::new(settings()).expect("a dataplane");
+        sync(&mut dataplane, &plans);
+        let client = clients();
+        assert_eq!(client, ["10.9.9.9 stays at 10.244.1.11"], "remembered clients move over");
+        commit(|batch| batch.flush_set(ours, "affinity"));
+        assert_eq!(contents(), whole);
+    });
+}
+
+/// An entry of the `affinity` map for port 80 over TCP.
+struct Entry {
+    key: Vec<u8>,
+    data: Vec<u8>,
+}
+
+impl Entry {
+    fn element(&self) -> Element<'_> {
+        Element {
+            data: Some(ElementData::Value(&self.data)),
+            timeout: Some(std::time::Duration::from_mins(10)),
+            ..Element::new(&self.key)
+        }
+    }
+}
+
+fn learnt(client: &str, to: &str, endpoint: &str) -> Entry {
+    let (mut key, mut data) = (Vec::new(), Vec::new());
+    put_address(&mut key, client.parse().expect("an address"));
+    key.extend(frontend(to, 80));
+    put_address(&mut data, endpoint.parse().expect("an address"));
+    put_port(&mut data, 8080);
+    Entry { key, data }
+}
+
+/// Who is remembered.
+fn clients() -> Vec<String> {
+    let mut clients = Vec::new();
+    Socket::open()
+        .expect("a socket")
+        .elements(table(Family::V4), "affinity", |element| {
+            let (mut key, Some(nft::OwnedData::Value(data))) = (&element.key[..], element.data) else {
+                return;
+            };
+            let address = |bytes: &mut &[u8]| {
+                crate::nftables::element::take_address(bytes, Family::V4).expect("an address").to_string()
+            };
+            clients.push(format!("{} stays at {}", address(&mut key), address(&mut &data[..])));
+        })
+        .expect("elements");
+    clients.sort_unstable();
+    clients
+}
+
+#[test]
+fn clients_stay_until_their_endpoint_leaves() {
+    namespace::run("clients_stay_until_their_endpoint_leaves", || {
+        let sticky = |endpoints: &[&str]| {
+            let port = port("http", Protocol::Tcp, endpoints).sticky(600).cluster_ip("10.96.0.5");
+            service("sticky", vec![port])
+        };
+        let both = sticky(&["10.244.1.11:8080*", "10.244.2.21:8080"]);
+        let one = sticky(&["10.244.1.11:8080*"]);
+        let mut dataplane = Nftables::new(settings()).expect("a dataplane");
+        sync(&mut dataplane, std::slice::from_ref(&both));
+        let learn = |client: &str, endpoint: &str| {
+            let entry = learnt(client, "10.96.0.5", endpoint);
+            commit(|batch| batch.add_elements(table(Family::V4), "affinity", [entry.element()]));
+        };
+        learn("10.9.0.1", "10.244.1.11");
+        learn("10.9.0.2", "10.244.2.21");
+        sync(&mut dataplane, std::slice::from_ref(&both));
+        assert_eq!(
+            clients(),
+            ["10.9.0.1 stays at 10.244.1.11", "10.9.0.2 stays at 10.244.2.21"],
+            "over a restart"
+        );
+
+        dataplane.apply(&change(Some(&both), Some(&one))).expect("apply");
+        assert_eq!(clients(), ["10.9.0.1 stays at 10.244.1.11"], "the endpoint of the other left");
+        assert_eq!(verify(&mut dataplane, std::slice::from_ref(&one)), Integrity::Intact);
+
+        // As kernels before 6.3 need it.
+        dataplane.apply(&change(Some(&one), Some(&both))).expect("apply");
+        learn("10.9.0.3", "10.244.2.21");
+        dataplane.kernel.destroys_elements = false;
+        dataplane.apply(&change(Some(&both), Some(&one))).expect("apply");
+        assert_eq!(clients(), ["10.9.0.1 stays at 10.244.1.11"]);
+
+        // It left while nobody looked.
+        learn("10.9.0.4", "10.244.2.21");
+        let mut restarted = Nftables::new(settings()).expect("a dataplane");
+        sync(&mut restarted, std::slice::from_ref(&one));
+        assert_eq!(clients(), ["10.9.0.1 stays at 10.244.1.11"]);
+
+        restarted.apply(&change(Some(&one), None)).expect("apply");
+        assert_eq!(clients(), [""; 0], "a later Service of this address must not inherit them");
+    });
+}
+
+#[test]
+fn what_the_kernel_refuses_is_left_out_alone() {
+    namespace::run("what_the_kernel_refuses_is_left_out_alone", || {
+        let at = |name: &str, address: &str, endpoint: &str| {
+            let endpoints = if endpoint.is_empty() { vec![] } else { vec![endpoint, "10.244.9.9:1"] };
+            service(name, vec![port("http", Protocol::Tcp, &endpoints).cluster_ip(address)])
+        };
+        let good = at("good", "10.96.0.1", "10.244.1.1:80");
+        // The planner never lets two Services have one frontend; the kernel does not either.
+        let bad = at("bad", "10.96.0.1", "10.244.1.2:80");
+        let other = at("other", "10.96.0.2", "10.244.1.3:80");
+
+        let mut dataplane = Nftables::new(settings()).expect("a dataplane");
+        let plans = [good.clone(), bad.clone(), other.clone()];
+        let outcome = sync(&mut dataplane, &plans);
+        assert_eq!(outcome.refused.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["shop/bad"]);
+        assert!(outcome.refused[0].1.contains("exists"), "{:?}", outcome.refused);
+        dataplane.uncompared = true;
+        assert_eq!(verify(&mut dataplane, &plans), Integrity::Intact, "the refused one is not missed");
+
+        // Once it asks for something else, it gets it.
+        let better = at("bad", "10.96.0.3", "10.244.1.2:80");
+        let outcome = dataplane.apply(&change(Some(&bad), Some(&better))).expect("apply");
+        assert!(outcome.refused.is_empty(), "{:?}", outcome.refused);
+
+        // In a change set: the others' changes hold, and what was in force for it stays.
+        let third = at("third", "10.96.0.4", "10.244.1.4:80");
+        let mut changes = change(Some(&better), Some(&bad));
+        changes.services.extend(change(None, Some(&third)).services);
+        let outcome = dataplane.apply(&changes).expect("apply");
+        assert_eq!(outcome.refused.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["shop/bad"]);
+        let wanted = [good.clone(), bad.clone(), other, third];
+        dataplane.uncompared = true;
+        assert_eq!(verify(&mut dataplane, &wanted), Integrity::Intact);
+        let outcome = dataplane.apply(&change(Some(&bad), None)).expect("apply");
+        assert!(outcome.refused.is_empty(), "its last change is taken back from what was in force");
+        dataplane.uncompared = true;
+        assert_eq!(
+            verify(&mut dataplane, &[wanted[0].clone(), wanted[2].clone(), wanted[3].clone()]),
+            Integrity::Intact
+        );
+    });
+}
+
+#[test]
+fn only_stale_udp_flows_are_removed() {
+    namespace::run("only_stale_udp_flows_are_removed", || {
+        namespace::loopback_up();
+        let dns = |address: &str, endpoints: &[&str]| {
+            let verdict = if endpoints.is_empty() { Verdict::Reject } else { CLUSTER };
+            let port = port("dns", Protocol::Udp, endpoints).at(
+                FrontendKind::ClusterIp,
+                address,
+                53,
+                verdict,
+                verdict,
+            );
+            service("dns", vec![port])
+        };
+        let first = dns("127.0.0.53", &["127.0.0.2:5353"]);
+        let second = dns("127.0.0.53", &["127.0.0.3:5353"]);
+        let none = dns("127.0.0.53", &[]);
+        let flows = || {
+            let mut flows = Vec::new();
+            Conntrack::open()
+                .expect("conntrack")
+                .udp_flows(TableFamily::Ip, None, |flow| {
+                    flows.push(format!("{} to {}", flow.original.destination, flow.reply.source));
+                })
+                .expect("flows");
+            flows.sort_unstable();
+            flows
+        };
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let send = || client.send_to(b"?", "127.0.0.53:53").expect("sent");
+        // Somewhere to go, so that no ICMP error ends the flows.
+        let _endpoints = [UdpSocket::bind("127.0.0.2:5353"), UdpSocket::bind("127.0.0.3:5353")];
+        let bystander = UdpSocket::bind("127.0.0.9:53").expect("a socket");
+
+        // Without a detector nothing is masqueraded.
+        let mut dataplane = Nftables::new(Settings::default()).expect("a dataplane");
+        sync(&mut dataplane, std::slice::from_ref(&first));
+        send();
+        client.send_to(b"?", bystander.local_addr().expect("bound")).expect("sent");
+        let kept = ["127.0.0.53 to 127.0.0.2", "127.0.0.9 to 127.0.0.9"];
+        assert_eq!(flows(), kept);
+
+        let mut restarted = Nftables::new(Settings::default()).expect("a dataplane");
+        assert_eq!(sync(&mut restarted, std::slice::from_ref(&first)).conntrack_removed, 0);
+        assert_eq!(flows(), kept, "a restart that changes nothing removes nothing");
+
+        let outcome = restarted.apply(&change(Some(&first), Some(&second))).expect("apply");
+        assert_eq!(outcome.conntrack_removed, 1, "its endpoint left (spec §8.2)");
+        send();
+        assert_eq!(flows(), ["127.0.0.53 to 127.0.0.3", "127.0.0.9 to 127.0.0.9"]);
+        let outcome = restarted.apply(&change(Some(&second), Some(&none))).expect("apply");
+        assert_eq!(outcome.conntrack_removed, 1, "no endpoint is left (unlike spec §8.5)");
+
+        restarted.apply(&change(Some(&none), Some(&first))).expect("apply");
+        send();
+        let outcome = restarted.apply(&change(Some(&first), None)).expect("apply");
+        assert_eq!(outcome.conntrack_removed, 1, "the Service is gone (unlike spec §8.5)");
+
+        // Sent before the Service was there: never translated (spec §8.4).
+        let _local = UdpSocket::bind("127.0.0.53:53").expect("a socket");
+        send();
+        assert_eq!(flows(), ["127.0.0.53 to 127.0.0.53", "127.0.0.9 to 127.0.0.9"]);
+        let outcome = restarted.apply(&change(None, Some(&first))).expect("apply");
+        assert_eq!(outcome.conntrack_removed, 1);
+
+        // It vanishes while nobody looks.
+        send();
+        let mut restarted = Nftables::new(Settings::default()).expect("a dataplane");
+        assert_eq!(sync(&mut restarted, &[]).conntrack_removed, 1);
+        assert_eq!(flows(), ["127.0.0.9 to 127.0.0.9"], "others' flows are never touched");
+    });
+}
+
+#[test]
+fn outside_lists_and_ranges_reach_the_kernel() {
+    namespace::run("outside_lists_and_ranges_reach_the_kernel", || {
+        let endpoints = ["10.244.1.11:8080*", "10.244.2.21:8080"];
+        let plan = |networks: &[&str]| {
+            let port = port("http", Protocol::Tcp, &endpoints)
+                .at(FrontendKind::LoadBalancer, "203.0.113.9", 80, CLUSTER, LOCAL)
+                .allowing(networks);
+            service("lb", vec![port])
+        };
+        let mut dataplane = Nftables::new(settings()).expect("a dataplane");
+        sync(&mut dataplane, &[]);
+        let steps: [&[&str]; 4] =
+            [&["10.0.0.0/8"], &["10.0.0.0/8", "192.168.1.1/32"], &["192.168.0.0/16"], &[]];
+        let mut before = None;
+        for networks in steps {
+            let after = plan(networks);
+            let outcome = dataplane.apply(&change(before.as_ref(), Some(&after))).expect("apply");
+            assert!(outcome.refused.is_empty(), "{networks:?}: {:?}", outcome.refused);
+            dataplane.uncompared = true;
+            assert_eq!(
+                verify(&mut dataplane, std::slice::from_ref(&after)),
+                Integrity::Intact,
+                "{networks:?}"
+            );
+            before = Some(after);
+        }
+        assert_eq!(net("192.168.1.1/32").prefix_len(), 32);
+        let key = FrontendKey {
+            address: "203.0.113.9".parse().expect("an address"),
+            protocol: Protocol::Tcp,
+            port: 80,
+        };
+        assert_eq!(key.to_string(), "203.0.113.9 tcp 80");
+        assert_eq!(Chain::parse("pick-local-1"), Some(Chain::PickLocal(1)));
+    });
+}

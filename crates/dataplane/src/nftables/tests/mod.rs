@@ -1,0 +1,6 @@
+mod dump;
+mod golden;
+mod kernel;
+mod namespace;
+mod plans;
+mod properties;

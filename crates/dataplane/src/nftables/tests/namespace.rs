@@ -1,0 +1,59 @@
+//! Tests against the kernel, each in a network namespace of its own, without root.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+const INSIDE: &str = "PORTOLAN_TEST_NAMESPACE";
+
+/// Runs `body` in a fresh network namespace: the test named `name` is started again as a process of its own that
+/// enters one first. A new user namespace stands in for root.
+pub(super) fn run(name: &str, body: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        body();
+        return;
+    }
+    let test = format!("nftables::tests::kernel::{name}");
+    let mut command = Command::new(std::env::current_exe().expect("this test's binary"));
+    command.args([&test, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
+    // SAFETY: geteuid and getegid only return numbers.
+    let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
+    let maps = [
+        ("/proc/self/setgroups", "deny".to_owned()),
+        ("/proc/self/uid_map", format!("0 {user} 1")),
+        ("/proc/self/gid_map", format!("0 {group} 1")),
+    ];
+    // SAFETY: the closure runs in the child between fork and exec; it makes system calls and touches only memory
+    // that was prepared before.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            maps.iter().try_for_each(|(path, map)| std::fs::write(path, map))
+        });
+    }
+    let output = command.output().expect("a child in new namespaces (are unprivileged user namespaces on?)");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{test} in its namespace: {}\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Brings up the loopback interface of this namespace.
+pub(super) fn loopback_up() {
+    // SAFETY: a socket of our own and a zeroed, NUL-terminated request that outlives both calls.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        assert!(socket >= 0, "a socket");
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = i8::try_from(b'l').expect("ASCII") as libc::c_char;
+        request.ifr_name[1] = i8::try_from(b'o').expect("ASCII") as libc::c_char;
+        request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP).expect("a flag");
+        let result = libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request);
+        libc::close(socket);
+        assert_eq!(result, 0, "lo can be set up");
+    }
+}

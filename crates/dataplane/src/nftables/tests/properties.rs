@@ -1,0 +1,200 @@
+//! Whatever changes come in whatever portions: what is removed was there, what is added was not, and the end is
+//! what a fresh start renders.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use portolan_service::{Family, FrontendKind, List, PortPlan, Protocol, ServicePlan, Verdict};
+use proptest::prelude::*;
+
+use super::plans::{CLUSTER, LOCAL, PortExt, port, service};
+use crate::nftables::element::{Data, Key, Step, difference, render};
+use crate::nftables::inventory::{Inventory, Tally};
+use crate::nftables::schema::{Features, SetName};
+
+const SERVICES: u8 = 4;
+
+/// A port of Service number `service`: frontends of different Services differ, ClusterIPs and endpoints need not.
+fn a_port(service: u8) -> impl Strategy<Value = PortPlan> {
+    let verdict = prop_oneof![Just(CLUSTER), Just(LOCAL), Just(Verdict::Reject), Just(Verdict::Drop)];
+    let kind = prop_oneof![
+        Just(FrontendKind::ClusterIp),
+        Just(FrontendKind::ExternalIp),
+        Just(FrontendKind::LoadBalancer),
+        Just(FrontendKind::NodePort)
+    ];
+    let frontend = (kind, 0..3u8, 0..2u16, verdict.clone(), verdict, proptest::option::of(0..3usize));
+    (
+        any::<bool>(),
+        prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)],
+        proptest::collection::btree_map(0..6u8, any::<bool>(), 0..5),
+        proptest::option::of(prop_oneof![Just(60u32), Just(10800)]),
+        proptest::collection::vec(frontend, 0..4),
+        0..2u8,
+    )
+        .prop_map(move |(v6, protocol, endpoints, affinity, frontends, name)| {
+            let address = |net: u8, host: u8| -> IpAddr {
+                if v6 {
+                    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, net.into(), host.into()).into()
+                } else {
+                    Ipv4Addr::new(10, net, 0, host).into()
+                }
+            };
+            let endpoints: Vec<String> = endpoints
+                .iter()
+                .map(|(host, local)| {
+                    let socket = std::net::SocketAddr::new(address(1, *host), 8080);
+                    format!("{socket}{}", if *local { "*" } else { "" })
+                })
+                .collect();
+            let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+            let mut plan = port(["", "http"][usize::from(name)], protocol, &endpoints);
+            plan.family = if v6 { Family::V6 } else { Family::V4 };
+            plan.affinity = affinity;
+            let mut taken = BTreeSet::new();
+            for (kind, host, number, inside, outside, sources) in frontends {
+                // Ports tell the frontends of Services and protocols apart, as the planner sees to.
+                let number = 1000 + u16::from(service) * 10 + number;
+                if !taken.insert((host, number)) {
+                    continue;
+                }
+                plan = plan.at(kind, &address(2, host).to_string(), number, inside, outside);
+                let networks: &[&str] =
+                    if v6 { &["fd00::/16", "fd01::/16"] } else { &["10.0.0.0/8", "192.168.0.0/24"] };
+                if let Some(count) = sources {
+                    plan = plan.allowing(&networks[..count]);
+                }
+            }
+            plan
+        })
+}
+
+/// A plan for Service number `service`, at most one port for each protocol and family.
+fn a_plan(service_number: u8) -> impl Strategy<Value = Option<Arc<ServicePlan>>> {
+    proptest::option::of(proptest::collection::vec(a_port(service_number), 0..4)).prop_map(move |ports| {
+        let ports: BTreeMap<_, _> =
+            ports?.into_iter().map(|port| ((port.family, port.protocol), port)).collect();
+        Some(Arc::new(service(&format!("s{service_number}"), ports.into_values().collect())))
+    })
+}
+
+type Kernel = HashMap<Key, (Data, Option<String>)>;
+
+fn fresh(plans: &BTreeMap<u8, Arc<ServicePlan>>, family: Family) -> Kernel {
+    let mut kernel = Kernel::new();
+    for plan in plans.values() {
+        let mut elements = Vec::new();
+        render(plan, family, &mut elements);
+        kernel.extend(
+            elements
+                .iter()
+                .map(|element| (element.key, (element.data, element.port_name.map(str::to_owned)))),
+        );
+    }
+    kernel
+}
+
+/// One transaction as the dataplane makes it: all that goes, then all that comes.
+fn transact(
+    kernel: &mut Kernel,
+    inventory: &mut Inventory,
+    changes: &[(Option<&ServicePlan>, Option<&ServicePlan>)],
+    family: Family,
+) {
+    let mut tally = Tally::default();
+    let (mut removed, mut added) = (Vec::new(), Vec::new());
+    for (before, after) in changes {
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        before.inspect(|plan| render(plan, family, &mut old));
+        after.inspect(|plan| render(plan, family, &mut new));
+        difference(&old, &new, |step| match step {
+            Step::Remove(element) => {
+                if tally.count(&element, -1) {
+                    removed.push(element.key);
+                }
+            }
+            Step::Add(element) => {
+                if tally.count(&element, 1) {
+                    added.push((element.key, (element.data, element.port_name.map(str::to_owned))));
+                }
+            }
+        });
+    }
+    tally.shared(inventory, |key, comes| {
+        if comes {
+            added.push((key, (Data::None, None)));
+        } else {
+            removed.push(key);
+        }
+    });
+    for key in removed {
+        assert!(kernel.remove(&key).is_some(), "removes {key}, which is not there");
+    }
+    for (key, value) in added {
+        assert!(kernel.insert(key, value).is_none(), "adds {key}, which is there");
+    }
+    inventory.features = inventory.features.union(tally.needs(inventory));
+    inventory.merge(&tally);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn changes_end_where_a_fresh_start_begins(
+        batches in proptest::collection::vec(
+            proptest::collection::vec((0..SERVICES).prop_flat_map(|number| (Just(number), a_plan(number))), 1..4),
+            1..8,
+        )
+    ) {
+        for family in Family::ALL {
+            let mut plans = BTreeMap::<u8, Arc<ServicePlan>>::new();
+            let (mut kernel, mut inventory) = (Kernel::new(), Inventory::default());
+            // The last batch takes everything away again.
+            let farewell = (0..SERVICES).map(|number| (number, None)).collect();
+            for batch in batches.iter().chain([&farewell]) {
+                let before = plans.clone();
+                let mut touched = BTreeSet::new();
+                for (number, plan) in batch {
+                    touched.insert(*number);
+                    match plan {
+                        Some(plan) => plans.insert(*number, plan.clone()),
+                        None => plans.remove(number),
+                    };
+                }
+                let changes: Vec<_> = touched
+                    .iter()
+                    .map(|number| (before.get(number).map(|plan| &**plan), plans.get(number).map(|plan| &**plan)))
+                    .collect();
+                transact(&mut kernel, &mut inventory, &changes, family);
+                prop_assert_eq!(&kernel, &fresh(&plans, family));
+                for set in SetName::ALL {
+                    let count = kernel.keys().filter(|key| key.set() == set).count();
+                    prop_assert_eq!(inventory.len(set), count, "{}", set.name());
+                }
+                let used: BTreeSet<_> = kernel
+                    .values()
+                    .filter_map(|(data, _)| match data {
+                        Data::Target(target) => target.chain().filter(|chain| chain.is_numbered()),
+                        _ => None,
+                    })
+                    .collect();
+                let idle: BTreeSet<_> = inventory.idle_chains().collect();
+                prop_assert_eq!(&inventory.chains().filter(|chain| !idle.contains(chain)).collect::<BTreeSet<_>>(), &used);
+            }
+            prop_assert_eq!(inventory.needs(), Features::default());
+            for chain in inventory.idle_chains().collect::<Vec<_>>() {
+                inventory.chain_deleted(chain);
+            }
+            inventory.features = inventory.needs();
+            prop_assert_eq!(inventory, Inventory::default());
+        }
+    }
+}
+
+#[test]
+fn lists_are_named() {
+    // The order that `render` relies on to tell which lists are used.
+    assert_eq!((List::Cluster as usize, List::Local as usize), (0, 1));
+}
