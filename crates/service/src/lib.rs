@@ -8,6 +8,7 @@
 //! "spec §" in the documentation of this crate means the behaviour of kube-proxy 1.36, clause by clause.
 
 mod catalog;
+mod claims;
 mod family;
 mod name;
 mod node;
@@ -15,17 +16,18 @@ mod object;
 mod plan;
 mod planner;
 mod select;
+mod service_plan;
 
 pub use catalog::Catalog;
 pub use family::{Family, PerFamily, Protocol};
 pub use name::ObjectName;
 pub use node::{LocalNode, Node, NodePortAddresses};
 pub use object::{
-    Change, Endpoint, EndpointSlice, ExternalPolicy, IngressMode, InternalPolicy, LoadBalancerIngress, Service,
-    ServicePort, ServiceType, SlicePort,
+    Change, Endpoint, EndpointSlice, ExternalPolicy, IngressMode, InternalPolicy, LoadBalancerIngress,
+    Service, ServicePort, ServiceType, SlicePort,
 };
 pub use plan::{
-    Backend, ChangeSet, Frontend, FrontendKind, HealthCheck, List, Masquerade, PortPlan, Problem, ServiceChange,
-    ServicePlan, Verdict,
+    Backend, ChangeSet, Frontend, FrontendKind, HealthCheck, List, Masquerade, PortPlan, Problem,
+    ServiceChange, ServicePlan, Verdict,
 };
 pub use planner::Planner;

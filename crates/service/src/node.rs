@@ -48,23 +48,36 @@ impl NodePortAddresses {
     /// `primary` (spec §3.7). Loopback and IPv6 link-local addresses are never selected (spec §3.10).
     pub fn select(&self, ips: &PerFamily<Option<IpAddr>>, local: &[IpAddr]) -> Vec<IpAddr> {
         let mut selected: Vec<IpAddr> =
-            Family::ALL.into_iter().flat_map(|family| self.select_family(family, *ips.get(family), local)).collect();
+            Family::ALL.into_iter().flat_map(|family| self.select_family(family, ips, local)).collect();
         selected.sort_unstable();
         selected.dedup();
         selected
     }
 
-    fn select_family(&self, family: Family, ip: Option<IpAddr>, local: &[IpAddr]) -> Vec<IpAddr> {
-        let networks: Vec<IpNet> = match self {
-            NodePortAddresses::Primary => match ip {
-                Some(ip) => return vec![ip],
-                None => Vec::new(),
-            },
+    /// Whether every address of `family` is selected, whatever addresses there are.
+    pub fn selects_all(&self, family: Family, ips: &PerFamily<Option<IpAddr>>) -> bool {
+        match self {
+            NodePortAddresses::Primary => ips.get(family).is_none(),
             NodePortAddresses::Networks(networks) => {
-                networks.iter().copied().filter(|network| Family::of(network.addr()) == family).collect()
+                let mut networks =
+                    networks.iter().filter(|network| Family::of(network.addr()) == family).peekable();
+                networks.peek().is_none() || networks.any(|network| network.prefix_len() == 0)
             }
+        }
+    }
+
+    fn select_family(
+        &self,
+        family: Family,
+        ips: &PerFamily<Option<IpAddr>>,
+        local: &[IpAddr],
+    ) -> Vec<IpAddr> {
+        let networks: &[IpNet] = match (self, ips.get(family)) {
+            (NodePortAddresses::Primary, Some(ip)) => return vec![*ip],
+            (NodePortAddresses::Primary, None) => &[],
+            (NodePortAddresses::Networks(networks), _) => networks,
         };
-        let all = networks.is_empty() || networks.iter().any(|network| network.prefix_len() == 0);
+        let all = self.selects_all(family, ips);
         local
             .iter()
             .copied()

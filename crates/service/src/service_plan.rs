@@ -1,0 +1,228 @@
+//! The plan of one Service as if it were alone: a pure function of the Service, its slices and the node.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::select::{self, candidates};
+use crate::{
+    Backend, EndpointSlice, ExternalPolicy, Family, Frontend, FrontendKind, HealthCheck, IngressMode,
+    InternalPolicy, List, LocalNode, Masquerade, PerFamily, PortPlan, Protocol, Service, ServicePlan,
+    ServicePort, ServiceType, Verdict,
+};
+
+/// What `service` asks for. `None` if it is not proxied at all (spec §1.1, §1.10).
+pub(crate) fn plan(service: &Service, slices: &[EndpointSlice], node: &LocalNode) -> Option<ServicePlan> {
+    if service.other_proxy || service.kind == ServiceType::ExternalName {
+        return None;
+    }
+    let mut ports = Vec::new();
+    let mut ready_local = PerFamily::<BTreeSet<IpAddr>>::default();
+    for family in Family::ALL {
+        let Some(cluster_ip) = cluster_ip(service, family) else {
+            continue;
+        };
+        let addresses = Addresses::of(service, family, cluster_ip, node);
+        for port in &service.ports {
+            let candidates = candidates(slices, family, &port.name, port.protocol, node);
+            ready_local.get_mut(family).extend(select::ready_local(&candidates));
+            ports.push(port_plan(service, port, &addresses, &candidates, node));
+        }
+    }
+    ports.sort_by(|one, other| {
+        (one.family, one.protocol, &one.name).cmp(&(other.family, other.protocol, &other.name))
+    });
+    let health_check = health_check_port(service).filter(|_| !ports.is_empty()).map(|port| HealthCheck {
+        port,
+        local_endpoints: PerFamily { v4: ready_local.v4.len(), v6: ready_local.v6.len() },
+    });
+    if ports.is_empty() {
+        None
+    } else {
+        Some(ServicePlan { name: service.name.clone(), ports, health_check })
+    }
+}
+
+/// The ClusterIP of `family` (spec §1.11). A Service without one does not exist for that family.
+fn cluster_ip(service: &Service, family: Family) -> Option<IpAddr> {
+    let first = service.cluster_ip?;
+    if service.ip_families.is_empty() {
+        return Some(first).filter(|ip| Family::of(*ip) == family);
+    }
+    let place = service.ip_families.iter().position(|listed| *listed == family)?;
+    let ip = service.cluster_ips.get(place).copied().or(Some(first).filter(|_| place == 0))?;
+    Some(ip).filter(|ip| Family::of(*ip) == family)
+}
+
+/// `externalTrafficPolicy: Local` is honoured (spec §1.15).
+fn external_local(service: &Service) -> bool {
+    service.external_policy == ExternalPolicy::Local
+        && match service.kind {
+            ServiceType::NodePort | ServiceType::LoadBalancer => true,
+            ServiceType::ClusterIp => !service.external_ips.is_empty(),
+            ServiceType::ExternalName => false,
+        }
+}
+
+/// A health-check node port belongs to load balancers with policy Local only (spec §1.16).
+pub(crate) fn wants_health_check(service: &Service) -> bool {
+    service.kind == ServiceType::LoadBalancer && external_local(service)
+}
+
+fn health_check_port(service: &Service) -> Option<u16> {
+    service.health_check_node_port.filter(|_| wants_health_check(service))
+}
+
+/// The addresses of a Service in one family.
+struct Addresses {
+    family: Family,
+    cluster_ip: IpAddr,
+    external_ips: BTreeSet<IpAddr>,
+    load_balancer: BTreeSet<IpAddr>,
+    node: Vec<IpAddr>,
+    allowed_sources: Option<Arc<[IpNet]>>,
+}
+
+impl Addresses {
+    fn of(service: &Service, family: Family, cluster_ip: IpAddr, node: &LocalNode) -> Addresses {
+        let of_family = |ip: &IpAddr| Family::of(*ip) == family;
+        let load_balancer: BTreeSet<IpAddr> = service
+            .load_balancer
+            .iter()
+            .filter(|ingress| service.kind == ServiceType::LoadBalancer && ingress.mode == IngressMode::Vip)
+            .map(|ingress| ingress.ip)
+            .filter(of_family)
+            .collect();
+        Addresses {
+            family,
+            cluster_ip,
+            external_ips: service.external_ips.iter().copied().filter(of_family).collect(),
+            allowed_sources: allowed_sources(service, family, &load_balancer, node),
+            load_balancer,
+            node: node.nodeport_addresses.iter().copied().filter(of_family).collect(),
+        }
+    }
+
+    /// Spec §1.18.
+    fn externally_accessible(&self, port: &ServicePort) -> bool {
+        port.node_port.is_some() || !self.load_balancer.is_empty() || !self.external_ips.is_empty()
+    }
+
+    /// Each address and port of `port`, once: an address that is both an external IP and a load balancer's
+    /// counts as the latter, whose source ranges must hold.
+    fn frontends(&self, port: &ServicePort) -> Vec<(FrontendKind, IpAddr, u16)> {
+        let external = self.external_ips.difference(&self.load_balancer);
+        std::iter::once((FrontendKind::ClusterIp, self.cluster_ip, port.port))
+            .chain(external.map(|ip| (FrontendKind::ExternalIp, *ip, port.port)))
+            .chain(self.load_balancer.iter().map(|ip| (FrontendKind::LoadBalancer, *ip, port.port)))
+            .chain(port.node_port.into_iter().flat_map(|node_port| {
+                self.node.iter().map(move |ip| (FrontendKind::NodePort, *ip, node_port))
+            }))
+            .collect()
+    }
+}
+
+/// Spec §1.14, §3.18. No restriction if no range is of this family or one covers everything.
+fn allowed_sources(
+    service: &Service,
+    family: Family,
+    vips: &BTreeSet<IpAddr>,
+    node: &LocalNode,
+) -> Option<Arc<[IpNet]>> {
+    let mut ranges: Vec<IpNet> = service
+        .source_ranges
+        .iter()
+        .filter(|range| Family::of(range.addr()) == family)
+        .map(IpNet::trunc)
+        .collect();
+    if ranges.is_empty() || ranges.iter().any(|range| range.prefix_len() == 0) {
+        return None;
+    }
+    // The node's own packets to a VIP that is also local to it carry the VIP as their source.
+    if node.ips.get(family).is_some_and(|ip| ranges.iter().any(|range| range.contains(&ip))) {
+        ranges.extend(vips.iter().map(|vip| IpNet::from(*vip)));
+    }
+    Some(IpNet::aggregate(&ranges).into())
+}
+
+fn port_plan(
+    service: &Service,
+    port: &ServicePort,
+    addresses: &Addresses,
+    candidates: &[select::Candidate<'_>],
+    node: &LocalNode,
+) -> PortPlan {
+    let accessible = addresses.externally_accessible(port);
+    let internal_local = service.internal_policy == InternalPolicy::Local;
+    let external_local = external_local(service);
+    // Spec §2.1.
+    let uses_cluster = !internal_local || accessible;
+    let uses_local = internal_local || (external_local && accessible);
+    let cluster = if uses_cluster { select::cluster(candidates, node) } else { Vec::new() };
+    let local = if uses_local { select::local(candidates) } else { Vec::new() };
+    let has_any = !cluster.is_empty() || (uses_local && select::has_any(candidates));
+
+    // Spec §2.10.
+    let to_cluster = if cluster.is_empty() { Verdict::Reject } else { Verdict::Forward(List::Cluster) };
+    let to_local = match (local.is_empty(), has_any) {
+        (false, _) => Verdict::Forward(List::Local),
+        (true, true) => Verdict::Drop,
+        (true, false) => Verdict::Reject,
+    };
+    let frontends: Vec<Frontend> = addresses
+        .frontends(port)
+        .into_iter()
+        .map(|(kind, address, port)| {
+            let (inside, outside, masquerade) = match kind {
+                FrontendKind::ClusterIp if internal_local => (to_local, to_local, Masquerade::NotLocal),
+                FrontendKind::ClusterIp => (to_cluster, to_cluster, Masquerade::NotLocal),
+                // Pods of this node and the node itself are short-circuited (spec §4.6).
+                _ if external_local => (to_cluster, to_local, Masquerade::FromNode),
+                _ => (to_cluster, to_cluster, Masquerade::Always),
+            };
+            let allowed_sources =
+                addresses.allowed_sources.clone().filter(|_| kind == FrontendKind::LoadBalancer); // spec §3.15
+            Frontend { kind, address, port, inside, outside, masquerade, allowed_sources }
+        })
+        .collect();
+
+    let serving = if port.protocol == Protocol::Udp { select::serving(candidates) } else { Vec::new() };
+    let mut shared: Vec<Arc<[Backend]>> = Vec::new();
+    let mut share = |list: Vec<Backend>| -> Arc<[Backend]> {
+        if let Some(same) = shared.iter().find(|known| ***known == *list) {
+            return same.clone();
+        }
+        shared.push(list.into());
+        shared[shared.len() - 1].clone()
+    };
+    let mut plan = PortPlan {
+        family: addresses.family,
+        name: port.name.clone(),
+        protocol: port.protocol,
+        cluster: share(cluster),
+        local: share(local),
+        serving: share(serving),
+        affinity: service.affinity,
+        node_port: port.node_port,
+        frontends,
+    };
+    drop_unused_lists(&mut plan);
+    plan
+}
+
+/// Empties the lists that no frontend of `plan` uses.
+pub(crate) fn drop_unused_lists(plan: &mut PortPlan) {
+    for list in [List::Cluster, List::Local] {
+        let used = plan.frontends.iter().any(|frontend| {
+            frontend.inside == Verdict::Forward(list) || frontend.outside == Verdict::Forward(list)
+        });
+        if !used {
+            match list {
+                List::Cluster => plan.cluster = Arc::default(),
+                List::Local => plan.local = Arc::default(),
+            }
+        }
+    }
+}
