@@ -22,6 +22,8 @@ pub(crate) struct Kernel {
     /// The generation of the whole rule set that we know; a commit of anybody's ends it.
     generation: Option<u32>,
     pub(super) destroys_elements: bool,
+    /// The longest batch that can be sent, bytes, if there is a limit.
+    pub(super) batch_limit: Option<usize>,
     /// The batch sent last, for its buffer.
     spare: Batch,
 }
@@ -85,6 +87,7 @@ impl Kernel {
         let socket = Socket::open().map_err(netlink("opening a netlink socket for nftables"))?;
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Ok(Kernel {
+            batch_limit: socket.batch_limit(),
             socket,
             generation: None,
             destroys_elements: version(&release) >= Some(DESTROYS_ELEMENTS),
@@ -103,6 +106,16 @@ impl Kernel {
     pub(crate) fn refresh(&mut self) -> Result<(), Error> {
         self.generation = Some(self.ask_generation()?);
         Ok(())
+    }
+
+    /// The next transaction holds whatever others did.
+    pub(crate) fn expect_nothing(&mut self) {
+        self.generation = None;
+    }
+
+    /// The batch can be sent.
+    pub(crate) fn can_send(&self, batch: &Batch) -> bool {
+        self.batch_limit.is_none_or(|limit| batch.len() <= limit)
     }
 
     /// Somebody committed since we last looked.

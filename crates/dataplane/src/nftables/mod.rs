@@ -10,6 +10,7 @@ mod element;
 mod integrity;
 mod inventory;
 mod kernel;
+mod portions;
 mod rewrite;
 mod schema;
 mod staging;

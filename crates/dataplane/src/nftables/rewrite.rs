@@ -1,14 +1,15 @@
 //! Writing everything anew over whatever is there, in one transaction.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use portolan_netfilter::nft::Batch;
 use portolan_service::{Family, PerFamily, Protocol, ServicePlan};
 
 use super::affinity::Sweep;
-use super::element::take_frontend;
-use super::inventory::Inventory;
+use super::element::{render_dispatch, take_frontend};
+use super::inventory::{Inventory, Tally};
 use super::kernel::{Commit, Contents, Learnt, write_learnt};
 use super::schema::{
     Chain, Features, Schema, SetName, TABLE_COMMENT, declare_set, is_in_place, is_like, table,
@@ -71,7 +72,7 @@ pub(crate) fn reconfigure(
 
 /// What was found of our table in one family, and what can be done with it.
 #[derive(Debug)]
-enum Found {
+pub(super) enum Found {
     /// Nothing.
     Nothing,
     /// Our layout: sets stay, with their remembered clients; rules and elements are written anew.
@@ -79,6 +80,15 @@ enum Found {
     /// Another layout, or damage. Deleted and created in one transaction; remembered clients move over if they
     /// can be read.
     Other { learnt: Vec<Learnt> },
+}
+
+/// What a layout that is ours already keeps, apart from remembered clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// All elements go.
+    Nothing,
+    /// They stay.
+    Elements,
 }
 
 impl Nftables {
@@ -95,16 +105,10 @@ impl Nftables {
             .iter()
             .map(|family| Sweep::from_plans(*family, self.detector(*family), plans.iter().copied()))
             .collect();
-        for attempt in 0..ATTEMPTS {
+        for _ in 0..ATTEMPTS {
             self.kernel.refresh()?;
-            let mut found = Vec::new();
-            for family in self.families.clone() {
-                let contents = self.kernel.contents(family)?;
-                found.push((family, self.recognise(family, &contents, start_over)?));
-                if attempt == 0 {
-                    self.collect_udp_frontends(family, &contents, &mut udp_frontends)?;
-                }
-            }
+            udp_frontends.clear();
+            let found = self.recognise_all(start_over, &mut udp_frontends)?;
 
             let mut inventories = PerFamily::<Inventory>::default();
             let needed = self.survey(plans, &left_out);
@@ -122,10 +126,8 @@ impl Nftables {
             let mut owners = find_culprits.then(Owners::default);
             let mut batch = self.kernel.begin();
             for ((family, found), sweep) in found.iter().zip(&sweeps) {
-                let (features, chains) = needed.get(*family);
                 let inventory = inventories.get_mut(*family);
-                inventory.features = *features;
-                self.write_layout(&mut batch, *family, found, *features, chains, inventory);
+                self.write_layout(&mut batch, *family, found, needed.get(*family), inventory, Keep::Nothing);
                 let mut staging = std::mem::replace(self.staging.get_mut(*family), Staging::new(*family));
                 staging.clear();
                 for (owner, plan) in (0..).zip(plans) {
@@ -142,22 +144,16 @@ impl Nftables {
                 self.write_learnt_anew(&mut batch, found, sweep)?;
             }
 
+            if !self.kernel.can_send(&batch) {
+                return self.rewrite_in_portions(plans);
+            }
             match self.kernel.commit(batch)? {
                 Commit::Done => {
                     outcome.commit = started.elapsed();
                     self.inventories = Some(inventories);
-                    self.refused =
-                        left_out.iter().map(|owner| (plans[*owner as usize].name.clone(), None)).collect();
-                    let in_force = (0..)
-                        .zip(plans)
-                        .filter(|(owner, _)| !left_out.contains(owner))
-                        .map(|(_, plan)| *plan);
                     self.forget_late(&sweeps);
-                    self.stale_flows = StaleFlows::everything(in_force, udp_frontends);
-                    self.remove_stale_flows(&mut outcome);
-                    self.idle.clear();
                     self.uncompared = false;
-                    self.compared = Some(Instant::now());
+                    self.in_force_now(plans, &left_out, udp_frontends, &mut outcome);
                     return Ok(outcome);
                 }
                 Commit::Stale => outcome.operations = 0,
@@ -182,8 +178,24 @@ impl Nftables {
         Err(Error::Unusable(format!("gave up after {ATTEMPTS} attempts to write all Services: try again")))
     }
 
+    /// All `plans` but those in `left_out` are in force: remembers what is not, and removes stale UDP flows.
+    pub(super) fn in_force_now(
+        &mut self,
+        plans: &[&ServicePlan],
+        left_out: &BTreeSet<Owner>,
+        udp_frontends: Vec<(IpAddr, u16)>,
+        outcome: &mut Outcome,
+    ) {
+        self.refused = left_out.iter().map(|owner| (plans[*owner as usize].name.clone(), None)).collect();
+        let in_force = (0..).zip(plans).filter(|(owner, _)| !left_out.contains(owner)).map(|(_, plan)| *plan);
+        self.stale_flows = StaleFlows::everything(in_force, udp_frontends);
+        self.remove_stale_flows(outcome);
+        self.idle.clear();
+        self.compared = Some(Instant::now());
+    }
+
     /// What rules and numbered chains `plans` need.
-    fn survey(
+    pub(super) fn survey(
         &mut self,
         plans: &[&ServicePlan],
         left_out: &BTreeSet<Owner>,
@@ -191,11 +203,11 @@ impl Nftables {
         let mut needed = PerFamily::<(Features, BTreeSet<Chain>)>::default();
         let mut dispatch = Vec::new();
         for family in &self.families {
-            let mut tally = super::inventory::Tally::default();
+            let mut tally = Tally::default();
             for (owner, plan) in (0..).zip(plans) {
                 if !left_out.contains(&owner) {
                     dispatch.clear();
-                    super::element::render_dispatch(plan, *family, &mut dispatch);
+                    render_dispatch(plan, *family, &mut dispatch);
                     for element in &dispatch {
                         tally.count(element, 1);
                     }
@@ -205,6 +217,21 @@ impl Nftables {
             *needed.get_mut(*family) = (tally.needs(&nothing), tally.missing_chains(&nothing).collect());
         }
         needed
+    }
+
+    /// Looks at what is there in all families, and which UDP frontends there are.
+    pub(super) fn recognise_all(
+        &mut self,
+        start_over: bool,
+        udp_frontends: &mut Vec<(IpAddr, u16)>,
+    ) -> Result<Vec<(Family, Found)>, Error> {
+        let mut found = Vec::new();
+        for family in self.families.clone() {
+            let contents = self.kernel.contents(family)?;
+            found.push((family, self.recognise(family, &contents, start_over)?));
+            self.collect_udp_frontends(family, &contents, udp_frontends)?;
+        }
+        Ok(found)
     }
 
     /// Looks at what is there.
@@ -239,7 +266,7 @@ impl Nftables {
         &mut self,
         family: Family,
         contents: &Contents,
-        frontends: &mut Vec<(std::net::IpAddr, u16)>,
+        frontends: &mut Vec<(IpAddr, u16)>,
     ) -> Result<(), Error> {
         for name in [SetName::Services, SetName::ServicesLocal] {
             if !contents.sets.iter().any(|info| is_like(name, family, info)) {
@@ -258,7 +285,7 @@ impl Nftables {
     }
 
     /// As [`Nftables::create_chains`], for a table that stays.
-    fn create_missing_chains(
+    pub(super) fn create_missing_chains(
         &mut self,
         found: &[(Family, Found)],
         needed: &PerFamily<(Features, BTreeSet<Chain>)>,
@@ -276,16 +303,18 @@ impl Nftables {
         self.kernel.commit(batch)
     }
 
-    /// Writes table, sets, chains and rules, and empties what is kept.
-    fn write_layout(
+    /// Writes table, sets, chains and rules over what was found.
+    pub(super) fn write_layout(
         &self,
         batch: &mut Batch,
         family: Family,
         found: &Found,
-        features: Features,
-        numbered: &BTreeSet<Chain>,
+        (features, numbered): &(Features, BTreeSet<Chain>),
         inventory: &mut Inventory,
+        keep: Keep,
     ) {
+        let features = *features;
+        inventory.features = features;
         let schema = Schema { family, settings: &self.settings, features };
         let table = table(family);
         let fixed = schema.chains();
@@ -295,8 +324,10 @@ impl Nftables {
                 // Those of other numbers stay, unused: the kernel may still have them in use for a moment.
                 wanted.extend(chains.iter().copied().filter(|chain| chain.is_numbered()));
                 batch.flush_rules(table);
-                for name in SetName::filled() {
-                    batch.flush_set(table, name.name());
+                if keep == Keep::Nothing {
+                    for name in SetName::filled() {
+                        batch.flush_set(table, name.name());
+                    }
                 }
                 for name in foreign_chains {
                     batch.delete_chain(table, name);

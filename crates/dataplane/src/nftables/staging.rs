@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use portolan_netfilter::nft::{self, Batch, COMMENT_MAX, ElementData};
+use portolan_netfilter::nft::{self, Batch, COMMENT_MAX, ElementData, OwnedData};
 use portolan_service::{Family, ServicePlan};
 
 use super::element::{Data, Element, Key, Step, Target, difference, put_address, put_port, render};
 use super::inventory::{Inventory, Tally};
+use super::portions::{Presence, Present};
 use super::schema::{SetName, table};
 
 /// An element buffer longer than this is written out before it grows on, where order allows.
@@ -120,6 +121,27 @@ impl Staging {
         self.tally = tally;
     }
 
+    /// Takes back what is there already; what is there differently is removed first.
+    pub(super) fn subtract(&mut self, present: &mut Present) {
+        for set in SetName::ALL {
+            let (added, removed) = (&mut self.added[set as usize], &mut self.removed[set as usize]);
+            added.items.retain(|item| {
+                let element = item.element(&added.bytes, &self.verdicts);
+                let presence = present.want(set, element.key, |held| match (element.data, held) {
+                    (None, None) => true,
+                    (Some(ElementData::Value(wanted)), Some(OwnedData::Value(held))) => wanted == held,
+                    (Some(ElementData::Verdict(wanted)), Some(OwnedData::Verdict(held))) => wanted == held,
+                    _ => false,
+                });
+                if presence == Presence::Other {
+                    removed.push_raw(element.key, element.key_end, item.owner);
+                }
+                presence != Presence::Same
+            });
+        }
+        self.operations = self.removed.iter().chain(&self.added).map(|buffer| buffer.items.len()).sum();
+    }
+
     fn remove(&mut self, key: &Key, owner: Owner) {
         self.operations += 1;
         self.removed[key.set() as usize].push(key, Data::None, "", "", owner);
@@ -202,6 +224,17 @@ impl Buffer {
             target,
             owner,
         });
+    }
+
+    /// A key to be removed, as the kernel holds it.
+    fn push_raw(&mut self, key: &[u8], end: Option<&[u8]>, owner: Owner) {
+        let (at, end) = (self.bytes.len(), end.unwrap_or_default());
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(end);
+        // Keys have at most 40 bytes.
+        #[allow(clippy::cast_possible_truncation)]
+        let (key, end) = (key.len() as u8, end.len() as u8);
+        self.items.push(Item { at, key, end, data: 0, comment: 0, target: None, owner });
     }
 
     /// Hands the items over, those of one Service at a time if `owners` is to know, and is empty then.

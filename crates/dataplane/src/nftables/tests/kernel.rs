@@ -556,3 +556,33 @@ fn outside_lists_and_ranges_reach_the_kernel() {
         assert_eq!(Chain::parse("pick-local-1"), Some(Chain::PickLocal(1)));
     });
 }
+
+#[test]
+fn more_than_can_be_sent_at_once_goes_in_portions() {
+    namespace::run("more_than_can_be_sent_at_once_goes_in_portions", || {
+        let generation = |endpoints: &[&str], range: std::ops::Range<u32>| -> Vec<ServicePlan> {
+            range
+                .map(|number| {
+                    let address = std::net::Ipv4Addr::from(0x0a60_0000 + number).to_string();
+                    let port = port("http", Protocol::Tcp, endpoints).cluster_ip(&address);
+                    service(&format!("s{number}"), vec![port])
+                })
+                .collect()
+        };
+        let old = generation(&["10.244.1.11:8080*", "10.244.2.21:8080"], 1..4000);
+        let new = generation(&["10.244.1.12:8080*"], 1000..5000);
+        let mut dataplane = Nftables::new(settings()).expect("a dataplane");
+        assert!(dataplane.kernel.batch_limit.is_some(), "a user namespace has a limit");
+        // Twice what Linux has for net.core.wmem_max when nobody raises it.
+        dataplane.kernel.batch_limit = Some(2 * 212_992);
+        for plans in [&old, &new, &old] {
+            let outcome = sync(&mut dataplane, plans);
+            assert!(outcome.refused.is_empty(), "{:?}", outcome.refused);
+            dataplane.uncompared = true;
+            assert_eq!(verify(&mut dataplane, plans), Integrity::Intact);
+        }
+        while dataplane.tidy().expect("tidy") {}
+        let in_portions = contents();
+        assert_eq!(in_portions, fresh(&old));
+    });
+}

@@ -1,0 +1,245 @@
+//! Writing everything in several transactions, where the process may not send all of it at once.
+//!
+//! A process without privileges over the machine, such as root of a user namespace, can send a few hundred
+//! kilobytes in one transaction. Then what is there is compared element by element and brought to the wanted state
+//! some Services at a time; what is wanted by nobody goes last. Each Service changes in one transaction, and none
+//! that stays loses anything on the way.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Instant;
+
+use portolan_netfilter::nft::{Element, OwnedData};
+use portolan_service::{Family, PerFamily, ServicePlan};
+
+use super::affinity::Sweep;
+use super::inventory::Inventory;
+use super::kernel::{Commit, write_learnt};
+use super::rewrite::{Found, Keep};
+use super::schema::{Features, SetName, table};
+use super::staging::Owner;
+use super::{ATTEMPTS, Nftables};
+use crate::{Error, Outcome};
+
+/// Elements removed in one transaction: well below any limit.
+const REMOVED_AT_ONCE: usize = 1000;
+
+/// A set and a key in it.
+type Slot = (SetName, Vec<u8>);
+/// The end of the range and the data.
+type Held = (Option<Vec<u8>>, Option<OwnedData>);
+
+/// What the sets of one family hold already.
+#[derive(Debug, Default)]
+pub(super) struct Present {
+    elements: HashMap<Slot, Held>,
+    wanted: HashSet<Slot>,
+    /// Wanted by what is being committed.
+    pending: Vec<Slot>,
+}
+
+/// How a wanted element stands to what is present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It is not there.
+    Missing,
+    /// Another is there under its key.
+    Other,
+    /// It is there.
+    Same,
+}
+
+impl Present {
+    /// Looks for an element, and remembers that it is wanted until [`Present::settle`] is called.
+    pub(super) fn want(
+        &mut self,
+        set: SetName,
+        key: &[u8],
+        data: impl FnOnce(Option<&OwnedData>) -> bool,
+    ) -> Presence {
+        let slot = (set, key.to_vec());
+        let presence = match self.elements.get(&slot) {
+            None => Presence::Missing,
+            Some((_, held)) if data(held.as_ref()) => Presence::Same,
+            Some(_) => Presence::Other,
+        };
+        self.pending.push(slot);
+        presence
+    }
+
+    /// What was wanted since the last call is in force, or given up.
+    fn settle(&mut self, in_force: bool) {
+        let pending = std::mem::take(&mut self.pending);
+        if in_force {
+            self.wanted.extend(pending);
+        }
+    }
+}
+
+impl Nftables {
+    /// As [`Nftables::rewrite`].
+    pub(super) fn rewrite_in_portions(&mut self, plans: &[&ServicePlan]) -> Result<Outcome, Error> {
+        let started = Instant::now();
+        let mut outcome = Outcome::default();
+        let mut udp_frontends = Vec::new();
+        // Until all is done, nothing certain is in force.
+        self.inventories = None;
+        let (mut inventories, mut present) = self.write_frame(plans, &mut udp_frontends)?;
+        let mut left_out = BTreeSet::<Owner>::new();
+
+        // Halved until each part can be sent, and until a part that is refused is one Service.
+        let mut parts: Vec<std::ops::Range<usize>> = std::iter::once(0..plans.len()).collect();
+        let mut stale = 0;
+        while let Some(part) = parts.pop() {
+            let mut batch = self.kernel.begin();
+            for family in &self.families {
+                let staging = self.staging.get_mut(*family);
+                staging.clear();
+                for owner in part.clone() {
+                    staging.change(None, Some(plans[owner]), Owner::try_from(owner).unwrap_or(Owner::MAX));
+                }
+                staging.settle(inventories.get(*family));
+                staging.subtract(present.get_mut(*family));
+                staging.write_removed(&mut batch, None);
+                staging.write_added(&mut batch, None);
+            }
+            let commit = if self.kernel.can_send(&batch) { Some(self.kernel.commit(batch)?) } else { None };
+            for family in &self.families {
+                present.get_mut(*family).settle(matches!(commit, Some(Commit::Done)));
+            }
+            match commit {
+                Some(Commit::Done) => {
+                    for family in &self.families {
+                        let staging = self.staging.get(*family);
+                        inventories.get_mut(*family).merge(&staging.tally);
+                        outcome.operations += staging.operations;
+                    }
+                }
+                Some(Commit::Stale) if stale < ATTEMPTS => {
+                    stale += 1;
+                    self.kernel.refresh()?;
+                    parts.push(part);
+                }
+                Some(Commit::Stale) => {
+                    return Err(Error::Unusable("others change the rule set all the time: try again".into()));
+                }
+                None | Some(Commit::Refused(_)) if part.len() > 1 => {
+                    let middle = part.start.midpoint(part.end);
+                    parts.push(middle..part.end);
+                    parts.push(part.start..middle);
+                }
+                refused => {
+                    let reason = match refused {
+                        Some(Commit::Refused(refusal)) => refusal.into_error("adding it").to_string(),
+                        _ => "its elements are more than this process may send at once: raise net.core.wmem_max".into(),
+                    };
+                    if let Some(plan) = plans.get(part.start) {
+                        left_out.insert(Owner::try_from(part.start).unwrap_or(Owner::MAX));
+                        outcome.refused.push((plan.name.clone(), reason));
+                    }
+                }
+            }
+        }
+        for family in self.families.clone() {
+            outcome.operations += self.remove_unwanted(family, present.get(family))?;
+            let sweep = Sweep::from_plans(family, self.detector(family), plans.iter().copied());
+            let learnt = self.kernel.stale_learnt(&sweep)?;
+            for some in learnt.chunks(REMOVED_AT_ONCE) {
+                let mut batch = self.kernel.begin();
+                self.kernel.write_forget(&mut batch, family, some);
+                self.commit_leniently(batch)?;
+            }
+        }
+        outcome.commit = started.elapsed();
+        self.inventories = Some(inventories);
+        self.in_force_now(plans, &left_out, udp_frontends, &mut outcome);
+        // Others may have committed between ours.
+        self.uncompared = stale > 0;
+        Ok(outcome)
+    }
+
+    /// Writes table, sets, chains and rules, those that exist too, with all features until the next tidying; leaves
+    /// the elements. Returns what the sets hold.
+    fn write_frame(
+        &mut self,
+        plans: &[&ServicePlan],
+        udp_frontends: &mut Vec<(std::net::IpAddr, u16)>,
+    ) -> Result<(PerFamily<Inventory>, PerFamily<Present>), Error> {
+        for _ in 0..ATTEMPTS {
+            self.kernel.refresh()?;
+            udp_frontends.clear();
+            let found = self.recognise_all(false, udp_frontends)?;
+            let mut needed = self.survey(plans, &BTreeSet::new());
+            for family in &self.families {
+                needed.get_mut(*family).0 = Features::ALL;
+            }
+            if !matches!(self.create_missing_chains(&found, &needed)?, Commit::Done) {
+                continue;
+            }
+            let mut inventories = PerFamily::<Inventory>::default();
+            let mut batch = self.kernel.begin();
+            for (family, found) in &found {
+                let inventory = inventories.get_mut(*family);
+                self.write_layout(&mut batch, *family, found, needed.get(*family), inventory, Keep::Elements);
+            }
+            match self.kernel.commit(batch)? {
+                Commit::Done => {}
+                Commit::Stale => continue,
+                Commit::Refused(refusal) => return Err(refusal.into_error("writing chains and rules")),
+            }
+            for (family, found) in &found {
+                if let Found::Other { learnt } = found {
+                    for some in learnt.chunks(REMOVED_AT_ONCE) {
+                        let mut batch = self.kernel.begin();
+                        write_learnt(&mut batch, *family, some);
+                        self.commit_leniently(batch)?;
+                    }
+                }
+            }
+            let mut present = PerFamily::<Present>::default();
+            for family in self.families.clone() {
+                let of_family = present.get_mut(family);
+                for set in SetName::filled() {
+                    self.kernel.elements(family, set, |element| {
+                        let content = (element.key_end.clone(), element.data.clone());
+                        of_family.elements.insert((set, element.key.clone()), content);
+                    })?;
+                }
+            }
+            return Ok((inventories, present));
+        }
+        Err(Error::Unusable(format!(
+            "gave up after {ATTEMPTS} attempts to write chains and rules: try again"
+        )))
+    }
+
+    /// Removes the elements that nobody wanted, those that lead to others first. Returns how many.
+    fn remove_unwanted(&mut self, family: Family, present: &Present) -> Result<usize, Error> {
+        let mut removed = 0;
+        for set in SetName::ALL.into_iter().rev() {
+            let unwanted: Vec<Element<'_>> = present
+                .elements
+                .iter()
+                .filter(|(slot, _)| slot.0 == set && !present.wanted.contains(slot))
+                .map(|((_, key), (end, _))| Element { key_end: end.as_deref(), ..Element::new(key) })
+                .collect();
+            for some in unwanted.chunks(REMOVED_AT_ONCE) {
+                let mut batch = self.kernel.begin();
+                batch.delete_elements(table(family), set.name(), some.iter().copied());
+                self.commit_leniently(batch)?;
+            }
+            removed += unwanted.len();
+        }
+        Ok(removed)
+    }
+
+    /// Commits whatever others do meanwhile.
+    fn commit_leniently(&mut self, batch: portolan_netfilter::nft::Batch) -> Result<(), Error> {
+        self.kernel.expect_nothing();
+        let commit = self.kernel.commit(batch)?;
+        self.kernel.refresh()?;
+        match commit {
+            Commit::Done | Commit::Stale => Ok(()),
+            Commit::Refused(refusal) => Err(refusal.into_error("bringing over or removing what was there")),
+        }
+    }
+}

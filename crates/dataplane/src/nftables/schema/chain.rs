@@ -1,0 +1,162 @@
+//! The chains of a table.
+
+use portolan_netfilter::nft::{self, BaseChain, ChainType, Hook};
+
+/// The chains of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Chain {
+    /// Picks one of so many `endpoints`.
+    Pick(u32),
+    /// Picks one of so many `endpoints-local`.
+    PickLocal(u32),
+    /// The client's endpoint, else one of so many `endpoints`.
+    Affinity(u32),
+    /// The client's endpoint, else one of so many `endpoints-local`.
+    AffinityLocal(u32),
+    /// Remembers the client's endpoint for so many seconds.
+    Learn(u32),
+    /// Leaves traffic from outside untranslated.
+    NoLocal,
+    /// Refuses with an ICMP error.
+    RejectIt,
+    /// Masquerades ClusterIP traffic that needs it.
+    MasqCluster,
+    /// Masquerades.
+    MasqAlways,
+    /// Masquerades the node's own connections, and endpoints to themselves.
+    MasqNode,
+    /// Decides whether to masquerade.
+    Masq,
+    /// Finds out for how long to remember a client.
+    Learning,
+    /// Drops what source ranges exclude.
+    Firewall,
+    /// Answers connections to frontends without endpoints.
+    Undeliverable,
+    /// Drops connections to ClusterIPs that no Service has.
+    Unallocated,
+    /// Base chain
+    NatPrerouting,
+    /// Base chain
+    NatOutput,
+    /// Base chain
+    NatPostrouting,
+    /// Base chain
+    FirewallPrerouting,
+    /// Base chain
+    FirewallOutput,
+    /// Base chain
+    FilterInput,
+    /// Base chain
+    FilterForward,
+    /// Base chain
+    FilterOutput,
+}
+
+/// Chains that exist under one name only.
+pub(super) const NAMED: [(Chain, &str); 18] = [
+    (Chain::NoLocal, "no-local"),
+    (Chain::RejectIt, "reject-it"),
+    (Chain::MasqCluster, "masq-cluster"),
+    (Chain::MasqAlways, "masq-always"),
+    (Chain::MasqNode, "masq-node"),
+    (Chain::Masq, "masq"),
+    (Chain::Learning, "learn"),
+    (Chain::Firewall, "firewall"),
+    (Chain::Undeliverable, "undeliverable"),
+    (Chain::Unallocated, "unallocated"),
+    (Chain::NatPrerouting, "nat-prerouting"),
+    (Chain::NatOutput, "nat-output"),
+    (Chain::NatPostrouting, "nat-postrouting"),
+    (Chain::FirewallPrerouting, "firewall-prerouting"),
+    (Chain::FirewallOutput, "firewall-output"),
+    (Chain::FilterInput, "filter-input"),
+    (Chain::FilterForward, "filter-forward"),
+    (Chain::FilterOutput, "filter-output"),
+];
+
+impl Chain {
+    /// Its name in the kernel.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Chain::Pick(count) => format!("pick-{count}"),
+            Chain::PickLocal(count) => format!("pick-local-{count}"),
+            Chain::Affinity(count) => format!("affinity-{count}"),
+            Chain::AffinityLocal(count) => format!("affinity-local-{count}"),
+            Chain::Learn(seconds) => format!("learn-{seconds}"),
+            named => NAMED.iter().find(|(chain, _)| *chain == named).map_or("", |(_, name)| name).to_owned(),
+        }
+    }
+
+    /// The chain of that name, if it can be one of ours.
+    pub(crate) fn parse(name: &str) -> Option<Chain> {
+        if let Some((chain, _)) = NAMED.iter().find(|(_, of)| *of == name) {
+            return Some(*chain);
+        }
+        let (kind, number) = name.rsplit_once('-')?;
+        let number: u32 = number.parse().ok()?;
+        let chain = match kind {
+            "pick" => Chain::Pick(number),
+            "pick-local" => Chain::PickLocal(number),
+            "affinity" => Chain::Affinity(number),
+            "affinity-local" => Chain::AffinityLocal(number),
+            "learn" => Chain::Learn(number),
+            _ => return None,
+        };
+        // "pick-03" and "pick-0" are nobody's.
+        (number > 0 && chain.name() == name).then_some(chain)
+    }
+
+    /// It exists once for each number in use, and comes and goes with it.
+    pub(crate) fn is_numbered(self) -> bool {
+        matches!(
+            self,
+            Chain::Pick(_)
+                | Chain::PickLocal(_)
+                | Chain::Affinity(_)
+                | Chain::AffinityLocal(_)
+                | Chain::Learn(_)
+        )
+    }
+
+    /// Where the kernel calls it. Rejecting and source ranges stand beside NAT so that no other table has to
+    /// be considered: ranges before translation, answers to what was not translated after it.
+    pub(crate) fn base(self) -> Option<BaseChain> {
+        let (kind, hook, priority) = match self {
+            Chain::NatPrerouting => (ChainType::Nat, Hook::Prerouting, -100),
+            Chain::NatOutput => (ChainType::Nat, Hook::Output, -100),
+            Chain::NatPostrouting => (ChainType::Nat, Hook::Postrouting, 100),
+            Chain::FirewallPrerouting => (ChainType::Filter, Hook::Prerouting, -110),
+            Chain::FirewallOutput => (ChainType::Filter, Hook::Output, -110),
+            Chain::FilterInput => (ChainType::Filter, Hook::Input, -90),
+            Chain::FilterForward => (ChainType::Filter, Hook::Forward, -90),
+            Chain::FilterOutput => (ChainType::Filter, Hook::Output, -90),
+            _ => return None,
+        };
+        Some(BaseChain { kind, hook, priority })
+    }
+
+    fn comment(self) -> Option<&'static str> {
+        Some(match self {
+            Chain::NoLocal => "no endpoint on this node: left alone, then dropped",
+            Chain::MasqCluster => "ClusterIPs",
+            Chain::MasqAlways => "external frontends, policy Cluster",
+            Chain::MasqNode => "external frontends, policy Local",
+            Chain::Masq => "by the destination before translation",
+            Chain::Firewall => "loadBalancerSourceRanges",
+            Chain::Undeliverable => "what no endpoint takes",
+            Chain::Unallocated => "ClusterIPs that no Service has",
+            _ => return None,
+        })
+    }
+
+    /// As the kernel is told.
+    pub(crate) fn declaration(self) -> nft::Chain {
+        nft::Chain { name: self.name(), kind: self.base(), comment: self.comment().map(Into::into) }
+    }
+}
+
+/// Whether a chain in the kernel is called where `chain` has to be.
+pub(crate) fn is_in_place(chain: Chain, info: &nft::ChainInfo) -> bool {
+    info.kind == chain.base() && info.is_base == chain.base().is_some() && !info.drops
+}

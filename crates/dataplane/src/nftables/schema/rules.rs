@@ -1,0 +1,388 @@
+//! The rules of each chain.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use portolan_netfilter::nft::{self, CmpOp, CtKey, Direction, Expr, MetaKey, PayloadBase, Register, Rule};
+use portolan_service::{Family, Protocol};
+
+use super::{Chain, Schema, SetName};
+use crate::LocalDetector;
+use crate::nftables::element::put_address;
+
+impl Schema<'_> {
+    /// The rules of `chain`, in order.
+    pub(crate) fn rules(&self, chain: Chain) -> Vec<Rule> {
+        let undeliverable = || rule([ct_state_new(), jump(Chain::Undeliverable)]);
+        match chain {
+            Chain::Pick(count) => vec![rule([self.pick(count, SetName::Endpoints)])],
+            Chain::PickLocal(count) => vec![rule([self.pick(count, SetName::EndpointsLocal)])],
+            Chain::Affinity(count) => {
+                vec![rule([self.stay()]), rule([self.pick(count, SetName::Endpoints)])]
+            }
+            Chain::AffinityLocal(count) => {
+                vec![rule([self.stay()]), rule([self.pick(count, SetName::EndpointsLocal)])]
+            }
+            Chain::Learn(seconds) => self.learn(seconds),
+            Chain::NoLocal => vec![rule([vec![Expr::Immediate(nft::Verdict::Accept)]])],
+            Chain::RejectIt => vec![rule([self.reject()])],
+            Chain::MasqCluster => {
+                let masquerade = vec![Expr::MasqueradeFullyRandom];
+                let mut rules = Vec::new();
+                if self.settings.masquerade_all {
+                    rules.push(commented([masquerade.clone()], "masquerade-all"));
+                } else if let Some(outside) = self.not_local() {
+                    rules.push(commented([outside, masquerade.clone()], "not a pod of this node"));
+                }
+                rules.push(rule([self.hairpin(), masquerade]));
+                rules
+            }
+            Chain::MasqAlways => vec![rule([vec![Expr::MasqueradeFullyRandom]])],
+            Chain::MasqNode => vec![
+                rule([source_is_local(), vec![Expr::MasqueradeFullyRandom]]),
+                rule([self.hairpin(), vec![Expr::MasqueradeFullyRandom]]),
+            ],
+            Chain::Masq => {
+                let cluster_ips = vec![
+                    self.original_address(Register::R1),
+                    lookup(SetName::ClusterIps),
+                    Expr::Immediate(nft::Verdict::Goto(Chain::MasqCluster.name())),
+                ];
+                let mut rules = vec![rule([cluster_ips])];
+                if self.features.masq_external {
+                    rules.extend(self.by_original_frontend(SetName::MasqExternal));
+                }
+                rules
+            }
+            Chain::Learning => self.by_original_frontend(SetName::AffinityServices),
+            Chain::Firewall => {
+                let words = self.frontend_words();
+                let mut not_allowed = self.frontend(0);
+                not_allowed.push(lookup(SetName::Firewalled));
+                not_allowed.extend(self.frontend(0));
+                if self.family == Family::V4 {
+                    // `ip protocol`: nft 1.0.6 cannot load `meta l4proto` in a set of ranges from text.
+                    not_allowed.truncate(not_allowed.len() - 2);
+                    not_allowed.push(Expr::Payload {
+                        base: PayloadBase::Network,
+                        offset: 9,
+                        len: 1,
+                        dest: Register::word(1),
+                    });
+                    not_allowed.push(Expr::Payload {
+                        base: PayloadBase::Transport,
+                        offset: 2,
+                        len: 2,
+                        dest: Register::word(2),
+                    });
+                }
+                not_allowed.push(self.source(words));
+                not_allowed.push(Expr::Lookup {
+                    set: SetName::Allowed.name().into(),
+                    source: Register::R1,
+                    dest: None,
+                    inverted: true,
+                });
+                not_allowed.push(Expr::Immediate(nft::Verdict::Drop));
+                vec![rule([not_allowed])]
+            }
+            Chain::Undeliverable => {
+                let mut rules = Vec::new();
+                if self.features.no_endpoints {
+                    rules.push(rule([self.frontend(0), vec![vmap(SetName::NoEndpoints)]]));
+                }
+                let known = vec![self.destination(0), lookup(SetName::ClusterIps)];
+                rules.push(commented([known, self.reject()], "ClusterIP without endpoints, or unknown port"));
+                rules
+            }
+            Chain::Unallocated => self
+                .service_networks()
+                .map(|network| {
+                    let inside = in_network(self.destination(0), network, CmpOp::Equal);
+                    rule([inside, vec![Expr::Immediate(nft::Verdict::Drop)]])
+                })
+                .collect(),
+            Chain::NatPrerouting => {
+                let mut rules = Vec::new();
+                if self.features.services_local {
+                    let dispatch = vec![vmap(SetName::ServicesLocal)];
+                    rules.push(rule([self.not_local().unwrap_or_default(), self.frontend(0), dispatch]));
+                }
+                rules.extend(self.dispatch());
+                rules
+            }
+            Chain::NatOutput => self.dispatch(),
+            Chain::NatPostrouting => {
+                let mut rules = Vec::new();
+                if self.features.affinity {
+                    rules.push(rule([ct_status_dnat(), jump(Chain::Learning)]));
+                }
+                rules.push(rule([ct_status_dnat(), jump(Chain::Masq)]));
+                rules
+            }
+            Chain::FirewallPrerouting | Chain::FirewallOutput => {
+                vec![rule([ct_state_new(), jump(Chain::Firewall)])]
+            }
+            Chain::FilterInput => vec![undeliverable()],
+            // A ClusterIP is never an address of the node: what comes in for one is for somebody else's.
+            Chain::FilterForward | Chain::FilterOutput => {
+                let mut rules = vec![undeliverable()];
+                if self.service_networks().next().is_some() {
+                    rules.push(rule([ct_state_new(), jump(Chain::Unallocated)]));
+                }
+                rules
+            }
+        }
+    }
+
+    /// `ip daddr . meta l4proto . th dport vmap @services`, twice: a packet may read the number of endpoints
+    /// just before a commit and look for the last of them just after it. That look-up fails, its chain ends,
+    /// and the second rule starts over.
+    fn dispatch(&self) -> Vec<Rule> {
+        let once = || [self.frontend(0), vec![vmap(SetName::Services)]];
+        vec![rule(once()), commented(once(), "again for who met a commit in between")]
+    }
+
+    /// `dnat to numgen random mod COUNT . ip daddr . meta l4proto . th dport map @SET`
+    fn pick(&self, count: u32, endpoints: SetName) -> Vec<Expr> {
+        let mut exprs = vec![Expr::RandomBelow { modulus: count, dest: Register::word(0) }];
+        exprs.extend(self.frontend(1));
+        exprs.extend(self.translate(endpoints));
+        exprs
+    }
+
+    /// `dnat to ip saddr . ip daddr . meta l4proto . th dport map @affinity`
+    fn stay(&self) -> Vec<Expr> {
+        let mut exprs = vec![self.source(0)];
+        exprs.extend(self.frontend(self.address_words()));
+        exprs.extend(self.translate(SetName::Affinity));
+        exprs
+    }
+
+    fn translate(&self, map: SetName) -> [Expr; 2] {
+        [
+            Expr::Lookup {
+                set: map.name().into(),
+                source: Register::R1,
+                dest: Some(Register::R1),
+                inverted: false,
+            },
+            Expr::Dnat {
+                ipv6: self.family == Family::V6,
+                address: Register::R1,
+                port: Some(Register::word(self.address_words())),
+            },
+        ]
+    }
+
+    /// `update @affinity { client . frontend timeout T : endpoint }`, a rule for each protocol: nft gives ports
+    /// of the original tuple a type only after a match on one.
+    fn learn(&self, seconds: u32) -> Vec<Rule> {
+        let address = self.address_words();
+        let v6 = self.family == Family::V6;
+        let (source, destination) = if v6 {
+            (CtKey::SourceIp6, CtKey::DestinationIp6)
+        } else {
+            (CtKey::SourceIp, CtKey::DestinationIp)
+        };
+        let load =
+            |key, direction, at| Expr::Ct { key, direction: Some(direction), dest: Register::word(at) };
+        let data = 2 * address + 2;
+        Protocol::ALL
+            .into_iter()
+            .map(|protocol| {
+                let update = vec![
+                    load(source, Direction::Original, 0),
+                    load(destination, Direction::Original, address),
+                    Expr::Meta { key: MetaKey::L4Proto, dest: Register::word(2 * address) },
+                    load(CtKey::ProtoDestination, Direction::Original, 2 * address + 1),
+                    load(source, Direction::Reply, data),
+                    load(CtKey::ProtoSource, Direction::Reply, data + address),
+                    Expr::UpdateSet {
+                        set: SetName::Affinity.name().into(),
+                        key: Register::R1,
+                        data: Some(Register::word(data)),
+                        timeout: Some(Duration::from_secs(seconds.into())),
+                    },
+                ];
+                rule([protocol_is(protocol), update])
+            })
+            .collect()
+    }
+
+    /// A verdict map asked for the destination before translation, a rule for each protocol as in `learn`.
+    fn by_original_frontend(&self, map: SetName) -> Vec<Rule> {
+        let address = self.address_words();
+        Protocol::ALL
+            .into_iter()
+            .map(|protocol| {
+                let look = vec![
+                    self.original_address(Register::R1),
+                    Expr::Meta { key: MetaKey::L4Proto, dest: Register::word(address) },
+                    Expr::Ct {
+                        key: CtKey::ProtoDestination,
+                        direction: Some(Direction::Original),
+                        dest: Register::word(address + 1),
+                    },
+                    vmap(map),
+                ];
+                rule([protocol_is(protocol), look])
+            })
+            .collect()
+    }
+
+    /// Sources that are not pods of this node (spec §4.8); `None` where nothing tells them apart.
+    fn not_local(&self) -> Option<Vec<Expr>> {
+        let name = |value: Vec<u8>| {
+            vec![
+                Expr::Meta { key: MetaKey::InputInterfaceName, dest: Register::R1 },
+                Expr::Cmp { op: CmpOp::NotEqual, source: Register::R1, value },
+            ]
+        };
+        Some(match self.settings.local.get(self.family).as_ref()? {
+            LocalDetector::SourceNetwork(network) => in_network(self.source(0), *network, CmpOp::NotEqual),
+            LocalDetector::Interface(interface) => {
+                let mut padded = interface.clone().into_bytes();
+                padded.resize(16, 0);
+                name(padded)
+            }
+            // Comparing no further than the prefix goes is how nftables writes `veth*`.
+            LocalDetector::InterfacePrefix(prefix) => name(prefix.clone().into_bytes()),
+        })
+    }
+
+    /// `ip saddr . ip daddr @hairpin`
+    fn hairpin(&self) -> Vec<Expr> {
+        vec![self.source(0), self.destination(self.address_words()), lookup(SetName::Hairpin)]
+    }
+
+    fn reject(&self) -> Vec<Expr> {
+        vec![Expr::RejectPortUnreachable { ipv6: self.family == Family::V6 }]
+    }
+
+    fn original_address(&self, dest: Register) -> Expr {
+        let key = if self.family == Family::V6 { CtKey::DestinationIp6 } else { CtKey::DestinationIp };
+        Expr::Ct { key, direction: Some(Direction::Original), dest }
+    }
+
+    /// `ip daddr . meta l4proto . th dport` into registers from word `at` on.
+    fn frontend(&self, at: u32) -> Vec<Expr> {
+        let address = self.address_words();
+        vec![
+            self.destination(at),
+            Expr::Meta { key: MetaKey::L4Proto, dest: Register::word(at + address) },
+            Expr::Payload {
+                base: PayloadBase::Transport,
+                offset: 2,
+                len: 2,
+                dest: Register::word(at + address + 1),
+            },
+        ]
+    }
+
+    fn source(&self, at: u32) -> Expr {
+        let offset = if self.family == Family::V6 { 8 } else { 12 };
+        Expr::Payload {
+            base: PayloadBase::Network,
+            offset,
+            len: 4 * self.address_words(),
+            dest: Register::word(at),
+        }
+    }
+
+    fn destination(&self, at: u32) -> Expr {
+        let offset = if self.family == Family::V6 { 24 } else { 16 };
+        Expr::Payload {
+            base: PayloadBase::Network,
+            offset,
+            len: 4 * self.address_words(),
+            dest: Register::word(at),
+        }
+    }
+
+    fn address_words(&self) -> u32 {
+        if self.family == Family::V6 { 4 } else { 1 }
+    }
+
+    fn frontend_words(&self) -> u32 {
+        self.address_words() + 2
+    }
+}
+
+fn rule<const N: usize>(parts: [Vec<Expr>; N]) -> Rule {
+    Rule { exprs: parts.into_iter().flatten().collect(), comment: None }
+}
+
+fn commented<const N: usize>(parts: [Vec<Expr>; N], comment: &str) -> Rule {
+    Rule { exprs: parts.into_iter().flatten().collect(), comment: Some(comment.into()) }
+}
+
+fn lookup(set: SetName) -> Expr {
+    Expr::Lookup { set: set.name().into(), source: Register::R1, dest: None, inverted: false }
+}
+
+fn vmap(map: SetName) -> Expr {
+    Expr::Lookup {
+        set: map.name().into(),
+        source: Register::R1,
+        dest: Some(Register::VERDICT),
+        inverted: false,
+    }
+}
+
+fn jump(chain: Chain) -> Vec<Expr> {
+    vec![Expr::Immediate(nft::Verdict::Jump(chain.name()))]
+}
+
+fn protocol_is(protocol: Protocol) -> Vec<Expr> {
+    vec![
+        Expr::Meta { key: MetaKey::L4Proto, dest: Register::R1 },
+        Expr::Cmp { op: CmpOp::Equal, source: Register::R1, value: vec![protocol.number()] },
+    ]
+}
+
+/// `ct state new`: bit 3 of `NF_CT_STATE_BIT`.
+fn ct_state_new() -> Vec<Expr> {
+    ct_bit(CtKey::State, 1 << 3)
+}
+
+/// `ct status dnat`: `IPS_DST_NAT`.
+fn ct_status_dnat() -> Vec<Expr> {
+    ct_bit(CtKey::Status, 1 << 5)
+}
+
+fn ct_bit(key: CtKey, bit: u32) -> Vec<Expr> {
+    vec![
+        Expr::Ct { key, direction: None, dest: Register::R1 },
+        Expr::Bitwise {
+            source: Register::R1,
+            dest: Register::R1,
+            mask: bit.to_ne_bytes().into(),
+            xor: vec![0; 4],
+        },
+        Expr::Cmp { op: CmpOp::NotEqual, source: Register::R1, value: vec![0; 4] },
+    ]
+}
+
+/// `fib saddr type local`: `RTN_LOCAL` (linux/rtnetlink.h).
+fn source_is_local() -> Vec<Expr> {
+    vec![
+        Expr::FibSourceType { dest: Register::R1 },
+        Expr::Cmp { op: CmpOp::Equal, source: Register::R1, value: 2u32.to_ne_bytes().into() },
+    ]
+}
+
+/// Compares the address that `load` puts into the first register.
+fn in_network(load: Expr, network: IpNet, op: CmpOp) -> Vec<Expr> {
+    let mut value = Vec::with_capacity(16);
+    let mut mask = Vec::with_capacity(16);
+    put_address(&mut value, network.network());
+    put_address(&mut mask, network.netmask());
+    let mut exprs = vec![load];
+    if network.prefix_len() < network.max_prefix_len() {
+        let xor = vec![0; mask.len()];
+        exprs.push(Expr::Bitwise { source: Register::R1, dest: Register::R1, mask, xor });
+    }
+    exprs.push(Expr::Cmp { op, source: Register::R1, value });
+    exprs
+}
