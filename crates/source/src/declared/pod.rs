@@ -1,0 +1,72 @@
+//! Pods, reduced to what makes endpoints of them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use portolan_service::{Family, PerFamily, Protocol};
+
+use super::{Issue, Issues, Labels, shared};
+use crate::objects;
+
+/// A Pod.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Pod {
+    pub(crate) labels: Labels,
+    /// `status.podIPs`; for a pod on the host's network without, `status.hostIP`.
+    pub(crate) addresses: PerFamily<Option<IpAddr>>,
+    /// The condition `Ready`.
+    pub(crate) ready: bool,
+    pub(crate) terminating: bool,
+    /// It has run to its end (phase Succeeded or Failed) and will never serve again.
+    pub(crate) finished: bool,
+    pub(crate) node: Option<Arc<str>>,
+    /// The named ports of its containers.
+    pub(crate) ports: Vec<(Arc<str>, Protocol, u16)>,
+}
+
+pub(super) fn declare(pod: &objects::Pod) -> Result<Pod, Vec<Issue>> {
+    let mut issues = Issues::default();
+    let mut ports = Vec::new();
+    // Init containers that restart run beside the others: sidecars.
+    let sidecar = |container: &objects::Container| container.restart_policy.as_deref() == Some("Always");
+    let main = pod.spec.containers.iter().enumerate().map(|(i, container)| ("containers", i, container));
+    let side =
+        pod.spec.init_containers.iter().enumerate().map(|(i, container)| ("initContainers", i, container));
+    for (list, i, container) in main.chain(side.filter(|(_, _, container)| sidecar(container))) {
+        for (j, port) in container.ports.iter().enumerate() {
+            let field = |name: &str| format!("spec.{list}[{i}].ports[{j}].{name}");
+            let number = issues.port(field("containerPort"), port.container_port);
+            let protocol = issues.protocol(field("protocol"), port.protocol.as_deref());
+            if let (Some(number), Some(protocol), false) = (number, protocol, port.name.is_empty()) {
+                ports.push((shared(&port.name), protocol, number));
+            }
+        }
+    }
+
+    let mut addresses = PerFamily::<Option<IpAddr>>::default();
+    let mut take = |address: Option<IpAddr>| {
+        if let Some(address) = address {
+            addresses.get_mut(Family::of(address)).get_or_insert(address);
+        }
+    };
+    for (i, ip) in pod.status.pod_ips.iter().enumerate() {
+        take(issues.address(format!("status.podIPs[{i}].ip"), &ip.ip));
+    }
+    if let Some(text) = &pod.status.pod_ip {
+        take(issues.address("status.podIP", text));
+    }
+    let without = pod.status.pod_ip.is_none() && pod.status.pod_ips.is_empty();
+    if let (true, true, Some(text)) = (without, pod.spec.host_network, &pod.status.host_ip) {
+        take(issues.address("status.hostIP", text));
+    }
+
+    issues.or(Pod {
+        labels: pod.metadata.labels.clone(),
+        addresses,
+        ready: pod.status.conditions.iter().any(|it| it.kind == "Ready" && it.status == "True"),
+        terminating: pod.metadata.deletion_timestamp.is_some(),
+        finished: matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
+        node: pod.spec.node_name.as_deref().filter(|name| !name.is_empty()).map(shared),
+        ports,
+    })
+}

@@ -1,0 +1,345 @@
+//! Services.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use portolan_service::{
+    ExternalPolicy, Family, IngressMode, InternalPolicy, LoadBalancerIngress, ObjectName, Protocol,
+    ServiceType,
+};
+
+use super::{Issue, Issues, Labels, shared};
+use crate::objects::{self, NumberOrName};
+
+/// A Service as declared.
+#[derive(Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "the switches of the API")]
+pub(crate) struct Service {
+    pub(crate) kind: ServiceType,
+    /// `clusterIP: None`
+    pub(crate) headless: bool,
+    /// The ClusterIPs asked for.
+    pub(crate) cluster_ips: Vec<IpAddr>,
+    /// The families asked for, in order, those of `cluster_ips` first.
+    pub(crate) families: Vec<Family>,
+    pub(crate) family_policy: FamilyPolicy,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) external_ips: Vec<IpAddr>,
+    pub(crate) load_balancer: Vec<LoadBalancerIngress>,
+    pub(crate) source_ranges: Vec<IpNet>,
+    pub(crate) affinity: Option<u32>,
+    pub(crate) internal_policy: InternalPolicy,
+    pub(crate) external_policy: ExternalPolicy,
+    pub(crate) health_check_node_port: Option<u16>,
+    pub(crate) other_proxy: bool,
+    /// Empty for none: the endpoints are given.
+    pub(crate) selector: Labels,
+    pub(crate) publish_not_ready: bool,
+    pub(crate) distribution: Distribution,
+    pub(crate) allocate_node_ports: bool,
+}
+
+/// An entry of `spec.ports`.
+#[derive(Debug, PartialEq)]
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
+pub(crate) struct Port {
+    pub(crate) name: Arc<str>,
+    pub(crate) protocol: Protocol,
+    pub(crate) port: u16,
+    pub(crate) target: TargetPort,
+    /// The NodePort asked for.
+    pub(crate) node_port: Option<u16>,
+}
+
+/// `targetPort`
+#[derive(Debug, PartialEq)]
+pub(crate) enum TargetPort {
+    Number(u16),
+    /// The name of a container port, which may have another number in each pod.
+    Name(Arc<str>),
+}
+
+/// `ipFamilyPolicy`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FamilyPolicy {
+    Single,
+    Prefer,
+    Require,
+}
+
+/// `trafficDistribution`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Distribution {
+    Any,
+    SameZone,
+    SameNode,
+}
+
+impl Service {
+    /// Whether NodePorts that are not asked for are allocated.
+    pub(crate) fn wants_node_ports(&self) -> bool {
+        match self.kind {
+            ServiceType::NodePort => true,
+            ServiceType::LoadBalancer => self.allocate_node_ports,
+            ServiceType::ClusterIp | ServiceType::ExternalName => false,
+        }
+    }
+
+    /// Whether it has a health-check port (spec §1.16).
+    pub(crate) fn wants_health_check(&self) -> bool {
+        self.kind == ServiceType::LoadBalancer && self.external_policy == ExternalPolicy::Local
+    }
+
+    /// Whether it has ClusterIPs, given or allocated.
+    pub(crate) fn wants_addresses(&self) -> bool {
+        self.kind != ServiceType::ExternalName && !self.headless
+    }
+}
+
+pub(super) fn declare(name: &ObjectName, service: &objects::Service) -> Result<Service, Vec<Issue>> {
+    let mut issues = Issues::default();
+    let spec = &service.spec;
+    let kind = spec.kind.as_deref().filter(|kind| !kind.is_empty()).unwrap_or("ClusterIP");
+    let kinds = [
+        ("ClusterIP", ServiceType::ClusterIp),
+        ("NodePort", ServiceType::NodePort),
+        ("LoadBalancer", ServiceType::LoadBalancer),
+        ("ExternalName", ServiceType::ExternalName),
+    ];
+    let kind = issues.word("spec.type", kind, &kinds).unwrap_or(ServiceType::ClusterIp);
+
+    let (headless, cluster_ips) = cluster_ips(&mut issues, spec);
+    if headless && matches!(kind, ServiceType::NodePort | ServiceType::LoadBalancer) {
+        issues
+            .add("spec.clusterIP", "None is not possible for this type; leave it out to have one allocated");
+    }
+    let (families, family_policy) = families(&mut issues, spec, &cluster_ips);
+    let ports = ports(&mut issues, spec, kind, headless);
+
+    let mut external_ips = Vec::new();
+    for (i, text) in spec.external_ips.iter().enumerate() {
+        external_ips.extend(issues.address(format!("spec.externalIPs[{i}]"), text));
+    }
+    let mut source_ranges = Vec::new();
+    for (i, text) in spec.load_balancer_source_ranges.iter().enumerate() {
+        source_ranges.extend(issues.network(format!("spec.loadBalancerSourceRanges[{i}]"), text));
+    }
+    let mut load_balancer = Vec::new();
+    for (i, ingress) in service.status.load_balancer.ingress.iter().enumerate() {
+        let field = format!("status.loadBalancer.ingress[{i}]");
+        let mode = ingress.ip_mode.as_deref().unwrap_or("VIP");
+        let modes = [("VIP", IngressMode::Vip), ("Proxy", IngressMode::Proxy)];
+        let mode = issues.word(&format!("{field}.ipMode"), mode, &modes);
+        let ip = ingress.ip.as_deref().filter(|ip| !ip.is_empty());
+        let ip = ip.and_then(|ip| issues.address(format!("{field}.ip"), ip));
+        load_balancer.extend(ip.zip(mode).map(|(ip, mode)| LoadBalancerIngress { ip, mode }));
+    }
+
+    let affinity = affinity(&mut issues, spec);
+    let internal = spec.internal_traffic_policy.as_deref().unwrap_or("Cluster");
+    let policies = [("Cluster", InternalPolicy::Cluster), ("Local", InternalPolicy::Local)];
+    let internal = issues.word("spec.internalTrafficPolicy", internal, &policies);
+    let external =
+        spec.external_traffic_policy.as_deref().filter(|policy| !policy.is_empty()).unwrap_or("Cluster");
+    let policies = [("Cluster", ExternalPolicy::Cluster), ("Local", ExternalPolicy::Local)];
+    let external = issues.word("spec.externalTrafficPolicy", external, &policies);
+    let distributions = [
+        ("PreferClose", Distribution::SameZone),
+        ("PreferSameZone", Distribution::SameZone),
+        ("PreferSameNode", Distribution::SameNode),
+    ];
+    let distribution = spec.traffic_distribution.as_deref().filter(|word| !word.is_empty());
+    let distribution =
+        distribution.and_then(|word| issues.word("spec.trafficDistribution", word, &distributions));
+    let health_check_node_port = spec
+        .health_check_node_port
+        .filter(|number| *number != 0)
+        .and_then(|number| issues.port("spec.healthCheckNodePort", number));
+
+    tracing::trace!(service = %name, "declared");
+    issues.or(Service {
+        kind,
+        headless,
+        cluster_ips,
+        families,
+        family_policy,
+        ports,
+        external_ips,
+        load_balancer,
+        source_ranges,
+        affinity,
+        internal_policy: internal.unwrap_or(InternalPolicy::Cluster),
+        external_policy: external.unwrap_or(ExternalPolicy::Cluster),
+        health_check_node_port,
+        other_proxy: service.metadata.labels.contains_key("service.kubernetes.io/service-proxy-name"),
+        selector: spec.selector.clone(),
+        publish_not_ready: spec.publish_not_ready_addresses,
+        distribution: distribution.unwrap_or(Distribution::Any),
+        allocate_node_ports: spec.allocate_load_balancer_node_ports.unwrap_or(true),
+    })
+}
+
+fn cluster_ips(issues: &mut Issues, spec: &objects::ServiceSpec) -> (bool, Vec<IpAddr>) {
+    let first = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty());
+    let list: Vec<&str> = spec.cluster_ips.iter().map(String::as_str).collect();
+    if first == Some("None") || list.contains(&"None") {
+        if first.is_some_and(|first| first != "None") || list.iter().any(|ip| *ip != "None") || list.len() > 1
+        {
+            issues.add("spec.clusterIPs", "None cannot stand beside addresses; leave the addresses out");
+        }
+        return (true, Vec::new());
+    }
+    let Some(first_of_list) = list.first() else {
+        return (false, first.and_then(|ip| issues.address("spec.clusterIP", ip)).into_iter().collect());
+    };
+    let mut addresses = Vec::new();
+    for (i, text) in list.iter().enumerate() {
+        addresses.extend(issues.address(format!("spec.clusterIPs[{i}]"), text));
+    }
+    let first_address = first.and_then(|ip| issues.address("spec.clusterIP", ip));
+    if let Some(address) = first_address
+        && addresses.first().is_some_and(|of_list| *of_list != address)
+    {
+        issues.add(
+            "spec.clusterIPs[0]",
+            format!("{first_of_list} must be the same as clusterIP, which is {address}"),
+        );
+    }
+    match addresses[..] {
+        [a, b] if Family::of(a) == Family::of(b) => {
+            issues.add(
+                "spec.clusterIPs[1]",
+                format!("{b} is {} like {a}; one of each family at most", Family::of(b)),
+            );
+        }
+        [_, _, c, ..] => {
+            issues.add("spec.clusterIPs[2]", format!("{c}: two ClusterIPs at most, one of each family"));
+        }
+        _ => {}
+    }
+    (false, addresses)
+}
+
+fn families(
+    issues: &mut Issues,
+    spec: &objects::ServiceSpec,
+    cluster_ips: &[IpAddr],
+) -> (Vec<Family>, FamilyPolicy) {
+    let mut families: Vec<Family> = Vec::new();
+    for (i, word) in spec.ip_families.iter().enumerate() {
+        let field = format!("spec.ipFamilies[{i}]");
+        let Some(family) = issues.word(&field, word, &[("IPv4", Family::V4), ("IPv6", Family::V6)]) else {
+            continue;
+        };
+        if families.contains(&family) {
+            issues.add(field.clone(), format!("{word} is listed twice"));
+            continue;
+        }
+        families.push(family);
+        if let Some(ip) = cluster_ips.get(i)
+            && Family::of(*ip) != family
+        {
+            issues.add(field, format!("{word} does not fit ClusterIP {ip}, which is {}", Family::of(*ip)));
+        }
+    }
+    for ip in cluster_ips {
+        if !families.contains(&Family::of(*ip)) {
+            families.push(Family::of(*ip));
+        }
+    }
+    let policies = [
+        ("SingleStack", FamilyPolicy::Single),
+        ("PreferDualStack", FamilyPolicy::Prefer),
+        ("RequireDualStack", FamilyPolicy::Require),
+    ];
+    let asked =
+        spec.ip_family_policy.as_deref().and_then(|word| issues.word("spec.ipFamilyPolicy", word, &policies));
+    if asked == Some(FamilyPolicy::Single) && families.len() > 1 {
+        issues.add(
+            "spec.ipFamilyPolicy",
+            "SingleStack does not fit two families; use PreferDualStack or RequireDualStack",
+        );
+    }
+    let implied = if families.len() > 1 { FamilyPolicy::Require } else { FamilyPolicy::Single };
+    (families, asked.unwrap_or(implied))
+}
+
+fn ports(issues: &mut Issues, spec: &objects::ServiceSpec, kind: ServiceType, headless: bool) -> Vec<Port> {
+    let mut ports: Vec<Port> = Vec::with_capacity(spec.ports.len());
+    if spec.ports.is_empty() && !headless && kind != ServiceType::ExternalName {
+        issues.add("spec.ports", "missing; a Service needs at least one port");
+    }
+    for (i, port) in spec.ports.iter().enumerate() {
+        let field = |name: &str| format!("spec.ports[{i}].{name}");
+        if port.name.is_empty() {
+            if spec.ports.len() > 1 {
+                issues.add(field("name"), "missing; ports need names when there is more than one");
+            }
+        } else {
+            issues.label(field("name"), &port.name);
+            if ports.iter().any(|other| *other.name == *port.name) {
+                issues.add(field("name"), format!("{} is the name of two ports; rename one", port.name));
+            }
+        }
+        let protocol = issues.protocol(field("protocol"), port.protocol.as_deref());
+        let number = issues.port(field("port"), port.port);
+        let target = target(issues, field("targetPort"), port);
+        let node_port = port.node_port.filter(|number| *number != 0);
+        let node_port = node_port.and_then(|number| issues.port(field("nodePort"), number));
+        if let (Some(number), ServiceType::ClusterIp | ServiceType::ExternalName) = (node_port, kind) {
+            issues.add(
+                field("nodePort"),
+                format!("{number} is not possible for type ClusterIP or ExternalName; use type NodePort"),
+            );
+        }
+        let (Some(protocol), Some(number), Some(target)) = (protocol, number, target) else { continue };
+        if ports.iter().any(|other| (other.protocol, other.port) == (protocol, number)) {
+            issues.add(field("port"), format!("{number}/{protocol} is used by two ports of this Service"));
+        }
+        if let Some(node_port) = node_port
+            && ports.iter().any(|other| (other.protocol, other.node_port) == (protocol, Some(node_port)))
+        {
+            issues.add(
+                field("nodePort"),
+                format!("{node_port}/{protocol} is used by two ports of this Service"),
+            );
+        }
+        ports.push(Port { name: shared(&port.name), protocol, port: number, target, node_port });
+    }
+    ports
+}
+
+fn target(issues: &mut Issues, field: String, port: &objects::ServicePort) -> Option<TargetPort> {
+    match &port.target_port {
+        None | Some(NumberOrName::Number(0)) => u16::try_from(port.port).ok().map(TargetPort::Number),
+        Some(NumberOrName::Number(number)) => issues.port(field, *number).map(TargetPort::Number),
+        Some(NumberOrName::Name(name)) => {
+            let letter = name.bytes().any(|byte| byte.is_ascii_lowercase());
+            if name.len() > 15 || !super::is_label(name) || !letter {
+                issues.add(
+                    field,
+                    format!("{name:?} is not the name of a container port: up to 15 of a-z, 0-9 and -, with a letter"),
+                );
+            }
+            Some(TargetPort::Name(shared(name)))
+        }
+    }
+}
+
+fn affinity(issues: &mut Issues, spec: &objects::ServiceSpec) -> Option<u32> {
+    let word = spec.session_affinity.as_deref().filter(|word| !word.is_empty()).unwrap_or("None");
+    let by_client = issues.word("spec.sessionAffinity", word, &[("None", false), ("ClientIP", true)])?;
+    if !by_client {
+        return None;
+    }
+    let seconds = spec.session_affinity_config.client_ip.timeout_seconds.unwrap_or(10_800);
+    let usable = u32::try_from(seconds).ok().filter(|seconds| (1..=86_400).contains(seconds));
+    if usable.is_none() {
+        issues.add(
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+            format!("{seconds} is not in 1-86400 seconds"),
+        );
+    }
+    usable
+}

@@ -1,0 +1,286 @@
+//! What one file declares.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use portolan_service::ObjectName;
+use tracing::debug;
+
+use super::problem::Problem;
+use super::yaml::{self, Content, Tree};
+use crate::declared::{self, Issue, Key, Kind, Object};
+
+/// The objects and problems of a file.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) items: Vec<Item>,
+    pub(super) problems: Vec<Problem>,
+    /// A part could not be read at all, so that objects may be missing here which the file still means to declare.
+    pub(super) partial: bool,
+}
+
+/// One object of a file.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) key: Key,
+    /// `None` if it is not valid.
+    pub(super) object: Option<Arc<Object>>,
+    pub(super) lines: Lines,
+}
+
+/// Lines of those fields of an object that can turn out wrong only beside other objects.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Lines(Box<[(Box<str>, usize)]>);
+
+impl Lines {
+    fn of(tree: &Tree, key: &Key) -> Lines {
+        let mut lines = vec![(Box::from(""), tree.line)];
+        if key.kind == Kind::Service {
+            let ports = match tree.get("spec").and_then(|spec| spec.get("ports")).map(|ports| &ports.content)
+            {
+                Some(Content::List(ports)) => ports.len(),
+                _ => 0,
+            };
+            let fields =
+                ["spec.clusterIP", "spec.ipFamilyPolicy", "spec.healthCheckNodePort", "spec.selector"];
+            let fields = fields.into_iter().map(str::to_owned);
+            for field in fields.chain((0..ports).map(|i| format!("spec.ports[{i}].nodePort"))) {
+                let line = tree.line_of(&field);
+                lines.push((field.into(), line));
+            }
+        }
+        Lines(lines.into())
+    }
+
+    /// The line of `field`, or of the object.
+    pub(super) fn get(&self, field: &str) -> Option<usize> {
+        let find = |wanted: &str| self.0.iter().find(|(field, _)| **field == *wanted).map(|(_, line)| *line);
+        find(field).or_else(|| find(""))
+    }
+}
+
+/// Kinds that are not for a service proxy, but stand beside Services in most folders.
+const EXPECTED: [&str; 14] = [
+    "Deployment",
+    "ReplicaSet",
+    "StatefulSet",
+    "DaemonSet",
+    "Job",
+    "CronJob",
+    "ConfigMap",
+    "Secret",
+    "Ingress",
+    "ServiceAccount",
+    "Role",
+    "RoleBinding",
+    "ClusterRole",
+    "ClusterRoleBinding",
+];
+
+/// Reads the text of the file called `file`.
+pub(super) fn read(file: &Path, text: &str) -> Contents {
+    let mut reader = Reader { file, contents: Contents::default(), seen: HashSet::new() };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if file.extension().is_some_and(|extension| extension == "json") {
+        reader.json(text);
+    } else {
+        for (first_line, document) in documents(text) {
+            match yaml::parse(document, first_line) {
+                Ok(trees) => {
+                    for tree in &trees {
+                        reader.object(tree, None);
+                    }
+                }
+                Err(error) => reader.unreadable(error.line, error.message),
+            }
+        }
+    }
+    reader.contents
+}
+
+/// The documents in `text` with their first lines. Split here, so that an error in one leaves the others alone.
+fn documents(text: &str) -> Vec<(usize, &str)> {
+    let mut documents = Vec::new();
+    let (mut start, mut first_line, mut offset) = (0, 1, 0);
+    // A document that so far has nothing but directives and comments begins with the next `---`.
+    let mut only_head = true;
+    for (i, line) in text.split_inclusive('\n').enumerate() {
+        let separator = line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        if separator && !only_head {
+            documents.push((first_line, &text[start..offset]));
+            (start, first_line) = (offset, i + 1);
+        }
+        let blank = line.trim().is_empty() || line.starts_with(['#', '%']);
+        only_head = if separator { false } else { only_head && blank };
+        offset += line.len();
+    }
+    documents.push((first_line, &text[start..]));
+    documents
+}
+
+struct Reader<'a> {
+    file: &'a Path,
+    contents: Contents,
+    seen: HashSet<Key>,
+}
+
+impl Reader<'_> {
+    fn json(&mut self, text: &str) {
+        // A tab is white space in JSON, and cannot be anything else in valid JSON; YAML minds it.
+        let trees = match yaml::parse(&text.replace('\t', " "), 1) {
+            Ok(trees) => trees,
+            // What is wrong with JSON is better said in terms of JSON; and JSON may pair escapes as YAML does not.
+            Err(error) => match serde_json::from_str::<serde_json::Value>(text) {
+                Err(json) => return self.unreadable(json.line(), format!("not valid JSON: {json}")),
+                Ok(_) if !error.is_grammar => return self.unreadable(error.line, error.message),
+                Ok(value) => vec![Tree::from_json(value)],
+            },
+        };
+        for tree in &trees {
+            self.object(tree, None);
+        }
+    }
+
+    fn unreadable(&mut self, line: usize, message: String) {
+        self.contents.partial = true;
+        self.problem(line, None, "", message);
+    }
+
+    fn problem(&mut self, line: usize, object: Option<String>, field: &str, message: String) {
+        let field = (!field.is_empty()).then(|| field.to_owned());
+        self.contents.problems.push(Problem {
+            file: self.file.to_owned(),
+            line: Some(line),
+            object,
+            field,
+            message,
+        });
+    }
+
+    /// Takes an object or a list of objects. The items of a typed list need not say what they are: `implied`.
+    fn object(&mut self, tree: &Tree, implied: Option<Kind>) {
+        if !matches!(tree.content, Content::Map(_)) {
+            self.unreadable(
+                tree.line,
+                "not a Kubernetes object: it has no apiVersion, kind and metadata".to_owned(),
+            );
+            return;
+        }
+        let kind = match (tree.get("kind"), implied) {
+            (None, Some(implied)) => implied.name(),
+            (None, None) => {
+                return self.unreadable_field(tree, "kind", "missing; say what kind of object this is");
+            }
+            (Some(kind), _) => match kind.text() {
+                Some(kind) => kind,
+                None => return self.unreadable_field(tree, "kind", "not text; put it in quotes"),
+            },
+        };
+        if let (Some(of), Some(items)) = (kind.strip_suffix("List"), tree.get("items")) {
+            let of = Kind::named(of);
+            match &items.content {
+                Content::List(items) => items.iter().for_each(|item| self.object(item, of)),
+                Content::Null => {}
+                _ => self.unreadable_field(tree, "items", "not a list"),
+            }
+            return;
+        }
+        let Some(kind) = Kind::named(kind) else {
+            if !EXPECTED.contains(&kind) {
+                debug!(
+                    "{}:{}: kind {kind} is not for a service proxy; ignored",
+                    self.file.display(),
+                    tree.line
+                );
+            }
+            return;
+        };
+        self.known(tree, kind, implied == Some(kind));
+    }
+
+    fn unreadable_field(&mut self, tree: &Tree, field: &str, message: &str) {
+        self.contents.partial = true;
+        self.problem(tree.line_of(field), None, field, message.to_owned());
+    }
+
+    fn known(&mut self, tree: &Tree, kind: Kind, version_implied: bool) {
+        let metadata = |field| tree.get("metadata").and_then(|metadata| metadata.get(field));
+        let Some(name) = metadata("name").and_then(Tree::text) else {
+            self.contents.partial = true;
+            let message = match metadata("name").map(|name| &name.content) {
+                None | Some(Content::Null) => "missing; every object needs a name".to_owned(),
+                Some(_) => "not text; put it in quotes".to_owned(),
+            };
+            return self.problem(
+                tree.line_of("metadata.name"),
+                Some(kind.name().to_owned()),
+                "metadata.name",
+                message,
+            );
+        };
+        let namespace = match metadata("namespace").map(|namespace| &namespace.content) {
+            _ if !kind.namespaced() => "",
+            None | Some(Content::Null) => "default",
+            Some(Content::Text(namespace)) if namespace.is_empty() => "default",
+            Some(Content::Text(namespace)) => namespace,
+            Some(_) => {
+                self.contents.partial = true;
+                let field = "metadata.namespace";
+                let object = Some(format!("{} {name}", kind.name()));
+                return self.problem(
+                    tree.line_of(field),
+                    object,
+                    field,
+                    "not text; put it in quotes".to_owned(),
+                );
+            }
+        };
+        if let Err(issues) = declared::check_name(kind, namespace, name) {
+            let separator = if namespace.is_empty() { "" } else { "/" };
+            let object = format!("{} {namespace}{separator}{name}", kind.name());
+            self.issues(tree, &object, issues);
+            return;
+        }
+        let key = Key { kind, name: ObjectName::new(namespace, name) };
+
+        let version = tree.get("apiVersion");
+        let wrong = match version.map(|version| &version.content) {
+            None if version_implied => None,
+            None | Some(Content::Null) => {
+                Some(format!("missing; for this kind it is {}", kind.api_version()))
+            }
+            Some(Content::Text(version)) if version == kind.api_version() => None,
+            Some(Content::Text(version)) => {
+                Some(format!("{version} is not supported; for this kind it is {}", kind.api_version()))
+            }
+            Some(_) => Some(format!("not text; for this kind it is {}", kind.api_version())),
+        };
+        let declared = match wrong {
+            Some(message) => Err(vec![Issue { field: "apiVersion".to_owned(), message }]),
+            None => declared::declare(&key, tree.to_json()),
+        };
+        if !self.seen.insert(key.clone()) {
+            let message = "declared twice in this file; the first counts".to_owned();
+            return self.problem(tree.line, Some(key.to_string()), "", message);
+        }
+        let object = match declared {
+            Ok(object) => Some(Arc::new(object)),
+            Err(issues) => {
+                self.issues(tree, &key.to_string(), issues);
+                None
+            }
+        };
+        let lines = Lines::of(tree, &key);
+        self.contents.items.push(Item { key, object, lines });
+    }
+
+    fn issues(&mut self, tree: &Tree, object: &str, issues: Vec<Issue>) {
+        for issue in issues {
+            let line = tree.line_of(&issue.field);
+            self.problem(line, Some(object.to_owned()), &issue.field, issue.message);
+        }
+    }
+}

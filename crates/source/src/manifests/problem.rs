@@ -1,0 +1,41 @@
+//! What is wrong in a folder of manifests, for people.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// One thing in the manifests that could not be honoured, and where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file, relative to the folder.
+    pub file: PathBuf,
+    /// The line, from 1.
+    pub line: Option<usize>,
+    /// The object: kind, namespace and name.
+    pub object: Option<String>,
+    /// The field: a path such as `spec.ports[0].port`.
+    pub field: Option<String>,
+    /// What is wrong, with the value, and what to do.
+    pub message: String,
+}
+
+impl Problem {
+    /// Whether this is the same problem as `other`, though perhaps on another line.
+    pub(super) fn is(&self, other: &Problem) -> bool {
+        (&self.file, &self.object, &self.field, &self.message)
+            == (&other.file, &other.object, &other.field, &other.message)
+    }
+}
+
+impl fmt::Display for Problem {
+    /// `web.yaml:12: Service shop/web: spec.ports[0].port: 0 is not in 1-65535`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        for part in [&self.object, &self.field].into_iter().flatten() {
+            write!(f, ": {part}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}

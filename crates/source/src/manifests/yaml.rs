@@ -1,0 +1,320 @@
+//! YAML text as a tree in which every value knows its line.
+//!
+//! JSON is read by the same parser. Numbers, booleans and null follow the core schema of YAML 1.2. Documents are
+//! bounded in depth and in what aliases may add, so that a small file cannot exhaust memory.
+
+use std::collections::{BTreeMap, HashMap};
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
+use serde_json::{Map, Number, Value};
+
+/// How deeply collections may be nested; the deepest Kubernetes objects need about 20.
+const MAX_DEPTH: usize = 64;
+
+/// How many values anchors and aliases may copy in one document.
+const MAX_COPIED: usize = 100_000;
+
+/// A value and the line it begins on.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tree {
+    /// From 1.
+    pub(crate) line: usize,
+    pub(crate) content: Content,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Content {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(String),
+    List(Vec<Tree>),
+    Map(BTreeMap<String, Tree>),
+}
+
+/// Text that is not usable YAML.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SyntaxError {
+    pub(crate) line: usize,
+    pub(crate) message: String,
+    /// The text does not follow the grammar; else it breaks a bound or repeats a key.
+    pub(crate) is_grammar: bool,
+}
+
+impl Tree {
+    /// The value of `key`, if this is a mapping that has it.
+    pub(crate) fn get(&self, key: &str) -> Option<&Tree> {
+        match &self.content {
+            Content::Map(map) => map.get(key),
+            _ => None,
+        }
+    }
+
+    /// The text, if this is text.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.content {
+            Content::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The line of the value at `path` (as `spec.ports[0].port`), or of the nearest value around it.
+    pub(crate) fn line_of(&self, path: &str) -> usize {
+        let path = path.strip_prefix('.').unwrap_or(path);
+        match &self.content {
+            Content::Map(map) => {
+                // Keys may contain dots, as labels do: the longest that fits is meant.
+                let inner = map
+                    .iter()
+                    .filter_map(|(key, value)| Some((key, value, path.strip_prefix(key.as_str())?)))
+                    .filter(|(_, _, rest)| rest.is_empty() || rest.starts_with(['.', '[']))
+                    .max_by_key(|(key, _, _)| key.len());
+                inner.map_or(self.line, |(_, value, rest)| value.line_of(rest))
+            }
+            Content::List(items) => path
+                .strip_prefix('[')
+                .and_then(|path| path.split_once(']'))
+                .and_then(|(index, rest)| Some((items.get(index.parse::<usize>().ok()?)?, rest)))
+                .map_or(self.line, |(item, rest)| item.line_of(rest)),
+            _ => self.line,
+        }
+    }
+
+    /// The value without lines. A key without value is left out: to the API, null is unset.
+    pub(crate) fn to_json(&self) -> Value {
+        match &self.content {
+            Content::Null => Value::Null,
+            Content::Bool(value) => Value::Bool(*value),
+            Content::Number(number) => Value::Number(number.clone()),
+            Content::Text(text) => Value::String(text.clone()),
+            Content::List(items) => Value::Array(items.iter().map(Tree::to_json).collect()),
+            Content::Map(map) => Value::Object(
+                map.iter()
+                    .filter(|(_, value)| value.content != Content::Null)
+                    .map(|(key, value)| (key.clone(), value.to_json()))
+                    .collect::<Map<_, _>>(),
+            ),
+        }
+    }
+
+    /// The tree of JSON whose lines are not known. The depth is bounded by the JSON parser.
+    pub(crate) fn from_json(value: Value) -> Tree {
+        let content = match value {
+            Value::Null => Content::Null,
+            Value::Bool(value) => Content::Bool(value),
+            Value::Number(number) => Content::Number(number),
+            Value::String(text) => Content::Text(text),
+            Value::Array(items) => Content::List(items.into_iter().map(Tree::from_json).collect()),
+            Value::Object(map) => {
+                Content::Map(map.into_iter().map(|(key, value)| (key, Tree::from_json(value))).collect())
+            }
+        };
+        Tree { line: 1, content }
+    }
+
+    fn size(&self) -> usize {
+        1 + match &self.content {
+            Content::List(items) => items.iter().map(Tree::size).sum(),
+            Content::Map(map) => map.values().map(Tree::size).sum(),
+            _ => 0,
+        }
+    }
+}
+
+/// All documents in `text`, whose first line is line `first_line` of its file. Documents without content are left
+/// out.
+pub(crate) fn parse(text: &str, first_line: usize) -> Result<Vec<Tree>, SyntaxError> {
+    let mut builder = Builder { documents: Vec::new(), open: Vec::new(), anchors: HashMap::new(), copied: 0 };
+    let shift = |line: usize| line + first_line - 1;
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error: ScanError| SyntaxError {
+            line: shift(error.marker().line()),
+            message: format!("not valid YAML: {}", error.info()),
+            is_grammar: true,
+        })?;
+        let line = shift(span.start.line());
+        builder.take(event, line).map_err(|message| SyntaxError { line, message, is_grammar: false })?;
+    }
+    Ok(builder.documents)
+}
+
+/// A collection whose end has not been seen.
+struct Open {
+    line: usize,
+    anchor: usize,
+    inner: OpenContent,
+}
+
+enum OpenContent {
+    List(Vec<Tree>),
+    Map { entries: BTreeMap<String, Tree>, key: Option<String>, merged: Vec<Tree> },
+}
+
+struct Builder {
+    documents: Vec<Tree>,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Tree>,
+    copied: usize,
+}
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>, line: usize) -> Result<(), String> {
+        match event {
+            Event::DocumentStart(_) => self.anchors.clear(),
+            Event::Scalar(text, style, anchor, tag) => {
+                let as_text = style != ScalarStyle::Plain
+                    || tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "str");
+                let content = if as_text { Content::Text(text.into_owned()) } else { plain(&text) };
+                self.put(Tree { line, content }, anchor)?;
+            }
+            Event::SequenceStart(anchor, _) => self.begin(line, anchor, OpenContent::List(Vec::new()))?,
+            Event::MappingStart(anchor, _) => {
+                let inner = OpenContent::Map { entries: BTreeMap::new(), key: None, merged: Vec::new() };
+                self.begin(line, anchor, inner)?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end()?,
+            Event::Alias(anchor) => {
+                let tree =
+                    self.anchors.get(&anchor).cloned().ok_or("an alias inside of what it stands for")?;
+                self.count(&tree)?;
+                if self.open.len() + depth(&tree) > MAX_DEPTH {
+                    return Err(too_deep());
+                }
+                self.put(tree, 0)?;
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, tree: &Tree) -> Result<(), String> {
+        self.copied += tree.size();
+        if self.copied > MAX_COPIED {
+            return Err(format!("aliases stand for more than {MAX_COPIED} values; write them out"));
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, line: usize, anchor: usize, inner: OpenContent) -> Result<(), String> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err(too_deep());
+        }
+        self.open.push(Open { line, anchor, inner });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        let Some(Open { line, anchor, inner }) = self.open.pop() else { return Ok(()) };
+        let content = match inner {
+            OpenContent::List(items) => Content::List(items),
+            OpenContent::Map { mut entries, merged, .. } => {
+                for source in merged {
+                    merge(&mut entries, source)?;
+                }
+                Content::Map(entries)
+            }
+        };
+        self.put(Tree { line, content }, anchor)
+    }
+
+    fn put(&mut self, tree: Tree, anchor: usize) -> Result<(), String> {
+        if anchor != 0 {
+            self.count(&tree)?;
+            self.anchors.insert(anchor, tree.clone());
+        }
+        match self.open.last_mut().map(|open| &mut open.inner) {
+            None => {
+                if tree.content != Content::Null {
+                    self.documents.push(tree);
+                }
+            }
+            Some(OpenContent::List(items)) => items.push(tree),
+            Some(OpenContent::Map { entries, key, merged }) => match key.take() {
+                None => *key = Some(key_text(&tree)?),
+                Some(key) if key == "<<" => merged.push(tree),
+                Some(key) => {
+                    if let Some(first) = entries.get(&key) {
+                        return Err(format!(
+                            "key {key} is written twice (first on line {}); remove one",
+                            first.line
+                        ));
+                    }
+                    entries.insert(key, tree);
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+fn too_deep() -> String {
+    format!("more than {MAX_DEPTH} collections inside of each other")
+}
+
+fn depth(tree: &Tree) -> usize {
+    match &tree.content {
+        Content::List(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Content::Map(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Adds what `source` has and `entries` lacks: the key `<<`.
+fn merge(entries: &mut BTreeMap<String, Tree>, source: Tree) -> Result<(), String> {
+    match source.content {
+        Content::Map(map) => {
+            for (key, value) in map {
+                entries.entry(key).or_insert(value);
+            }
+            Ok(())
+        }
+        Content::List(items) => items.into_iter().try_for_each(|item| match item.content {
+            Content::Map(_) => merge(entries, item),
+            _ => Err("<< takes mappings only".to_owned()),
+        }),
+        _ => Err("<< takes a mapping or a list of mappings".to_owned()),
+    }
+}
+
+fn key_text(tree: &Tree) -> Result<String, String> {
+    match &tree.content {
+        Content::Text(text) => Ok(text.clone()),
+        Content::Number(number) => Ok(number.to_string()),
+        Content::Bool(value) => Ok(value.to_string()),
+        Content::Null => Ok("null".to_owned()),
+        Content::List(_) | Content::Map(_) => Err("a key must be text, not a list or mapping".to_owned()),
+    }
+}
+
+/// An unquoted scalar by the core schema (YAML 1.2.2 §10.3.2).
+fn plain(text: &str) -> Content {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Content::Null,
+        "true" | "True" | "TRUE" => return Content::Bool(true),
+        "false" | "False" | "FALSE" => return Content::Bool(false),
+        _ => {}
+    }
+    number(text).map_or_else(|| Content::Text(text.to_owned()), Content::Number)
+}
+
+fn number(text: &str) -> Option<Number> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if let Some(hex) = text.strip_prefix("0x") {
+        return digits_only(hex, 16).then(|| u64::from_str_radix(hex, 16).ok()).flatten().map(Number::from);
+    }
+    if let Some(octal) = text.strip_prefix("0o") {
+        return digits_only(octal, 8).then(|| u64::from_str_radix(octal, 8).ok()).flatten().map(Number::from);
+    }
+    if digits_only(digits, 10) {
+        return text.parse::<i64>().map(Number::from).or_else(|_| text.parse::<u64>().map(Number::from)).ok();
+    }
+    let numeric = digits.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
+    if numeric && digits.starts_with(|first: char| first.is_ascii_digit() || first == '.') {
+        return text.parse::<f64>().ok().and_then(Number::from_f64);
+    }
+    None
+}
+
+fn digits_only(text: &str, radix: u32) -> bool {
+    !text.is_empty() && text.chars().all(|digit| digit.is_digit(radix))
+}
