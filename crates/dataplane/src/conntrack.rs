@@ -158,3 +158,146 @@ fn lost_any(before: &[Backend], after: &[Backend]) -> bool {
         after.iter().map(|backend| (backend.address, backend.port)).collect();
     before.iter().any(|backend| !after.contains(&(backend.address, backend.port)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use portolan_netfilter::conntrack::Tuple;
+    use portolan_service::{Frontend, FrontendKind, List, Masquerade, ObjectName, Verdict};
+
+    use super::*;
+
+    /// A UDP Service at 10.96.0.1:53 and, with a NodePort, 192.0.2.1:30053.
+    fn dns(name: &str, serving: &[&str], node_port: bool) -> ServicePlan {
+        let serving: Arc<[Backend]> = serving
+            .iter()
+            .map(|text| text.parse::<SocketAddr>().expect("address:port"))
+            .map(|socket| Backend { address: socket.ip(), port: socket.port(), local: false })
+            .collect();
+        let verdict = if serving.is_empty() { Verdict::Reject } else { Verdict::Forward(List::Cluster) };
+        let frontend = |kind, address: &str, port| Frontend {
+            kind,
+            address: address.parse().expect("an address"),
+            port,
+            inside: verdict,
+            outside: verdict,
+            masquerade: Masquerade::NotLocal,
+            allowed_sources: None,
+        };
+        let mut frontends = vec![frontend(FrontendKind::ClusterIp, "10.96.0.1", 53)];
+        if node_port {
+            frontends.push(frontend(FrontendKind::NodePort, "192.0.2.1", 30053));
+        }
+        let port = PortPlan {
+            family: Family::V4,
+            name: "dns".into(),
+            protocol: Protocol::Udp,
+            cluster: serving.clone(),
+            local: Arc::from([]),
+            serving,
+            affinity: None,
+            node_port: None,
+            frontends,
+        };
+        ServicePlan { name: ObjectName::new("kube-system", name), ports: vec![port], health_check: None }
+    }
+
+    fn flow(protocol: Protocol, to: &str, from: &str) -> Flow {
+        let (to, from): (SocketAddr, SocketAddr) = (to.parse().expect("to"), from.parse().expect("from"));
+        let client: SocketAddr = "10.244.1.9:4000".parse().expect("client");
+        let tuple = |source: SocketAddr, destination: SocketAddr| Tuple {
+            source: source.ip(),
+            destination: destination.ip(),
+            source_port: source.port(),
+            destination_port: destination.port(),
+        };
+        Flow {
+            protocol: protocol.number(),
+            original: tuple(client, to),
+            reply: tuple(from, client),
+            status: 0,
+            id: 1,
+            zone: None,
+        }
+    }
+
+    /// Situation, before, after, a flow, whether it is stale.
+    type Case<'a> = (&'a str, Option<&'a ServicePlan>, Option<&'a ServicePlan>, Flow, bool);
+
+    #[test]
+    fn flows_are_stale_as_the_change_says() {
+        const IP: &str = "10.96.0.1:53";
+        const NODE: &str = "192.0.2.1:30053";
+        const A: &str = "10.244.1.1:5353";
+        const B: &str = "10.244.1.2:5353";
+        let udp = |to, from| flow(Protocol::Udp, to, from);
+        let (both, only_b, none) = (dns("d", &[A, B], true), dns("d", &[B], true), dns("d", &[], true));
+        let cluster_only = dns("d", &[A, B], false);
+        #[rustfmt::skip]
+        let cases: &[Case<'_>] = &[
+            ("its endpoint left (§8.2)",              Some(&both), Some(&only_b), udp(IP, A), true),
+            ("its endpoint left, NodePort",           Some(&both), Some(&only_b), udp(NODE, A), true),
+            ("its endpoint serves",                   Some(&both), Some(&only_b), udp(IP, B), false),
+            ("another address, same port (not §8.3)", Some(&both), Some(&only_b), udp("198.51.100.1:30053", A), false),
+            ("another protocol (§8.1)",               Some(&both), Some(&only_b), flow(Protocol::Tcp, IP, A), false),
+            ("no endpoint is left (not §8.5)",        Some(&both), Some(&none),   udp(IP, B), true),
+            ("the Service is gone (not §8.5)",        Some(&both), None,          udp(IP, B), true),
+            ("gone; it was never translated",         Some(&both), None,          udp(NODE, NODE), false),
+            ("the NodePort is gone",                  Some(&both), Some(&cluster_only), udp(NODE, A), true),
+            ("the NodePort is gone, not this",        Some(&both), Some(&cluster_only), udp(IP, A), false),
+            ("new; it was never translated (§8.4)",   None,        Some(&both),   udp(IP, IP), true),
+            ("new; another proxy translated it",      None,        Some(&both),   udp(IP, A), false),
+            ("an endpoint came",                      Some(&only_b), Some(&both), udp(IP, B), false),
+        ];
+        for (situation, before, after, flow, stale) in cases {
+            let mut flows = StaleFlows::default();
+            flows.change(*before, *after);
+            assert_eq!(flows.is_stale(flow), *stale, "{situation}");
+        }
+        let mut flows = StaleFlows::default();
+        flows.change(Some(&only_b), Some(&both));
+        flows.change(Some(&none), Some(&only_b));
+        assert!(flows.is_empty(), "where endpoints only come, nothing has to be looked through");
+    }
+
+    #[test]
+    fn a_frontend_that_moves_between_services_keeps_what_the_new_one_serves() {
+        let (old, new) = (dns("old", &["10.244.1.1:5353"], false), dns("new", &["10.244.1.2:5353"], false));
+        for order in [[(Some(&old), None), (None, Some(&new))], [(None, Some(&new)), (Some(&old), None)]] {
+            let mut flows = StaleFlows::default();
+            for (before, after) in order {
+                flows.change(before, after);
+            }
+            assert!(flows.is_stale(&flow(Protocol::Udp, "10.96.0.1:53", "10.244.1.1:5353")));
+            assert!(!flows.is_stale(&flow(Protocol::Udp, "10.96.0.1:53", "10.244.1.2:5353")));
+        }
+    }
+
+    #[test]
+    fn what_is_pending_follows_later_changes() {
+        let (first, second) = (dns("d", &["10.244.1.1:5353"], false), dns("d", &["10.244.1.2:5353"], false));
+        let mut flows = StaleFlows::default();
+        flows.change(Some(&first), Some(&second));
+        flows.supersede(Some(&second));
+        flows.change(Some(&second), None);
+        assert!(flows.is_stale(&flow(Protocol::Udp, "10.96.0.1:53", "10.244.1.2:5353")), "gone meanwhile");
+    }
+
+    #[test]
+    fn after_a_start_flows_to_todays_endpoints_are_kept() {
+        let today = dns("d", &["10.244.1.1:5353"], false);
+        let yesterday = ("10.96.0.7".parse().expect("an address"), 53);
+        let flows = StaleFlows::everything([&today], [yesterday]);
+        let cases = [
+            ("of today", "10.96.0.1:53", "10.244.1.1:5353", false),
+            ("an endpoint of yesterday", "10.96.0.1:53", "10.244.1.9:5353", true),
+            ("a frontend of yesterday", "10.96.0.7:53", "10.244.1.1:5353", true),
+            ("nobody's", "10.96.0.8:53", "10.244.1.1:5353", false),
+        ];
+        for (situation, to, from, stale) in cases {
+            assert_eq!(flows.is_stale(&flow(Protocol::Udp, to, from)), stale, "{situation}");
+        }
+    }
+}

@@ -1,3 +1,4 @@
+mod affinity;
 mod dump;
 mod golden;
 mod kernel;
