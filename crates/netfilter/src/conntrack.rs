@@ -106,7 +106,8 @@ pub struct Flow {
     pub reply: Tuple,
     /// Bit mask (`enum ip_conntrack_status`)
     pub status: u32,
-    /// The kernel's number for it; another connection of the same addresses and ports has another one
+    /// The kernel's number for it, a hash of its place in memory; a later connection of the same addresses and
+    /// ports has another one unless it happens to get the same place
     pub id: u32,
     /// Its zone, unless that is 0
     pub zone: Option<u16>,
@@ -192,7 +193,8 @@ impl Conntrack {
         self.socket.dump(GET, family.number(), |_| {}, wanted).map(|_| ())
     }
 
-    /// Deletes exactly this connection; false if it is gone, also if a new one has the same addresses and ports.
+    /// Deletes exactly this connection, told by [`Flow::id`] from another of the same addresses and ports; false if
+    /// it is gone.
     pub fn delete(&mut self, flow: &Flow) -> io::Result<bool> {
         match self.socket.acknowledged(DELETE, flow.family().number(), |to| flow.emit_identity(to)) {
             Ok(()) => Ok(true),
@@ -202,19 +204,22 @@ impl Conntrack {
     }
 }
 
-/// Appends the filter for UDP connections, to `destination` alone if it is given.
+/// Appends the filter for UDP connections, to `destination` alone if it is given. The address is asked for in IPv4
+/// only: for IPv6 kernels up to 6.18 at least compare it the wrong way round (`ctnetlink_filter_match_tuple` takes
+/// equal for different).
 fn put_filter(destination: Option<(IpAddr, u16)>, to: &mut Writer) {
     let mut parts = FILTER_PROTO_NUMBER;
     let tuple = to.nest(TUPLE_ORIGINAL);
     let addresses = to.nest(TUPLE_IP);
-    if let Some((address, _)) = destination {
-        parts |= FILTER_DESTINATION | FILTER_DESTINATION_PORT;
-        put_address(IPV4_DESTINATION, IPV6_DESTINATION, address, to);
+    if let Some((IpAddr::V4(address), _)) = destination {
+        parts |= FILTER_DESTINATION;
+        to.attribute(IPV4_DESTINATION, &address.octets());
     }
     to.end_nest(addresses);
     let ports = to.nest(TUPLE_PROTO);
     to.u8(PROTO_NUMBER, UDP);
     if let Some((_, port)) = destination {
+        parts |= FILTER_DESTINATION_PORT;
         to.be16(PROTO_DESTINATION_PORT, port);
     }
     to.end_nest(ports);

@@ -1,5 +1,6 @@
 //! A netlink socket of the netfilter family: the only place that makes system calls.
 
+use std::collections::HashSet;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -286,7 +287,7 @@ impl Socket {
         Ok(parsed(&bytes, nft::NEWSET, SetInfo::parse).filter(|set| set.table == table.name).collect())
     }
 
-    /// Calls `each` with every element of a set, all of one generation, in no order; with none if the set is
+    /// Calls `each` once with every element of a set, all of one generation, in no order; never if the set is
     /// missing. Takes time in proportion to the square of large sets: a second for 250,000 elements.
     pub fn elements(
         &mut self,
@@ -294,10 +295,11 @@ impl Socket {
         set: &str,
         mut each: impl FnMut(OwnedElement),
     ) -> io::Result<()> {
-        let bytes = self.snapshot(nft::GETSETELEM, table.family, |to| {
+        let request = |to: &mut Writer| {
             to.string(attr::LIST_TABLE, table.name);
             to.string(attr::LIST_SET, set);
-        })?;
+        };
+        let bytes = self.checked_snapshot(nft::GETSETELEM, table.family, request, |bytes| !repeats(bytes))?;
         for message in Messages::new(&bytes).map_while(Result::ok) {
             if message.kind == nft::NEWSETELEM {
                 OwnedElement::parse_all(&message).for_each(&mut each);
@@ -314,17 +316,33 @@ impl Socket {
         family: TableFamily,
         fill: impl Fn(&mut Writer),
     ) -> io::Result<Vec<u8>> {
+        self.checked_snapshot(kind, family, fill, |_| true)
+    }
+
+    /// Like `snapshot`; also started over when `is_whole` does not hold for the messages.
+    fn checked_snapshot(
+        &mut self,
+        kind: u16,
+        family: TableFamily,
+        fill: impl Fn(&mut Writer),
+        is_whole: impl Fn(&[u8]) -> bool,
+    ) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
+        let mut before = self.generation()?;
         for _ in 0..DUMP_ATTEMPTS {
             bytes.clear();
             let collect = |message: &Message<'_>| put_message(message, &mut bytes);
-            match self.dump(kind, family.number(), &fill, collect) {
-                Ok(Completeness::Complete) => return Ok(bytes),
-                Ok(Completeness::Interrupted) => {}
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            let dumped = match self.dump(kind, family.number(), &fill, collect) {
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => Completeness::Interrupted,
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(Vec::new()),
-                Err(error) => return Err(error),
+                result => result?,
+            };
+            // Dumps of elements are not marked when a commit interrupts them.
+            let after = self.generation()?;
+            if dumped == Completeness::Complete && after == before && is_whole(&bytes) {
+                return Ok(bytes);
             }
+            before = after;
         }
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "rule set changes faster than it can be read"))
     }
@@ -530,6 +548,16 @@ fn put_message(message: &Message<'_>, to: &mut Vec<u8>) {
     to.extend_from_slice(&[0; 4]);
     to.extend_from_slice(message.payload);
     to.resize(crate::wire::align(to.len()), 0);
+}
+
+/// An element comes twice. Between two reads of a dump the kernel remembers how many elements it told; when the
+/// hash table grows meanwhile they are in another order, some come again, and as many others never. A commit is not
+/// needed for that: tables grow in the background after one.
+fn repeats(bytes: &[u8]) -> bool {
+    let messages =
+        Messages::new(bytes).map_while(Result::ok).filter(|message| message.kind == nft::NEWSETELEM);
+    let mut seen = HashSet::new();
+    messages.flat_map(|message| nft::element_keys(&message)).any(|key| !seen.insert(key))
 }
 
 fn parsed<T>(bytes: &[u8], kind: u16, parse: impl Fn(&Message<'_>) -> Option<T>) -> impl Iterator<Item = T> {

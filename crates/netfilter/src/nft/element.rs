@@ -86,7 +86,7 @@ fn put_value(kind: u16, value: &[u8], to: &mut Writer) {
 }
 
 /// What a map of the kernel gives for a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum OwnedData {
     /// A value
     Value(Vec<u8>),
@@ -109,6 +109,15 @@ pub struct OwnedElement {
     pub expires: Option<Duration>,
     /// Its comment
     pub comment: Option<String>,
+}
+
+/// The keys in an `NFT_MSG_NEWSETELEM`: where the range starts, for ranges.
+pub(crate) fn element_keys<'a>(message: &Message<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let list = message.netfilter().and_then(|(_, attributes)| attributes.get(attr::LIST_ELEMENTS));
+    list.into_iter()
+        .flat_map(|list| list.nested())
+        .filter_map(|item| item.nested().get(attr::ELEMENT_KEY)?.nested().get(attr::DATA_VALUE))
+        .map(|value| value.payload)
 }
 
 impl OwnedElement {

@@ -17,6 +17,7 @@ mod userdata;
 pub use batch::{Batch, ElementAt, ElementList, ElementOperation, EncodeError};
 pub(crate) use batch::{describe, element_at};
 pub use chain::{BaseChain, Chain, ChainInfo, ChainType, Hook};
+pub(crate) use element::element_keys;
 pub use element::{Element, ElementData, OwnedData, OwnedElement};
 pub use expr::*;
 pub use rule::{Rule, RuleInfo};

@@ -1,7 +1,8 @@
 //! User data: what the kernel stores with an object without looking at it, in the form in which nft writes and
 //! reads it: one byte of type, one of length, the value (`struct nftnl_udata`). Numbers are in host byte order.
 
-/// The longest comment that is stored, bytes; what is longer is cut at a character.
+/// The longest comment that is stored, bytes; what is longer is cut at a character. Quotation marks are stored as
+/// apostrophes and control characters as spaces, since nft could not read its own listing otherwise.
 pub const COMMENT_MAX: usize = 127;
 /// `NFT_USERDATA_MAXLEN`, bytes
 const USERDATA_MAX: usize = 256;
@@ -26,7 +27,13 @@ impl Comment {
         bytes[0] = kind;
         // At most COMMENT_MAX and the NUL: fits.
         bytes[1] = u8::try_from(text.len() + 1).unwrap_or(u8::MAX);
-        bytes[2..2 + text.len()].copy_from_slice(text.as_bytes());
+        for (to, from) in bytes[2..].iter_mut().zip(text.bytes()) {
+            *to = match from {
+                b'"' => b'\'',
+                control if control.is_ascii_control() => b' ',
+                other => other,
+            };
+        }
         Comment { bytes, len: text.len() + 3 }
     }
 
