@@ -130,8 +130,7 @@ fn design_comes_back() -> Result<(), Failed> {
         assert_eq!(tables[0].comment.as_deref(), Some("Services: every object, set type and comment"));
 
         let chains = socket.chains(table)?;
-        let expected: Vec<ChainInfo> = design
-            .chains()
+        let expected: Vec<ChainInfo> = Design::chains()
             .into_iter()
             .map(|chain| ChainInfo {
                 table: "svc".to_owned(),
