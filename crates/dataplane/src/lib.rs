@@ -56,6 +56,27 @@ pub enum Integrity {
     Changed(Vec<String>),
 }
 
+/// One thing that a sync would change, named for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// It is not there yet.
+    Added(String),
+    /// It is there and leads elsewhere.
+    Changed(String),
+    /// It is there and should not be.
+    Removed(String),
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Difference::Added(what) => write!(f, "+ {what}"),
+            Difference::Changed(what) => write!(f, "~ {what}"),
+            Difference::Removed(what) => write!(f, "- {what}"),
+        }
+    }
+}
+
 /// Why kernel state could not be brought up to date. The previous state is still in force.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -85,6 +106,10 @@ pub trait Dataplane {
     /// Looks whether the kernel still holds what was left: `plans`, as given to [`Dataplane::sync`] and changed
     /// by [`Dataplane::apply`] since. Asks for no plan, and costs one small request, when nobody changed anything.
     fn verify(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Integrity, Error>;
+
+    /// What [`Dataplane::sync`] with `plans` would change for clients: frontends that come, go, or lead elsewhere. Reads
+    /// everything that is in the kernel and changes nothing.
+    fn preview(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Vec<Difference>, Error>;
 
     /// Housekeeping that may wait: call when idle. Returns whether there is more to do later.
     fn tidy(&mut self) -> Result<bool, Error>;

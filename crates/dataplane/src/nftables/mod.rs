@@ -11,6 +11,7 @@ mod integrity;
 mod inventory;
 mod kernel;
 mod portions;
+mod preview;
 mod rewrite;
 mod schema;
 mod staging;
@@ -30,7 +31,7 @@ use self::kernel::{Commit, Kernel};
 use self::schema::{Chain, Features, Schema, table};
 use self::staging::{Owner, Owners, Staging};
 use crate::conntrack::StaleFlows;
-use crate::{Dataplane, Error, Integrity, LocalDetector, Outcome, Settings};
+use crate::{Dataplane, Difference, Error, Integrity, LocalDetector, Outcome, Settings};
 
 /// How often a transaction is tried again when others commit theirs in between.
 const ATTEMPTS: usize = 8;
@@ -390,6 +391,10 @@ impl Dataplane for Nftables {
 
     fn verify(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Integrity, Error> {
         self.check(plans)
+    }
+
+    fn preview(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Vec<Difference>, Error> {
+        self.differences(plans)
     }
 
     fn tidy(&mut self) -> Result<bool, Error> {

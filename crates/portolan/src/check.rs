@@ -1,0 +1,78 @@
+//! `portolan check`: validates a folder of manifests and says what `run` would change in the kernel.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use portolan_dataplane::Difference;
+use portolan_service::{Change, Planner};
+use portolan_source::manifests::Manifests;
+use serde_json::json;
+use tracing::warn;
+
+use crate::addresses;
+use crate::cli::{CheckArgs, Output};
+use crate::run::{make_dataplane, options};
+use crate::this_node::ThisNode;
+
+/// Prints problems and differences. The exit status is 1 if the manifests have problems.
+pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let mut node = ThisNode::new(&args.proxy)?;
+    let update = Manifests::open(&args.manifests, options(&args.proxy, true))?.load();
+    for change in &update.changes {
+        if let Change::Node(object) = change
+            && object.name == *node.name()
+        {
+            node.set_object(Some(object.clone()));
+        }
+    }
+    node.set_addresses(addresses::list().context("listing interface addresses")?);
+    let mut planner = Planner::new(node.local_node());
+    planner.apply(update.changes);
+
+    let mut problems: Vec<String> = update.new_problems.iter().map(ToString::to_string).collect();
+    problems.extend(planner.problems().iter().map(ToString::to_string));
+
+    let mut dataplane = make_dataplane(args.proxy.proxy_mode)(node.settings())?;
+    let mut plans = planner.plans().map(|plan| &**plan);
+    let compared = dataplane.preview(&mut plans);
+    if let Err(error) = &compared {
+        warn!("{error}: cannot compare with the kernel; run as root to see what would change");
+    }
+    let differences = compared.ok();
+    match args.output {
+        Output::Text => print_text(&problems, planner.plans().len(), differences.as_deref()),
+        Output::Json => println!("{:#}", as_json(&problems, planner.plans().len(), differences.as_deref())),
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print_text(problems: &[String], services: usize, differences: Option<&[Difference]>) {
+    for problem in problems {
+        println!("problem: {problem}");
+    }
+    println!("{services} Services to forward, {} problems", problems.len());
+    match differences {
+        None => {}
+        Some([]) => println!("The kernel holds exactly this: nothing would change."),
+        Some(differences) => {
+            println!("In the kernel {} things would change:", differences.len());
+            for difference in differences {
+                println!("  {difference}");
+            }
+        }
+    }
+}
+
+fn as_json(problems: &[String], services: usize, differences: Option<&[Difference]>) -> serde_json::Value {
+    let differences = differences.map(|differences| {
+        differences
+            .iter()
+            .map(|difference| match difference {
+                Difference::Added(what) => json!({"change": "add", "what": what}),
+                Difference::Changed(what) => json!({"change": "replace", "what": what}),
+                Difference::Removed(what) => json!({"change": "remove", "what": what}),
+            })
+            .collect::<Vec<_>>()
+    });
+    json!({"problems": problems, "services": services, "changes": differences})
+}

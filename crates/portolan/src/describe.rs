@@ -1,0 +1,160 @@
+//! Changes of the plan in words, for logs and `check`.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use portolan_service::{Backend, PortPlan, ServiceChange, ServicePlan, Verdict};
+
+/// At most this many endpoints are named in a line.
+const NAMED: usize = 4;
+
+/// One line for each Service port that changed, such as `shop/web:http: endpoints 2 -> 3, + 10.1.2.3:8080`.
+pub(crate) fn lines(change: &ServiceChange) -> Vec<String> {
+    let (before, after) = (change.before.as_deref(), change.after.as_deref());
+    let Some(names) = after.or(before) else { return Vec::new() };
+    let (old, new) = (ports(before), ports(after));
+    let mut lines: Vec<String> = Vec::new();
+    for port in new {
+        match old.iter().find(|other| same(port, other)) {
+            None => lines.push(format!("{}: new, {}", title(names, port), summary(port))),
+            Some(other) if other != port => {
+                lines.push(format!("{}: {}", title(names, port), difference(other, port)));
+            }
+            Some(_) => {}
+        }
+    }
+    for port in old.iter().filter(|port| !new.iter().any(|other| same(port, other))) {
+        lines.push(format!("{}: gone", title(names, port)));
+    }
+    if lines.is_empty() {
+        lines.push(format!("{}: health check changed", change.name));
+    }
+    lines
+}
+
+fn ports(plan: Option<&ServicePlan>) -> &[PortPlan] {
+    plan.map_or(&[], |plan| &plan.ports)
+}
+
+fn same(one: &PortPlan, other: &PortPlan) -> bool {
+    (one.family, one.protocol, &one.name) == (other.family, other.protocol, &other.name)
+}
+
+fn title(plan: &ServicePlan, port: &PortPlan) -> String {
+    format!("{} {}/{}", plan.port_name(port), port.protocol, port.family)
+}
+
+/// `10.96.0.5:80 -> 3 endpoints` for each frontend.
+fn summary(port: &PortPlan) -> String {
+    let mut text = String::new();
+    for frontend in &port.frontends {
+        let address = std::net::SocketAddr::new(frontend.address, frontend.port);
+        let separator = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{separator}{address} -> {}", verdict(port, frontend.inside));
+        if frontend.inside != frontend.outside {
+            let _ = write!(text, " (from outside: {})", verdict(port, frontend.outside));
+        }
+    }
+    text
+}
+
+fn verdict(port: &PortPlan, verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Forward(list) => match port.backends(list).len() {
+            1 => "1 endpoint".to_owned(),
+            count => format!("{count} endpoints"),
+        },
+        Verdict::Reject => "rejected".to_owned(),
+        Verdict::Drop => "dropped".to_owned(),
+    }
+}
+
+fn difference(old: &PortPlan, new: &PortPlan) -> String {
+    let mut parts = Vec::new();
+    for (title, before, after) in
+        [("endpoints", &old.cluster, &new.cluster), ("local endpoints", &old.local, &new.local)]
+    {
+        if before != after && (title == "endpoints" || (old.cluster == new.cluster)) {
+            parts.push(format!("{title} {} -> {}{}", before.len(), after.len(), moved(before, after)));
+        }
+    }
+    if parts.is_empty() || summary(old) != summary(new) && old.cluster == new.cluster {
+        parts.push(summary(new));
+    }
+    parts.join("; ")
+}
+
+fn moved(before: &[Backend], after: &[Backend]) -> String {
+    let set = |list: &[Backend]| -> BTreeSet<String> {
+        list.iter()
+            .map(|backend| std::net::SocketAddr::new(backend.address, backend.port).to_string())
+            .collect()
+    };
+    let (before, after) = (set(before), set(after));
+    let mut text = String::new();
+    for (sign, list) in [("+", after.difference(&before)), ("-", before.difference(&after))] {
+        let list: Vec<&String> = list.collect();
+        for name in list.iter().take(NAMED) {
+            let _ = write!(text, ", {sign} {name}");
+        }
+        if list.len() > NAMED {
+            let _ = write!(text, ", {sign} {} more", list.len() - NAMED);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use portolan_service::{Family, Frontend, FrontendKind, List, Masquerade, ObjectName, Protocol};
+
+    use super::*;
+
+    fn plan(endpoints: &[&str], verdict: Verdict) -> Arc<ServicePlan> {
+        let backends: Arc<[Backend]> = endpoints
+            .iter()
+            .map(|address| Backend { address: address.parse().unwrap(), port: 8080, local: false })
+            .collect();
+        Arc::new(ServicePlan {
+            name: ObjectName::new("shop", "web"),
+            ports: vec![PortPlan {
+                family: Family::V4,
+                name: "http".into(),
+                protocol: Protocol::Tcp,
+                cluster: backends,
+                local: Arc::default(),
+                serving: Arc::default(),
+                affinity: None,
+                node_port: None,
+                frontends: vec![Frontend {
+                    kind: FrontendKind::ClusterIp,
+                    address: "10.96.0.5".parse().unwrap(),
+                    port: 80,
+                    inside: verdict,
+                    outside: verdict,
+                    masquerade: Masquerade::NotLocal,
+                    allowed_sources: None,
+                }],
+            }],
+            health_check: None,
+        })
+    }
+
+    #[test]
+    fn changes_read_as_sentences() {
+        let one = || Some(plan(&["10.1.0.1"], Verdict::Forward(List::Cluster)));
+        let two = || Some(plan(&["10.1.0.1", "10.1.0.2"], Verdict::Forward(List::Cluster)));
+        let none = || Some(plan(&[], Verdict::Reject));
+        for (before, after, expected) in [
+            (None, two(), "shop/web:http tcp/IPv4: new, 10.96.0.5:80 -> 2 endpoints"),
+            (two(), one(), "shop/web:http tcp/IPv4: endpoints 2 -> 1, - 10.1.0.2:8080"),
+            (one(), none(), "shop/web:http tcp/IPv4: endpoints 1 -> 0, - 10.1.0.1:8080"),
+            (one(), None, "shop/web:http tcp/IPv4: gone"),
+        ] {
+            let change = ServiceChange { name: ObjectName::new("shop", "web"), before, after };
+            assert_eq!(lines(&change), [expected]);
+        }
+    }
+}

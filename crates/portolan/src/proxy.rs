@@ -1,0 +1,305 @@
+//! The proxy of one node: takes observed changes, keeps the plan, brings it into the kernel and keeps it there.
+//!
+//! No threads and no waiting in here: [`crate::run`] feeds it events and time.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use portolan_dataplane::{Dataplane, Integrity, Outcome, Settings};
+use portolan_service::{Change, ChangeSet, Family, PerFamily, Planner, Problem};
+use tracing::{debug, error, info, warn};
+
+use crate::describe;
+use crate::health_check::{HealthChecks, Responder, Responders};
+use crate::this_node::ThisNode;
+
+/// How often to look whether someone else changed the rules: one small request to the kernel each time.
+const VERIFY_EVERY: Duration = Duration::from_millis(400);
+/// After a failed attempt the next follows after this long, twice as long each time, up to [`RETRY_AT_MOST`].
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_AT_MOST: Duration = Duration::from_secs(30);
+/// Of one batch this many changes are logged by name, the others counted.
+const LOGGED_CHANGES: usize = 20;
+
+/// Makes the dataplane for given settings.
+pub(crate) type MakeDataplane =
+    Box<dyn Fn(Settings) -> Result<Box<dyn Dataplane>, portolan_dataplane::Error>>;
+
+/// Whether the kernel holds the plan.
+#[derive(Debug)]
+enum Kernel {
+    InForce {
+        verify_at: Instant,
+    },
+    /// It does not, or nobody knows: everything is to be synced at `retry_at`.
+    Behind {
+        retry_at: Instant,
+        pause: Duration,
+    },
+}
+
+/// One node's proxy.
+pub(crate) struct Proxy {
+    node: ThisNode,
+    planner: Planner,
+    make: MakeDataplane,
+    settings: Settings,
+    dataplane: Option<Box<dyn Dataplane>>,
+    kernel: Kernel,
+    problems: BTreeSet<String>,
+    responders: Responders,
+    health_checks: HealthChecks,
+}
+
+impl Proxy {
+    /// A proxy that has seen nothing yet.
+    pub(crate) fn new(node: ThisNode, make: MakeDataplane, health_checks: HealthChecks) -> Proxy {
+        Proxy {
+            planner: Planner::new(node.local_node()),
+            settings: node.settings(),
+            node,
+            make,
+            dataplane: None,
+            kernel: Kernel::Behind { retry_at: Instant::now(), pause: RETRY_FIRST },
+            problems: BTreeSet::new(),
+            responders: Responders::new(),
+            health_checks,
+        }
+    }
+
+    /// The rules are as planned, as far as is known.
+    pub(crate) fn in_force(&self) -> bool {
+        matches!(self.kernel, Kernel::InForce { .. })
+    }
+
+    /// When [`Proxy::tick`] is next due.
+    pub(crate) fn next_tick(&self) -> Instant {
+        match self.kernel {
+            Kernel::InForce { verify_at } => verify_at,
+            Kernel::Behind { retry_at, .. } => retry_at,
+        }
+    }
+
+    /// Takes changes of objects and brings them into force. `received` is when the first was noticed.
+    pub(crate) fn observe(&mut self, changes: Vec<Change>, received: Instant) {
+        let mut node_seen = false;
+        for change in &changes {
+            match change {
+                Change::Node(node) if node.name == *self.node.name() => {
+                    self.node.set_object(Some(node.clone()));
+                    node_seen = true;
+                }
+                Change::NodeRemoved(name) if name == self.node.name() => {
+                    self.node.set_object(None);
+                    node_seen = true;
+                }
+                _ => {}
+            }
+        }
+        let changes = self.planner.apply(changes);
+        self.bring(&changes, received);
+        if node_seen {
+            self.node_changed(received);
+        }
+    }
+
+    /// Takes the addresses that are now on the node's interfaces.
+    pub(crate) fn observe_addresses(&mut self, addresses: Vec<IpAddr>) {
+        self.node.set_addresses(addresses);
+        self.node_changed(Instant::now());
+    }
+
+    /// Retries what failed, or looks whether someone else changed the rules.
+    pub(crate) fn tick(&mut self) {
+        match self.kernel {
+            Kernel::Behind { retry_at, .. } if retry_at <= Instant::now() => self.sync(Instant::now()),
+            Kernel::InForce { verify_at } if verify_at <= Instant::now() => self.verify(),
+            _ => {}
+        }
+    }
+
+    fn node_changed(&mut self, received: Instant) {
+        let node = self.node.local_node();
+        if *self.planner.node() != node {
+            debug!("node {}: addresses or zone changed: {node:?}", node.name);
+            let changes = self.planner.set_node(node);
+            self.bring(&changes, received);
+        }
+        let settings = self.node.settings();
+        if self.settings != settings {
+            info!("node {}: settings changed: {settings:?}", self.node.name());
+            self.settings = settings;
+            // A new dataplane takes over the old one's rules like after a restart.
+            if self.dataplane.take().is_some() {
+                self.sync(received);
+            }
+        }
+        self.health_checks.set(self.responders.clone(), self.node.health_check_addresses());
+    }
+
+    /// Brings `changes`, which the plan already has, into the kernel.
+    fn bring(&mut self, changes: &ChangeSet, received: Instant) {
+        if !changes.is_empty() {
+            report(changes);
+            let in_force = self.in_force();
+            match &mut self.dataplane {
+                Some(dataplane) if in_force => match dataplane.apply(changes) {
+                    Ok(outcome) => {
+                        log_outcome(
+                            &format!("{} Services changed", changes.services.len()),
+                            &outcome,
+                            received,
+                        );
+                        self.in_force_now();
+                    }
+                    Err(error) => {
+                        warn!("{error}; writing all rules anew");
+                        self.sync(received);
+                    }
+                },
+                // Behind: the retry that is due brings these too.
+                _ => self.tick(),
+            }
+            self.update_responders(changes);
+        }
+        self.report_problems();
+    }
+
+    fn sync(&mut self, received: Instant) {
+        if self.dataplane.is_none() {
+            match (self.make)(self.settings.clone()) {
+                Ok(dataplane) => self.dataplane = Some(dataplane),
+                Err(error) => return self.failed(&error),
+            }
+        }
+        let Some(dataplane) = &mut self.dataplane else { return };
+        let synced = dataplane.sync(&mut self.planner.plans().map(|plan| &**plan));
+        match synced {
+            Ok(outcome) => {
+                log_outcome(
+                    &format!("all {} Services in force", self.planner.plans().len()),
+                    &outcome,
+                    received,
+                );
+                self.in_force_now();
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, error: &portolan_dataplane::Error) {
+        let pause = match self.kernel {
+            Kernel::Behind { pause, .. } => pause,
+            Kernel::InForce { .. } => RETRY_FIRST,
+        };
+        error!("{error}; what was in force stays, trying again in {pause:?}");
+        self.kernel =
+            Kernel::Behind { retry_at: Instant::now() + pause, pause: (pause * 2).min(RETRY_AT_MOST) };
+        self.health_checks.set_healthy(false);
+    }
+
+    fn in_force_now(&mut self) {
+        // Changes must not put off the look at what others did.
+        let verify_at = match self.kernel {
+            Kernel::InForce { verify_at } if verify_at > Instant::now() => verify_at,
+            _ => Instant::now() + VERIFY_EVERY,
+        };
+        self.kernel = Kernel::InForce { verify_at };
+        self.health_checks.set_healthy(true);
+    }
+
+    fn verify(&mut self) {
+        let Some(dataplane) = &mut self.dataplane else { return };
+        let noticed = Instant::now();
+        let verified = dataplane.verify(&mut self.planner.plans().map(|plan| &**plan));
+        match verified {
+            Ok(Integrity::Intact) => {
+                if let Err(error) = dataplane.tidy() {
+                    debug!("{error}; left for later");
+                }
+                self.kernel = Kernel::InForce { verify_at: Instant::now() + VERIFY_EVERY };
+            }
+            Ok(Integrity::Changed(findings)) => {
+                for finding in findings {
+                    warn!("changed by someone else: {finding}");
+                }
+                self.kernel = Kernel::Behind { retry_at: noticed, pause: RETRY_FIRST };
+                self.sync(noticed);
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn report_problems(&mut self) {
+        let now: BTreeSet<String> = self.planner.problems().iter().map(Problem::to_string).collect();
+        for problem in now.difference(&self.problems) {
+            warn!("{problem}");
+        }
+        for solved in self.problems.difference(&now) {
+            info!("solved: {solved}");
+        }
+        self.problems = now;
+    }
+
+    fn update_responders(&mut self, changes: &ChangeSet) {
+        let mut changed = false;
+        for change in &changes.services {
+            for (key, _) in change.before.iter().flat_map(|plan| responders(plan)) {
+                changed |= self.responders.remove(&key).is_some();
+            }
+        }
+        for change in &changes.services {
+            for (key, responder) in change.after.iter().flat_map(|plan| responders(plan)) {
+                self.responders.insert(key, responder);
+                changed = true;
+            }
+        }
+        if changed {
+            self.health_checks.set(self.responders.clone(), self.node.health_check_addresses());
+        }
+    }
+}
+
+fn report(changes: &ChangeSet) {
+    for change in changes.services.iter().take(LOGGED_CHANGES) {
+        for line in describe::lines(change) {
+            info!("{line}");
+        }
+    }
+    if changes.services.len() > LOGGED_CHANGES {
+        info!("{} more Services changed", changes.services.len() - LOGGED_CHANGES);
+    }
+}
+
+fn log_outcome(what: &str, outcome: &Outcome, received: Instant) {
+    info!(
+        "{what}: {} kernel operations in {:.1?}, {:.1?} after the first was seen",
+        outcome.operations,
+        outcome.commit,
+        received.elapsed()
+    );
+    if outcome.conntrack_removed > 0 {
+        info!("removed {} stale UDP connection tracking entries", outcome.conntrack_removed);
+    }
+    for (service, reason) in &outcome.refused {
+        error!("Service {service}: the kernel refused its rules: {reason}; the others are in force");
+    }
+}
+
+/// The health-check responders a plan asks for, one for each family it has ports of.
+fn responders(plan: &portolan_service::ServicePlan) -> Vec<((Family, u16), Responder)> {
+    let Some(check) = plan.health_check else { return Vec::new() };
+    let families: PerFamily<bool> = PerFamily {
+        v4: plan.ports.iter().any(|port| port.family == Family::V4),
+        v6: plan.ports.iter().any(|port| port.family == Family::V6),
+    };
+    Family::ALL
+        .into_iter()
+        .filter(|family| *families.get(*family))
+        .map(|family| {
+            let local_endpoints = *check.local_endpoints.get(family);
+            ((family, check.port), Responder { service: plan.name.clone(), local_endpoints })
+        })
+        .collect()
+}
