@@ -48,55 +48,53 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    /// Enters a claim. Returns the Service that loses the key by it.
-    pub(crate) fn enter(&mut self, key: Key, claimant: Claimant) -> Option<ObjectName> {
+    /// Enters a claim. Returns the Services for which the winner changes by it.
+    pub(crate) fn enter(&mut self, key: Key, claimant: Claimant) -> Vec<ObjectName> {
         let Some(winner) = self.winners.get_mut(&key) else {
             self.winners.insert(key, claimant);
-            return None;
+            return Vec::new();
         };
         if *winner == claimant {
-            return None;
+            return Vec::new();
         }
         let others = self.others.entry(key).or_default();
-        let (loser, lost) = if claimant < *winner {
-            let loser = std::mem::replace(winner, claimant);
-            let lost = loser.service.clone();
-            (loser, Some(lost))
-        } else {
-            (claimant, None)
-        };
+        let wins = claimant < *winner;
+        let loser = if wins { std::mem::replace(winner, claimant) } else { claimant };
         if let Err(place) = others.binary_search(&loser) {
             others.insert(place, loser);
         }
-        lost
+        if wins { services(others) } else { Vec::new() }
     }
 
-    /// Withdraws a claim. Returns the Service that gains the key by it.
-    pub(crate) fn withdraw(&mut self, key: Key, claimant: &Claimant) -> Option<ObjectName> {
-        if self.winners.get(&key) != Some(claimant) {
-            if let Some(others) = self.others.get_mut(&key) {
-                others.retain(|other| other != claimant);
-                if others.is_empty() {
-                    self.others.remove(&key);
-                }
-            }
-            return None;
-        }
+    /// Withdraws a claim. Returns the Services for which the winner changes by it.
+    pub(crate) fn withdraw(&mut self, key: Key, claimant: &Claimant) -> Vec<ObjectName> {
+        let won = self.winners.get(&key) == Some(claimant);
         let Some(others) = self.others.get_mut(&key) else {
-            self.winners.remove(&key);
-            return None;
+            if won {
+                self.winners.remove(&key);
+            }
+            return Vec::new();
         };
-        let next = others.remove(0);
+        let affected = if won {
+            let affected = services(others);
+            self.winners.insert(key, others.remove(0));
+            affected
+        } else {
+            others.retain(|other| other != claimant);
+            Vec::new()
+        };
         if others.is_empty() {
             self.others.remove(&key);
         }
-        let gained = next.service.clone();
-        self.winners.insert(key, next);
-        Some(gained)
+        affected
     }
 
     /// Who has the key.
     pub(crate) fn winner(&self, key: Key) -> Option<&Claimant> {
         self.winners.get(&key)
     }
+}
+
+fn services(claimants: &[Claimant]) -> Vec<ObjectName> {
+    claimants.iter().map(|claimant| claimant.service.clone()).collect()
 }
