@@ -114,7 +114,7 @@ impl Nftables {
         }
     }
 
-    /// Writes the staged changes. Numbered chains are there already.
+    /// Writes the staged changes, and the chains and rules that they need.
     fn encode(
         &mut self,
         inventories: &PerFamily<Inventory>,
@@ -126,6 +126,10 @@ impl Nftables {
             let inventory = inventories.get(*family);
             let staging = self.staging.get_mut(*family);
             let features = inventory.features.union(staging.tally.needs(inventory));
+            let schema = Schema { family: *family, settings: &self.settings, features };
+            for chain in staging.tally.missing_chains(inventory) {
+                rewrite::add_chain(&mut batch, &schema, chain);
+            }
             rewrite::reconfigure(&mut batch, *family, &self.settings, inventory.features, features);
             staging.write_removed(&mut batch, owners.as_deref_mut());
             staging.write_added(&mut batch, owners.as_deref_mut());
@@ -134,34 +138,6 @@ impl Nftables {
             self.kernel.write_forget(&mut batch, *family, learnt);
         }
         batch
-    }
-
-    /// Creates the numbered chains that the staged changes lead to, in a transaction of its own before theirs.
-    ///
-    /// In one transaction with them there would be a gap: a packet that entered a hook before the commit sees
-    /// the chain as it was, without rules, although the map already sends it there. Chains that nothing leads to
-    /// yet do no harm, should the second transaction fail.
-    fn create_chains(&mut self, inventories: &mut PerFamily<Inventory>) -> Result<Commit, Error> {
-        let mut batch = self.kernel.begin();
-        let mut created = Vec::new();
-        for family in &self.families {
-            let inventory = inventories.get(*family);
-            let schema = Schema { family: *family, settings: &self.settings, features: inventory.features };
-            for chain in self.staging.get(*family).tally.missing_chains(inventory) {
-                rewrite::add_chain(&mut batch, &schema, chain);
-                created.push((*family, chain));
-            }
-        }
-        if created.is_empty() {
-            return Ok(Commit::Done);
-        }
-        let commit = self.kernel.commit(batch)?;
-        if matches!(commit, Commit::Done) {
-            for (family, chain) in created {
-                inventories.get_mut(family).chain_created(chain);
-            }
-        }
-        Ok(commit)
     }
 
     /// After a foreign commit: makes sure that ours is untouched, as far as a look of constant size can tell.
@@ -195,14 +171,6 @@ impl Nftables {
         self.stage(inventories, steps, &left_out);
         let mut find_culprits = false;
         for _ in 0..ATTEMPTS {
-            match self.create_chains(inventories)? {
-                Commit::Done => {}
-                Commit::Stale => {
-                    self.revalidate(inventories)?;
-                    continue;
-                }
-                Commit::Refused(refusal) => return Err(refusal.into_error("creating chains")),
-            }
             let mut forget = Vec::new();
             for sweep in &sweeps {
                 forget.push((sweep.family(), self.kernel.stale_learnt(sweep)?));
@@ -356,7 +324,6 @@ impl Dataplane for Nftables {
         let left_out = match result {
             Ok(left_out) => left_out,
             Err(error) => {
-                // Idle chains may have been created: that is all that can differ.
                 self.inventories = Some(inventories);
                 self.refused = refused;
                 return Err(error);

@@ -172,9 +172,6 @@ impl Nftables {
             for family in &self.families {
                 needed.get_mut(*family).0 = Features::ALL;
             }
-            if !matches!(self.create_missing_chains(&found, &needed)?, Commit::Done) {
-                continue;
-            }
             let mut inventories = PerFamily::<Inventory>::default();
             let mut batch = self.kernel.begin();
             for (family, found) in &found {

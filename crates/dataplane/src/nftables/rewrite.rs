@@ -112,16 +112,6 @@ impl Nftables {
 
             let mut inventories = PerFamily::<Inventory>::default();
             let needed = self.survey(plans, &left_out);
-            match self.create_missing_chains(&found, &needed)? {
-                Commit::Done => {}
-                // A table that looks like ours but cannot take our chains is not.
-                Commit::Stale => continue,
-                Commit::Refused(_) if !start_over => {
-                    start_over = true;
-                    continue;
-                }
-                Commit::Refused(refusal) => return Err(refusal.into_error("creating chains")),
-            }
 
             let mut owners = find_culprits.then(Owners::default);
             let mut batch = self.kernel.begin();
@@ -284,25 +274,6 @@ impl Nftables {
         Ok(())
     }
 
-    /// As [`Nftables::create_chains`], for a table that stays.
-    pub(super) fn create_missing_chains(
-        &mut self,
-        found: &[(Family, Found)],
-        needed: &PerFamily<(Features, BTreeSet<Chain>)>,
-    ) -> Result<Commit, Error> {
-        let mut batch = self.kernel.begin();
-        for (family, found) in found {
-            if let Found::Ours { chains, .. } = found {
-                let (features, wanted) = needed.get(*family);
-                let schema = Schema { family: *family, settings: &self.settings, features: *features };
-                for chain in wanted.difference(chains) {
-                    add_chain(&mut batch, &schema, *chain);
-                }
-            }
-        }
-        self.kernel.commit(batch)
-    }
-
     /// Writes table, sets, chains and rules over what was found.
     pub(super) fn write_layout(
         &self,
@@ -336,7 +307,7 @@ impl Nftables {
                 for chain in unneeded {
                     batch.delete_chain(table, &chain.name());
                 }
-                for chain in fixed.iter().filter(|chain| !chains.contains(chain)) {
+                for chain in fixed.iter().chain(numbered).filter(|chain| !chains.contains(chain)) {
                     batch.add_chain(table, &chain.declaration());
                 }
             }

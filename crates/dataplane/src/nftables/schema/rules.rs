@@ -10,6 +10,9 @@ use super::{Chain, Schema, SetName};
 use crate::LocalDetector;
 use crate::nftables::element::put_address;
 
+/// On rules for packets that meet a commit between two look-ups.
+const AGAIN: &str = "for who met a commit in between";
+
 impl Schema<'_> {
     /// The rules of `chain`, in order.
     pub(crate) fn rules(&self, chain: Chain) -> Vec<Rule> {
@@ -105,13 +108,15 @@ impl Schema<'_> {
             Chain::NatPrerouting => {
                 let mut rules = Vec::new();
                 if self.features.services_local {
+                    let outside = self.not_local().unwrap_or_default();
                     let dispatch = vec![vmap(SetName::ServicesLocal)];
-                    rules.push(rule([self.not_local().unwrap_or_default(), self.frontend(0), dispatch]));
+                    rules.push(rule([outside.clone(), self.frontend(0), dispatch]));
+                    rules.push(commented([outside, self.pick(1, SetName::EndpointsLocal)], AGAIN));
                 }
                 rules.extend(self.dispatch());
                 rules
             }
-            Chain::NatOutput => self.dispatch(),
+            Chain::NatOutput => self.dispatch().into(),
             Chain::NatPostrouting => {
                 let mut rules = Vec::new();
                 if self.features.affinity {
@@ -135,12 +140,16 @@ impl Schema<'_> {
         }
     }
 
-    /// `ip daddr . meta l4proto . th dport vmap @services`, twice: a packet may read the number of endpoints
-    /// just before a commit and look for the last of them just after it. That look-up fails, its chain ends,
-    /// and the second rule starts over.
-    fn dispatch(&self) -> Vec<Rule> {
-        let once = || [self.frontend(0), vec![vmap(SetName::Services)]];
-        vec![rule(once()), commented(once(), "again for who met a commit in between")]
+    /// `ip daddr . meta l4proto . th dport vmap @services`, and a second chance: a packet may read the number of
+    /// endpoints just before a commit and look for the last of them just after it. That look-up fails, its chain
+    /// ends, and the next rule takes the first endpoint, which a frontend with any has. (A second look at
+    /// `services` would do as well, but the kernel walks a verdict map once for each rule that looks into it, in
+    /// every transaction that adds a verdict.)
+    fn dispatch(&self) -> [Rule; 2] {
+        [
+            rule([self.frontend(0), vec![vmap(SetName::Services)]]),
+            commented([self.pick(1, SetName::Endpoints)], AGAIN),
+        ]
     }
 
     /// `dnat to numgen random mod COUNT . ip daddr . meta l4proto . th dport map @SET`
