@@ -1,0 +1,731 @@
+//! The plan of one Service against the clauses of kube-proxy's behaviour, a situation and an expectation a line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use portolan_service::{
+    Backend, Change, Endpoint, EndpointSlice, ExternalPolicy, Family, Frontend, FrontendKind, IngressMode,
+    InternalPolicy, LoadBalancerIngress, LocalNode, Masquerade, ObjectName, PerFamily, Planner, PortPlan,
+    Protocol, Service, ServicePort, ServiceType, SlicePort, Verdict,
+};
+
+/// A Service on a node, to be changed by a test.
+struct Situation {
+    service: Service,
+    slices: Vec<EndpointSlice>,
+    node: LocalNode,
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn names(list: &[&str]) -> Box<[Arc<str>]> {
+    list.iter().map(|name| Arc::from(*name)).collect()
+}
+
+/// A ready endpoint.
+fn endpoint(address: &str, node: &str) -> Endpoint {
+    Endpoint {
+        address: ip(address),
+        ready: true,
+        serving: true,
+        terminating: false,
+        node: Some(node.into()),
+        zone_hints: names(&[]),
+        node_hints: names(&[]),
+    }
+}
+
+fn terminating(address: &str, node: &str) -> Endpoint {
+    Endpoint { ready: false, terminating: true, ..endpoint(address, node) }
+}
+
+fn unready(address: &str, node: &str) -> Endpoint {
+    Endpoint { ready: false, serving: false, ..endpoint(address, node) }
+}
+
+fn in_zone(endpoint: Endpoint, zone: &str) -> Endpoint {
+    Endpoint { zone_hints: names(&[zone]), ..endpoint }
+}
+
+fn for_node(endpoint: Endpoint, node: &str) -> Endpoint {
+    Endpoint { node_hints: names(&[node]), ..endpoint }
+}
+
+fn slice(name: &str, target_port: u16, endpoints: Vec<Endpoint>) -> EndpointSlice {
+    EndpointSlice {
+        name: ObjectName::new("shop", name),
+        service: ObjectName::new("shop", "web"),
+        family: endpoints.first().map_or(Family::V4, |endpoint| Family::of(endpoint.address)),
+        ports: vec![SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: target_port }],
+        endpoints,
+    }
+}
+
+/// shop/web, 10.96.0.1:80, with one endpoint on this node (here) and one elsewhere (there).
+fn situation() -> Situation {
+    Situation {
+        service: Service {
+            name: ObjectName::new("shop", "web"),
+            kind: ServiceType::ClusterIp,
+            cluster_ip: Some(ip("10.96.0.1")),
+            cluster_ips: vec![ip("10.96.0.1")],
+            ip_families: vec![Family::V4],
+            ports: vec![ServicePort {
+                name: "http".into(),
+                protocol: Protocol::Tcp,
+                port: 80,
+                node_port: None,
+            }],
+            external_ips: Vec::new(),
+            load_balancer: Vec::new(),
+            source_ranges: Vec::new(),
+            affinity: None,
+            internal_policy: InternalPolicy::Cluster,
+            external_policy: ExternalPolicy::Cluster,
+            health_check_node_port: None,
+            other_proxy: false,
+        },
+        slices: vec![slice("web-1", 8080, vec![endpoint("10.1.0.1", "here"), endpoint("10.1.1.1", "there")])],
+        node: LocalNode {
+            name: "here".into(),
+            zone: Some("a".into()),
+            ips: PerFamily { v4: Some(ip("192.0.2.1")), v6: Some(ip("2001:db8::1")) },
+            nodeport_addresses: vec![ip("192.0.2.1"), ip("2001:db8::1")],
+        },
+    }
+}
+
+fn node_port(s: &mut Situation) {
+    s.service.kind = ServiceType::NodePort;
+    s.service.ports[0].node_port = Some(30080);
+}
+
+fn load_balancer(s: &mut Situation) {
+    s.service.kind = ServiceType::LoadBalancer;
+    s.service.load_balancer = vec![LoadBalancerIngress { ip: ip("203.0.113.9"), mode: IngressMode::Vip }];
+}
+
+fn internal_local(s: &mut Situation) {
+    s.service.internal_policy = InternalPolicy::Local;
+}
+
+fn external_local(s: &mut Situation) {
+    s.service.external_policy = ExternalPolicy::Local;
+}
+
+fn endpoints(s: &mut Situation, endpoints: Vec<Endpoint>) {
+    s.slices = vec![slice("web-1", 8080, endpoints)];
+}
+
+fn planned(s: &Situation) -> Planner {
+    let mut planner = Planner::new(s.node.clone());
+    planner.apply(s.slices.iter().cloned().map(Change::Slice).chain([Change::Service(s.service.clone())]));
+    planner
+}
+
+fn list(backends: &[Backend]) -> String {
+    let list: Vec<String> =
+        backends.iter().map(|backend| SocketAddr::new(backend.address, backend.port).to_string()).collect();
+    format!("[{}]", list.join(" "))
+}
+
+fn verdict(port: &PortPlan, verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Forward(of) => list(port.backends(of)),
+        Verdict::Reject => "reject".to_owned(),
+        Verdict::Drop => "drop".to_owned(),
+    }
+}
+
+fn frontend(port: &PortPlan, frontend: &Frontend) -> String {
+    let kind = match frontend.kind {
+        FrontendKind::ClusterIp => "cluster-ip",
+        FrontendKind::ExternalIp => "external-ip",
+        FrontendKind::LoadBalancer => "load-balancer",
+        FrontendKind::NodePort => "node-port",
+    };
+    let address = SocketAddr::new(frontend.address, frontend.port);
+    let masquerade = match frontend.masquerade {
+        Masquerade::NotLocal => "not-local",
+        Masquerade::Always => "always",
+        Masquerade::FromNode => "from-node",
+    };
+    let (inside, outside) = (verdict(port, frontend.inside), verdict(port, frontend.outside));
+    let verdicts = if frontend.inside == frontend.outside {
+        inside
+    } else {
+        format!("inside {inside} outside {outside}")
+    };
+    let allowed = frontend.allowed_sources.as_ref().map_or_else(String::new, |networks| {
+        let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+        format!(" from [{}]", networks.join(" "))
+    });
+    format!("{kind} {address}/{} -> {verdicts}, masquerade {masquerade}{allowed}", port.protocol)
+}
+
+fn shown(s: &Situation) -> Vec<String> {
+    let planner = planned(s);
+    let Some(plan) = planner.plan(&s.service.name) else { return Vec::new() };
+    let mut lines: Vec<String> = plan
+        .ports
+        .iter()
+        .flat_map(|port| port.frontends.iter().map(|listed| frontend(port, listed)))
+        .collect();
+    lines.extend(plan.health_check.map(|check| {
+        format!("health-check {}: {} {}", check.port, check.local_endpoints.v4, check.local_endpoints.v6)
+    }));
+    lines
+}
+
+const BOTH: &str = "[10.1.0.1:8080 10.1.1.1:8080]";
+
+/// Clause and name, situation, expected lines.
+type Case = (&'static str, fn(&mut Situation), &'static [&'static str]);
+
+fn run(cases: &[Case]) {
+    for (name, change, expected) in cases {
+        let mut s = situation();
+        change(&mut s);
+        let expected: Vec<String> = expected.iter().map(|line| line.replace("BOTH", BOTH)).collect();
+        assert_eq!(shown(&s), expected, "{name}");
+    }
+}
+
+#[test]
+fn which_services_exist() {
+    run(&[
+        ("§3.1 a ClusterIP", |_| {}, &["cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local"]),
+        ("§1.10 headless", |s| s.service.cluster_ip = None, &[]),
+        ("§1.10 ExternalName, also with a ClusterIP", |s| s.service.kind = ServiceType::ExternalName, &[]),
+        ("§1.1, §1.5 another proxy's", |s| s.service.other_proxy = true, &[]),
+        (
+            "§1.11 no ipFamilies: the ClusterIP's family",
+            |s| s.service.ip_families.clear(),
+            &["cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local"],
+        ),
+        (
+            "§1.11 no address for a family: no NodePort in it either",
+            |s| {
+                node_port(s);
+                s.service.ip_families = vec![Family::V6];
+                s.service.cluster_ips = vec![ip("fd00::1")];
+                s.service.cluster_ip = Some(ip("fd00::1"));
+            },
+            &[
+                "cluster-ip [fd00::1]:80/tcp -> reject, masquerade not-local",
+                "node-port [2001:db8::1]:30080/tcp -> reject, masquerade always",
+            ],
+        ),
+        (
+            "§1.11, §1.21 dual stack: each family its own endpoints",
+            |s| {
+                s.service.ip_families = vec![Family::V6, Family::V4];
+                s.service.cluster_ips = vec![ip("fd00::1"), ip("10.96.0.1")];
+                s.service.cluster_ip = Some(ip("fd00::1"));
+                s.slices.push(slice("web-2", 8080, vec![endpoint("fd00:1::1", "there")]));
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local",
+                "cluster-ip [fd00::1]:80/tcp -> [[fd00:1::1]:8080], masquerade not-local",
+            ],
+        ),
+        (
+            "§2.10 no endpoints: reject",
+            |s| s.slices.clear(),
+            &["cluster-ip 10.96.0.1:80/tcp -> reject, masquerade not-local"],
+        ),
+    ]);
+}
+
+#[test]
+fn which_endpoints_belong() {
+    const ONE: &[&str] = &["cluster-ip 10.96.0.1:80/tcp -> [10.1.0.1:8080], masquerade not-local"];
+    const NONE: &[&str] = &["cluster-ip 10.96.0.1:80/tcp -> reject, masquerade not-local"];
+    run(&[
+        ("§1.22 ports are joined by name", |s| s.slices[0].ports[0].name = "other".into(), NONE),
+        ("§1.22 and by protocol", |s| s.slices[0].ports[0].protocol = Protocol::Udp, NONE),
+        (
+            "§1.22 slices with different target ports",
+            |s| {
+                s.slices = vec![
+                    slice("web-1", 8080, vec![endpoint("10.1.0.1", "here")]),
+                    slice("web-2", 9090, vec![endpoint("10.1.0.2", "here")]),
+                ];
+            },
+            &["cluster-ip 10.96.0.1:80/tcp -> [10.1.0.1:8080 10.1.0.2:9090], masquerade not-local"],
+        ),
+        (
+            "§1.27 duplicates across slices",
+            |s| s.slices.push(slice("web-2", 8080, vec![endpoint("10.1.0.1", "here")])),
+            &["cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local"],
+        ),
+        (
+            "§1.27 a running one replaces a terminating one",
+            |s| {
+                s.slices = vec![
+                    slice("web-1", 8080, vec![terminating("10.1.0.1", "here")]),
+                    slice("web-2", 8080, vec![endpoint("10.1.0.1", "here")]),
+                ];
+            },
+            ONE,
+        ),
+        (
+            "§1.27 a terminating one never replaces",
+            |s| {
+                s.slices = vec![
+                    slice("web-1", 8080, vec![endpoint("10.1.0.1", "here")]),
+                    slice("web-2", 8080, vec![terminating("10.1.0.1", "here")]),
+                ];
+            },
+            ONE,
+        ),
+        (
+            "§1.28 sorted as text",
+            |s| {
+                let list = ["10.1.0.9", "10.1.0.10", "10.1.0.2"];
+                endpoints(s, list.iter().map(|address| endpoint(address, "there")).collect());
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> [10.1.0.10:8080 10.1.0.2:8080 10.1.0.9:8080], masquerade not-local",
+            ],
+        ),
+        ("§2.8 unready ones are never used", |s| endpoints(s, vec![unready("10.1.0.1", "here")]), NONE),
+        (
+            "§2.8 publishNotReadyAddresses: ready wins over terminating",
+            |s| endpoints(s, vec![Endpoint { ready: true, ..terminating("10.1.0.1", "here") }]),
+            ONE,
+        ),
+        (
+            "§2.3 nothing ready: serving terminating ones",
+            |s| endpoints(s, vec![terminating("10.1.0.1", "there"), unready("10.1.0.2", "here")]),
+            ONE,
+        ),
+        (
+            "§2.3 something ready: no terminating ones",
+            |s| endpoints(s, vec![endpoint("10.1.0.1", "there"), terminating("10.1.0.2", "here")]),
+            ONE,
+        ),
+    ]);
+}
+
+#[test]
+fn topology() {
+    const HERE: &[&str] = &["cluster-ip 10.96.0.1:80/tcp -> [10.1.0.1:8080], masquerade not-local"];
+    const ALL: &[&str] = &["cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local"];
+    run(&[
+        (
+            "§2.2 same zone",
+            |s| {
+                endpoints(
+                    s,
+                    vec![in_zone(endpoint("10.1.0.1", "x"), "a"), in_zone(endpoint("10.1.1.1", "y"), "b")],
+                )
+            },
+            HERE,
+        ),
+        (
+            "§2.2 one ready endpoint without hint disables the mode",
+            |s| endpoints(s, vec![in_zone(endpoint("10.1.0.1", "x"), "a"), endpoint("10.1.1.1", "y")]),
+            ALL,
+        ),
+        (
+            "§14.5 an unready one without hint does not",
+            |s| {
+                endpoints(
+                    s,
+                    vec![
+                        in_zone(endpoint("10.1.0.1", "x"), "a"),
+                        in_zone(endpoint("10.1.1.1", "y"), "b"),
+                        unready("10.1.1.2", "y"),
+                    ],
+                );
+            },
+            HERE,
+        ),
+        (
+            "§2.2 no hint for this zone",
+            |s| {
+                endpoints(
+                    s,
+                    vec![in_zone(endpoint("10.1.0.1", "x"), "b"), in_zone(endpoint("10.1.1.1", "y"), "c")],
+                )
+            },
+            ALL,
+        ),
+        (
+            "§2.2 a node without zone",
+            |s| {
+                s.node.zone = None;
+                endpoints(
+                    s,
+                    vec![in_zone(endpoint("10.1.0.1", "x"), "a"), in_zone(endpoint("10.1.1.1", "y"), "b")],
+                );
+            },
+            ALL,
+        ),
+        (
+            "§2.2 same node comes before same zone",
+            |s| {
+                let both = |address, node, zone| for_node(in_zone(endpoint(address, node), zone), node);
+                endpoints(s, vec![both("10.1.0.1", "here", "a"), both("10.1.1.1", "there", "a")]);
+            },
+            HERE,
+        ),
+        (
+            "§14.5 same node falls back to same zone",
+            |s| {
+                let both = |address, node, zone| for_node(in_zone(endpoint(address, node), zone), node);
+                endpoints(s, vec![both("10.1.0.1", "x", "a"), both("10.1.1.1", "y", "b")]);
+            },
+            HERE,
+        ),
+        (
+            "§2.4 topology never filters the Local list",
+            |s| {
+                node_port(s);
+                external_local(s);
+                endpoints(
+                    s,
+                    vec![in_zone(endpoint("10.1.0.1", "here"), "b"), in_zone(endpoint("10.1.1.1", "y"), "a")],
+                );
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> [10.1.1.1:8080], masquerade not-local",
+                "node-port 192.0.2.1:30080/tcp -> inside [10.1.1.1:8080] outside [10.1.0.1:8080], masquerade from-node",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn traffic_policies() {
+    run(&[
+        (
+            "§2.10 internal Local",
+            internal_local,
+            &["cluster-ip 10.96.0.1:80/tcp -> [10.1.0.1:8080], masquerade not-local"],
+        ),
+        (
+            "§2.10 internal Local, only remote endpoints: drop",
+            |s| {
+                internal_local(s);
+                endpoints(s, vec![endpoint("10.1.1.1", "there")]);
+            },
+            &["cluster-ip 10.96.0.1:80/tcp -> drop, masquerade not-local"],
+        ),
+        (
+            "§2.10 internal Local, no endpoints at all: reject",
+            |s| {
+                internal_local(s);
+                s.slices.clear();
+            },
+            &["cluster-ip 10.96.0.1:80/tcp -> reject, masquerade not-local"],
+        ),
+        (
+            "§2.4, §2.5 Local falls back to terminating ones on its own",
+            |s| {
+                internal_local(s);
+                endpoints(s, vec![terminating("10.1.0.1", "here"), endpoint("10.1.1.1", "there")]);
+            },
+            &["cluster-ip 10.96.0.1:80/tcp -> [10.1.0.1:8080], masquerade not-local"],
+        ),
+        (
+            "§2.11 internal Local does not touch external frontends",
+            |s| {
+                node_port(s);
+                internal_local(s);
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> [10.1.0.1:8080], masquerade not-local",
+                "node-port 192.0.2.1:30080/tcp -> BOTH, masquerade always",
+            ],
+        ),
+        (
+            "§4.6 external Local",
+            |s| {
+                node_port(s);
+                external_local(s);
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local",
+                "node-port 192.0.2.1:30080/tcp -> inside BOTH outside [10.1.0.1:8080], masquerade from-node",
+            ],
+        ),
+        (
+            "§2.10 external Local, only remote endpoints: drop from outside",
+            |s| {
+                node_port(s);
+                external_local(s);
+                endpoints(s, vec![endpoint("10.1.1.1", "there")]);
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> [10.1.1.1:8080], masquerade not-local",
+                "node-port 192.0.2.1:30080/tcp -> inside [10.1.1.1:8080] outside drop, masquerade from-node",
+            ],
+        ),
+        (
+            "§2.10 external Local, no endpoints at all: reject",
+            |s| {
+                node_port(s);
+                external_local(s);
+                s.slices.clear();
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> reject, masquerade not-local",
+                "node-port 192.0.2.1:30080/tcp -> reject, masquerade from-node",
+            ],
+        ),
+        (
+            "§1.15 external Local counts for a ClusterIP with external IPs",
+            |s| {
+                external_local(s);
+                s.service.external_ips = vec![ip("198.51.100.1")];
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local",
+                "external-ip 198.51.100.1:80/tcp -> inside BOTH outside [10.1.0.1:8080], masquerade from-node",
+            ],
+        ),
+        (
+            "§1.15 and not for one without",
+            external_local,
+            &["cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local"],
+        ),
+    ]);
+}
+
+#[test]
+fn frontends() {
+    run(&[
+        (
+            "§3.1 external IPs and load-balancer addresses use the Service port",
+            |s| {
+                load_balancer(s);
+                s.service.external_ips = vec![ip("198.51.100.1"), ip("2001:db8::9")];
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local",
+                "external-ip 198.51.100.1:80/tcp -> BOTH, masquerade always",
+                "load-balancer 203.0.113.9:80/tcp -> BOTH, masquerade always",
+            ],
+        ),
+        (
+            "§1.13 ipMode Proxy gets no rules",
+            |s| {
+                load_balancer(s);
+                s.service.load_balancer[0].mode = IngressMode::Proxy;
+            },
+            &["cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local"],
+        ),
+        (
+            "§3.8 a NodePort answers on each selected address",
+            |s| {
+                node_port(s);
+                s.node.nodeport_addresses = vec![ip("192.0.2.1"), ip("192.0.2.2")];
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local",
+                "node-port 192.0.2.1:30080/tcp -> BOTH, masquerade always",
+                "node-port 192.0.2.2:30080/tcp -> BOTH, masquerade always",
+            ],
+        ),
+        (
+            "§3.5 nodePort 0: none",
+            |s| s.service.kind = ServiceType::NodePort,
+            &["cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local"],
+        ),
+        (
+            "§14.5 TCP and UDP on one port number",
+            |s| {
+                let udp =
+                    ServicePort { name: "dns".into(), protocol: Protocol::Udp, port: 80, node_port: None };
+                s.service.ports.push(udp);
+                s.slices[0].ports.push(SlicePort { name: "dns".into(), protocol: Protocol::Udp, port: 53 });
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local",
+                "cluster-ip 10.96.0.1:80/udp -> [10.1.0.1:53 10.1.1.1:53], masquerade not-local",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn source_ranges() {
+    fn ranges(s: &mut Situation, list: &[&str]) {
+        load_balancer(s);
+        s.service.source_ranges = list.iter().map(|range| range.parse().unwrap()).collect();
+    }
+    const CLUSTER_IP: &str = "cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local";
+    run(&[
+        (
+            "§3.15 for load-balancer addresses",
+            |s| ranges(s, &["198.51.100.0/24"]),
+            &[
+                CLUSTER_IP,
+                "load-balancer 203.0.113.9:80/tcp -> BOTH, masquerade always from [198.51.100.0/24]",
+            ],
+        ),
+        (
+            "§3.13, §3.15 not for NodePorts and external IPs",
+            |s| {
+                ranges(s, &["198.51.100.0/24"]);
+                s.service.ports[0].node_port = Some(30080);
+                s.service.external_ips = vec![ip("198.51.100.1")];
+            },
+            &[
+                CLUSTER_IP,
+                "external-ip 198.51.100.1:80/tcp -> BOTH, masquerade always",
+                "load-balancer 203.0.113.9:80/tcp -> BOTH, masquerade always from [198.51.100.0/24]",
+                "node-port 192.0.2.1:30080/tcp -> BOTH, masquerade always",
+            ],
+        ),
+        (
+            "§1.14 a zero prefix lifts the restriction",
+            |s| ranges(s, &["198.51.100.0/24", "0.0.0.0/0"]),
+            &[CLUSTER_IP, "load-balancer 203.0.113.9:80/tcp -> BOTH, masquerade always"],
+        ),
+        (
+            "§1.14 ranges of the other family only: no restriction",
+            |s| ranges(s, &["2001:db8::/32"]),
+            &[CLUSTER_IP, "load-balancer 203.0.113.9:80/tcp -> BOTH, masquerade always"],
+        ),
+        (
+            "§3.18 a range with the node's address admits the load balancer's",
+            |s| ranges(s, &["192.0.2.0/24"]),
+            &[
+                CLUSTER_IP,
+                "load-balancer 203.0.113.9:80/tcp -> BOTH, masquerade always from [192.0.2.0/24 203.0.113.9/32]",
+            ],
+        ),
+        (
+            "overlapping and adjacent ranges are merged",
+            |s| ranges(s, &["10.1.0.0/16", "10.0.0.0/8", "198.51.100.128/25", "198.51.100.0/25"]),
+            &[
+                CLUSTER_IP,
+                "load-balancer 203.0.113.9:80/tcp -> BOTH, masquerade always from [10.0.0.0/8 198.51.100.0/24]",
+            ],
+        ),
+        (
+            "§3.19 also without endpoints",
+            |s| {
+                ranges(s, &["198.51.100.0/24"]);
+                s.slices.clear();
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> reject, masquerade not-local",
+                "load-balancer 203.0.113.9:80/tcp -> reject, masquerade always from [198.51.100.0/24]",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn health_checks() {
+    fn checked(s: &mut Situation) {
+        load_balancer(s);
+        external_local(s);
+        s.service.health_check_node_port = Some(31000);
+        s.service.load_balancer.clear();
+    }
+    const CLUSTER_IP: &str = "cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local";
+    run(&[
+        ("§1.16, §11.11 ready endpoints on this node", checked, &[CLUSTER_IP, "health-check 31000: 1 0"]),
+        (
+            "§1.16 only for policy Local",
+            |s| {
+                checked(s);
+                s.service.external_policy = ExternalPolicy::Cluster;
+            },
+            &[CLUSTER_IP],
+        ),
+        (
+            "§1.16 only for load balancers",
+            |s| {
+                checked(s);
+                s.service.kind = ServiceType::NodePort;
+            },
+            &[CLUSTER_IP],
+        ),
+        (
+            "§11.11 terminating ones do not count",
+            |s| {
+                checked(s);
+                endpoints(s, vec![terminating("10.1.0.1", "here")]);
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> [10.1.0.1:8080], masquerade not-local",
+                "health-check 31000: 0 0",
+            ],
+        ),
+    ]);
+    let mut s = situation();
+    checked(&mut s);
+    s.service.health_check_node_port = None;
+    assert!(planned(&s).problems()[0].message.contains("healthCheckNodePort"), "§1.16");
+}
+
+#[test]
+fn udp_flows_follow_serving_endpoints() {
+    // §8.2: readiness, policy and topology do not matter for flows that are under way.
+    let mut s = situation();
+    s.service.ports[0].protocol = Protocol::Udp;
+    internal_local(&mut s);
+    endpoints(
+        &mut s,
+        vec![endpoint("10.1.0.1", "here"), terminating("10.1.1.1", "there"), unready("10.1.1.2", "there")],
+    );
+    s.slices[0].ports[0].protocol = Protocol::Udp;
+    let planner = planned(&s);
+    assert_eq!(
+        list(&planner.plan(&s.service.name).unwrap().ports[0].serving),
+        "[10.1.0.1:8080 10.1.1.1:8080]"
+    );
+}
+
+#[test]
+fn contested_addresses_have_one_owner() {
+    let mut s = situation();
+    node_port(&mut s);
+    let mut planner = planned(&s);
+    let mut rival = s.service.clone();
+    rival.name = ObjectName::new("shop", "rival");
+    rival.cluster_ip = Some(ip("10.96.0.2"));
+    rival.cluster_ips = vec![ip("10.96.0.2")];
+    rival.external_ips = vec![ip("10.96.0.1")];
+    let changes = planner.apply([Change::Service(rival.clone())]);
+    // Named before web, it takes the NodePort; a ClusterIP wins against an external IP.
+    let changed: Vec<&str> = changes.services.iter().map(|change| change.name.as_str()).collect();
+    assert_eq!(changed, ["shop/rival", "shop/web"]);
+    let problems: Vec<String> = planner.problems().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        problems,
+        [
+            "Service shop/rival: port \"http\": spec.externalIPs: 10.96.0.1:80/tcp is already used by Service \
+         shop/web:http; choose another address or port",
+            "Service shop/web: port \"http\": spec.ports[].nodePort: 192.0.2.1:30080/tcp is already used by Service \
+         shop/rival:http; choose another port",
+        ]
+    );
+    let changes = planner.apply([Change::ServiceRemoved(rival.name)]);
+    assert_eq!(changes.services.len(), 2);
+    assert_eq!(planner.problems(), []);
+    let plan = planner.plan(&s.service.name).unwrap();
+    assert_eq!(plan.ports[0].frontends.len(), 2);
+}
+
+#[test]
+fn objects_may_arrive_in_any_order() {
+    // §1.30
+    let s = situation();
+    let mut planner = Planner::new(s.node.clone());
+    assert!(planner.apply([Change::Slice(s.slices[0].clone())]).is_empty());
+    assert_eq!(planner.apply([Change::Service(s.service.clone())]).services.len(), 1);
+    assert!(planner.apply([Change::Service(s.service.clone())]).is_empty(), "the same again");
+    let gone = planner.apply([Change::SliceRemoved(s.slices[0].name.clone())]);
+    assert_eq!(gone.services[0].after.as_ref().unwrap().ports[0].frontends[0].inside, Verdict::Reject);
+    assert_eq!(planner.apply([Change::ServiceRemoved(s.service.name)]).services[0].after, None);
+    assert_eq!(planner.plans().len(), 0);
+}
