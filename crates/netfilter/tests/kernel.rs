@@ -183,7 +183,7 @@ fn design_comes_back() -> Result<(), Failed> {
         assert_eq!(services[1].data, Some(OwnedData::Verdict(Verdict::Drop)));
 
         let endpoints = elements(&mut socket, table, "endpoints")?;
-        let endpoint = [design.address(9), design::padded(8080)].concat();
+        let endpoint = [design.address(9), design::keys::padded(8080)].concat();
         assert_eq!(endpoints.len(), 3);
         assert!(endpoints.iter().all(|element| element.data == Some(OwnedData::Value(endpoint.clone()))));
 

@@ -8,6 +8,8 @@ use portolan_netfilter::nft::{
     Hook, KeyType, MetaKey, PayloadBase, Register, Rule, Set, TableFamily, TableRef, Verdict,
 };
 
+pub(crate) mod keys;
+
 const FRONTEND: &[Field] = &[Field::DestinationAddress, Field::L4Proto, Field::DestinationPort];
 const ENDPOINT: &[Field] = &[Field::DestinationAddress, Field::DestinationPort];
 const NUMBERED: &[Field] =
@@ -36,19 +38,16 @@ impl Design {
         self.family.address_len() / 4
     }
 
-    /// Address number `last` of a network of the family.
     pub(crate) fn address(&self, last: u8) -> Vec<u8> {
-        let mut address = if self.v6() { vec![0; 16] } else { vec![10, 0, 0, 0] };
-        if self.v6() {
-            address[0] = 0xfd;
-        }
-        *address.last_mut().expect("an address is not empty") = last;
-        address
+        keys::address(self.family, last)
     }
 
-    /// `address . tcp . port`
     pub(crate) fn frontend(&self, last: u8, port: u16) -> Vec<u8> {
-        [self.address(last), vec![6, 0, 0, 0], padded(port)].concat()
+        keys::frontend(self.family, last, port)
+    }
+
+    pub(crate) fn range(&self, frontend: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        keys::range(self.family, frontend)
     }
 
     pub(crate) fn sets() -> Vec<Set> {
@@ -216,7 +215,7 @@ impl Design {
                 },
             ],
         );
-        let endpoint = [self.address(9), padded(8080)].concat();
+        let endpoint = [self.address(9), keys::padded(8080)].concat();
         for number in 0..3u32 {
             let key = [number.to_ne_bytes().to_vec(), frontend.clone()].concat();
             let element = Element { data: Some(ElementData::Value(&endpoint)), ..Element::new(&key) };
@@ -237,11 +236,6 @@ impl Design {
         batch.add_elements(table, "firewalled", [Element::new(&frontend)]);
         let (first, last) = self.range(&frontend);
         batch.add_elements(table, "allowed", [Element { key_end: Some(&last), ..Element::new(&first) }]);
-    }
-
-    /// An element of `allowed`: start and end.
-    pub(crate) fn range(&self, frontend: &[u8]) -> (Vec<u8>, Vec<u8>) {
-        ([frontend, &self.address(0)].concat(), [frontend, &self.address(255)].concat())
     }
 
     fn load_frontend(&self, at: u32) -> Vec<Expr> {
@@ -318,11 +312,6 @@ impl Design {
             },
         ]
     }
-}
-
-/// A port as it is in a key.
-pub(crate) fn padded(port: u16) -> Vec<u8> {
-    [port.to_be_bytes(), [0; 2]].concat()
 }
 
 fn lookup(set: &str, dest: Option<Register>) -> Expr {
