@@ -50,7 +50,9 @@ fn ours(family: TableFamily) -> Batch {
     ] {
         batch.add_chain(table, &Chain { name: name.to_owned(), kind, comment: comment.map(str::to_owned) });
     }
-    sets().iter().for_each(|set| batch.add_set(table, set));
+    for set in sets() {
+        batch.add_set(table, &set);
+    }
     for (chain, exprs, comment) in rules(family) {
         // nft 1.0.6 cannot write this one for IPv6.
         if chain != "learn" || family == TableFamily::Ip {
