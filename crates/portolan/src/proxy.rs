@@ -303,3 +303,182 @@ fn responders(plan: &portolan_service::ServicePlan) -> Vec<((Family, u16), Respo
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::rc::Rc;
+
+    use clap::Parser;
+    use portolan_dataplane::{Difference, Error};
+    use portolan_service::{
+        ExternalPolicy, InternalPolicy, ObjectName, Protocol, Service, ServicePlan, ServicePort, ServiceType,
+    };
+
+    use super::*;
+    use crate::cli::ProxyArgs;
+
+    /// Records what it is asked, and fails or finds changes when told to.
+    #[derive(Default)]
+    struct Script {
+        calls: Vec<String>,
+        failures: VecDeque<&'static str>,
+        findings: VecDeque<&'static str>,
+    }
+
+    struct Fake(Rc<RefCell<Script>>);
+
+    impl Fake {
+        fn call(&self, what: String) -> Result<Outcome, Error> {
+            let mut script = self.0.borrow_mut();
+            script.calls.push(what);
+            match script.failures.pop_front() {
+                Some(failure) => Err(Error::Unusable(failure.to_owned())),
+                None => Ok(Outcome::default()),
+            }
+        }
+    }
+
+    impl Dataplane for Fake {
+        fn sync(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Outcome, Error> {
+            self.call(format!("sync {}", plans.count()))
+        }
+
+        fn apply(&mut self, changes: &ChangeSet) -> Result<Outcome, Error> {
+            self.call(format!("apply {}", changes.services.len()))
+        }
+
+        fn verify(&mut self, _: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Integrity, Error> {
+            self.call("verify".to_owned())?;
+            Ok(match self.0.borrow_mut().findings.pop_front() {
+                Some(finding) => Integrity::Changed(vec![finding.to_owned()]),
+                None => Integrity::Intact,
+            })
+        }
+
+        fn preview(&mut self, _: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Vec<Difference>, Error> {
+            Ok(Vec::new())
+        }
+
+        fn tidy(&mut self) -> Result<bool, Error> {
+            Ok(false)
+        }
+
+        fn cleanup(&mut self) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        proxy: ProxyArgs,
+    }
+
+    fn proxy(script: &Rc<RefCell<Script>>) -> Proxy {
+        let flags = Flags::parse_from(["test", "--hostname-override=here"]);
+        let script = script.clone();
+        Proxy::new(
+            ThisNode::new(&flags.proxy).unwrap(),
+            Box::new(move |_| Ok(Box::new(Fake(script.clone())))),
+            HealthChecks::start().unwrap(),
+        )
+    }
+
+    fn service(name: &str, address: &str) -> Change {
+        Change::Service(Service {
+            name: ObjectName::new("shop", name),
+            kind: ServiceType::ClusterIp,
+            cluster_ip: Some(address.parse().unwrap()),
+            cluster_ips: vec![address.parse().unwrap()],
+            ip_families: vec![Family::V4],
+            ports: vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80, node_port: None }],
+            external_ips: Vec::new(),
+            load_balancer: Vec::new(),
+            source_ranges: Vec::new(),
+            affinity: None,
+            internal_policy: InternalPolicy::Cluster,
+            external_policy: ExternalPolicy::Cluster,
+            health_check_node_port: None,
+            other_proxy: false,
+        })
+    }
+
+    /// Lets the time pass until the proxy's next tick.
+    fn tick(proxy: &mut Proxy) {
+        std::thread::sleep(proxy.next_tick().saturating_duration_since(Instant::now()));
+        proxy.tick();
+    }
+
+    #[test]
+    fn first_state_is_synced_whole_and_changes_are_applied() {
+        let script = Rc::default();
+        let mut proxy = proxy(&script);
+        assert!(!proxy.in_force());
+        proxy.observe(vec![service("a", "10.96.0.1"), service("b", "10.96.0.2")], Instant::now());
+        assert!(proxy.in_force());
+        proxy.observe(vec![service("b", "10.96.0.3")], Instant::now());
+        proxy.observe(vec![service("b", "10.96.0.3")], Instant::now());
+        assert_eq!(script.borrow().calls, ["sync 2", "apply 1"], "the same again is nothing new");
+    }
+
+    #[test]
+    fn no_service_at_all_is_a_state_too() {
+        let script = Rc::default();
+        let mut proxy = proxy(&script);
+        proxy.observe(Vec::new(), Instant::now());
+        proxy.tick();
+        assert!(proxy.in_force());
+        assert_eq!(script.borrow().calls, ["sync 0"]);
+    }
+
+    #[test]
+    fn what_fails_is_tried_again_with_everything() {
+        let script: Rc<RefCell<Script>> = Rc::default();
+        script.borrow_mut().failures.extend(["no kernel", "still none"]);
+        let mut proxy = proxy(&script);
+        proxy.observe(vec![service("a", "10.96.0.1")], Instant::now());
+        assert!(!proxy.in_force());
+        proxy.observe(vec![service("b", "10.96.0.2")], Instant::now());
+        assert_eq!(script.borrow().calls, ["sync 1"], "not before the pause is over");
+        tick(&mut proxy);
+        assert!(!proxy.in_force());
+        tick(&mut proxy);
+        assert!(proxy.in_force());
+        assert_eq!(script.borrow().calls, ["sync 1", "sync 2", "sync 2"]);
+    }
+
+    #[test]
+    fn a_failed_change_is_followed_by_a_sync_at_once() {
+        let script: Rc<RefCell<Script>> = Rc::default();
+        let mut proxy = proxy(&script);
+        proxy.observe(vec![service("a", "10.96.0.1")], Instant::now());
+        script.borrow_mut().failures.push_back("somebody flushed the table");
+        proxy.observe(vec![service("b", "10.96.0.2")], Instant::now());
+        assert!(proxy.in_force());
+        assert_eq!(script.borrow().calls, ["sync 1", "apply 1", "sync 2"]);
+    }
+
+    #[test]
+    fn foreign_changes_are_repaired() {
+        let script: Rc<RefCell<Script>> = Rc::default();
+        let mut proxy = proxy(&script);
+        proxy.observe(vec![service("a", "10.96.0.1")], Instant::now());
+        tick(&mut proxy);
+        script.borrow_mut().findings.push_back("table deleted");
+        tick(&mut proxy);
+        assert!(proxy.in_force());
+        assert_eq!(script.borrow().calls, ["sync 1", "verify", "verify", "sync 1"]);
+    }
+
+    #[test]
+    fn changes_do_not_put_off_the_look_at_what_others_did() {
+        let script: Rc<RefCell<Script>> = Rc::default();
+        let mut proxy = proxy(&script);
+        proxy.observe(vec![service("a", "10.96.0.1")], Instant::now());
+        let due = proxy.next_tick();
+        proxy.observe(vec![service("b", "10.96.0.2")], Instant::now());
+        assert_eq!(proxy.next_tick(), due);
+    }
+}

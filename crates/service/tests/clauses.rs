@@ -321,7 +321,7 @@ fn topology() {
                 endpoints(
                     s,
                     vec![in_zone(endpoint("10.1.0.1", "x"), "a"), in_zone(endpoint("10.1.1.1", "y"), "b")],
-                )
+                );
             },
             HERE,
         ),
@@ -350,7 +350,7 @@ fn topology() {
                 endpoints(
                     s,
                     vec![in_zone(endpoint("10.1.0.1", "x"), "b"), in_zone(endpoint("10.1.1.1", "y"), "c")],
-                )
+                );
             },
             ALL,
         ),
