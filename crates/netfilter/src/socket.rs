@@ -170,7 +170,7 @@ impl Socket {
             self.raise_send_limit(batch.len())?;
         }
         // Answers to an earlier transaction that failed half-way are nobody's.
-        while let Ok(Some(_)) = self.receive(libc::MSG_DONTWAIT) {}
+        self.discard_answers()?;
         let end = Batch::end();
         match self.send(&[batch.front(), end.as_bytes()]) {
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
@@ -179,6 +179,17 @@ impl Socket {
             result => result?,
         }
         self.answers(batch)
+    }
+
+    fn discard_answers(&mut self) -> io::Result<()> {
+        loop {
+            match self.receive(libc::MSG_DONTWAIT) {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Reads what the kernel says to a transaction. The kernel applies it within `send`, so that all answers are
@@ -288,7 +299,10 @@ impl Socket {
     }
 
     /// Calls `each` once with every element of a set, all of one generation, in no order; never if the set is
-    /// missing. Takes time in proportion to the square of large sets: a second for 250,000 elements.
+    /// missing.
+    ///
+    /// Takes time in proportion to the square of large sets: a second for 250,000 elements, twice that just after
+    /// they were added, while the kernel still grows the table and the dump has to be started over.
     pub fn elements(
         &mut self,
         table: TableRef<'_>,
@@ -449,7 +463,8 @@ impl Socket {
         }
     }
 
-    /// Receives a datagram. `None` if there is none and `flags` say not to wait, or if it is not from the kernel.
+    /// Receives a datagram; `None` if there is none and `flags` say not to wait. What is not from the kernel is taken
+    /// for empty.
     fn receive(&mut self, flags: libc::c_int) -> io::Result<Option<&[u8]>> {
         // SAFETY: all-zero is a valid sockaddr_nl.
         let mut sender: libc::sockaddr_nl = unsafe { std::mem::zeroed() };

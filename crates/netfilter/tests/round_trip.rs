@@ -327,3 +327,31 @@ fn only_the_last_message_asks_for_an_answer() {
     let asks: Vec<bool> = Messages::new(&bytes).flatten().map(|message| message.flags & ACK != 0).collect();
     assert_eq!(asks, [false, false, false, true, false]);
 }
+
+#[test]
+fn a_set_comment_is_cut_to_what_the_kernel_stores() {
+    /// `NFT_USERDATA_MAXLEN`
+    const KERNEL_MAX: usize = 256;
+    let fields = &[Field::Random, Field::DestinationAddress, Field::L4Proto, Field::DestinationPort];
+    let set = |comment: &str| Set {
+        name: "s".to_owned(),
+        id: 1,
+        key: KeyType(fields),
+        data: Some(DataType::Value(&[Field::DestinationAddress, Field::DestinationPort])),
+        dynamic: false,
+        timeouts: false,
+        interval: false,
+        size: None,
+        comment: Some(comment.to_owned()),
+    };
+    let bare = set("").userdata(TableFamily::Ip).len();
+    let room = KERNEL_MAX - bare;
+    for (comment, kept) in
+        [("x".repeat(room), room), ("x".repeat(room + 1), room), ("é".repeat(100), room / 2 * 2)]
+    {
+        let payload = messages(|batch| batch.add_set(TABLE, &set(&comment))).remove(0);
+        let info = read(&payload, SetInfo::parse).expect("a set");
+        assert!(info.userdata.len() <= KERNEL_MAX);
+        assert_eq!(info.comment().map(|comment| comment.len()), Some(kept));
+    }
+}

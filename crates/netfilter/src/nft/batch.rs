@@ -47,7 +47,8 @@ pub enum EncodeError {
 /// What an [`ElementList`] does with its elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ElementOperation {
-    /// Adds them. One that is there with the same data stays; with other data, or a verdict, it is `EEXIST`.
+    /// Adds them. One that is there with the same data stays; with other data it is `EEXIST`, and on some kernels
+    /// with the same verdict too: delete first.
     Add,
     /// Deletes them; a missing one is `ENOENT`.
     Delete,
