@@ -177,7 +177,7 @@ impl Manifests {
             files: Vec::new(),
         };
         let mut duplicates = BTreeMap::new();
-        let mut replaced = BTreeSet::new();
+        let mut moved = BTreeSet::new();
         for path in files {
             let reading =
                 if self.folder.has(path) { file::read(&self.folder.full(path)) } else { Reading::Gone };
@@ -199,9 +199,9 @@ impl Manifests {
             let effect = self.sources.replace(path, contents);
             for (key, object) in effect.objects {
                 self.cluster.set(&key, object);
-                replaced.insert(key);
             }
             duplicates.extend(effect.duplicates);
+            moved.extend(effect.moved);
         }
         for (key, problems) in duplicates {
             self.report(About::Duplicate(key), problems, &mut update);
@@ -213,6 +213,9 @@ impl Manifests {
             let key = Key { kind: Kind::Service, name };
             let problems = issues.into_iter().filter_map(|issue| self.problem(&key, issue)).collect();
             self.report(About::Object(key), problems, &mut update);
+        }
+        for key in moved {
+            self.locate(key, &mut update);
         }
         let ledger = self.ledger.clone().unwrap_or_default();
         let problems = settled.ledger.into_iter().map(|error| Problem {
@@ -240,6 +243,19 @@ impl Manifests {
         update
     }
 
+    /// Says of the problems of an object where it is declared now.
+    fn locate(&mut self, key: Key, update: &mut Update) {
+        let Some(problems) = self.problems.get(&About::Object(key.clone())) else { return };
+        let located = problems
+            .iter()
+            .filter_map(|problem| {
+                let field = problem.field.clone().unwrap_or_default();
+                self.problem(&key, Issue { field, message: problem.message.clone() })
+            })
+            .collect();
+        self.report(About::Object(key), located, update);
+    }
+
     fn has_problems(&self, path: &Path) -> bool {
         self.problems.contains_key(&About::File(path.to_owned()))
     }
@@ -261,6 +277,12 @@ impl Manifests {
         }
     }
 }
+
+// A program follows its manifests on a thread of their own.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Manifests>();
+};
 
 impl AsFd for Manifests {
     /// Readable when [`Manifests::wait`] has something to look at.

@@ -359,7 +359,9 @@ impl Allocator {
                         .filter(|need| need.has == Some(claim))
                         .for_each(|need| need.has = None);
                 }
-                self.disturbed.insert(holder);
+                // The holder loses it, and the others were told that it was the holder's.
+                let others = self.asked.get(&claim).into_iter().flatten().filter(|other| *other != name);
+                self.disturbed.extend(others.cloned());
             }
             self.give(name, i, claim);
         }

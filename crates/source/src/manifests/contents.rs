@@ -80,8 +80,9 @@ const EXPECTED: [&str; 14] = [
 
 /// Reads the text of the file called `file`.
 pub(super) fn read(file: &Path, text: &str) -> Contents {
-    let mut reader = Reader { file, contents: Contents::default(), seen: HashSet::new() };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let last_line = text.lines().count().max(1);
+    let mut reader = Reader { file, last_line, contents: Contents::default(), seen: HashSet::new() };
     if file.extension().is_some_and(|extension| extension == "json") {
         reader.json(text);
     } else {
@@ -123,6 +124,7 @@ fn documents(text: &str) -> Vec<(usize, &str)> {
 
 struct Reader<'a> {
     file: &'a Path,
+    last_line: usize,
     contents: Contents,
     seen: HashSet<Key>,
 }
@@ -153,7 +155,8 @@ impl Reader<'_> {
         let field = (!field.is_empty()).then(|| field.to_owned());
         self.contents.problems.push(Problem {
             file: self.file.to_owned(),
-            line: Some(line),
+            // The end of the text can be past its last line.
+            line: Some(line.min(self.last_line)),
             object,
             field,
             message,

@@ -31,6 +31,8 @@ struct Candidate {
 pub(super) struct Effect {
     /// Objects that are now different, or gone.
     pub(super) objects: Vec<(Key, Option<Arc<Object>>)>,
+    /// Objects that may now be declared at another place.
+    pub(super) moved: BTreeSet<Key>,
     /// What now is to be said about objects that several files declare.
     pub(super) duplicates: BTreeMap<Key, Vec<Problem>>,
 }
@@ -71,6 +73,7 @@ impl Sources {
 
     fn put(&mut self, file: &Arc<Path>, key: &Key, object: Arc<Object>, lines: Lines, effect: &mut Effect) {
         let candidates = self.objects.entry(key.clone()).or_default();
+        effect.moved.insert(key.clone());
         let new = Candidate { file: file.clone(), object, lines };
         let (place, old) = match candidates.binary_search_by(|candidate| candidate.file.cmp(file)) {
             Ok(place) => {
@@ -95,6 +98,7 @@ impl Sources {
         let Some(candidates) = self.objects.get_mut(key) else { return };
         let Some(place) = candidates.iter().position(|candidate| candidate.file == *file) else { return };
         let several = candidates.len() > 1;
+        effect.moved.insert(key.clone());
         candidates.remove(place);
         if place == 0 {
             effect.objects.push((key.clone(), candidates.first().map(|candidate| candidate.object.clone())));
