@@ -1,0 +1,92 @@
+//! What can go wrong in a lab.
+
+use std::io;
+use std::net::IpAddr;
+
+/// Why something in the lab could not be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The kernel or the file system refused.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried, with its object.
+        what: String,
+        /// The answer.
+        source: io::Error,
+    },
+    /// User namespaces are not to be had.
+    #[error("the kernel does not let this user create a user namespace ({source}); {remedy}")]
+    NoUserNamespaces {
+        /// The answer of unshare(2).
+        source: io::Error,
+        /// What to set.
+        remedy: String,
+    },
+    /// A name that nothing in the lab has.
+    #[error("there is no {kind} {name:?} in the lab; there is {known}")]
+    Unknown {
+        /// `node` or `pod`, for instance.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// The names that exist.
+        known: String,
+    },
+    /// A name that is taken.
+    #[error("{kind} {name:?} exists already; choose another name")]
+    Exists {
+        /// `node` or `pod`, for instance.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// An address that two hold.
+    #[error("{holder}: address {address} is taken by {other}; give one of them another")]
+    AddressTaken {
+        /// Who asks.
+        holder: String,
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        other: String,
+    },
+    /// A network without a free address.
+    #[error("node {node}: its pod networks {networks} have no free address; give it a larger podCIDR")]
+    NetworkFull {
+        /// The node.
+        node: String,
+        /// Its pod networks.
+        networks: String,
+    },
+    /// A field of a manifest that the lab cannot work with.
+    #[error("{file}: {object}: {field}: {message}")]
+    Manifest {
+        /// The file.
+        file: String,
+        /// Kind and name.
+        object: String,
+        /// The field's path.
+        field: String,
+        /// What is wrong, and what to do.
+        message: String,
+    },
+    /// A proxy that did not become ready.
+    #[error("the proxy of node {node} {what}; its log ends with:\n{log}")]
+    Proxy {
+        /// The node.
+        node: String,
+        /// What happened.
+        what: String,
+        /// The last lines it wrote.
+        log: String,
+    },
+}
+
+impl Error {
+    /// For `map_err`: an [`Error::Io`] that says what was tried.
+    pub(crate) fn io<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Error {
+        let what = what.into();
+        move |source| Error::Io { what, source: source.into() }
+    }
+}

@@ -1,0 +1,29 @@
+//! Labs without a proxy: every way that packets must go by themselves, and nothing left behind.
+
+mod crash;
+mod ways;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use portolan_lab::sandbox::{self, Entered};
+
+fn main() -> ExitCode {
+    // Played by this binary when it starts itself; before anything else, as both have one thread only.
+    if std::env::args().nth(1).as_deref() == Some(crash::ROLE) {
+        return crash::victim();
+    }
+    // Looks at processes from outside, so it comes before the sandbox.
+    let crash = crash::leaves_nothing_behind();
+    match sandbox::enter() {
+        Ok(Entered::Inside) => {}
+        Ok(Entered::Ended(code)) => return code,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let mut trials = ways::trials();
+    trials.push(Trial::test("nothing_is_left_after_sigkill", move || crash.map_err(Into::into)));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
