@@ -1,0 +1,167 @@
+//! Session affinity by client address (spec §3.20-3.23).
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use portolan_lab::netns::Namespace;
+use portolan_service::{Family, Protocol};
+use portolan_tests::ask::{self, Outcome};
+use portolan_tests::manifests::ServiceManifest;
+
+use crate::case::Setting;
+use crate::fixture::{HOST1, underlay};
+use crate::scene::{Scene, cluster_ip, eventually, pods};
+
+/// Each port has an affinity of its own (spec §3.20), so that one Service gives a sample: that 20 ports stay with
+/// their pod of three by chance happens once in 3 * 10^9 runs.
+const PORTS: u16 = 20;
+const FIRST_PORT: u16 = 1000;
+const FIRST_NODE_PORT: u16 = 31_000;
+const NUMBER: u8 = 1;
+const PODS: &[&str] = &["a1", "a2", "b1"];
+
+struct Sticky {
+    scene: Scene,
+    protocol: Protocol,
+    family: Family,
+}
+
+impl Sticky {
+    fn new(timeout: u32, protocol: Protocol, family: Family) -> anyhow::Result<Sticky> {
+        let sticky = Sticky { scene: Scene::new()?, protocol, family };
+        let mut service =
+            ServiceManifest::new("sticky", &Family::ALL.map(|family| cluster_ip(NUMBER, family)))
+                .kind("NodePort")
+                .affinity(timeout);
+        for port in 0..PORTS {
+            service = service.node_port(
+                &format!("p{port}"),
+                protocol,
+                FIRST_PORT + port,
+                Some(FIRST_NODE_PORT + port),
+            );
+        }
+        sticky.scene.service("sticky", &service)?;
+        sticky.endpoints(PODS)?;
+        sticky.scene.settle()?;
+        Ok(sticky)
+    }
+
+    fn endpoints(&self, members: &[&str]) -> anyhow::Result<()> {
+        let names: Vec<_> = (0..PORTS).map(|port| format!("p{port}")).collect();
+        let ports: Vec<_> = names.iter().map(|name| (name.as_str(), self.protocol)).collect();
+        self.scene.endpoints("sticky", &ports, members)
+    }
+
+    /// Asks every port once: who answered, port by port.
+    fn who(&self) -> anyhow::Result<Vec<String>> {
+        self.who_at(self.scene.site.pod("client-a"), cluster_ip(NUMBER, self.family), FIRST_PORT)
+    }
+
+    fn who_at(
+        &self,
+        client: &Namespace,
+        address: std::net::IpAddr,
+        first: u16,
+    ) -> anyhow::Result<Vec<String>> {
+        let protocol = self.protocol;
+        let outcomes: Vec<Outcome> = client.run(move || {
+            (0..PORTS)
+                .map(|port| ask::ask(protocol, SocketAddr::new(address, first + port), None, ask::PATIENCE))
+                .collect()
+        })?;
+        Ok(pods(&outcomes)?.into_iter().map(str::to_owned).collect())
+    }
+}
+
+/// Spec §3.20: a client stays with its endpoint, port by port, from inside and outside.
+pub(crate) fn client_stays(protocol: Protocol, family: Family) -> anyhow::Result<()> {
+    let sticky = Sticky::new(10_800, protocol, family)?;
+    for (client, address, first) in [
+        (sticky.scene.site.pod("client-a"), cluster_ip(NUMBER, family), FIRST_PORT),
+        (sticky.scene.site.node("host1"), cluster_ip(NUMBER, family), FIRST_PORT),
+        (sticky.scene.site.outside(), underlay(HOST1, family), FIRST_NODE_PORT),
+    ] {
+        let first_time = sticky.who_at(client, address, first)?;
+        for _ in 0..5 {
+            let now = sticky.who_at(client, address, first)?;
+            ensure!(now == first_time, "a client moved from {first_time:?} to {now:?}");
+        }
+        ensure!(
+            first_time.iter().any(|pod| *pod != first_time[0]),
+            "all {PORTS} ports chose {}: that is no random choice",
+            first_time[0]
+        );
+    }
+    Ok(())
+}
+
+/// Spec §3.20: it ends when the timeout has passed since the last new connection.
+pub(crate) fn affinity_expires(protocol: Protocol, family: Family) -> anyhow::Result<()> {
+    let sticky = Sticky::new(1, protocol, family)?;
+    let before = sticky.who()?;
+    thread::sleep(Duration::from_millis(1500)); // the clock is what is tested
+    let after = sticky.who()?;
+    ensure!(before != after, "all {PORTS} ports have the endpoints of before the timeout: {after:?}");
+    Ok(())
+}
+
+/// Spec §3.20: every new connection starts the timeout anew.
+pub(crate) fn use_renews(protocol: Protocol, family: Family) -> anyhow::Result<()> {
+    const TIMEOUT: Duration = Duration::from_secs(3);
+    let sticky = Sticky::new(3, protocol, family)?;
+    let mut last = Instant::now();
+    let first_time = sticky.who()?;
+    let end = last + TIMEOUT + TIMEOUT / 2;
+    while Instant::now() < end {
+        thread::sleep(TIMEOUT / 6); // the clock is what is tested
+        let now = sticky.who()?;
+        let done = Instant::now();
+        ensure!(
+            done - last < TIMEOUT,
+            "this machine was too busy to test timeouts: {:?} between uses",
+            done - last
+        );
+        last = done;
+        ensure!(now == first_time, "moved from {first_time:?} to {now:?} although in use");
+    }
+    Ok(())
+}
+
+/// Spec §3.23: the state outlives the proxy, killed or replaced.
+pub(crate) fn survives_restart(protocol: Protocol, family: Family) -> anyhow::Result<()> {
+    let mut sticky = Sticky::new(10_800, protocol, family)?;
+    let first_time = sticky.who()?;
+    sticky.scene.site.stop_proxy("host1");
+    ensure!(sticky.who()? == first_time, "moved when the proxy was killed");
+    sticky.scene.site.start_proxy("host1", Setting::Default.flags().iter().copied())?;
+    ensure!(sticky.who()? == first_time, "moved when the proxy was started again");
+    sticky.scene.site.restart_proxy("host1")?;
+    ensure!(sticky.who()? == first_time, "moved at the second start");
+    Ok(())
+}
+
+/// Spec §3.21: when an endpoint goes, its clients move, the others stay.
+pub(crate) fn removed_endpoint_loses_its_clients(protocol: Protocol, family: Family) -> anyhow::Result<()> {
+    let sticky = Sticky::new(10_800, protocol, family)?;
+    let before = sticky.who()?;
+    sticky.endpoints(&["a1", "a2"])?;
+    let after = eventually(crate::scene::SOON, || {
+        let now = sticky.who()?;
+        ensure!(!now.iter().any(|pod| pod == "b1"), "b1 still answers");
+        Ok(now)
+    })?;
+    for (port, (before, after)) in before.iter().zip(&after).enumerate() {
+        ensure!(
+            before == "b1" || before == after,
+            "port {port} moved from {before} to {after}, which had stayed"
+        );
+    }
+    ensure!(sticky.who()? == after, "clients that had to move do not stay where they went");
+    sticky.endpoints(PODS)?;
+    sticky.scene.settle()?;
+    ensure!(sticky.who()? == after, "clients moved because an endpoint came");
+    Ok(())
+}

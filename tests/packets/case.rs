@@ -1,0 +1,231 @@
+//! The vocabulary of the packet table.
+
+use std::fmt;
+
+use portolan_service::{Family, Protocol};
+
+/// How packets are forwarded. A new mode is one line here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Nftables,
+}
+
+impl Mode {
+    /// All modes there are; every case holds for each of them unless it says otherwise.
+    pub(crate) const ALL: &'static [Mode] = &[Mode::Nftables];
+
+    /// The value of `--proxy-mode`.
+    pub(crate) fn flag(self) -> &'static str {
+        match self {
+            Mode::Nftables => "nftables",
+        }
+    }
+}
+
+/// How the proxies of the lab are configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Setting {
+    /// Local pods by cluster CIDR, NodePorts on the node's primary address.
+    Default,
+    MasqueradeAll,
+    NodeCidr,
+    BridgeInterface,
+    InterfaceNamePrefix,
+    /// No local detector (spec §4.9).
+    NoDetector,
+    /// NodePorts on the node's second address only.
+    NodePortSecond,
+    /// NodePorts on every local address.
+    NodePortAll,
+}
+
+impl Setting {
+    /// The flags of `portolan run`.
+    pub(crate) fn flags(self) -> &'static [&'static str] {
+        const CLUSTER: &str = "--cluster-cidr=10.244.0.0/16,fd00:244::/32";
+        match self {
+            Setting::Default => &[CLUSTER],
+            Setting::MasqueradeAll => &[CLUSTER, "--masquerade-all"],
+            Setting::NodeCidr => &["--detect-local-mode=NodeCIDR"],
+            Setting::BridgeInterface => {
+                &["--detect-local-mode=BridgeInterface", "--pod-bridge-interface=cbr0"]
+            }
+            Setting::InterfaceNamePrefix => {
+                &["--detect-local-mode=InterfaceNamePrefix", "--pod-interface-name-prefix=cb"]
+            }
+            Setting::NoDetector => &[],
+            Setting::NodePortSecond => &[CLUSTER, "--nodeport-addresses=192.168.50.8/29,fd00:50::8/125"],
+            Setting::NodePortAll => &[CLUSTER, "--nodeport-addresses=0.0.0.0/0,::/0"],
+        }
+    }
+}
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// A pod on host1 that is no endpoint.
+    PodHere,
+    /// A pod on host2 that is no endpoint.
+    PodElsewhere,
+    /// The pod `a1` on host1, an endpoint of most Services.
+    Endpoint,
+    /// host1 itself.
+    Node,
+    /// A machine outside, 192.168.50.100, that sends everything through host1.
+    Outside,
+    /// The same with its other address, 192.168.50.200.
+    OutsideOther,
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Client::PodHere => "pod on the node",
+            Client::PodElsewhere => "pod elsewhere",
+            Client::Endpoint => "endpoint on the node",
+            Client::Node => "node itself",
+            Client::Outside => "outside",
+            Client::OutsideOther => "outside, other address",
+        })
+    }
+}
+
+/// Where a connection goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Frontend {
+    /// The Service's ClusterIP, its port.
+    ClusterIp,
+    /// A port of the ClusterIP that the Service does not have.
+    UnknownPort,
+    /// An address of the Service network that no Service has.
+    Unallocated,
+    /// The Service's external address.
+    ExternalIp,
+    /// The Service's load-balancer address of mode VIP.
+    LoadBalancer,
+    /// A load-balancer address of mode Proxy: the load balancer itself answers there.
+    ProxyModeAddress,
+    /// The NodePort on host1's primary address.
+    NodePort,
+    /// The NodePort on host1's second address.
+    SecondNodePort,
+    /// The NodePort on host2's primary address.
+    RemoteNodePort,
+    /// The NodePort on the loopback address.
+    LoopbackNodePort,
+}
+
+impl fmt::Display for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Frontend::ClusterIp => "ClusterIP",
+            Frontend::UnknownPort => "unknown port of ClusterIP",
+            Frontend::Unallocated => "unallocated ClusterIP",
+            Frontend::ExternalIp => "externalIP",
+            Frontend::LoadBalancer => "LB address",
+            Frontend::ProxyModeAddress => "LB address of mode Proxy",
+            Frontend::NodePort => "NodePort",
+            Frontend::SecondNodePort => "NodePort on the second address",
+            Frontend::RemoteNodePort => "NodePort on the other node",
+            Frontend::LoopbackNodePort => "NodePort on loopback",
+        })
+    }
+}
+
+/// What source address the endpoint sees. An endpoint that answers itself always sees a node's (hairpin, spec §4.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The client's own.
+    Own,
+    /// An address of a node: the connection is masqueraded.
+    Node,
+}
+
+/// What must happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// All of these answer, and nobody else: pods, or `pod:port` where the target port matters.
+    Answers(&'static [&'static str], Source),
+    /// The client is told at once.
+    Refused,
+    /// The client hears nothing.
+    Dropped,
+}
+
+/// One row: a situation and what must happen in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Case {
+    pub(crate) service: &'static str,
+    pub(crate) frontend: Frontend,
+    pub(crate) client: Client,
+    pub(crate) expected: Expected,
+    /// The clause that says so.
+    pub(crate) clause: &'static str,
+    pub(crate) setting: Setting,
+    pub(crate) modes: &'static [Mode],
+    pub(crate) protocols: &'static [Protocol],
+    pub(crate) families: &'static [Family],
+}
+
+impl Case {
+    /// The row's name in test output.
+    pub(crate) fn name(&self, mode: Mode, protocol: Protocol, family: Family) -> String {
+        let setting = match self.setting {
+            Setting::Default => String::new(),
+            other => format!(" [{other:?}]"),
+        };
+        format!(
+            "{} {}{setting}: {} to {} over {protocol} {family}, spec {}",
+            mode.flag(),
+            self.service,
+            self.client,
+            self.frontend,
+            self.clause
+        )
+    }
+
+    /// The same row under other flags.
+    pub(crate) const fn with(mut self, setting: Setting) -> Case {
+        self.setting = setting;
+        self
+    }
+
+    /// The row holds in these modes only, by its clause.
+    pub(crate) const fn only(mut self, modes: &'static [Mode]) -> Case {
+        self.modes = modes;
+        self
+    }
+
+    /// The row holds for these protocols only.
+    pub(crate) const fn over(mut self, protocols: &'static [Protocol]) -> Case {
+        self.protocols = protocols;
+        self
+    }
+
+    /// The row holds for these families only.
+    pub(crate) const fn of(mut self, families: &'static [Family]) -> Case {
+        self.families = families;
+        self
+    }
+}
+
+/// A row for every mode, TCP and UDP, both families, default flags.
+pub(crate) const fn case(
+    service: &'static str,
+    frontend: Frontend,
+    client: Client,
+    expected: Expected,
+    clause: &'static str,
+) -> Case {
+    Case {
+        service,
+        frontend,
+        client,
+        expected,
+        clause,
+        setting: Setting::Default,
+        modes: Mode::ALL,
+        protocols: &[Protocol::Tcp, Protocol::Udp],
+        families: &Family::ALL,
+    }
+}

@@ -1,0 +1,179 @@
+//! Others at our tables, ours beside others', and what `check` and `cleanup` do.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, ensure};
+use portolan_lab::netns::Namespace;
+use portolan_netfilter::nft::TableFamily;
+use portolan_service::{Family, Protocol};
+use portolan_tests::ask::{self, Outcome};
+
+use crate::case::Setting;
+use crate::fixture::PORT;
+use crate::scene::{PLAIN, Scene, cluster_ip, eventually, plain};
+use crate::tables::{self, ours};
+
+const NUMBER: u8 = 1;
+
+fn scene() -> anyhow::Result<Scene> {
+    let scene = Scene::new()?;
+    scene.service("mended", &plain("mended", NUMBER).affinity(10_800))?;
+    scene.endpoints("mended", PLAIN, &["a1", "b1"])?;
+    scene.settle()?;
+    Ok(scene)
+}
+
+fn to(family: TableFamily) -> SocketAddr {
+    let family = match family {
+        TableFamily::Ip => Family::V4,
+        TableFamily::Ip6 => Family::V6,
+    };
+    SocketAddr::new(cluster_ip(NUMBER, family), PORT)
+}
+
+/// What someone does to our tables.
+type Damage = fn(&Namespace, TableFamily) -> anyhow::Result<()>;
+
+/// The ways to damage them.
+#[rustfmt::skip]
+pub(crate) const DAMAGES: &[(&str, Damage)] = &[
+    ("delete table", |node, family| tables::commit(node, move |batch| batch.delete_table(ours(family)))),
+    ("flush table", |node, family| tables::commit(node, move |batch| batch.flush_rules(ours(family)))),
+    ("flush chain", |node, family| tables::commit(node, move |batch| batch.flush_chain(ours(family), "nat-prerouting"))),
+    ("delete chain", |node, family| tables::commit(node, move |batch| {
+        batch.flush_chain(ours(family), "nat-prerouting");
+        batch.delete_chain(ours(family), "nat-prerouting");
+    })),
+    ("flush map", |node, family| tables::commit(node, move |batch| batch.flush_set(ours(family), "endpoints"))),
+    ("delete element", |node, family| tables::delete_an_element(node, ours(family), "cluster-ips")),
+];
+
+/// What was damaged is whole again within a second, and the log says what was found.
+pub(crate) fn mended(damage: Damage, family: TableFamily) -> anyhow::Result<()> {
+    let scene = scene()?;
+    let node = scene.site.node("host1");
+    let whole = contents(node, family)?;
+    let begun = Instant::now();
+    damage(node, family)?;
+    ensure!(
+        contents(node, family)? != whole || begun.elapsed() > Duration::from_millis(300),
+        "nothing was damaged"
+    );
+    eventually(Duration::from_secs(3), || {
+        if contents(node, family)? == whole {
+            Ok(())
+        } else {
+            Err(anyhow!("the tables are not as they were"))
+        }
+    })?;
+    let took = begun.elapsed();
+    ensure!(took < Duration::from_secs(1), "mended after {took:?}");
+    let outcome = scene.ask("client-a", Protocol::Tcp, to(family))?;
+    ensure!(outcome.pod().is_some(), "after the repair: {outcome}");
+    scene.site.proxy("host1")?.wait_for_log("changed by someone else", Duration::from_secs(1))?;
+    Ok(())
+}
+
+/// Names and sizes of all that is ours, as the kernel tells it; not what packets change.
+fn contents(node: &Namespace, family: TableFamily) -> anyhow::Result<String> {
+    tables::with_socket(node, |socket| {
+        let table = ours(family);
+        let mut chains: Vec<_> = socket.chains(table)?.into_iter().map(|chain| chain.name).collect();
+        chains.sort();
+        let mut rules: Vec<_> = socket
+            .rules(table)?
+            .into_iter()
+            .map(|rule| format!("{}: {:?}", rule.chain, rule.exprs))
+            .collect();
+        rules.sort();
+        let mut elements = Vec::new();
+        let mut sets: Vec<_> = socket.sets(table)?.into_iter().map(|set| set.name).collect();
+        sets.sort();
+        for set in sets.iter().filter(|set| *set != "affinity") {
+            socket.elements(table, set, |element| {
+                elements.push(format!("{set}: {:?} {:?}", element.key, element.data));
+            })?;
+        }
+        elements.sort();
+        Ok(format!("{chains:#?} {rules:#?} {sets:#?} {elements:#?}"))
+    })
+}
+
+/// Other programs' tables and chains stay as they are, whatever the proxy does.
+pub(crate) fn foreign_tables_stay() -> anyhow::Result<()> {
+    let mut scene = scene()?;
+    tables::install_foreign(scene.site.node("host1"))?;
+    let before = tables::foreign(scene.site.node("host1"))?;
+    let unchanged = |scene: &Scene, when: &str| {
+        let now = tables::foreign(scene.site.node("host1"))?;
+        ensure!(now == before, "after {when} the foreign table is {now}, was {before}");
+        anyhow::Ok(())
+    };
+    scene.endpoints("mended", PLAIN, &["a1"])?;
+    scene.settle()?;
+    unchanged(&scene, "a change")?;
+    scene.site.restart_proxy("host1")?;
+    unchanged(&scene, "a restart")?;
+    tables::commit(scene.site.node("host1"), |batch| batch.delete_table(ours(TableFamily::Ip)))?;
+    scene.await_outcome("client-a", Protocol::Tcp, to(TableFamily::Ip), |outcome| outcome.pod().is_some())?;
+    unchanged(&scene, "a repair")?;
+    scene.site.stop_proxy("host1");
+    let launch = scene.site.launch("host1", Setting::Default.flags().iter().copied());
+    let (code, output) = launch.cleanup(scene.site.node("host1"))?;
+    ensure!(code == Some(0), "cleanup: {code:?} {output}");
+    unchanged(&scene, "cleanup")
+}
+
+/// `cleanup` leaves nothing behind, with and without something to clean.
+pub(crate) fn cleanup_leaves_nothing() -> anyhow::Result<()> {
+    let mut scene = scene()?;
+    let launch = scene.site.launch("host1", Setting::Default.flags().iter().copied());
+    scene.site.stop_proxy("host1");
+    // The rules outlive the proxy ...
+    let left = scene.ask("client-a", Protocol::Tcp, to(TableFamily::Ip))?;
+    ensure!(left.pod().is_some(), "without the proxy: {left}");
+    for attempt in ["first", "second"] {
+        let (code, output) = launch.cleanup(scene.site.node("host1"))?;
+        ensure!(code == Some(0), "{attempt} cleanup: {code:?} {output}");
+        // ... until they are cleaned up.
+        let names = tables::table_names(scene.site.node("host1"))?;
+        ensure!(names.is_empty(), "after the {attempt} cleanup there are {names:?}");
+    }
+    let outcome = scene
+        .site
+        .pod("client-a")
+        .run(|| ask::ask(Protocol::Tcp, to(TableFamily::Ip), None, ask::SILENCE))?;
+    ensure!(outcome.pod().is_none(), "after cleanup {outcome}");
+    Ok(())
+}
+
+/// `check` says what would change and changes nothing.
+pub(crate) fn check_changes_nothing() -> anyhow::Result<()> {
+    let mut scene = scene()?;
+    let launch = scene.site.launch("host1", Setting::Default.flags().iter().copied());
+    scene.site.stop_proxy("host1");
+    let node = scene.site.node("host1");
+    let generation = tables::generation(node)?;
+    let (code, output) = launch.check(node)?;
+    ensure!(
+        code == Some(0) && output.contains("nothing would change"),
+        "with nothing to do: {code:?} {output}"
+    );
+    scene.endpoints("mended", PLAIN, &["a1"])?;
+    scene.service("added", &plain("added", NUMBER + 1))?;
+    scene.endpoints("added", PLAIN, &["a1"])?;
+    let (code, output) = launch.check(node)?;
+    ensure!(code == Some(0) && output.contains("default/added"), "with a new Service: {code:?} {output}");
+    ensure!(!output.contains("nothing would change"), "with changes to do: {output}");
+    scene
+        .site
+        .manifests()
+        .write_text("broken.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: UPPER}\n")?;
+    let (code, output) = launch.check(node)?;
+    ensure!(code == Some(1) && output.contains("broken.yaml"), "with a bad file: {code:?} {output}");
+    ensure!(tables::generation(node)? == generation, "check changed something");
+    let outcome = scene.ask("client-a", Protocol::Tcp, to(TableFamily::Ip))?;
+    ensure!(matches!(outcome, Outcome::Answered(_)), "after check: {outcome}");
+    Ok(())
+}

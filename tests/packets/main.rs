@@ -1,0 +1,218 @@
+//! Real packets through the whole program, in nodes and pods made of network namespaces.
+//!
+//! Everything runs in private namespaces that end with this process: nothing is left behind however it ends.
+
+mod affinity;
+mod case;
+mod fixture;
+mod integrity;
+mod scene;
+mod situations;
+mod spread;
+mod steady;
+mod table;
+mod tables;
+mod udp_flows;
+mod walkthroughs;
+mod world;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use portolan_lab::sandbox::{self, Entered};
+use portolan_netfilter::nft::TableFamily;
+use portolan_service::{Family, Protocol};
+use portolan_tests::proxy;
+
+use crate::case::{Client, Frontend, Mode};
+
+/// Tests mostly wait for packets that must not come, so that more of them than processors can run at once.
+const THREADS: usize = 6;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    let trials = trials();
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials).exit_code();
+    }
+    // Before the sandbox: building may need the network.
+    if let Err(error) = portolan_tests::site::use_binary() {
+        eprintln!("packets: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    match sandbox::enter() {
+        Ok(Entered::Inside) => libtest_mimic::run(&arguments, trials).exit_code(),
+        Ok(Entered::Ended(code)) => code,
+        Err(error) => {
+            eprintln!("packets: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn trial(name: impl Into<String>, test: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        let done = test();
+        let lines = proxy::take_last_lines();
+        done.map_err(|error| format!("{error:#}{lines}").into())
+    })
+}
+
+fn trials() -> Vec<Trial> {
+    // The long ones first.
+    let mut trials = vec![
+        trial("steady: endpoints flap thousands of times in the manifests", steady::flapping_manifests),
+        trial("steady: endpoints flap as fast as the dataplane commits", steady::flapping_dataplane),
+        trial("steady: the proxy restarts while endpoints flap", steady::restarts),
+        trial(
+            "steady: the proxy is killed at random moments while endpoints flap",
+            steady::killed_at_random_moments,
+        ),
+        trial("W1: a port nobody listens on, and a forward by hand", walkthroughs::w1_port_nobody_listens_on),
+        trial("W2: two pods behind a NodePort", walkthroughs::w2_two_pods_behind_a_node_port),
+        trial("W3: a load balancer in front", walkthroughs::w3_load_balancer),
+        trial("W4: a process on the node opens the NodePort itself", walkthroughs::w4_node_port_in_use),
+        trial("W4: other programs' tables stay as they are", integrity::foreign_tables_stay),
+        trial("W5: from pod to Service", walkthroughs::w5_from_pod_to_service),
+        trial("cleanup leaves nothing behind", integrity::cleanup_leaves_nothing),
+        trial("check changes nothing", integrity::check_changes_nothing),
+    ];
+    trials.extend(affinity_trials());
+    trials.extend(udp_flow_trials());
+    trials.extend(integrity_trials());
+    trials.extend(situation_trials());
+    trials.extend(spread_trials());
+    trials.extend(table_trials());
+    trials
+}
+
+fn affinity_trials() -> Vec<Trial> {
+    type Test = fn(Protocol, Family) -> anyhow::Result<()>;
+    let tests: [(&str, Test); 5] = [
+        ("a client stays, spec §3.20", affinity::client_stays),
+        ("ends after its timeout, spec §3.20", affinity::affinity_expires),
+        ("use renews it, spec §3.20", affinity::use_renews),
+        ("survives SIGKILL and restart, spec §3.23", affinity::survives_restart),
+        ("ends with its endpoint, spec §3.21", affinity::removed_endpoint_loses_its_clients),
+    ];
+    let variants = [(Protocol::Tcp, Family::V4), (Protocol::Udp, Family::V6)];
+    tests
+        .iter()
+        .flat_map(|(name, test)| {
+            let test = *test;
+            variants.map(|(protocol, family)| {
+                trial(format!("affinity: {name}, over {protocol} {family}"), move || test(protocol, family))
+            })
+        })
+        .collect()
+}
+
+fn udp_flow_trials() -> Vec<Trial> {
+    type Test = fn(Family) -> anyhow::Result<()>;
+    let tests: [(&str, Test); 6] = [
+        ("move when their endpoint goes, spec §8.2", udp_flows::endpoint_removed),
+        ("stay with a terminating endpoint, spec §8.2", udp_flows::endpoint_terminating),
+        ("are refused when the Service is scaled to zero, spec §8.5, §13.1", udp_flows::scaled_to_zero),
+        ("end with their Service, spec §8.5, §13.1", udp_flows::service_deleted),
+        ("that went nowhere find a Service created later, spec §8.4", udp_flows::service_created_late),
+        ("are not flushed by a restart, spec §8.7", udp_flows::restart_flushes_nothing),
+    ];
+    tests
+        .iter()
+        .flat_map(|(name, test)| {
+            let test = *test;
+            Family::ALL.map(|family| trial(format!("UDP flows over {family} {name}"), move || test(family)))
+        })
+        .collect()
+}
+
+fn integrity_trials() -> Vec<Trial> {
+    integrity::DAMAGES
+        .iter()
+        .flat_map(|(name, damage)| {
+            [TableFamily::Ip, TableFamily::Ip6].map(|family| {
+                trial(format!("repair within a second after: {name} of {family}"), move || {
+                    integrity::mended(*damage, family)
+                })
+            })
+        })
+        .collect()
+}
+
+fn situation_trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for family in Family::ALL {
+        trials.push(trial(
+            format!("NodePort on an address added at run time, {family}, spec §3.8"),
+            move || situations::address_at_run_time(family),
+        ));
+        trials.push(trial(format!("source ranges: self access, {family}, spec §3.18"), move || {
+            situations::source_ranges_self_access(family)
+        }));
+        for mode in Mode::ALL {
+            trials.push(trial(
+                format!("{}: health-check port, {family}, spec §11.10", mode.flag()),
+                move || situations::health_check_port(*mode, family),
+            ));
+            for (frontend, client, masqueraded) in [
+                (Frontend::ClusterIp, Client::PodHere, false),
+                (Frontend::ClusterIp, Client::Node, true),
+                (Frontend::ClusterIp, Client::Outside, true),
+                (Frontend::LoadBalancer, Client::Outside, true),
+                (Frontend::NodePort, Client::Outside, true),
+            ] {
+                let name = format!("{}: SCTP INIT from {client} to {frontend}, {family}", mode.flag());
+                trials.push(trial(name, move || {
+                    situations::sctp_init(*mode, frontend, client, masqueraded, family)
+                }));
+            }
+        }
+    }
+    trials
+}
+
+fn spread_trials() -> Vec<Trial> {
+    const WEB: &[&str] = &["a1", "a2", "b1"];
+    let mut trials = Vec::new();
+    for mode in Mode::ALL {
+        for (service, frontend, client, endpoints, protocol, family) in [
+            ("web", Frontend::ClusterIp, Client::PodHere, WEB, Protocol::Tcp, Family::V4),
+            ("web", Frontend::ClusterIp, Client::PodHere, WEB, Protocol::Udp, Family::V4),
+            ("web", Frontend::ClusterIp, Client::PodElsewhere, WEB, Protocol::Tcp, Family::V6),
+            ("web", Frontend::ClusterIp, Client::Node, WEB, Protocol::Udp, Family::V6),
+            ("web", Frontend::LoadBalancer, Client::Outside, WEB, Protocol::Tcp, Family::V6),
+            ("web", Frontend::NodePort, Client::Outside, WEB, Protocol::Tcp, Family::V4),
+            // An endpoint in two slices has no double share (spec §1.27).
+            ("duplicates", Frontend::ClusterIp, Client::PodHere, &["a1", "b1"], Protocol::Tcp, Family::V4),
+        ] {
+            let name = format!(
+                "{}: even spread of {service}: {client} to {frontend} over {protocol} {family}, spec §2.14",
+                mode.flag()
+            );
+            trials.push(trial(name, move || {
+                spread::even(*mode, service, frontend, client, endpoints, protocol, family)
+            }));
+        }
+    }
+    trials
+}
+
+/// One trial for each row, mode, protocol and family.
+fn table_trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for case in table::TABLE {
+        for mode in case.modes {
+            for (protocol, family) in case
+                .protocols
+                .iter()
+                .flat_map(|protocol| case.families.iter().map(move |family| (*protocol, *family)))
+            {
+                trials.push(Trial::test(case.name(*mode, protocol, family), move || {
+                    Ok(world::world(*mode, case.setting)?.check(case, protocol, family)?)
+                }));
+            }
+        }
+    }
+    trials
+}

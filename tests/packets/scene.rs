@@ -1,0 +1,164 @@
+//! A lab of its own for a test that changes things: the fixture's nodes and pods, and Services as the test goes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, ensure};
+use portolan_lab::netns::Namespace;
+use portolan_service::{Family, Protocol};
+use portolan_tests::ask::{self, Outcome};
+use portolan_tests::manifests::{EndpointManifest, ServiceManifest, slice};
+use portolan_tests::site::Site;
+
+use crate::case::Setting;
+use crate::fixture::{self, PODS, PORT, TARGET};
+
+/// How soon a change of manifests must have reached the packets. Generous: it takes milliseconds.
+pub(crate) const SOON: Duration = Duration::from_secs(5);
+
+/// A lab with a proxy on each node and no Services yet.
+pub(crate) struct Scene {
+    pub(crate) site: Site,
+    settled: AtomicU8,
+}
+
+impl Scene {
+    /// Default flags.
+    pub(crate) fn new() -> anyhow::Result<Scene> {
+        Scene::with(Setting::Default.flags())
+    }
+
+    /// These flags.
+    pub(crate) fn with(flags: &[&str]) -> anyhow::Result<Scene> {
+        let mut site = Site::build(&fixture::plan())?;
+        for node in ["host1", "host2"] {
+            site.start_proxy(node, flags.iter().copied())?;
+        }
+        Ok(Scene { site, settled: AtomicU8::new(0) })
+    }
+
+    /// Writes a Service.
+    pub(crate) fn service(&self, name: &str, service: &ServiceManifest) -> anyhow::Result<()> {
+        self.site.manifests().write(name, &[service.object()])
+    }
+
+    /// Writes the endpoints of a Service: these pods on port 8080 for every port of `ports`.
+    pub(crate) fn endpoints(
+        &self,
+        name: &str,
+        ports: &[(&str, Protocol)],
+        pods: &[&str],
+    ) -> anyhow::Result<()> {
+        let ports: Vec<_> = ports.iter().map(|(name, protocol)| (*name, *protocol, TARGET)).collect();
+        let slices = Family::ALL.map(|family| {
+            let members: Vec<_> = pods.iter().map(|pod| endpoint(pod, family)).collect();
+            slice(&format!("{name}-{}", family.to_string().to_lowercase()), name, family, &ports, &members)
+        });
+        self.site.manifests().write(&format!("{name}-slices"), &slices)
+    }
+
+    /// Returns when everything written before is in force on both nodes: a Service written after it answers.
+    pub(crate) fn settle(&self) -> anyhow::Result<()> {
+        let number = self.settled.fetch_add(1, Ordering::Relaxed) + 1;
+        ensure!(number < 200, "a scene can settle 199 times");
+        let name = format!("settled-{number}");
+        let address = SocketAddr::new([10, 96, 3, number].into(), PORT);
+        let service = ServiceManifest::new(&name, &[address.ip()]).port("tcp", Protocol::Tcp, PORT);
+        self.service(&name, &service)?;
+        self.endpoints(&name, &[("tcp", Protocol::Tcp)], &["a1"])?;
+        for client in ["client-a", "client-b"] {
+            self.await_outcome(client, Protocol::Tcp, address, |outcome| outcome.pod().is_some())?;
+        }
+        Ok(())
+    }
+
+    /// Asks from a pod.
+    pub(crate) fn ask(&self, from: &str, protocol: Protocol, to: SocketAddr) -> anyhow::Result<Outcome> {
+        ask_in(self.site.pod(from), protocol, to)
+    }
+
+    /// Asks from a pod until `wanted` says of an outcome that it is the one, which must be soon.
+    pub(crate) fn await_outcome(
+        &self,
+        from: &str,
+        protocol: Protocol,
+        to: SocketAddr,
+        wanted: impl Fn(&Outcome) -> bool + Send + 'static,
+    ) -> anyhow::Result<Outcome> {
+        await_outcome_in(self.site.pod(from), protocol, to, wanted)
+    }
+}
+
+/// One connection from a namespace.
+pub(crate) fn ask_in(namespace: &Namespace, protocol: Protocol, to: SocketAddr) -> anyhow::Result<Outcome> {
+    Ok(namespace.run(move || ask::ask(protocol, to, None, ask::PATIENCE))?)
+}
+
+/// Asks from a namespace until the outcome is as wanted.
+pub(crate) fn await_outcome_in(
+    namespace: &Namespace,
+    protocol: Protocol,
+    to: SocketAddr,
+    wanted: impl Fn(&Outcome) -> bool + Send + 'static,
+) -> anyhow::Result<Outcome> {
+    namespace
+        .run(move || {
+            eventually(SOON, || {
+                let outcome = ask::ask(protocol, to, None, ask::SILENCE);
+                if wanted(&outcome) { Ok(outcome) } else { Err(outcome.to_string()) }
+            })
+        })?
+        .map_err(|last| anyhow!("{to} over {protocol}: still {last} after {SOON:?}"))
+}
+
+/// Tries until it succeeds or patience ends, then gives the last failure.
+pub(crate) fn eventually<T, E>(
+    patience: Duration,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match attempt() {
+            Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
+            done => return done,
+        }
+    }
+}
+
+/// A ready endpoint on its node.
+pub(crate) fn endpoint(pod: &str, family: Family) -> EndpointManifest {
+    let node = PODS.iter().find(|(name, ..)| *name == pod).map(|(_, node, _)| *node);
+    EndpointManifest::new(fixture::pod_address(pod, family), node)
+}
+
+/// A Service on both families, its ClusterIPs made from `number`, 1-250, with TCP and UDP on port 80.
+pub(crate) fn plain(name: &str, number: u8) -> ServiceManifest {
+    ServiceManifest::new(name, &Family::ALL.map(|family| cluster_ip(number, family)))
+        .port("tcp", Protocol::Tcp, PORT)
+        .port("udp", Protocol::Udp, PORT)
+}
+
+/// The ports of [`plain`].
+pub(crate) const PLAIN: &[(&str, Protocol)] = &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+
+/// The ClusterIP that [`plain`] makes from `number`.
+pub(crate) fn cluster_ip(number: u8, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => [10, 96, 2, number].into(),
+        Family::V6 => [0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0x200 + u16::from(number)].into(),
+    }
+}
+
+/// Fails unless every outcome is an answer, and returns who answered.
+pub(crate) fn pods(outcomes: &[Outcome]) -> anyhow::Result<Vec<&str>> {
+    outcomes
+        .iter()
+        .enumerate()
+        .map(|(index, outcome)| {
+            ensure!(outcome.pod().is_some(), "connection {} of {}: {outcome}", index + 1, outcomes.len());
+            Ok(outcome.pod().unwrap_or_default())
+        })
+        .collect()
+}

@@ -1,0 +1,129 @@
+//! Situations that need more than a row of the table.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, anyhow, ensure};
+use portolan_service::{Family, Protocol};
+use portolan_tests::ask::{self, Outcome};
+use portolan_tests::manifests::ServiceManifest;
+use portolan_tests::sctp;
+
+use crate::case::{Client, Frontend, Mode, Setting};
+use crate::fixture::{self, HEALTH_CHECK, HEALTH_CHECK_REMOTE, HOST1, HOST2, PORT, TARGET, underlay};
+use crate::scene::{SOON, Scene, cluster_ip, eventually};
+use crate::world::{destination, node_addresses, world};
+
+/// An SCTP INIT arrives at the endpoint, translated, with the right source and checksum (spec §1.22, §4).
+pub(crate) fn sctp_init(
+    mode: Mode,
+    frontend: Frontend,
+    client: Client,
+    masqueraded: bool,
+    family: Family,
+) -> anyhow::Result<()> {
+    const SOURCE_PORT: u16 = 5555;
+    let world = world(mode, Setting::Default).map_err(anyhow::Error::msg)?;
+    let to = destination(&fixture::service("sctp"), frontend, family);
+    let receiver = world.site.pod("a1").run(move || sctp::Receiver::new(family == Family::V4))??;
+    // Trials share the endpoint: each knows its own packet.
+    let tag = 1 + (frontend as u32) * 64 + (client as u32) * 4 + u32::from(family == Family::V6);
+    let source_port = SOURCE_PORT + u16::try_from(tag)?;
+    world.namespace(client).run(move || sctp::send_init(to, source_port, tag))??;
+    let received =
+        receiver.init(tag, ask::PATIENCE)?.with_context(|| format!("no INIT to {to} arrived at a1"))?;
+    ensure!(received.to_port == TARGET, "{received:?}: not to port {TARGET}");
+    ensure!(received.checksum, "{received:?}: the checksum is wrong");
+    let from = received.from.ip();
+    if masqueraded {
+        ensure!(node_addresses(family).contains(&from), "{received:?}: not masqueraded");
+    } else {
+        ensure!(from == fixture::pod_address("client-a", family), "{received:?}: not the pod's own address");
+    }
+    Ok(())
+}
+
+/// A NodePort answers on an address that the node gets while the proxy runs, and stops when it goes (spec §3.8).
+pub(crate) fn address_at_run_time(family: Family) -> anyhow::Result<()> {
+    const NODE_PORT: u16 = 31_200;
+    let scene = Scene::with(Setting::NodePortAll.flags())?;
+    let addresses = Family::ALL.map(|family| cluster_ip(1, family));
+    let service = ServiceManifest::new("web", &addresses).kind("NodePort").node_port(
+        "tcp",
+        Protocol::Tcp,
+        PORT,
+        Some(NODE_PORT),
+    );
+    scene.service("web", &service)?;
+    scene.endpoints("web", &[("tcp", Protocol::Tcp)], &["a1"])?;
+    scene.settle()?;
+    let new = underlay(77, family);
+    let length = if family == Family::V4 { 24 } else { 64 };
+    let network = ipnet::IpNet::new(new, length)?;
+    scene.site.add_address("host1", network)?;
+    let to = SocketAddr::new(new, NODE_PORT);
+    let ask = || scene.site.outside().run(move || ask::ask(Protocol::Tcp, to, None, ask::SILENCE));
+    eventually(SOON, || match ask()? {
+        Outcome::Answered(answer) if answer.pod == "a1" => Ok(()),
+        other => Err(anyhow!("on a new address: {other}")),
+    })?;
+    scene.site.remove_address("host1", network)?;
+    // The machine outside still knows where it was; host1 does not forward for it any more.
+    eventually(SOON, || match ask()? {
+        Outcome::Answered(answer) => Err(anyhow!("on an address that is gone: {}", answer.pod)),
+        _ => Ok(()),
+    })
+}
+
+/// Sources equal to the Service's own LB addresses are allowed where the ranges hold the node's address (spec §3.18):
+/// cloud agents make the addresses local to the node, which then uses them as source.
+pub(crate) fn source_ranges_self_access(family: Family) -> anyhow::Result<()> {
+    let scene = Scene::new()?;
+    let service = |name: &str, number: u8, ranges: &[&str]| {
+        let service = ServiceManifest::new(name, &Family::ALL.map(|family| cluster_ip(number, family)))
+            .kind("LoadBalancer")
+            .port("tcp", Protocol::Tcp, PORT)
+            .spec("loadBalancerSourceRanges", serde_json::json!(ranges));
+        Family::ALL.iter().fold(service, |service, family| service.ingress(vip(number, *family), "VIP"))
+    };
+    for (name, number, ranges) in [
+        ("node-in-ranges", 1, &["192.168.50.1/32", "fd00:50::1/128"]),
+        ("node-not-in-ranges", 2, &["192.168.50.77/32", "fd00:50::77/128"]),
+    ] {
+        scene.service(name, &service(name, number, ranges))?;
+        scene.endpoints(name, &[("tcp", Protocol::Tcp)], &["a1", "b1"])?;
+        let length = if family == Family::V4 { 32 } else { 128 };
+        scene.site.add_address("host1", ipnet::IpNet::new(vip(number, family), length)?)?;
+    }
+    scene.settle()?;
+    for (number, expected) in [(1, true), (2, false)] {
+        let to = SocketAddr::new(vip(number, family), PORT);
+        let own = Some(to.ip());
+        let outcome = scene.site.node("host1").run(move || ask::ask(Protocol::Tcp, to, own, ask::SILENCE))?;
+        ensure!(outcome.pod().is_some() == expected, "from the VIP {to} itself: {outcome}");
+        ensure!(expected || outcome == Outcome::Silence, "refused ranges are silent, this is {outcome}");
+    }
+    Ok(())
+}
+
+fn vip(number: u8, family: Family) -> std::net::IpAddr {
+    match family {
+        Family::V4 => [203, 0, 113, 200 + number].into(),
+        Family::V6 => [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x200 + u16::from(number)].into(),
+    }
+}
+
+/// The health-check port says whether this node has endpoints (spec §11.10).
+pub(crate) fn health_check_port(mode: Mode, family: Family) -> anyhow::Result<()> {
+    let world = world(mode, Setting::Default).map_err(anyhow::Error::msg)?;
+    for (node, port, expected) in [
+        (HOST1, HEALTH_CHECK, 200),
+        (HOST2, HEALTH_CHECK, 200),
+        (HOST1, HEALTH_CHECK_REMOTE, 503),
+        (HOST2, HEALTH_CHECK_REMOTE, 200),
+    ] {
+        let to = SocketAddr::new(underlay(node, family), port);
+        let status = world.site.http_status(world.site.outside(), to, SOON)?;
+        ensure!(status == expected, "{to}: {status}, not {expected}");
+    }
+    Ok(())
+}

@@ -1,0 +1,286 @@
+//! No new connection fails while endpoints flap, and while proxies come and go. All pods answer all the time, so
+//! that every failure is the rules'.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use portolan_dataplane::nftables::Nftables;
+use portolan_dataplane::{Dataplane, LocalDetector, Settings};
+use portolan_lab::netns::Namespace;
+use portolan_service::{
+    Change, Endpoint, EndpointSlice, ExternalPolicy, Family, InternalPolicy, LocalNode, ObjectName,
+    PerFamily, Planner, Protocol, Service, ServicePort, ServiceType, SlicePort,
+};
+use portolan_tests::ask::{self, Flow, Outcome};
+
+use crate::fixture::{PORT, TARGET, pod_address};
+use crate::scene::{PLAIN, Scene, cluster_ip, plain};
+
+const NUMBER: u8 = 1;
+/// Endpoint lists to go through: one endpoint stays, others come and go in every way.
+const LISTS: &[&[&str]] =
+    &[&["a1", "a2", "b1"], &["a1", "b1"], &["a1"], &["a1", "a2"], &["a1", "b1", "a2"], &["a1", "b1"]];
+
+/// What a stream of connections met.
+#[derive(Debug, Default)]
+struct Stream {
+    connections: usize,
+    /// UDP flows that were answered only after their first datagram, or its answer, was lost.
+    repeated: usize,
+    failures: Vec<String>,
+}
+
+impl Stream {
+    fn take(&mut self, protocol: Protocol, to: SocketAddr, begun: Instant) {
+        self.connections += 1;
+        let outcome = match protocol {
+            Protocol::Udp => self.ask_udp(to),
+            _ => ask::ask(protocol, to, None, ask::PATIENCE),
+        };
+        if outcome.pod().is_none() {
+            self.failures.push(format!("{outcome} after {:?}", begun.elapsed()));
+        }
+    }
+
+    /// Asks on one flow, a second time if nothing is heard: a datagram that is on its way to an endpoint when that goes
+    /// loses its connection tracking entry (spec §8.2), so that the answer does not find back. What must not be is
+    /// that the flow stays without answers, or is refused.
+    fn ask_udp(&mut self, to: SocketAddr) -> Outcome {
+        let flow = match Flow::open(to) {
+            Ok(flow) => flow,
+            Err(error) => return Outcome::Other(error.to_string()),
+        };
+        match flow.ask(ask::SILENCE) {
+            Outcome::Silence => {
+                self.repeated += 1;
+                flow.ask(ask::PATIENCE)
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+/// Connects from `namespace` one after the other until told to stop.
+fn stream(
+    namespace: &Namespace,
+    protocol: Protocol,
+    to: SocketAddr,
+    stop: &AtomicBool,
+) -> anyhow::Result<Stream> {
+    Ok(namespace.run(|| {
+        let mut stream = Stream::default();
+        let begun = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            stream.take(protocol, to, begun);
+        }
+        stream
+    })?)
+}
+
+/// Does `disturb` while pod and node connect over TCP and UDP in both families.
+pub(crate) fn undisturbed(scene: &Scene, disturb: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let stop = AtomicBool::new(false);
+    let (streams, disturbed) = thread::scope(|scope| {
+        let mut running = Vec::new();
+        for (client, protocol, family) in [
+            (scene.site.pod("client-a"), Protocol::Tcp, Family::V4),
+            (scene.site.pod("client-a"), Protocol::Udp, Family::V4),
+            (scene.site.pod("client-a"), Protocol::Tcp, Family::V6),
+            (scene.site.node("host1"), Protocol::Tcp, Family::V4),
+        ] {
+            let to = SocketAddr::new(cluster_ip(NUMBER, family), PORT);
+            let stop = &stop;
+            running.push((protocol, family, scope.spawn(move || stream(client, protocol, to, stop))));
+        }
+        let disturbed = disturb();
+        stop.store(true, Ordering::Relaxed);
+        let streams: Vec<_> = running
+            .into_iter()
+            .map(|(protocol, family, stream)| {
+                (protocol, family, stream.join().expect("a stream does not panic"))
+            })
+            .collect();
+        (streams, disturbed)
+    });
+    disturbed?;
+    for (protocol, family, stream) in streams {
+        let stream = stream?;
+        ensure!(
+            stream.failures.is_empty(),
+            "{} of {} connections over {protocol} {family} failed: {:?}",
+            stream.failures.len(),
+            stream.connections,
+            stream.failures.iter().take(10).collect::<Vec<_>>()
+        );
+        ensure!(
+            stream.connections >= 100,
+            "only {} connections over {protocol} {family}",
+            stream.connections
+        );
+    }
+    Ok(())
+}
+
+fn scene() -> anyhow::Result<Scene> {
+    let scene = Scene::new()?;
+    scene.service("steady", &plain("steady", NUMBER))?;
+    scene.endpoints("steady", PLAIN, LISTS[0])?;
+    scene.settle()?;
+    Ok(scene)
+}
+
+/// Endpoints flap in the manifests, thousands of times.
+pub(crate) fn flapping_manifests() -> anyhow::Result<()> {
+    const WRITES: usize = 3000;
+    let scene = scene()?;
+    undisturbed(&scene, || {
+        for list in LISTS.iter().cycle().take(WRITES) {
+            scene.endpoints("steady", PLAIN, list)?;
+            // Slow enough for the proxy to see most of them one by one.
+            thread::sleep(Duration::from_millis(1));
+        }
+        scene.settle()
+    })?;
+    let changes = scene.site.proxy("host1")?.log().matches("Services changed").count();
+    ensure!(changes >= WRITES / 10, "{WRITES} writes were {changes} changes only: that was no flapping");
+    Ok(())
+}
+
+/// The proxy is killed and started again while endpoints flap.
+pub(crate) fn restarts() -> anyhow::Result<()> {
+    let mut scene = scene()?;
+    let launch = scene.site.launch("host1", crate::case::Setting::Default.flags().iter().copied());
+    scene.site.stop_proxy("host1");
+    undisturbed(&scene, || {
+        for list in LISTS.iter().cycle().skip(1).take(12) {
+            // One is ready, changes come, the next takes over.
+            let proxy = launch.start(scene.site.node("host1"))?;
+            scene.endpoints("steady", PLAIN, list)?;
+            proxy.wait_for_log("Services changed", crate::scene::SOON)?;
+        }
+        Ok(())
+    })
+}
+
+/// The proxy is killed with SIGKILL at random moments of its start and work while endpoints flap.
+pub(crate) fn killed_at_random_moments() -> anyhow::Result<()> {
+    const KILLS: usize = 40;
+    let mut scene = scene()?;
+    let launch = scene.site.launch("host1", crate::case::Setting::Default.flags().iter().copied());
+    scene.site.stop_proxy("host1");
+    let random = RandomState::new();
+    undisturbed(&scene, || {
+        for (kill, list) in LISTS.iter().cycle().take(KILLS).enumerate() {
+            let life = Duration::from_micros(random.hash_one(kill) % 120_000);
+            let mut proxy = launch.begin(scene.site.node("host1"))?;
+            scene.endpoints("steady", PLAIN, list)?;
+            thread::sleep(life); // the random moment
+            proxy.kill();
+        }
+        let _proxy = launch.start(scene.site.node("host1"))?;
+        scene.settle()
+    })
+}
+
+/// Endpoints flap as fast as the dataplane commits, without a proxy in between.
+pub(crate) fn flapping_dataplane() -> anyhow::Result<()> {
+    const FOR: Duration = Duration::from_secs(8);
+    const AT_LEAST: usize = 1000;
+    let mut scene = scene()?;
+    scene.site.stop_proxy("host1");
+    undisturbed(&scene, || {
+        let commits = scene.site.node("host1").run(|| flap(FOR))??;
+        ensure!(commits >= AT_LEAST, "{commits} commits in {FOR:?}: that was no flapping");
+        Ok(())
+    })
+}
+
+/// Commits one change of endpoints after the other, in the namespace of this thread, and says how many.
+fn flap(duration: Duration) -> anyhow::Result<usize> {
+    let local = PerFamily {
+        v4: Some(LocalDetector::SourceNetwork("10.244.0.0/16".parse()?)),
+        v6: Some(LocalDetector::SourceNetwork("fd00:244::/32".parse()?)),
+    };
+    let mut dataplane = Nftables::new(Settings { local, ..Settings::default() })?;
+    let mut planner = Planner::new(LocalNode { name: "host1".into(), ..LocalNode::default() });
+    planner.apply(std::iter::once(Change::Service(steady_service())).chain(all_slices(LISTS[0])));
+    dataplane.sync(&mut planner.plans().map(|plan| &**plan))?;
+    let begun = Instant::now();
+    let mut commits = 0;
+    for (number, list) in LISTS.iter().cycle().enumerate() {
+        if begun.elapsed() > duration {
+            break;
+        }
+        // Each UDP endpoint that goes has all flows looked through; TCP endpoints flap faster without that.
+        let protocols = if number % 50 == 0 { &[Protocol::Tcp, Protocol::Udp][..] } else { &[Protocol::Tcp] };
+        let changes = planner.apply(protocols.iter().flat_map(|protocol| steady_slices(*protocol, list)));
+        let outcome = dataplane.apply(&changes)?;
+        ensure!(outcome.refused.is_empty(), "refused: {:?}", outcome.refused);
+        commits += 1;
+    }
+    Ok(commits)
+}
+
+/// What [`plain`] writes, as the planner takes it.
+fn steady_service() -> Service {
+    Service {
+        name: ObjectName::new("default", "steady"),
+        kind: ServiceType::ClusterIp,
+        cluster_ip: Some(cluster_ip(NUMBER, Family::V4)),
+        cluster_ips: Family::ALL.map(|family| cluster_ip(NUMBER, family)).to_vec(),
+        ip_families: Family::ALL.to_vec(),
+        ports: PLAIN
+            .iter()
+            .map(|(name, protocol)| ServicePort {
+                name: (*name).into(),
+                protocol: *protocol,
+                port: PORT,
+                node_port: None,
+            })
+            .collect(),
+        external_ips: Vec::new(),
+        load_balancer: Vec::new(),
+        source_ranges: Vec::new(),
+        affinity: None,
+        internal_policy: InternalPolicy::Cluster,
+        external_policy: ExternalPolicy::Cluster,
+        health_check_node_port: None,
+        other_proxy: false,
+    }
+}
+
+fn all_slices(pods: &[&str]) -> Vec<Change> {
+    [Protocol::Tcp, Protocol::Udp].iter().flat_map(|protocol| steady_slices(*protocol, pods)).collect()
+}
+
+/// One slice of each family with the endpoints of one protocol.
+fn steady_slices(protocol: Protocol, pods: &[&str]) -> Vec<Change> {
+    let slice = |family: Family| EndpointSlice {
+        name: ObjectName::new("default", &format!("steady-{protocol}-{family}")),
+        service: ObjectName::new("default", "steady"),
+        family,
+        ports: PLAIN
+            .iter()
+            .filter(|(_, of)| *of == protocol)
+            .map(|(name, protocol)| SlicePort { name: (*name).into(), protocol: *protocol, port: TARGET })
+            .collect(),
+        endpoints: pods
+            .iter()
+            .map(|pod| Endpoint {
+                address: pod_address(pod, family),
+                ready: true,
+                serving: true,
+                terminating: false,
+                node: Some(if pod.starts_with('a') { "host1" } else { "host2" }.into()),
+                zone_hints: Box::default(),
+                node_hints: Box::default(),
+            })
+            .collect(),
+    };
+    Family::ALL.map(|family| Change::Slice(slice(family))).to_vec()
+}

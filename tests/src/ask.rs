@@ -1,0 +1,144 @@
+//! One connection to a Service and what came of it.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use portolan_lab::probe::{self, Request};
+use portolan_service::Protocol;
+
+/// How long to wait for an answer that must come; long enough for a SYN to be sent again.
+pub const PATIENCE: Duration = Duration::from_secs(4);
+/// How long nothing must be heard for a packet to count as dropped; answers take about a millisecond.
+pub const SILENCE: Duration = Duration::from_millis(400);
+
+/// What came of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// An endpoint answered.
+    Answered(Answer),
+    /// It was refused, by an ICMP error or, from the node itself, by the local stack.
+    Refused,
+    /// Nothing was heard.
+    Silence,
+    /// Something else.
+    Other(String),
+}
+
+/// What an endpoint said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The pod's name.
+    pub pod: String,
+    /// The client's address as the pod saw it.
+    pub client: IpAddr,
+    /// The port the pod was reached on.
+    pub port: u16,
+}
+
+impl Outcome {
+    /// Who answered, if anybody did.
+    pub fn pod(&self) -> Option<&str> {
+        match self {
+            Outcome::Answered(answer) => Some(&answer.pod),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Answered(Answer { pod, client, port }) => write!(f, "{pod}:{port} (saw {client})"),
+            Outcome::Refused => f.write_str("refused"),
+            Outcome::Silence => f.write_str("silence"),
+            Outcome::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+/// Opens a new connection to `to`, from the network namespace of this thread, and asks who is there. `from` is the
+/// address to start from, if it matters.
+pub fn ask(protocol: Protocol, to: SocketAddr, from: Option<IpAddr>, patience: Duration) -> Outcome {
+    let request = Request::to(to).within(patience);
+    let request = match from {
+        Some(from) => request.from_address(from),
+        None => request,
+    };
+    match protocol {
+        Protocol::Tcp => probe::http(&request).outcome.into(),
+        Protocol::Udp => probe::udp(&request).outcome.into(),
+        Protocol::Sctp => Outcome::Other("SCTP is asked with crate::sctp".to_owned()),
+    }
+}
+
+/// A UDP socket that stays, so that all its datagrams are one flow.
+#[derive(Debug)]
+pub struct Flow {
+    socket: UdpSocket,
+    to: SocketAddr,
+}
+
+impl Flow {
+    /// A new flow from the network namespace of this thread.
+    pub fn open(to: SocketAddr) -> io::Result<Flow> {
+        let any =
+            if to.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(to)?;
+        Ok(Flow { socket, to })
+    }
+
+    /// Sends a datagram and waits for an answer. From any thread.
+    pub fn ask(&self, patience: Duration) -> Outcome {
+        match self.discard() {
+            Ok(()) => probe::udp_on(&self.socket, &Request::to(self.to).within(patience)).outcome.into(),
+            Err(error) => Outcome::Other(error.to_string()),
+        }
+    }
+
+    /// Takes off answers and errors of earlier datagrams, which came too late.
+    fn discard(&self) -> io::Result<()> {
+        self.socket.set_nonblocking(true)?;
+        let mut datagram = [0; 2048];
+        while !matches!(self.socket.recv(&mut datagram), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        {
+        }
+        self.socket.set_nonblocking(false)
+    }
+}
+
+/// The status code of an HTTP answer to `GET /`.
+pub fn http_status(to: SocketAddr, patience: Duration) -> io::Result<u16> {
+    let response = get(to, patience)?;
+    let text = String::from_utf8_lossy(&response);
+    text.split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no HTTP answer: {text:?}")))
+}
+
+fn get(to: SocketAddr, patience: Duration) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&to, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.write_all(format!("GET / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response)?;
+    Ok(response)
+}
+
+impl From<probe::Outcome> for Outcome {
+    fn from(outcome: probe::Outcome) -> Outcome {
+        match outcome {
+            probe::Outcome::Answered(answer) => Outcome::Answered(Answer {
+                pod: answer.pod,
+                client: answer.client.ip(),
+                port: answer.server.port(),
+            }),
+            probe::Outcome::Refused => Outcome::Refused,
+            probe::Outcome::TimedOut => Outcome::Silence,
+            other => Outcome::Other(other.to_string()),
+        }
+    }
+}

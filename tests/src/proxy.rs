@@ -1,0 +1,205 @@
+//! A running `portolan run`.
+
+use std::cell::RefCell;
+use std::io::{BufRead, BufReader, PipeReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use portolan_lab::netns::Namespace;
+
+thread_local! {
+    /// The proxies that were started on this thread, which runs one test at a time.
+    static STARTED: RefCell<Vec<(String, Log)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The last lines of all proxies that were started on this thread since this was last called, for people.
+pub fn take_last_lines() -> String {
+    STARTED.take().iter().map(|(node, log)| log.last_lines(node)).collect()
+}
+
+/// How many lines of a log are shown.
+const SHOWN: usize = 30;
+/// How long the proxy may take from its start to its first commit.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Starts proxies with the same binary, manifests, state and flags.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The program.
+    pub binary: PathBuf,
+    /// The node's name.
+    pub node: String,
+    /// The folder of manifests.
+    pub manifests: PathBuf,
+    /// What it remembers over restarts.
+    pub state: PathBuf,
+    /// Further flags of `portolan run`.
+    pub flags: Vec<String>,
+}
+
+impl Launch {
+    /// A proxy for the node whose namespace this is, once it says that everything is in force.
+    pub fn start(&self, namespace: &Namespace) -> anyhow::Result<Proxy> {
+        let (proxy, reader) = self.spawn(namespace)?;
+        let (ready, became_ready) = mpsc::channel();
+        thread::spawn(move || {
+            let mut reader = reader;
+            let _ = ready.send(reader.read(&mut [0]).is_ok_and(|read| read == 1));
+        });
+        match became_ready.recv_timeout(READY_WITHIN) {
+            Ok(true) => Ok(proxy),
+            Ok(false) => bail!("the proxy ended before it was ready; its log:\n{}", proxy.log()),
+            Err(_) => bail!("the proxy was not ready within {READY_WITHIN:?}; its log:\n{}", proxy.log()),
+        }
+    }
+
+    /// A proxy that has just been started and may be anywhere on its way.
+    pub fn begin(&self, namespace: &Namespace) -> anyhow::Result<Proxy> {
+        let (mut proxy, reader) = self.spawn(namespace)?;
+        proxy.unread = Some(reader);
+        Ok(proxy)
+    }
+
+    fn spawn(&self, namespace: &Namespace) -> anyhow::Result<(Proxy, PipeReader)> {
+        let (reader, writer) = std::io::pipe().context("a pipe")?;
+        let mut command = self.command("run");
+        command.arg("--manifests").arg(&self.manifests);
+        // Standard input is the one descriptor that can be handed over without unsafe code.
+        command.args(["--ready-fd", "0"]).stdin(writer);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = namespace.spawn(&mut command)?;
+        drop(command); // our copy of the pipe's other end
+        let log = Log::default();
+        if let Some(stderr) = child.stderr.take() {
+            log.follow(stderr);
+        }
+        if let Some(stdout) = child.stdout.take() {
+            log.follow(stdout);
+        }
+        let proxy = Proxy { node: self.node.clone(), child, log, unread: None };
+        STARTED.with_borrow_mut(|started| started.push((self.node.clone(), proxy.log.clone())));
+        Ok((proxy, reader))
+    }
+
+    /// Runs `portolan check` in this namespace and returns its exit code and output.
+    pub fn check(&self, namespace: &Namespace) -> anyhow::Result<(Option<i32>, String)> {
+        let mut command = self.command("check");
+        command.arg(&self.manifests);
+        output(namespace, &mut command)
+    }
+
+    /// Runs `portolan cleanup` in this namespace and returns its exit code and output.
+    pub fn cleanup(&self, namespace: &Namespace) -> anyhow::Result<(Option<i32>, String)> {
+        output(namespace, Command::new(&self.binary).arg("cleanup"))
+    }
+
+    fn command(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg(subcommand).args(["--hostname-override", &self.node]).arg("--state-dir").arg(&self.state);
+        command.args(&self.flags);
+        command
+    }
+}
+
+/// Runs a command to its end.
+fn output(namespace: &Namespace, command: &mut Command) -> anyhow::Result<(Option<i32>, String)> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let done = namespace.spawn(command)?.wait_with_output()?;
+    let text = [done.stdout, done.stderr].concat();
+    Ok((done.status.code(), String::from_utf8_lossy(&text).into_owned()))
+}
+
+/// A running proxy. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    node: String,
+    child: Child,
+    log: Log,
+    /// Keeps the end of the pipe open that it announces itself on, when nobody waits for that.
+    unread: Option<PipeReader>,
+}
+
+impl Proxy {
+    /// Kills it as hard as can be (SIGKILL) and waits for its end.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Its process id in the namespace of this program.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        self.log.lines().join("\n")
+    }
+
+    /// The last lines of it, under the node's name.
+    pub fn last_lines(&self) -> String {
+        self.log.last_lines(&self.node)
+    }
+
+    /// Waits until it has written a line that contains `text`.
+    pub fn wait_for_log(&self, text: &str, patience: Duration) -> anyhow::Result<String> {
+        self.log
+            .wait_for(text, patience)
+            .with_context(|| format!("the proxy did not write {text:?}; its log:\n{}", self.log()))
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Lines that a process writes.
+#[derive(Debug, Clone, Default)]
+struct Log {
+    shared: Arc<(Mutex<Vec<String>>, Condvar)>,
+}
+
+impl Log {
+    fn follow(&self, output: impl Read + Send + 'static) {
+        let log = self.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                log.lines().push(line);
+                log.shared.1.notify_all();
+            }
+        });
+    }
+
+    fn lines(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last_lines(&self, node: &str) -> String {
+        let lines = self.lines();
+        let shown = &lines[lines.len().saturating_sub(SHOWN)..];
+        format!(
+            "\n-- the proxy of {node}, last {} of {} lines:\n{}\n",
+            shown.len(),
+            lines.len(),
+            shown.join("\n")
+        )
+    }
+
+    fn wait_for(&self, text: &str, patience: Duration) -> Option<String> {
+        let deadline = Instant::now() + patience;
+        let mut lines = self.lines();
+        loop {
+            if let Some(line) = lines.iter().find(|line| line.contains(text)) {
+                return Some(line.clone());
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            (lines, _) = self.shared.1.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
