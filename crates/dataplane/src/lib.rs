@@ -111,6 +111,9 @@ pub trait Dataplane {
     /// everything that is in the kernel and changes nothing.
     fn preview(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Vec<Difference>, Error>;
 
+    /// What the kernel holds of ours, whoever wrote it: a line for each frontend, for people. Reads everything.
+    fn listing(&mut self) -> Result<Vec<String>, Error>;
+
     /// Housekeeping that may wait: call when idle. Returns whether there is more to do later.
     fn tidy(&mut self) -> Result<bool, Error>;
 

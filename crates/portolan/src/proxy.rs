@@ -361,6 +361,10 @@ mod tests {
             Ok(Vec::new())
         }
 
+        fn listing(&mut self) -> Result<Vec<String>, Error> {
+            Ok(Vec::new())
+        }
+
         fn tidy(&mut self) -> Result<bool, Error> {
             Ok(false)
         }

@@ -10,6 +10,7 @@ mod element;
 mod integrity;
 mod inventory;
 mod kernel;
+mod listing;
 mod portions;
 mod preview;
 mod rewrite;
@@ -362,6 +363,10 @@ impl Dataplane for Nftables {
 
     fn preview(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Vec<Difference>, Error> {
         self.differences(plans)
+    }
+
+    fn listing(&mut self) -> Result<Vec<String>, Error> {
+        self.lines()
     }
 
     fn tidy(&mut self) -> Result<bool, Error> {

@@ -586,3 +586,45 @@ fn more_than_can_be_sent_at_once_goes_in_portions() {
         assert_eq!(in_portions, fresh(&old));
     });
 }
+
+#[test]
+fn previews_and_listings_say_what_the_kernel_holds() {
+    namespace::run("previews_and_listings_say_what_the_kernel_holds", || {
+        let web = |endpoints: &[&str]| {
+            service("web", vec![port("http", Protocol::Tcp, endpoints).cluster_ip("10.96.0.1")])
+        };
+        let api = service("api", vec![port("", Protocol::Udp, &["10.1.0.9:53"]).cluster_ip("10.96.0.2")]);
+        let held = [web(&["10.1.0.1:80", "10.1.0.2:80"]), api];
+        let mut dataplane = Nftables::new(settings()).expect("a dataplane");
+        let mut preview = |plans: &[ServicePlan]| -> Vec<String> {
+            let differences = dataplane.preview(&mut plans.iter()).expect("a preview");
+            differences.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            preview(&held),
+            [
+                "+ table ip portolan",
+                "+ table ip6 portolan",
+                "+ shop/web:http 10.96.0.1 tcp 80",
+                "+ shop/api 10.96.0.2 udp 80"
+            ]
+        );
+        let mut writer = Nftables::new(settings()).expect("a dataplane");
+        sync(&mut writer, &held);
+        let before = contents();
+        assert_eq!(preview(&held), Vec::<String>::new());
+        assert_eq!(
+            preview(&[web(&["10.1.0.1:80", "10.1.0.3:80"])]),
+            ["~ shop/web:http 10.96.0.1 tcp 80", "- shop/api 10.96.0.2 udp 80"]
+        );
+        assert_eq!(contents(), before, "a preview changes nothing");
+        assert_eq!(
+            writer.listing().expect("a listing"),
+            [
+                "shop/web:http: 10.96.0.1:80/tcp -> 10.1.0.1:80 or 10.1.0.2:80, each 1/2",
+                "shop/api: 10.96.0.2:80/udp -> 10.1.0.9:53"
+            ]
+        );
+        assert_eq!(contents(), before, "a listing changes nothing");
+    });
+}
