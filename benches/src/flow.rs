@@ -1,0 +1,165 @@
+//! The cost of a new flow: a UDP packet's whole way through a node that forwards, under different rules.
+
+use std::fs;
+use std::io::BufRead;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use portolan_dataplane::Dataplane;
+use portolan_dataplane::nftables::Nftables;
+use portolan_service::{Protocol, ServicePlan};
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::{CLUSTER_IPS, POD_ADDRESSES, Shape, members};
+use crate::flood::{Flood, stay_on_one_processor};
+use crate::forwarding::{build, forwarded};
+use crate::netlink::{self, NLM_F_ACK, NLM_F_REQUEST};
+use crate::process;
+use crate::report::{Figure, Line};
+use crate::sample::Sample;
+use crate::step::{self, Session, Step};
+use crate::{kube_proxy, load};
+
+const LIMIT: Duration = Duration::from_mins(3);
+/// Packets still on their way this long after the last was sent are lost.
+const ARRIVAL: Duration = Duration::from_secs(2);
+/// A flood is repeated this often if the kernel lost packets because its processor was taken away.
+const ATTEMPTS: usize = 5;
+
+/// What the node forwards by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Rules {
+    /// No rules and no connection tracking: what sending and forwarding cost.
+    None,
+    /// One rule that translates every Service's address to one endpoint's.
+    OneDnat,
+    /// [`kube_proxy::rules`].
+    KubeProxy,
+    /// What Portolan loads.
+    Portolan,
+}
+
+/// Times new flows at clusters of `shapes`.
+pub(crate) fn bench(shapes: &[Shape], rounds: usize, flows: u32) -> anyhow::Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for &shape in shapes {
+        let all = if load::nft_is_there() {
+            &[Rules::None, Rules::OneDnat, Rules::KubeProxy, Rules::Portolan][..]
+        } else {
+            &[Rules::None, Rules::Portolan]
+        };
+        let mut sessions = Vec::new();
+        for &rules in all {
+            let mut session = Session::start(&Step::Flood { rules, shape, flows }, LIMIT)?;
+            let _: u64 = session.answer().with_context(|| format!("loading {rules:?} {shape}"))?;
+            sessions.push((rules, session, Vec::new()));
+        }
+        for _ in 0..rounds {
+            for (_, session, times) in &mut sessions {
+                times.push(session.ask::<u64>()?);
+            }
+        }
+        let mut medians = Vec::new();
+        for (rules, session, times) in sessions {
+            session.end()?;
+            medians.push((rules, Figure::Nanoseconds(Sample::new(times).median())));
+        }
+        let median = |wanted| medians.iter().find(|(rules, _)| *rules == wanted).map(|(_, median)| *median);
+        let Some(ours) = median(Rules::Portolan) else { continue };
+        for (name, rules) in [
+            ("no rules", Rules::None),
+            ("one DNAT rule", Rules::OneDnat),
+            ("kube-proxy's layout", Rules::KubeProxy),
+        ] {
+            if let Some(theirs) = median(rules) {
+                lines.push(Line::new("flow", shape, "time a flow", ours).against(name, theirs));
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// The step [`Step::Flood`]: answers 0 when ready, then nanoseconds a flow for each line of input.
+pub(crate) fn answer_floods(rules: Rules, shape: Shape, flows: u32) -> anyhow::Result<()> {
+    stay_on_one_processor().context("staying on one processor")?;
+    let mut routed = vec![POD_ADDRESSES];
+    if rules == Rules::None {
+        routed.push(CLUSTER_IPS);
+    }
+    build(&routed)?;
+    load_rules(rules, shape)?;
+    let flows = flows.min(room()? / 4 * 3);
+    let flood = Flood::prepare(shape.services, flows)?;
+    let mut tracking = netlink::Socket::open(libc::NETLINK_NETFILTER).context("opening a netlink socket")?;
+    step::answer(&0_u64)?;
+    for line in std::io::stdin().lock().lines() {
+        line.context("waiting for the next question")?;
+        step::answer(&timed(&flood, flows, &mut tracking)?)?;
+    }
+    Ok(())
+}
+
+/// Floods once; returns nanoseconds a flow.
+fn timed(flood: &Flood, flows: u32, tracking: &mut netlink::Socket) -> anyhow::Result<u64> {
+    let mut arrived = 0;
+    for _ in 0..ATTEMPTS {
+        forget_flows(tracking)?;
+        let before = forwarded()?;
+        let started = Instant::now();
+        flood.send().context("sending")?;
+        let sent = Instant::now();
+        loop {
+            arrived = forwarded()? - before;
+            let took = started.elapsed();
+            if arrived >= u64::from(flows) {
+                return u64::try_from(took.as_nanos() / u128::from(flows)).context("too long a flood");
+            }
+            if sent.elapsed() > ARRIVAL {
+                break;
+            }
+        }
+    }
+    anyhow::bail!("only {arrived} of {flows} packets were forwarded")
+}
+
+fn load_rules(rules: Rules, shape: Shape) -> anyhow::Result<()> {
+    let text = match rules {
+        Rules::None => return Ok(()),
+        Rules::Portolan => {
+            let plans: Vec<ServicePlan> = members(shape, Protocol::Udp).map(|member| member.plan()).collect();
+            let outcome = Nftables::new(load::settings()?)?.sync(&mut plans.iter())?;
+            ensure!(outcome.refused.is_empty(), "the kernel refused {:?}", outcome.refused.first());
+            return Ok(());
+        }
+        Rules::OneDnat => kube_proxy::one_dnat(),
+        Rules::KubeProxy => kube_proxy::rules(shape),
+    };
+    let folder = tempfile::tempdir().context("creating a temporary folder")?;
+    let file = folder.path().join("rules.nft");
+    fs::write(&file, text).context("writing rules")?;
+    let loaded = process::run(Command::new("nft").arg("-f").arg(&file))?;
+    ensure!(loaded.status.success(), "nft -f {}: {}", file.display(), loaded.status);
+    Ok(())
+}
+
+/// How many flows connection tracking has room for.
+fn room() -> anyhow::Result<u32> {
+    let path = "/proc/sys/net/netfilter/nf_conntrack_max";
+    match fs::read_to_string(path) {
+        Ok(text) => text.trim().parse().with_context(|| format!("{path}: {text:?}")),
+        // Connection tracking is a module that nothing has needed yet.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(u32::MAX),
+        Err(error) => Err(error).with_context(|| format!("reading {path}")),
+    }
+}
+
+/// Empties the connection tracking table of this network namespace.
+fn forget_flows(tracking: &mut netlink::Socket) -> anyhow::Result<()> {
+    // linux/netfilter/nfnetlink_conntrack.h: a deletion that names no flow.
+    const NFNL_SUBSYS_CTNETLINK: u16 = 1;
+    const IPCTNL_MSG_CT_DELETE: u16 = 2;
+    let kind = (NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_DELETE;
+    let flush = netlink::message(kind, NLM_F_REQUEST | NLM_F_ACK, &netlink::NFGENMSG_IPV4);
+    tracking.exchange(&flush).map(drop).context("emptying the connection tracking table")
+}

@@ -1,0 +1,193 @@
+//! Speed and memory of Portolan, as ratios within one run. See README.md for method and meaning.
+
+mod change;
+mod cluster;
+mod element;
+mod flood;
+mod flow;
+mod forwarding;
+mod kube_proxy;
+mod load;
+mod memory;
+mod namespace;
+mod netlink;
+mod process;
+mod program;
+mod report;
+mod sample;
+mod step;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::cluster::Shape;
+use crate::report::Line;
+
+/// Measures speed and memory, in namespaces of its own; needs no root.
+#[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Cli {
+    /// What to measure
+    #[arg(value_enum, default_value_t = Bench::All)]
+    bench: Bench,
+
+    /// Small clusters and few repetitions: whether everything works, and rough figures
+    #[arg(long)]
+    quick: bool,
+
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+
+    /// Fail if a figure is not as required
+    #[arg(long)]
+    strict: bool,
+
+    #[command(subcommand)]
+    hidden: Option<Hidden>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Hidden {
+    /// A part of a measurement, in a process of its own
+    #[command(hide = true)]
+    Step { seconds: u64, step: String },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Bench {
+    /// Cold load of a whole cluster, against `nft -f`
+    Load,
+    /// One endpoint or Service changed, from file to kernel
+    Change,
+    /// A new flow, against kube-proxy's rules and against one rule
+    Flow,
+    /// Resident memory for each Service and endpoint
+    Memory,
+    /// Everything
+    All,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// How much is measured.
+struct Scale {
+    load: &'static [Shape],
+    load_rounds: usize,
+    sizes: &'static [u32],
+    changes: u32,
+    flow: &'static [Shape],
+    flow_rounds: usize,
+    flows: u32,
+    memory: (u32, u32),
+}
+
+const FULL: Scale = Scale {
+    load: &[Shape::new(10_000, 1), Shape::new(45_000, 1), Shape::new(5_000, 50)],
+    load_rounds: 5,
+    sizes: &[100, 10_000, 45_000],
+    changes: 100,
+    flow: &[Shape::new(10, 1), Shape::new(1_000, 1), Shape::new(1_000, 50), Shape::new(10_000, 1)],
+    flow_rounds: 7,
+    flows: 200_000,
+    memory: (45_000, 50),
+};
+
+const QUICK: Scale = Scale {
+    load: &[Shape::new(10_000, 1)],
+    load_rounds: 3,
+    sizes: &[100, 2_000],
+    changes: 20,
+    flow: &[Shape::new(10, 1), Shape::new(500, 2)],
+    flow_rounds: 3,
+    flows: 50_000,
+    memory: (2_000, 20),
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.hidden {
+        Some(Hidden::Step { seconds, step }) => serde_json::from_str(step)
+            .context("reading a step")
+            .and_then(|step| step::perform(&step, Duration::from_secs(*seconds)))
+            .map(|()| true),
+        None => measure(&cli),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("portolan-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns whether the run counts as a success.
+fn measure(cli: &Cli) -> anyhow::Result<bool> {
+    let scale = if cli.quick { &QUICK } else { &FULL };
+    let benches = match cli.bench {
+        Bench::All => vec![Bench::Load, Bench::Change, Bench::Flow, Bench::Memory],
+        one => vec![one],
+    };
+    // Before the namespaces: cargo may want to fetch something.
+    let needs_program = benches.iter().any(|bench| matches!(bench, Bench::Change | Bench::Memory));
+    let program: PathBuf = if needs_program { program::find()? } else { PathBuf::new() };
+    namespace::enter_private()?;
+    if benches.iter().any(|bench| matches!(bench, Bench::Load | Bench::Flow)) && !load::nft_is_there() {
+        eprintln!("nft is not installed: the baselines that it loads are SKIPPED");
+    }
+    let mut all = Vec::new();
+    for bench in benches {
+        let started = Instant::now();
+        let lines = run(bench, scale, &program)?;
+        if cli.output == Output::Text {
+            println!("{} ({:.1?})\n{}", heading(bench), started.elapsed(), report::table(&lines));
+        }
+        all.extend(lines);
+    }
+    if cli.output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&all)?);
+    }
+    Ok(!cli.strict || all.iter().all(|line| line.met() != Some(false)))
+}
+
+fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>> {
+    match bench {
+        Bench::Load => load::bench(scale.load, scale.load_rounds),
+        Bench::Change => change::bench(program, scale.sizes, scale.changes),
+        Bench::Flow => flow::bench(scale.flow, scale.flow_rounds, scale.flows),
+        Bench::Memory => memory::bench(program, scale.memory.0, scale.memory.1),
+        Bench::All => unreachable!("taken apart by the caller"),
+    }
+}
+
+fn heading(bench: Bench) -> &'static str {
+    match bench {
+        Bench::Load => "load: Services x endpoints into an empty kernel, median",
+        Bench::Change => "change: one change among so many Services with an endpoint each",
+        Bench::Flow => "flow: a new UDP flow to a random Service, the whole way through the node, median",
+        Bench::Memory => "memory: resident, with Services x endpoints in force",
+        Bench::All => unreachable!("taken apart by the caller"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}
