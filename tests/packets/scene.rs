@@ -51,12 +51,24 @@ impl Scene {
         ports: &[(&str, Protocol)],
         pods: &[&str],
     ) -> anyhow::Result<()> {
+        self.endpoints_in(&format!("{name}-slices"), name, ports, pods)
+    }
+
+    /// The same in slices, and a file, of another name, so that one Service can have several.
+    pub(crate) fn endpoints_in(
+        &self,
+        slices_name: &str,
+        service: &str,
+        ports: &[(&str, Protocol)],
+        pods: &[&str],
+    ) -> anyhow::Result<()> {
         let ports: Vec<_> = ports.iter().map(|(name, protocol)| (*name, *protocol, TARGET)).collect();
         let slices = Family::ALL.map(|family| {
             let members: Vec<_> = pods.iter().map(|pod| endpoint(pod, family)).collect();
-            slice(&format!("{name}-{}", family.to_string().to_lowercase()), name, family, &ports, &members)
+            let name = format!("{slices_name}-{}", family.to_string().to_lowercase());
+            slice(&name, service, family, &ports, &members)
         });
-        self.site.manifests().write(&format!("{name}-slices"), &slices)
+        self.site.manifests().write(slices_name, &slices)
     }
 
     /// Returns when everything written before is in force on both nodes: a Service written after it answers.

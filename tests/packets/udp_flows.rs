@@ -67,7 +67,7 @@ pub(crate) fn endpoint_terminating(family: Family) -> anyhow::Result<()> {
         let ports: Vec<_> =
             PLAIN.iter().map(|(name, protocol)| (*name, *protocol, fixture::TARGET)).collect();
         portolan_tests::manifests::slice(
-            &format!("flows-{}", family.to_string().to_lowercase()),
+            &format!("flows-slices-{}", family.to_string().to_lowercase()),
             "flows",
             family,
             &ports,

@@ -145,10 +145,27 @@ impl Proxy {
         self.log.last_lines(&self.node)
     }
 
+    /// How many lines it has written so far.
+    pub fn lines_written(&self) -> usize {
+        self.log.lines().len()
+    }
+
+    /// Waits until it has written a line that contains `text` after its first `seen` lines; returns how many lines there
+    /// are up to that one.
+    pub fn wait_for_line_after(&self, seen: usize, text: &str, patience: Duration) -> anyhow::Result<usize> {
+        self.log.wait_for(seen, text, patience).map(|(number, _)| number).with_context(|| {
+            format!(
+                "the proxy did not write {text:?} within {patience:?} after line {seen}{}",
+                self.last_lines()
+            )
+        })
+    }
+
     /// Waits until it has written a line that contains `text`.
     pub fn wait_for_log(&self, text: &str, patience: Duration) -> anyhow::Result<String> {
         self.log
-            .wait_for(text, patience)
+            .wait_for(0, text, patience)
+            .map(|(_, line)| line)
             .with_context(|| format!("the proxy did not write {text:?}; its log:\n{}", self.log()))
     }
 }
@@ -191,12 +208,16 @@ impl Log {
         )
     }
 
-    fn wait_for(&self, text: &str, patience: Duration) -> Option<String> {
+    /// The first line after `seen` lines that contains `text`, with its number.
+    fn wait_for(&self, mut seen: usize, text: &str, patience: Duration) -> Option<(usize, String)> {
         let deadline = Instant::now() + patience;
         let mut lines = self.lines();
         loop {
-            if let Some(line) = lines.iter().find(|line| line.contains(text)) {
-                return Some(line.clone());
+            for line in &lines[seen..] {
+                seen += 1;
+                if line.contains(text) {
+                    return Some((seen, line.clone()));
+                }
             }
             let left = deadline.checked_duration_since(Instant::now())?;
             (lines, _) = self.shared.1.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner);
