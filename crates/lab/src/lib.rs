@@ -4,6 +4,8 @@
 //! program. In it, a [`topology`] of [`netns`] namespaces joined by [`link`]s stands for nodes, pods and a client
 //! outside. Pods answer through a [`responder`], and a [`probe`] asks as a client would.
 
+pub mod cluster;
+pub mod commands;
 mod error;
 pub mod link;
 pub mod netns;

@@ -37,6 +37,11 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Remove all of Portolan's rules from this node
     Cleanup,
+    /// Build nodes and pods from network namespaces on this machine, with a proxy on each node; needs no root
+    Lab {
+        #[command(subcommand)]
+        command: portolan_lab::commands::Command,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -24,11 +24,21 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::check(args),
         Command::Cleanup => cleanup(),
+        Command::Lab { command } => portolan_lab::commands::run(command, portolan_lab::commands::Program { listing }),
     };
     done.unwrap_or_else(|error| {
         eprintln!("portolan: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// What the kernel holds of all modes in the calling thread's network namespace.
+fn listing() -> anyhow::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for mode in <ProxyMode as clap::ValueEnum>::value_variants() {
+        lines.extend(run::make_dataplane(*mode)(portolan_dataplane::Settings::default())?.listing()?);
+    }
+    Ok(lines)
 }
 
 /// Removes the rules of all modes.

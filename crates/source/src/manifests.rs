@@ -297,6 +297,13 @@ pub fn validate(file: &Path, text: &str) -> Vec<Problem> {
     contents::read(file, text).problems
 }
 
+/// The documents of a manifest's text, whatever their kinds, with the line each begins on. The error is a line and a
+/// message.
+pub fn documents(text: &str) -> Result<Vec<(usize, serde_json::Value)>, (usize, String)> {
+    let trees = yaml::parse(text, 1).map_err(|error| (error.line, error.message))?;
+    Ok(trees.into_iter().map(|tree| (tree.line, tree.to_json())).collect())
+}
+
 /// What changes an object, and which.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {

@@ -1,0 +1,256 @@
+//! A lab that does what manifests say: pods for Deployments, ReplicaSets and Pods, and a proxy on each node.
+//!
+//! Files go one way: manifests → what they want ([`workload`]) → pods in their places ([`placement`]) → the topology,
+//! and a folder of manifests ([`folder`]) that the proxies follow by themselves.
+
+mod folder;
+mod placement;
+mod proxy;
+mod workload;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::probe::{self, Request};
+use crate::topology::{Lab, Spec};
+use folder::{Folder, Watch};
+use placement::Placed;
+use proxy::{Launch, Proxy};
+use workload::Wanted;
+
+/// How a cluster is made.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Files and folders of manifests.
+    pub files: Vec<PathBuf>,
+    /// How many nodes there are if the manifests name none.
+    pub nodes: usize,
+    /// Addresses that pods get first, on nodes whose network holds them.
+    pub pod_addresses: Vec<IpAddr>,
+    /// The folder for manifests, logs and what proxies remember. It is the cluster's alone.
+    pub state: PathBuf,
+    /// The program that is the proxy when it is called with `run`.
+    pub program: PathBuf,
+}
+
+/// A running cluster. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    proxies: Vec<Proxy>,
+    lab: Lab,
+    folder: Folder,
+    options: Options,
+    placed: Mutex<BTreeMap<String, Placed>>,
+    watch: Mutex<Watch>,
+}
+
+/// What there is, for people and programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The nodes.
+    pub nodes: Vec<NodeStatus>,
+    /// The pods.
+    pub pods: Vec<PodStatus>,
+    /// The addresses of the client outside.
+    pub client: Vec<IpAddr>,
+    /// The folder of manifests, logs and what the proxies remember, as `lab exec` sees it.
+    pub state: PathBuf,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its pod networks.
+    pub pod_networks: Vec<IpNet>,
+    /// `running`, or how its proxy ended.
+    pub proxy: String,
+}
+
+/// A pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodStatus {
+    /// Its name, with its namespace before it unless that is `default`.
+    pub name: String,
+    /// Its node.
+    pub node: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The ports it answers on.
+    pub ports: Vec<u16>,
+}
+
+impl Cluster {
+    /// Builds the cluster. When this returns, all proxies have everything in force and all pods answer.
+    pub fn start(options: Options) -> Result<Cluster, Error> {
+        let folder = Folder::create(&options.state)?;
+        // Before reading: a change in between is seen as a change.
+        let watch = Watch::start(&options.files)?;
+        let wanted = folder.take_over(&options.files)?;
+        let (nodes, client) = placement::nodes(&wanted, options.nodes);
+        let placed = placement::pods(&wanted, &nodes, &BTreeMap::new(), &options.pod_addresses)?;
+        folder.write("lab-nodes.json", &placement::node_objects(&nodes, &wanted))?;
+        folder.write("lab-pods.json", &objects(&placed, &wanted))?;
+        let pods = placed.values().map(|pod| pod.spec.clone()).collect();
+        let cluster_networks = placement::cluster_networks(&nodes);
+        let lab = Lab::build(&Spec { nodes, pods, client })?;
+
+        let launch = Launch {
+            program: options.program.clone(),
+            manifests: folder.manifests().to_owned(),
+            state: options.state.clone(),
+            cluster_networks,
+        };
+        let proxies = lab
+            .node_names()
+            .into_iter()
+            .map(|node| launch.start(node, lab.node(node)?))
+            .collect::<Result<Vec<_>, _>>()?;
+        let cluster =
+            Cluster { proxies, lab, folder, options, placed: Mutex::new(placed), watch: Mutex::new(watch) };
+        cluster.proxies.iter().try_for_each(Proxy::wait_ready)?;
+        cluster.ask_pods()?;
+        Ok(cluster)
+    }
+
+    /// Asks every pod on every port, from its node.
+    fn ask_pods(&self) -> Result<(), Error> {
+        for pod in self.lab.pod_specs() {
+            let targets: Vec<_> = pod
+                .addresses
+                .iter()
+                .flat_map(|address| pod.ports.iter().map(|port| SocketAddr::new(*address, *port)))
+                .collect();
+            let silent = self.lab.node(&pod.node)?.run(|| {
+                targets.into_iter().find_map(|to| {
+                    let outcome = probe::http(&Request::to(to).within(Duration::from_secs(5))).outcome;
+                    if outcome.answer().is_none() { Some((to, outcome)) } else { None }
+                })
+            })?;
+            if let Some((to, outcome)) = silent {
+                return Err(Error::Io {
+                    what: format!("asking pod {} at {to} from its node", pod.name),
+                    source: std::io::Error::other(outcome.to_string()),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The topology.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// Waits until a manifest has changed, and brings the pods up to date. What is wrong with a manifest is an error
+    /// and changes nothing; call this again.
+    pub fn follow(&self) -> Result<(), Error> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).wait(&self.options.files)?;
+        self.update()
+    }
+
+    fn update(&self) -> Result<(), Error> {
+        let wanted = self.folder.take_over(&self.options.files)?;
+        let nodes: Vec<_> = self
+            .lab
+            .node_names()
+            .into_iter()
+            .map(|name| self.lab.node_spec(name).cloned())
+            .collect::<Result<_, _>>()?;
+        let mut placed = self.placed();
+        let new = placement::pods(&wanted, &nodes, &placed, &self.options.pod_addresses)?;
+        let changed = |name: &String, pod: &Placed, others: &BTreeMap<String, Placed>| {
+            others.get(name).is_none_or(|other| other.spec != pod.spec)
+        };
+        let gone: Vec<_> = placed
+            .iter()
+            .filter(|(name, pod)| changed(name, pod, &new))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let come: Vec<_> = new
+            .iter()
+            .filter(|(name, pod)| changed(name, pod, &placed))
+            .map(|(_, pod)| pod.spec.clone())
+            .collect();
+        // Pods answer before Services name them, and are named no more when they go; only one that changes in
+        // place, such as in its ports, is away for a moment.
+        let replaced = |name: &String| new.contains_key(name);
+        for name in gone.iter().filter(|name| replaced(name)) {
+            self.lab.remove_pod(name)?;
+        }
+        for pod in come {
+            self.lab.add_pod(pod)?;
+        }
+        self.folder.write("lab-nodes.json", &placement::node_objects(&nodes, &wanted))?;
+        self.folder.write("lab-pods.json", &objects(&new, &wanted))?;
+        for name in gone.iter().filter(|name| !replaced(name)) {
+            self.lab.remove_pod(name)?;
+        }
+        *placed = new;
+        Ok(())
+    }
+
+    /// What there is now.
+    pub fn status(&self) -> Status {
+        let nodes = std::iter::zip(self.lab.node_names(), &self.proxies).filter_map(|(name, proxy)| {
+            let spec = self.lab.node_spec(name).ok()?;
+            Some(NodeStatus {
+                name: name.to_owned(),
+                addresses: spec.addresses.iter().map(IpNet::addr).collect(),
+                pod_networks: spec.pod_networks.clone(),
+                proxy: proxy.state(),
+            })
+        });
+        let pods = self.lab.pod_specs().into_iter().map(|pod| PodStatus {
+            name: pod.name,
+            node: pod.node,
+            addresses: pod.addresses,
+            ports: pod.ports,
+        });
+        Status {
+            nodes: nodes.collect(),
+            pods: pods.collect(),
+            client: self.lab.client_spec().addresses.iter().map(IpNet::addr).collect(),
+            state: self.options.state.clone(),
+        }
+    }
+
+    fn placed(&self) -> MutexGuard<'_, BTreeMap<String, Placed>> {
+        self.placed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.proxies.clear();
+        // The folder is in the sandbox, which ends soon after; what stays is gone then.
+        let _ = fs::remove_dir_all(&self.options.state);
+    }
+}
+
+/// The objects of the pods that no file tells whole.
+fn objects(placed: &BTreeMap<String, Placed>, wanted: &[Wanted]) -> Vec<serde_json::Value> {
+    let told = |name: &String| {
+        wanted.iter().any(|item| match item {
+            Wanted::Pods(pods) => {
+                pods.replicas.is_none()
+                    && pods.node.is_some()
+                    && !pods.addresses.is_empty()
+                    && pods.pod_names().contains(name)
+            }
+            Wanted::Node(_) => false,
+        })
+    };
+    placed.iter().filter(|(name, _)| !told(name)).map(|(_, pod)| pod.object.clone()).collect()
+}

@@ -1,0 +1,113 @@
+//! A node's proxy: a child process in the node's namespace.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::Error;
+use crate::netns::Namespace;
+
+/// From its start to its first commit, on a busy machine.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+/// So much of a log is shown, in lines.
+const LOG_LINES: usize = 20;
+
+/// What all proxies of a cluster are started with.
+#[derive(Debug, Clone)]
+pub(super) struct Launch {
+    pub(super) program: PathBuf,
+    pub(super) manifests: PathBuf,
+    /// Logs, and what the proxies remember.
+    pub(super) state: PathBuf,
+    pub(super) cluster_networks: Vec<IpNet>,
+}
+
+impl Launch {
+    /// The command line for a node.
+    fn command(&self, node: &str) -> Command {
+        let networks = self.cluster_networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let mut command = Command::new(&self.program);
+        command.arg("run").arg("--manifests").arg(&self.manifests);
+        command.args(["--hostname-override", node, "--cluster-cidr", &networks]);
+        command.arg("--state-dir").arg(self.state.join("proxy"));
+        // Standard input is the one descriptor that can be handed over as a number without further ado.
+        command.args(["--ready-fd", "0"]);
+        command
+    }
+
+    /// Starts the proxy of a node; [`Proxy::wait_ready`] tells when its rules are in force.
+    pub(super) fn start(&self, node: &str, namespace: &Namespace) -> Result<Proxy, Error> {
+        let what = || format!("starting the proxy of node {node}");
+        let log = self.state.join(format!("{node}.log"));
+        let output = File::create(&log).map_err(Error::io(format!("creating {}", log.display())))?;
+        let (ready, writer) = io::pipe().map_err(Error::io(what()))?;
+        let mut command = self.command(node);
+        command.stdin(writer).stdout(output.try_clone().map_err(Error::io(what()))?).stderr(output);
+        let child = namespace.spawn(&mut command)?;
+        Ok(Proxy { node: node.to_owned(), child: Mutex::new(child), log, ready: Mutex::new(Some(ready)) })
+    }
+}
+
+/// A proxy that was started. It is killed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Proxy {
+    node: String,
+    child: Mutex<Child>,
+    log: PathBuf,
+    ready: Mutex<Option<io::PipeReader>>,
+}
+
+impl Proxy {
+    /// Waits until everything is first in force.
+    pub(super) fn wait_ready(&self) -> Result<(), Error> {
+        let Some(mut ready) = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return Ok(());
+        };
+        let failure = |what: &str| Error::Proxy {
+            node: self.node.clone(),
+            what: what.to_owned(),
+            log: last_lines(&self.log),
+        };
+        let mut set = [PollFd::new(ready.as_fd(), PollFlags::POLLIN)];
+        let within = PollTimeout::try_from(READY_WITHIN).unwrap_or(PollTimeout::MAX);
+        match poll(&mut set, within) {
+            Ok(0) => Err(failure("was not ready within 30 s")),
+            Err(errno) => Err(Error::io::<io::Error>("waiting for a proxy")(errno.into())),
+            Ok(_) => match ready.read(&mut [0]) {
+                Ok(1) => Ok(()),
+                _ => Err(failure("ended before it was ready")),
+            },
+        }
+    }
+
+    /// `running`, or how it ended.
+    pub(super) fn state(&self) -> String {
+        match self.child.lock().unwrap_or_else(PoisonError::into_inner).try_wait() {
+            Ok(None) => "running".to_owned(),
+            Ok(Some(status)) => format!("ended, {status}; see {}", self.log.display()),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // It may have ended by itself; then there is nothing to kill.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+fn last_lines(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_else(|error| format!("{}: {error}", log.display()));
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+}

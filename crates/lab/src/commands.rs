@@ -1,0 +1,163 @@
+//! `portolan lab`: the commands, for a program whose `run` is the proxy.
+
+mod control;
+mod demo;
+mod enter;
+mod place;
+mod report;
+mod up;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// What the lab asks of the program that it is a part of.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// What the kernel holds in the calling thread's network namespace, a line for each entry, for people.
+    pub listing: fn() -> anyhow::Result<Vec<String>>,
+}
+
+/// A command of `portolan lab`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Build two nodes, two pods and a client, send requests to their Service and show what happens
+    Demo,
+    /// Build nodes and pods for manifests, with a proxy on each node, and keep them until `lab down`
+    Up(UpArgs),
+    /// Run a command on a node, in a pod or on the client
+    Exec(ExecArgs),
+    /// Show the nodes and pods of a running lab
+    Status(StatusArgs),
+    /// End a running lab
+    Down(NameArgs),
+}
+
+/// Which lab.
+#[derive(Debug, Clone, Args)]
+pub struct NameArgs {
+    /// The lab's name, where several run
+    #[arg(long, default_value = "default", value_parser = lab_name)]
+    name: String,
+}
+
+/// `portolan lab up`
+#[derive(Debug, Clone, Args)]
+pub struct UpArgs {
+    /// Manifests, or folders of them: Deployments, ReplicaSets, Pods, Services, Nodes and what else the proxy reads
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// How many nodes, if the manifests name none
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=99))]
+    nodes: u8,
+
+    #[command(flatten)]
+    lab: NameArgs,
+
+    /// Stay in the foreground; Ctrl-C ends the lab
+    #[arg(long)]
+    foreground: bool,
+
+    /// How a lab in the background starts itself: it leaves the terminal, and its first lines go to the one that waits
+    #[arg(long, hide = true, conflicts_with = "foreground")]
+    detached: bool,
+}
+
+/// `portolan lab exec`
+#[derive(Debug, Clone, Args)]
+pub struct ExecArgs {
+    #[command(flatten)]
+    lab: NameArgs,
+
+    /// A node's or pod's name, or `client`
+    target: String,
+
+    /// The command and its arguments
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// `portolan lab status`
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    lab: NameArgs,
+
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// Runs a command. The process must have one thread only. The error has been printed nowhere yet.
+pub fn run(command: &Command, program: Program) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Demo => demo::run(program),
+        Command::Up(args) => up::run(args),
+        Command::Exec(args) => enter::run(&args.lab.name, &args.target, &args.command),
+        Command::Status(args) => {
+            let status = control::status(&args.lab.name)?;
+            match args.output {
+                Output::Text => print!("{}", report::status(&status)),
+                Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
+            }
+            let running = status.nodes.iter().all(|node| node.proxy == "running");
+            Ok(if running { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Down(args) => {
+            control::down(&args.name)?;
+            println!("lab {} is gone", args.name);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// A name that is the name of a folder, too.
+fn lab_name(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if !text.is_empty() && text.len() <= 40 && text.bytes().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("a name is 1 to 40 letters, digits and dashes".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    #[test]
+    fn command_lines() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+        for (line, fits) in [
+            ("lab demo", true),
+            ("lab up", false),
+            ("lab up a.yaml b --nodes 3 --name x", true),
+            ("lab up a.yaml --nodes 0", false),
+            ("lab up a.yaml --name ../x", false),
+            ("lab exec host1 -- ip -4 route", true),
+            ("lab exec host1", false),
+            ("lab status -o json", true),
+            ("lab down --name x", true),
+        ] {
+            assert_eq!(Cli::try_parse_from(line.split(' ')).is_ok(), fits, "{line}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Talking to a running lab: a line of JSON there, a line back, and file descriptors of namespaces.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use anyhow::{Context, anyhow, bail, ensure};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use serde::{Deserialize, Serialize};
+
+use super::place::Place;
+use crate::cluster::{Cluster, Status};
+
+/// A whole answer in bytes: a lab of a thousand pods.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// A whole question in bytes.
+const MAX_QUESTION: u64 = 1 << 12;
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Question {
+    Status,
+    Enter(String),
+    Down,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    Status(Status),
+    /// It comes with the descriptors of [`Namespaces`].
+    Enter,
+    Failed(String),
+}
+
+/// The namespaces of a node, a pod or the client.
+pub(super) struct Namespaces {
+    pub(super) user: OwnedFd,
+    pub(super) mount: OwnedFd,
+    pub(super) process: OwnedFd,
+    pub(super) host_name: OwnedFd,
+    pub(super) network: OwnedFd,
+}
+
+/// What the lab of this name is like.
+pub(super) fn status(name: &str) -> anyhow::Result<Status> {
+    let (answer, _) = ask(name, &Question::Status)?;
+    match answer {
+        Answer::Status(status) => Ok(status),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The namespaces of `target` in the lab of this name.
+pub(super) fn namespaces(name: &str, target: &str) -> anyhow::Result<Namespaces> {
+    let (answer, fds) = ask(name, &Question::Enter(target.to_owned()))?;
+    match answer {
+        Answer::Enter => {}
+        other => return Err(unexpected(&other)),
+    }
+    let mut fds = fds.into_iter();
+    let mut next = || fds.next().context("the lab sent too few descriptors");
+    Ok(Namespaces { user: next()?, mount: next()?, process: next()?, host_name: next()?, network: next()? })
+}
+
+/// Ends the lab of this name and waits for its end.
+pub(super) fn down(name: &str) -> anyhow::Result<()> {
+    let place = Place::of(name)?;
+    let mut stream = connect(&place, name)?;
+    send(&mut stream, &Question::Down)?;
+    // Its end closes the connection.
+    let _ = stream.read(&mut [0]);
+    place.wait_free()
+}
+
+fn ask(name: &str, question: &Question) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
+    let mut stream = connect(&Place::of(name)?, name)?;
+    send(&mut stream, question)?;
+    let (line, fds) = receive(&stream)?;
+    ensure!(!line.is_empty(), "the lab ended before it answered");
+    Ok((serde_json::from_slice(&line).context("the lab's answer")?, fds))
+}
+
+fn unexpected(answer: &Answer) -> anyhow::Error {
+    match answer {
+        Answer::Failed(message) => anyhow!("{message}"),
+        other => anyhow!("the lab answered {other:?}; was it started by another version of this program?"),
+    }
+}
+
+fn connect(place: &Place, name: &str) -> anyhow::Result<UnixStream> {
+    UnixStream::connect(place.socket()).map_err(|_| {
+        if let Ok(Some(lock)) = place.take() {
+            // Nobody, or a lab that crashed: nothing stays of it.
+            place.remove();
+            drop(lock);
+        }
+        anyhow!("no lab {name:?} is running; start one with `portolan lab up FILE...`")
+    })
+}
+
+fn send(stream: &mut UnixStream, message: &impl Serialize) -> anyhow::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    stream.write_all(&line).context("writing to the lab")
+}
+
+/// An answer, up to the end of its line or of the connection, and the descriptors that came with it.
+fn receive(stream: &UnixStream) -> anyhow::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let (mut line, mut fds) = (Vec::new(), Vec::new());
+    while line.last() != Some(&b'\n') {
+        ensure!(line.len() < MAX_ANSWER, "the lab's answer is longer than {MAX_ANSWER} bytes");
+        let mut piece = [0; 4096];
+        let mut slices = [IoSliceMut::new(&mut piece)];
+        let mut space = nix::cmsg_space!([RawFd; 5]);
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut space), flags)
+            .context("receiving the lab's answer")?;
+        let length = message.bytes;
+        for control in message.cmsgs().context("receiving the lab's descriptors")? {
+            if let ControlMessageOwned::ScmRights(received) = control {
+                // SAFETY: the kernel has just made these descriptors for us, and nobody else knows of them.
+                fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+        }
+        if length == 0 {
+            break;
+        }
+        line.extend_from_slice(&piece[..length]);
+    }
+    Ok((line, fds))
+}
+
+/// Answers questions until it is asked to end the lab.
+pub(super) fn serve(listener: &UnixListener, cluster: &Cluster) -> anyhow::Result<()> {
+    loop {
+        let (mut stream, _) = listener.accept().context("waiting for commands")?;
+        match answer(&mut stream, cluster) {
+            Ok(Next::Serve) => {}
+            // The connection stays open until the end of this process.
+            Ok(Next::End) => {
+                std::mem::forget(stream);
+                return Ok(());
+            }
+            Err(error) => eprintln!("a command was not answered: {error:#}"),
+        }
+    }
+}
+
+enum Next {
+    Serve,
+    End,
+}
+
+fn answer(stream: &mut UnixStream, cluster: &Cluster) -> anyhow::Result<Next> {
+    // Somebody who connects and says nothing must not keep others waiting for ever.
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
+    let mut line = String::new();
+    BufReader::new(&*stream).take(MAX_QUESTION).read_line(&mut line)?;
+    match serde_json::from_str(&line)? {
+        Question::Status => send(stream, &Answer::Status(cluster.status()))?,
+        Question::Enter(target) => match open_namespaces(cluster, &target) {
+            Ok(namespaces) => {
+                let mut line = serde_json::to_vec(&Answer::Enter)?;
+                line.push(b'\n');
+                let fds = namespaces.each_ref().map(|fd| fd.as_fd().as_raw_fd());
+                let message = ControlMessage::ScmRights(&fds);
+                sendmsg::<()>(
+                    stream.as_raw_fd(),
+                    &[IoSlice::new(&line)],
+                    &[message],
+                    MsgFlags::empty(),
+                    None,
+                )?;
+            }
+            Err(error) => send(stream, &Answer::Failed(format!("{error:#}")))?,
+        },
+        Question::Down => return Ok(Next::End),
+    }
+    Ok(Next::Serve)
+}
+
+/// In the order of [`Namespaces`].
+fn open_namespaces(cluster: &Cluster, target: &str) -> anyhow::Result<[OwnedFd; 5]> {
+    let own = |kind: &str| -> anyhow::Result<OwnedFd> {
+        let path = format!("/proc/self/ns/{kind}");
+        Ok(File::open(&path).with_context(|| format!("opening {path}"))?.into())
+    };
+    let network = match cluster.lab().namespace(target) {
+        Ok(namespace) => namespace.as_fd().try_clone_to_owned()?,
+        Err(error) => bail!("{error}"),
+    };
+    Ok([own("user")?, own("mnt")?, own("pid")?, own("uts")?, network])
+}

@@ -1,0 +1,165 @@
+//! `portolan lab up`
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use anyhow::{Context, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::place::{Lock, Place};
+use super::{UpArgs, control, report};
+use crate::cluster::{Cluster, Options};
+use crate::sandbox::{self, Entered};
+
+/// The line with which a lab in the background tells that it is ready.
+const READY: &str = "ready";
+
+/// Where a cluster keeps its files: in the sandbox's private /run.
+pub(super) const STATE: &str = "/run/portolan-lab";
+
+/// Builds a lab; in the background, returns when it is ready.
+pub(super) fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
+    let place = Place::of(&args.lab.name)?;
+    let files = args
+        .files
+        .iter()
+        .map(|file| {
+            fs::metadata(file).with_context(|| format!("reading {}", file.display()))?;
+            // Not canonical: a link may lead elsewhere later.
+            std::path::absolute(file).with_context(|| format!("finding {}", file.display()))
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let Some(lock) = place.take()? else {
+        bail!(
+            "lab {name:?} is running; end it with `portolan lab down --name {name}`, or take another --name",
+            name = args.lab.name
+        );
+    };
+    if args.foreground || args.detached {
+        return stay(args, files, &place, lock);
+    }
+    drop(lock);
+    detach(args, &files, &place)
+}
+
+/// Starts this program again in the background and waits for its word.
+fn detach(args: &UpArgs, files: &[PathBuf], place: &Place) -> anyhow::Result<ExitCode> {
+    let log = File::create(place.log()).with_context(|| format!("creating {}", place.log().display()))?;
+    let mut command = Command::new(std::env::current_exe().context("finding this program")?);
+    command.args([
+        "lab",
+        "up",
+        "--detached",
+        "--name",
+        &args.lab.name,
+        "--nodes",
+        &args.nodes.to_string(),
+        "--",
+    ]);
+    command.args(files).current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    let mut child = command.spawn().context("starting the lab in the background")?;
+    let output = child.stdout.take().context("the lab's output")?;
+    for line in BufReader::new(output).lines() {
+        let line = line.context("reading the lab's output")?;
+        if line == READY {
+            let name = &args.lab.name;
+            let other = if name == "default" { String::new() } else { format!(" --name {name}") };
+            println!(
+                "\nportolan lab exec{other} client -- COMMAND looks around in there; portolan lab down{other} ends it."
+            );
+            return Ok(ExitCode::SUCCESS);
+        }
+        println!("{line}");
+    }
+    let text = fs::read_to_string(place.log()).unwrap_or_default();
+    child.wait().context("waiting for the lab")?;
+    place.remove();
+    bail!("the lab did not come up\n{}", text.trim_end())
+}
+
+/// The lab itself.
+fn stay(args: &UpArgs, files: Vec<PathBuf>, place: &Place, lock: Lock) -> anyhow::Result<ExitCode> {
+    if args.detached {
+        nix::unistd::setsid().context("leaving the terminal")?;
+    }
+    // Made outside: the sandbox has another /run.
+    let listener = UnixListener::bind(place.socket())
+        .with_context(|| format!("creating {}", place.socket().display()))?;
+    match sandbox::enter() {
+        Ok(Entered::Ended(code)) => {
+            // The log of a lab in the background that failed is for the one that waits, who removes it.
+            if !(args.detached && code == ExitCode::FAILURE) {
+                place.remove();
+            }
+            drop(lock);
+            return Ok(code);
+        }
+        Ok(Entered::Inside) => {}
+        Err(error) => {
+            place.remove();
+            return Err(error.into());
+        }
+    }
+    if args.detached {
+        end_with_reader()?;
+    }
+    let cluster = Cluster::start(Options {
+        files,
+        nodes: args.nodes.into(),
+        pod_addresses: Vec::new(),
+        state: STATE.into(),
+        program: std::env::current_exe().context("finding this program")?,
+    })?;
+    let mut output = io::stdout();
+    let mut text = report::status(&cluster.status());
+    text.push_str(if args.detached { READY } else { "\nCtrl-C ends the lab." });
+    // From here on, only a write that fails tells that nobody waits.
+    WAITED_FOR.store(false, Ordering::Release);
+    writeln!(output, "{text}").and_then(|()| output.flush()).context("telling that the lab is ready")?;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            loop {
+                match cluster.follow() {
+                    Ok(()) => {}
+                    // Told, and the last good state stays in force.
+                    Err(error) => eprintln!("{error}"),
+                }
+            }
+        });
+        let done = control::serve(&listener, &cluster);
+        if let Err(error) = &done {
+            eprintln!("{error:#}");
+        }
+        // The follower waits for files for ever. The sandbox ends with this process.
+        std::process::exit(i32::from(done.is_err()))
+    })
+}
+
+/// Whether somebody waits for the lab to come up.
+static WAITED_FOR: AtomicBool = AtomicBool::new(true);
+
+/// Ends this process, and with it the lab, if the one that waits for it goes away before it is ready.
+fn end_with_reader() -> anyhow::Result<()> {
+    let output = io::stdout().as_fd().try_clone_to_owned().context("the output")?;
+    if io::stdout().is_terminal() {
+        return Ok(());
+    }
+    thread::Builder::new()
+        .name("reader".to_owned())
+        .spawn(move || {
+            // A pipe without reader is an error, which needs no asking for (poll(2)).
+            let mut set = [PollFd::new(output.as_fd(), PollFlags::empty())];
+            while poll(&mut set, PollTimeout::NONE) == Err(nix::errno::Errno::EINTR) {}
+            if WAITED_FOR.load(Ordering::Acquire) {
+                std::process::exit(1);
+            }
+        })
+        .map(drop)
+        .context("starting a thread")
+}
