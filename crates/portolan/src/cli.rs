@@ -37,7 +37,7 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Remove all of Portolan's rules from this node
     Cleanup,
-    /// Build nodes and pods from network namespaces on this machine, with a proxy on each node; needs no root
+    /// Build nodes and pods from network namespaces on this machine, with a proxy on each node
     Lab {
         #[command(subcommand)]
         command: portolan_lab::commands::Command,

@@ -14,6 +14,7 @@ mod this_node;
 use std::process::ExitCode;
 
 use clap::Parser;
+use portolan_lab::commands::Program;
 
 use crate::cli::{Cli, Command, ProxyMode};
 
@@ -24,21 +25,12 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::check(args),
         Command::Cleanup => cleanup(),
-        Command::Lab { command } => portolan_lab::commands::run(command, portolan_lab::commands::Program { listing }),
+        Command::Lab { command } => portolan_lab::commands::run(command, Program { listing }),
     };
     done.unwrap_or_else(|error| {
         eprintln!("portolan: {error:#}");
         ExitCode::FAILURE
     })
-}
-
-/// What the kernel holds of all modes in the calling thread's network namespace.
-fn listing() -> anyhow::Result<Vec<String>> {
-    let mut lines = Vec::new();
-    for mode in <ProxyMode as clap::ValueEnum>::value_variants() {
-        lines.extend(run::make_dataplane(*mode)(portolan_dataplane::Settings::default())?.listing()?);
-    }
-    Ok(lines)
 }
 
 /// Removes the rules of all modes.
@@ -47,4 +39,9 @@ fn cleanup() -> anyhow::Result<ExitCode> {
         run::make_dataplane(*mode)(portolan_dataplane::Settings::default())?.cleanup()?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the kernel holds in this thread's network namespace, for people.
+fn listing() -> anyhow::Result<Vec<String>> {
+    Ok(run::make_dataplane(ProxyMode::Nftables)(portolan_dataplane::Settings::default())?.listing()?)
 }
