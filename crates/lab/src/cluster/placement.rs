@@ -34,22 +34,30 @@ pub(super) fn nodes(wanted: &[Wanted], count: usize) -> (Vec<NodeSpec>, ClientSp
             Wanted::Node(_) => None,
         })
         .collect();
-    let none_named = asked.is_empty() && named_by_pods.is_empty();
-    let own = (1..=count).map(|number| format!("host{number}")).filter(|_| none_named);
     let bare = |name| WantedNode { name, addresses: vec![], pod_networks: vec![], labels: json!({}) };
-    for name in named_by_pods.iter().cloned().chain(own) {
-        if !asked.iter().any(|node| node.name == name) {
+    let complete = !asked.is_empty();
+    let own = (1..=count).map(|number| format!("host{number}"));
+    for (name, needed) in
+        named_by_pods.iter().cloned().map(|name| (name, true)).chain(own.map(|name| (name, false)))
+    {
+        let enough = !needed && (complete || asked.len() >= count);
+        if !enough && !asked.iter().any(|node| node.name == name) {
             asked.push(bare(name));
         }
     }
 
     let networks_are_chosen = asked.iter().all(|node| node.pod_networks.is_empty());
+    let mut taken: BTreeSet<IpNet> =
+        asked.iter().flat_map(|node| node.pod_networks.iter().copied()).collect();
+    taken.extend(asked.iter().filter_map(|node| network_of_pods(wanted, &node.name)));
     let nodes: Vec<NodeSpec> = std::iter::zip(1u16.., &asked)
         .map(|(number, node)| {
             let mut pod_networks = node.pod_networks.clone();
             if pod_networks.is_empty() {
-                pod_networks = chosen_networks(number).to_vec();
-                pod_networks.truncate(if networks_are_chosen { 2 } else { 1 });
+                let [v4, v6] = chosen_networks(number, &taken);
+                pod_networks = vec![network_of_pods(wanted, &node.name).unwrap_or(v4)];
+                pod_networks.extend(networks_are_chosen.then_some(v6));
+                taken.extend(&pod_networks);
             }
             let mut addresses = node.addresses.clone();
             for chosen in underlay(number) {
@@ -67,10 +75,26 @@ pub(super) fn nodes(wanted: &[Wanted], count: usize) -> (Vec<NodeSpec>, ClientSp
     (nodes, client)
 }
 
-fn chosen_networks(number: u16) -> [IpNet; 2] {
-    let v4 = ipnet::Ipv4Net::new([10, 244, number.to_be_bytes()[1], 0].into(), 24);
+/// The network around a pod on this node that has an address already.
+fn network_of_pods(wanted: &[Wanted], node: &str) -> Option<IpNet> {
+    wanted.iter().find_map(|item| match item {
+        Wanted::Pods(pods) if pods.node.as_deref() == Some(node) && !pods.host_network => {
+            let address = pods.addresses.iter().find(|address| address.is_ipv4())?;
+            IpNet::new(*address, 24).ok().map(|network| network.trunc())
+        }
+        _ => None,
+    })
+}
+
+/// Pod networks that nobody has, numbered like the node if that can be.
+fn chosen_networks(number: u16, taken: &BTreeSet<IpNet>) -> [IpNet; 2] {
+    let v4 = |number: u16| {
+        let address = [10, 244, number.to_be_bytes()[1], 0].into();
+        IpNet::from(ipnet::Ipv4Net::new(address, 24).unwrap_or_default())
+    };
+    let free = (number..=255).chain(0..number).map(v4).find(|network| !taken.contains(network));
     let v6 = ipnet::Ipv6Net::new([0xfd00, 0x244, number, 0, 0, 0, 0, 0].into(), 64);
-    [v4.unwrap_or_default().into(), v6.unwrap_or_default().into()]
+    [free.unwrap_or_else(|| v4(number)), v6.unwrap_or_default().into()]
 }
 
 fn underlay(host: u16) -> [IpAddr; 2] {
@@ -300,6 +324,42 @@ mod tests {
         );
         assert_eq!(format!("{:?}", client.addresses), "[192.168.50.100/24, fd00:50::100/64]");
         assert_eq!(format!("{:?}", cluster_networks(&nodes)), "[10.244.0.0/16, fd00:244::/32]");
+    }
+
+    #[test]
+    fn nodes_are_those_of_the_manifests() {
+        let fixed = |node: &str, address: &str| {
+            let Wanted::Pods(mut pods) = replicas("fixed", 1) else { unreachable!() };
+            pods.replicas = None;
+            pods.node = Some(node.to_owned());
+            pods.addresses = vec![address.parse().unwrap()];
+            Wanted::Pods(pods)
+        };
+        for (situation, wanted, expected) in [
+            (
+                "a pod names one",
+                vec![fixed("cc-sauron", "10.244.0.115")],
+                "cc-sauron 10.244.0.0/24, host1 10.244.2.0/24",
+            ),
+            (
+                "its network is another's number",
+                vec![fixed("a", "10.244.2.9")],
+                "a 10.244.2.0/24, host1 10.244.3.0/24",
+            ),
+            ("Node objects are all", vec![node("one", &[], &["10.16.0.0/24"])], "one 10.16.0.0/24"),
+            (
+                "but for what a pod names",
+                vec![node("one", &[], &["10.16.0.0/24"]), fixed("two", "10.16.1.8")],
+                "one 10.16.0.0/24, two 10.16.1.0/24",
+            ),
+        ] {
+            let nodes: Vec<_> = nodes(&wanted, 2)
+                .0
+                .iter()
+                .map(|node| format!("{} {}", node.name, node.pod_networks[0]))
+                .collect();
+            assert_eq!(nodes.join(", "), expected, "{situation}");
+        }
     }
 
     #[test]
