@@ -166,8 +166,9 @@ fn a_lab_that_cannot_be_built_says_why_and_leaves_nothing() {
         ("kind: Pod\n", "web.yaml: Pod ?: metadata.name: is missing; give one"),
         ("kind: [\n", "line 2"),
         (
-            "kind: Pod\nmetadata: {name: a}\nspec: {nodeName: n}\nstatus: {podIP: 192.168.50.1}\n",
-            "pod a: address 192.168.50.1 is taken by n; give one of them another",
+            "kind: Pod\nmetadata: {name: a}\nspec: {nodeName: n}\nstatus: {podIP: 10.9.0.5}\n---\n\
+             kind: Pod\nmetadata: {name: b}\nspec: {nodeName: n}\nstatus: {podIP: 10.9.0.5}\n",
+            "pod b: address 10.9.0.5 is taken by a; give one of them another",
         ),
     ] {
         user.write(manifest);
