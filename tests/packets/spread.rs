@@ -23,8 +23,8 @@ pub(crate) fn even(
 ) -> anyhow::Result<()> {
     let world = world(mode, Setting::Default).map_err(anyhow::Error::msg)?;
     let to = destination(&fixture::service(service), frontend, family);
-    let outcomes = world.namespace(client).run(move || {
-        (0..CONNECTIONS).map(|_| ask::ask(protocol, to, None, ask::PATIENCE)).collect::<Vec<_>>()
-    })?;
+    let outcomes = world
+        .namespace(client)
+        .run(move || ask::series(CONNECTIONS, || ask::ask(protocol, to, None, ask::PATIENCE)))?;
     assert_even(pods(&outcomes)?, endpoints).map_err(anyhow::Error::msg)
 }

@@ -39,8 +39,7 @@ fn site(plan: &Plan, cluster: &str, services: &str, flags: &[&str]) -> anyhow::R
 
 /// Who answers `SAMPLE` connections from a namespace.
 fn sample(namespace: &portolan_lab::netns::Namespace, to: SocketAddr) -> anyhow::Result<Vec<Outcome>> {
-    Ok(namespace
-        .run(move || (0..SAMPLE).map(|_| ask::ask(Protocol::Tcp, to, None, ask::PATIENCE)).collect())?)
+    Ok(namespace.run(move || ask::series(SAMPLE, || ask::ask(Protocol::Tcp, to, None, ask::PATIENCE)))?)
 }
 
 /// W1: a NodePort nobody listens on is answered, and so is a forward made by hand: a Service without selector and

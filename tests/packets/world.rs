@@ -82,7 +82,7 @@ impl World {
         };
         let outcomes = self
             .namespace(case.client)
-            .run(move || (0..count).map(|_| ask::ask(protocol, to, bind, patience)).collect::<Vec<_>>())
+            .run(move || ask::series(count, || ask::ask(protocol, to, bind, patience)))
             .map_err(|error| format!("{error:#}"))?;
         verdict(case, family, to, &outcomes).map_err(|wrong| format!("{wrong}\n{}", self.site.logs()))
     }

@@ -73,6 +73,15 @@ pub fn ask(protocol: Protocol, to: SocketAddr, from: Option<IpAddr>, patience: D
     }
 }
 
+/// Asks `count` times, but no more after the first silence: a test that fails on it must not wait for each of the others.
+pub fn series(count: usize, mut ask: impl FnMut() -> Outcome) -> Vec<Outcome> {
+    let mut outcomes = Vec::with_capacity(count);
+    while outcomes.len() < count && outcomes.last() != Some(&Outcome::Silence) {
+        outcomes.push(ask());
+    }
+    outcomes
+}
+
 /// A UDP socket that stays, so that all its datagrams are one flow.
 #[derive(Debug)]
 pub struct Flow {

@@ -22,6 +22,9 @@ use netlink_sys::{Socket, SocketAddr};
 
 use crate::Error;
 
+/// The hardware address of every bridge, locally administered; no two bridges share a link.
+const BRIDGE_ADDRESS: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
+
 /// `RTMGRP_LINK` (linux/rtnetlink.h).
 const LINK_GROUP: u32 = 1;
 
@@ -42,15 +45,18 @@ impl Links {
         Ok(Links { socket, place: place.to_owned() })
     }
 
-    /// Creates a bridge without spanning tree: its ports forward at once.
+    /// Creates a bridge without spanning tree: its ports forward at once. Its hardware address stays when ports come and
+    /// go, so that neighbours who know it go on reaching it.
     pub fn add_bridge(&self, name: &str) -> Result<(), Error> {
-        let message = new_link(
+        let mut message = new_link(
             name,
             InfoKind::Bridge,
             InfoData::Bridge(vec![InfoBridge::StpState(
                 netlink_packet_route::link::BridgeStpState::Disabled,
             )]),
         );
+        // By default it takes the lowest address of its ports, whenever one comes or goes.
+        message.attributes.push(LinkAttribute::Address(BRIDGE_ADDRESS.to_vec()));
         self.create(RouteNetlinkMessage::NewLink(message), || format!("adding bridge {name}"))
     }
 
