@@ -59,6 +59,9 @@ pub(crate) fn build(routed: &[(Ipv4Addr, u8)]) -> anyhow::Result<()> {
     if std::fs::exists("/proc/sys/net/ipv6/conf/default/disable_ipv6").unwrap_or(false) {
         namespace::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?;
     }
+    // Before loopback has its addresses, the kernel takes every gateway for invalid.
+    let loopback = message(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, &up(index("lo")?));
+    route.exchange(&loopback).context("taking loopback up")?;
     for [here, there] in
         [[(SENDER, SENDER_ADDRESS), ("in1", NODE_ADDRESS)], [(EXIT, EXIT_ADDRESS), ("out1", SINK_ADDRESS)]]
     {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::claims::{Claimant, Claims, Key, rank};
-use crate::service_plan::{self, drop_unused_lists, wants_health_check};
+use crate::service_plan::{self, drop_unused_lists, repeated_ports, wants_health_check};
 use crate::{
     Catalog, Change, ChangeSet, Frontend, FrontendKind, LocalNode, ObjectName, PortPlan, Problem, Service,
     ServiceChange, ServicePlan, ServiceType,
@@ -48,14 +48,15 @@ impl Planner {
     pub fn set_node(&mut self, node: LocalNode) -> ChangeSet {
         let old = std::mem::replace(&mut self.node, node);
         let new = &self.node;
-        let everything = old.name != new.name || old.zone != new.zone;
+        let name = old.name != new.name;
+        let zone = old.zone != new.zone;
         let nodeports = old.nodeport_addresses != new.nodeport_addresses;
         let ips = old.ips != new.ips;
         let touched = self
             .catalog
             .services()
             .filter(|service| {
-                everything
+                name || (zone && self.has_zone_hints(&service.name))
                     || (nodeports && service.ports.iter().any(|port| port.node_port.is_some()))
                     || (ips && !service.source_ranges.is_empty())
             })
@@ -106,6 +107,12 @@ impl Planner {
         }
         let services = wanted.into_iter().filter_map(|(name, plan)| self.settle(name, plan)).collect();
         ChangeSet { services }
+    }
+
+    /// Its endpoints may depend on this node's zone (spec §2.2).
+    fn has_zone_hints(&self, service: &ObjectName) -> bool {
+        let mut endpoints = self.catalog.slices(service).iter().flat_map(|slice| &slice.endpoints);
+        endpoints.any(|endpoint| !endpoint.zone_hints.is_empty())
     }
 
     /// What the Service asks for, whoever else may.
@@ -247,12 +254,25 @@ fn conflict(port: &PortPlan, frontend: &Frontend, key: Key, winner: &Claimant) -
 }
 
 /// What in a Service contradicts itself, whatever the others ask for.
-fn unusable(service: &Service) -> Option<String> {
-    let proxied =
-        !service.other_proxy && service.cluster_ip.is_some() && service.kind != ServiceType::ExternalName;
-    (proxied && wants_health_check(service) && service.health_check_node_port.is_none()).then(|| {
-        "spec.healthCheckNodePort: 0 with externalTrafficPolicy: Local (spec §1.16): load balancers cannot ask this \
-         node; give a port"
-            .to_owned()
-    })
+fn unusable(service: &Service) -> Vec<String> {
+    if service.other_proxy || service.cluster_ip.is_none() || service.kind == ServiceType::ExternalName {
+        return Vec::new();
+    }
+    let mut problems: Vec<String> = repeated_ports(service)
+        .into_iter()
+        .map(|port| {
+            format!(
+                "spec.ports[].name: \"{}\" is given twice for {}; port {} is not served: give it another name",
+                port.name, port.protocol, port.port
+            )
+        })
+        .collect();
+    if wants_health_check(service) && service.health_check_node_port.is_none() {
+        problems.push(
+            "spec.healthCheckNodePort: 0 with externalTrafficPolicy: Local (spec §1.16): load balancers cannot ask \
+             this node; give a port"
+                .to_owned(),
+        );
+    }
+    problems
 }

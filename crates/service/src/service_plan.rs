@@ -25,12 +25,14 @@ pub(crate) fn plan(service: &Service, slices: &[EndpointSlice], node: &LocalNode
             continue;
         };
         let addresses = Addresses::of(service, family, cluster_ip, node);
-        for port in &service.ports {
+        for port in distinct_ports(service) {
             let candidates = candidates(slices, family, &port.name, port.protocol, node);
             ready_local.get_mut(family).extend(select::ready_local(&candidates));
             ports.push(port_plan(service, port, &addresses, &candidates, node));
         }
     }
+    // Kept for as long as the Service is.
+    ports.shrink_to_fit();
     ports.sort_by(|one, other| {
         (one.family, one.protocol, &one.name).cmp(&(other.family, other.protocol, &other.name))
     });
@@ -43,6 +45,19 @@ pub(crate) fn plan(service: &Service, slices: &[EndpointSlice], node: &LocalNode
     } else {
         Some(ServicePlan { name: service.name.clone(), ports, health_check })
     }
+}
+
+/// The ports that can be told apart: name and protocol are a port's identity (spec §1.22), so of several with the
+/// same the first counts. The Kubernetes API never lets this happen; other sources may.
+fn distinct_ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
+    let repeats = repeated_ports(service);
+    service.ports.iter().filter(move |port| !repeats.iter().any(|repeat| std::ptr::eq(*repeat, *port)))
+}
+
+/// The ports whose name and protocol an earlier one has.
+pub(crate) fn repeated_ports(service: &Service) -> Vec<&ServicePort> {
+    let mut known = BTreeSet::new();
+    service.ports.iter().filter(|port| !known.insert((&*port.name, port.protocol))).collect()
 }
 
 /// The ClusterIP of `family` (spec §1.11). A Service without one does not exist for that family.
@@ -137,14 +152,16 @@ fn allowed_sources(
         .filter(|range| Family::of(range.addr()) == family)
         .map(IpNet::trunc)
         .collect();
-    if ranges.is_empty() || ranges.iter().any(|range| range.prefix_len() == 0) {
+    if ranges.is_empty() {
         return None;
     }
     // The node's own packets to a VIP that is also local to it carry the VIP as their source.
     if node.ips.get(family).is_some_and(|ip| ranges.iter().any(|range| range.contains(&ip))) {
         ranges.extend(vips.iter().map(|vip| IpNet::from(*vip)));
     }
-    Some(IpNet::aggregate(&ranges).into())
+    let merged = IpNet::aggregate(&ranges);
+    // Also two halves make a whole.
+    if merged.iter().any(|range| range.prefix_len() == 0) { None } else { Some(merged.into()) }
 }
 
 fn port_plan(
@@ -171,7 +188,7 @@ fn port_plan(
         (true, true) => Verdict::Drop,
         (true, false) => Verdict::Reject,
     };
-    let frontends: Vec<Frontend> = addresses
+    let mut frontends: Vec<Frontend> = addresses
         .frontends(port)
         .into_iter()
         .map(|(kind, address, port)| {
@@ -188,6 +205,7 @@ fn port_plan(
         })
         .collect();
 
+    frontends.shrink_to_fit();
     let serving = if port.protocol == Protocol::Udp { select::serving(candidates) } else { Vec::new() };
     let mut shared: Vec<Arc<[Backend]>> = Vec::new();
     let mut share = |list: Vec<Backend>| -> Arc<[Backend]> {

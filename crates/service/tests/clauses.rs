@@ -478,6 +478,30 @@ fn traffic_policies() {
             ],
         ),
         (
+            "§14.5 all endpoints terminating: each list falls back",
+            |s| {
+                node_port(s);
+                external_local(s);
+                endpoints(s, vec![terminating("10.1.0.1", "here"), terminating("10.1.1.1", "there")]);
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local",
+                "node-port 192.0.2.1:30080/tcp -> inside BOTH outside [10.1.0.1:8080], masquerade from-node",
+            ],
+        ),
+        (
+            "§1.25 an endpoint without node, on a node without name, is not local",
+            |s| {
+                internal_local(s);
+                s.node.name = "".into();
+                endpoints(
+                    s,
+                    vec![endpoint("10.1.0.1", ""), Endpoint { node: None, ..endpoint("10.1.0.2", "") }],
+                );
+            },
+            &["cluster-ip 10.96.0.1:80/tcp -> drop, masquerade not-local"],
+        ),
+        (
             "§1.15 external Local counts for a ClusterIP with external IPs",
             |s| {
                 external_local(s);
@@ -586,6 +610,34 @@ fn source_ranges() {
             "§1.14 a zero prefix lifts the restriction",
             |s| ranges(s, &["198.51.100.0/24", "0.0.0.0/0"]),
             &[CLUSTER_IP, "load-balancer 203.0.113.9:80/tcp -> BOTH, masquerade always"],
+        ),
+        (
+            "§1.14 and so do two halves of everything",
+            |s| ranges(s, &["0.0.0.0/1", "128.0.0.0/1"]),
+            &[CLUSTER_IP, "load-balancer 203.0.113.9:80/tcp -> BOTH, masquerade always"],
+        ),
+        (
+            "§3.18 each load-balancer address of the Service, for all of them",
+            |s| {
+                ranges(s, &["192.0.2.0/24"]);
+                let second = LoadBalancerIngress { ip: ip("203.0.113.20"), mode: IngressMode::Vip };
+                s.service.load_balancer.push(second);
+            },
+            &[
+                CLUSTER_IP,
+                "load-balancer 203.0.113.9:80/tcp -> BOTH, masquerade always from [192.0.2.0/24 203.0.113.9/32 \
+                 203.0.113.20/32]",
+                "load-balancer 203.0.113.20:80/tcp -> BOTH, masquerade always from [192.0.2.0/24 203.0.113.9/32 \
+                 203.0.113.20/32]",
+            ],
+        ),
+        (
+            "§3.18 not where the node's address is unknown",
+            |s| {
+                ranges(s, &["192.0.2.0/24"]);
+                s.node.ips = PerFamily::default();
+            },
+            &[CLUSTER_IP, "load-balancer 203.0.113.9:80/tcp -> BOTH, masquerade always from [192.0.2.0/24]"],
         ),
         (
             "§1.14 ranges of the other family only: no restriction",
@@ -728,4 +780,141 @@ fn objects_may_arrive_in_any_order() {
     assert_eq!(gone.services[0].after.as_ref().unwrap().ports[0].frontends[0].inside, Verdict::Reject);
     assert_eq!(planner.apply([Change::ServiceRemoved(s.service.name)]).services[0].after, None);
     assert_eq!(planner.plans().len(), 0);
+}
+
+#[test]
+fn lists_that_nobody_uses_are_empty() {
+    // §2.1, §14.5
+    let mut s = situation();
+    internal_local(&mut s);
+    let planner = planned(&s);
+    let port = &planner.plan(&s.service.name).unwrap().ports[0];
+    assert_eq!((list(&port.cluster), list(&port.local)), ("[]".into(), "[10.1.0.1:8080]".into()));
+    let s = situation();
+    let planner = planned(&s);
+    let port = &planner.plan(&s.service.name).unwrap().ports[0];
+    assert_eq!((list(&port.cluster), list(&port.local)), (BOTH.into(), "[]".into()));
+}
+
+#[test]
+fn affinity_is_that_of_the_service() {
+    // §3.20
+    let mut s = situation();
+    s.service.affinity = Some(600);
+    assert_eq!(planned(&s).plan(&s.service.name).unwrap().ports[0].affinity, Some(600));
+}
+
+#[test]
+fn a_repeated_port_name_counts_once() {
+    // §1.22: the name and protocol are all that joins a port with its endpoints.
+    let mut s = situation();
+    s.service.ports.push(ServicePort { port: 81, ..s.service.ports[0].clone() });
+    assert_eq!(shown(&s), [format!("cluster-ip 10.96.0.1:80/tcp -> {BOTH}, masquerade not-local")]);
+    let problems = planned(&s).problems();
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].message.contains("port 81 is not served"), "{}", problems[0]);
+}
+
+/// Services of these names that all want the same ClusterIP and health-check port.
+fn rivals(names: &[&str]) -> Vec<Change> {
+    names
+        .iter()
+        .map(|name| {
+            let mut s = situation();
+            load_balancer(&mut s);
+            external_local(&mut s);
+            s.service.load_balancer.clear();
+            s.service.health_check_node_port = Some(31000);
+            s.service.name = ObjectName::new("shop", name);
+            Change::Service(s.service)
+        })
+        .collect()
+}
+
+#[test]
+fn a_cluster_ip_and_a_health_check_port_go_to_the_first_by_name() {
+    for order in [["a", "b", "c"], ["b", "c", "a"], ["c", "b", "a"]] {
+        let mut planner = Planner::new(situation().node);
+        for change in rivals(&order) {
+            planner.apply([change]);
+        }
+        for (winner, losers) in [("a", 2), ("b", 1), ("c", 0)] {
+            let name = ObjectName::new("shop", winner);
+            let planned: Vec<&str> = planner.plans().map(|plan| plan.name.name()).collect();
+            assert_eq!(planned, [winner], "arrival {order:?}");
+            assert!(planner.plan(&name).unwrap().health_check.is_some(), "arrival {order:?}");
+            let problems = planner.problems();
+            assert_eq!(problems.len(), 2 * losers, "{problems:?}");
+            assert!(problems.iter().all(|problem| problem.message.contains(name.as_str())), "{problems:?}");
+            let changes = planner.apply([Change::ServiceRemoved(name)]);
+            assert_eq!(changes.services.len(), 1 + usize::from(losers > 0), "the next takes over at once");
+        }
+    }
+}
+
+#[test]
+fn a_batch_says_only_where_it_ends() {
+    let s = situation();
+    let mut planner = planned(&s);
+    let mut other = s.service.clone();
+    other.affinity = Some(10);
+    let there_and_back = [
+        Change::Service(other),
+        Change::SliceRemoved(s.slices[0].name.clone()),
+        Change::ServiceRemoved(s.service.name.clone()),
+        Change::Slice(s.slices[0].clone()),
+        Change::Service(s.service.clone()),
+    ];
+    assert!(planner.apply(there_and_back).is_empty());
+    let mut moved = s.slices[0].clone();
+    moved.service = ObjectName::new("shop", "rival");
+    let changes = planner.apply([Change::Slice(moved)]);
+    assert_eq!(
+        changes.services[0].after.as_ref().unwrap().ports[0].frontends[0].inside,
+        Verdict::Reject,
+        "§1.30"
+    );
+}
+
+#[test]
+fn a_changed_node_changes_what_depends_on_it() {
+    type NodeChange = fn(&mut LocalNode);
+    let cases: &[(&str, NodeChange, &[&str])] = &[
+        ("§1.25 name", |node| node.name = "there".into(), &["shop/local", "shop/ranges", "shop/zones"]),
+        ("§2.2 zone", |node| node.zone = Some("b".into()), &["shop/zones"]),
+        ("§3.8 addresses", |node| node.nodeport_addresses.clear(), &["shop/local"]),
+        ("§3.18 node address", |node| node.ips.v4 = Some(ip("192.0.2.9")), &[]),
+        ("§3.18 node address in a range", |node| node.ips.v4 = Some(ip("198.51.100.1")), &["shop/ranges"]),
+    ];
+    let named = |name: &str, address: &str, change: fn(&mut Situation)| {
+        let mut s = situation();
+        change(&mut s);
+        s.service.name = ObjectName::new("shop", name);
+        (s.service.cluster_ip, s.service.cluster_ips) = (Some(ip(address)), vec![ip(address)]);
+        s.slices[0].name = ObjectName::new("shop", name);
+        s.slices[0].service = s.service.name.clone();
+        [Change::Service(s.service), Change::Slice(s.slices.remove(0))]
+    };
+    for (name, change, expected) in cases {
+        let mut node = situation().node;
+        let mut planner = Planner::new(node.clone());
+        planner.apply(named("local", "10.96.0.1", |s| {
+            node_port(s);
+            external_local(s);
+        }));
+        planner.apply(named("ranges", "10.96.0.2", |s| {
+            load_balancer(s);
+            s.service.source_ranges = vec!["198.51.100.0/24".parse().unwrap()];
+        }));
+        planner.apply(named("zones", "10.96.0.3", |s| {
+            endpoints(
+                s,
+                vec![in_zone(endpoint("10.1.0.1", "x"), "a"), in_zone(endpoint("10.1.1.1", "y"), "b")],
+            );
+        }));
+        change(&mut node);
+        let changes = planner.set_node(node);
+        let changed: Vec<&str> = changes.services.iter().map(|change| change.name.as_str()).collect();
+        assert_eq!(changed, *expected, "{name}");
+    }
 }
