@@ -880,7 +880,11 @@ fn a_batch_says_only_where_it_ends() {
 fn a_changed_node_changes_what_depends_on_it() {
     type NodeChange = fn(&mut LocalNode);
     let cases: &[(&str, NodeChange, &[&str])] = &[
-        ("§1.25 name", |node| node.name = "there".into(), &["shop/local", "shop/ranges", "shop/zones"]),
+        (
+            "§1.25 name: other endpoints are local",
+            |node| node.name = "there".into(),
+            &["shop/local", "shop/ranges"],
+        ),
         ("§2.2 zone", |node| node.zone = Some("b".into()), &["shop/zones"]),
         ("§3.8 addresses", |node| node.nodeport_addresses.clear(), &["shop/local"]),
         ("§3.18 node address", |node| node.ips.v4 = Some(ip("192.0.2.9")), &[]),
