@@ -1,7 +1,7 @@
 //! A lab that does what manifests say: pods for Deployments, ReplicaSets and Pods, and a proxy on each node.
 //!
-//! Files go one way: manifests → what they want ([`workload`]) → pods in their places ([`placement`]) → the topology,
-//! and a folder of manifests ([`folder`]) that the proxies follow by themselves.
+//! Files go one way: manifests → what they want (`workload`) → pods in their places (`placement`) → the topology,
+//! and a folder of manifests (`folder`) that the proxies follow by themselves.
 
 mod folder;
 mod placement;
