@@ -922,3 +922,17 @@ fn a_changed_node_changes_what_depends_on_it() {
         assert_eq!(changed, *expected, "{name}");
     }
 }
+
+#[test]
+fn equal_lists_are_held_once() {
+    let mut s = situation();
+    node_port(&mut s);
+    external_local(&mut s);
+    s.service.ports[0].protocol = Protocol::Udp;
+    endpoints(&mut s, vec![endpoint("10.1.0.1", "here"), endpoint("10.1.0.2", "here")]);
+    s.slices[0].ports[0].protocol = Protocol::Udp;
+    let planner = planned(&s);
+    let port = &planner.plan(&s.service.name).unwrap().ports[0];
+    assert_eq!(port.cluster.len(), 2);
+    assert!(Arc::ptr_eq(&port.cluster, &port.local) && Arc::ptr_eq(&port.cluster, &port.serving));
+}
