@@ -3,7 +3,7 @@
 //! Everything follows from the number of a Service, so that each step of a benchmark can generate its own copy.
 
 use std::fmt::{self, Write};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -149,7 +149,7 @@ impl Member {
             })
             .collect();
         // By text, as spec §1.28 has it.
-        backends.sort_by_cached_key(|backend| backend.address.to_string());
+        backends.sort_by_cached_key(|backend| SocketAddr::new(backend.address, backend.port).to_string());
         let backends: Arc<[Backend]> = backends.into();
         let none: Arc<[Backend]> = Arc::default();
         let forward = if self.endpoints == 0 { Verdict::Reject } else { Verdict::Forward(List::Cluster) };
