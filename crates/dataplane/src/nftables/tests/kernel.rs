@@ -615,7 +615,16 @@ fn previews_and_listings_say_what_the_kernel_holds() {
         assert_eq!(preview(&held), Vec::<String>::new());
         assert_eq!(
             preview(&[web(&["10.1.0.1:80", "10.1.0.3:80"])]),
-            ["~ shop/web:http 10.96.0.1 tcp 80", "- shop/api 10.96.0.2 udp 80"]
+            ["~ shop/web:http 10.96.0.1 tcp 80", "- shop/api 10.96.0.2 udp 80", "- ClusterIP 10.96.0.2"]
+        );
+        let mut idle = port("", Protocol::Tcp, &[]).cluster_ip("10.96.0.3");
+        for frontend in &mut idle.frontends {
+            (frontend.inside, frontend.outside) = (Verdict::Reject, Verdict::Reject);
+        }
+        let [web, api] = held.clone();
+        assert_eq!(
+            preview(&[web, api, service("idle", vec![idle])]),
+            ["+ shop/idle 10.96.0.3, without endpoints"]
         );
         assert_eq!(contents(), before, "a preview changes nothing");
         assert_eq!(
