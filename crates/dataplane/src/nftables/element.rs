@@ -274,11 +274,17 @@ fn render_list<'a>(
         (Some(_), false) => Chain::Affinity(count),
         (Some(_), true) => Chain::AffinityLocal(count),
     };
-    elements.push(Element {
-        key: Key::Frontend(dispatch, frontend),
-        data: Data::Target(Target::Jump(chain)),
-        port_name: Some(&port.name),
-    });
+    // A frontend of one endpoint needs no draw: the rule after the look-up in `services`, which tries the first
+    // endpoint, is all it takes. So it costs no verdict, of which the kernel re-checks all when one is added. UDP
+    // frontends are listed all the same: a later process finds there whose flows may be stale.
+    let dispatched = chain != Chain::Pick(1) || frontend.protocol == Protocol::Udp;
+    if dispatched {
+        elements.push(Element {
+            key: Key::Frontend(dispatch, frontend),
+            data: Data::Target(Target::Jump(chain)),
+            port_name: Some(&port.name),
+        });
+    }
     if !with_endpoints {
         return;
     }
@@ -287,7 +293,8 @@ fn render_list<'a>(
         elements.push(Element {
             key: Key::Endpoint(endpoints, frontend, index),
             data: Data::Endpoint(backend.address, backend.port),
-            port_name: None,
+            // On the first of any number, so that it stays as it is when others come and go.
+            port_name: (index == 0).then_some(&*port.name),
         });
     }
 }

@@ -12,6 +12,8 @@ use crate::nftables::element::put_address;
 
 /// On rules for packets that meet a commit between two look-ups.
 const AGAIN: &str = "for who met a commit in between";
+/// The same for the dispatch that everybody sees, which is also the way to frontends of one endpoint.
+const FIRST: &str = "the only endpoint, or the first for who met a commit in between";
 
 impl Schema<'_> {
     /// The rules of `chain`, in order.
@@ -140,14 +142,17 @@ impl Schema<'_> {
         }
     }
 
-    /// `ip daddr . meta l4proto . th dport vmap @services`, and a second chance: a packet may read the number of
-    /// endpoints just before a commit and look for the last of them just after it. That look-up fails, its chain
-    /// ends, and the next rule takes the first endpoint, which a frontend with any has. (A second look at
-    /// `services` would do as well, but the kernel walks a verdict map once for each rule that looks into it, in
-    /// every transaction that adds a verdict.)
-    fn dispatch(&self) -> [Rule; 2] {
+    /// `ip daddr . meta l4proto . th dport vmap @services`, then the first endpoint of whatever is left: frontends of
+    /// one endpoint are not in `services`, and it is a second chance for packets that read the number of endpoints
+    /// just before a commit and looked for the last of them just after it. That look-up fails, its chain ends, and the
+    /// next rule takes the first endpoint, which a frontend with any has. (A second look at `services` would do as
+    /// well, but the kernel walks a verdict map once for each rule that looks into it, in every transaction that
+    /// adds a verdict.) It stands there twice because kernels before 6.17 can miss an element for the moment in which
+    /// its data is replaced.
+    fn dispatch(&self) -> [Rule; 3] {
         [
             rule([self.frontend(0), vec![vmap(SetName::Services)]]),
+            commented([self.pick(1, SetName::Endpoints)], FIRST),
             commented([self.pick(1, SetName::Endpoints)], AGAIN),
         ]
     }

@@ -95,7 +95,7 @@ impl SetName {
             SetName::EndpointsLocal => "endpoints on this node, for traffic from outside",
             SetName::Firewalled => "load-balancer frontends with source ranges",
             SetName::Allowed => "source ranges of load-balancer frontends",
-            SetName::Services => "frontends, to the number of their endpoints",
+            SetName::Services => "frontends of several endpoints, to their number",
             SetName::ServicesLocal => "the same for traffic from outside under externalTrafficPolicy Local",
             SetName::NoEndpoints => "frontends without endpoints",
             SetName::MasqExternal => "when connections to external frontends are masqueraded",

@@ -206,7 +206,7 @@ fn damage_is_named_and_repaired() {
         (
             "a chain is emptied",
             |batch| batch.flush_chain(table(Family::V4), "nat-prerouting"),
-            "table ip portolan: chain nat-prerouting: 4 rules missing",
+            "table ip portolan: chain nat-prerouting: 5 rules missing",
         ),
         (
             "a rule is added",
