@@ -33,11 +33,10 @@ pub(crate) struct Changes {
     service: Vec<Duration>,
 }
 
-/// Changes clusters of `sizes` Services with one endpoint each.
-pub(crate) fn bench(program: &Path, sizes: &[u32], changes: u32) -> anyhow::Result<Vec<Line>> {
+/// Changes clusters of `shapes`.
+pub(crate) fn bench(program: &Path, shapes: &[Shape], changes: u32) -> anyhow::Result<Vec<Line>> {
     let mut lines = Vec::new();
-    for &size in sizes {
-        let shape = Shape::new(size, 1);
+    for &shape in shapes {
         let whole: Changes = step::run(&Step::Follow { program: program.to_owned(), shape, changes }, LIMIT)?;
         let alone: Changes = step::run(&Step::Apply { shape, changes }, LIMIT)?;
         for (what, whole, alone) in
@@ -46,7 +45,7 @@ pub(crate) fn bench(program: &Path, sizes: &[u32], changes: u32) -> anyhow::Resu
             let (whole, alone) = (Sample::new(whole), Sample::new(alone));
             for percent in [50, 99] {
                 let line = |measure: &str, time| {
-                    Line::new("change", size, format!("{what}, {measure}, p{percent}"), time)
+                    Line::new("change", shape, format!("{what}, {measure}, p{percent}"), time)
                 };
                 lines
                     .push(line("file to kernel", Figure::time(whole.percentile(percent))).required(REQUIRED));
@@ -77,11 +76,12 @@ fn port_moved(member: Member, change: u32) -> Member {
 pub(crate) fn follow(program: &Path, shape: Shape, changes: u32) -> anyhow::Result<Changes> {
     let program = Program::start(program, shape)?;
     let mut elements = Elements::open().context("opening a netlink socket")?;
-    let mut time = |member: &Member, question: &Question| -> anyhow::Result<Duration> {
-        ensure!(!elements.hold(question)?, "Service {} is changed already", member.name());
+    let mut time = |member: &Member| -> anyhow::Result<Duration> {
+        let question = question(member)?;
+        ensure!(!elements.hold(&question)?, "Service {} is changed already", member.name());
         thread::sleep(PAUSE);
         let started = program.replace(member, Instant::now)?;
-        while !elements.hold(question).context("asking for an element")? {
+        while !elements.hold(&question).context("asking for an element")? {
             ensure!(
                 started.elapsed() < CHANGE_LIMIT,
                 "a change of {} did not arrive in the kernel; the program said:\n{}",
@@ -91,18 +91,23 @@ pub(crate) fn follow(program: &Path, shape: Shape, changes: u32) -> anyhow::Resu
         }
         Ok(started.elapsed())
     };
-    let endpoint = chosen(shape, changes).map(|(change, member)| {
-        let member = endpoint_replaced(member, change);
-        let frontend = (member.cluster_ip(), member.protocol, member.port);
-        time(&member, &Question::first_endpoint(frontend, (member.endpoint(0), ENDPOINT_PORT)))
-    });
+    let endpoint = chosen(shape, changes).map(|(change, member)| time(&endpoint_replaced(member, change)));
     let endpoint = endpoint.collect::<anyhow::Result<_>>()?;
-    let service = chosen(shape, changes).map(|(change, member)| {
-        let member = port_moved(member, change);
-        time(&member, &Question::frontend(member.cluster_ip(), member.protocol, member.port))
-    });
+    // The endpoint stays replaced: only the Service changes.
+    let service = chosen(shape, changes)
+        .map(|(change, member)| time(&port_moved(endpoint_replaced(member, change), change)));
     let service = service.collect::<anyhow::Result<_>>()?;
     Ok(Changes { endpoint, service })
+}
+
+/// Whether the frontend of a changed member leads to its first endpoint. As the kernel takes all elements of a change at
+/// once, this one speaks for the others.
+fn question(member: &Member) -> anyhow::Result<Question> {
+    let address = member.endpoint(0);
+    let backends = &member.plan().ports[0].cluster;
+    let index = backends.iter().position(|backend| backend.address == address).context("no such endpoint")?;
+    let frontend = (member.cluster_ip(), member.protocol, member.port);
+    Ok(Question::endpoint(frontend, u32::try_from(index)?, (address, ENDPOINT_PORT)))
 }
 
 /// The step [`Step::Apply`].

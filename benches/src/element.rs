@@ -25,7 +25,7 @@ pub(crate) struct Elements {
     socket: netlink::Socket,
 }
 
-/// A question that can be asked again and again: does the set hold this key (with this data)?
+/// A question that can be asked again and again: does the map lead from this key to this data?
 #[derive(Debug)]
 pub(crate) struct Question {
     message: Vec<u8>,
@@ -33,28 +33,22 @@ pub(crate) struct Question {
 }
 
 impl Question {
-    /// Is there a frontend at this address?
-    pub(crate) fn frontend(address: Ipv4Addr, protocol: Protocol, port: u16) -> Question {
-        Question { message: message("services", &destination(address, protocol, port)), data: Vec::new() }
-    }
-
-    /// Is this endpoint the first of the frontend at this address?
-    pub(crate) fn first_endpoint(frontend: (Ipv4Addr, Protocol, u16), endpoint: (Ipv4Addr, u16)) -> Question {
-        let mut key = 0_u32.to_ne_bytes().to_vec();
-        key.extend(destination(frontend.0, frontend.1, frontend.2));
+    /// Is this endpoint number `index` of the frontend at this address?
+    pub(crate) fn endpoint(
+        (address, protocol, port): (Ipv4Addr, Protocol, u16),
+        index: u32,
+        endpoint: (Ipv4Addr, u16),
+    ) -> Question {
+        // `numgen . ip daddr . meta l4proto . th dport`, each field padded to four bytes.
+        let mut key = index.to_ne_bytes().to_vec();
+        key.extend(address.octets());
+        key.extend([protocol.number(), 0, 0, 0]);
+        key.extend(port.to_be_bytes());
+        key.extend([0, 0]);
         let mut data = endpoint.0.octets().to_vec();
         data.extend(endpoint.1.to_be_bytes());
         Question { message: message("endpoints", &key), data }
     }
-}
-
-/// `ip daddr . meta l4proto . th dport`, each field padded to four bytes.
-fn destination(address: Ipv4Addr, protocol: Protocol, port: u16) -> Vec<u8> {
-    let mut key = address.octets().to_vec();
-    key.extend([protocol.number(), 0, 0, 0]);
-    key.extend(port.to_be_bytes());
-    key.extend([0, 0]);
-    key
 }
 
 fn message(set: &str, key: &[u8]) -> Vec<u8> {
@@ -80,7 +74,7 @@ impl Elements {
         match self.socket.exchange(&question.message) {
             Ok(element) => {
                 let data = &question.data;
-                Ok(data.is_empty() || element.windows(data.len()).any(|window| window == data))
+                Ok(element.windows(data.len()).any(|window| window == data))
             }
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(error),

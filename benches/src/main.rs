@@ -82,7 +82,7 @@ enum Output {
 struct Scale {
     load: &'static [Shape],
     load_rounds: usize,
-    sizes: &'static [u32],
+    change: &'static [Shape],
     changes: u32,
     flow: &'static [Shape],
     flow_rounds: usize,
@@ -93,7 +93,8 @@ struct Scale {
 const FULL: Scale = Scale {
     load: &[Shape::new(10_000, 1), Shape::new(45_000, 1), Shape::new(5_000, 50)],
     load_rounds: 5,
-    sizes: &[100, 10_000, 45_000],
+    // A Service of several endpoints costs a verdict element besides.
+    change: &[Shape::new(100, 1), Shape::new(10_000, 1), Shape::new(45_000, 1), Shape::new(45_000, 2)],
     changes: 100,
     flow: &[Shape::new(10, 1), Shape::new(1_000, 1), Shape::new(1_000, 50), Shape::new(10_000, 1)],
     flow_rounds: 7,
@@ -104,7 +105,7 @@ const FULL: Scale = Scale {
 const QUICK: Scale = Scale {
     load: &[Shape::new(10_000, 1)],
     load_rounds: 3,
-    sizes: &[100, 2_000],
+    change: &[Shape::new(100, 1), Shape::new(2_000, 2)],
     changes: 20,
     flow: &[Shape::new(10, 1), Shape::new(500, 2)],
     flow_rounds: 3,
@@ -163,7 +164,7 @@ fn measure(cli: &Cli) -> anyhow::Result<bool> {
 fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>> {
     match bench {
         Bench::Load => load::bench(scale.load, scale.load_rounds),
-        Bench::Change => change::bench(program, scale.sizes, scale.changes),
+        Bench::Change => change::bench(program, scale.change, scale.changes),
         Bench::Flow => flow::bench(scale.flow, scale.flow_rounds, scale.flows),
         Bench::Memory => memory::bench(program, scale.memory.0, scale.memory.1),
         Bench::All => unreachable!("taken apart by the caller"),
@@ -173,7 +174,7 @@ fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>>
 fn heading(bench: Bench) -> &'static str {
     match bench {
         Bench::Load => "load: Services x endpoints into an empty kernel, median",
-        Bench::Change => "change: one change among so many Services with an endpoint each",
+        Bench::Change => "change: one change among so many Services x endpoints",
         Bench::Flow => "flow: a new UDP flow to a random Service, the whole way through the node, median",
         Bench::Memory => "memory: resident, with Services x endpoints in force",
         Bench::All => unreachable!("taken apart by the caller"),
