@@ -181,6 +181,7 @@ mod tests {
             zone: Some("a".into()),
             addresses: ["192.0.2.1", "192.0.2.9", "2001:db8::1"].map(|ip| ip.parse().unwrap()).to_vec(),
             pod_cidrs: ["10.1.0.0/24", "fd00:1::/64"].map(|net| net.parse().unwrap()).to_vec(),
+            leaving: false,
         }
     }
 

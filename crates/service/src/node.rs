@@ -18,6 +18,9 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// `spec.podCIDRs`
     pub pod_cidrs: Vec<IpNet>,
+    /// It is being deleted, or the cluster autoscaler has marked it for deletion: load balancers should send it
+    /// nothing new (spec §11.5, §12.7).
+    pub leaving: bool,
 }
 
 /// The node a [`crate::Planner`] plans for.

@@ -294,6 +294,14 @@ pub struct NodeSpec {
     pub pod_cidr: Option<String>,
     #[serde(rename = "podCIDRs")]
     pub pod_cidrs: Vec<String>,
+    pub taints: Vec<Taint>,
+}
+
+/// An entry of `spec.taints` of a Node.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Taint {
+    /// What it is called.
+    pub key: String,
 }
 
 /// `status` of a Node.

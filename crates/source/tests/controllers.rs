@@ -407,6 +407,20 @@ fn nodes_are_passed_on() {
         ["10.0.0.1".parse::<std::net::IpAddr>().unwrap(), "192.0.2.1".parse().unwrap()]
     );
     assert_eq!(node.pod_cidrs.len(), 2);
+    assert!(!node.leaving);
+}
+
+#[test]
+fn a_node_that_will_be_deleted_is_leaving() {
+    // spec §11.5
+    for fields in [
+        "metadata: {name: n1, deletionTimestamp: '2026-01-01T00:00:00Z'}",
+        "metadata: {name: n1}\nspec: {taints: [{key: other}, {key: ToBeDeletedByClusterAutoscaler, effect: NoSchedule}]}",
+    ] {
+        let text = format!("apiVersion: v1\nkind: Node\n{fields}\n");
+        let (_folder, _manifests, state) = load(&[("a.yaml", &text)], Options::default());
+        assert!(state.nodes["n1"].leaving, "{fields}");
+    }
 }
 
 #[test]

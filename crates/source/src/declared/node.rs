@@ -5,6 +5,9 @@ use portolan_service::{Node, ObjectName};
 use super::{Issue, Issues, shared};
 use crate::objects;
 
+/// The taint by which the cluster autoscaler announces that it will delete the node (spec §11.5).
+const REMOVAL: &str = "ToBeDeletedByClusterAutoscaler";
+
 pub(super) fn declare(name: &ObjectName, node: &objects::Node) -> Result<Node, Vec<Issue>> {
     let mut issues = Issues::default();
     let mut addresses = Vec::new();
@@ -24,5 +27,7 @@ pub(super) fn declare(name: &ObjectName, node: &objects::Node) -> Result<Node, V
     }
     let zone = node.metadata.labels.get("topology.kubernetes.io/zone").filter(|zone| !zone.is_empty());
     let zone = zone.map(|zone| shared(zone));
-    issues.or(Node { name: shared(name.name()), zone, addresses, pod_cidrs })
+    let leaving = node.metadata.deletion_timestamp.is_some()
+        || node.spec.taints.iter().any(|taint| taint.key == REMOVAL);
+    issues.or(Node { name: shared(name.name()), zone, addresses, pod_cidrs, leaving })
 }
