@@ -118,6 +118,22 @@ impl PortPlan {
             List::Local => &self.local,
         }
     }
+
+    /// Clients of the ClusterIP find no endpoint on this node and may use no other (spec §2.10).
+    pub fn lacks_internal_endpoints(&self) -> bool {
+        self.frontends.iter().any(|frontend| frontend.is_internal() && frontend.inside == Verdict::Drop)
+    }
+
+    /// Clients from outside find no endpoint on this node and may use no other (spec §2.10).
+    pub fn lacks_external_endpoints(&self) -> bool {
+        self.frontends.iter().any(|frontend| !frontend.is_internal() && frontend.outside == Verdict::Drop)
+    }
+}
+
+impl Frontend {
+    fn is_internal(&self) -> bool {
+        self.kind == FrontendKind::ClusterIp
+    }
 }
 
 /// The health-check responder of a Service (spec §3.14, §11.8-11.11).

@@ -936,3 +936,25 @@ fn equal_lists_are_held_once() {
     assert_eq!(port.cluster.len(), 2);
     assert!(Arc::ptr_eq(&port.cluster, &port.local) && Arc::ptr_eq(&port.cluster, &port.serving));
 }
+
+#[test]
+fn policies_without_local_endpoints_are_told() {
+    // §11.16, no_local_endpoints_total: which of the two policies finds no endpoint here.
+    for (case, change, only_there, expected) in [
+        ("both Cluster", (|_| {}) as fn(&mut Situation), true, (false, false)),
+        ("internal Local", internal_local, true, (true, false)),
+        ("external Local", external_local, true, (false, true)),
+        ("internal Local with one here", internal_local, false, (false, false)),
+        ("external Local with one here", external_local, false, (false, false)),
+    ] {
+        let mut s = situation();
+        node_port(&mut s);
+        if only_there {
+            endpoints(&mut s, vec![endpoint("10.1.1.1", "there")]);
+        }
+        change(&mut s);
+        let planner = planned(&s);
+        let port = &planner.plan(&s.service.name).unwrap().ports[0];
+        assert_eq!((port.lacks_internal_endpoints(), port.lacks_external_endpoints()), expected, "{case}");
+    }
+}
