@@ -5,7 +5,6 @@ mod file;
 mod folder;
 mod problem;
 mod sources;
-mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -300,7 +299,7 @@ pub fn validate(file: &Path, text: &str) -> Vec<Problem> {
 /// The documents of a manifest's text, whatever their kinds, with the line each begins on. The error is a line and a
 /// message.
 pub fn documents(text: &str) -> Result<Vec<(usize, serde_json::Value)>, (usize, String)> {
-    let trees = yaml::parse(text, 1).map_err(|error| (error.line, error.message))?;
+    let trees = portolan_yaml::parse(text, 1).map_err(|error| (error.line, error.message))?;
     Ok(trees.into_iter().map(|tree| (tree.line, tree.to_json())).collect())
 }
 

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use portolan_service::ObjectName;
+use portolan_yaml::{Content, Tree};
 use tracing::debug;
 
 use super::problem::Problem;
-use super::yaml::{self, Content, Tree};
 use crate::declared::{self, Issue, Key, Kind, Object};
 
 /// The objects and problems of a file.
@@ -87,7 +87,7 @@ pub(super) fn read(file: &Path, text: &str) -> Contents {
         reader.json(text);
     } else {
         for (first_line, document) in documents(text) {
-            match yaml::parse(document, first_line) {
+            match portolan_yaml::parse(document, first_line) {
                 Ok(trees) => {
                     for tree in &trees {
                         reader.object(tree, None);
@@ -132,7 +132,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn json(&mut self, text: &str) {
         // A tab is white space in JSON, and cannot be anything else in valid JSON; YAML minds it.
-        let trees = match yaml::parse(&text.replace('\t', " "), 1) {
+        let trees = match portolan_yaml::parse(&text.replace('\t', " "), 1) {
             Ok(trees) => trees,
             // What is wrong with JSON is better said in terms of JSON; and JSON may pair escapes as YAML does not.
             Err(error) => match serde_json::from_str::<serde_json::Value>(text) {

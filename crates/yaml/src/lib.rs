@@ -16,34 +16,55 @@ const MAX_COPIED: usize = 100_000;
 
 /// A value and the line it begins on.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Tree {
+pub struct Tree {
     /// From 1.
-    pub(crate) line: usize,
-    pub(crate) content: Content,
+    pub line: usize,
+    /// What it is.
+    pub content: Content,
 }
 
+/// What a value is.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Content {
+pub enum Content {
+    /// Nothing, as `~`, `null` or a key without value.
     Null,
+    /// `true` or `false`
     Bool(bool),
+    /// A number that JSON can hold.
     Number(Number),
+    /// A scalar in quotes, or one that is nothing of the above.
     Text(String),
+    /// A sequence.
     List(Vec<Tree>),
+    /// A mapping.
     Map(BTreeMap<String, Tree>),
+}
+
+/// A key that a mapping has twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeated {
+    /// The line of the later value.
+    pub line: usize,
+    /// The line of the earlier value.
+    pub first_line: usize,
+    /// Where it is, as `spec.ports[0].port`.
+    pub path: String,
 }
 
 /// Text that is not usable YAML.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct SyntaxError {
-    pub(crate) line: usize,
-    pub(crate) message: String,
+pub struct SyntaxError {
+    /// From 1.
+    pub line: usize,
+    /// What is wrong.
+    pub message: String,
     /// The text does not follow the grammar; else it breaks a bound or repeats a key.
-    pub(crate) is_grammar: bool,
+    pub is_grammar: bool,
 }
 
 impl Tree {
     /// The value of `key`, if this is a mapping that has it.
-    pub(crate) fn get(&self, key: &str) -> Option<&Tree> {
+    pub fn get(&self, key: &str) -> Option<&Tree> {
         match &self.content {
             Content::Map(map) => map.get(key),
             _ => None,
@@ -51,7 +72,7 @@ impl Tree {
     }
 
     /// The text, if this is text.
-    pub(crate) fn text(&self) -> Option<&str> {
+    pub fn text(&self) -> Option<&str> {
         match &self.content {
             Content::Text(text) => Some(text),
             _ => None,
@@ -59,7 +80,7 @@ impl Tree {
     }
 
     /// The line of the value at `path` (as `spec.ports[0].port`), or of the nearest value around it.
-    pub(crate) fn line_of(&self, path: &str) -> usize {
+    pub fn line_of(&self, path: &str) -> usize {
         let path = path.strip_prefix('.').unwrap_or(path);
         match &self.content {
             Content::Map(map) => {
@@ -81,7 +102,7 @@ impl Tree {
     }
 
     /// The value without lines. A key without value is left out: to the API, null is unset.
-    pub(crate) fn to_json(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         match &self.content {
             Content::Null => Value::Null,
             Content::Bool(value) => Value::Bool(*value),
@@ -98,7 +119,7 @@ impl Tree {
     }
 
     /// The tree of JSON whose lines are not known. The depth is bounded by the JSON parser.
-    pub(crate) fn from_json(value: Value) -> Tree {
+    pub fn from_json(value: Value) -> Tree {
         let content = match value {
             Value::Null => Content::Null,
             Value::Bool(value) => Content::Bool(value),
@@ -122,9 +143,20 @@ impl Tree {
 }
 
 /// All documents in `text`, whose first line is line `first_line` of its file. Documents without content are left
-/// out.
-pub(crate) fn parse(text: &str, first_line: usize) -> Result<Vec<Tree>, SyntaxError> {
-    let mut builder = Builder { documents: Vec::new(), open: Vec::new(), anchors: HashMap::new(), copied: 0 };
+/// out. A key that a mapping has twice is an error.
+pub fn parse(text: &str, first_line: usize) -> Result<Vec<Tree>, SyntaxError> {
+    build(text, first_line, None).map(|builder| builder.documents)
+}
+
+/// As [`parse`], but of a key that a mapping has twice the later value counts, and the second list says so.
+pub fn parse_repeating(text: &str, first_line: usize) -> Result<(Vec<Tree>, Vec<Repeated>), SyntaxError> {
+    build(text, first_line, Some(Vec::new()))
+        .map(|builder| (builder.documents, builder.repeated.unwrap_or_default()))
+}
+
+fn build(text: &str, first_line: usize, repeated: Option<Vec<Repeated>>) -> Result<Builder, SyntaxError> {
+    let mut builder =
+        Builder { documents: Vec::new(), open: Vec::new(), anchors: HashMap::new(), copied: 0, repeated };
     let shift = |line: usize| line + first_line - 1;
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error: ScanError| SyntaxError {
@@ -135,7 +167,7 @@ pub(crate) fn parse(text: &str, first_line: usize) -> Result<Vec<Tree>, SyntaxEr
         let line = shift(span.start.line());
         builder.take(event, line).map_err(|message| SyntaxError { line, message, is_grammar: false })?;
     }
-    Ok(builder.documents)
+    Ok(builder)
 }
 
 /// A collection whose end has not been seen.
@@ -155,6 +187,8 @@ struct Builder {
     open: Vec<Open>,
     anchors: HashMap<usize, Tree>,
     copied: usize,
+    /// The keys seen twice, if that is not an error.
+    repeated: Option<Vec<Repeated>>,
 }
 
 impl Builder {
@@ -222,7 +256,11 @@ impl Builder {
             self.count(&tree)?;
             self.anchors.insert(anchor, tree.clone());
         }
-        match self.open.last_mut().map(|open| &mut open.inner) {
+        let (around, innermost) = match self.open.split_last_mut() {
+            None => (&[][..], None),
+            Some((open, around)) => (&*around, Some(&mut open.inner)),
+        };
+        match innermost {
             None => {
                 if tree.content != Content::Null {
                     self.documents.push(tree);
@@ -234,10 +272,17 @@ impl Builder {
                 Some(key) if key == "<<" => merged.push(tree),
                 Some(key) => {
                     if let Some(first) = entries.get(&key) {
-                        return Err(format!(
-                            "key {key} is written twice (first on line {}); remove one",
-                            first.line
-                        ));
+                        let Some(repeated) = &mut self.repeated else {
+                            return Err(format!(
+                                "key {key} is written twice (first on line {}); remove one",
+                                first.line
+                            ));
+                        };
+                        repeated.push(Repeated {
+                            line: tree.line,
+                            first_line: first.line,
+                            path: path_of(around, &key),
+                        });
                     }
                     entries.insert(key, tree);
                 }
@@ -245,6 +290,26 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+/// The path of `key` in a collection that lies inside of `around`.
+fn path_of(around: &[Open], key: &str) -> String {
+    let mut path = String::new();
+    for open in around {
+        match &open.inner {
+            OpenContent::List(items) => path.extend(["[", &items.len().to_string(), "]"]),
+            OpenContent::Map { key, .. } => push_key(&mut path, key.as_deref().unwrap_or_default()),
+        }
+    }
+    push_key(&mut path, key);
+    path
+}
+
+fn push_key(path: &mut String, key: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(key);
 }
 
 fn too_deep() -> String {
@@ -317,4 +382,51 @@ fn number(text: &str) -> Option<Number> {
 
 fn digits_only(text: &str, radix: u32) -> bool {
     !text.is_empty() && text.chars().all(|digit| digit.is_digit(radix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_keys_are_errors_or_named() {
+        let text = "a:\n  - b: 1\n    c: {d: 1}\n    b: 2\na: 3\n";
+        let error = parse(text, 1).unwrap_err();
+        assert_eq!(
+            (error.line, error.message.as_str()),
+            (4, "key b is written twice (first on line 2); remove one")
+        );
+        let (documents, repeated) = parse_repeating(text, 1).unwrap();
+        let found: Vec<(&str, usize, usize)> =
+            repeated.iter().map(|it| (it.path.as_str(), it.first_line, it.line)).collect();
+        assert_eq!(found, [("a[0].b", 2, 4), ("a", 2, 5)]);
+        assert_eq!(documents[0].to_json(), serde_json::json!({"a": 3}), "the last counts");
+    }
+
+    #[test]
+    fn values_know_their_lines() {
+        let tree = parse("a:\n  b: [1,\n    2]\n  x.y/z: 5\nc: ~\n", 10).unwrap().remove(0);
+        for (path, line) in
+            [("a", 11), ("a.b", 11), ("a.b[1]", 12), ("a.b[7]", 11), ("a.x.y/z", 13), ("c", 14), ("", 10)]
+        {
+            assert_eq!(tree.line_of(path), line, "{path}");
+        }
+    }
+
+    #[test]
+    fn plain_scalars_follow_the_core_schema() {
+        for (text, expected) in [
+            ("true", Content::Bool(true)),
+            ("yes", Content::Text("yes".to_owned())),
+            ("'true'", Content::Text("true".to_owned())),
+            ("!!str 5", Content::Text("5".to_owned())),
+            ("-5", Content::Number((-5).into())),
+            ("0x1f", Content::Number(31.into())),
+            ("0o17", Content::Number(15.into())),
+            ("5s", Content::Text("5s".to_owned())),
+            ("1e3", Content::Number(Number::from_f64(1000.0).unwrap())),
+        ] {
+            assert_eq!(parse(text, 1).unwrap()[0].content, expected, "{text}");
+        }
+    }
 }
