@@ -22,7 +22,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         if let Change::Node(object) = change
             && object.name == *node.name()
         {
-            node.set_object(Some(object.clone()));
+            node.set_object(object.clone());
         }
     }
     node.set_addresses(addresses::list().context("listing interface addresses")?);

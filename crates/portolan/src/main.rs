@@ -1,6 +1,7 @@
 //! Portolan: a Kubernetes service proxy.
 
 mod addresses;
+mod batch;
 mod check;
 mod cli;
 mod describe;

@@ -3,13 +3,13 @@
 //! No threads and no waiting in here: [`crate::run`] feeds it events and time.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use portolan_dataplane::{Dataplane, Integrity, Outcome, Settings};
 use portolan_service::{Change, ChangeSet, Family, PerFamily, Planner, Problem};
 use tracing::{debug, error, info, warn};
 
+use crate::batch::Batch;
 use crate::describe;
 use crate::health_check::{HealthChecks, Responder, Responders};
 use crate::this_node::ThisNode;
@@ -29,6 +29,8 @@ pub(crate) type MakeDataplane =
 /// Whether the kernel holds the plan.
 #[derive(Debug)]
 enum Kernel {
+    /// Nothing is known yet of what it should hold: what it holds serves on (spec §5.37, §9.6).
+    Unplanned,
     InForce {
         verify_at: Instant,
     },
@@ -61,7 +63,7 @@ impl Proxy {
             node,
             make,
             dataplane: None,
-            kernel: Kernel::Behind { retry_at: Instant::now(), pause: RETRY_FIRST },
+            kernel: Kernel::Unplanned,
             problems: BTreeSet::new(),
             responders: Responders::new(),
             health_checks,
@@ -73,41 +75,61 @@ impl Proxy {
         matches!(self.kernel, Kernel::InForce { .. })
     }
 
-    /// When [`Proxy::tick`] is next due.
-    pub(crate) fn next_tick(&self) -> Instant {
+    /// When [`Proxy::tick`] is next due, if ever.
+    pub(crate) fn next_tick(&self) -> Option<Instant> {
         match self.kernel {
-            Kernel::InForce { verify_at } => verify_at,
-            Kernel::Behind { retry_at, .. } => retry_at,
+            Kernel::Unplanned => None,
+            Kernel::InForce { verify_at } => Some(verify_at),
+            Kernel::Behind { retry_at, .. } => Some(retry_at),
         }
     }
 
-    /// Takes changes of objects and brings them into force. `received` is when the first was noticed.
-    pub(crate) fn observe(&mut self, changes: Vec<Change>, received: Instant) {
-        let mut node_seen = false;
-        for change in &changes {
+    /// Takes what was observed and brings it into force.
+    pub(crate) fn observe(&mut self, batch: Batch) {
+        let received = batch.received();
+        if batch.complete && matches!(self.kernel, Kernel::Unplanned) {
+            self.kernel = Kernel::Behind { retry_at: Instant::now(), pause: RETRY_FIRST };
+        }
+        self.observe_node(&batch, received);
+        let changes = self.planner.apply(batch.changes);
+        self.bring(&changes, received);
+        self.tick();
+    }
+
+    /// Takes what the batch says of the node: its object, its addresses, the networks of its cluster.
+    fn observe_node(&mut self, batch: &Batch, received: Instant) {
+        for change in &batch.changes {
             match change {
-                Change::Node(node) if node.name == *self.node.name() => {
-                    self.node.set_object(Some(node.clone()));
-                    node_seen = true;
-                }
+                Change::Node(node) if node.name == *self.node.name() => self.node.set_object(node.clone()),
+                // The rules need its addresses for as long as packets come (spec §12.5).
                 Change::NodeRemoved(name) if name == self.node.name() => {
-                    self.node.set_object(None);
-                    node_seen = true;
+                    warn!("Node {name} is gone; going on with what it last said");
                 }
                 _ => {}
             }
         }
-        let changes = self.planner.apply(changes);
-        self.bring(&changes, received);
-        if node_seen {
-            self.node_changed(received);
+        if let Some(addresses) = &batch.addresses {
+            self.node.set_addresses(addresses.clone());
         }
-    }
-
-    /// Takes the addresses that are now on the node's interfaces.
-    pub(crate) fn observe_addresses(&mut self, addresses: Vec<IpAddr>) {
-        self.node.set_addresses(addresses);
-        self.node_changed(Instant::now());
+        if let Some(networks) = &batch.service_networks {
+            self.node.set_service_networks(networks.clone());
+        }
+        let settings = self.node.settings();
+        if self.settings != settings {
+            info!("node {}: settings changed: {settings:?}", self.node.name());
+            self.settings = settings;
+            // A new dataplane takes over the old one's rules like after a restart.
+            if self.dataplane.take().is_some() {
+                self.kernel = Kernel::Behind { retry_at: Instant::now(), pause: RETRY_FIRST };
+            }
+        }
+        let node = self.node.local_node();
+        if *self.planner.node() != node {
+            debug!("node {}: addresses or zone changed: {node:?}", node.name);
+            let changes = self.planner.set_node(node);
+            self.bring(&changes, received);
+            self.health_checks.set(self.responders.clone(), self.node.health_check_addresses());
+        }
     }
 
     /// Retries what failed, or looks whether someone else changed the rules.
@@ -117,25 +139,6 @@ impl Proxy {
             Kernel::InForce { verify_at } if verify_at <= Instant::now() => self.verify(),
             _ => {}
         }
-    }
-
-    fn node_changed(&mut self, received: Instant) {
-        let node = self.node.local_node();
-        if *self.planner.node() != node {
-            debug!("node {}: addresses or zone changed: {node:?}", node.name);
-            let changes = self.planner.set_node(node);
-            self.bring(&changes, received);
-        }
-        let settings = self.node.settings();
-        if self.settings != settings {
-            info!("node {}: settings changed: {settings:?}", self.node.name());
-            self.settings = settings;
-            // A new dataplane takes over the old one's rules like after a restart.
-            if self.dataplane.take().is_some() {
-                self.sync(received);
-            }
-        }
-        self.health_checks.set(self.responders.clone(), self.node.health_check_addresses());
     }
 
     /// Brings `changes`, which the plan already has, into the kernel.
@@ -191,7 +194,7 @@ impl Proxy {
     fn failed(&mut self, error: &portolan_dataplane::Error) {
         let pause = match self.kernel {
             Kernel::Behind { pause, .. } => pause,
-            Kernel::InForce { .. } => RETRY_FIRST,
+            Kernel::Unplanned | Kernel::InForce { .. } => RETRY_FIRST,
         };
         error!("{error}; what was in force stays, trying again in {pause:?}");
         self.kernel =
@@ -411,7 +414,8 @@ mod tests {
 
     /// Lets the time pass until the proxy's next tick.
     fn tick(proxy: &mut Proxy) {
-        std::thread::sleep(proxy.next_tick().saturating_duration_since(Instant::now()));
+        let due = proxy.next_tick().expect("something is planned");
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
         proxy.tick();
     }
 
@@ -420,10 +424,13 @@ mod tests {
         let script = Rc::default();
         let mut proxy = proxy(&script);
         assert!(!proxy.in_force());
-        proxy.observe(vec![service("a", "10.96.0.1"), service("b", "10.96.0.2")], Instant::now());
+        proxy.observe(Batch::of_changes(
+            vec![service("a", "10.96.0.1"), service("b", "10.96.0.2")],
+            Instant::now(),
+        ));
         assert!(proxy.in_force());
-        proxy.observe(vec![service("b", "10.96.0.3")], Instant::now());
-        proxy.observe(vec![service("b", "10.96.0.3")], Instant::now());
+        proxy.observe(Batch::of_changes(vec![service("b", "10.96.0.3")], Instant::now()));
+        proxy.observe(Batch::of_changes(vec![service("b", "10.96.0.3")], Instant::now()));
         assert_eq!(script.borrow().calls, ["sync 2", "apply 1"], "the same again is nothing new");
     }
 
@@ -431,7 +438,7 @@ mod tests {
     fn no_service_at_all_is_a_state_too() {
         let script = Rc::default();
         let mut proxy = proxy(&script);
-        proxy.observe(Vec::new(), Instant::now());
+        proxy.observe(Batch::of_changes(Vec::new(), Instant::now()));
         proxy.tick();
         assert!(proxy.in_force());
         assert_eq!(script.borrow().calls, ["sync 0"]);
@@ -442,9 +449,9 @@ mod tests {
         let script: Rc<RefCell<Script>> = Rc::default();
         script.borrow_mut().failures.extend(["no kernel", "still none"]);
         let mut proxy = proxy(&script);
-        proxy.observe(vec![service("a", "10.96.0.1")], Instant::now());
+        proxy.observe(Batch::of_changes(vec![service("a", "10.96.0.1")], Instant::now()));
         assert!(!proxy.in_force());
-        proxy.observe(vec![service("b", "10.96.0.2")], Instant::now());
+        proxy.observe(Batch::of_changes(vec![service("b", "10.96.0.2")], Instant::now()));
         assert_eq!(script.borrow().calls, ["sync 1"], "not before the pause is over");
         tick(&mut proxy);
         assert!(!proxy.in_force());
@@ -457,9 +464,9 @@ mod tests {
     fn a_failed_change_is_followed_by_a_sync_at_once() {
         let script: Rc<RefCell<Script>> = Rc::default();
         let mut proxy = proxy(&script);
-        proxy.observe(vec![service("a", "10.96.0.1")], Instant::now());
+        proxy.observe(Batch::of_changes(vec![service("a", "10.96.0.1")], Instant::now()));
         script.borrow_mut().failures.push_back("somebody flushed the table");
-        proxy.observe(vec![service("b", "10.96.0.2")], Instant::now());
+        proxy.observe(Batch::of_changes(vec![service("b", "10.96.0.2")], Instant::now()));
         assert!(proxy.in_force());
         assert_eq!(script.borrow().calls, ["sync 1", "apply 1", "sync 2"]);
     }
@@ -468,7 +475,7 @@ mod tests {
     fn foreign_changes_are_repaired() {
         let script: Rc<RefCell<Script>> = Rc::default();
         let mut proxy = proxy(&script);
-        proxy.observe(vec![service("a", "10.96.0.1")], Instant::now());
+        proxy.observe(Batch::of_changes(vec![service("a", "10.96.0.1")], Instant::now()));
         tick(&mut proxy);
         script.borrow_mut().findings.push_back("table deleted");
         tick(&mut proxy);
@@ -480,9 +487,9 @@ mod tests {
     fn changes_do_not_put_off_the_look_at_what_others_did() {
         let script: Rc<RefCell<Script>> = Rc::default();
         let mut proxy = proxy(&script);
-        proxy.observe(vec![service("a", "10.96.0.1")], Instant::now());
+        proxy.observe(Batch::of_changes(vec![service("a", "10.96.0.1")], Instant::now()));
         let due = proxy.next_tick();
-        proxy.observe(vec![service("b", "10.96.0.2")], Instant::now());
+        proxy.observe(Batch::of_changes(vec![service("b", "10.96.0.2")], Instant::now()));
         assert_eq!(proxy.next_tick(), due);
     }
 }

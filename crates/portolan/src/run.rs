@@ -4,9 +4,8 @@
 //! changes. Stopping the process at any moment leaves the rules in force (spec §11.22).
 
 use std::io::Write;
-use std::net::IpAddr;
 use std::os::fd::FromRawFd;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use portolan_source::manifests::{Manifests, Options, Update};
 use tracing::{debug, info, warn};
 
 use crate::addresses;
+use crate::batch::Batch;
 use crate::cli::{ProxyArgs, ProxyMode, RunArgs};
 use crate::health_check::HealthChecks;
 use crate::privileges;
@@ -25,8 +25,7 @@ use crate::this_node::ThisNode;
 
 /// What the waiting threads tell the main one.
 enum Event {
-    Objects(Update),
-    Addresses(Vec<IpAddr>),
+    Observed(Batch),
     /// A thread cannot go on.
     Lost(anyhow::Error),
 }
@@ -42,46 +41,55 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
 
     let (events, received) = mpsc::channel();
     let watch = addresses::Watch::start().context("listening for interface addresses")?;
-    proxy.observe_addresses(addresses::list().context("listing interface addresses")?);
+    proxy.observe(Batch::of_addresses(addresses::list().context("listing interface addresses")?));
 
     let started = Instant::now();
     let first = manifests.load();
     log_problems(&first);
     info!("{}: {} objects read in {:.1?}", args.manifests.display(), first.changes.len(), started.elapsed());
-    proxy.observe(first.changes, started);
+    proxy.observe(Batch::of_changes(first.changes, started));
     let mut ready_fd = args.ready_fd;
     announce_ready(&proxy, &mut ready_fd)?;
 
     spawn("manifests", &events, move |events| follow_manifests(&mut manifests, events))?;
     spawn("addresses", &events, move |events| follow_addresses(&watch, events))?;
+    follow(&mut proxy, &received, Duration::ZERO, &mut ready_fd)
+}
+
+/// Brings what is received into force for as long as the process lives. Between the end of a commit and the next
+/// one at least `min_sync_period` passes; what comes meanwhile waits and goes into one transaction.
+fn follow(
+    proxy: &mut Proxy,
+    received: &Receiver<Event>,
+    min_sync_period: Duration,
+    ready_fd: &mut Option<i32>,
+) -> anyhow::Result<()> {
+    let mut waiting = Batch::default();
+    let mut not_before = Instant::now();
     loop {
-        let wait = proxy.next_tick().saturating_duration_since(Instant::now());
-        match received.recv_timeout(wait) {
+        let commit_at = (!waiting.is_empty()).then_some(not_before);
+        let event = match proxy.next_tick().into_iter().chain(commit_at).min() {
+            Some(due) => received.recv_timeout(due.saturating_duration_since(Instant::now())),
+            None => received.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match event {
             Ok(first) => {
-                // Whatever has queued up meanwhile goes into one transaction.
-                let mut objects: Option<Update> = None;
                 for event in std::iter::once(first).chain(received.try_iter()) {
                     match event {
-                        Event::Objects(update) => {
-                            log_problems(&update);
-                            match &mut objects {
-                                Some(earlier) => earlier.changes.extend(update.changes),
-                                None => objects = Some(update),
-                            }
-                        }
-                        Event::Addresses(addresses) => proxy.observe_addresses(addresses),
+                        Event::Observed(batch) => waiting.extend(batch),
                         Event::Lost(error) => return Err(error),
                     }
-                }
-                if let Some(update) = objects {
-                    proxy.observe(update.changes, update.received);
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("all event sources have ended")),
         }
+        if !waiting.is_empty() && not_before <= Instant::now() {
+            proxy.observe(std::mem::take(&mut waiting));
+            not_before = Instant::now() + min_sync_period;
+        }
         proxy.tick();
-        announce_ready(&proxy, &mut ready_fd)?;
+        announce_ready(proxy, ready_fd)?;
     }
 }
 
@@ -124,7 +132,8 @@ fn spawn(
 fn follow_manifests(manifests: &mut Manifests, events: &Sender<Event>) -> anyhow::Result<()> {
     loop {
         if let Some(update) = manifests.wait(None).context("following the manifests")? {
-            events.send(Event::Objects(update))?;
+            log_problems(&update);
+            events.send(Event::Observed(Batch::of_changes(update.changes, update.received)))?;
         }
     }
 }
@@ -136,7 +145,7 @@ fn follow_addresses(watch: &addresses::Watch, events: &Sender<Event>) -> anyhow:
             Ok(mut now) => {
                 now.sort_unstable();
                 if last.as_ref() != Some(&now) {
-                    events.send(Event::Addresses(now.clone()))?;
+                    events.send(Event::Observed(Batch::of_addresses(now.clone())))?;
                     last = Some(now);
                 }
                 watch.wait().context("listening for interface addresses")?;

@@ -71,9 +71,14 @@ impl ThisNode {
         &self.name
     }
 
-    /// Takes the Node object of this node, or that there is none.
-    pub(crate) fn set_object(&mut self, node: Option<Node>) {
-        self.object = node;
+    /// Takes the Node object of this node.
+    pub(crate) fn set_object(&mut self, node: Node) {
+        self.object = Some(node);
+    }
+
+    /// Takes the networks that ClusterIPs are allocated from.
+    pub(crate) fn set_service_networks(&mut self, networks: Vec<IpNet>) {
+        self.service_networks = networks;
     }
 
     /// Takes all addresses on the node's interfaces.
@@ -195,7 +200,7 @@ mod tests {
     fn first_address_of_each_family_is_the_nodes() {
         let mut node = this_node(&[]).unwrap();
         assert_eq!(node.local_node().ips, PerFamily::default());
-        node.set_object(Some(host1()));
+        node.set_object(host1());
         let local = node.local_node(); // spec §1.33
         assert_eq!(local.ips.v4, Some("192.0.2.1".parse().unwrap()));
         assert_eq!(local.ips.v6, Some("2001:db8::1".parse().unwrap()));
@@ -228,7 +233,7 @@ mod tests {
             ),
         ] {
             let mut node = this_node(flags).unwrap();
-            node.set_object(Some(host1()));
+            node.set_object(host1());
             assert_eq!(node.settings().local, PerFamily { v4, v6 }, "{flags:?}");
         }
     }
