@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use crate::nft::TableFamily;
-use crate::socket::Socket;
+use crate::socket::{Socket, netfilter_header};
 use crate::wire::{Attribute, Message, Writer};
 
 // NFNL_SUBSYS_CTNETLINK and enum cntl_msg_types
@@ -182,7 +182,7 @@ impl Conntrack {
         };
         if self.filters {
             let fill = |to: &mut Writer| put_filter(destination, to);
-            match self.socket.dump(GET, family.number(), fill, &mut wanted) {
+            match self.socket.dump(GET, &netfilter_header(family.number()), fill, &mut wanted) {
                 // Refused before anything was told.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
                     self.filters = false;
@@ -190,13 +190,14 @@ impl Conntrack {
                 result => return result.map(|_| ()),
             }
         }
-        self.socket.dump(GET, family.number(), |_| {}, wanted).map(|_| ())
+        self.socket.dump(GET, &netfilter_header(family.number()), |_| {}, wanted).map(|_| ())
     }
 
     /// Deletes exactly this connection, told by [`Flow::id`] from another of the same addresses and ports; false if
     /// it is gone.
     pub fn delete(&mut self, flow: &Flow) -> io::Result<bool> {
-        match self.socket.acknowledged(DELETE, flow.family().number(), |to| flow.emit_identity(to)) {
+        let header = netfilter_header(flow.family().number());
+        match self.socket.acknowledged(DELETE, &header, |to| flow.emit_identity(to)) {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(error),

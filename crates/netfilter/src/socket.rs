@@ -1,4 +1,5 @@
-//! A netlink socket of the netfilter family: the only place that makes system calls.
+//! A netlink socket, of the netfilter family unless said otherwise. Apart from [`crate::xtables`], which is no netlink,
+//! the only place that makes system calls.
 
 use std::collections::HashSet;
 use std::io;
@@ -6,7 +7,7 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::nft::{
-    self, Batch, ChainInfo, ElementAt, EncodeError, OwnedElement, RuleInfo, SetInfo, TableFamily, TableInfo,
+    self, Batch, ChainInfo, ChainJumps, ElementAt, EncodeError, OwnedElement, RuleInfo, SetInfo, TableFamily, TableInfo,
     TableRef, attr,
 };
 use crate::wire::{Attributes, Message, Messages, Writer};
@@ -126,10 +127,13 @@ pub struct Socket {
 impl Socket {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open() -> io::Result<Socket> {
+        Socket::open_for(libc::NETLINK_NETFILTER)
+    }
+
+    /// As [`Socket::open`], for another protocol of netlink (`NETLINK_ROUTE`, `NETLINK_GENERIC`).
+    pub(crate) fn open_for(protocol: libc::c_int) -> io::Result<Socket> {
         // SAFETY: no pointers are involved.
-        let fd = unsafe {
-            libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_NETFILTER)
-        };
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -249,7 +253,7 @@ impl Socket {
 
     /// The generation of the namespace's nftables rule set: each commit of anybody raises it.
     pub fn generation(&mut self) -> io::Result<u32> {
-        let sequence = self.request(nft::GETGEN, REQUEST, 0, |_| {})?;
+        let sequence = self.request(nft::GETGEN, REQUEST, &netfilter_header(0), |_| {})?;
         loop {
             let Some(datagram) = self.receive(0)? else { continue };
             for message in Messages::new(datagram) {
@@ -290,6 +294,24 @@ impl Socket {
         let bytes =
             self.snapshot(nft::GETRULE, table.family, |to| to.string(attr::RULE_TABLE, table.name))?;
         Ok(parsed(&bytes, nft::NEWRULE, RuleInfo::parse).filter(|rule| rule.table == table.name).collect())
+    }
+
+    /// What the rules of a table jump to, chain by chain; chains without rules are left out. Reads all rules and
+    /// keeps little of them. Started over while commits of others come in between.
+    pub fn jumps(&mut self, table: TableRef<'_>) -> io::Result<Vec<ChainJumps>> {
+        for _ in 0..DUMP_ATTEMPTS {
+            let mut chains = Vec::new();
+            let collect = |message: &Message<'_>| ChainJumps::collect(message, table.name, &mut chains);
+            let fill = |to: &mut Writer| to.string(attr::RULE_TABLE, table.name);
+            match self.dump(nft::GETRULE, &netfilter_header(table.family.number()), fill, collect) {
+                Ok(Completeness::Complete) => return Ok(chains),
+                Ok(Completeness::Interrupted) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, "rule set changes faster than it can be read"))
     }
 
     /// The sets and maps of a table; none if it is missing.
@@ -346,7 +368,7 @@ impl Socket {
         for _ in 0..DUMP_ATTEMPTS {
             bytes.clear();
             let collect = |message: &Message<'_>| put_message(message, &mut bytes);
-            let dumped = match self.dump(kind, family.number(), &fill, collect) {
+            let dumped = match self.dump(kind, &netfilter_header(family.number()), &fill, collect) {
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => Completeness::Interrupted,
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(Vec::new()),
                 result => result?,
@@ -361,15 +383,15 @@ impl Socket {
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "rule set changes faster than it can be read"))
     }
 
-    /// Asks for a dump and calls `each` with every message of it.
+    /// Asks for a dump, in a message that begins with `header`, and calls `each` with every message of it.
     pub(crate) fn dump(
         &mut self,
         kind: u16,
-        family: u8,
+        header: &[u8],
         fill: impl FnOnce(&mut Writer),
         mut each: impl FnMut(&Message<'_>),
     ) -> io::Result<Completeness> {
-        let sequence = self.request(kind, REQUEST | DUMP, family, fill)?;
+        let sequence = self.request(kind, REQUEST | DUMP, header, fill)?;
         let mut completeness = Completeness::Complete;
         loop {
             let Some(datagram) = self.receive(0)? else { continue };
@@ -404,10 +426,10 @@ impl Socket {
     pub(crate) fn acknowledged(
         &mut self,
         kind: u16,
-        family: u8,
+        header: &[u8],
         fill: impl FnOnce(&mut Writer),
     ) -> io::Result<()> {
-        let sequence = self.request(kind, REQUEST | ACK, family, fill)?;
+        let sequence = self.request(kind, REQUEST | ACK, header, fill)?;
         loop {
             let Some(datagram) = self.receive(0)? else { continue };
             for message in Messages::new(datagram) {
@@ -425,13 +447,13 @@ impl Socket {
         &mut self,
         kind: u16,
         flags: u16,
-        family: u8,
+        header: &[u8],
         fill: impl FnOnce(&mut Writer),
     ) -> io::Result<u32> {
         // 0 is for messages that nobody asked for.
         self.sequence = self.sequence.wrapping_add(1).max(1);
         let mut writer = Writer::new();
-        let message = writer.message(kind, flags, self.sequence, family, 0);
+        let message = writer.message_with(kind, flags, self.sequence, header);
         fill(&mut writer);
         writer.end_message(message);
         if writer.is_oversized() {
@@ -547,6 +569,11 @@ pub(crate) enum Completeness {
     Complete,
     /// Something changed while it was read.
     Interrupted,
+}
+
+/// The `struct nfgenmsg` of a request about `family`.
+pub(crate) const fn netfilter_header(family: u8) -> [u8; crate::wire::NFGENMSG_LEN] {
+    [family, 0, 0, 0]
 }
 
 fn malformed(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {

@@ -79,14 +79,20 @@ impl Writer {
     /// Opens a message of type `kind` with the `struct nfgenmsg` that all of netfilter's messages begin with.
     /// `flags` are `NLM_F_*`; `resource` is the `res_id`.
     pub fn message(&mut self, kind: u16, flags: u16, sequence: u32, family: u8, resource: u16) -> Open {
+        let [high, low] = resource.to_be_bytes();
+        self.message_with(kind, flags, sequence, &[family, 0, high, low])
+    }
+
+    /// Opens a message of type `kind` that begins with `header`, such as the `struct ifinfomsg` of a link.
+    pub(crate) fn message_with(&mut self, kind: u16, flags: u16, sequence: u32, header: &[u8]) -> Open {
         let start = self.bytes.len();
-        let mut head = [0; HEADER_LEN + NFGENMSG_LEN];
+        let mut head = [0; HEADER_LEN];
         head[4..6].copy_from_slice(&kind.to_ne_bytes());
         head[6..8].copy_from_slice(&flags.to_ne_bytes());
         head[8..12].copy_from_slice(&sequence.to_ne_bytes());
-        head[16] = family;
-        head[18..20].copy_from_slice(&resource.to_be_bytes());
         self.bytes.extend_from_slice(&head);
+        self.bytes.extend_from_slice(header);
+        self.bytes.resize(align(self.bytes.len()), 0);
         Open(start)
     }
 

@@ -221,6 +221,15 @@ impl Batch {
         });
     }
 
+    /// Deletes one rule; `ENOENT` if it is missing. The kernel uses no handle twice.
+    pub fn delete_rule(&mut self, table: TableRef<'_>, chain: &str, handle: u64) {
+        self.append(uapi::DELRULE, 0, table.family, |to| {
+            to.string(attr::RULE_TABLE, table.name);
+            to.string(attr::RULE_CHAIN, chain);
+            to.be64(attr::RULE_HANDLE, handle);
+        });
+    }
+
     /// Deletes all rules of a table.
     pub fn flush_rules(&mut self, table: TableRef<'_>) {
         self.append(uapi::DELRULE, 0, table.family, |to| to.string(attr::RULE_TABLE, table.name));
@@ -366,6 +375,9 @@ pub(crate) fn describe(message: &Message<'_>) -> String {
         uapi::DELCHAIN => format!("delete chain {}", name(attr::CHAIN_NAME)),
         uapi::NEWRULE => format!("add a rule to chain {}", name(attr::RULE_CHAIN)),
         uapi::DELRULE => match attributes.get(attr::RULE_CHAIN) {
+            Some(_) if attributes.get(attr::RULE_HANDLE).is_some() => {
+                format!("delete a rule of chain {}", name(attr::RULE_CHAIN))
+            }
             Some(_) => format!("delete the rules of chain {}", name(attr::RULE_CHAIN)),
             None => format!("delete the rules of table {}", name(attr::RULE_TABLE)),
         },

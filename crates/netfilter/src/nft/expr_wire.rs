@@ -224,6 +224,18 @@ pub(super) fn parse_verdict(verdict: &Attribute<'_>) -> Option<Verdict> {
     })
 }
 
+/// Reads one list element if it is a verdict, and nothing else of it.
+pub(super) fn parse_immediate(item: &Attribute<'_>) -> Option<Verdict> {
+    let attributes = item.nested();
+    if attributes.get(attr::EXPR_NAME)?.text()? != "immediate" {
+        return None;
+    }
+    match parse_known("immediate", &attributes.get(attr::EXPR_DATA)?.nested())? {
+        Expr::Immediate(verdict) => Some(verdict),
+        _ => None,
+    }
+}
+
 /// Reads one list element. What [`Expr`] cannot say exactly becomes [`Expr::Other`].
 pub(super) fn parse(item: &Attribute<'_>) -> Expr {
     let attributes = item.nested();

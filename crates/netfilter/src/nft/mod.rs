@@ -20,7 +20,7 @@ pub use chain::{BaseChain, Chain, ChainInfo, ChainType, Hook};
 pub(crate) use element::element_keys;
 pub use element::{Element, ElementData, OwnedData, OwnedElement};
 pub use expr::*;
-pub use rule::{Rule, RuleInfo};
+pub use rule::{ChainJumps, Rule, RuleInfo};
 pub use set::{DataType, Field, KeyType, Set, SetInfo};
 pub use table::{TableFamily, TableInfo, TableRef};
 pub use userdata::COMMENT_MAX;

@@ -1,7 +1,7 @@
 //! Rules.
 
-use super::expr::Expr;
-use super::uapi::attr;
+use super::expr::{Expr, Verdict};
+use super::uapi::{self, attr};
 use super::{expr_wire, userdata};
 use crate::wire::{Message, Writer};
 
@@ -64,5 +64,39 @@ impl RuleInfo {
             exprs: exprs.map(|item| expr_wire::parse(&item)).collect(),
             comment: attributes.get(attr::RULE_USERDATA).and_then(|data| userdata::comment(data.payload, 0)),
         })
+    }
+}
+
+/// What the rules of one chain jump to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainJumps {
+    /// The chain's name
+    pub chain: String,
+    /// How many rules it has
+    pub rules: usize,
+    /// The chains that its rules jump or go to, each with the handle of the rule; not those that a map leads to
+    pub jumps: Vec<(u64, String)>,
+}
+
+impl ChainJumps {
+    /// Counts an `NFT_MSG_NEWRULE` of `table`; the rules of a chain come one after the other.
+    pub(crate) fn collect(message: &Message<'_>, table: &str, chains: &mut Vec<ChainJumps>) {
+        let Some((_, attributes)) = message.netfilter().filter(|_| message.kind == uapi::NEWRULE) else { return };
+        let text = |kind| attributes.get(kind).and_then(|attribute| attribute.text());
+        let handle = attributes.get(attr::RULE_HANDLE).and_then(|handle| handle.be64());
+        let (Some(chain), Some(handle)) = (text(attr::RULE_CHAIN), handle) else { return };
+        if text(attr::RULE_TABLE) != Some(table) {
+            return;
+        }
+        if chains.last().is_none_or(|last| last.chain != chain) {
+            chains.push(ChainJumps { chain: chain.to_owned(), rules: 0, jumps: Vec::new() });
+        }
+        let Some(last) = chains.last_mut() else { return };
+        last.rules += 1;
+        for item in attributes.get(attr::RULE_EXPRESSIONS).into_iter().flat_map(|list| list.nested()) {
+            if let Some(Verdict::Jump(target) | Verdict::Goto(target)) = expr_wire::parse_immediate(&item) {
+                last.jumps.push((handle, target));
+            }
+        }
     }
 }
