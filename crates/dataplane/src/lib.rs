@@ -4,6 +4,7 @@
 //! implement [`Dataplane`] in a module of its own and name it in the program's `--proxy-mode`.
 
 mod conntrack;
+pub mod kube_proxy;
 pub mod nftables;
 
 use std::time::Duration;

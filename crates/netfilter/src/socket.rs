@@ -7,8 +7,8 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::nft::{
-    self, Batch, ChainInfo, ChainJumps, ElementAt, EncodeError, OwnedElement, RuleInfo, SetInfo, TableFamily, TableInfo,
-    TableRef, attr,
+    self, Batch, ChainInfo, ChainJumps, ElementAt, EncodeError, OwnedElement, RuleInfo, SetInfo, TableFamily,
+    TableInfo, TableRef, attr,
 };
 use crate::wire::{Attributes, Message, Messages, Writer};
 

@@ -81,7 +81,9 @@ pub struct ChainJumps {
 impl ChainJumps {
     /// Counts an `NFT_MSG_NEWRULE` of `table`; the rules of a chain come one after the other.
     pub(crate) fn collect(message: &Message<'_>, table: &str, chains: &mut Vec<ChainJumps>) {
-        let Some((_, attributes)) = message.netfilter().filter(|_| message.kind == uapi::NEWRULE) else { return };
+        let Some((_, attributes)) = message.netfilter().filter(|_| message.kind == uapi::NEWRULE) else {
+            return;
+        };
         let text = |kind| attributes.get(kind).and_then(|attribute| attribute.text());
         let handle = attributes.get(attr::RULE_HANDLE).and_then(|handle| handle.be64());
         let (Some(chain), Some(handle)) = (text(attr::RULE_CHAIN), handle) else { return };
