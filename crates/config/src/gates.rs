@@ -1,0 +1,111 @@
+//! Feature gates (spec §0.4).
+
+use std::collections::BTreeMap;
+
+/// A feature gate that means something to a service proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// External IPs of Services are served.
+    AllowServiceExternalIps,
+    /// `trafficDistribution: PreferSameZone` and `PreferSameNode`.
+    PreferSameTrafficDistribution,
+    /// The nftables mode.
+    NftablesProxyMode,
+    /// ServiceCIDR objects.
+    MultiCidrServiceAllocator,
+    /// The page `/flagz`.
+    ComponentFlagz,
+    /// The page `/statusz`.
+    ComponentStatusz,
+    /// Histograms in Prometheus' native form.
+    NativeHistograms,
+    /// Alpha options of logging.
+    LoggingAlphaOptions,
+    /// Beta options of logging.
+    LoggingBetaOptions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Alpha,
+    Beta,
+    Ga,
+}
+
+impl Gate {
+    /// All of them.
+    pub const ALL: [Gate; 9] = [
+        Gate::AllowServiceExternalIps,
+        Gate::PreferSameTrafficDistribution,
+        Gate::NftablesProxyMode,
+        Gate::MultiCidrServiceAllocator,
+        Gate::ComponentFlagz,
+        Gate::ComponentStatusz,
+        Gate::NativeHistograms,
+        Gate::LoggingAlphaOptions,
+        Gate::LoggingBetaOptions,
+    ];
+
+    /// The name in flags and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Gate::AllowServiceExternalIps => "AllowServiceExternalIPs",
+            Gate::PreferSameTrafficDistribution => "PreferSameTrafficDistribution",
+            Gate::NftablesProxyMode => "NFTablesProxyMode",
+            Gate::MultiCidrServiceAllocator => "MultiCIDRServiceAllocator",
+            Gate::ComponentFlagz => "ComponentFlagz",
+            Gate::ComponentStatusz => "ComponentStatusz",
+            Gate::NativeHistograms => "NativeHistograms",
+            Gate::LoggingAlphaOptions => "LoggingAlphaOptions",
+            Gate::LoggingBetaOptions => "LoggingBetaOptions",
+        }
+    }
+
+    /// How far the feature is, as in the metric `kubernetes_feature_enabled`: `ALPHA`, `BETA` or empty.
+    pub fn stage(self) -> &'static str {
+        match self.stage_and_default().0 {
+            Stage::Alpha => "ALPHA",
+            Stage::Beta => "BETA",
+            Stage::Ga => "",
+        }
+    }
+
+    /// Whether the gate can only be set to its default.
+    pub fn is_locked(self) -> bool {
+        matches!(
+            self,
+            Gate::PreferSameTrafficDistribution | Gate::NftablesProxyMode | Gate::MultiCidrServiceAllocator
+        )
+    }
+
+    /// Whether it is on when nothing is said.
+    pub fn default(self) -> bool {
+        self.stage_and_default().1
+    }
+
+    fn stage_and_default(self) -> (Stage, bool) {
+        match self {
+            Gate::AllowServiceExternalIps
+            | Gate::PreferSameTrafficDistribution
+            | Gate::NftablesProxyMode
+            | Gate::MultiCidrServiceAllocator => (Stage::Ga, true),
+            Gate::ComponentFlagz | Gate::ComponentStatusz | Gate::LoggingBetaOptions => (Stage::Beta, true),
+            Gate::NativeHistograms | Gate::LoggingAlphaOptions => (Stage::Alpha, false),
+        }
+    }
+
+    pub(crate) fn enabled(self, given: &BTreeMap<String, bool>) -> bool {
+        let (stage, default) = self.stage_and_default();
+        let all = match stage {
+            Stage::Alpha => given.get(ALL_ALPHA),
+            Stage::Beta => given.get(ALL_BETA),
+            Stage::Ga => None,
+        };
+        given.get(self.name()).or(all).copied().unwrap_or(default)
+    }
+}
+
+/// Sets all gates of alpha features that are not set themselves.
+pub(crate) const ALL_ALPHA: &str = "AllAlpha";
+/// Sets all gates of beta features that are not set themselves.
+pub(crate) const ALL_BETA: &str = "AllBeta";
