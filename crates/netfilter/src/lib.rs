@@ -7,3 +7,4 @@ pub mod conntrack;
 pub mod nft;
 pub mod socket;
 pub mod wire;
+pub mod xtables;

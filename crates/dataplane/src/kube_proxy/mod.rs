@@ -4,12 +4,16 @@
 //! servers and ipsets of others stay as they are, counters included; so do kubelet's (spec §5.40), and what these rely
 //! on. kube-proxy must not be running, or it puts back what it misses.
 
+mod iptables_legacy;
 mod iptables_nft;
 mod ownership;
 mod report;
 mod tables;
+mod xtables_lock;
 
 pub use report::{Error, Failure, Kept, Leftovers, Part, Removed, Variant};
+
+use std::path::Path;
 
 use portolan_netfilter::socket::Socket;
 use report::Report;
@@ -22,17 +26,27 @@ pub fn find() -> Result<Leftovers, Error> {
         iptables_nft::find(&mut socket, &mut report);
         tables::find(&mut socket, &mut report);
     }
+    iptables_legacy::find(&mut report);
     report.finish().map(|(parts, kept)| Leftovers { parts, kept })
 }
 
 /// Removes what kube-proxy has left, each part in one step. What is missing is fine. A part that cannot be removed is in
 /// the error, and the others are removed nevertheless.
+///
+/// Tables of iptables-legacy are changed under the lock that all programs take that do so, the file `/run/xtables.lock`,
+/// which a container must share with the host.
 pub fn remove() -> Result<Removed, Error> {
+    remove_locking(Path::new(xtables_lock::PATH))
+}
+
+/// As [`remove`], with the lock of iptables-legacy elsewhere.
+pub fn remove_locking(xtables_lock: &Path) -> Result<Removed, Error> {
     let mut report = Report::default();
     if let Some(mut socket) = open(&mut report) {
         iptables_nft::remove(&mut socket, &mut report);
         tables::remove(&mut socket, &mut report);
     }
+    iptables_legacy::remove(xtables_lock, &mut report);
     report.finish().map(|(parts, kept)| Removed { parts, kept })
 }
 

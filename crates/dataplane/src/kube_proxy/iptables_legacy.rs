@@ -1,0 +1,142 @@
+//! Chains and rules that iptables-legacy wrote: tables `filter`, `nat` and `mangle` of x_tables.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use portolan_netfilter::xtables::{self, Place, Reduced, ReplaceError, Table, Xtables};
+use portolan_service::Family;
+
+use super::iptables_nft::table_family;
+use super::ownership::{self, Chain, Selection, TABLES, is_ours};
+use super::report::{Failure, Kept, Part, Report, Variant};
+use super::xtables_lock::XtablesLock;
+
+/// How often a table is read again because others, who do not take the lock, changed it.
+const ATTEMPTS: usize = 10;
+
+/// Names of the chains of hooks, by number (`enum nf_inet_hooks`)
+const HOOKS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+
+pub(super) fn find(report: &mut Report) {
+    each_family(report, |table| {
+        let Some(selection) = select(table) else { return Ok(None) };
+        Ok(Some(selection))
+    });
+}
+
+/// Removes under the lock of iptables, the file `lock`.
+pub(super) fn remove(lock: &Path, report: &mut Report) {
+    let mut held = None;
+    each_family(report, |table| {
+        let Some(selection) = select(table) else { return Ok(None) };
+        if selection.is_empty() {
+            return Ok(Some(selection));
+        }
+        if held.is_none() {
+            held = Some(XtablesLock::take(lock)?);
+        }
+        remove_from(table).map(Some)
+    });
+}
+
+/// Calls `each` with every table that kube-proxy may have written to, and reports what it selects.
+fn each_family(
+    report: &mut Report,
+    mut each: impl FnMut(&mut OpenTable) -> Result<Option<Selection>, Failure>,
+) {
+    for family in Family::ALL {
+        let mut found = (0, 0);
+        if let Err(failure) = each_table(family, |table| {
+            let name = table.table.name().to_owned();
+            let selection = match each(table) {
+                Ok(selection) => selection.unwrap_or_default(),
+                Err(failure) => {
+                    report.fail(failure);
+                    return;
+                }
+            };
+            found.0 += selection.chains.len();
+            found.1 += selection.rules;
+            for (chain, reason) in selection.kept {
+                report.keep(Kept { variant: Variant::Legacy, family, table: name.clone(), chain, reason });
+            }
+        }) {
+            report.fail(failure);
+        }
+        let (chains, rules) = found;
+        report.part(Part::Iptables { variant: Variant::Legacy, family, chains, rules });
+    }
+}
+
+/// A table, and what it was read with.
+struct OpenTable {
+    family: Family,
+    kernel: Xtables,
+    table: Table,
+}
+
+fn each_table(family: Family, mut each: impl FnMut(&mut OpenTable)) -> Result<(), Failure> {
+    let doing = |what: &str| Failure::system(format!("{}, {family}: {what}", Variant::Legacy));
+    let present = xtables::tables(table_family(family)).map_err(doing("listing tables"))?;
+    for name in TABLES.into_iter().filter(|name| present.iter().any(|present| present == name)) {
+        let kernel = Xtables::open(table_family(family)).map_err(doing("opening a socket"))?;
+        let table = kernel.read(name).map_err(doing(&format!("reading table {name}")))?;
+        each(&mut OpenTable { family, kernel, table });
+    }
+    Ok(())
+}
+
+/// Selects what is kube-proxy's; `None` if it has no chain in the table.
+fn select(OpenTable { table, .. }: &OpenTable) -> Option<Selection> {
+    let name = |place| match place {
+        &Place::Hook(hook) => HOOKS.get(hook).copied().unwrap_or(""),
+        Place::User(name) => name.as_str(),
+    };
+    let chains = table.chains();
+    if !chains.iter().any(|chain| is_ours(table.name(), name(&chain.place))) {
+        return None;
+    }
+    let seen: Vec<Chain<'_>> = chains
+        .iter()
+        .map(|chain| Chain {
+            name: name(&chain.place),
+            is_base: matches!(chain.place, Place::Hook(_)),
+            rules: chain.rules.len(),
+            jumps: chain
+                .rules
+                .clone()
+                .filter_map(|rule| Some((rule as u64, name(&chains[table.jump(rule)?].place))))
+                .collect(),
+        })
+        .collect();
+    Some(ownership::select(table.name(), &seen, &BTreeSet::new()))
+}
+
+/// The table without what is selected.
+fn reduce(OpenTable { table, .. }: &OpenTable, selection: &Selection) -> Result<Reduced, xtables::Refusal> {
+    let rules: Vec<usize> =
+        selection.jumps.iter().filter_map(|(_, rule)| usize::try_from(*rule).ok()).collect();
+    table.without(&selection.chains, &rules)
+}
+
+/// Removes what is kube-proxy's from a table, as it is now. To be called with the lock held.
+fn remove_from(open: &mut OpenTable) -> Result<Selection, Failure> {
+    let doing = format!("{}, {}: removing from table {}", Variant::Legacy, open.family, open.table.name());
+    let refused = |reason: String| Failure::Refused { doing: doing.clone(), reason };
+    for _ in 0..ATTEMPTS {
+        // It was read before the lock was held.
+        open.table = open.kernel.read(open.table.name()).map_err(Failure::system(&doing))?;
+        let selection = select(open).unwrap_or_default();
+        if selection.is_empty() {
+            return Ok(selection);
+        }
+        let reduced = reduce(open, &selection).map_err(|error| refused(error.to_string()))?;
+        match open.kernel.replace(&open.table, &reduced) {
+            Ok(()) => return Ok(selection),
+            Err(ReplaceError::Stale) => {}
+            Err(error @ ReplaceError::Counters(_)) => return Err(refused(error.to_string())),
+            Err(ReplaceError::Io(source)) => return Err(Failure::System { doing, source }),
+        }
+    }
+    Err(refused("others change the table all the time: try again".to_owned()))
+}
