@@ -1,0 +1,60 @@
+//! Takes over from kube-proxy in the running kernel, each case in network namespaces of its own.
+//!
+//! What kube-proxy leaves is loaded with the tools that it uses; these are needed here and nowhere else. As root that is
+//! all; anybody else enters a user namespace first, which a process can do only before it has threads: hence no harness.
+//! As root the cases run a second time in a user namespace, where limits differ.
+
+mod iptables;
+mod namespace;
+mod rules;
+
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+const IN_USER_NAMESPACE: &str = "PORTOLAN_TEST_IN_USER_NAMESPACE";
+
+type Case = fn() -> Result<(), Failed>;
+
+const CASES: [(&str, Case); 9] = [
+    ("iptables-nft: what is left is what others wrote", iptables::mixed_nft),
+    ("iptables-legacy: what is left is what others wrote", iptables::mixed_legacy),
+    ("iptables-nft: a node of 2017", iptables::node_of_2017_nft),
+    ("iptables-legacy: a node of 2017", iptables::node_of_2017_legacy),
+    ("§5.43: host ports go on, and it is told why", iptables::host_ports_go_on),
+    ("a chain that a map leads to stays", iptables::chain_in_a_map_stays),
+    ("40,000 rules", iptables::large),
+    ("where nothing is, nothing comes into being", iptables::nothing_there),
+    ("§6.21: the tables of mode nftables", iptables::nftables_mode),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    // SAFETY: no arguments, no failure.
+    let root = unsafe { libc::geteuid() } == 0;
+    let asked = std::env::var_os(IN_USER_NAMESPACE).is_some();
+    if (!root || asked)
+        && let Err(error) = namespace::enter_user_namespace()
+    {
+        eprintln!("cannot enter a user namespace, which these tests need without root: {error}");
+        return ExitCode::FAILURE;
+    }
+    let mut trials: Vec<Trial> = CASES.into_iter().map(|(name, case)| Trial::test(name, case)).collect();
+    if root && !asked {
+        trials.push(Trial::test("all of it in a user namespace", again_in_user_namespace));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let _ = std::fs::remove_file(namespace::lock());
+    conclusion.exit_code()
+}
+
+fn again_in_user_namespace() -> Result<(), Failed> {
+    let output = Command::new(std::env::current_exe()?).env(IN_USER_NAMESPACE, "1").output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err([output.stdout, output.stderr]
+        .map(|text| String::from_utf8_lossy(&text).into_owned())
+        .concat()
+        .into())
+}
