@@ -1,7 +1,7 @@
 //! kube-proxy's flags (spec §10B).
 //!
 //! Each is optional, so that what was given explicitly is known. What a value must be beyond its type is checked by
-//! `load`, together with everything else. Names may be written with `_` for `-` if the program sees to it.
+//! [`crate::load`], together with everything else. Names may be written with `_` for `-` if the program sees to it.
 
 use std::path::PathBuf;
 
@@ -259,7 +259,7 @@ pub struct Flags {
 }
 
 /// Go's `strconv.ParseBool`.
-fn go_bool(text: &str) -> Result<bool, String> {
+pub(crate) fn go_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
         "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
@@ -311,57 +311,56 @@ mod tests {
 
     #[test]
     fn flags_are_read_as_go_reads_them() {
-        let with = |change: fn(&mut Flags)| {
-            let mut flags = Flags::default();
-            change(&mut flags);
-            flags
-        };
-        for (args, expected) in [
-            (&[][..], Some(with(|_| {}))),
-            (&["--masquerade-all"], Some(with(|f| f.masquerade_all = Some(true)))),
-            (&["--masquerade-all=false"], Some(with(|f| f.masquerade_all = Some(false)))),
-            (&["--masquerade-all=T"], Some(with(|f| f.masquerade_all = Some(true)))),
+        type Change = fn(&mut Flags);
+        let table: &[(&[&str], Option<Change>)] = &[
+            (&[], Some(|_| {})),
+            (&["--masquerade-all"], Some(|f| f.masquerade_all = Some(true))),
+            (&["--masquerade-all=false"], Some(|f| f.masquerade_all = Some(false))),
+            (&["--masquerade-all=T"], Some(|f| f.masquerade_all = Some(true))),
             (&["--masquerade-all=yes"], None),
             // A switch does not take the next word, as in Go, where that would be a positional argument.
             (&["--masquerade-all", "false"], None),
-            (&["--masquerade-all", "--masquerade-all=0"], Some(with(|f| f.masquerade_all = Some(false)))),
-            (&["--v=4"], Some(with(|f| f.verbosity = Some(4)))),
-            (&["-v", "4"], Some(with(|f| f.verbosity = Some(4)))),
-            (&["-v=4", "-v2"], Some(with(|f| f.verbosity = Some(2)))),
+            (&["--masquerade-all", "--masquerade-all=0"], Some(|f| f.masquerade_all = Some(false))),
+            (&["--v=4"], Some(|f| f.verbosity = Some(4))),
+            (&["-v", "4"], Some(|f| f.verbosity = Some(4))),
+            (&["-v=4", "-v2"], Some(|f| f.verbosity = Some(2))),
             (
                 &["--iptables-sync-period=1h2m3.5s"],
-                Some(with(|f| f.iptables_sync_period = Some(GoDuration(3_723_500_000_000)))),
+                Some(|f| f.iptables_sync_period = Some(GoDuration(3_723_500_000_000))),
             ),
-            (
-                &["--ipvs-udp-timeout", "300ms"],
-                Some(with(|f| f.ipvs_udp_timeout = Some(GoDuration(300_000_000)))),
-            ),
+            (&["--ipvs-udp-timeout", "300ms"], Some(|f| f.ipvs_udp_timeout = Some(GoDuration(300_000_000)))),
             (
                 &["--conntrack-udp-timeout=-1s"],
-                Some(with(|f| f.conntrack_udp_timeout = Some(GoDuration::seconds(-1)))),
+                Some(|f| f.conntrack_udp_timeout = Some(GoDuration::seconds(-1))),
             ),
             (&["--iptables-sync-period=30"], None),
-            (&["--oom-score-adj", "-5"], Some(with(|f| f.oom_score_adj = Some(-5)))),
+            (&["--oom-score-adj", "-5"], Some(|f| f.oom_score_adj = Some(-5))),
             (&["--conntrack-min=2147483648"], None),
             (
                 &["--proxy-mode=ipvs", "--proxy-mode", "nftables"],
-                Some(with(|f| f.proxy_mode = Some("nftables".to_owned()))),
+                Some(|f| f.proxy_mode = Some("nftables".to_owned())),
             ),
             (
                 &["--nodeport-addresses=10.0.0.0/8,11.0.0.0/8", "--nodeport-addresses=::/0"],
-                Some(with(|f| {
+                Some(|f| {
                     f.nodeport_addresses = vec!["10.0.0.0/8,11.0.0.0/8".to_owned(), "::/0".to_owned()];
-                })),
+                }),
             ),
             (
                 &["--feature-gates=A=true,B=false"],
-                Some(with(|f| f.feature_gates = vec!["A=true,B=false".to_owned()])),
+                Some(|f| f.feature_gates = vec!["A=true,B=false".to_owned()]),
             ),
-            (&["--cleanup-ipvs"], Some(with(|f| f.cleanup_ipvs = Some(String::new())))),
-            (&["--udp-timeout=5s"], Some(with(|f| f.udp_timeout = Some("5s".to_owned())))),
+            (&["--cleanup-ipvs"], Some(|f| f.cleanup_ipvs = Some(String::new()))),
+            (&["--udp-timeout=5s"], Some(|f| f.udp_timeout = Some("5s".to_owned()))),
             (&["--no-such-flag"], None),
             (&["word"], None),
-        ] {
+        ];
+        for (args, expected) in table {
+            let expected = expected.map(|change| {
+                let mut flags = Flags::default();
+                change(&mut flags);
+                flags
+            });
             assert_eq!(parse(args).ok(), expected, "{args:?}");
         }
     }

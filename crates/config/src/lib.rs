@@ -1,17 +1,36 @@
 //! kube-proxy's flags and configuration file (spec §10), and the configuration that follows from them.
 //!
-//! [`Flags`] are parsed by the program; `load` puts them together with the text of the file. It returns all that is
+//! [`Flags`] are parsed by the program; [`load`] puts them together with the text of the file. It returns all that is
 //! wrong, or the effective [`Config`] with what an operator should know. Nothing here touches the kernel or the
-//! network; `watch` waits for a file to change.
+//! network; [`watch`] waits for a file to change.
+//!
+//! Where the outcome differs from kube-proxy's on purpose: without a mode nftables is used; there is no least time
+//! between two transactions unless one is set; fields that are unknown, without effect or overridden are named.
 
+mod address;
+mod bound;
 pub mod config;
+mod consistency;
+mod decode;
 mod duration;
 mod flags;
+mod from_flags;
 mod gates;
+mod load;
+mod meaningless;
+mod object;
 mod problem;
+mod problems;
+mod resolve;
+mod section;
+pub mod watch;
+mod write;
 
 pub use config::{Config, Mode};
+pub use consistency::NodeFacts;
 pub use duration::{GoDuration, NotADuration};
 pub use flags::Flags;
 pub use gates::Gate;
+pub use load::{Loaded, load};
 pub use problem::{ConfigError, Level, Note, Place};
+pub use write::{to_json, write};

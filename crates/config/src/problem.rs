@@ -20,7 +20,7 @@ pub enum Place {
     /// Nowhere: a default.
     Default {
         /// As `iptables.masqueradeBit`.
-        field: &'static str,
+        field: String,
     },
 }
 

@@ -1,0 +1,514 @@
+//! From the object as given to the effective configuration: defaults and validation (spec §10A, §10C).
+//!
+//! What is wrong is reported and replaced by its default, so that everything wrong is found at once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use portolan_service::{Family, NodePortAddresses};
+
+use crate::address;
+use crate::config::{
+    Client, Config, Conntrack, DetectLocal, DetectLocalMode, Iptables, Ipvs, LogFormat, LogStreams, Logging,
+    Mode, Nftables, Vmodule, Windows,
+};
+use crate::duration::GoDuration;
+use crate::gates::{ALL_ALPHA, ALL_BETA, Gate};
+use crate::object::{self, Object};
+use crate::problems::Problems;
+
+/// The release of Kubernetes whose metrics were hidden by the one that is followed here (1.36).
+const PREVIOUS_MINOR: &str = "1.35";
+
+/// Where an object comes from, which decides some defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Flags,
+    File,
+}
+
+/// The configuration that `object` asks for.
+pub(crate) fn resolve(object: &Object, origin: Origin, problems: &mut Problems<'_>) -> Config {
+    gates(object, problems);
+    let mode = mode(object, problems);
+    let section = SyncSection::of(object, mode);
+    let (sync_period, min_sync_period) = section.periods(origin, problems);
+    let bind_address = address::bind_address(&object.bind_address, problems);
+    let bind_family = match origin {
+        Origin::File => Family::of(bind_address),
+        Origin::Flags => Family::V4,
+    };
+    Config {
+        mode,
+        client: client(object, problems),
+        hostname_override: hostname_override(object, problems),
+        bind_address,
+        healthz: address::healthz(&object.healthz_bind_address, bind_family, problems),
+        metrics: address::metrics(&object.metrics_bind_address, bind_family, problems),
+        bind_address_hard_fail: object.bind_address_hard_fail.unwrap_or_default(),
+        enable_profiling: object.enable_profiling.unwrap_or_default(),
+        show_hidden_metrics_for_version: hidden_metrics(object, problems),
+        sync_period,
+        min_sync_period,
+        masquerade_all: section.masquerade_all,
+        iptables: Iptables {
+            masquerade_bit: bit("iptables.masqueradeBit", object.iptables.masquerade_bit, problems),
+            localhost_nodeports: object.iptables.localhost_nodeports.unwrap_or(true),
+        },
+        ipvs: ipvs(&object.ipvs, mode, problems),
+        nftables: Nftables {
+            masquerade_bit: match mode {
+                Mode::Nftables => bit("nftables.masqueradeBit", object.nftables.masquerade_bit, problems),
+                Mode::Iptables | Mode::Ipvs => valid_bit(object.nftables.masquerade_bit).unwrap_or(14),
+            },
+        },
+        detect_local: detect_local(object, problems),
+        nodeport_addresses: nodeport_addresses(&object.nodeport_addresses, mode, problems),
+        oom_score_adj: in_range("oomScoreAdj", object.oom_score_adj, -1000..=1000, -999, problems),
+        conntrack: conntrack(&object.conntrack, problems),
+        config_sync_period: config_sync_period(object.config_sync_period, origin, problems),
+        logging: logging(object, problems),
+        feature_gates: object.feature_gates.clone(),
+        port_range: object.port_range.clone(),
+        windows: Windows {
+            network_name: object.winkernel.network_name.clone(),
+            source_vip: object.winkernel.source_vip.clone(),
+            enable_dsr: object.winkernel.enable_dsr.unwrap_or_default(),
+            root_hns_endpoint_name: object.winkernel.root_hns_endpoint_name.clone(),
+            forward_health_check_vip: object.winkernel.forward_health_check_vip.unwrap_or_default(),
+            run_as_service: object.windows_run_as_service.unwrap_or_default(),
+        },
+    }
+}
+
+/// Spec §0.4.
+fn gates(object: &Object, problems: &mut Problems<'_>) {
+    for (name, value) in &object.feature_gates {
+        let field = format!("featureGates.{name}");
+        match Gate::ALL.into_iter().find(|gate| gate.name() == name) {
+            Some(gate) if gate.is_locked() && *value != gate.default() => {
+                let default = gate.default();
+                problems.error(
+                    &field,
+                    format!("{name} can only be {default} since its feature is general; remove it"),
+                );
+            }
+            Some(_) => {}
+            None if name == ALL_ALPHA || name == ALL_BETA => {}
+            None => problems.warn(&field, format!("feature gate {name} is not known here and has no effect")),
+        }
+    }
+}
+
+/// Spec §10.12, but that nftables is the default.
+fn mode(object: &Object, problems: &mut Problems<'_>) -> Mode {
+    let given = object.mode.as_str();
+    if let Some(mode) = Mode::ALL.into_iter().find(|mode| mode.name() == given) {
+        return mode;
+    }
+    match given {
+        "" => problems.info(
+            "mode",
+            "not set, so nftables is used; kube-proxy would use iptables. Set it to one of the two to be sure of it",
+        ),
+        "userspace" => {
+            problems.error("mode", "userspace was removed in Kubernetes 1.26; use nftables, iptables or ipvs");
+        }
+        "kernelspace" => problems.error("mode", "kernelspace is for Windows; use nftables, iptables or ipvs"),
+        _ => problems.error("mode", format!("{given:?} is not one of nftables, iptables, ipvs")),
+    }
+    Mode::Nftables
+}
+
+/// What the section of the mode says (spec §10.6).
+struct SyncSection {
+    sync: (&'static str, Option<GoDuration>),
+    min: (&'static str, Option<GoDuration>),
+    masquerade_all: bool,
+}
+
+impl SyncSection {
+    fn of(object: &Object, mode: Mode) -> SyncSection {
+        let (iptables, ipvs, nftables) = (&object.iptables, &object.ipvs, &object.nftables);
+        let of_iptables = SyncSection {
+            sync: ("iptables.syncPeriod", iptables.sync_period),
+            min: ("iptables.minSyncPeriod", iptables.min_sync_period),
+            masquerade_all: iptables.masquerade_all.unwrap_or_default(),
+        };
+        let of_nftables = SyncSection {
+            sync: ("nftables.syncPeriod", nftables.sync_period),
+            min: ("nftables.minSyncPeriod", nftables.min_sync_period),
+            masquerade_all: nftables.masquerade_all.unwrap_or_default(),
+        };
+        match mode {
+            // Without a mode the reference reads the section of iptables, so that is where a configuration says
+            // what it wants; the section of the mode that we take instead goes first.
+            Mode::Nftables if object.mode.is_empty() => {
+                let set = |period: Option<GoDuration>| period.is_some_and(|period| period.0 != 0);
+                SyncSection {
+                    sync: if set(of_nftables.sync.1) { of_nftables.sync } else { of_iptables.sync },
+                    min: if set(of_nftables.min.1) { of_nftables.min } else { of_iptables.min },
+                    masquerade_all: of_nftables.masquerade_all || of_iptables.masquerade_all,
+                }
+            }
+            Mode::Nftables => of_nftables,
+            Mode::Iptables => of_iptables,
+            Mode::Ipvs => SyncSection {
+                sync: ("ipvs.syncPeriod", ipvs.sync_period),
+                min: ("ipvs.minSyncPeriod", ipvs.min_sync_period),
+                masquerade_all: of_iptables.masquerade_all,
+            },
+        }
+    }
+
+    /// Spec §10.10, §10.14; but that no least time between two transactions is the default in all modes.
+    fn periods(&self, origin: Origin, problems: &mut Problems<'_>) -> (Duration, Duration) {
+        let (field, given) = self.sync;
+        let sync = match given {
+            None => GoDuration::seconds(30),
+            Some(GoDuration(0)) if origin == Origin::File => GoDuration::seconds(30),
+            Some(period) => period,
+        };
+        let sync = match sync.to_std() {
+            Some(sync) if !sync.is_zero() => Some(sync),
+            _ => {
+                problems.error(field, format!("{sync} is not more than 0s"));
+                None
+            }
+        };
+        let (min_field, min) = self.min;
+        let min = not_negative(min_field, min, 0, problems);
+        if let Some(sync) = sync
+            && min > sync
+        {
+            let (min, sync) = (GoDuration::from(min), GoDuration::from(sync));
+            problems.error(min_field, format!("{min} is more than {field}, which is {sync}"));
+        }
+        (sync.unwrap_or(Duration::from_secs(30)), min)
+    }
+}
+
+fn client(object: &Object, problems: &mut Problems<'_>) -> Client {
+    let client = &object.client;
+    let qps = client.qps.filter(|qps| *qps != 0.0).unwrap_or(5.0);
+    if !qps.is_finite() {
+        problems.error("clientConnection.qps", format!("{qps} is not a number of requests a second"));
+    }
+    let burst = in_range("clientConnection.burst", client.burst, 0..=i32::MAX, 10, problems);
+    let content_type = match client.content_type.as_str() {
+        "" => "application/vnd.kubernetes.protobuf",
+        given => given,
+    };
+    Client {
+        kubeconfig: (!client.kubeconfig.is_empty()).then(|| PathBuf::from(&client.kubeconfig)),
+        accept_content_types: client.accept_content_types.clone(),
+        content_type: content_type.to_owned(),
+        qps,
+        burst: match burst.unsigned_abs() {
+            0 => 10,
+            burst => burst,
+        },
+    }
+}
+
+/// Spec §1.6.
+fn hostname_override(object: &Object, problems: &mut Problems<'_>) -> Option<String> {
+    let name = object.hostname_override.trim().to_lowercase();
+    if name.is_empty() && !object.hostname_override.is_empty() {
+        problems.error("hostnameOverride", "only white space; give a name, or nothing for the host's name");
+    }
+    (!name.is_empty()).then_some(name)
+}
+
+fn hidden_metrics(object: &Object, problems: &mut Problems<'_>) -> String {
+    let version = object.show_hidden_metrics_for_version.clone();
+    if !version.is_empty() && version != PREVIOUS_MINOR {
+        let message = format!("{version:?} is not the previous minor version, {PREVIOUS_MINOR}");
+        problems.error("showHiddenMetricsForVersion", message);
+    }
+    version
+}
+
+fn ipvs(given: &object::Ipvs, mode: Mode, problems: &mut Problems<'_>) -> Ipvs {
+    let mut exclude_cidrs = Vec::new();
+    let mut timeouts = [Duration::ZERO; 3];
+    let fields = [
+        ("ipvs.tcpTimeout", given.tcp_timeout),
+        ("ipvs.tcpFinTimeout", given.tcp_fin_timeout),
+        ("ipvs.udpTimeout", given.udp_timeout),
+    ];
+    // Checked in IPVS mode only (spec §10.17).
+    let checked = mode == Mode::Ipvs;
+    for ((field, given), timeout) in fields.into_iter().zip(&mut timeouts) {
+        *timeout = if checked {
+            not_negative(field, given, 0, problems)
+        } else {
+            given.and_then(GoDuration::to_std).unwrap_or_default()
+        };
+    }
+    for (i, text) in given.exclude_cidrs.iter().enumerate() {
+        match text.parse::<IpNet>() {
+            Ok(network) => exclude_cidrs.push(network.trunc()),
+            Err(_) if checked => problems.error(&format!("ipvs.excludeCIDRs[{i}]"), not_a_network(text)),
+            Err(_) => {}
+        }
+    }
+    let [tcp_timeout, tcp_fin_timeout, udp_timeout] = timeouts;
+    Ipvs {
+        scheduler: given.scheduler.clone(),
+        exclude_cidrs,
+        strict_arp: given.strict_arp.unwrap_or_default(),
+        tcp_timeout,
+        tcp_fin_timeout,
+        udp_timeout,
+    }
+}
+
+/// Spec §4.8, §10.13.
+fn detect_local(object: &Object, problems: &mut Problems<'_>) -> DetectLocal {
+    let given = object.detect_local_mode.as_str();
+    let mode = DetectLocalMode::ALL.into_iter().find(|mode| mode.name() == given).unwrap_or_else(|| {
+        if !given.is_empty() {
+            let names = DetectLocalMode::ALL.map(DetectLocalMode::name).join(", ");
+            problems.error("detectLocalMode", format!("{given:?} is not one of {names}"));
+        }
+        DetectLocalMode::ClusterCidr
+    });
+    let interface = match mode {
+        DetectLocalMode::BridgeInterface => {
+            Some(("detectLocal.bridgeInterface", &object.detect_local.bridge_interface))
+        }
+        DetectLocalMode::InterfaceNamePrefix => {
+            Some(("detectLocal.interfaceNamePrefix", &object.detect_local.interface_name_prefix))
+        }
+        DetectLocalMode::ClusterCidr | DetectLocalMode::NodeCidr => None,
+    };
+    if let Some((field, name)) = interface {
+        if name.is_empty() {
+            problems.error(field, format!("missing; detectLocalMode {mode} needs it"));
+        } else if name.len() > 15 {
+            // IFNAMSIZ with its terminating zero (linux/if.h).
+            problems.error(field, format!("{name:?} is longer than the 15 bytes of an interface's name"));
+        }
+    }
+    DetectLocal {
+        mode,
+        cluster_cidrs: cluster_cidrs(object, mode, problems),
+        bridge_interface: object.detect_local.bridge_interface.clone(),
+        interface_name_prefix: object.detect_local.interface_name_prefix.clone(),
+    }
+}
+
+/// Checked only where it is used.
+fn cluster_cidrs(object: &Object, mode: DetectLocalMode, problems: &mut Problems<'_>) -> Vec<IpNet> {
+    let checked = mode == DetectLocalMode::ClusterCidr;
+    let mut networks: Vec<IpNet> = Vec::new();
+    for text in object.cluster_cidr.split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        match text.parse::<IpNet>() {
+            Ok(network) => networks.push(network.trunc()),
+            Err(_) if checked => problems.error("clusterCIDR", not_a_network(text)),
+            Err(_) => {}
+        }
+    }
+    let of = |family| networks.iter().filter(move |network| Family::of(network.addr()) == family).count();
+    if checked && (of(Family::V4) > 1 || of(Family::V6) > 1) {
+        let message = format!("{}: give at most one IPv4 and one IPv6 network", object.cluster_cidr);
+        problems.error("clusterCIDR", message);
+    }
+    networks
+}
+
+/// Spec §3.6, §3.11, §10.16.
+fn nodeport_addresses(given: &[String], mode: Mode, problems: &mut Problems<'_>) -> NodePortAddresses {
+    match given {
+        [] if mode == Mode::Nftables => return NodePortAddresses::Primary,
+        [word] if word == "primary" => return NodePortAddresses::Primary,
+        _ => {}
+    }
+    let mut networks = Vec::new();
+    for (i, text) in given.iter().enumerate() {
+        let field = format!("nodePortAddresses[{i}]");
+        match text.parse::<IpNet>() {
+            Ok(network) => networks.push(network.trunc()),
+            Err(_) if text == "primary" => {
+                problems.error(&field, "\"primary\" cannot be combined with networks; give it alone");
+            }
+            Err(_) => problems.error(&field, format!("{}, or \"primary\"", not_a_network(text))),
+        }
+    }
+    NodePortAddresses::Networks(networks)
+}
+
+/// Spec §8.8, §10.18.
+fn conntrack(given: &object::Conntrack, problems: &mut Problems<'_>) -> Conntrack {
+    let hour = 3600;
+    let mut count =
+        |field, given, default| in_range(field, given, 0..=i32::MAX, default, problems).unsigned_abs();
+    let (max_per_core, min) = (
+        count("conntrack.maxPerCore", given.max_per_core, 32_768),
+        count("conntrack.min", given.min, 131_072),
+    );
+    let mut timeout = |field, given, default| not_negative(field, given, default, problems);
+    Conntrack {
+        max_per_core,
+        min,
+        tcp_established_timeout: timeout(
+            "conntrack.tcpEstablishedTimeout",
+            given.tcp_established_timeout,
+            24 * hour,
+        ),
+        tcp_close_wait_timeout: timeout("conntrack.tcpCloseWaitTimeout", given.tcp_close_wait_timeout, hour),
+        tcp_be_liberal: given.tcp_be_liberal.unwrap_or_default(),
+        udp_timeout: timeout("conntrack.udpTimeout", given.udp_timeout, 0),
+        udp_stream_timeout: timeout("conntrack.udpStreamTimeout", given.udp_stream_timeout, 0),
+    }
+}
+
+fn config_sync_period(given: Option<GoDuration>, origin: Origin, problems: &mut Problems<'_>) -> Duration {
+    let default = Duration::from_mins(15);
+    match given {
+        None => default,
+        Some(GoDuration(0)) if origin == Origin::File => default,
+        Some(period) => period.to_std().filter(|period| !period.is_zero()).unwrap_or_else(|| {
+            problems.error("configSyncPeriod", format!("{period} is not more than 0s"));
+            default
+        }),
+    }
+}
+
+/// Spec §10.18.
+fn logging(object: &Object, problems: &mut Problems<'_>) -> Logging {
+    let given = &object.logging;
+    let format = match given.format.as_str() {
+        "" | "text" => LogFormat::Text,
+        "json" => {
+            if !Gate::LoggingBetaOptions.enabled(&object.feature_gates) {
+                problems.error("logging.format", "json needs the feature gate LoggingBetaOptions");
+            }
+            LogFormat::Json
+        }
+        other => {
+            problems.error("logging.format", format!("{other:?} is not one of text, json"));
+            LogFormat::Text
+        }
+    };
+    let mut verbosity = |field: &str, level: i64| {
+        i32::try_from(level).ok().and_then(|level| u32::try_from(level).ok()).unwrap_or_else(|| {
+            problems.error(field, format!("{level} is not in 0-{}", i32::MAX));
+            0
+        })
+    };
+    let level = verbosity("logging.verbosity", given.verbosity.unwrap_or_default());
+    let mut vmodule = Vec::new();
+    for (i, item) in given.vmodule.iter().enumerate() {
+        let verbosity = verbosity(&format!("logging.vmodule[{i}].verbosity"), item.verbosity);
+        vmodule.push(Vmodule { file_pattern: item.file_pattern.clone(), verbosity });
+    }
+    for (i, item) in vmodule.iter().enumerate() {
+        if item.file_pattern.is_empty() || item.file_pattern.contains(['=', ',']) {
+            let message = format!("{:?} is not a file's name without = and ,", item.file_pattern);
+            problems.error(&format!("logging.vmodule[{i}].filePattern"), message);
+        }
+    }
+    if !vmodule.is_empty() && format != LogFormat::Text {
+        problems.error("logging.vmodule", format!("only with logging.format text, which is {format}"));
+    }
+    Logging {
+        format,
+        flush_frequency: not_negative("logging.flushFrequency", given.flush_frequency, 5, problems),
+        verbosity: level,
+        vmodule,
+        text: streams("text", &given.text, object, problems),
+        json: streams("json", &given.json, object, problems),
+    }
+}
+
+fn streams(
+    format: &str,
+    given: &object::LogStreams,
+    object: &Object,
+    problems: &mut Problems<'_>,
+) -> LogStreams {
+    let field = |name: &str| format!("logging.options.{format}.{name}");
+    let info_buffer_size = bytes(&given.info_buffer_size).unwrap_or_else(|| {
+        let message = format!("{:?} is not a number of bytes such as 65536 or 64Ki", given.info_buffer_size);
+        problems.error(&field("infoBufferSize"), message);
+        0
+    });
+    let streams = LogStreams { split_stream: given.split_stream.unwrap_or_default(), info_buffer_size };
+    for (name, is_set) in [("splitStream", streams.split_stream), ("infoBufferSize", info_buffer_size != 0)] {
+        if is_set && !Gate::LoggingAlphaOptions.enabled(&object.feature_gates) {
+            problems.error(&field(name), "is an alpha option: it needs the feature gate LoggingAlphaOptions");
+        }
+    }
+    streams
+}
+
+/// A Kubernetes quantity that is a whole number of bytes.
+fn bytes(text: &str) -> Option<u64> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    let (number, suffix) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor: u64 = match suffix {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1000 * 1000,
+        "G" => 1000 * 1000 * 1000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        _ => return None,
+    };
+    // The reference holds it in 64 bits with a sign.
+    number.parse::<u64>().ok()?.checked_mul(factor).filter(|bytes| i64::try_from(*bytes).is_ok())
+}
+
+/// A default in seconds, or a duration that is not negative.
+fn not_negative(
+    field: &str,
+    given: Option<GoDuration>,
+    default: u64,
+    problems: &mut Problems<'_>,
+) -> Duration {
+    let Some(duration) = given else { return Duration::from_secs(default) };
+    duration.to_std().unwrap_or_else(|| {
+        problems.error(field, format!("{duration} is less than 0s"));
+        Duration::from_secs(default)
+    })
+}
+
+fn in_range(
+    field: &str,
+    given: Option<i32>,
+    range: std::ops::RangeInclusive<i32>,
+    default: i32,
+    problems: &mut Problems<'_>,
+) -> i32 {
+    let value = given.unwrap_or(default);
+    if range.contains(&value) {
+        return value;
+    }
+    let bounds = match (*range.start(), *range.end()) {
+        (start, i32::MAX) => format!("less than {start}"),
+        (start, end) => format!("not in {start} to {end}"),
+    };
+    problems.error(field, format!("{value} is {bounds}"));
+    default
+}
+
+fn bit(field: &str, given: Option<i32>, problems: &mut Problems<'_>) -> u8 {
+    valid_bit(given).unwrap_or_else(|| {
+        problems.error(field, format!("{} is not in 0-31", given.unwrap_or_default()));
+        14
+    })
+}
+
+fn valid_bit(given: Option<i32>) -> Option<u8> {
+    u8::try_from(given.unwrap_or(14)).ok().filter(|bit| *bit <= 31)
+}
+
+fn not_a_network(text: &str) -> String {
+    format!("{text:?} is not a network such as 192.0.2.0/24")
+}
