@@ -1,9 +1,13 @@
-//! nfnetlink, as far as a service proxy speaks it: nftables transactions and dumps ([`nft`]), connection
-//! tracking ([`conntrack`]) and the socket that carries them ([`socket`]).
+//! What a service proxy says to the kernel: nftables transactions and dumps ([`nft`]), connection tracking
+//! ([`conntrack`]) and the netlink socket that carries them ([`socket`]); and, to take over from others, the tables of
+//! iptables-legacy ([`xtables`]), [`ipset`]s, [`ipvs`] and network [`link`]s.
 //!
 //! Encodings come in emit/parse pairs; what is parsed from the kernel never panics. Knows nothing of Services.
 
 pub mod conntrack;
+pub mod ipset;
+pub mod ipvs;
+pub mod link;
 pub mod nft;
 pub mod socket;
 pub mod wire;

@@ -429,15 +429,28 @@ impl Socket {
         header: &[u8],
         fill: impl FnOnce(&mut Writer),
     ) -> io::Result<()> {
+        self.ask(kind, header, fill, |_| {})
+    }
+
+    /// As [`Socket::acknowledged`], and calls `each` with the messages that come before.
+    pub(crate) fn ask(
+        &mut self,
+        kind: u16,
+        header: &[u8],
+        fill: impl FnOnce(&mut Writer),
+        mut each: impl FnMut(&Message<'_>),
+    ) -> io::Result<()> {
         let sequence = self.request(kind, REQUEST | ACK, header, fill)?;
         loop {
             let Some(datagram) = self.receive(0)? else { continue };
             for message in Messages::new(datagram) {
                 let message = message.map_err(malformed)?;
-                if message.sequence == sequence
-                    && let Some(answer) = Answer::parse(&message)
-                {
-                    return answer.into_result();
+                if message.sequence != sequence {
+                    continue;
+                }
+                match Answer::parse(&message) {
+                    Some(answer) => return answer.into_result(),
+                    None => each(&message),
                 }
             }
         }

@@ -3,6 +3,8 @@
 //! Both are length-prefixed and aligned to four bytes. Lengths, types and flags of the framing are in host byte
 //! order; what netfilter puts into attributes is in network byte order, apart from register contents.
 
+use std::net::IpAddr;
+
 /// Length of `struct nlmsghdr`, bytes.
 pub const HEADER_LEN: usize = 16;
 /// Length of `struct nlattr`, bytes.
@@ -269,6 +271,19 @@ impl<'a> Attribute<'a> {
     /// The payload as a 32-bit number in network byte order.
     pub fn be32(&self) -> Option<u32> {
         self.payload.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+    }
+
+    /// The payload as a 16-bit number in host byte order, as generic netlink has them.
+    pub fn ne16(&self) -> Option<u16> {
+        self.payload.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
+    }
+
+    /// The payload as an address: 4 or 16 bytes in network byte order.
+    pub fn address(&self) -> Option<IpAddr> {
+        if let Ok(v4) = <[u8; 4]>::try_from(self.payload) {
+            return Some(v4.into());
+        }
+        <[u8; 16]>::try_from(self.payload).ok().map(IpAddr::from)
     }
 
     /// The payload as a 64-bit number in network byte order.

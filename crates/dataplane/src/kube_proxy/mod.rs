@@ -6,6 +6,7 @@
 
 mod iptables_legacy;
 mod iptables_nft;
+mod ipvs;
 mod ownership;
 mod report;
 mod tables;
@@ -27,6 +28,7 @@ pub fn find() -> Result<Leftovers, Error> {
         tables::find(&mut socket, &mut report);
     }
     iptables_legacy::find(&mut report);
+    ipvs::find(&mut report);
     report.finish().map(|(parts, kept)| Leftovers { parts, kept })
 }
 
@@ -47,6 +49,7 @@ pub fn remove_locking(xtables_lock: &Path) -> Result<Removed, Error> {
         tables::remove(&mut socket, &mut report);
     }
     iptables_legacy::remove(xtables_lock, &mut report);
+    ipvs::remove(&mut report);
     report.finish().map(|(parts, kept)| Removed { parts, kept })
 }
 

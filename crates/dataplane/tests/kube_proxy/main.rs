@@ -2,9 +2,11 @@
 //!
 //! What kube-proxy leaves is loaded with the tools that it uses; these are needed here and nowhere else. As root that is
 //! all; anybody else enters a user namespace first, which a process can do only before it has threads: hence no harness.
-//! As root the cases run a second time in a user namespace, where limits differ.
+//! As root the cases run a second time in a user namespace, where limits differ. The case of mode IPVS is left out (and
+//! shown as ignored) where the kernel has none.
 
 mod iptables;
+mod ipvs;
 mod namespace;
 mod rules;
 
@@ -16,7 +18,7 @@ const IN_USER_NAMESPACE: &str = "PORTOLAN_TEST_IN_USER_NAMESPACE";
 
 type Case = fn() -> Result<(), Failed>;
 
-const CASES: [(&str, Case); 9] = [
+const CASES: [(&str, Case); 11] = [
     ("iptables-nft: what is left is what others wrote", iptables::mixed_nft),
     ("iptables-legacy: what is left is what others wrote", iptables::mixed_legacy),
     ("iptables-nft: a node of 2017", iptables::node_of_2017_nft),
@@ -26,6 +28,8 @@ const CASES: [(&str, Case); 9] = [
     ("40,000 rules", iptables::large),
     ("where nothing is, nothing comes into being", iptables::nothing_there),
     ("§6.21: the tables of mode nftables", iptables::nftables_mode),
+    ("§7.16: ipsets go after the rules that look into them", ipvs::sets_go_after_their_rules),
+    ("§7.16: a set in use stays and is named", ipvs::set_in_use_is_told),
 ];
 
 fn main() -> ExitCode {
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let mut trials: Vec<Trial> = CASES.into_iter().map(|(name, case)| Trial::test(name, case)).collect();
+    trials.push(Trial::test("§7: mode IPVS", ipvs::whole_mode).with_ignored_flag(!ipvs::is_possible()));
     if root && !asked {
         trials.push(Trial::test("all of it in a user namespace", again_in_user_namespace));
     }
