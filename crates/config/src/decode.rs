@@ -70,6 +70,7 @@ pub(crate) fn decode(path: &Path, document: &Document, problems: &mut Problems<'
         let place = Place::File { path: path.to_owned(), line: *line, field: field.clone() };
         problems.note_at(Level::Warning, place, message.clone());
     }
+    let before = problems.errors.len();
     for (field, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
         match document.tree.get(field).map(|value| &value.content) {
             Some(Content::Text(text)) if text == expected => {}
@@ -81,7 +82,7 @@ pub(crate) fn decode(path: &Path, document: &Document, problems: &mut Problems<'
         }
     }
     // Of another kind of object every field would be unknown.
-    if !problems.errors.is_empty() {
+    if problems.errors.len() > before {
         return Object::default();
     }
     Section::read(&document.tree, problems, object)

@@ -177,6 +177,13 @@ fn block(value: &Value, indent: usize, text: &mut String) {
         match value {
             Value::Object(map) if map.is_empty() => text.push_str(" {}\n"),
             Value::Array(items) if items.is_empty() => text.push_str(" []\n"),
+            Value::Object(_) | Value::Array(_) if head == "-" => {
+                // The first entry stands on the line of the dash.
+                let mut lines = String::new();
+                block(value, inner, &mut lines);
+                text.push(' ');
+                text.push_str(&lines[inner..]);
+            }
             Value::Object(_) | Value::Array(_) => {
                 text.push('\n');
                 block(value, inner, text);

@@ -1,0 +1,494 @@
+//! What is refused, and how that is said (spec §10.2, §10C); and what is accepted with a word (spec §0.4, §10A).
+#![allow(missing_docs)]
+
+mod common;
+
+use std::path::Path;
+
+use common::{load, notes};
+
+#[test]
+fn files_that_are_refused() {
+    // Lines of the file count from the third, behind apiVersion and kind.
+    let cases: &[(&str, &str, &[&str])] = &[
+        (
+            "§10.12: modes",
+            "mode: userspace",
+            &["c:3: mode: userspace was removed in Kubernetes 1.26; use nftables, iptables or ipvs"],
+        ),
+        (
+            "§10.12: modes of Windows",
+            "mode: kernelspace",
+            &["c:3: mode: kernelspace is for Windows; use nftables, iptables or ipvs"],
+        ),
+        ("§10.12: others", "mode: IPVS", &["c:3: mode: \"IPVS\" is not one of nftables, iptables, ipvs"]),
+        (
+            "§10.13: detectLocalMode",
+            "detectLocalMode: clusterCIDR",
+            &["c:3: detectLocalMode: \"clusterCIDR\" is not one of ClusterCIDR, NodeCIDR, BridgeInterface, \
+             InterfaceNamePrefix"],
+        ),
+        (
+            "§10.13: no bridge",
+            "detectLocalMode: BridgeInterface",
+            &["c:1: detectLocal.bridgeInterface: missing; detectLocalMode BridgeInterface needs it"],
+        ),
+        (
+            "§10.13: no prefix",
+            "detectLocalMode: InterfaceNamePrefix\ndetectLocal:\n  interfaceNamePrefix: ''",
+            &["c:5: detectLocal.interfaceNamePrefix: missing; detectLocalMode InterfaceNamePrefix needs it"],
+        ),
+        (
+            "§10.13: no network",
+            "clusterCIDR: 10.0.0.1",
+            &["c:3: clusterCIDR: \"10.0.0.1\" is not a network such as 192.0.2.0/24"],
+        ),
+        (
+            "§10.13: two of one family",
+            "clusterCIDR: 10.0.0.0/8,11.0.0.0/8",
+            &["c:3: clusterCIDR: 10.0.0.0/8,11.0.0.0/8: give at most one IPv4 and one IPv6 network"],
+        ),
+        (
+            "§10.14: negative",
+            "mode: nftables\nnftables: {syncPeriod: -1s, minSyncPeriod: -2s}",
+            &[
+                "c:4: nftables.syncPeriod: -1s is not more than 0s",
+                "c:4: nftables.minSyncPeriod: -2s is less than 0s",
+            ],
+        ),
+        (
+            "§10.14: least more than period",
+            "mode: ipvs\nipvs: {syncPeriod: 1s, minSyncPeriod: 2s}",
+            &["c:4: ipvs.minSyncPeriod: 2s is more than ipvs.syncPeriod, which is 1s"],
+        ),
+        (
+            "§10.14: least more than the default period",
+            "mode: iptables\niptables: {minSyncPeriod: 31s}",
+            &["c:4: iptables.minSyncPeriod: 31s is more than iptables.syncPeriod, which is 30s"],
+        ),
+        (
+            "§10.14: configSyncPeriod",
+            "configSyncPeriod: -1s",
+            &["c:3: configSyncPeriod: -1s is not more than 0s"],
+        ),
+        (
+            "§10.15: addresses",
+            "bindAddress: localhost\nhealthzBindAddress: localhost:80\nmetricsBindAddress: ':10249'",
+            &[
+                "c:3: bindAddress: \"localhost\" is not an IP address",
+                "c:4: healthzBindAddress: \"localhost:80\" is not an IP address and a port, such as 0.0.0.0:10256",
+                "c:5: metricsBindAddress: \":10249\" is not an IP address and a port, such as 127.0.0.1:10249",
+            ],
+        ),
+        (
+            "§10.15: ports",
+            "healthzBindAddress: 0.0.0.0:0\nmetricsBindAddress: '[::]:65536'",
+            &[
+                "c:3: healthzBindAddress: \"0.0.0.0:0\": port 0 is not in 1-65535",
+                "c:4: metricsBindAddress: \"[::]:65536\" is not an IP address and a port, such as 127.0.0.1:10249",
+            ],
+        ),
+        (
+            "§10.16: primary alone",
+            "nodePortAddresses:\n- primary\n- 10.0.0.0/8",
+            &["c:4: nodePortAddresses[0]: \"primary\" cannot be combined with networks; give it alone"],
+        ),
+        (
+            "§10.16: networks",
+            "nodePortAddresses: [10.0.0.0/8, 10.0.0.1]",
+            &[
+                "c:3: nodePortAddresses[1]: \"10.0.0.1\" is not a network such as 192.0.2.0/24, or \"primary\"",
+            ],
+        ),
+        (
+            "§10.17: the bit of iptables in any mode",
+            "mode: nftables\niptables: {masqueradeBit: 32}",
+            &["c:4: iptables.masqueradeBit: 32 is not in 0-31"],
+        ),
+        (
+            "§10.17: that of nftables in its mode",
+            "mode: nftables\nnftables: {masqueradeBit: -1}",
+            &["c:4: nftables.masqueradeBit: -1 is not in 0-31"],
+        ),
+        (
+            "§10.17: ipvs",
+            "mode: ipvs\nipvs: {tcpTimeout: -1s, excludeCIDRs: [x]}",
+            &[
+                "c:4: ipvs.tcpTimeout: -1s is less than 0s",
+                "c:4: ipvs.excludeCIDRs[0]: \"x\" is not a network such as 192.0.2.0/24",
+            ],
+        ),
+        (
+            "§10.18: ranges",
+            "conntrack:\n  maxPerCore: -1\n  min: -2\n  udpTimeout: -3s\noomScoreAdj: 1001\nclientConnection: {burst: -1}",
+            &[
+                "c:8: clientConnection.burst: -1 is less than 0",
+                "c:7: oomScoreAdj: 1001 is not in -1000 to 1000",
+                "c:4: conntrack.maxPerCore: -1 is less than 0",
+                "c:5: conntrack.min: -2 is less than 0",
+                "c:6: conntrack.udpTimeout: -3s is less than 0s",
+            ],
+        ),
+        (
+            "§0.4: locked gates",
+            "featureGates:\n  NFTablesProxyMode: false",
+            &[
+                "c:4: featureGates.NFTablesProxyMode: NFTablesProxyMode can only be true since its feature is general; \
+             remove it",
+            ],
+        ),
+        (
+            "§10.18: hidden metrics",
+            "showHiddenMetricsForVersion: '1.34'",
+            &["c:3: showHiddenMetricsForVersion: \"1.34\" is not the previous minor version, 1.35"],
+        ),
+        (
+            "§10.18: logging",
+            "logging:\n  format: xml\n  verbosity: -1\n  vmodule: [{filePattern: 'a=b', verbosity: 1}]\n  options: {text: \
+             {splitStream: true}}",
+            &[
+                "c:4: logging.format: \"xml\" is not one of text, json",
+                "c:5: logging.verbosity: -1 is not in 0-2147483647",
+                "c:6: logging.vmodule[0].filePattern: \"a=b\" is not a file's name without = and ,",
+                "c:7: logging.options.text.splitStream: is an alpha option: it needs the feature gate \
+                 LoggingAlphaOptions",
+            ],
+        ),
+        (
+            "§10.18: gates of logging",
+            "logging: {format: json}\nfeatureGates: {LoggingBetaOptions: false}",
+            &["c:3: logging.format: json needs the feature gate LoggingBetaOptions"],
+        ),
+        (
+            "a name of white space",
+            "hostnameOverride: ' '",
+            &["c:3: hostnameOverride: only white space; give a name, or nothing for the host's name"],
+        ),
+        (
+            "types",
+            "mode: 5\nbindAddressHardFail: 'true'\niptables: 7\nconntrack: {min: many, udpTimeout: 5}\nnodePortAddresses: \
+             10.0.0.0/8\noomScoreAdj: 1.5\nfeatureGates: {A: 1}\nlogging: {vmodule: [x], options: []}",
+            &[
+                "c:9: featureGates.A: found the number 1, expected true or false",
+                "c:10: logging.options: found a list, expected a mapping of fields",
+                "c:10: logging.vmodule[0]: found \"x\", expected a mapping of fields",
+                "c:4: bindAddressHardFail: found \"true\", expected true or false",
+                "c:3: mode: found the number 5, expected text; put it in quotes",
+                "c:5: iptables: found the number 7, expected a mapping of fields",
+                "c:7: nodePortAddresses: found \"10.0.0.0/8\", expected a list of texts",
+                "c:8: oomScoreAdj: found the number 1.5, expected a whole number from -2147483648 to 2147483647",
+                "c:6: conntrack.min: found \"many\", expected a whole number from -2147483648 to 2147483647",
+                "c:6: conntrack.udpTimeout: found the number 5, expected a duration such as 30s, 1h15m or 300ms; add a \
+                 unit",
+            ],
+        ),
+        (
+            "durations",
+            "configSyncPeriod: 5\nnftables: {syncPeriod: ''}",
+            &[
+                "c:4: nftables.syncPeriod: found \"\", expected a duration such as 30s, 1h15m or 300ms",
+                "c:3: configSyncPeriod: found the number 5, expected a duration such as 30s, 1h15m or 300ms; add a unit",
+            ],
+        ),
+    ];
+    for (name, lines, expected) in cases {
+        assert_eq!(load("", Some(lines)).map(|_| ()).unwrap_err(), *expected, "{name}");
+    }
+}
+
+#[test]
+fn files_that_are_something_else() {
+    let cases = [
+        (
+            "nothing",
+            "# nothing\n",
+            &[
+                "c:1: nothing in it; expected an object with apiVersion: kubeproxy.config.k8s.io/v1alpha1 and kind: \
+             KubeProxyConfiguration",
+            ][..],
+        ),
+        (
+            "a list",
+            "\n- a\n",
+            &["c:2: found a list; expected an object with apiVersion: \
+                               kubeproxy.config.k8s.io/v1alpha1 and kind: KubeProxyConfiguration"],
+        ),
+        ("§10.2: syntax", "mode: [a\nb: c\n", &["c:2: not valid YAML: illegal placement of ':' indicator"]),
+        (
+            "§10.2: neither version nor kind",
+            "mode: ipvs",
+            &[
+                "c:1: apiVersion: is missing; it must be kubeproxy.config.k8s.io/v1alpha1",
+                "c:1: kind: is missing; it must be KubeProxyConfiguration",
+            ],
+        ),
+        (
+            "§10.2: others",
+            "mode: x\nkind: KubeletConfiguration\napiVersion: kubeproxy.config.k8s.io/v1\n",
+            &[
+                "c:3: apiVersion: \"kubeproxy.config.k8s.io/v1\" is not known here; it must be \
+             kubeproxy.config.k8s.io/v1alpha1",
+                "c:2: kind: \"KubeletConfiguration\" is not known here; it must be KubeProxyConfiguration",
+            ],
+        ),
+    ];
+    for (name, text, expected) in cases {
+        let errors = portolan_config::load(&common::flags(""), Some((Path::new("c"), text))).unwrap_err();
+        // Beside what the file is, its content is of no account.
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(errors, *expected, "{name}");
+    }
+}
+
+#[test]
+fn flags_that_are_refused() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        (
+            "all are named together",
+            "--proxy-mode=x --iptables-masquerade-bit=32 --oom-score-adj=-1001",
+            &[
+                "--proxy-mode: \"x\" is not one of nftables, iptables, ipvs",
+                "--iptables-masquerade-bit: 32 is not in 0-31",
+                "--oom-score-adj: -1001 is not in -1000 to 1000",
+            ],
+        ),
+        (
+            "§10.14: zero is not unset",
+            "--iptables-sync-period=0 --config-sync-period=0s",
+            &[
+                "--iptables-sync-period: 0s is not more than 0s",
+                "--config-sync-period: 0s is not more than 0s",
+            ],
+        ),
+        (
+            "§10.14: ipvs",
+            "--proxy-mode=ipvs --ipvs-sync-period=-1s",
+            &["--ipvs-sync-period: -1s is not more than 0s"],
+        ),
+        (
+            "§10.9: metrics cannot be switched off",
+            "--metrics-port=0",
+            &["--metrics-port: 0: the metrics server cannot be switched off; bind it to loopback to hide it"],
+        ),
+        (
+            "ports",
+            "--healthz-bind-address=::1 --healthz-port=65536",
+            &["--healthz-port: 65536 is not in 1-65535"],
+        ),
+        (
+            "addresses",
+            "--metrics-bind-address=a:1 --bind-address=1.2.3",
+            &[
+                "--bind-address: \"1.2.3\" is not an IP address",
+                "--metrics-bind-address: \"a:1\" is not an IP address and a port, such as 127.0.0.1:10249",
+            ],
+        ),
+        (
+            "lists",
+            "--nodeport-addresses=10.0.0.0/8 --nodeport-addresses=primary,x",
+            &[
+                "--nodeport-addresses: \"primary\" cannot be combined with networks; give it alone",
+                "--nodeport-addresses: \"x\" is not a network such as 192.0.2.0/24, or \"primary\"",
+            ],
+        ),
+        (
+            "§10.13: a name that is missing",
+            "--detect-local-mode=BridgeInterface",
+            &["detectLocal.bridgeInterface: missing; detectLocalMode BridgeInterface needs it"],
+        ),
+        (
+            "a name that no interface has",
+            "--detect-local-mode=InterfaceNamePrefix --pod-interface-name-prefix=0123456789abcdef",
+            &[
+                "--pod-interface-name-prefix: \"0123456789abcdef\" is longer than the 15 bytes of an interface's name",
+            ],
+        ),
+        (
+            "gates",
+            "--feature-gates=A,B=maybe,PreferSameTrafficDistribution=false",
+            &[
+                "--feature-gates: \"A\" is not the name of a gate with =true or =false",
+                "--feature-gates: \"B=maybe\" is not the name of a gate with =true or =false",
+                "--feature-gates: PreferSameTrafficDistribution can only be true since its feature is general; remove it",
+            ],
+        ),
+        (
+            "logging",
+            "--vmodule=x --log-json-info-buffer-size=1Q -v=-1",
+            &[
+                "--vmodule: \"x\" is not a pattern and a level, such as file=4",
+                "--v: -1 is not in 0-2147483647",
+                "--log-json-info-buffer-size: \"1Q\" is not a number of bytes such as 65536 or 64Ki",
+            ],
+        ),
+        (
+            "numbers",
+            "--kube-api-qps=NaN --kube-api-burst=-1",
+            &[
+                "--kube-api-qps: NaN is not a number of requests a second",
+                "--kube-api-burst: -1 is less than 0",
+            ],
+        ),
+        (
+            "§10.11: removed flags",
+            "--udp-timeout=5s --proxy-port-range=1-2 --cleanup-ipvs",
+            &[
+                "--udp-timeout: was removed from kube-proxy: it was for userspace mode; --conntrack-udp-timeout sets the \
+             timeout of connection tracking; take it out",
+                "--proxy-port-range: was removed from kube-proxy: it was for userspace mode, and has no successor; take it \
+             out",
+                "--cleanup-ipvs: was removed from kube-proxy: --cleanup removes the rules of all modes; take it out",
+            ],
+        ),
+    ];
+    for (name, words, expected) in cases {
+        assert_eq!(load(words, None).map(|_| ()).unwrap_err(), *expected, "{name}");
+    }
+    let both = load("--cleanup-ipvs --v=-1", Some("mode: x")).map(|_| ()).unwrap_err();
+    assert_eq!(
+        both,
+        [
+            "--cleanup-ipvs: was removed from kube-proxy: --cleanup removes the rules of all modes; take it out",
+            "c:3: mode: \"x\" is not one of nftables, iptables, ipvs",
+            "--v: -1 is not in 0-2147483647",
+        ],
+        "flags and file together"
+    );
+}
+
+#[test]
+fn files_that_are_accepted_with_a_word() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        (
+            "nothing to say",
+            "iptables: {masqueradeBit: 14, localhostNodePorts: true}\nconfigSyncPeriod: 15m",
+            &[],
+        ),
+        (
+            "§10.2: unknown fields",
+            "Mode: ipvs\niptables:\n  masqueradebit: 3\n  foo: {}\nlogging: {vmodule: [{filePattern: a, verbosity: 1, x: 1}]}\n",
+            &[
+                "c:8: logging.vmodule[0].x: unknown field, ignored",
+                "c:7: iptables.foo: unknown field, ignored",
+                "c:6: iptables.masqueradebit: unknown field, ignored; masqueradeBit is meant, perhaps",
+                "c:4: Mode: unknown field, ignored; mode is meant, perhaps",
+                "c:8: logging.vmodule: no effect: there are no Go files here; logging.verbosity is for all",
+            ],
+        ),
+        (
+            "§10.2: fields given twice",
+            "oomScoreAdj: 1\noomScoreAdj: -999\nconntrack:\n  min: 1\n  min: 131072\n",
+            &[
+                "c:5: oomScoreAdj: is given twice; this one counts, not the one on line 4",
+                "c:8: conntrack.min: is given twice; this one counts, not the one on line 7",
+            ],
+        ),
+        (
+            "more than one document",
+            "---\nmode: iptables\n",
+            &["c:5: only the first document of the file is read; the rest is ignored"],
+        ),
+        (
+            "no marks",
+            "iptables: {masqueradeBit: 15, localhostNodePorts: false}\nnftables: {masqueradeBit: 16}",
+            &[
+                "c:5: nftables.masqueradeBit: no effect: nftables mode uses no packet marks",
+                "c:4: iptables.masqueradeBit: no effect: nftables mode uses no packet marks",
+                "c:4: iptables.localhostNodePorts: nftables mode never answers on loopback anyway",
+            ],
+        ),
+        (
+            "sections of other modes",
+            "iptables: {syncPeriod: 1m, minSyncPeriod: 2s, masqueradeAll: true}\nipvs: {scheduler: lc, strictARP: true}",
+            &[
+                "c:4: iptables.syncPeriod: no effect: it is for iptables mode, and this is nftables",
+                "c:4: iptables.minSyncPeriod: no effect: it is for iptables mode, and this is nftables",
+                "c:4: iptables.masqueradeAll: no effect: it is for iptables mode, and this is nftables",
+                "c:5: ipvs.scheduler: no effect: it is for ipvs mode, and this is nftables",
+                "c:5: ipvs.strictARP: no effect: it is for ipvs mode, and this is nftables",
+            ],
+        ),
+        (
+            "values of other ways to tell pods",
+            "detectLocalMode: NodeCIDR\nclusterCIDR: 10.0.0.0/8\ndetectLocal: {bridgeInterface: b}",
+            &[
+                "c:5: clusterCIDR: no effect: it is for detectLocalMode ClusterCIDR, which is NodeCIDR",
+                "c:6: detectLocal.bridgeInterface: no effect: it is for detectLocalMode BridgeInterface, which is NodeCIDR",
+            ],
+        ),
+        (
+            "what is not here",
+            "clientConnection: {contentType: application/cbor}\nenableProfiling: true\nconfigSyncPeriod: 1m\nportRange: 1-2\n\
+             winkernel: {enableDSR: true}\nwindowsRunAsService: true\nshowHiddenMetricsForVersion: '1.35'\nlogging: \
+             {flushFrequency: 1s}",
+            &[
+                "c:4: clientConnection.contentType: no effect: objects are read as JSON",
+                "c:5: enableProfiling: no effect: there are no Go profiles here; use perf",
+                "c:10: showHiddenMetricsForVersion: no effect: no metric is hidden",
+                "c:6: configSyncPeriod: no effect: objects are followed by watches that are renewed when they go quiet",
+                "c:7: portRange: no effect: no mode opens ports of its own",
+                "c:8: winkernel.enableDSR: no effect: it is for Windows",
+                "c:9: windowsRunAsService: no effect: it is for Windows",
+                "c:11: logging.flushFrequency: no effect: each log line is written to stderr at once",
+            ],
+        ),
+        (
+            "§0.4: unknown gates",
+            "featureGates:\n  Sidecars: true\n  AllAlpha: false\n  PreferSameTrafficDistribution: true",
+            &["c:5: featureGates.Sidecars: feature gate Sidecars is not known here and has no effect"],
+        ),
+    ];
+    for (name, lines, expected) in cases {
+        let lines = format!("mode: nftables\n{lines}");
+        let loaded = load("", Some(&lines)).unwrap_or_else(|errors| panic!("{name}: {errors:?}"));
+        assert_eq!(notes(&loaded), *expected, "{name}");
+    }
+}
+
+#[test]
+fn flags_that_are_accepted_with_a_word() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        (
+            "nothing to say",
+            "--proxy-mode=nftables --oom-score-adj=5 --iptables-sync-period=1m --masquerade-all",
+            &[],
+        ),
+        (
+            "the default mode",
+            "",
+            &[
+                "mode: not set, so nftables is used; kube-proxy would use iptables. Set it to one of the two to be sure of \
+             it",
+            ],
+        ),
+        (
+            "flags of other modes",
+            "--proxy-mode=ipvs --iptables-sync-period=1m --masquerade-all",
+            &["--iptables-sync-period: no effect: it is for iptables mode, and this is ipvs"],
+        ),
+        (
+            "and of ipvs",
+            "--proxy-mode=iptables --ipvs-scheduler=lc --ipvs-udp-timeout=1s --nodeport-addresses=primary",
+            &[
+                "--ipvs-scheduler: no effect: it is for ipvs mode, and this is iptables",
+                "--ipvs-udp-timeout: no effect: it is for ipvs mode, and this is iptables",
+            ],
+        ),
+        (
+            "§10.9: ports of their own have no effect",
+            "--proxy-mode=nftables --healthz-port=81 --metrics-port=10249",
+            &[
+                "--healthz-port: deprecated, and without effect on an address with a port; use --healthz-bind-address",
+            ],
+        ),
+        (
+            "files that nothing depends on",
+            "--proxy-mode=nftables --boot-id-file=/b --machine-id-file=/etc/machine-id,/var/lib/dbus/machine-id",
+            &["--boot-id-file: no effect: nothing here depends on it"],
+        ),
+    ];
+    for (name, words, expected) in cases {
+        let loaded = load(words, None).unwrap_or_else(|errors| panic!("{name}: {errors:?}"));
+        assert_eq!(notes(&loaded), *expected, "{name}");
+    }
+}
