@@ -9,6 +9,9 @@ use common::{flags, load, notes};
 use portolan_config::{Config, Gate, Loaded, Mode, to_json};
 use serde_json::{Value, json};
 
+/// Paths and values.
+type Expected<'e> = &'e [(&'e str, Value)];
+
 /// The values at these paths.
 fn values(config: &Config, paths: &[&str]) -> Vec<Value> {
     let object = to_json(config);
@@ -145,7 +148,7 @@ fn kubeadm_config_map() {
 
 #[test]
 fn flags_alone() {
-    let cases: &[(&str, &str, &[(&str, Value)])] = &[
+    let cases: &[(&str, &str, Expected)] = &[
         (
             "a mode",
             "--proxy-mode=iptables",
@@ -279,7 +282,7 @@ fn flags_alone() {
 
 #[test]
 fn files() {
-    let cases: &[(&str, &str, &[(&str, Value)])] = &[
+    let cases: &[(&str, &str, Expected)] = &[
         (
             "§10.8: address defaults follow the family of bindAddress",
             "bindAddress: '::'",
@@ -395,7 +398,7 @@ fn flags_beside_a_file() {
              set it in the file"
         )
     };
-    let cases: &[(&str, &str, &str, &[(&str, Value)], Vec<String>)] = &[
+    let cases: &[(&str, &str, &str, Expected, Vec<String>)] = &[
         (
             "§10.1: the host name of the flag wins",
             "--hostname-override=A",
