@@ -143,11 +143,6 @@ fn virtual_servers() -> Result<Option<(Ipvs, Vec<VirtualServer>)>, Failure> {
     if !ipvs::is_present() {
         return Ok(None);
     }
-    let mut ipvs = Ipvs::open().map_err(Failure::system("ipvs: opening a socket"))?;
-    let mut servers = ipvs.virtual_servers().map_err(Failure::system("ipvs: listing virtual servers"))?;
-    if servers.is_empty() {
-        return Ok(None);
-    }
     let mut ours = Frontends::default();
     if let Some((mut links, index)) = device()? {
         let failed = Failure::system(format!("ipvs: listing addresses of {DEVICE}"));
@@ -156,6 +151,12 @@ fn virtual_servers() -> Result<Option<(Ipvs, Vec<VirtualServer>)>, Failure> {
     if let Some((mut sets, names)) = sets()? {
         ours.read(&mut sets, &names)?;
     }
+    // Asking takes privileges over the whole machine, so it is done only where there is a reason.
+    if ours.is_empty() {
+        return Ok(None);
+    }
+    let mut ipvs = Ipvs::open().map_err(Failure::system("ipvs: opening a socket"))?;
+    let mut servers = ipvs.virtual_servers().map_err(Failure::system("ipvs: listing virtual servers"))?;
     servers.retain(|server| ours.has(server));
     Ok(Some((ipvs, servers)))
 }
@@ -207,6 +208,10 @@ impl Frontends {
                 .extend(members(set)?.into_iter().filter_map(|member| Some((protocol, member.port?))));
         }
         Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.members.is_empty() && self.node_ports.is_empty()
     }
 
     fn has(&self, VirtualServer { protocol, address, port }: &VirtualServer) -> bool {

@@ -9,6 +9,7 @@ mod iptables;
 mod ipvs;
 mod namespace;
 mod rules;
+mod takeover;
 
 use std::process::{Command, ExitCode};
 
@@ -28,8 +29,16 @@ const CASES: [(&str, Case); 11] = [
     ("40,000 rules", iptables::large),
     ("where nothing is, nothing comes into being", iptables::nothing_there),
     ("§6.21: the tables of mode nftables", iptables::nftables_mode),
-    ("§7.16: ipsets go after the rules that look into them", ipvs::sets_go_after_their_rules),
-    ("§7.16: a set in use stays and is named", ipvs::set_in_use_is_told),
+    ("iptables-nft: no connection is lost", takeover::from_iptables_nft),
+    ("iptables-legacy: no connection is lost", takeover::from_iptables_legacy),
+];
+
+/// Name, whether the kernel must have IPVS, and the case. Where it has, all of them ask it, which only root of the whole
+/// machine may.
+const IPVS_CASES: [(&str, bool, Case); 3] = [
+    ("§7.16: ipsets go after the rules that look into them", false, ipvs::sets_go_after_their_rules),
+    ("§7.16: a set in use stays and is named", false, ipvs::set_in_use_is_told),
+    ("§7: mode IPVS", true, ipvs::whole_mode),
 ];
 
 fn main() -> ExitCode {
@@ -37,14 +46,16 @@ fn main() -> ExitCode {
     // SAFETY: no arguments, no failure.
     let root = unsafe { libc::geteuid() } == 0;
     let asked = std::env::var_os(IN_USER_NAMESPACE).is_some();
-    if (!root || asked)
-        && let Err(error) = namespace::enter_user_namespace()
-    {
+    let confined = !root || asked;
+    if confined && let Err(error) = namespace::enter_user_namespace() {
         eprintln!("cannot enter a user namespace, which these tests need without root: {error}");
         return ExitCode::FAILURE;
     }
     let mut trials: Vec<Trial> = CASES.into_iter().map(|(name, case)| Trial::test(name, case)).collect();
-    trials.push(Trial::test("§7: mode IPVS", ipvs::whole_mode).with_ignored_flag(!ipvs::is_possible()));
+    trials.extend(IPVS_CASES.into_iter().map(|(name, needs_ipvs, case)| {
+        let impossible = if ipvs::is_possible() { confined } else { needs_ipvs };
+        Trial::test(name, case).with_ignored_flag(impossible)
+    }));
     if root && !asked {
         trials.push(Trial::test("all of it in a user namespace", again_in_user_namespace));
     }
