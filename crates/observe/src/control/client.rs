@@ -1,0 +1,116 @@
+//! Asking the running proxy.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+use super::Query;
+
+/// The whole question and answer may take this long.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody is there to ask.
+    #[error("{}: no proxy answers here: is `portolan run` running on this node, with this path as its local socket?", path.display())]
+    NoProxy {
+        /// The path of the socket.
+        path: PathBuf,
+    },
+    /// The socket is there for others.
+    #[error("{}: not allowed: ask as root, or as the user that the proxy runs as", path.display())]
+    NotAllowed {
+        /// The path of the socket.
+        path: PathBuf,
+    },
+    /// Something went wrong between.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The path of the socket.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The proxy refused to answer.
+    #[error("the proxy answers: {text} ({status})")]
+    Refused {
+        /// The HTTP status.
+        status: StatusCode,
+        /// Why, in the proxy's words.
+        text: String,
+    },
+    /// The namespace is none.
+    #[error("namespace {0:?}: only lower-case letters, digits and `-` make a namespace's name")]
+    Namespace(String),
+}
+
+/// Asks the proxy whose local socket is at `path`, and waits for the answer for at most half a minute.
+pub fn ask(path: &Path, query: &Query) -> Result<serde_json::Value, Error> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let mut target = format!("/{}", query.table.name());
+    if let Some(namespace) = &query.namespace {
+        if namespace.is_empty()
+            || !namespace
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        {
+            return Err(Error::Namespace(namespace.clone()));
+        }
+        target.push_str("?namespace=");
+        target.push_str(namespace);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;
+    let answered = runtime.block_on(tokio::time::timeout(LIMIT, exchange(path, &target)));
+    let (status, body) = match answered {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(because(path, error)),
+        Err(_) => {
+            let text = format!("the proxy has not answered within {} s", LIMIT.as_secs());
+            return Err(io(io::Error::new(io::ErrorKind::TimedOut, text)));
+        }
+    };
+    if status != StatusCode::OK {
+        return Err(Error::Refused { status, text: String::from_utf8_lossy(&body).trim().to_owned() });
+    }
+    serde_json::from_slice(&body).map_err(|error| io(error.into()))
+}
+
+async fn exchange(path: &Path, target: &str) -> io::Result<(StatusCode, Bytes)> {
+    let stream = UnixStream::connect(path).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(hyper_error)?;
+    // Ends with the connection, and fails with it; what fails shows in the answer.
+    tokio::spawn(async move { drop(connection.await) });
+    let request = Request::get(target)
+        .header(HOST, "localhost")
+        .body(Empty::<Bytes>::new())
+        .map_err(io::Error::other)?;
+    let answer = sender.send_request(request).await.map_err(hyper_error)?;
+    let status = answer.status();
+    let body = answer.into_body().collect().await.map_err(hyper_error)?.to_bytes();
+    Ok((status, body))
+}
+
+/// A proxy that does not let us ask hangs up before it answers.
+fn hyper_error(error: hyper::Error) -> io::Error {
+    let refused = error.is_incomplete_message() || error.is_canceled();
+    let kind = if refused { io::ErrorKind::PermissionDenied } else { io::ErrorKind::Other };
+    io::Error::new(kind, error)
+}
+
+fn because(path: &Path, source: io::Error) -> Error {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NoProxy { path },
+        io::ErrorKind::PermissionDenied => Error::NotAllowed { path },
+        _ => Error::Io { path, source },
+    }
+}

@@ -1,0 +1,340 @@
+//! Whether the proxy does its work: what `/healthz`, `/livez` and health-check node ports answer (spec §11.1-11.7).
+//!
+//! Stricter than kube-proxy on purpose: a node whose kernel is not known to hold what is wanted gets no traffic from load
+//! balancers. The two questions differ: `/healthz` is whether traffic should come here, `/livez` whether a restart might help. An
+//! API server that is away is no reason for either: the rules in force serve on.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::StatusCode;
+use portolan_service::Family;
+use serde::Serialize;
+
+use crate::timestamp::{self, rfc3339};
+
+/// One turn of the proxy's loop may take this long, however short `syncPeriod` is: a first load of a very large cluster does.
+const TURN_AT_LEAST: Duration = Duration::from_mins(1);
+
+/// What the node's object says of whether load balancers should send traffic here (spec §11.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Eligibility {
+    /// Nothing here has Node objects: eligible.
+    #[default]
+    NoNodes,
+    /// The Node has not been seen yet (spec §12.6).
+    Unseen,
+    /// The Node is there, and stays.
+    Eligible,
+    /// The Node is being deleted, or marked so by the cluster autoscaler (spec §12.7).
+    Leaving,
+}
+
+/// The age of what is known, if anything is: the time since the source was last known to be up to date.
+pub type Age = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
+
+/// Where the objects in force come from.
+#[derive(Clone, Default)]
+pub enum View {
+    /// Files on this node.
+    #[default]
+    Manifests,
+    /// An API server that is being watched.
+    Live {
+        /// How old the view is.
+        age: Age,
+    },
+    /// What an API server said before the last start; it has not been reached since.
+    Snapshot {
+        /// When it was true.
+        taken: SystemTime,
+    },
+}
+
+impl View {
+    /// How old it is; `None` for files and for a server that has said nothing yet.
+    pub fn age(&self) -> Option<Duration> {
+        match self {
+            View::Manifests => None,
+            View::Live { age } => age(),
+            View::Snapshot { taken } => Some(taken.elapsed().unwrap_or(Duration::ZERO)),
+        }
+    }
+
+    /// Whether it is a snapshot.
+    pub fn is_snapshot(&self) -> bool {
+        matches!(self, View::Snapshot { .. })
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            View::Manifests => f.write_str("Manifests"),
+            View::Live { .. } => write!(f, "Live {{ age: {:?} }}", self.age()),
+            View::Snapshot { taken } => f.debug_struct("Snapshot").field("taken", taken).finish(),
+        }
+    }
+}
+
+/// The proxy's health. The proxy's loop tells it what happens, the servers ask.
+#[derive(Debug)]
+pub struct Health {
+    families: Vec<Family>,
+    /// A change or a failure may last this long (spec §11.3).
+    patience: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When the kernel was last brought to what is wanted.
+    in_force_at: Option<SystemTime>,
+    /// Since when the oldest unsatisfied change waits.
+    pending_since: Option<Instant>,
+    failure: Option<Failure>,
+    /// When the turn began that the loop is in.
+    turn_since: Option<Instant>,
+    node: Eligibility,
+    view: View,
+}
+
+#[derive(Debug)]
+struct Failure {
+    since: Instant,
+    reason: String,
+}
+
+/// What the state means at one moment.
+struct Assessment {
+    healthy: bool,
+    live: bool,
+    eligible: bool,
+    reasons: Vec<String>,
+}
+
+/// A turn of the proxy's loop, which ends when this is dropped.
+#[derive(Debug)]
+#[must_use = "the turn ends when this is dropped"]
+pub struct Turn<'a>(&'a Health);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.state().turn_since = None;
+    }
+}
+
+impl Health {
+    /// The health of a proxy that has done nothing yet, for `families`, with `syncPeriod` as configured.
+    pub fn new(families: &[Family], sync_period: Duration) -> Health {
+        Health { families: families.to_vec(), patience: sync_period * 2, state: Mutex::default() }
+    }
+
+    /// A change is waiting since `since`; the oldest unsatisfied one counts (spec §11.3).
+    pub fn pending(&self, since: Instant) {
+        let mut state = self.state();
+        state.pending_since = Some(state.pending_since.map_or(since, |known| known.min(since)));
+    }
+
+    /// The kernel holds what is wanted: nothing is waiting, nothing has failed.
+    pub fn in_force(&self) {
+        let mut state = self.state();
+        state.in_force_at = Some(SystemTime::now());
+        state.pending_since = None;
+        state.failure = None;
+    }
+
+    /// The kernel does not hold what is wanted, or nobody knows; `reason` for people. Lasts until [`Health::in_force`].
+    pub fn failed(&self, reason: &str) {
+        let mut state = self.state();
+        let since = state.failure.as_ref().map_or_else(Instant::now, |known| known.since);
+        state.failure = Some(Failure { since, reason: reason.to_owned() });
+    }
+
+    /// The proxy's loop has something to do, until what this returns is dropped. A turn that does not end is a loop that
+    /// is stuck. A loop that waits for events is in no turn, for however long.
+    pub fn turn(&self) -> Turn<'_> {
+        self.state().turn_since = Some(Instant::now());
+        Turn(self)
+    }
+
+    /// What the node's object says.
+    pub fn set_node(&self, node: Eligibility) {
+        self.state().node = node;
+    }
+
+    /// Where the objects in force come from.
+    pub fn set_view(&self, view: View) {
+        self.state().view = view;
+    }
+
+    /// Where the objects in force come from.
+    pub fn view(&self) -> View {
+        self.state().view.clone()
+    }
+
+    /// The kernel holds what is wanted and nothing is stuck: what health-check node ports tell (spec §11.4, §11.10). Says nothing
+    /// of whether the node is leaving.
+    pub fn healthy(&self) -> bool {
+        self.assess(Instant::now()).healthy
+    }
+
+    /// Status and body of `/healthz`: 200 if traffic should come to this node (spec §11.2-11.5).
+    pub fn healthz(&self) -> (StatusCode, String) {
+        self.healthz_at(Instant::now(), SystemTime::now())
+    }
+
+    /// Status and body of `/livez`: 503 if a restart might help (spec §11.4).
+    pub fn livez(&self) -> (StatusCode, String) {
+        self.livez_at(Instant::now(), SystemTime::now())
+    }
+
+    fn healthz_at(&self, now: Instant, wall: SystemTime) -> (StatusCode, String) {
+        let mut assessment = self.assess(now);
+        let eligible = assessment.eligible;
+        let ok = assessment.healthy && eligible;
+        if !eligible {
+            assessment.reasons.push(match self.state().node {
+                Eligibility::Leaving => "the node is being deleted or marked for deletion".to_owned(),
+                _ => "the Node object has not been seen".to_owned(),
+            });
+        }
+        self.answer(ok, Some(eligible), assessment.healthy, &assessment.reasons, wall)
+    }
+
+    fn livez_at(&self, now: Instant, wall: SystemTime) -> (StatusCode, String) {
+        let assessment = self.assess(now);
+        self.answer(assessment.live, None, assessment.healthy, &assessment.reasons, wall)
+    }
+
+    fn assess(&self, now: Instant) -> Assessment {
+        let state = self.state();
+        let mut assessment = Assessment {
+            healthy: true,
+            live: true,
+            eligible: matches!(state.node, Eligibility::NoNodes | Eligibility::Eligible),
+            reasons: Vec::new(),
+        };
+        let mut unhealthy = |live: bool, reason: String| {
+            assessment.healthy = false;
+            assessment.live &= live;
+            assessment.reasons.push(reason);
+        };
+        if let Some(failure) = &state.failure {
+            let lasts = now.saturating_duration_since(failure.since);
+            unhealthy(lasts < self.patience, format!("{} (for {})", failure.reason, seconds(lasts)));
+        } else if state.in_force_at.is_none() {
+            unhealthy(true, "no state has been brought into force yet".to_owned());
+        }
+        if let Some(since) = state.pending_since {
+            let waits = now.saturating_duration_since(since);
+            if waits >= self.patience {
+                unhealthy(false, format!("a change has been waiting for {}", seconds(waits)));
+            }
+        }
+        if let Some(since) = state.turn_since {
+            let lasts = now.saturating_duration_since(since);
+            if lasts >= self.patience.max(TURN_AT_LEAST) {
+                unhealthy(false, format!("the event loop has been stuck for {}", seconds(lasts)));
+            }
+        }
+        assessment
+    }
+
+    fn answer(
+        &self,
+        ok: bool,
+        node_eligible: Option<bool>,
+        healthy: bool,
+        reasons: &[String],
+        wall: SystemTime,
+    ) -> (StatusCode, String) {
+        let (in_force_at, view) = {
+            let state = self.state();
+            (state.in_force_at, state.view.clone())
+        };
+        let now = rfc3339(wall);
+        let last_updated = in_force_at.map_or_else(|| timestamp::NEVER.to_owned(), rfc3339);
+        let family = |family| {
+            self.families
+                .contains(&family)
+                .then(|| FamilyBody { last_updated: last_updated.clone(), healthy })
+        };
+        let body = Body {
+            last_updated: if ok { now.clone() } else { last_updated.clone() },
+            current_time: now,
+            node_eligible,
+            healthy,
+            status: StatusBody { v4: family(Family::V4), v6: family(Family::V6) },
+            reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
+            // Outside of the lock: the age is asked of somebody else.
+            view: ViewBody::of(&view),
+        };
+        let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (status, serde_json::to_string(&body).unwrap_or_default())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock; and if it did, the plain values would still be good.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+/// kube-proxy's fields (spec §11.2), then our own.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    last_updated: String,
+    current_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_eligible: Option<bool>,
+    healthy: bool,
+    status: StatusBody,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    view: ViewBody,
+}
+
+#[derive(Serialize)]
+struct StatusBody {
+    #[serde(rename = "IPv4", skip_serializing_if = "Option::is_none")]
+    v4: Option<FamilyBody>,
+    #[serde(rename = "IPv6", skip_serializing_if = "Option::is_none")]
+    v6: Option<FamilyBody>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FamilyBody {
+    last_updated: String,
+    healthy: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ViewBody {
+    source: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot_taken: Option<String>,
+}
+
+impl ViewBody {
+    fn of(view: &View) -> ViewBody {
+        let (source, snapshot_taken) = match view {
+            View::Manifests => ("manifests", None),
+            View::Live { .. } => ("api", None),
+            View::Snapshot { taken } => ("snapshot", Some(rfc3339(*taken))),
+        };
+        ViewBody { source, age_seconds: view.age().map(|age| age.as_secs_f64()), snapshot_taken }
+    }
+}
+
+#[cfg(test)]
+mod tests;

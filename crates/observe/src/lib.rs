@@ -1,0 +1,53 @@
+//! What a service proxy shows of itself: its health, its metrics, its last changes and its live table, and the servers that tell.
+//!
+//! The proxy's loop tells a [`Telemetry`] what happens, in its own words. The threads of [`servers`] answer from it whoever
+//! asks: load balancers, kubelet, Prometheus, people. Nothing flows back into the loop.
+//!
+//! "spec §" means the behaviour of kube-proxy 1.36, clause by clause.
+
+mod build_info;
+mod changes;
+pub mod control;
+mod health;
+mod metrics;
+pub mod rows;
+pub mod servers;
+pub mod table;
+mod timestamp;
+
+use std::time::Duration;
+
+use portolan_service::Family;
+
+pub use build_info::BuildInfo;
+pub use changes::{Change, ChangeLog};
+pub use health::{Age, Eligibility, Health, Turn, View};
+pub use metrics::{ApiRequest, Commit, Feature, FeatureStage, Metrics, Mode, Totals};
+
+/// What is known of the running proxy. Shared between its loop, which tells, and the servers, which are asked.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// The metrics.
+    pub metrics: Metrics,
+    /// The health.
+    pub health: Health,
+    /// The last changes.
+    pub changes: ChangeLog,
+}
+
+impl Telemetry {
+    /// Of a proxy that has done nothing yet, in `mode` for `families`, with `syncPeriod` as configured.
+    pub fn new(mode: Mode, families: &[Family], sync_period: Duration, build: &BuildInfo) -> Telemetry {
+        Telemetry {
+            metrics: Metrics::new(mode, families, build),
+            health: Health::new(families, sync_period),
+            changes: ChangeLog::new(),
+        }
+    }
+
+    /// The metrics as Prometheus reads them, with those that change by themselves as they are now.
+    pub fn metrics_text(&self) -> String {
+        self.metrics.view(&self.health.view());
+        self.metrics.text()
+    }
+}

@@ -1,0 +1,256 @@
+//! The metrics: those of kube-proxy under their names, so that its dashboards and alerts go on working (spec §11.16), those that
+//! every Kubernetes component has (§11.17), and our own, which begin with `portolan_`.
+
+mod component;
+mod kube_proxy;
+mod own;
+mod process;
+mod register;
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use portolan_service::{Family, PerFamily};
+use prometheus::{Registry, TextEncoder};
+
+pub use self::component::{ApiRequest, Feature, FeatureStage};
+use self::component::{Component, HealthSlis};
+use self::kube_proxy::KubeProxy;
+use self::own::Own;
+use self::process::Process;
+use crate::BuildInfo;
+use crate::health::View;
+
+/// The mode that runs: some metrics belong to one (spec §11.16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `iptables`
+    Iptables,
+    /// `ipvs`
+    Ipvs,
+    /// `nftables`
+    Nftables,
+    /// A mode that shares no metrics with any of kube-proxy's.
+    Other,
+}
+
+impl Mode {
+    /// The mode of this name in `--proxy-mode`.
+    pub fn named(name: &str) -> Mode {
+        match name {
+            "iptables" => Mode::Iptables,
+            "ipvs" => Mode::Ipvs,
+            "nftables" => Mode::Nftables,
+            _ => Mode::Other,
+        }
+    }
+}
+
+/// One attempt to bring a state into the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commit {
+    /// Everything was written, not only what changed.
+    pub full: bool,
+    /// From the first byte encoded to the kernel's answer.
+    pub took: Duration,
+    /// When the kernel answered.
+    pub at: SystemTime,
+}
+
+/// How many there are of what is in force.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Services with a plan.
+    pub services: usize,
+    /// Endpoints, counted once for each Service port.
+    pub endpoints: PerFamily<usize>,
+    /// Addresses and ports that clients connect to.
+    pub frontends: PerFamily<usize>,
+}
+
+/// All metrics of one proxy. The proxy tells in its own words what happens; [`Metrics::text`] is what Prometheus reads.
+pub struct Metrics {
+    registry: Registry,
+    families: Vec<Family>,
+    kube_proxy: KubeProxy,
+    component: Component,
+    own: Own,
+    process: Process,
+    slis: HealthSlis,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("families", &self.families).finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// The metrics of a proxy that runs `mode` for `families`.
+    ///
+    /// Counters and histograms begin at zero for each family, so that the first event is an increase; gauges of times are
+    /// not there before they have a time.
+    pub fn new(mode: Mode, families: &[Family], build: &BuildInfo) -> Metrics {
+        let registry = Registry::new();
+        Metrics {
+            kube_proxy: KubeProxy::register(&registry, mode, families),
+            component: Component::register(&registry, build),
+            own: Own::register(&registry, families, build),
+            process: Process::register(&registry),
+            slis: HealthSlis::new(),
+            families: families.to_vec(),
+            registry,
+        }
+    }
+
+    /// Everything as Prometheus reads it (text format 0.0.4).
+    pub fn text(&self) -> String {
+        self.process.update();
+        encode(&self.registry)
+    }
+
+    /// What `/metrics/slis` answers: the health checks as they were last asked.
+    pub(crate) fn slis_text(&self) -> String {
+        encode(self.slis.registry())
+    }
+
+    /// Forgets what [`Metrics::slis_text`] tells (spec §11.13).
+    pub(crate) fn reset_slis(&self) {
+        self.slis.reset();
+    }
+
+    /// A change that needs a commit was queued.
+    pub fn queued(&self, at: SystemTime) {
+        self.for_families(|family| self.kube_proxy.queued(family, at));
+    }
+
+    /// What is wanted was brought into the kernel, with `operations` rules and elements written or removed.
+    pub fn committed(&self, commit: &Commit, operations: usize) {
+        self.for_families(|family| {
+            self.kube_proxy.synced(family, commit);
+            self.kube_proxy.last_synced(family, commit.at);
+        });
+        self.own.committed(commit, operations);
+    }
+
+    /// The kernel refused a commit. kube-proxy's durations count these too.
+    pub fn commit_failed(&self, commit: &Commit) {
+        self.for_families(|family| {
+            self.kube_proxy.synced(family, commit);
+            self.kube_proxy.failed(family, commit.full);
+        });
+        self.own.commit_failed(commit);
+    }
+
+    /// Rules or elements that nothing needs any more could not be removed (nftables).
+    pub fn cleanup_failed(&self) {
+        self.for_families(|family| self.kube_proxy.cleanup_failed(family));
+    }
+
+    /// A change of endpoints is in force, this long after its `endpoints.kubernetes.io/last-change-trigger-time` (spec §9.15).
+    pub fn network_programming(&self, family: Family, took: Duration) {
+        self.kube_proxy.network_programming(family, took);
+    }
+
+    /// A change is in force, this long after it was received.
+    pub fn event_to_commit(&self, took: Duration) {
+        self.own.event_to_commit(took);
+    }
+
+    /// `count` changes of Services were received. Counted once for each family, as kube-proxy does.
+    pub fn service_changes(&self, count: usize) {
+        self.kube_proxy.service_changes(count * self.families.len());
+    }
+
+    /// `count` changes of EndpointSlices were received.
+    pub fn endpoint_changes(&self, count: usize) {
+        self.kube_proxy.endpoint_changes(count);
+    }
+
+    /// So many Services and EndpointSlices have changes that are not in force yet.
+    pub fn changes_pending(&self, services: usize, endpoints: usize) {
+        self.kube_proxy.changes_pending(services, endpoints);
+    }
+
+    /// So many Service ports with `internalTrafficPolicy: Local`, and `externalTrafficPolicy: Local`, have endpoints, but none on this
+    /// node (spec §2.10).
+    pub fn no_local_endpoints(&self, family: Family, internal: usize, external: usize) {
+        self.kube_proxy.no_local_endpoints(family, internal, external);
+    }
+
+    /// Stale connection tracking entries were looked for, which took `took`, and `removed` of them were removed (spec §8A).
+    pub fn conntrack_reconciled(&self, family: Family, removed: usize, took: Duration) {
+        self.kube_proxy.conntrack_reconciled(family, removed, took);
+    }
+
+    /// So many rules there are in `table` (`filter` or `nat`), and so many were last written (mode iptables, spec §11.18).
+    pub fn iptables_rules(&self, family: Family, table: &str, total: usize, last: usize) {
+        self.kube_proxy.iptables_rules(family, table, total, last);
+    }
+
+    /// Somebody else's change of the rules was put right.
+    pub fn repaired(&self) {
+        self.own.repaired();
+    }
+
+    /// So many Services have rules that the kernel refuses.
+    pub fn refused_services(&self, count: usize) {
+        self.own.refused_services(count);
+    }
+
+    /// So many things are asked for by Services that cannot be honoured.
+    pub fn problems(&self, count: usize) {
+        self.own.problems(count);
+    }
+
+    /// An object of this kind (`Service`, `EndpointSlice`, `Node`, `ServiceCIDR`) did not decode and was skipped.
+    pub fn undecodable(&self, kind: &str) {
+        self.own.undecodable(kind);
+    }
+
+    /// How much is in force.
+    pub fn totals(&self, totals: &Totals) {
+        self.own.totals(totals, &self.families);
+    }
+
+    /// The configuration that is in use, told by its hash.
+    pub fn config(&self, hash: &str) {
+        self.own.config(hash);
+    }
+
+    /// The API server answered a request, or did not.
+    pub fn api_request(&self, request: &ApiRequest) {
+        self.component.api_request(request);
+    }
+
+    /// The state of a feature gate.
+    pub fn feature(&self, feature: &Feature) {
+        self.component.feature(feature);
+    }
+
+    /// `/healthz` was answered.
+    pub(crate) fn healthz_answered(&self, code: u16) {
+        self.kube_proxy.healthz_answered(code);
+        self.slis.answered("healthz", code);
+    }
+
+    /// `/livez` was answered.
+    pub(crate) fn livez_answered(&self, code: u16) {
+        self.kube_proxy.livez_answered(code);
+        self.slis.answered("livez", code);
+    }
+
+    /// Where the objects come from, and how old that is, now.
+    pub(crate) fn view(&self, view: &View) {
+        self.own.view(view);
+    }
+
+    fn for_families(&self, tell: impl Fn(Family)) {
+        self.families.iter().copied().for_each(tell);
+    }
+}
+
+fn encode(registry: &Registry) -> String {
+    // Fails only for a metric without samples, which `gather` leaves out.
+    TextEncoder::new().encode_to_string(&registry.gather()).unwrap_or_default()
+}

@@ -1,0 +1,224 @@
+//! What `portolan get` shows, a row each: the form in which the running proxy answers, as JSON.
+
+use std::net::{IpAddr, SocketAddr};
+
+use portolan_service::{Backend, Frontend, FrontendKind, List, Masquerade, PortPlan, ServicePlan, Verdict};
+use serde::{Deserialize, Serialize};
+
+/// One Service port in one address family.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceRow {
+    /// The Service's namespace.
+    pub namespace: String,
+    /// The Service's name.
+    pub name: String,
+    /// The port's name; may be empty.
+    pub port: String,
+    /// `IPv4` or `IPv6`
+    pub family: String,
+    /// `tcp`, `udp` or `sctp`
+    pub protocol: String,
+    /// Where clients connect to.
+    pub frontends: Vec<FrontendRow>,
+    /// The policy for clients of the ClusterIP, as far as it shows in what is forwarded: a Service without any endpoint
+    /// is refused under each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub internal_policy: Option<String>,
+    /// The policy for clients from outside, if the Service has frontends for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_policy: Option<String>,
+    /// Distinct endpoints that new connections may go to.
+    pub endpoints: usize,
+    /// Those of them on this node.
+    pub local_endpoints: usize,
+    /// The timeout of session affinity in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity_seconds: Option<u32>,
+    /// The NodePort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_port: Option<u16>,
+}
+
+/// One address and port that clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FrontendRow {
+    /// `ClusterIP`, `ExternalIP`, `LoadBalancer` or `NodePort`
+    pub kind: String,
+    /// The address.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// Where connections from pods of this node and the node itself go: a list (`cluster`, `local`), `reject` or `drop`.
+    pub inside: String,
+    /// Where all others go.
+    pub outside: String,
+    /// The only networks from which connections are let in, if that is restricted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_sources: Vec<String>,
+}
+
+/// One endpoint of one Service port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointRow {
+    /// The Service's namespace.
+    pub namespace: String,
+    /// The Service's name.
+    pub service: String,
+    /// The Service port's name; may be empty.
+    pub port: String,
+    /// `tcp`, `udp` or `sctp`
+    pub protocol: String,
+    /// The endpoint's address.
+    pub address: IpAddr,
+    /// The endpoint's port.
+    pub target_port: u16,
+    /// It runs on this node.
+    pub local: bool,
+    /// The lists it is in: `cluster` and `local` get new connections; one that is only in `serving` (UDP) keeps those it
+    /// has.
+    pub lists: Vec<String>,
+}
+
+/// One transaction, or the attempt at one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangeRow {
+    /// When it was done, RFC 3339.
+    pub at: String,
+    /// The Services it touched: the first few.
+    pub services: Vec<String>,
+    /// How many Services it touched.
+    pub service_count: usize,
+    /// What changed: the first few lines.
+    pub lines: Vec<String>,
+    /// Everything was written, not only what changed.
+    pub full: bool,
+    /// From the receipt of the first change to its being in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_to_commit_seconds: Option<f64>,
+    /// From the first byte encoded to the kernel's answer.
+    pub commit_seconds: f64,
+    /// Rules and set elements written or removed.
+    pub operations: usize,
+    /// Why it failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The rows of `plan`, one for each port and family.
+pub fn service_rows(plan: &ServicePlan) -> Vec<ServiceRow> {
+    plan.ports.iter().map(|port| service_row(plan, port)).collect()
+}
+
+/// The endpoints of `plan`, port by port, in the order of their addresses.
+pub fn endpoint_rows(plan: &ServicePlan) -> Vec<EndpointRow> {
+    plan.ports.iter().flat_map(|port| endpoints_of_port(plan, port)).collect()
+}
+
+fn service_row(plan: &ServicePlan, port: &PortPlan) -> ServiceRow {
+    let endpoints = distinct(port.cluster.iter().chain(&*port.local));
+    let (internal, external): (Vec<_>, Vec<_>) =
+        port.frontends.iter().partition(|frontend| frontend.kind == FrontendKind::ClusterIp);
+    ServiceRow {
+        namespace: plan.name.namespace().to_owned(),
+        name: plan.name.name().to_owned(),
+        port: port.name.to_string(),
+        family: port.family.to_string(),
+        protocol: port.protocol.to_string(),
+        frontends: port.frontends.iter().map(frontend_row).collect(),
+        internal_policy: internal.first().and_then(|frontend| policy(frontend.inside)).map(str::to_owned),
+        external_policy: external.first().map(|frontend| {
+            let local = frontend.masquerade == Masquerade::FromNode;
+            if local { "Local" } else { "Cluster" }.to_owned()
+        }),
+        endpoints: endpoints.len(),
+        local_endpoints: endpoints.iter().filter(|backend| backend.local).count(),
+        affinity_seconds: port.affinity,
+        node_port: port.node_port,
+    }
+}
+
+fn frontend_row(frontend: &Frontend) -> FrontendRow {
+    FrontendRow {
+        kind: match frontend.kind {
+            FrontendKind::ClusterIp => "ClusterIP",
+            FrontendKind::ExternalIp => "ExternalIP",
+            FrontendKind::LoadBalancer => "LoadBalancer",
+            FrontendKind::NodePort => "NodePort",
+        }
+        .to_owned(),
+        address: frontend.address,
+        port: frontend.port,
+        inside: verdict(frontend.inside).to_owned(),
+        outside: verdict(frontend.outside).to_owned(),
+        allowed_sources: frontend
+            .allowed_sources
+            .iter()
+            .flat_map(|sources| sources.iter())
+            .map(ToString::to_string)
+            .collect(),
+    }
+}
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Forward(List::Cluster) => "cluster",
+        Verdict::Forward(List::Local) => "local",
+        Verdict::Reject => "reject",
+        Verdict::Drop => "drop",
+    }
+}
+
+/// The traffic policy that leads to `verdict` (spec §2.10). Both can lead to a rejection.
+fn policy(verdict: Verdict) -> Option<&'static str> {
+    match verdict {
+        Verdict::Forward(List::Cluster) => Some("Cluster"),
+        Verdict::Forward(List::Local) | Verdict::Drop => Some("Local"),
+        Verdict::Reject => None,
+    }
+}
+
+fn endpoints_of_port(plan: &ServicePlan, port: &PortPlan) -> Vec<EndpointRow> {
+    let lists = [("cluster", &port.cluster), ("local", &port.local), ("serving", &port.serving)];
+    distinct(lists.iter().flat_map(|(_, list)| list.iter()))
+        .into_iter()
+        .map(|backend| EndpointRow {
+            namespace: plan.name.namespace().to_owned(),
+            service: plan.name.name().to_owned(),
+            port: port.name.to_string(),
+            protocol: port.protocol.to_string(),
+            address: backend.address,
+            target_port: backend.port,
+            local: backend.local,
+            lists: lists
+                .iter()
+                .filter(|(_, list)| list.contains(&backend))
+                .map(|(name, _)| (*name).to_owned())
+                .collect(),
+        })
+        .collect()
+}
+
+fn distinct<'a>(backends: impl Iterator<Item = &'a Backend>) -> Vec<Backend> {
+    let mut distinct: Vec<Backend> = backends.copied().collect();
+    distinct.sort_unstable_by_key(|backend| (backend.address, backend.port, backend.local));
+    distinct.dedup();
+    distinct
+}
+
+impl FrontendRow {
+    /// Address and port, as clients write them.
+    pub fn socket(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+}
+
+impl EndpointRow {
+    /// Address and port, as clients write them.
+    pub fn socket(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.target_port)
+    }
+}

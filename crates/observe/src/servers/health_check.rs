@@ -1,0 +1,175 @@
+//! The responders of Services with a health-check node port: load balancers ask them whether this node has
+//! endpoints of the Service (spec §3.14, §11.8-11.12).
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hyper::StatusCode;
+use hyper::header::HeaderName;
+use portolan_service::{Family, ObjectName};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{debug, info};
+
+use super::answer::{self, Answer, JSON};
+use super::listener::{self, Handler, Limits, Scope};
+use super::{OnFailure, RETRY, Server, ServerFailure};
+use crate::{Health, Telemetry};
+
+/// How many ready endpoints the node has of the Service.
+const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
+
+/// One responder that should exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Responder {
+    /// The Service it answers for.
+    pub service: ObjectName,
+    /// Ready endpoints on this node.
+    pub local_endpoints: usize,
+}
+
+/// All responders that should exist, by family and port.
+pub type Responders = HashMap<(Family, u16), Responder>;
+
+/// Where responders listen: on these addresses, or on all of a family for which there is none (spec §11.8).
+pub type Addresses = Vec<IpAddr>;
+
+struct Open {
+    service: ObjectName,
+    local_endpoints: Arc<AtomicUsize>,
+    addresses: Addresses,
+    /// Aborted when dropped, which closes the port and its connections.
+    _listeners: JoinSet<()>,
+}
+
+/// Serves what `wanted` last said, until its other end is dropped.
+pub(super) async fn serve(
+    mut wanted: mpsc::UnboundedReceiver<(Responders, Addresses)>,
+    telemetry: Arc<Telemetry>,
+    on_failure: OnFailure,
+) {
+    let mut open: HashMap<(Family, u16), Open> = HashMap::new();
+    let mut told: HashMap<(Family, u16), (ObjectName, String)> = HashMap::new();
+    let (mut responders, mut addresses) = (Responders::new(), Addresses::new());
+    loop {
+        let missing = responders.len() != open.len();
+        tokio::select! {
+            received = wanted.recv() => match received {
+                Some(new) => (responders, addresses) = new,
+                None => return,
+            },
+            () = tokio::time::sleep(RETRY), if missing => {}
+        }
+        open.retain(|key, open| {
+            responders.get(key).is_some_and(|responder| responder.service == open.service)
+                && open.addresses == of_family(&addresses, key.0)
+        });
+        told.retain(|key, _| responders.contains_key(key));
+        for (&(family, port), responder) in &responders {
+            if let Some(open) = open.get(&(family, port)) {
+                open.local_endpoints.store(responder.local_endpoints, Ordering::Relaxed);
+                continue;
+            }
+            let selected = of_family(&addresses, family);
+            match listen(family, &selected, port) {
+                Ok(listeners) => {
+                    info!("Service {}: health check answers on {family} port {port}", responder.service);
+                    told.remove(&(family, port));
+                    let local_endpoints = Arc::new(AtomicUsize::new(responder.local_endpoints));
+                    let handler =
+                        handler(responder.service.clone(), local_endpoints.clone(), telemetry.clone());
+                    let mut tasks = JoinSet::new();
+                    for listener in listeners {
+                        tasks.spawn(listener::accept_all(listener, handler.clone(), Limits::default()));
+                    }
+                    let service = responder.service.clone();
+                    open.insert(
+                        (family, port),
+                        Open { service, local_endpoints, addresses: selected, _listeners: tasks },
+                    );
+                }
+                Err((address, error)) => {
+                    let reason = (responder.service.clone(), format!("{address}: {error}"));
+                    if told.get(&(family, port)) == Some(&reason) {
+                        debug!("Service {}: healthCheckNodePort {port}: still {}", reason.0, reason.1);
+                        continue;
+                    }
+                    told.insert((family, port), reason);
+                    on_failure(ServerFailure {
+                        server: Server::HealthCheck(responder.service.clone()),
+                        address: address.to_string(),
+                        port,
+                        error,
+                        fatal: false,
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn of_family(addresses: &[IpAddr], family: Family) -> Addresses {
+    addresses.iter().copied().filter(|address| Family::of(*address) == family).collect()
+}
+
+/// Opens the port on all `addresses` or on none.
+fn listen(
+    family: Family,
+    addresses: &[IpAddr],
+    port: u16,
+) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+    let any = match family {
+        Family::V4 => IpAddr::from([0; 4]),
+        Family::V6 => IpAddr::from([0; 16]),
+    };
+    let addresses = if addresses.is_empty() { &[any] } else { addresses };
+    addresses
+        .iter()
+        .map(|address| SocketAddr::new(*address, port))
+        .map(|address| listener::bind(address, Scope::OneFamily).map_err(|error| (address, error)))
+        .collect()
+}
+
+fn handler(service: ObjectName, local_endpoints: Arc<AtomicUsize>, telemetry: Arc<Telemetry>) -> Handler {
+    Arc::new(move |_| {
+        let count = local_endpoints.load(Ordering::Relaxed);
+        Box::pin(std::future::ready(respond(&service, count, &telemetry.health)))
+    })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    service: Name<'a>,
+    local_endpoints: usize,
+    service_proxy_healthy: bool,
+}
+
+#[derive(Serialize)]
+struct Name<'a> {
+    namespace: &'a str,
+    name: &'a str,
+}
+
+/// Spec §11.10.
+fn respond(service: &ObjectName, count: usize, health: &Health) -> Answer {
+    let healthy = health.healthy();
+    let body = Body {
+        service: Name { namespace: service.namespace(), name: service.name() },
+        local_endpoints: count,
+        service_proxy_healthy: healthy,
+    };
+    let mut text = Vec::new();
+    let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+    let written = body.serialize(&mut serde_json::Serializer::with_formatter(&mut text, tabs));
+    debug_assert!(written.is_ok(), "text and numbers can be written to memory");
+    let status = if count > 0 && healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut answer = answer::answer(status, JSON, text);
+    answer.headers_mut().insert(WEIGHT, count.into());
+    answer
+}
