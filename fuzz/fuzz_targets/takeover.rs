@@ -1,0 +1,13 @@
+//! What the kernel tells of ipsets and of IPVS.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use portolan_netfilter::ipset::Member;
+use portolan_netfilter::ipvs::VirtualServer;
+use portolan_netfilter::wire::Message;
+
+fuzz_target!(|payload: &[u8]| {
+    let message = Message { kind: 0, flags: 0, sequence: 0, payload };
+    let _ = VirtualServer::parse(&message);
+    let _ = Member::parse_all(&message);
+});
