@@ -19,9 +19,11 @@ fuzz_target!(|input: &[u8]| {
 
     let same = table.without(&[], &[]).expect("nothing is left out");
     assert_eq!(same.table, table);
-    let chains: Vec<usize> = (0..table.chains().len()).filter(|chain| picks & (1 << (chain % 8)) != 0).collect();
-    let rules: Vec<usize> =
-        (0..table.entries()).filter(|rule| table.jump(*rule).is_some_and(|chain| chains.contains(&chain))).collect();
+    let chains: Vec<usize> =
+        (0..table.chains().len()).filter(|chain| picks & (1 << (chain % 8)) != 0).collect();
+    let rules: Vec<usize> = (0..table.entries())
+        .filter(|rule| table.jump(*rule).is_some_and(|chain| chains.contains(&chain)))
+        .collect();
     match table.without(&chains, &rules) {
         Ok(reduced) => assert_eq!(reduced.table.entries(), reduced.origins.len()),
         Err(Refusal::Malformed(error)) => panic!("{error}"),
