@@ -7,10 +7,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use portolan_netfilter::conntrack::{Conntrack, Flow};
 use portolan_netfilter::nft::TableFamily;
-use portolan_service::{Backend, Family, PortPlan, Protocol, ServicePlan};
+use portolan_service::{Backend, Family, PerFamily, PortPlan, Protocol, ServicePlan};
+
+use crate::Reconciled;
 
 /// Above this many frontends, one pass over all flows is cheaper than one for each frontend: the kernel walks
 /// its whole table for either.
@@ -93,12 +96,13 @@ impl StaleFlows {
             }
     }
 
-    /// Looks the flows through and removes the stale ones; returns how many. Afterwards nothing is pending,
-    /// unless it fails.
-    pub(crate) fn remove(&mut self) -> io::Result<usize> {
+    /// Looks the flows through and removes the stale ones, if any can be. Afterwards nothing is pending, unless it
+    /// fails.
+    pub(crate) fn remove(&mut self) -> io::Result<Option<Reconciled>> {
         if self.is_empty() {
-            return Ok(0);
+            return Ok(None);
         }
+        let started = Instant::now();
         let mut conntrack = Conntrack::open()?;
         let mut stale = Vec::new();
         {
@@ -123,12 +127,13 @@ impl StaleFlows {
                 }
             }
         }
-        let mut removed = 0;
+        let mut removed = PerFamily::<usize>::default();
         for flow in &stale {
-            removed += usize::from(conntrack.delete(flow)?);
+            let family = Family::of(flow.original.destination);
+            *removed.get_mut(family) += usize::from(conntrack.delete(flow)?);
         }
         self.frontends.clear();
-        Ok(removed)
+        Ok(Some(Reconciled { removed, took: started.elapsed() }))
     }
 }
 

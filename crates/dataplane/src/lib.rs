@@ -42,10 +42,26 @@ pub struct Outcome {
     pub refused: Vec<(ObjectName, String)>,
     /// Set elements and rules written or removed.
     pub operations: usize,
-    /// Stale UDP connection tracking entries removed (spec §8A).
-    pub conntrack_removed: usize,
+    /// Stale UDP connection tracking entries were looked for (spec §8A).
+    pub reconciled: Option<Reconciled>,
     /// From first byte encoded to the kernel's acknowledgement.
     pub commit: Duration,
+}
+
+impl Outcome {
+    /// How many stale UDP connection tracking entries were removed.
+    pub fn conntrack_removed(&self) -> usize {
+        self.reconciled.map_or(0, |reconciled| reconciled.removed.v4 + reconciled.removed.v6)
+    }
+}
+
+/// What a look through connection tracking did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Stale UDP entries removed (spec §8A).
+    pub removed: PerFamily<usize>,
+    /// From the first question to the last removal.
+    pub took: Duration,
 }
 
 /// The state of the kernel's copy.

@@ -1,7 +1,6 @@
 //! The lock that all programs take that change tables of iptables-legacy.
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc;
@@ -36,7 +35,10 @@ impl XtablesLock {
             .truncate(false)
             .mode(0o600)
             .open(path)
-            .map_err(Failure::system(&doing))?;
+            .map_err(|error| Failure::Refused {
+                doing: doing.clone(),
+                reason: format!("{error}: in a container, mount it from the host"),
+            })?;
         // Waiting for a lock cannot be given up, so a thread does it. One that comes too late finds nobody who takes the
         // file, and closes it.
         let (sender, receiver) = mpsc::channel();
@@ -44,7 +46,13 @@ impl XtablesLock {
         match receiver.recv_timeout(patience) {
             Ok(Ok(file)) => Ok(XtablesLock { _file: file }),
             Ok(Err(source)) => Err(Failure::System { doing, source }),
-            Err(_) => Err(Failure::System { doing, source: io::ErrorKind::TimedOut.into() }),
+            Err(_) => Err(Failure::Refused {
+                doing,
+                reason: format!(
+                    "another program has held the lock for {} seconds: try again",
+                    patience.as_secs()
+                ),
+            }),
         }
     }
 }
@@ -58,7 +66,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("portolan-xtables-lock-{}", std::process::id()));
         let held = XtablesLock::take(&path).expect("nobody else has it");
         let error = XtablesLock::take_within(&path, Duration::from_millis(50)).expect_err("it is held");
-        assert!(error.to_string().contains("timed out"), "{error}");
+        assert!(error.to_string().contains("another program"), "{error}");
         let next = std::thread::spawn({
             let path = path.clone();
             move || XtablesLock::take(&path).map(drop)

@@ -237,7 +237,7 @@ impl Nftables {
     /// Removes stale UDP flows. What fails stays pending for [`Dataplane::tidy`]: the rules are in force already.
     fn remove_stale_flows(&mut self, outcome: &mut Outcome) {
         match self.stale_flows.remove() {
-            Ok(removed) => outcome.conntrack_removed += removed,
+            Ok(reconciled) => outcome.reconciled = reconciled,
             Err(error) => tracing::warn!(%error, "stale UDP flows could not be removed; will be tried again"),
         }
     }

@@ -489,32 +489,32 @@ fn only_stale_udp_flows_are_removed() {
         assert_eq!(flows(), kept);
 
         let mut restarted = Nftables::new(Settings::default()).expect("a dataplane");
-        assert_eq!(sync(&mut restarted, std::slice::from_ref(&first)).conntrack_removed, 0);
+        assert_eq!(sync(&mut restarted, std::slice::from_ref(&first)).conntrack_removed(), 0);
         assert_eq!(flows(), kept, "a restart that changes nothing removes nothing");
 
         let outcome = restarted.apply(&change(Some(&first), Some(&second))).expect("apply");
-        assert_eq!(outcome.conntrack_removed, 1, "its endpoint left (spec §8.2)");
+        assert_eq!(outcome.conntrack_removed(), 1, "its endpoint left (spec §8.2)");
         send();
         assert_eq!(flows(), ["127.0.0.53 to 127.0.0.3", "127.0.0.9 to 127.0.0.9"]);
         let outcome = restarted.apply(&change(Some(&second), Some(&none))).expect("apply");
-        assert_eq!(outcome.conntrack_removed, 1, "no endpoint is left (unlike spec §8.5)");
+        assert_eq!(outcome.conntrack_removed(), 1, "no endpoint is left (unlike spec §8.5)");
 
         restarted.apply(&change(Some(&none), Some(&first))).expect("apply");
         send();
         let outcome = restarted.apply(&change(Some(&first), None)).expect("apply");
-        assert_eq!(outcome.conntrack_removed, 1, "the Service is gone (unlike spec §8.5)");
+        assert_eq!(outcome.conntrack_removed(), 1, "the Service is gone (unlike spec §8.5)");
 
         // Sent before the Service was there: never translated (spec §8.4).
         let _local = UdpSocket::bind("127.0.0.53:53").expect("a socket");
         send();
         assert_eq!(flows(), ["127.0.0.53 to 127.0.0.53", "127.0.0.9 to 127.0.0.9"]);
         let outcome = restarted.apply(&change(None, Some(&first))).expect("apply");
-        assert_eq!(outcome.conntrack_removed, 1);
+        assert_eq!(outcome.conntrack_removed(), 1);
 
         // It vanishes while nobody looks.
         send();
         let mut restarted = Nftables::new(Settings::default()).expect("a dataplane");
-        assert_eq!(sync(&mut restarted, &[]).conntrack_removed, 1);
+        assert_eq!(sync(&mut restarted, &[]).conntrack_removed(), 1);
         assert_eq!(flows(), ["127.0.0.9 to 127.0.0.9"], "others' flows are never touched");
     });
 }
