@@ -340,3 +340,30 @@ fn networks(flags: &[String]) -> Option<String> {
 fn joined(networks: &[IpNet]) -> String {
     networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Args;
+
+    use super::*;
+
+    #[test]
+    fn every_field_exists() {
+        let object = crate::to_json(&Config::default());
+        for field in ALL.iter().flat_map(|bound| bound.fields) {
+            assert!(object.pointer(&format!("/{}", field.replace('.', "/"))).is_some(), "{field}");
+        }
+    }
+
+    #[test]
+    fn every_flag_has_a_value() {
+        let removed = ["udp-timeout", "proxy-port-range", "cleanup-ipvs"];
+        let command = Flags::augment_args(clap::Command::new("kube-proxy"));
+        let mut flags: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+        flags.retain(|flag| !removed.contains(flag));
+        let mut found: Vec<&str> = Flags::default().values().into_iter().map(|(flag, _)| flag).collect();
+        flags.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(found, flags);
+    }
+}

@@ -273,6 +273,7 @@ mod tests {
 
     use super::*;
 
+    /// What the program says of itself.
     #[derive(Debug, Parser)]
     struct Program {
         #[command(flatten)]
@@ -285,7 +286,12 @@ mod tests {
 
     #[test]
     fn command_line_is_consistent() {
-        Program::command().debug_assert();
+        let command = Program::command();
+        assert_eq!(
+            command.get_about().map(ToString::to_string).as_deref(),
+            Some("What the program says of itself")
+        );
+        command.debug_assert();
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Flags and file put together (spec §10A).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::bound;
 use crate::config::Config;
@@ -119,12 +119,26 @@ impl Default for Config {
 }
 
 impl Flags {
-    /// All flags of kube-proxy that a configuration file can say, too, with their values: as given, else as they are
-    /// by default. For `/flagz` (spec §11.15).
+    /// All flags of kube-proxy with their values: as given, else as they are by default. For `/flagz` (spec §11.15).
     pub fn values(&self) -> Vec<(&'static str, String)> {
         let defaults = Config::default();
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let switch = |switch: Option<bool>| switch.unwrap_or_default().to_string();
+        let mut values = vec![
+            ("config", path(&self.config).unwrap_or_default()),
+            ("write-config-to", path(&self.write_config_to).unwrap_or_default()),
+            ("cleanup", switch(self.cleanup)),
+            ("init-only", switch(self.init_only)),
+            ("master", self.master.clone().unwrap_or_default()),
+            ("boot-id-file", self.boot_id_file.clone().unwrap_or_else(|| meaningless::BOOT_ID.to_owned())),
+            (
+                "machine-id-file",
+                self.machine_id_file.clone().unwrap_or_else(|| meaningless::MACHINE_ID.to_owned()),
+            ),
+        ];
         let value =
             |bound: &bound::Bound| (bound.given)(self).unwrap_or_else(|| (bound.effective)(&defaults));
-        bound::ALL.iter().map(|bound| (bound.flag, value(bound))).collect()
+        values.extend(bound::ALL.iter().map(|bound| (bound.flag, value(bound))));
+        values
     }
 }

@@ -8,6 +8,11 @@ use crate::problem::{Level, Place};
 use crate::problems::Problems;
 use crate::resolve::Origin;
 
+/// The default of `--boot-id-file`.
+pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// The default of `--machine-id-file`.
+pub(crate) const MACHINE_ID: &str = "/etc/machine-id,/var/lib/dbus/machine-id";
+
 /// Adds a note for each option of `object` that was set to something else than its default, and has no effect.
 pub(crate) fn note(object: &Object, config: &Config, origin: Origin, problems: &mut Problems<'_>) {
     of_any_mode(object, problems);
@@ -198,8 +203,8 @@ fn of_other_modes(object: &Object, mode: Mode, origin: Origin, problems: &mut Pr
 /// Flags that no field stands for.
 fn of_flags(problems: &mut Problems<'_>) {
     let flags = [
-        ("boot-id-file", &problems.flags.boot_id_file, "/proc/sys/kernel/random/boot_id"),
-        ("machine-id-file", &problems.flags.machine_id_file, "/etc/machine-id,/var/lib/dbus/machine-id"),
+        ("boot-id-file", &problems.flags.boot_id_file, BOOT_ID),
+        ("machine-id-file", &problems.flags.machine_id_file, MACHINE_ID),
     ];
     let given =
         flags.map(|(flag, value, default)| (flag, value.as_ref().is_some_and(|value| value != default)));

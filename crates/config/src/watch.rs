@@ -43,7 +43,7 @@ pub enum Error {
     },
 }
 
-/// A configuration file as it was when it was opened.
+/// A configuration file, and what it said when it was last looked at.
 #[derive(Debug)]
 pub struct ConfigFile {
     path: PathBuf,
@@ -72,29 +72,29 @@ impl ConfigFile {
         &self.path
     }
 
-    /// What was read when it was opened.
+    /// What it said when it was last looked at: at the end of [`ConfigFile::open`] or [`ConfigFile::wait`].
     pub fn text(&self) -> &str {
         &self.text
     }
 
     /// Waits until the file can be read and says something else than [`ConfigFile::text`]; returns that.
     ///
-    /// A file that is gone for a while, or that cannot be read, has not changed. Once it returned, it returns at once.
-    pub fn wait(&mut self) -> Result<String, Error> {
+    /// A file that is gone for a while, or that cannot be read, has not changed. Of a file that is written in place,
+    /// this may return a part first, and then the whole.
+    pub fn wait(&mut self) -> Result<&str, Error> {
         loop {
             // First the watches, then a look: what changes in between is an event.
             self.follow().map_err(|source| Error::Watch { path: self.path.clone(), source })?;
-            if let Some(text) = self.changed() {
-                return Ok(text);
+            // An empty file is one that is being written.
+            if let Ok(text) = read(&self.path)
+                && text != self.text
+                && !text.is_empty()
+            {
+                self.text = text;
+                return Ok(&self.text);
             }
             self.events().map_err(|source| Error::Watch { path: self.path.clone(), source })?;
         }
-    }
-
-    /// What the file says now, if that is something else than what was read. An empty file is one that is being
-    /// written.
-    fn changed(&self) -> Option<String> {
-        read(&self.path).ok().filter(|text| *text != self.text && !text.is_empty())
     }
 
     /// Watches the folders in which the names on the way to the file are, and no others.

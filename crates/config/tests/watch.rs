@@ -15,7 +15,7 @@ use tempfile::TempDir;
 fn changed(path: &Path) -> Receiver<String> {
     let mut file = ConfigFile::open(path).unwrap();
     let (sender, receiver) = channel();
-    thread::spawn(move || sender.send(file.wait().unwrap()));
+    thread::spawn(move || sender.send(file.wait().unwrap().to_owned()));
     receiver
 }
 
@@ -116,7 +116,7 @@ fn the_same_text_is_no_change() {
 }
 
 #[test]
-fn a_change_before_the_wait_is_seen() {
+fn changes_before_the_wait_are_seen() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("c");
     fs::write(&path, "one").unwrap();
@@ -124,6 +124,9 @@ fn a_change_before_the_wait_is_seen() {
     assert_eq!(file.text(), "one");
     fs::write(&path, "two").unwrap();
     assert_eq!(file.wait().unwrap(), "two");
+    assert_eq!(file.text(), "two");
+    fs::write(&path, "three").unwrap();
+    assert_eq!(file.wait().unwrap(), "three", "and so is the next");
 }
 
 #[test]
