@@ -17,6 +17,7 @@ mod flags;
 mod from_flags;
 mod gates;
 mod load;
+mod logging;
 mod meaningless;
 mod object;
 mod problem;
