@@ -1,0 +1,153 @@
+//! Label and field selectors.
+
+use crate::object::Object;
+use crate::resource::Resource;
+
+/// What a list or watch selects.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Selector {
+    namespace: Option<String>,
+    labels: Vec<Requirement>,
+    fields: Vec<Requirement>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Requirement {
+    key: String,
+    test: Test,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Test {
+    Exists,
+    Absent,
+    Is(String),
+    /// Also true of what lacks the key.
+    IsNot(String),
+}
+
+impl Requirement {
+    fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let (key, test) = if let Some((key, value)) = text.split_once("!=") {
+            (key, Test::IsNot(value.trim().to_owned()))
+        } else if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
+            (key, Test::Is(value.trim().to_owned()))
+        } else if let Some(key) = text.strip_prefix('!') {
+            (key, Test::Absent)
+        } else {
+            (text, Test::Exists)
+        };
+        let key = key.trim();
+        if key.is_empty() || key.contains(|c: char| c.is_whitespace() || "()!=".contains(c)) {
+            return Err(format!("unable to parse requirement: {text:?}"));
+        }
+        Ok(Self { key: key.to_owned(), test })
+    }
+
+    fn parse_all(text: &str) -> Result<Vec<Self>, String> {
+        text.split(',').filter(|part| !part.trim().is_empty()).map(Self::parse).collect()
+    }
+
+    fn holds(&self, value: Option<&str>) -> bool {
+        match (&self.test, value) {
+            (Test::Exists, value) => value.is_some(),
+            (Test::Absent, value) => value.is_none(),
+            (Test::Is(wanted), value) => value == Some(wanted),
+            (Test::IsNot(unwanted), value) => value != Some(unwanted),
+        }
+    }
+}
+
+impl Selector {
+    /// Reads `labelSelector` and `fieldSelector`. The error is the message a real server answers with.
+    pub(crate) fn parse(
+        resource: Resource,
+        namespace: Option<&str>,
+        labels: &str,
+        fields: &str,
+    ) -> Result<Self, String> {
+        let fields = Requirement::parse_all(fields)?;
+        for Requirement { key, test } in &fields {
+            let known = matches!(key.as_str(), "metadata.name" | "metadata.namespace")
+                || resource.selectable().contains(&key.as_str());
+            if !known || matches!(test, Test::Exists | Test::Absent) {
+                return Err(format!("field label not supported: {key}"));
+            }
+        }
+        Ok(Self { namespace: namespace.map(str::to_owned), labels: Requirement::parse_all(labels)?, fields })
+    }
+
+    pub(crate) fn selects_all(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(crate) fn matches(&self, object: &Object) -> bool {
+        self.namespace.as_ref().is_none_or(|namespace| *namespace == *object.key.0)
+            && self.labels.iter().all(|wanted| wanted.holds(object.label(&wanted.key)))
+            && self.fields.iter().all(|wanted| wanted.holds(Some(object.field(&wanted.key))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn selects() {
+        let service = Object::new(
+            Resource::Services,
+            json!({ "apiVersion": "v1", "kind": "Service",
+                "metadata": { "namespace": "shop", "name": "web", "labels": { "app": "web", "empty": "" } },
+                "spec": { "clusterIP": "10.96.0.1", "type": "ClusterIP" } }),
+            1,
+        )
+        .expect("valid");
+        // labels, fields, namespace, selected
+        let table = [
+            ("", "", None, true),
+            ("app", "", None, true),
+            ("!app", "", None, false),
+            ("!service.kubernetes.io/service-proxy-name", "", None, true),
+            ("app=web", "", None, true),
+            ("app==web", "", None, true),
+            ("app=db", "", None, false),
+            ("app!=db", "", None, true),
+            ("app!=web", "", None, false),
+            ("none!=web", "", None, true),
+            ("empty", "", None, true),
+            ("empty=", "", None, true),
+            ("app=web,!none", "", None, true),
+            ("app=web,none", "", None, false),
+            ("", "spec.clusterIP!=None", None, true),
+            ("", "spec.clusterIP=None", None, false),
+            ("", "metadata.name=web", None, true),
+            ("", "metadata.name=web,metadata.namespace=shop", None, true),
+            ("", "metadata.namespace=other", None, false),
+            ("", "", Some("shop"), true),
+            ("", "", Some("other"), false),
+        ];
+        for (labels, fields, namespace, selected) in table {
+            let selector = Selector::parse(Resource::Services, namespace, labels, fields).expect(labels);
+            assert_eq!(selector.matches(&service), selected, "{labels:?} {fields:?} {namespace:?}");
+        }
+    }
+
+    #[test]
+    fn refuses() {
+        for (labels, fields, message) in [
+            ("a in (b)", "", "unable to parse requirement: \"a in (b)\""),
+            ("=b", "", "unable to parse requirement: \"=b\""),
+            ("", "spec.nodeName=n", "field label not supported: spec.nodeName"),
+            ("", "metadata.name", "field label not supported: metadata.name"),
+        ] {
+            assert_eq!(
+                Selector::parse(Resource::Services, None, labels, fields),
+                Err(message.to_owned()),
+                "{labels} {fields}"
+            );
+        }
+    }
+}

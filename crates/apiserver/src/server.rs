@@ -1,0 +1,450 @@
+//! The server: its thread, and what a test asks of it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+
+use crate::kubeconfig::{self, Credentials};
+use crate::object::Invalid;
+use crate::resource::Resource;
+use crate::serve::Service;
+use crate::state::{Authentication, Shared, State};
+use crate::status::Failure;
+use crate::store::Store;
+use crate::tls::{Identities, TlsError};
+use crate::watch::error_line;
+
+/// How long a call may take until the server has followed it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a server starts.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// How often a watch that asks for bookmarks gets one. A real server: about a minute.
+    pub bookmark_interval: Duration,
+    /// How many events of each resource a watch can catch up on.
+    pub history: usize,
+    /// Whether `sendInitialEvents` is offered; older servers refuse it.
+    pub streaming_lists: bool,
+    /// Whether HTTP/2 is offered beside HTTP/1.1.
+    pub http2: bool,
+    /// Who may ask.
+    pub authentication: Authentication,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            bookmark_interval: Duration::from_mins(1),
+            history: 10_000,
+            streaming_lists: true,
+            http2: true,
+            authentication: Authentication::Anonymous,
+        }
+    }
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Threads or descriptors have run out.
+    #[error("cannot start the server's thread: {0}")]
+    Thread(io::Error),
+}
+
+/// How an object is sent that does not decode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Corruption {
+    /// Its `spec` (of a slice: its `endpoints`) is a number.
+    WrongType,
+    /// It is broken off in the middle and not JSON at all. This breaks a whole list, but one line of a watch only.
+    Syntax,
+    /// Its metadata says nothing, not even a name.
+    NoMetadata,
+}
+
+/// A running server; dropping it ends its thread and every connection.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    identities: Identities,
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts listening (in the network namespace of the calling thread) and serving.
+    pub fn start(options: Options) -> Result<Self, StartError> {
+        let Options { listen, bookmark_interval, history, streaming_lists, http2, authentication } = options;
+        let failed = |source| StartError::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let identities = Identities::make(address.ip(), http2)?;
+        let shared = Shared::new(Store::new(history), authentication, streaming_lists);
+        let acceptor = Acceptor {
+            shared: Arc::clone(&shared),
+            tls: TlsAcceptor::from(Arc::clone(&identities.server)),
+            address,
+            bookmark_interval,
+        };
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new()
+            .name("apiserver".to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = acceptor.run(listener) => {}
+                        _ = stopped => {}
+                    }
+                });
+            })
+            .map_err(StartError::Thread)?;
+        Ok(Self { shared, identities, address, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `https://<address>`.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// The certificate that clients trust, as PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.identities.ca_pem
+    }
+
+    /// Writes a kubeconfig (mode 0600) that leads here.
+    pub fn kubeconfig(&self, path: &Path, credentials: &Credentials) -> io::Result<()> {
+        kubeconfig::write(path, &self.url(), &self.identities, credentials)
+    }
+
+    /// Creates or updates an object and returns its resource version. As in a real server, what is the same already
+    /// keeps its version and is no event.
+    pub fn apply(&self, object: Value) -> Result<u64, Invalid> {
+        self.shared.change(|state| state.store.apply(object))
+    }
+
+    /// Applies many objects, so that watches see all of them at once. A watch that is open meanwhile sees as many as the
+    /// history keeps, or is told that it is too old.
+    pub fn load(&self, objects: impl IntoIterator<Item = Value>) -> Result<(), Invalid> {
+        self.shared
+            .change(|state| objects.into_iter().try_for_each(|object| state.store.apply(object).map(drop)))
+    }
+
+    /// Deletes an object; says whether it was there.
+    pub fn delete(&self, resource: Resource, namespace: &str, name: &str) -> bool {
+        self.shared.change(|state| state.store.delete(resource, namespace, name)).is_some()
+    }
+
+    /// Sends an object from now on in a way that does not decode; applying it again repairs it. Says whether it was there.
+    pub fn corrupt(&self, resource: Resource, namespace: &str, name: &str, how: &Corruption) -> bool {
+        self.shared.change(|state| {
+            let Some(object) = state.store.get(resource, namespace, name).cloned() else { return false };
+            let version = state.store.version() + 1;
+            let json = corrupted(resource, &object.at_version(version).json, how);
+            state.store.put(resource, object.with_json(version, json));
+            true
+        })
+    }
+
+    /// Closes the listening socket (connections are refused, those that are open stay), or opens it again. Returns once
+    /// it is done.
+    pub fn refuse_connections(&self, refuse: bool) {
+        self.shared.change(|state| state.faults.refusing = refuse);
+        assert!(
+            self.wait_for(|state| state.listening != refuse, PATIENCE),
+            "the server does not {} {}",
+            if refuse { "leave" } else { "come back to" },
+            self.address
+        );
+    }
+
+    /// Cuts every connection, without an end of its streams.
+    pub fn cut(&self) {
+        self.shared.cut();
+    }
+
+    /// Refuses new connections and cuts those there are: the server is down. Returns once it is done.
+    pub fn down(&self) {
+        self.refuse_connections(true);
+        self.cut();
+        assert!(self.wait_for(|state| state.connections() == 0, PATIENCE), "connections stay open");
+    }
+
+    /// Undoes [`Self::down`].
+    pub fn up(&self) {
+        self.refuse_connections(false);
+    }
+
+    /// Sends nothing more about a resource (none: about anything) on connections that stay open, new requests included,
+    /// until [`Self::resume`].
+    pub fn stall(&self, resource: Option<Resource>) {
+        self.set_stalled(resource, true);
+    }
+
+    /// Undoes [`Self::stall`]; whatever was held back is sent.
+    pub fn resume(&self, resource: Option<Resource>) {
+        self.set_stalled(resource, false);
+    }
+
+    fn set_stalled(&self, resource: Option<Resource>, stalled: bool) {
+        self.shared.change(|state| match resource {
+            Some(resource) => state.faults.stalled[resource.index()] = stalled,
+            None => state.faults.stalled.fill(stalled),
+        });
+    }
+
+    /// Silences for ever the watches of a resource (none: of all) that are open now, as if their connections were half
+    /// open: they send neither events nor bookmarks nor their end. New ones work.
+    pub fn mute_watches(&self, resource: Option<Resource>) {
+        self.shared.change(|state| state.watchers_of(resource).for_each(|watcher| watcher.muted = true));
+    }
+
+    /// Ends the open watches of a resource (none: of all) regularly, as when their time is over.
+    pub fn end_watches(&self, resource: Option<Resource>) {
+        self.shared.change(|state| state.watchers_of(resource).for_each(|watcher| watcher.finish = true));
+    }
+
+    /// Ends the open watches of a resource (none: of all) with an `ERROR` event of this code.
+    pub fn fail_watches(&self, resource: Option<Resource>, code: u16, message: &str) {
+        let line = error_line(&Failure::new(code, message));
+        self.shared.change(|state| {
+            for watcher in state.watchers_of(resource) {
+                watcher.inject.push_back(line.clone());
+                watcher.finish = true;
+            }
+        });
+    }
+
+    /// Sends this line, whatever it is, on the open watches of a resource (none: of all).
+    pub fn inject(&self, resource: Option<Resource>, line: &str) {
+        let line = Bytes::from(format!("{line}\n"));
+        self.shared.change(|state| {
+            state.watchers_of(resource).for_each(|watcher| watcher.inject.push_back(line.clone()));
+        });
+    }
+
+    /// Forgets the history: no version that was given out so far, be it in a list, an event or a bookmark, can be
+    /// continued from (410), nor can lists that are half read. Watches that are open go on; cut or end them to make
+    /// their clients notice.
+    pub fn forget(&self) {
+        self.shared.change(|state| state.store.forget());
+    }
+
+    /// Whether a watch from a forgotten version is answered 410, as older servers do, instead of 200 and an `ERROR`
+    /// event with 410 in it.
+    pub fn gone_as_status(&self, as_status: bool) {
+        self.shared.change(|state| state.faults.gone_as_status = as_status);
+    }
+
+    /// Comes back from a backup: cuts all connections; the objects stay (apply and delete to tell another story), under
+    /// versions counted from `version`, which may be lower than those that clients know.
+    pub fn restore(&self, version: u64) {
+        self.shared.change(|state| state.store.restore(version));
+        self.cut();
+    }
+
+    /// Breaks the next list of a resource off after so many objects of a page.
+    pub fn break_next_list(&self, resource: Resource, after: usize) {
+        self.shared.change(|state| state.faults.break_lists[resource.index()] = Some(after));
+    }
+
+    /// Answers the next `count` requests about a resource (none: about anything) with this code (401, 429, 500, 503, ...).
+    pub fn answer_next(
+        &self,
+        count: usize,
+        resource: Option<Resource>,
+        code: u16,
+        retry_after_seconds: Option<u32>,
+    ) {
+        let failure = Failure {
+            retry_after: retry_after_seconds,
+            ..Failure::new(code, "this answer was asked for by the test")
+        };
+        self.shared.change(|state| {
+            let answers = std::iter::repeat_n((resource, failure), count);
+            state.faults.next_answers.extend(answers);
+        });
+    }
+
+    /// Answers all requests about a resource with this code (404: not served, 403: not allowed), until none is given.
+    pub fn answer_always(&self, resource: Resource, code: Option<u16>) {
+        self.shared.change(|state| match code {
+            Some(code) => {
+                let message = format!("{} cannot be had", resource.plural());
+                state.faults.always.insert(resource, Failure::new(code, message));
+            }
+            None => drop(state.faults.always.remove(&resource)),
+        });
+    }
+
+    /// Waits so long before each answer begins.
+    pub fn delay(&self, delay: Duration) {
+        self.shared.change(|state| state.faults.delay = delay);
+    }
+
+    /// Changes who may ask; connections and watches that are open stay.
+    pub fn authenticate(&self, authentication: Authentication) {
+        self.shared.change(|state| state.authentication = authentication);
+    }
+
+    /// Whether `sendInitialEvents` is offered.
+    pub fn offer_streaming_lists(&self, offer: bool) {
+        self.shared.change(|state| state.streaming_lists = offer);
+    }
+
+    /// Looks at the state.
+    pub fn look<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        look(&self.shared.lock())
+    }
+
+    /// Waits, without polling, until something is true of the state; says whether it became so in time.
+    pub fn wait_for(&self, holds: impl FnMut(&State) -> bool, timeout: Duration) -> bool {
+        self.shared.wait_for(holds, timeout)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // An error means that it has stopped already.
+            let _stopped = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+fn corrupted(resource: Resource, json: &[u8], how: &Corruption) -> Bytes {
+    let mut value: Value = serde_json::from_slice(json).unwrap_or_default();
+    match how {
+        Corruption::Syntax => return Bytes::copy_from_slice(&json[..json.len() / 2]),
+        Corruption::WrongType if resource == Resource::EndpointSlices => value["endpoints"] = 7.into(),
+        Corruption::WrongType => value["spec"] = 7.into(),
+        Corruption::NoMetadata => value["metadata"] = Value::Null,
+    }
+    value.to_string().into()
+}
+
+/// What the server's thread runs.
+struct Acceptor {
+    shared: Arc<Shared>,
+    tls: TlsAcceptor,
+    address: SocketAddr,
+    bookmark_interval: Duration,
+}
+
+impl Acceptor {
+    async fn run(self, listener: TcpListener) {
+        let mut changed = self.shared.subscribe();
+        let mut listener = tokio::net::TcpListener::from_std(listener).ok();
+        loop {
+            changed.mark_unchanged();
+            let refusing = self.shared.lock().faults.refusing;
+            if refusing {
+                listener = None;
+            } else if listener.is_none() {
+                listener = tokio::net::TcpListener::bind(self.address).await.ok();
+            }
+            let listening = listener.is_some();
+            self.shared.note(|state| state.listening = listening);
+            tokio::select! {
+                stream = accept(listener.as_ref()) => drop(tokio::spawn(self.connection(stream))),
+                _ = changed.changed() => {}
+            }
+        }
+    }
+
+    /// Serves one connection until it ends or is cut.
+    fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + use<> {
+        let open = OpenConnection::new(&self.shared);
+        let mut cut = self.shared.subscribe_cut();
+        let shared = Arc::clone(&self.shared);
+        let tls = self.tls.clone();
+        let bookmark_interval = self.bookmark_interval;
+        async move {
+            let _open = open;
+            let serve = async {
+                // What comes in parts is sent in parts: an event must not wait for the next one.
+                let _unsupported = stream.set_nodelay(true);
+                let Ok(stream) = tls.accept(stream).await else { return };
+                let certificate = stream.get_ref().1.peer_certificates().is_some();
+                let service = Service { shared, certificate, bookmark_interval };
+                let service = service_fn(move |request| service.clone().serve(request));
+                // An error means that the client went away in the middle.
+                let _gone = auto::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            };
+            tokio::select! {
+                () = serve => {}
+                _ = cut.changed() => {}
+            }
+        }
+    }
+}
+
+/// The next connection; never comes while nothing listens.
+async fn accept(listener: Option<&tokio::net::TcpListener>) -> TcpStream {
+    let Some(listener) = listener else { return std::future::pending().await };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            // The client gave up, or descriptors have run out for now.
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// Counts a connection while it lives.
+struct OpenConnection {
+    shared: Arc<Shared>,
+}
+
+impl OpenConnection {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.note(|state| state.connections += 1);
+        Self { shared: Arc::clone(shared) }
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.shared.note(|state| state.connections -= 1);
+    }
+}

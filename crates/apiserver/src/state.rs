@@ -1,0 +1,236 @@
+//! Everything the server knows, behind one lock, and who waits for it to change.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::resource::Resource;
+use crate::status::Failure;
+use crate::store::Store;
+
+/// Who may ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authentication {
+    /// Everybody.
+    Anonymous,
+    /// Whoever shows one of these bearer tokens.
+    Tokens(Vec<String>),
+    /// Whoever shows a certificate of the server's CA.
+    ClientCertificate,
+}
+
+/// What a request showed to say who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// Nothing.
+    None,
+    /// A bearer token.
+    Token(String),
+    /// A certificate of the server's CA.
+    Certificate,
+}
+
+/// A request that came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// When its head had been read.
+    pub at: Instant,
+    /// `GET`, `POST`, ...
+    pub method: String,
+    /// The path, without the query.
+    pub path: String,
+    /// The query, decoded, in the order sent.
+    pub query: Vec<(String, String)>,
+    /// What it showed.
+    pub credential: Credential,
+    /// The resource it is about, if it is about one.
+    pub resource: Option<Resource>,
+    /// The status code of the answer; none while the answer is held back.
+    pub code: Option<u16>,
+}
+
+impl Request {
+    /// A value of the query.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether it asks for a watch.
+    pub fn is_watch(&self) -> bool {
+        matches!(self.parameter("watch"), Some("1" | "true"))
+    }
+}
+
+/// An open watch.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    pub(crate) resource: Resource,
+    /// Sends nothing more.
+    pub(crate) muted: bool,
+    /// Lines to send between events.
+    pub(crate) inject: VecDeque<Bytes>,
+    /// Ends once `inject` is sent.
+    pub(crate) finish: bool,
+}
+
+/// What goes wrong on purpose.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    pub(crate) refusing: bool,
+    pub(crate) stalled: [bool; Resource::ALL.len()],
+    pub(crate) next_answers: VecDeque<(Option<Resource>, Failure)>,
+    pub(crate) always: BTreeMap<Resource, Failure>,
+    pub(crate) break_lists: [Option<usize>; Resource::ALL.len()],
+    pub(crate) gone_as_status: bool,
+    pub(crate) delay: Duration,
+}
+
+/// What the server knows.
+#[derive(Debug)]
+pub struct State {
+    pub(crate) store: Store,
+    pub(crate) authentication: Authentication,
+    pub(crate) streaming_lists: bool,
+    pub(crate) faults: Faults,
+    pub(crate) requests: Vec<Request>,
+    pub(crate) watchers: BTreeMap<u64, Watcher>,
+    pub(crate) connections: usize,
+    pub(crate) listening: bool,
+    next_watcher: u64,
+}
+
+impl State {
+    /// Every request so far.
+    pub fn requests(&self) -> &[Request] {
+        &self.requests
+    }
+
+    /// How many watches of a resource are open.
+    pub fn watchers(&self, resource: Resource) -> usize {
+        self.watchers.values().filter(|watcher| watcher.resource == resource).count()
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.connections
+    }
+
+    /// The newest resource version.
+    pub fn version(&self) -> u64 {
+        self.store.version()
+    }
+
+    /// How many objects of a resource there are.
+    pub fn count(&self, resource: Resource) -> usize {
+        self.store.len(resource)
+    }
+
+    /// An object, unless it is missing or corrupted beyond JSON.
+    pub fn object(&self, resource: Resource, namespace: &str, name: &str) -> Option<Value> {
+        self.store.get(resource, namespace, name)?.value()
+    }
+
+    /// All objects of a resource, without those corrupted beyond JSON.
+    pub fn objects(&self, resource: Resource) -> Vec<Value> {
+        self.store.all(resource).filter_map(|object| object.value()).collect()
+    }
+
+    pub(crate) fn stalled(&self, resource: Option<Resource>) -> bool {
+        match resource {
+            Some(resource) => self.faults.stalled[resource.index()],
+            None => self.faults.stalled.iter().all(|stalled| *stalled),
+        }
+    }
+
+    pub(crate) fn watchers_of(&mut self, resource: Option<Resource>) -> impl Iterator<Item = &mut Watcher> {
+        self.watchers.values_mut().filter(move |watcher| resource.is_none_or(|only| watcher.resource == only))
+    }
+
+    pub(crate) fn add_watcher(&mut self, resource: Resource) -> u64 {
+        let id = self.next_watcher;
+        self.next_watcher += 1;
+        let watcher = Watcher { resource, muted: false, inject: VecDeque::new(), finish: false };
+        self.watchers.insert(id, watcher);
+        id
+    }
+}
+
+/// The state, shared between the test and the server.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// For the test.
+    observed: Condvar,
+    /// For watches and held back answers: what they may send has changed.
+    changed: watch::Sender<()>,
+    /// Every connection open now is to be cut.
+    cut: watch::Sender<()>,
+}
+
+impl Shared {
+    pub(crate) fn new(store: Store, authentication: Authentication, streaming_lists: bool) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                store,
+                authentication,
+                streaming_lists,
+                faults: Faults::default(),
+                requests: Vec::new(),
+                watchers: BTreeMap::new(),
+                connections: 0,
+                listening: true,
+                next_watcher: 0,
+            }),
+            observed: Condvar::new(),
+            changed: watch::Sender::new(()),
+            cut: watch::Sender::new(()),
+        })
+    }
+
+    /// A test that panicked while it looked must not hide its message behind a poisoned lock.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what may be sent.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let result = change(&mut self.lock());
+        self.changed.send_replace(());
+        self.observed.notify_all();
+        result
+    }
+
+    /// Changes what can be observed only.
+    pub(crate) fn note<R>(&self, note: impl FnOnce(&mut State) -> R) -> R {
+        let result = note(&mut self.lock());
+        self.observed.notify_all();
+        result
+    }
+
+    /// Sees every change after this call.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    pub(crate) fn subscribe_cut(&self) -> watch::Receiver<()> {
+        self.cut.subscribe()
+    }
+
+    pub(crate) fn cut(&self) {
+        self.cut.send_replace(());
+    }
+
+    /// Waits until something is true of the state.
+    pub(crate) fn wait_for(&self, mut holds: impl FnMut(&State) -> bool, timeout: Duration) -> bool {
+        let guard = self.lock();
+        let (_guard, result) = self
+            .observed
+            .wait_timeout_while(guard, timeout, |state| !holds(state))
+            .unwrap_or_else(PoisonError::into_inner);
+        !result.timed_out()
+    }
+}
