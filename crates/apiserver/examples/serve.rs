@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cluster = scale::cluster(number(10)?, number(1)?);
     let server = Server::start(Options::default())?;
     server.load(cluster.objects())?;
-    server.kubeconfig(&path, &Credentials::None)?;
+    server.kubeconfig(&path, &Credentials::Token("any".to_owned()))?;
     let (services, slices) =
         server.look(|state| (state.count(Resource::Services), state.count(Resource::EndpointSlices)));
     println!(

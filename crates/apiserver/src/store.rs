@@ -65,10 +65,11 @@ pub(crate) struct Expired;
 
 impl Store {
     pub(crate) fn new(history: usize) -> Self {
+        // A real server has written its own objects before anybody comes, and forgotten how it did.
+        let version = 100;
         Self {
-            // A real server has written its own objects before anybody comes.
-            version: 100,
-            collections: Default::default(),
+            version,
+            collections: std::array::from_fn(|_| Collection { compacted: version, ..Collection::default() }),
             history,
             paged: VecDeque::new(),
             next_paged: 1,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
 use crate::body::{Body, Sender};
@@ -268,14 +268,21 @@ impl Watch {
     }
 
     fn bookmark(&self, ends_initial_events: bool) -> Bytes {
-        let mut object = self.resource.zero();
-        object["kind"] = json!(self.resource.kind());
-        object["apiVersion"] = json!(self.resource.api_version());
-        object["metadata"] = json!({ "resourceVersion": self.sent.to_string() });
+        let mut metadata = json!({ "resourceVersion": self.sent.to_string() });
         if ends_initial_events {
-            object["metadata"]["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+            metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
-        line(&json!({ "type": "BOOKMARK", "object": object }))
+        let zero = self.resource.zero().to_string();
+        // Kind first, as real servers write it.
+        line(
+            "BOOKMARK",
+            &format!(
+                "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},{}",
+                self.resource.kind(),
+                self.resource.api_version(),
+                zero.trim_start_matches('{'),
+            ),
+        )
     }
 }
 
@@ -307,11 +314,9 @@ fn event_line(kind: &str, object: &Object) -> Bytes {
 
 /// An `ERROR` event.
 pub(crate) fn error_line(failure: &Failure) -> Bytes {
-    line(&json!({ "type": "ERROR", "object": failure.to_json() }))
+    line("ERROR", &failure.to_json().to_string())
 }
 
-fn line(value: &Value) -> Bytes {
-    let mut line = serde_json::to_vec(value).expect("maps with text keys");
-    line.push(b'\n');
-    line.into()
+fn line(kind: &str, object: &str) -> Bytes {
+    format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").into()
 }
