@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use portolan_service::{EndpointSlice, Family, Node, ObjectName, Protocol};
 
-pub(crate) use address::parse_address;
+pub use address::{parse_address, parse_network};
 pub(crate) use pod::Pod;
 pub(crate) use service::{Distribution, FamilyPolicy, Port, Service, TargetPort};
 

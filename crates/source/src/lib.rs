@@ -8,3 +8,5 @@ mod cluster;
 mod declared;
 pub mod manifests;
 pub mod objects;
+
+pub use declared::{parse_address, parse_network};

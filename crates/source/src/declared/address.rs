@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::Issues;
 
 /// An IP address. Leading zeros in the octets of an IPv4 address are accepted and mean nothing (spec §1.12).
-pub(crate) fn parse_address(text: &str) -> Option<IpAddr> {
+pub fn parse_address(text: &str) -> Option<IpAddr> {
     if let Ok(v6) = text.parse::<Ipv6Addr>() {
         return Some(v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4));
     }
@@ -23,7 +23,7 @@ pub(crate) fn parse_address(text: &str) -> Option<IpAddr> {
 }
 
 /// A network in CIDR notation, with the same leniency.
-pub(crate) fn parse_network(text: &str) -> Option<IpNet> {
+pub fn parse_network(text: &str) -> Option<IpNet> {
     let (address, length) = text.trim().split_once('/')?;
     IpNet::new(parse_address(address)?, length.parse().ok()?).ok()
 }

@@ -1,0 +1,330 @@
+//! Brings together what is heard of all resources, and says when it is to be delivered. No I/O but the snapshot's.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use portolan_service::{Change, ObjectName};
+
+use crate::convert::{self, Names};
+use crate::decode::{Object, Undecodable};
+use crate::ledger::{Ledger, News, version};
+use crate::record::Recorder;
+use crate::resource::Resource;
+use crate::{Origin, Problem, Status, Update};
+
+/// All that was heard and not yet delivered, and what is known of each object.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    status: Arc<Status>,
+    recorder: Recorder,
+    /// Triggers from before this are of another proxy's time (spec §9.15).
+    started: SystemTime,
+    ledgers: [Ledger; Resource::ALL.len()],
+    names: Names,
+    networks: BTreeMap<ObjectName, Vec<IpNet>>,
+    /// Whether a complete list has been read.
+    listed: [bool; Resource::ALL.len()],
+    /// Whether the first complete lists have been delivered.
+    initial_done: bool,
+    pending: Pending,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    changes: Vec<Change>,
+    networks_changed: bool,
+    triggers: Vec<(ObjectName, SystemTime)>,
+    received: Option<Instant>,
+    problems: Vec<Problem>,
+    /// When there are this many changes, those that later ones make pointless are dropped.
+    compact_at: usize,
+}
+
+/// Fewer changes than this are not worth compacting.
+const COMPACT_AT_LEAST: usize = 4096;
+
+impl Collector {
+    pub(crate) fn new(status: Arc<Status>, recorder: Recorder, started: SystemTime) -> Collector {
+        Collector {
+            status,
+            recorder,
+            started,
+            ledgers: Default::default(),
+            names: Names::default(),
+            networks: BTreeMap::new(),
+            listed: Default::default(),
+            initial_done: false,
+            pending: Pending::default(),
+        }
+    }
+
+    /// A complete list of `resource` begins. `distrust` says that its versions cannot be compared with those known.
+    pub(crate) fn begin_list(&mut self, resource: Resource, distrust: bool) {
+        let ledger = &mut self.ledgers[resource as usize];
+        if distrust {
+            ledger.distrust_versions();
+        }
+        ledger.begin_list();
+    }
+
+    /// `object` exists. `received` is when its first byte was read.
+    pub(crate) fn put(&mut self, resource: Resource, object: &Object<'_>, received: Instant) {
+        let metadata = object.metadata();
+        let name = object.name();
+        let version = version(&metadata.uid, &metadata.resource_version);
+        let ledger = &mut self.ledgers[resource as usize];
+        let news = ledger.put(&name, version);
+        self.status.undecodable(resource, ledger.undecodable_now());
+        if news == News::Unchanged {
+            return;
+        }
+        self.recorder.put(resource, &name, object);
+        self.pending.begin(received);
+        match object {
+            Object::EndpointSlice(_) | Object::Service(_) | Object::Node(_) => {
+                let change = change(&name, object, &mut self.names);
+                if let (Object::EndpointSlice(slice), Some(_)) = (object, &change) {
+                    self.note_trigger(name.namespace(), &slice.metadata);
+                }
+                // A slice that no longer is for a service proxy is as good as gone.
+                let gone = (news == News::Changed).then_some(Change::SliceRemoved(name));
+                self.pending.changes.extend(change.or(gone));
+            }
+            Object::ServiceCidr(cidr) => {
+                let networks = convert::networks(cidr);
+                self.networks.insert(name, networks);
+                self.pending.networks_changed = true;
+            }
+        }
+        self.compact();
+    }
+
+    /// `object` is gone.
+    pub(crate) fn remove(&mut self, resource: Resource, object: &Object<'_>, received: Instant) {
+        let name = object.name();
+        if let Some(service) = convert::owner(name.namespace(), object.metadata())
+            && resource == Resource::EndpointSlices
+        {
+            // The removal of a slice takes the times of its Service with it (spec §9.15).
+            self.pending.triggers.retain(|(name, _)| *name != service);
+        }
+        self.remove_named(resource, name, received);
+    }
+
+    /// An object or event could not be decoded. What is known of the object stays, unless it is gone.
+    pub(crate) fn undecodable(&mut self, resource: Resource, undecodable: Undecodable, received: Instant) {
+        let Undecodable { name, deleted, message, .. } = undecodable;
+        if let (true, Some(name)) = (deleted, &name) {
+            self.remove_named(resource, name.clone(), received);
+            return;
+        }
+        let ledger = &mut self.ledgers[resource as usize];
+        ledger.undecodable(name.as_ref());
+        self.status.undecodable(resource, ledger.undecodable_now());
+        let name = name.as_ref().map_or_else(String::new, |name| display(resource, name));
+        let known = if name.is_empty() { "an object" } else { name.as_str() };
+        tracing::warn!(%resource, name = known, reason = message, "cannot be decoded; what is known of it stays in force");
+        self.pending.begin(received);
+        self.pending.problems.push(Problem { kind: resource.kind(), name, message });
+    }
+
+    /// The list of `resource` that began last is complete: what it did not mention is gone.
+    pub(crate) fn finish_list(&mut self, resource: Resource, received: Instant) {
+        for name in self.ledgers[resource as usize].finish_list() {
+            self.removed(resource, name, received);
+        }
+        if self.ledgers[resource as usize].uncertain() {
+            tracing::warn!(%resource, "the list has an object without a readable name; nothing is taken for removed");
+        }
+        self.status.undecodable(resource, self.ledgers[resource as usize].undecodable_now());
+        self.status.listed(resource);
+        let first = !std::mem::replace(&mut self.listed[resource as usize], true);
+        if first && resource == Resource::ServiceCidrs {
+            // Also none at all is something to know.
+            self.pending.begin(received);
+            self.pending.networks_changed = true;
+        }
+        if first && self.all_listed() {
+            self.recorder.finish_base();
+            self.pending.begin(received);
+        }
+    }
+
+    /// Whether only another list can tell which objects of `resource` there are.
+    pub(crate) fn uncertain(&self, resource: Resource) -> bool {
+        self.ledgers[resource as usize].uncertain()
+    }
+
+    /// How many objects of `resource` are known.
+    pub(crate) fn count(&self, resource: Resource) -> usize {
+        self.ledgers[resource as usize].len()
+    }
+
+    /// Whether the lists that the proxy cannot begin without are complete (spec §9.6).
+    pub(crate) fn all_listed(&self) -> bool {
+        Resource::ALL.into_iter().all(|resource| !resource.required() || self.listed[resource as usize])
+    }
+
+    /// What is to be delivered, if anything is: nothing until the first lists are complete.
+    pub(crate) fn take(&mut self) -> Option<Update> {
+        if !self.all_listed() {
+            return None;
+        }
+        let received = self.pending.received?;
+        let origin = if self.initial_done { Origin::Change } else { Origin::Initial };
+        if !self.initial_done {
+            self.initial_done = true;
+            self.status.snapshot(None);
+        }
+        Some(self.deliver(origin, received))
+    }
+
+    /// The last good state, if there is one: what is known only from it, and what has been heard so far. Of a resource that has been
+    /// listed, what has been heard is all.
+    pub(crate) fn take_snapshot(&mut self) -> Option<Update> {
+        let heard = std::mem::take(&mut self.pending);
+        let now = Instant::now();
+        let mut objects = 0;
+        let Collector { recorder, ledgers, names, networks, listed, pending, .. } = self;
+        let taken = recorder.load(|resource, json| {
+            if listed[resource as usize] {
+                return;
+            }
+            let object = match crate::decode::object(resource, json) {
+                Ok(object) => object,
+                Err(undecodable) => {
+                    tracing::warn!(%resource, reason = undecodable.message, "an object of the snapshot cannot be decoded");
+                    return;
+                }
+            };
+            let (name, metadata) = (object.name(), object.metadata());
+            let ledger = &mut ledgers[resource as usize];
+            if ledger.contains(&name) {
+                return;
+            }
+            // As if it had been in a list before the one that may be under way.
+            ledger.put_earlier(&name, version(&metadata.uid, &metadata.resource_version));
+            objects += 1;
+            if let Object::ServiceCidr(cidr) = &object {
+                networks.insert(name, convert::networks(cidr));
+                pending.networks_changed = true;
+            } else {
+                pending.changes.extend(change(&name, &object, names));
+            }
+        });
+        let Some(taken) = taken else {
+            self.pending = heard;
+            return None;
+        };
+        tracing::warn!(objects, taken = %timestamp(taken), "the API server has not answered; starting from the last good state");
+        self.status.snapshot(Some(taken));
+        self.pending.begin(heard.received.unwrap_or(now));
+        self.pending.changes.extend(heard.changes);
+        self.pending.problems.extend(heard.problems);
+        self.pending.networks_changed |= heard.networks_changed;
+        Some(self.deliver(Origin::Snapshot { taken }, now))
+    }
+
+    fn deliver(&mut self, origin: Origin, received: Instant) -> Update {
+        let Pending { changes, networks_changed, triggers, problems, .. } = std::mem::take(&mut self.pending);
+        let service_networks = networks_changed.then(|| {
+            let mut networks: Vec<IpNet> = self.networks.values().flatten().copied().collect();
+            networks.sort_unstable();
+            networks.dedup();
+            networks
+        });
+        Update { changes, service_networks, triggers, received, origin, problems }
+    }
+
+    fn remove_named(&mut self, resource: Resource, name: ObjectName, received: Instant) {
+        let ledger = &mut self.ledgers[resource as usize];
+        let was_in_force = ledger.remove(&name);
+        self.status.undecodable(resource, ledger.undecodable_now());
+        if was_in_force {
+            self.removed(resource, name, received);
+        }
+    }
+
+    /// What was in force under `name` is gone.
+    fn removed(&mut self, resource: Resource, name: ObjectName, received: Instant) {
+        self.recorder.remove(resource, &name);
+        self.pending.begin(received);
+        match resource {
+            Resource::Services => self.pending.changes.push(Change::ServiceRemoved(name)),
+            Resource::EndpointSlices => self.pending.changes.push(Change::SliceRemoved(name)),
+            Resource::Nodes => self.pending.changes.push(Change::NodeRemoved(name.name().into())),
+            Resource::ServiceCidrs => {
+                self.networks.remove(&name);
+                self.pending.networks_changed = true;
+            }
+        }
+        self.compact();
+    }
+
+    fn note_trigger(&mut self, namespace: &str, slice: &crate::wire::Metadata<'_>) {
+        // What led to the state at the start did not wait for this proxy.
+        if !self.initial_done {
+            return;
+        }
+        let time = slice.annotations.trigger_time.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+        let time = time.map(SystemTime::from).filter(|time| *time > self.started);
+        self.pending.triggers.extend(convert::owner(namespace, slice).zip(time));
+    }
+
+    /// Bounds what waits while a first list cannot be had: of each object only the last change matters.
+    fn compact(&mut self) {
+        let pending = &mut self.pending;
+        if pending.changes.len() < pending.compact_at.max(COMPACT_AT_LEAST) {
+            return;
+        }
+        let mut seen = HashSet::new();
+        let mut changes = std::mem::take(&mut pending.changes);
+        changes.reverse();
+        changes.retain(|change| seen.insert(key(change)));
+        changes.reverse();
+        pending.compact_at = changes.len() * 2;
+        pending.changes = changes;
+    }
+}
+
+impl Pending {
+    fn begin(&mut self, received: Instant) {
+        self.received = Some(self.received.map_or(received, |earlier| earlier.min(received)));
+    }
+}
+
+fn change(name: &ObjectName, object: &Object<'_>, names: &mut Names) -> Option<Change> {
+    match object {
+        Object::Service(service) => Some(Change::Service(convert::service(name.clone(), service, names))),
+        Object::EndpointSlice(slice) => convert::slice(name.clone(), slice, names).map(Change::Slice),
+        Object::Node(node) => Some(Change::Node(convert::node(node))),
+        Object::ServiceCidr(_) => None,
+    }
+}
+
+/// What a change is about.
+fn key(change: &Change) -> (u8, ObjectName) {
+    match change {
+        Change::Service(service) => (0, service.name.clone()),
+        Change::ServiceRemoved(name) => (0, name.clone()),
+        Change::Slice(slice) => (1, slice.name.clone()),
+        Change::SliceRemoved(name) => (1, name.clone()),
+        Change::Node(node) => (2, ObjectName::new("", &node.name)),
+        Change::NodeRemoved(name) => (2, ObjectName::new("", name)),
+    }
+}
+
+/// `name` as people write it.
+fn display(resource: Resource, name: &ObjectName) -> String {
+    match resource {
+        Resource::Services | Resource::EndpointSlices => name.to_string(),
+        Resource::Nodes | Resource::ServiceCidrs => name.name().to_owned(),
+    }
+}
+
+fn timestamp(time: SystemTime) -> String {
+    Timestamp::try_from(time).map_or_else(|error| error.to_string(), |time| time.to_string())
+}

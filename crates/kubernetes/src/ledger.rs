@@ -1,0 +1,239 @@
+//! What is known of the objects of one resource: which there are, and in which version. From it follows what a complete list
+//! changes.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use portolan_service::ObjectName;
+
+/// The objects of one resource, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    objects: HashMap<ObjectName, Known>,
+    /// Counts the lists begun; an object carries the number of the last one it was seen in.
+    list: u32,
+    undecodable: u64,
+    /// Something came in whose name could not be read: what a list does not mention may be just that.
+    nameless: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    version: u64,
+    list: u32,
+    state: State,
+}
+
+/// What was last received of an object, and what is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Good,
+    /// The last version could not be decoded; an earlier one is in force.
+    BadAfterGood,
+    /// No version could be decoded.
+    Bad,
+}
+
+/// What an object is, compared with what was known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    /// The version is known.
+    Unchanged,
+    /// It was unknown.
+    New,
+    /// It was known in another version.
+    Changed,
+}
+
+impl Ledger {
+    /// A complete list begins.
+    pub(crate) fn begin_list(&mut self) {
+        self.list = self.list.wrapping_add(1);
+        self.nameless = false;
+    }
+
+    /// `name` exists in `version`.
+    pub(crate) fn put(&mut self, name: &ObjectName, version: u64) -> News {
+        let known = Known { version, list: self.list, state: State::Good };
+        let Some(old) = self.objects.get_mut(name) else {
+            self.objects.insert(name.clone(), known);
+            return News::New;
+        };
+        let before = std::mem::replace(old, known);
+        self.undecodable -= u64::from(before.state != State::Good);
+        match before.state {
+            State::Bad => News::New,
+            State::Good if before.version == version => News::Unchanged,
+            State::Good | State::BadAfterGood => News::Changed,
+        }
+    }
+
+    /// `name` existed in `version` before the list that began last.
+    pub(crate) fn put_earlier(&mut self, name: &ObjectName, version: u64) {
+        let list = self.list.wrapping_sub(1);
+        self.objects.insert(name.clone(), Known { version, list, state: State::Good });
+    }
+
+    /// `name` exists, but its last version cannot be decoded. Without a name, something does.
+    pub(crate) fn undecodable(&mut self, name: Option<&ObjectName>) {
+        let Some(name) = name else {
+            self.nameless = true;
+            return;
+        };
+        let list = self.list;
+        let unknown = Known { version: 0, list, state: State::Bad };
+        let Some(known) = self.objects.get_mut(name) else {
+            self.undecodable += 1;
+            self.objects.insert(name.clone(), unknown);
+            return;
+        };
+        self.undecodable += u64::from(known.state == State::Good);
+        let state = if known.state == State::Bad { State::Bad } else { State::BadAfterGood };
+        *known = Known { version: known.version, list, state };
+    }
+
+    /// `name` is gone; returns whether any version of it was in force.
+    pub(crate) fn remove(&mut self, name: &ObjectName) -> bool {
+        let Some(known) = self.objects.remove(name) else { return false };
+        self.undecodable -= u64::from(known.state != State::Good);
+        known.state != State::Bad
+    }
+
+    /// The list that began last is complete: what it did not mention is gone. Returns what of that was in force.
+    ///
+    /// If something in it had no readable name, nothing is gone: it may have been any of them.
+    pub(crate) fn finish_list(&mut self) -> Vec<ObjectName> {
+        if self.nameless {
+            return Vec::new();
+        }
+        let gone: Vec<ObjectName> = self
+            .objects
+            .iter()
+            .filter(|(_, known)| known.list != self.list)
+            .map(|(name, _)| name.clone())
+            .collect();
+        gone.into_iter().filter(|name| self.remove(name)).collect()
+    }
+
+    /// Whether something came in since the last list began whose name could not be read: only another list can tell what is there.
+    pub(crate) fn uncertain(&self) -> bool {
+        self.nameless
+    }
+
+    /// Forgets all versions: the next list's objects are all [`News::Changed`] or new.
+    pub(crate) fn distrust_versions(&mut self) {
+        for known in self.objects.values_mut() {
+            known.version = !known.version;
+        }
+    }
+
+    /// Whether `name` is known.
+    pub(crate) fn contains(&self, name: &ObjectName) -> bool {
+        self.objects.contains_key(name)
+    }
+
+    /// How many objects there are.
+    pub(crate) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// How many of them could not be decoded in their last version.
+    pub(crate) fn undecodable_now(&self) -> u64 {
+        self.undecodable
+    }
+}
+
+/// A version in a word: the same for the same `uid` and `resourceVersion`.
+pub(crate) fn version(uid: &str, resource_version: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (uid, resource_version).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(name: &str) -> ObjectName {
+        ObjectName::new("default", name)
+    }
+
+    fn names(list: &[&str]) -> Vec<ObjectName> {
+        list.iter().map(|text| name(text)).collect()
+    }
+
+    #[test]
+    fn a_list_yields_the_difference() {
+        let mut ledger = Ledger::default();
+        ledger.begin_list();
+        for text in ["a", "b", "c"] {
+            assert_eq!(ledger.put(&name(text), 1), News::New);
+        }
+        assert_eq!(ledger.finish_list(), []);
+        ledger.begin_list();
+        assert_eq!(ledger.put(&name("a"), 1), News::Unchanged);
+        assert_eq!(ledger.put(&name("b"), 2), News::Changed);
+        assert_eq!(ledger.put(&name("d"), 1), News::New);
+        assert_eq!(ledger.finish_list(), names(&["c"]));
+        assert_eq!(ledger.len(), 3);
+    }
+
+    #[test]
+    fn a_list_that_failed_midway_removes_nothing() {
+        let mut ledger = Ledger::default();
+        ledger.begin_list();
+        ledger.put(&name("a"), 1);
+        ledger.put(&name("b"), 1);
+        ledger.finish_list();
+        ledger.begin_list();
+        ledger.put(&name("a"), 1);
+        ledger.begin_list();
+        ledger.put(&name("a"), 1);
+        ledger.put(&name("b"), 1);
+        assert_eq!(ledger.finish_list(), []);
+    }
+
+    #[test]
+    fn undecodable_objects_stay_as_they_were() {
+        let mut ledger = Ledger::default();
+        ledger.begin_list();
+        ledger.put(&name("good"), 1);
+        ledger.undecodable(Some(&name("bad")));
+        assert_eq!(ledger.undecodable_now(), 1);
+        ledger.undecodable(Some(&name("good")));
+        ledger.undecodable(Some(&name("good")));
+        assert_eq!(ledger.undecodable_now(), 2);
+        assert_eq!(ledger.finish_list(), []);
+        assert_eq!(ledger.put(&name("good"), 1), News::Changed, "again as it was");
+        assert_eq!(ledger.put(&name("bad"), 1), News::New, "good at last");
+        assert_eq!(ledger.undecodable_now(), 0);
+        ledger.undecodable(Some(&name("other")));
+        assert!(!ledger.remove(&name("other")), "was never in force");
+        ledger.undecodable(Some(&name("good")));
+        assert!(ledger.remove(&name("good")), "was in force");
+        assert_eq!(ledger.undecodable_now(), 0);
+    }
+
+    #[test]
+    fn what_may_be_the_nameless_one_is_not_gone() {
+        let mut ledger = Ledger::default();
+        ledger.begin_list();
+        ledger.put(&name("a"), 1);
+        ledger.finish_list();
+        ledger.begin_list();
+        ledger.undecodable(None);
+        assert_eq!(ledger.finish_list(), []);
+        assert!(ledger.uncertain());
+        ledger.begin_list();
+        assert_eq!(ledger.finish_list(), names(&["a"]));
+        assert!(!ledger.uncertain());
+    }
+
+    #[test]
+    fn distrusted_versions_are_changes() {
+        let mut ledger = Ledger::default();
+        ledger.put(&name("a"), 1);
+        ledger.distrust_versions();
+        assert_eq!(ledger.put(&name("a"), 1), News::Changed);
+    }
+}

@@ -1,0 +1,123 @@
+//! A source of objects that follows the Kubernetes API server: Services, EndpointSlices, the own Node and
+//! ServiceCIDRs (spec §1.1), listed and watched, and handed on as [`portolan_service::Change`]s.
+//!
+//! One thread, one current-thread runtime. Each resource is followed on its own; what they bring is collected and
+//! delivered in batches: first everything at once, then each burst of events as it can be read. Bytes are cut into objects
+//! as they come (`split`), decoded into structs that have only the fields a service proxy reads (`wire`, `decode`), turned into domain
+//! types as leniently as kube-proxy does (`convert`), and forgotten: what is kept of an object is its name and version
+//! (`ledger`).
+//!
+//! An API server that is away is no error. What it last said stays; it is asked again for ever.
+
+mod client;
+mod collector;
+mod convert;
+mod decode;
+mod error;
+mod follow;
+mod ledger;
+mod pace;
+mod publish;
+mod record;
+mod resource;
+mod shared;
+mod source;
+mod split;
+mod status;
+mod timing;
+mod wire;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use ipnet::IpNet;
+use portolan_service::{Change, ObjectName};
+
+pub use error::Error;
+pub use source::{Source, start, start_with};
+pub use status::{DURATION_BUCKETS, Durations, Received, Report, RequestReport, ResourceReport, Status};
+pub use timing::Timing;
+
+/// How to reach the API server, and as whom.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A kubeconfig file; without it and without `master`, the configuration of the pod this runs in (spec §1.7).
+    pub kubeconfig: Option<PathBuf>,
+    /// The URL of the API server, instead of the kubeconfig's.
+    pub master: Option<String>,
+    /// Requests a second, on average. Zero or less means no limit.
+    pub qps: f32,
+    /// Requests that may be sent at once after a pause.
+    pub burst: u32,
+    /// The name of the own Node.
+    pub node_name: Arc<str>,
+    /// The file that keeps the last good state, for a start while the API server is away.
+    pub snapshot: Option<PathBuf>,
+}
+
+/// Changes that belong together, in the order in which they must be applied.
+#[derive(Debug)]
+pub struct Update {
+    /// Services, EndpointSlices and the own Node, as they now are or that they are gone.
+    pub changes: Vec<Change>,
+    /// The networks of all ServiceCIDRs, when they have changed.
+    pub service_networks: Option<Vec<IpNet>>,
+    /// Services, with the time at which something happened to their endpoints that led to this update (spec §9.15).
+    pub triggers: Vec<(ObjectName, SystemTime)>,
+    /// When the first byte of the oldest event in here was read.
+    pub received: Instant,
+    /// Where this comes from.
+    pub origin: Origin,
+    /// Objects that could not be decoded. What was known of them before stays in force.
+    pub problems: Vec<Problem>,
+}
+
+/// Where an [`Update`] comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The whole last good state, read from disk: the API server has not answered yet.
+    Snapshot {
+        /// When it was last written to.
+        taken: SystemTime,
+    },
+    /// The first complete lists of the API server: all that there is, or the difference to the snapshot.
+    Initial,
+    /// What has changed since.
+    Change,
+}
+
+/// An object that could not be decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// `Service`, `EndpointSlice`, `Node` or `ServiceCIDR`.
+    pub kind: &'static str,
+    /// `namespace/name`, or the name alone where there are no namespaces; empty if not even that could be read.
+    pub name: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// Something to tell people, as an `events.k8s.io/v1` Event (spec §11.20).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Event {
+    /// What it is about.
+    pub regarding: Regarding,
+    /// `Warning` rather than `Normal`.
+    pub warning: bool,
+    /// One word for machines, such as `Starting`.
+    pub reason: &'static str,
+    /// What was being done, such as `StartKubeProxy`.
+    pub action: &'static str,
+    /// A sentence for people; at most 1024 bytes of it are sent.
+    pub note: String,
+}
+
+/// What an [`Event`] is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Regarding {
+    /// The own Node.
+    Node,
+    /// A Service.
+    Service(ObjectName),
+}

@@ -1,0 +1,169 @@
+//! Tells people, as `events.k8s.io/v1` Events (spec §11.20).
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::Receiver;
+use tracing::debug;
+
+use crate::client::{Client, Failure};
+use crate::pace::random;
+use crate::{Event, Regarding};
+
+/// Who reports: the name that people know.
+const CONTROLLER: &str = "kube-proxy";
+/// An Event that repeats within this time is one of a series, as client-go has it.
+const SERIES: Duration = Duration::from_secs(360);
+/// At most this many series are remembered.
+const SERIES_AT_MOST: usize = 128;
+/// The API's limit on a note, in bytes.
+const NOTE_AT_MOST: usize = 1024;
+const COLLECTION: &str = "/apis/events.k8s.io/v1/namespaces";
+
+/// Sends Events.
+pub(crate) struct Publisher {
+    client: Rc<Client>,
+    node_name: String,
+    timeout: Duration,
+    series: HashMap<Event, Series>,
+}
+
+/// An Event that was sent.
+struct Series {
+    name: String,
+    count: u32,
+    last: Instant,
+}
+
+impl Publisher {
+    pub(crate) fn new(client: Rc<Client>, node_name: &str, timeout: Duration) -> Publisher {
+        Publisher { client, node_name: node_name.to_owned(), timeout, series: HashMap::new() }
+    }
+
+    /// Sends what comes from `events` until the sender is gone.
+    pub(crate) async fn run(mut self, mut events: Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            if let Err(failure) = self.send(event).await {
+                debug!(reason = %failure, "an Event could not be sent");
+            }
+        }
+    }
+
+    async fn send(&mut self, event: Event) -> Result<(), Failure> {
+        let now = Instant::now();
+        self.series.retain(|_, series| now.duration_since(series.last) < SERIES);
+        let namespace = event.namespace().to_owned();
+        if let Some(series) = self.series.get_mut(&event) {
+            series.last = now;
+            series.count += 1;
+            let patch = json!({"series": {"count": series.count, "lastObservedTime": micro_time()}});
+            let target = format!("{COLLECTION}/{namespace}/events/{}", series.name);
+            let body = Some(("application/strategic-merge-patch+json", patch.to_string().into_bytes()));
+            match self.client.send("PATCH", &target, body, self.timeout).await {
+                // The Event has expired on the server: a new one begins.
+                Err(Failure::Refused { code: 404, .. }) => {}
+                answer => return answer.map(drop),
+            }
+        }
+        let name = format!("{}.{:016x}", event.subject(&self.node_name), unique());
+        let body = event.to_json(&name, &self.node_name).to_string().into_bytes();
+        let target = format!("{COLLECTION}/{namespace}/events");
+        self.client.send("POST", &target, Some(("application/json", body)), self.timeout).await?;
+        if self.series.len() < SERIES_AT_MOST {
+            self.series.insert(event, Series { name, count: 1, last: now });
+        }
+        Ok(())
+    }
+}
+
+impl Event {
+    fn namespace(&self) -> &str {
+        match &self.regarding {
+            Regarding::Node => "default",
+            Regarding::Service(name) => name.namespace(),
+        }
+    }
+
+    /// The name of what it is about.
+    fn subject<'a>(&'a self, node_name: &'a str) -> &'a str {
+        match &self.regarding {
+            Regarding::Node => node_name,
+            Regarding::Service(name) => name.name(),
+        }
+    }
+
+    fn to_json(&self, name: &str, node_name: &str) -> Value {
+        let regarding = match &self.regarding {
+            Regarding::Node => json!({"kind": "Node", "name": node_name}),
+            Regarding::Service(service) => json!({
+                "apiVersion": "v1", "kind": "Service", "namespace": service.namespace(), "name": service.name(),
+            }),
+        };
+        let end = (0..=self.note.len().min(NOTE_AT_MOST)).rev().find(|end| self.note.is_char_boundary(*end));
+        json!({
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": self.namespace()},
+            "eventTime": micro_time(),
+            "reportingController": CONTROLLER,
+            "reportingInstance": format!("{CONTROLLER}-{node_name}"),
+            "action": self.action,
+            "reason": self.reason,
+            "regarding": regarding,
+            "note": &self.note[..end.unwrap_or(0)],
+            "type": if self.warning { "Warning" } else { "Normal" },
+        })
+    }
+}
+
+/// Now, as the API's `MicroTime`: with six digits.
+fn micro_time() -> String {
+    format!("{:.6}", Timestamp::now())
+}
+
+/// A number that no other Event has.
+fn unique() -> u64 {
+    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    // As client-go names them; the random part keeps two within one tick of the clock apart.
+    u64::try_from(nanos).unwrap_or_default() ^ u64::from((random() * 1024.0) as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use portolan_service::ObjectName;
+
+    use super::*;
+
+    #[test]
+    fn events_have_the_form_of_the_api() {
+        let mut event = Event {
+            regarding: Regarding::Node,
+            warning: false,
+            reason: "Starting",
+            action: "StartKubeProxy",
+            note: String::new(),
+        };
+        let json = event.to_json("node-1.0", "node-1");
+        assert_eq!(
+            json["regarding"],
+            json!({"kind": "Node", "name": "node-1"}),
+            "neither UID nor namespace, §11.20"
+        );
+        assert_eq!((json["type"].as_str(), json["note"].as_str()), (Some("Normal"), Some("")));
+        assert_eq!(json["metadata"]["namespace"], "default");
+        assert_eq!(json["reportingController"], "kube-proxy");
+        let time = json["eventTime"].as_str().unwrap();
+        assert_eq!(time.len(), "2026-01-01T00:00:00.000000Z".len(), "{time}");
+
+        event.regarding = Regarding::Service(ObjectName::new("shop", "cart"));
+        event.note = "ü".repeat(600);
+        event.warning = true;
+        let json = event.to_json("cart.0", "node-1");
+        assert_eq!(json["note"].as_str().map(str::len), Some(1024), "cut between characters");
+        assert_eq!(json["regarding"]["namespace"], "shop");
+        assert_eq!(json["type"], "Warning");
+    }
+}

@@ -1,0 +1,256 @@
+//! How it goes: what is connected, when it was last heard from, what has been received.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::resource::Resource;
+
+/// Upper bounds of the buckets of request durations, in seconds: those of `rest_client_request_duration_seconds`.
+pub const DURATION_BUCKETS: [f64; 12] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
+
+/// How it goes. Shared between threads; asking is cheap.
+#[derive(Debug)]
+pub struct Status(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    host: String,
+    resources: [Follower; Resource::ALL.len()],
+    snapshot: Option<SystemTime>,
+    /// By method and code.
+    requests: BTreeMap<(&'static str, String), u64>,
+    /// By method.
+    durations: BTreeMap<&'static str, Durations>,
+}
+
+#[derive(Debug, Default)]
+struct Follower {
+    connected: bool,
+    heard: Option<(Instant, SystemTime)>,
+    listed: bool,
+    relists: u64,
+    watch_errors: BTreeMap<&'static str, u64>,
+    undecodable: u64,
+    received: Received,
+}
+
+/// Events received, by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Received {
+    /// `ADDED`, and objects of lists.
+    pub added: u64,
+    /// `MODIFIED`
+    pub modified: u64,
+    /// `DELETED`
+    pub deleted: u64,
+    /// `BOOKMARK`
+    pub bookmarks: u64,
+}
+
+/// How long requests took until the answer began.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Durations {
+    /// Requests that took no longer than each of [`DURATION_BUCKETS`] (not cumulative), then those that took longer.
+    pub counts: [u64; DURATION_BUCKETS.len() + 1],
+    /// All of them together, in seconds.
+    pub sum: f64,
+}
+
+/// Everything of a [`Status`] at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Host and port of the API server, as configured.
+    pub host: String,
+    /// One for each resource that is followed.
+    pub resources: Vec<ResourceReport>,
+    /// See [`Status::age`].
+    pub age: Option<Duration>,
+    /// What is in force comes from a snapshot, last written to at this time, because the API server has not answered yet.
+    pub snapshot: Option<SystemTime>,
+    /// Requests, by method and code.
+    pub requests: Vec<RequestReport>,
+    /// How long they took, by method.
+    pub durations: Vec<(&'static str, Durations)>,
+}
+
+/// How one resource is followed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResourceReport {
+    /// The plural name, such as `endpointslices`.
+    pub name: &'static str,
+    /// A list or watch is under way.
+    pub connected: bool,
+    /// A complete list has been read since the start.
+    pub listed: bool,
+    /// When anything was last heard: an object, an event, a bookmark.
+    pub last_heard: Option<SystemTime>,
+    /// Lists begun after the first complete one.
+    pub relists: u64,
+    /// Failures of lists and watches, by reason.
+    pub watch_errors: BTreeMap<&'static str, u64>,
+    /// Objects that at present cannot be decoded.
+    pub undecodable: u64,
+    /// Events received since the start.
+    pub received: Received,
+}
+
+/// Requests of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestReport {
+    /// `GET`, `POST` or `PATCH`
+    pub method: &'static str,
+    /// The HTTP status, or `<error>` if there was no answer, as kube-proxy counts it.
+    pub code: String,
+    /// How many.
+    pub count: u64,
+}
+
+impl Status {
+    pub(crate) fn new(host: String) -> Status {
+        Status(Mutex::new(State { host, ..State::default() }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How old the view of Services and endpoints may be: the time since the one of the two was heard from that was not heard from for
+    /// longer. `None` as long as the API server has not given both lists.
+    ///
+    /// On a quiet cluster it rises to the time between two bookmarks, about a minute.
+    pub fn age(&self) -> Option<Duration> {
+        self.state().age(Instant::now())
+    }
+
+    /// All of it.
+    pub fn report(&self) -> Report {
+        let state = self.state();
+        let resources = Resource::ALL.iter().zip(&state.resources);
+        Report {
+            host: state.host.clone(),
+            resources: resources
+                .map(|(resource, follower)| ResourceReport {
+                    name: resource.plural(),
+                    connected: follower.connected,
+                    listed: follower.listed,
+                    last_heard: follower.heard.map(|(_, time)| time),
+                    relists: follower.relists,
+                    watch_errors: follower.watch_errors.clone(),
+                    undecodable: follower.undecodable,
+                    received: follower.received,
+                })
+                .collect(),
+            age: state.age(Instant::now()),
+            snapshot: state.snapshot,
+            requests: state
+                .requests
+                .iter()
+                .map(|((method, code), count)| RequestReport { method, code: code.clone(), count: *count })
+                .collect(),
+            durations: state
+                .durations
+                .iter()
+                .map(|(method, durations)| (*method, durations.clone()))
+                .collect(),
+        }
+    }
+
+    pub(crate) fn heard(&self, resource: Resource) {
+        let follower = &mut self.state().resources[resource as usize];
+        follower.connected = true;
+        follower.heard = Some((Instant::now(), SystemTime::now()));
+    }
+
+    pub(crate) fn received(&self, resource: Resource, count: impl FnOnce(&mut Received)) {
+        count(&mut self.state().resources[resource as usize].received);
+    }
+
+    pub(crate) fn listing(&self, resource: Resource) {
+        let follower = &mut self.state().resources[resource as usize];
+        follower.relists += u64::from(follower.listed);
+    }
+
+    pub(crate) fn listed(&self, resource: Resource) {
+        self.state().resources[resource as usize].listed = true;
+    }
+
+    pub(crate) fn undecodable(&self, resource: Resource, now: u64) {
+        self.state().resources[resource as usize].undecodable = now;
+    }
+
+    /// Records that a list or watch failed, and returns whether it was connected before.
+    pub(crate) fn lost(&self, resource: Resource, reason: &'static str) -> bool {
+        let follower = &mut self.state().resources[resource as usize];
+        *follower.watch_errors.entry(reason).or_default() += 1;
+        std::mem::replace(&mut follower.connected, false)
+    }
+
+    /// Whether something was heard of both Services and EndpointSlices, or all of them, within `span`.
+    pub(crate) fn answering(&self, span: Duration) -> bool {
+        let state = self.state();
+        let mut followers = Resource::ALL.into_iter().filter(|resource| resource.required());
+        followers.all(|resource| {
+            let follower = &state.resources[resource as usize];
+            follower.listed || follower.heard.is_some_and(|(at, _)| follower.connected && at.elapsed() < span)
+        })
+    }
+
+    pub(crate) fn snapshot(&self, taken: Option<SystemTime>) {
+        self.state().snapshot = taken;
+    }
+
+    pub(crate) fn request(&self, method: &'static str, code: Option<u16>, took: Duration) {
+        let mut state = self.state();
+        let code = code.map_or_else(|| "<error>".to_owned(), |code| code.to_string());
+        *state.requests.entry((method, code)).or_default() += 1;
+        let durations = state.durations.entry(method).or_default();
+        let seconds = took.as_secs_f64();
+        let bucket = DURATION_BUCKETS.iter().position(|bound| seconds <= *bound);
+        durations.counts[bucket.unwrap_or(DURATION_BUCKETS.len())] += 1;
+        durations.sum += seconds;
+    }
+}
+
+impl State {
+    fn age(&self, now: Instant) -> Option<Duration> {
+        let followers = [Resource::Services, Resource::EndpointSlices].map(|r| &self.resources[r as usize]);
+        let heard = followers.map(|follower| follower.heard.filter(|_| follower.listed).map(|(at, _)| at));
+        let [a, b] = heard;
+        Some(now.saturating_duration_since(a?.min(b?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_view_is_as_old_as_its_older_half() {
+        let status = Status::new(String::new());
+        assert_eq!(status.age(), None, "nothing heard");
+        status.heard(Resource::Services);
+        status.listed(Resource::Services);
+        status.heard(Resource::EndpointSlices);
+        assert_eq!(status.age(), None, "no complete list of slices");
+        status.listed(Resource::EndpointSlices);
+        status.heard(Resource::Nodes);
+        let hour = Duration::from_secs(3600);
+        let mut state = status.state();
+        let earlier = Instant::now();
+        state.resources[Resource::Services as usize].heard = Some((earlier, SystemTime::now()));
+        assert!(state.age(earlier + hour).is_some_and(|age| age == hour));
+    }
+
+    #[test]
+    fn requests_are_counted_by_method_and_code() {
+        let status = Status::new("host:6443".to_owned());
+        status.request("GET", Some(200), Duration::from_millis(30));
+        status.request("GET", Some(200), Duration::from_secs(100));
+        status.request("GET", None, Duration::ZERO);
+        let report = status.report();
+        let counts: Vec<_> = report.requests.iter().map(|r| (r.method, r.code.as_str(), r.count)).collect();
+        assert_eq!(counts, [("GET", "200", 2), ("GET", "<error>", 1)]);
+        assert_eq!(report.durations[0].1.counts, [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    }
+}
