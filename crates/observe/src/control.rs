@@ -107,8 +107,7 @@ pub(crate) async fn serve(
         }
     };
     info!("local socket {} answers `portolan get`", control.path.display());
-    let shared =
-        Arc::new(Shared { ask: control.ask, one_at_a_time: tokio::sync::Mutex::new(()), telemetry, status });
+    let shared = Arc::new(Shared { ask: control.ask, one_at_a_time: Arc::default(), telemetry, status });
     let handler = move |request: Request<Incoming>| {
         let shared = shared.clone();
         Box::pin(async move { shared.answer(&request).await }) as _
@@ -118,7 +117,7 @@ pub(crate) async fn serve(
 
 struct Shared {
     ask: AskProxy,
-    one_at_a_time: tokio::sync::Mutex<()>,
+    one_at_a_time: Arc<tokio::sync::Mutex<()>>,
     telemetry: Arc<Telemetry>,
     status: Status,
 }
@@ -136,9 +135,15 @@ impl Shared {
             Table::Changes => answer::json(&json!({"changes": self.telemetry.changes.rows()})),
             Table::Status => self.tell_status(),
             Table::Services | Table::Endpoints => {
-                let _turn = self.one_at_a_time.lock().await;
+                let turn = self.one_at_a_time.clone().lock_owned().await;
                 let ask = self.ask.clone();
-                match tokio::task::spawn_blocking(move || ask(query)).await {
+                // The turn lasts as long as the question, also when the client has gone away.
+                let asking = tokio::task::spawn_blocking(move || {
+                    let answered = ask(query);
+                    drop(turn);
+                    answered
+                });
+                match asking.await {
                     Ok(Answered::Services(rows)) => answer::json(&json!({"services": rows})),
                     Ok(Answered::Endpoints(rows)) => answer::json(&json!({"endpoints": rows})),
                     Ok(Answered::Unavailable(why)) => refuse(StatusCode::SERVICE_UNAVAILABLE, &why),

@@ -43,8 +43,8 @@ struct Open {
     service: ObjectName,
     local_endpoints: Arc<AtomicUsize>,
     addresses: Addresses,
-    /// Aborted when dropped, which closes the port and its connections.
-    _listeners: JoinSet<()>,
+    /// The port is closed once these have ended.
+    listeners: JoinSet<()>,
 }
 
 /// Serves what `wanted` last said, until its other end is dropped.
@@ -65,10 +65,14 @@ pub(super) async fn serve(
             },
             () = tokio::time::sleep(RETRY), if missing => {}
         }
-        open.retain(|key, open| {
-            responders.get(key).is_some_and(|responder| responder.service == open.service)
-                && open.addresses == of_family(&addresses, key.0)
+        let unwanted = open.extract_if(|key, open| {
+            let stays = responders.get(key).is_some_and(|responder| responder.service == open.service);
+            !stays || open.addresses != of_family(&addresses, key.0)
         });
+        for (_, mut open) in unwanted.collect::<Vec<_>>() {
+            // Another Service may want the port at once.
+            open.listeners.shutdown().await;
+        }
         told.retain(|key, _| responders.contains_key(key));
         for (&(family, port), responder) in &responders {
             if let Some(open) = open.get(&(family, port)) {
@@ -90,7 +94,7 @@ pub(super) async fn serve(
                     let service = responder.service.clone();
                     open.insert(
                         (family, port),
-                        Open { service, local_endpoints, addresses: selected, _listeners: tasks },
+                        Open { service, local_endpoints, addresses: selected, listeners: tasks },
                     );
                 }
                 Err((address, error)) => {
