@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portolan_netfilter::ipset::Member;
+use portolan_netfilter::ipset::{IpSet, Member};
 use portolan_netfilter::ipvs::VirtualServer;
 use portolan_netfilter::wire::Message;
 
@@ -10,4 +10,6 @@ fuzz_target!(|payload: &[u8]| {
     let message = Message { kind: 0, flags: 0, sequence: 0, payload };
     let _ = VirtualServer::parse(&message);
     let _ = Member::parse_all(&message);
+    // The type of a listing
+    let _ = IpSet::parse(&Message { kind: 0x607, ..message });
 });

@@ -29,8 +29,10 @@ const IPV4: u16 = 1;
 const IPV6: u16 = 2;
 /// `NLA_F_NET_BYTEORDER`
 const NET_BYTEORDER: u16 = 1 << 14;
-/// `IPSET_FLAG_LIST_SETNAME`: names alone
-const NAMES_ONLY: u32 = 1 << 1;
+/// `IPSET_ATTR_REFERENCES`, in what is said about a set as a whole
+const REFERENCES: u16 = 25;
+/// `IPSET_FLAG_LIST_HEADER`: without elements
+const HEADERS_ONLY: u32 = 1 << 2;
 /// `IPSET_ERR_BUSY`, which is no errno
 const BUSY: i32 = 4100;
 
@@ -39,6 +41,27 @@ pub fn is_present() -> bool {
     let modules = Path::new("/sys/module");
     // Without sysfs nobody knows.
     !modules.exists() || modules.join("ip_set").exists()
+}
+
+/// A set as the kernel tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IpSet {
+    /// Its name
+    pub name: String,
+    /// How many rules and other sets refer to it
+    pub references: u32,
+}
+
+impl IpSet {
+    /// Reads an `IPSET_CMD_LIST`.
+    pub fn parse(message: &Message<'_>) -> Option<IpSet> {
+        let (_, attributes) = message.netfilter()?;
+        let about = attributes.get(DATA).filter(|_| message.kind == LIST)?.nested();
+        Some(IpSet {
+            name: attributes.get(SETNAME)?.text()?.to_owned(),
+            references: about.get(REFERENCES)?.be32()?,
+        })
+    }
 }
 
 /// An element, as far as it is an address, a protocol and a port.
@@ -100,22 +123,15 @@ impl IpSets {
         Ok(IpSets { socket: Socket::open()? })
     }
 
-    /// The names of all sets.
-    pub fn names(&mut self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
+    /// All sets.
+    pub fn sets(&mut self) -> io::Result<Vec<IpSet>> {
+        let mut sets = Vec::new();
         let fill = |to: &mut Writer| {
             to.u8(PROTOCOL, PROTOCOL_VERSION);
-            to.be32(FLAGS | NET_BYTEORDER, NAMES_ONLY);
+            to.be32(FLAGS | NET_BYTEORDER, HEADERS_ONLY);
         };
-        self.socket.dump(LIST, &header(), fill, |message| {
-            let name = message.netfilter().and_then(|(_, attributes)| attributes.get(SETNAME));
-            if message.kind == LIST
-                && let Some(name) = name.and_then(|name| name.text())
-            {
-                names.push(name.to_owned());
-            }
-        })?;
-        Ok(names)
+        self.socket.dump(LIST, &header(), fill, |message| sets.extend(IpSet::parse(message)))?;
+        Ok(sets)
     }
 
     /// The elements of a set; none if it is missing.

@@ -58,7 +58,13 @@ fn each_family(
             found.0 += selection.chains.len();
             found.1 += selection.rules;
             for (chain, reason) in selection.kept {
-                report.keep(Kept { variant: Variant::Legacy, family, table: name.clone(), chain, reason });
+                report.keep(Kept::Chain {
+                    variant: Variant::Legacy,
+                    family,
+                    table: name.clone(),
+                    chain,
+                    reason,
+                });
             }
         }) {
             report.fail(failure);

@@ -50,7 +50,7 @@ fn tell(report: &mut Report, family: Family, tables: &[TableSelection]) {
     });
     for table in tables {
         for (chain, reason) in &table.selection.kept {
-            report.keep(Kept {
+            report.keep(Kept::Chain {
                 variant: Variant::Nft,
                 family,
                 table: table.name.to_owned(),

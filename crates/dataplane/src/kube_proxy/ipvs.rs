@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portolan_netfilter::ipset::{self, DestroyError, IpSets, Member};
+use portolan_netfilter::ipset::{self, DestroyError, IpSet, IpSets, Member};
 use portolan_netfilter::ipvs::{self, Ipvs, VirtualServer};
 use portolan_netfilter::link::Links;
 
-use super::report::{Failure, Part, Report};
+use super::report::{Failure, Kept, Part, Report};
 
 /// Spec §7.5
 const DEVICE: &str = "kube-ipvs0";
@@ -61,6 +61,7 @@ fn set_names(set: &str) -> [String; 2] {
     })
 }
 
+/// To be called when the report says which rules there are.
 pub(super) fn find(report: &mut Report) {
     attempt(report, || Ok(Part::VirtualServers(virtual_servers()?.map_or(0, |(_, servers)| servers.len()))));
     match device() {
@@ -68,10 +69,22 @@ pub(super) fn find(report: &mut Report) {
         Ok(None) => {}
         Err(failure) => report.fail(failure),
     }
-    attempt(report, || Ok(Part::IpSets(sets()?.map_or(0, |(_, names)| names.len()))));
+    match sets() {
+        Ok(Some((_, sets))) => {
+            // Rules that are to go may be what refers to them.
+            let (free, kept): (Vec<_>, Vec<_>) =
+                sets.into_iter().partition(|set| set.references == 0 || report.has_rules());
+            report.part(Part::IpSets(free.len()));
+            for set in kept {
+                report.keep(Kept::IpSet(set.name));
+            }
+        }
+        Ok(None) => {}
+        Err(failure) => report.fail(failure),
+    }
 }
 
-/// To be called when the rules that refer to the sets are gone.
+/// To be called when the rules that refer to the sets are gone, and the report says which these were.
 pub(super) fn remove(report: &mut Report) {
     attempt(report, || Ok(Part::VirtualServers(delete_virtual_servers()?)));
     match delete_device() {
@@ -80,7 +93,7 @@ pub(super) fn remove(report: &mut Report) {
         Err(failure) => report.fail(failure),
     }
     match sets() {
-        Ok(Some((sets, names))) => destroy_sets(sets, names, report),
+        Ok(Some((kernel, sets))) => destroy_sets(kernel, sets, report),
         Ok(None) => {}
         Err(failure) => report.fail(failure),
     }
@@ -106,32 +119,33 @@ fn delete_device() -> Result<bool, Failure> {
 }
 
 /// The sets that are there.
-fn sets() -> Result<Option<(IpSets, Vec<String>)>, Failure> {
+fn sets() -> Result<Option<(IpSets, Vec<IpSet>)>, Failure> {
     if !ipset::is_present() {
         return Ok(None);
     }
-    let mut sets = IpSets::open().map_err(Failure::system("ipsets: opening a socket"))?;
-    let mut names = sets.names().map_err(Failure::system("ipsets: listing sets"))?;
-    names.retain(|name| is_our_set(name));
-    Ok(Some((sets, names)))
+    let mut kernel = IpSets::open().map_err(Failure::system("ipsets: opening a socket"))?;
+    let mut sets = kernel.sets().map_err(Failure::system("ipsets: listing sets"))?;
+    sets.retain(|set| is_our_set(&set.name));
+    Ok(Some((kernel, sets)))
 }
 
-fn destroy_sets(mut sets: IpSets, names: Vec<String>, report: &mut Report) {
-    let patient_until = Instant::now() + PATIENCE;
+fn destroy_sets(mut kernel: IpSets, sets: Vec<IpSet>, report: &mut Report) {
+    let patience = if report.has_rules() { PATIENCE } else { Duration::ZERO };
+    let patient_until = Instant::now() + patience;
     let mut destroyed = 0;
-    for name in names {
+    for IpSet { name, .. } in sets {
         let result = loop {
-            match sets.destroy(&name) {
+            match kernel.destroy(&name) {
                 Err(DestroyError::InUse) if Instant::now() < patient_until => thread::sleep(BREATH),
                 result => break result,
             }
         };
         match result {
             Ok(gone) => destroyed += usize::from(gone),
-            Err(error) => report.fail(Failure::Refused {
-                doing: format!("ipsets: destroying {name}"),
-                reason: error.to_string(),
-            }),
+            Err(DestroyError::InUse) => report.keep(Kept::IpSet(name)),
+            Err(DestroyError::Io(source)) => {
+                report.fail(Failure::System { doing: format!("ipsets: destroying {name}"), source });
+            }
         }
     }
     report.part(Part::IpSets(destroyed));
@@ -148,8 +162,8 @@ fn virtual_servers() -> Result<Option<(Ipvs, Vec<VirtualServer>)>, Failure> {
         let failed = Failure::system(format!("ipvs: listing addresses of {DEVICE}"));
         ours.addresses.extend(links.addresses(index).map_err(failed)?);
     }
-    if let Some((mut sets, names)) = sets()? {
-        ours.read(&mut sets, &names)?;
+    if let Some((mut kernel, sets)) = sets()? {
+        ours.read(&mut kernel, &sets)?;
     }
     // Asking takes privileges over the whole machine, so it is done only where there is a reason.
     if ours.is_empty() {
@@ -187,12 +201,13 @@ struct Frontends {
 }
 
 impl Frontends {
-    fn read(&mut self, sets: &mut IpSets, present: &[String]) -> Result<(), Failure> {
+    fn read(&mut self, kernel: &mut IpSets, present: &[IpSet]) -> Result<(), Failure> {
         let mut members = |set: &str| -> Result<Vec<Member>, Failure> {
             let mut members = Vec::new();
-            for name in set_names(set).iter().filter(|name| present.contains(name)) {
-                members
-                    .extend(sets.members(name).map_err(Failure::system(format!("ipsets: reading {name}")))?);
+            for name in set_names(set).iter().filter(|name| present.iter().any(|set| set.name == **name)) {
+                members.extend(
+                    kernel.members(name).map_err(Failure::system(format!("ipsets: reading {name}")))?,
+                );
             }
             Ok(members)
         };

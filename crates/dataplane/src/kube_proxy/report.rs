@@ -66,25 +66,34 @@ impl fmt::Display for Part {
     }
 }
 
-/// A chain of kube-proxy that stays.
+/// Something of kube-proxy's that stays because others rely on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
-    /// Where
-    pub variant: Variant,
-    /// For IPv4 or IPv6
-    pub family: Family,
-    /// Its table
-    pub table: String,
-    /// Its name
-    pub chain: String,
-    /// Why, for people
-    pub reason: String,
+pub enum Kept {
+    /// A chain of iptables.
+    Chain {
+        /// Where
+        variant: Variant,
+        /// For IPv4 or IPv6
+        family: Family,
+        /// Its table
+        table: String,
+        /// Its name
+        chain: String,
+        /// Why, for people
+        reason: String,
+    },
+    /// An ipset, by name.
+    IpSet(String),
 }
 
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Kept { variant, family, table, chain, reason } = self;
-        write!(f, "{variant}, {family}: chain {chain} of table {table} stays: {reason}")
+        match self {
+            Kept::Chain { variant, family, table, chain, reason } => {
+                write!(f, "{variant}, {family}: chain {chain} of table {table} stays: {reason}")
+            }
+            Kept::IpSet(name) => write!(f, "ipvs: ipset {name} stays: rules that stay look into it"),
+        }
     }
 }
 
@@ -124,7 +133,7 @@ impl Leftovers {
         self.parts.is_empty()
     }
 
-    /// A line for each part, and for each chain that is to stay, for people.
+    /// A line for each part, and for each thing that is to stay, for people.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         lines(&self.parts, &self.kept)
     }
@@ -142,7 +151,7 @@ impl Removed {
         self.parts.is_empty()
     }
 
-    /// A line for each part, and for each chain that stays, for people.
+    /// A line for each part, and for each thing that stays, for people.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         lines(&self.parts, &self.kept)
     }
@@ -213,6 +222,11 @@ impl Report {
         if !empty {
             self.parts.push(part);
         }
+    }
+
+    /// Rules of iptables were found, or removed.
+    pub(super) fn has_rules(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Iptables { .. }))
     }
 
     pub(super) fn keep(&mut self, kept: Kept) {

@@ -1,7 +1,7 @@
 //! What is left after removal must be what a node has on which kube-proxy never ran, counters included.
 
 use libtest_mimic::Failed;
-use portolan_dataplane::kube_proxy::{self, Part};
+use portolan_dataplane::kube_proxy::{self, Kept, Part};
 
 use crate::namespace::{alone, lock, tool};
 use crate::rules::{Random, Table, foreign, kube_proxy, mixed, text};
@@ -27,6 +27,15 @@ fn tables_sorted(saved: &str) -> Vec<&str> {
     let mut tables: Vec<&str> = saved.split_inclusive("COMMIT\n").collect();
     tables.sort_unstable();
     tables
+}
+
+fn chains_of(kept: &[Kept]) -> Vec<&str> {
+    kept.iter()
+        .map(|kept| match kept {
+            Kept::Chain { chain, .. } => chain.as_str(),
+            Kept::IpSet(set) => set,
+        })
+        .collect()
 }
 
 /// Loads `rules`, removes what is kube-proxy's and compares with what the rest of `rules` is alone.
@@ -124,7 +133,7 @@ pub(crate) fn host_ports_go_on() -> Result<(), Failed> {
             nat.rules.extend(foreign.map(|rule| (rule.to_owned(), false)));
             restore(variant, false, &text(&rules, true))?;
             let removed = kube_proxy::remove_locking(&lock())?;
-            let kept: Vec<&str> = removed.kept.iter().map(|kept| kept.chain.as_str()).collect();
+            let kept = chains_of(&removed.kept);
             assert_eq!(kept, ["KUBE-MARK-MASQ", "KUBE-POSTROUTING"], "{variant}");
             assert!(
                 removed.kept[0].to_string().contains("KUBE-HP-ABCDEFGHIJKLMNOP jumps to it"),
@@ -164,7 +173,7 @@ pub(crate) fn chain_in_a_map_stays() -> Result<(), Failed> {
              add element ip nat m { 192.0.2.1 : jump KUBE-SVC-AAAAAAAAAAAAAAA0 }\n",
         )?;
         let removed = kube_proxy::remove_locking(&lock())?;
-        let kept: Vec<&str> = removed.kept.iter().map(|kept| kept.chain.as_str()).collect();
+        let mut kept = chains_of(&removed.kept);
         let expected = [
             "KUBE-MARK-MASQ",
             "KUBE-POSTROUTING",
@@ -172,7 +181,6 @@ pub(crate) fn chain_in_a_map_stays() -> Result<(), Failed> {
             "KUBE-SEP-BBBBBBBBBBBBBBB1",
             "KUBE-SVC-AAAAAAAAAAAAAAA0",
         ];
-        let mut kept = kept;
         kept.sort_unstable();
         assert_eq!(kept, expected);
         let left = saved("nft", false)?;

@@ -91,16 +91,26 @@ pub(crate) fn sets_go_after_their_rules() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A set that somebody else's rule looks into stays, is named, and keeps nothing else from going.
-pub(crate) fn set_in_use_is_told() -> Result<(), Failed> {
+/// A set that somebody else's rule looks into stays and is named; so does one that a chain looks into that must stay.
+pub(crate) fn set_in_use_stays() -> Result<(), Failed> {
     alone(|| {
         tool("ipset restore", SETS)?;
         tool("iptables-legacy-restore", RULES)?;
         tool("iptables-legacy -A OUTPUT -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT", "")?;
-        let error = kube_proxy::remove_locking(&lock()).expect_err("a set is in use");
-        assert_eq!(error.to_string(), "ipsets: destroying KUBE-CLUSTER-IP: it is in use");
-        let done: Vec<String> = error.done.iter().map(ToString::to_string).collect();
-        assert_eq!(done, ["iptables (legacy), IPv4: 8 chains, 18 rules", "ipvs: 6 ipsets"]);
+        let host_ports = "*nat\n:KUBE-HP-ABCDEFGHIJKLMNOP - [0:0]\n-A KUBE-HP-ABCDEFGHIJKLMNOP -j KUBE-MARK-MASQ\nCOMMIT\n";
+        tool("iptables-legacy-restore -n", host_ports)?;
+        let removed = kube_proxy::remove_locking(&lock())?;
+        let parts: Vec<String> = removed.parts.iter().map(ToString::to_string).collect();
+        assert_eq!(parts, ["iptables (legacy), IPv4: 6 chains, 13 rules", "ipvs: 5 ipsets"]);
+        let found = kube_proxy::find()?;
+        assert!(found.is_empty(), "{found}");
+        assert_eq!(found.kept, removed.kept);
+        let kept: Vec<String> = removed.kept[2..].iter().map(ToString::to_string).collect();
+        assert_eq!(
+            kept,
+            ["KUBE-CLUSTER-IP", "KUBE-LOOP-BACK"]
+                .map(|set| format!("ipvs: ipset {set} stays: rules that stay look into it"))
+        );
         Ok(())
     })
 }

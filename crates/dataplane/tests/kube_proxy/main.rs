@@ -37,7 +37,7 @@ const CASES: [(&str, Case); 11] = [
 /// machine may.
 const IPVS_CASES: [(&str, bool, Case); 4] = [
     ("§7.16: ipsets go after the rules that look into them", false, ipvs::sets_go_after_their_rules),
-    ("§7.16: a set in use stays and is named", false, ipvs::set_in_use_is_told),
+    ("§7.16: a set in use stays, and is named", false, ipvs::set_in_use_stays),
     ("§7: mode IPVS", true, ipvs::whole_mode),
     ("IPVS: no connection is lost that is begun meanwhile", true, takeover::from_ipvs),
 ];
