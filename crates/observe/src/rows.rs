@@ -222,3 +222,6 @@ impl EndpointRow {
         SocketAddr::new(self.address, self.target_port)
     }
 }
+
+#[cfg(test)]
+mod tests;

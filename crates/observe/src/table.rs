@@ -71,15 +71,23 @@ pub fn changes(rows: &[ChangeRow], now: Duration) -> String {
     align(["AGO", "LATENCY", "COMMIT", "OPERATIONS", "CHANGE"], lines)
 }
 
-/// `10.96.0.1:80`, with what happens there where that is not forwarding.
+/// `10.96.0.1:80`, with what happens there where that is not forwarding for all.
 fn frontend(row: &FrontendRow) -> String {
     let forwards = |to: &str| to == "cluster" || to == "local";
-    match (forwards(&row.inside), forwards(&row.outside)) {
-        (true, true) => row.socket().to_string(),
-        (false, false) if row.inside == row.outside => format!("{} ({})", row.socket(), row.inside),
-        (true, false) => format!("{} (outside: {})", row.socket(), row.outside),
-        (false, true) => format!("{} (inside: {})", row.socket(), row.inside),
-        (false, false) => format!("{} (inside: {}, outside: {})", row.socket(), row.inside, row.outside),
+    let mut notes = match (forwards(&row.inside), forwards(&row.outside)) {
+        (true, true) => Vec::new(),
+        (false, false) if row.inside == row.outside => vec![row.inside.clone()],
+        (true, false) => vec![format!("outside: {}", row.outside)],
+        (false, true) => vec![format!("inside: {}", row.inside)],
+        (false, false) => vec![format!("inside: {}", row.inside), format!("outside: {}", row.outside)],
+    };
+    if !row.allowed_sources.is_empty() {
+        notes.push(format!("only from {}", row.allowed_sources.join(" ")));
+    }
+    if notes.is_empty() {
+        row.socket().to_string()
+    } else {
+        format!("{} ({})", row.socket(), notes.join("; "))
     }
 }
 

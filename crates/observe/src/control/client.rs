@@ -31,6 +31,12 @@ pub enum Error {
         /// The path of the socket.
         path: PathBuf,
     },
+    /// Somebody is there and says nothing.
+    #[error("{}: the proxy hung up: it answers only root and the user it runs as, and no one once it ends", path.display())]
+    HungUp {
+        /// The path of the socket.
+        path: PathBuf,
+    },
     /// Something went wrong between.
     #[error("{}: {source}", path.display())]
     Io {
@@ -68,7 +74,7 @@ pub fn ask(path: &Path, query: &Query) -> Result<serde_json::Value, Error> {
         target.push_str(namespace);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;
-    let answered = runtime.block_on(tokio::time::timeout(LIMIT, exchange(path, &target)));
+    let answered = runtime.block_on(async { tokio::time::timeout(LIMIT, exchange(path, &target)).await });
     let (status, body) = match answered {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => return Err(because(path, error)),
@@ -99,18 +105,26 @@ async fn exchange(path: &Path, target: &str) -> io::Result<(StatusCode, Bytes)> 
     Ok((status, body))
 }
 
-/// A proxy that does not let us ask hangs up before it answers.
 fn hyper_error(error: hyper::Error) -> io::Error {
-    let refused = error.is_incomplete_message() || error.is_canceled();
-    let kind = if refused { io::ErrorKind::PermissionDenied } else { io::ErrorKind::Other };
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
+    let kind = match source {
+        Some(source) => source.kind(),
+        None if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
+            io::ErrorKind::UnexpectedEof
+        }
+        None => io::ErrorKind::Other,
+    };
     io::Error::new(kind, error)
 }
 
 fn because(path: &Path, source: io::Error) -> Error {
+    use io::ErrorKind as Kind;
+
     let path = path.to_owned();
     match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NoProxy { path },
-        io::ErrorKind::PermissionDenied => Error::NotAllowed { path },
+        Kind::NotFound | Kind::ConnectionRefused => Error::NoProxy { path },
+        Kind::PermissionDenied => Error::NotAllowed { path },
+        Kind::UnexpectedEof | Kind::ConnectionReset | Kind::BrokenPipe => Error::HungUp { path },
         _ => Error::Io { path, source },
     }
 }
