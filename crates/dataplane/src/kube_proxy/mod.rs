@@ -3,6 +3,9 @@
 //! To be called when our own rules are in force: then no connection finds a moment without rules. Rules, chains, virtual
 //! servers and ipsets of others stay as they are, counters included; so do kubelet's (spec §5.40), and what these rely
 //! on. kube-proxy must not be running, or it puts back what it misses.
+//!
+//! Connections that iptables or nftables translated go on, as connection tracking remembers them. Those that IPVS balances
+//! end: the kernel drops their packets when their virtual server is gone.
 
 mod iptables_legacy;
 mod iptables_nft;
