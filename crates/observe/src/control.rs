@@ -20,7 +20,7 @@ use crate::rows::{EndpointRow, ServiceRow};
 use crate::servers::answer::{self, Answer, TEXT};
 use crate::servers::listener::{self, Limits};
 use crate::servers::pages::Status;
-use crate::servers::{OnFailure, Server, ServerFailure};
+use crate::servers::{OnFailure, RETRY, Server, ServerFailure};
 use crate::timestamp::rfc3339;
 
 /// What can be asked for.
@@ -93,18 +93,23 @@ pub(crate) async fn serve(
     status: Status,
     on_failure: OnFailure,
 ) {
-    let listener = match socket::listen(&control.path) {
-        Ok(listener) => listener,
-        Err(error) => {
-            on_failure(ServerFailure {
-                server: Server::Control,
-                address: control.path.display().to_string(),
-                port: 0,
-                error,
-                fatal: false,
-            });
-            return;
+    let mut told = None;
+    let listener = loop {
+        match socket::listen(&control.path) {
+            Ok(listener) => break listener,
+            Err(error) if told.as_ref() == Some(&error.to_string()) => {}
+            Err(error) => {
+                told = Some(error.to_string());
+                on_failure(ServerFailure {
+                    server: Server::Control,
+                    address: control.path.display().to_string(),
+                    port: 0,
+                    error,
+                    fatal: false,
+                });
+            }
         }
+        tokio::time::sleep(RETRY).await;
     };
     info!("local socket {} answers `portolan get`", control.path.display());
     let shared = Arc::new(Shared { ask: control.ask, one_at_a_time: Arc::default(), telemetry, status });

@@ -22,8 +22,8 @@ use self::listener::{Handler, Limits};
 use crate::control::{self, Control};
 use crate::{BuildInfo, Metrics, Telemetry};
 
-/// An address that could not be listened on is tried again this often (spec §9.14).
-const RETRY: Duration = Duration::from_secs(5);
+/// An address, or a path, that could not be listened on is tried again this often (spec §9.14).
+pub(crate) const RETRY: Duration = Duration::from_secs(5);
 
 /// What a server is for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -165,10 +165,16 @@ fn the_socket_is_its_owners_alone_and_replaces_one_that_was_left() {
 fn a_socket_in_use_and_a_file_are_left_alone() {
     let folder = TempDir::new().unwrap();
     let first = running(&folder);
-    let failure = start(&first.path).failures.recv_timeout(LIMIT).unwrap();
+    let second = start(&first.path);
+    let failure = second.failures.recv_timeout(LIMIT).unwrap();
     assert_eq!(failure.server, Server::Control);
     assert!(failure.to_string().contains("is a second proxy running"), "{failure}");
     until_it_answers(&first.path);
+    // Tried again, until the first has gone.
+    let path = first.path.clone();
+    drop(first);
+    until_it_answers(&path);
+    drop(second);
 
     let file = folder.path().join("file");
     fs::write(&file, "precious").unwrap();
