@@ -191,19 +191,19 @@ impl Collector {
         let Collector { recorder, ledgers, names, networks, listed, pending, .. } = self;
         let taken = recorder.load(|resource, json| {
             if listed[resource as usize] {
-                return;
+                return false;
             }
             let object = match crate::decode::object(resource, json) {
                 Ok(object) => object,
                 Err(undecodable) => {
                     tracing::warn!(%resource, reason = undecodable.message, "an object of the snapshot cannot be decoded");
-                    return;
+                    return false;
                 }
             };
             let (name, metadata) = (object.name(), object.metadata());
             let ledger = &mut ledgers[resource as usize];
             if ledger.contains(&name) {
-                return;
+                return false;
             }
             // As if it had been in a list before the one that may be under way.
             ledger.put_earlier(&name, version(&metadata.uid, &metadata.resource_version));
@@ -214,6 +214,7 @@ impl Collector {
             } else {
                 pending.changes.extend(change(&name, &object, names));
             }
+            true
         });
         let Some(taken) = taken else {
             self.pending = heard;

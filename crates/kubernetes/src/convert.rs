@@ -204,3 +204,6 @@ fn exact<T>(items: impl Iterator<Item = T>) -> Vec<T> {
     items.shrink_to_fit();
     items
 }
+
+#[cfg(test)]
+mod tests;

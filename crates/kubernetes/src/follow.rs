@@ -82,7 +82,6 @@ impl Follower {
                 None if streaming => self.watch(None).await,
                 None => self.list().await,
             };
-            self.shared.settle(self.resource);
             if begun.elapsed() > self.timing.pause_at_most {
                 // It went well for long.
                 self.backoff.reset();
@@ -136,6 +135,7 @@ impl Follower {
             }
             _ => {}
         }
+        self.shared.settle(self.resource);
         let was_connected = self.status.lost(self.resource, failure.reason());
         let absent = !self.resource.required() && matches!(failure, Failure::Refused { code: 403 | 404, .. });
         let first = self.backoff.attempts() == 0;

@@ -21,6 +21,7 @@ mod publish;
 mod record;
 mod resource;
 mod shared;
+pub mod snapshot;
 mod source;
 mod split;
 mod status;

@@ -77,7 +77,7 @@ mod tests {
         let now = Instant::now();
         let waits: Vec<u128> = (0..6).map(|_| (throttle.take(now) - now).as_millis()).collect();
         assert_eq!(waits, [0, 0, 0, 200, 400, 600]);
-        let later = now + Duration::from_secs(60);
+        let later = now + Duration::from_mins(1);
         assert_eq!(throttle.take(later), later, "the bucket is full again");
     }
 

@@ -10,13 +10,12 @@ use tokio::sync::mpsc::Receiver;
 use tracing::debug;
 
 use crate::client::{Client, Failure};
-use crate::pace::random;
 use crate::{Event, Regarding};
 
 /// Who reports: the name that people know.
 const CONTROLLER: &str = "kube-proxy";
 /// An Event that repeats within this time is one of a series, as client-go has it.
-const SERIES: Duration = Duration::from_secs(360);
+const SERIES: Duration = Duration::from_mins(6);
 /// At most this many series are remembered.
 const SERIES_AT_MOST: usize = 128;
 /// The API's limit on a note, in bytes.
@@ -124,11 +123,10 @@ fn micro_time() -> String {
     format!("{:.6}", Timestamp::now())
 }
 
-/// A number that no other Event has.
+/// A number that no other Event has: the time, as client-go takes it.
 fn unique() -> u64 {
-    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-    // As client-go names them; the random part keeps two within one tick of the clock apart.
-    u64::try_from(nanos).unwrap_or_default() ^ u64::from((random() * 1024.0) as u16)
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or_default()
 }
 
 #[cfg(test)]

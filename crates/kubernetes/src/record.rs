@@ -1,28 +1,52 @@
-//! Keeps the last good state on disk.
+//! Keeps the last good state on disk, if that is wanted.
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use portolan_service::ObjectName;
 
 use crate::decode::Object;
 use crate::resource::Resource;
+use crate::snapshot::Journal;
 
-/// Writes to the snapshot, if there is one.
-#[derive(Debug, Default)]
-pub(crate) struct Recorder {}
+/// Writes what is known to the snapshot, if there is one. What cannot be written is logged by it, and stops nothing.
+#[derive(Debug)]
+pub(crate) struct Recorder(Option<Journal>);
 
 impl Recorder {
-    pub(crate) fn open(_path: Option<&std::path::Path>) -> Recorder {
-        Recorder::default()
+    /// Keeps the state at `path`; without a path, nowhere.
+    pub(crate) fn open(path: Option<&Path>) -> Recorder {
+        Recorder(path.map(Journal::open))
     }
 
-    pub(crate) fn put(&mut self, _resource: Resource, _name: &ObjectName, _object: &Object<'_>) {}
+    /// `object` is now like this.
+    pub(crate) fn put(&self, resource: Resource, name: &ObjectName, object: &Object<'_>) {
+        if let Some(journal) = &self.0 {
+            journal.put(resource.kind(), name.namespace(), name.name(), &object.to_json());
+        }
+    }
 
-    pub(crate) fn remove(&mut self, _resource: Resource, _name: &ObjectName) {}
+    /// `name` is gone.
+    pub(crate) fn remove(&self, resource: Resource, name: &ObjectName) {
+        if let Some(journal) = &self.0 {
+            journal.delete(resource.kind(), name.namespace(), name.name());
+        }
+    }
 
-    pub(crate) fn finish_base(&mut self) {}
+    /// The first lists are complete: what was put replaces the state that was there before.
+    pub(crate) fn finish_base(&self) {
+        if let Some(journal) = &self.0 {
+            journal.finish_base();
+        }
+    }
 
-    pub(crate) fn load(&mut self, _object: impl FnMut(Resource, &[u8])) -> Option<SystemTime> {
-        None
+    /// Reads the state that was there before, object by object: `keep` says whether an object, given by the text
+    /// that [`Object::to_json`] made of it, is still what is known. Returns when it was last written; `None` if there is none.
+    pub(crate) fn load(&self, mut keep: impl FnMut(Resource, &[u8]) -> bool) -> Option<SystemTime> {
+        let loaded = self.0.as_ref()?.load(|entry| {
+            // A kind that is unknown was written by a later release.
+            Resource::of_kind(entry.kind).is_some_and(|resource| keep(resource, entry.json))
+        })?;
+        Some(loaded.taken)
     }
 }

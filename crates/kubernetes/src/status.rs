@@ -235,11 +235,12 @@ mod tests {
         assert_eq!(status.age(), None, "no complete list of slices");
         status.listed(Resource::EndpointSlices);
         status.heard(Resource::Nodes);
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let mut state = status.state();
-        let earlier = Instant::now();
-        state.resources[Resource::Services as usize].heard = Some((earlier, SystemTime::now()));
-        assert!(state.age(earlier + hour).is_some_and(|age| age == hour));
+        let now = Instant::now();
+        state.resources[Resource::EndpointSlices as usize].heard = Some((now + hour, SystemTime::now()));
+        state.resources[Resource::Services as usize].heard = Some((now, SystemTime::now()));
+        assert_eq!(state.age(now + 2 * hour), Some(2 * hour));
     }
 
     #[test]
