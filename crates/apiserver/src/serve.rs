@@ -156,6 +156,7 @@ impl Service {
                     let object = object.ok_or_else(|| write::not_found(resource, &name))?;
                     let mut body = Vec::with_capacity(object.json.len() + 64);
                     object.write(&mut body);
+                    body.push(b'\n');
                     Ok((200, Body::whole(body)))
                 }
                 Method::PUT => {
