@@ -72,6 +72,7 @@ impl Program {
         // Its output is not used otherwise, so it can be the descriptor that tells that it is ready.
         command.args(["run", "--ready-fd", "1", "--hostname-override", NODE, "--cluster-cidr", POD_NETWORK]);
         command.arg("--manifests").arg(&manifests).arg("--state-dir").arg(folder.path().join("state"));
+        command.arg("--socket").arg(folder.path().join("socket"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let child = process::die_with_parent(&mut command)
             .spawn()

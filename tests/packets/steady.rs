@@ -154,7 +154,7 @@ pub(crate) fn flapping_manifests() -> anyhow::Result<()> {
             };
             flap_endpoints(&scene, protocol, lists.next().copied().unwrap_or_default())?;
             // One by one: the next is written when this one is in force.
-            seen = proxy.wait_for_line_after(seen, "Services changed", crate::scene::SOON)?;
+            seen = proxy.wait_for_line_after(seen, "after it was seen", crate::scene::SOON)?;
         }
         scene.settle()
     })
@@ -178,7 +178,7 @@ pub(crate) fn restarts() -> anyhow::Result<()> {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 flap_endpoints(&scene, protocol, list)?;
             }
-            proxy.wait_for_log("Services changed", crate::scene::SOON)?;
+            proxy.wait_for_log("after it was seen", crate::scene::SOON)?;
         }
         Ok(())
     })

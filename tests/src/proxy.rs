@@ -26,15 +26,24 @@ const SHOWN: usize = 30;
 /// How long the proxy may take from its start to its first commit.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// Starts proxies with the same binary, manifests, state and flags.
+/// Where a proxy has its objects from.
+#[derive(Debug, Clone)]
+pub enum Objects {
+    /// A folder of manifests.
+    Manifests(PathBuf),
+    /// The cluster of a kubeconfig.
+    Cluster(PathBuf),
+}
+
+/// Starts proxies with the same binary, objects, state and flags.
 #[derive(Debug, Clone)]
 pub struct Launch {
     /// The program.
     pub binary: PathBuf,
     /// The node's name.
     pub node: String,
-    /// The folder of manifests.
-    pub manifests: PathBuf,
+    /// Where the objects are.
+    pub objects: Objects,
     /// What it remembers over restarts.
     pub state: PathBuf,
     /// Further flags of `portolan run`.
@@ -44,17 +53,9 @@ pub struct Launch {
 impl Launch {
     /// A proxy for the node whose namespace this is, once it says that everything is in force.
     pub fn start(&self, namespace: &Namespace) -> anyhow::Result<Proxy> {
-        let (proxy, reader) = self.spawn(namespace)?;
-        let (ready, became_ready) = mpsc::channel();
-        thread::spawn(move || {
-            let mut reader = reader;
-            let _ = ready.send(reader.read(&mut [0]).is_ok_and(|read| read == 1));
-        });
-        match became_ready.recv_timeout(READY_WITHIN) {
-            Ok(true) => Ok(proxy),
-            Ok(false) => bail!("the proxy ended before it was ready; its log:\n{}", proxy.log()),
-            Err(_) => bail!("the proxy was not ready within {READY_WITHIN:?}; its log:\n{}", proxy.log()),
-        }
+        let mut proxy = self.begin(namespace)?;
+        proxy.wait_until_ready(READY_WITHIN)?;
+        Ok(proxy)
     }
 
     /// A proxy that has just been started and may be anywhere on its way.
@@ -67,7 +68,11 @@ impl Launch {
     fn spawn(&self, namespace: &Namespace) -> anyhow::Result<(Proxy, PipeReader)> {
         let (reader, writer) = std::io::pipe().context("a pipe")?;
         let mut command = self.command("run");
-        command.arg("--manifests").arg(&self.manifests);
+        match &self.objects {
+            Objects::Manifests(folder) => command.arg("--manifests").arg(folder),
+            Objects::Cluster(kubeconfig) => command.arg("--kubeconfig").arg(kubeconfig),
+        };
+        command.arg("--socket").arg(self.state.join(format!("{}.sock", self.node)));
         // Standard input is the one descriptor that can be handed over without unsafe code.
         command.args(["--ready-fd", "0"]).stdin(writer);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -85,10 +90,11 @@ impl Launch {
         Ok((proxy, reader))
     }
 
-    /// Runs `portolan check` in this namespace and returns its exit code and output.
+    /// Runs `portolan check` of manifests in this namespace and returns its exit code and output.
     pub fn check(&self, namespace: &Namespace) -> anyhow::Result<(Option<i32>, String)> {
+        let Objects::Manifests(folder) = &self.objects else { bail!("only manifests can be checked") };
         let mut command = self.command("check");
-        command.arg(&self.manifests);
+        command.arg(folder);
         output(namespace, &mut command)
     }
 
@@ -103,6 +109,16 @@ impl Launch {
         command.args(&self.flags);
         command
     }
+}
+
+/// Whether a proxy has announced itself on this pipe (or ended before that); none after `patience`.
+fn announced(reader: PipeReader, patience: Duration) -> Option<bool> {
+    let (ready, became_ready) = mpsc::channel();
+    thread::spawn(move || {
+        let mut reader = reader;
+        let _ = ready.send(reader.read(&mut [0]).is_ok_and(|read| read == 1));
+    });
+    became_ready.recv_timeout(patience).ok()
 }
 
 /// Runs a command to its end.
@@ -143,6 +159,16 @@ impl Proxy {
     /// The last lines of it, under the node's name.
     pub fn last_lines(&self) -> String {
         self.log.last_lines(&self.node)
+    }
+
+    /// Waits until it is ready: until everything is in force for the first time.
+    pub fn wait_until_ready(&mut self, patience: Duration) -> anyhow::Result<()> {
+        let reader = self.unread.take().context("nobody has waited for this proxy yet")?;
+        match announced(reader, patience) {
+            Some(true) => Ok(()),
+            Some(false) => bail!("the proxy ended before it was ready{}", self.last_lines()),
+            None => bail!("the proxy was not ready within {patience:?}{}", self.last_lines()),
+        }
     }
 
     /// How many lines it has written so far.

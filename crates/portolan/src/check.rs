@@ -11,12 +11,17 @@ use tracing::warn;
 
 use crate::addresses;
 use crate::cli::{CheckArgs, Output};
+use crate::configuration::{self, Loaded};
+use crate::logging;
 use crate::run::{make_dataplane, options};
-use crate::this_node::ThisNode;
+use crate::this_node::{self, ThisNode};
 
 /// Prints problems and differences. The exit status is 1 if the manifests have problems.
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let mut node = ThisNode::new(&args.proxy)?;
+    let (Loaded { config, notes }, _) = configuration::load(&args.proxy.flags)?;
+    logging::start(config.logging.verbosity, config.logging.format);
+    configuration::log(&notes);
+    let mut node = ThisNode::new(&this_node::name(&config)?, &config, &args.proxy.service_cluster_ip_range);
     let update = Manifests::open(&args.manifests, options(&args.proxy, true))?.load();
     for change in &update.changes {
         if let Change::Node(object) = change
@@ -32,7 +37,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let mut problems: Vec<String> = update.new_problems.iter().map(ToString::to_string).collect();
     problems.extend(planner.problems().iter().map(ToString::to_string));
 
-    let mut dataplane = make_dataplane(args.proxy.proxy_mode)(node.settings())?;
+    let mut dataplane = make_dataplane(config.mode)(node.settings())?;
     let mut plans = planner.plans().map(|plan| &**plan);
     let compared = dataplane.preview(&mut plans);
     if let Err(error) = &compared {

@@ -1,11 +1,11 @@
-//! The command line. Flags that kube-proxy has keep its names and meaning (spec §10B).
+//! The command line. The flags that kube-proxy has are in `portolan_config` (spec §10B).
 
+use std::ffi::OsString;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use portolan_service::NodePortAddresses;
 
 /// A Kubernetes service proxy, and the chart that explains where a packet goes.
 #[derive(Debug, Parser)]
@@ -13,30 +13,21 @@ use portolan_service::NodePortAddresses;
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
-
-    /// Log verbosity: 0 changes and problems, 2 each element of work, 4 everything
-    #[arg(short = 'v', long = "v", global = true, default_value_t = 0, value_name = "LEVEL")]
-    pub(crate) verbosity: u8,
-
-    /// How log lines are written
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
-    pub(crate) logging_format: LogFormat,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    Text,
-    Json,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Forward for the Services of a folder of manifests, following its changes
+    /// Forward for the Services of a cluster, or of a folder of manifests, following every change
+    ///
+    /// Takes kube-proxy's flags and configuration file. Started under the name kube-proxy, the program behaves as this.
+    #[command(disable_version_flag = true)]
     Run(RunArgs),
     /// Validate a folder of manifests and print what would change in the kernel, without touching it
     Check(CheckArgs),
+    /// Ask the proxy that runs on this node
+    Get(GetArgs),
     /// Remove all of Portolan's rules from this node
-    Cleanup,
+    Cleanup(CleanupArgs),
     /// Build nodes and pods from network namespaces on this machine, with a proxy on each node
     Lab {
         #[command(subcommand)]
@@ -46,17 +37,29 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Folder of YAML and JSON manifests: Service, EndpointSlice, Endpoints, Pod, Node, Namespace
+    /// Forward for a folder of YAML and JSON manifests instead of a cluster: Service, EndpointSlice, Endpoints, Pod,
+    /// Node, Namespace
     #[arg(long, value_name = "DIR")]
-    pub(crate) manifests: PathBuf,
+    pub(crate) manifests: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) proxy: ProxyArgs,
 
+    /// Socket on which `portolan get` asks this proxy; an empty name for none
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    pub(crate) socket: PathBuf,
+
     /// Write a newline to this file descriptor and close it once all Services are first in force
     #[arg(long, value_name = "FD")]
     pub(crate) ready_fd: Option<i32>,
+
+    /// Print the version and exit: as kube-proxy writes it, or all of it
+    #[arg(long, value_name = "true|raw", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) version: Option<String>,
 }
+
+/// Where `portolan get` finds the proxy.
+const SOCKET: &str = "/run/portolan/portolan.sock";
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
@@ -72,6 +75,45 @@ pub(crate) struct CheckArgs {
     pub(crate) output: Output,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// What to ask for
+    #[arg(value_enum)]
+    pub(crate) what: GetWhat,
+
+    /// Only Services of this namespace
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+
+    /// The socket of the proxy
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    pub(crate) socket: PathBuf,
+}
+
+/// What a running proxy can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GetWhat {
+    /// What is forwarded: each port of each Service with its addresses and verdicts
+    Services,
+    /// Where it is forwarded to: each endpoint of each Service port
+    Endpoints,
+    /// What changed last, and how long it took
+    Changes,
+    /// Health, and where the objects come from
+    Status,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CleanupArgs {
+    /// Remove what kube-proxy left instead: chains and rules of its modes, in any variant of iptables
+    #[arg(long)]
+    pub(crate) kube_proxy: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
     Text,
@@ -81,39 +123,10 @@ pub(crate) enum Output {
 /// What both `run` and `check` must know to plan for a node.
 #[derive(Debug, Args)]
 pub(crate) struct ProxyArgs {
-    /// This node's name in Nodes, endpoints and hints [default: the host name]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) hostname_override: Option<String>,
+    #[command(flatten)]
+    pub(crate) flags: portolan_config::Flags,
 
-    /// Pod network of the cluster; for both families two, separated by a comma
-    #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
-    pub(crate) cluster_cidr: Vec<IpNet>,
-
-    /// How local pods are told from other sources
-    #[arg(long, value_enum, default_value_t = DetectLocalMode::ClusterCidr)]
-    pub(crate) detect_local_mode: DetectLocalMode,
-
-    /// Interface that local pods come in through, for BridgeInterface
-    #[arg(long, value_name = "NAME")]
-    pub(crate) pod_bridge_interface: Option<String>,
-
-    /// What the names of local pods' interfaces begin with, for InterfaceNamePrefix
-    #[arg(long, value_name = "PREFIX")]
-    pub(crate) pod_interface_name_prefix: Option<String>,
-
-    /// Masquerade all traffic to ClusterIPs
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
-    pub(crate) masquerade_all: bool,
-
-    /// Networks whose local addresses answer on NodePorts, or `primary` for the node's own address
-    #[arg(long, value_name = "CIDR,...", default_value = "primary", value_parser = nodeport_addresses)]
-    pub(crate) nodeport_addresses: NodePortAddresses,
-
-    /// How packets are forwarded
-    #[arg(long, value_enum, default_value_t = ProxyMode::Nftables)]
-    pub(crate) proxy_mode: ProxyMode,
-
-    /// Networks that ClusterIPs are allocated from, where a Service names none
+    /// Networks that ClusterIPs are allocated from, where a manifest names none
     #[arg(
         long,
         value_name = "CIDR,...",
@@ -122,35 +135,26 @@ pub(crate) struct ProxyArgs {
     )]
     pub(crate) service_cluster_ip_range: Vec<IpNet>,
 
-    /// Ports that NodePorts are allocated from
+    /// Ports that NodePorts are allocated from, where a manifest names none
     #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767", value_parser = port_range)]
     pub(crate) service_node_port_range: RangeInclusive<u16>,
 
-    /// Folder that remembers allocated addresses and ports over restarts
+    /// Folder for what is remembered over restarts: the last state of the cluster, allocated addresses and ports
     #[arg(long, value_name = "DIR", default_value = "/var/lib/portolan")]
     pub(crate) state_dir: PathBuf,
 }
 
-/// `--detect-local-mode` (spec §4.8).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DetectLocalMode {
-    #[value(name = "ClusterCIDR")]
-    ClusterCidr,
-    #[value(name = "NodeCIDR")]
-    NodeCidr,
-    #[value(name = "BridgeInterface")]
-    BridgeInterface,
-    #[value(name = "InterfaceNamePrefix")]
-    InterfaceNamePrefix,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ProxyMode {
-    Nftables,
+/// The command line that is meant: started under the name `kube-proxy`, the program is `portolan run`.
+pub(crate) fn meant(mut args: Vec<OsString>) -> Vec<OsString> {
+    let name = args.first().map(Path::new).and_then(Path::file_name);
+    if name.is_some_and(|name| name == "kube-proxy") {
+        args.insert(1, "run".into());
+    }
+    with_dashes(args.into_iter())
 }
 
 /// Flag names may be written with `_` for `-`, as kube-proxy accepts them (spec §10.4).
-pub(crate) fn with_dashes(args: impl Iterator<Item = std::ffi::OsString>) -> Vec<std::ffi::OsString> {
+fn with_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut verbatim = false;
     args.map(|arg| {
         verbatim |= arg == "--";
@@ -165,23 +169,6 @@ pub(crate) fn with_dashes(args: impl Iterator<Item = std::ffi::OsString>) -> Vec
         }
     })
     .collect()
-}
-
-/// Spec §3.6: networks, or the single word `primary`.
-fn nodeport_addresses(text: &str) -> Result<NodePortAddresses, String> {
-    if text == "primary" {
-        return Ok(NodePortAddresses::Primary);
-    }
-    text.split(',')
-        .map(|part| match part.trim() {
-            "primary" => Err("\"primary\" cannot be combined with networks: give it alone".to_owned()),
-            network => network
-                .parse::<IpNet>()
-                .map(|network| network.trunc())
-                .map_err(|_| format!("{network:?} is not a network such as 192.0.2.0/24")),
-        })
-        .collect::<Result<_, _>>()
-        .map(NodePortAddresses::Networks)
 }
 
 fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
@@ -204,27 +191,24 @@ mod tests {
     }
 
     #[test]
-    fn nodeport_addresses_are_networks_or_primary() {
-        let networks = |list: &[&str]| {
-            Ok(NodePortAddresses::Networks(list.iter().map(|network| network.parse().unwrap()).collect()))
-        };
-        for (text, expected) in [
-            ("primary", Ok(NodePortAddresses::Primary)),
-            ("192.0.2.0/24", networks(&["192.0.2.0/24"])),
-            ("192.0.2.9/24,::/0", networks(&["192.0.2.0/24", "::/0"])),
-            ("primary,::/0", Err(())),
-            ("192.0.2.0", Err(())),
-            ("", Err(())),
-        ] {
-            assert_eq!(nodeport_addresses(text).map_err(drop), expected, "{text}");
-        }
-    }
-
-    #[test]
     fn port_ranges() {
         assert_eq!(port_range("30000-32767"), Ok(30000..=32767));
         for bad in ["", "1", "0-5", "9-8", "1-65536", "a-b"] {
             assert!(port_range(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_name_kube_proxy_means_run() {
+        let given = |args: &[&str]| args.iter().map(Into::into).collect::<Vec<OsString>>();
+        for (args, expected) in [
+            (
+                &["/usr/local/bin/kube-proxy", "--config=/a_b"][..],
+                &["/usr/local/bin/kube-proxy", "run", "--config=/a_b"][..],
+            ),
+            (&["portolan", "get", "services"], &["portolan", "get", "services"]),
+        ] {
+            assert_eq!(meant(given(args)), given(expected));
         }
     }
 

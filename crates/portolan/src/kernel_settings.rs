@@ -14,7 +14,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use portolan_config::Config;
 use portolan_config::config::Conntrack;
+use tracing::{debug, warn};
 
 /// More connections than this are not asked for (spec §8.8).
 const MAX_CONNECTIONS: u32 = 1 << 20;
@@ -91,6 +93,16 @@ impl fmt::Display for Outcome {
             }
             _ => write!(f, "writing {path}: {error}; {elsewhere}, or set {leave}"),
         }
+    }
+}
+
+/// Sets what the configuration asks for, and logs what cannot be set.
+pub(crate) fn apply(config: &Config) {
+    let root = Path::new("/");
+    let mut outcomes = apply_conntrack(root, &config.conntrack, processors(root));
+    outcomes.push(apply_oom_score(root, config.oom_score_adj));
+    for outcome in outcomes {
+        if outcome.is_refused() { warn!("{outcome}") } else { debug!("{outcome}") }
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::io::IsTerminal;
 
+use portolan_config::config::LogFormat;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::cli::LogFormat;
-
 /// Starts logging. `verbosity` is kube-proxy's `-v`: 0-1 shows what happened, 2-3 also details, 4 and up everything.
-pub(crate) fn start(verbosity: u8, format: LogFormat) {
+pub(crate) fn start(verbosity: u32, format: LogFormat) {
     let level = match verbosity {
         0 | 1 => LevelFilter::INFO,
         2 | 3 => LevelFilter::DEBUG,
@@ -22,4 +21,9 @@ pub(crate) fn start(verbosity: u8, format: LogFormat) {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }
+}
+
+/// Starts logging for commands that a person waits for.
+pub(crate) fn start_plain() {
+    start(0, LogFormat::Text);
 }

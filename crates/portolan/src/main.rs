@@ -3,30 +3,53 @@
 mod addresses;
 mod batch;
 mod check;
+mod cleanup;
 mod cli;
+mod cluster;
+mod configuration;
 mod describe;
-mod health_check;
+mod get;
+mod kernel_settings;
 mod logging;
 mod privileges;
 mod proxy;
 mod run;
+mod servers;
+mod tally;
 mod this_node;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use portolan_config::Mode;
+use portolan_dataplane::Settings;
 use portolan_lab::commands::Program;
 
-use crate::cli::{Cli, Command, ProxyMode};
+use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse_from(cli::with_dashes(std::env::args_os()));
-    logging::start(cli.verbosity, cli.logging_format);
+    let cli = match Cli::try_parse_from(cli::meant(std::env::args_os().collect())) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody may be reading. Help is no error; all others are the same one to a supervisor (spec §11.21).
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
     let done = match &cli.command {
         Command::Run(args) => run::run(args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::check(args),
-        Command::Cleanup => cleanup(),
-        Command::Lab { command } => portolan_lab::commands::run(command, Program { listing }),
+        Command::Get(args) => get::get(args).map(|()| ExitCode::SUCCESS),
+        Command::Cleanup(args) => {
+            logging::start_plain();
+            let done =
+                if args.kube_proxy { cleanup::kube_proxy(|line| println!("{line}")) } else { cleanup::own() };
+            done.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Lab { command } => {
+            logging::start_plain();
+            portolan_lab::commands::run(command, Program { listing })
+        }
     };
     done.unwrap_or_else(|error| {
         eprintln!("portolan: {error:#}");
@@ -34,15 +57,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Removes the rules of all modes.
-fn cleanup() -> anyhow::Result<ExitCode> {
-    for mode in <ProxyMode as clap::ValueEnum>::value_variants() {
-        run::make_dataplane(*mode)(portolan_dataplane::Settings::default())?.cleanup()?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
 /// What the kernel holds in this thread's network namespace, for people.
 fn listing() -> anyhow::Result<Vec<String>> {
-    Ok(run::make_dataplane(ProxyMode::Nftables)(portolan_dataplane::Settings::default())?.listing()?)
+    Ok(run::make_dataplane(Mode::Nftables)(Settings::default())?.listing()?)
 }

@@ -3,28 +3,33 @@
 //! No threads and no waiting in here: [`crate::run`] feeds it events and time.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use portolan_dataplane::{Dataplane, Integrity, Outcome, Settings};
-use portolan_service::{Change, ChangeSet, Family, PerFamily, Planner, Problem};
+use portolan_observe::servers::{Addresses, Responder, Responders};
+use portolan_observe::{Commit, Eligibility, Telemetry};
+use portolan_service::{Change, ChangeSet, Family, ObjectName, PerFamily, Planner, Problem, ServicePlan};
 use tracing::{debug, error, info, warn};
 
 use crate::batch::Batch;
 use crate::describe;
-use crate::health_check::{HealthChecks, Responder, Responders};
+use crate::tally::Tally;
 use crate::this_node::ThisNode;
 
 /// How often to look whether someone else changed the rules: one small request to the kernel each time.
 const VERIFY_EVERY: Duration = Duration::from_millis(400);
-/// After a failed attempt the next follows after this long, twice as long each time, up to [`RETRY_AT_MOST`].
+/// After a failed attempt the next follows after this long, twice as long each time, up to `syncPeriod` (spec §9.3).
 const RETRY_FIRST: Duration = Duration::from_millis(250);
-const RETRY_AT_MOST: Duration = Duration::from_secs(30);
 /// Of one batch this many changes are logged by name, the others counted.
 const LOGGED_CHANGES: usize = 20;
 
 /// Makes the dataplane for given settings.
 pub(crate) type MakeDataplane =
     Box<dyn Fn(Settings) -> Result<Box<dyn Dataplane>, portolan_dataplane::Error>>;
+
+/// Serves these health-check responders from now on, on these addresses.
+pub(crate) type SetResponders = Box<dyn Fn(Responders, Addresses)>;
 
 /// Whether the kernel holds the plan.
 #[derive(Debug)]
@@ -50,13 +55,36 @@ pub(crate) struct Proxy {
     dataplane: Option<Box<dyn Dataplane>>,
     kernel: Kernel,
     problems: BTreeSet<String>,
+    /// Services whose rules the kernel refuses.
+    refused: BTreeSet<ObjectName>,
+    tally: Tally,
     responders: Responders,
-    health_checks: HealthChecks,
+    set_responders: SetResponders,
+    retry_at_most: Duration,
+    /// The node's place in load balancers follows its Node object.
+    in_cluster: bool,
+    telemetry: Arc<Telemetry>,
+}
+
+/// What a proxy needs from the program around it.
+pub(crate) struct Surroundings {
+    /// Makes the dataplane.
+    pub(crate) make: MakeDataplane,
+    /// Serves health-check node ports.
+    pub(crate) set_responders: SetResponders,
+    /// Is told what happens.
+    pub(crate) telemetry: Arc<Telemetry>,
+    /// The longest pause between attempts (spec §9.3).
+    pub(crate) sync_period: Duration,
+    /// There are Node objects, and this node's decides whether load balancers use it (spec §11.5).
+    pub(crate) in_cluster: bool,
 }
 
 impl Proxy {
     /// A proxy that has seen nothing yet.
-    pub(crate) fn new(node: ThisNode, make: MakeDataplane, health_checks: HealthChecks) -> Proxy {
+    pub(crate) fn new(node: ThisNode, surroundings: Surroundings) -> Proxy {
+        let Surroundings { make, set_responders, telemetry, sync_period, in_cluster } = surroundings;
+        telemetry.health.set_node(if in_cluster { Eligibility::Unseen } else { Eligibility::NoNodes });
         Proxy {
             planner: Planner::new(node.local_node()),
             settings: node.settings(),
@@ -65,8 +93,13 @@ impl Proxy {
             dataplane: None,
             kernel: Kernel::Unplanned,
             problems: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            tally: Tally::default(),
             responders: Responders::new(),
-            health_checks,
+            set_responders,
+            retry_at_most: sync_period,
+            in_cluster,
+            telemetry,
         }
     }
 
@@ -84,9 +117,15 @@ impl Proxy {
         }
     }
 
+    /// The plans of all Services, in no particular order.
+    pub(crate) fn plans(&self) -> impl ExactSizeIterator<Item = &Arc<ServicePlan>> {
+        self.planner.plans()
+    }
+
     /// Takes what was observed and brings it into force.
-    pub(crate) fn observe(&mut self, batch: Batch) {
+    pub(crate) fn observe(&mut self, mut batch: Batch) {
         let received = batch.received();
+        let triggers = std::mem::take(&mut batch.triggers);
         if batch.complete && matches!(self.kernel, Kernel::Unplanned) {
             self.kernel = Kernel::Behind { retry_at: Instant::now(), pause: RETRY_FIRST };
         }
@@ -94,13 +133,35 @@ impl Proxy {
         let changes = self.planner.apply(batch.changes);
         self.bring(&changes, received);
         self.tick();
+        if self.in_force() {
+            self.programmed(&triggers);
+        }
+    }
+
+    /// The endpoints that changed in the cluster at these times are in force (spec §9.15).
+    fn programmed(&self, triggers: &[(ObjectName, SystemTime)]) {
+        for (service, at) in triggers {
+            let Ok(took) = at.elapsed() else { continue };
+            let Some(plan) = self.planner.plan(service) else { continue };
+            for family in Family::ALL {
+                if plan.ports.iter().any(|port| port.family == family) {
+                    self.telemetry.metrics.network_programming(family, took);
+                }
+            }
+        }
     }
 
     /// Takes what the batch says of the node: its object, its addresses, the networks of its cluster.
     fn observe_node(&mut self, batch: &Batch, received: Instant) {
         for change in &batch.changes {
             match change {
-                Change::Node(node) if node.name == *self.node.name() => self.node.set_object(node.clone()),
+                Change::Node(node) if node.name == *self.node.name() => {
+                    self.node.set_object(node.clone());
+                    if self.in_cluster {
+                        let state = if node.leaving { Eligibility::Leaving } else { Eligibility::Eligible };
+                        self.telemetry.health.set_node(state);
+                    }
+                }
                 // The rules need its addresses for as long as packets come (spec §12.5).
                 Change::NodeRemoved(name) if name == self.node.name() => {
                     warn!("Node {name} is gone; going on with what it last said");
@@ -128,7 +189,7 @@ impl Proxy {
             debug!("node {}: addresses or zone changed: {node:?}", node.name);
             let changes = self.planner.set_node(node);
             self.bring(&changes, received);
-            self.health_checks.set(self.responders.clone(), self.node.health_check_addresses());
+            (self.set_responders)(self.responders.clone(), self.node.health_check_addresses());
         }
     }
 
@@ -144,29 +205,53 @@ impl Proxy {
     /// Brings `changes`, which the plan already has, into the kernel.
     fn bring(&mut self, changes: &ChangeSet, received: Instant) {
         if !changes.is_empty() {
-            report(changes);
+            self.telemetry.metrics.queued(SystemTime::now());
+            self.telemetry.health.pending(received);
+            self.tally.apply(changes);
             let in_force = self.in_force();
             match &mut self.dataplane {
-                Some(dataplane) if in_force => match dataplane.apply(changes) {
-                    Ok(outcome) => {
-                        log_outcome(
-                            &format!("{} Services changed", changes.services.len()),
-                            &outcome,
-                            received,
-                        );
-                        self.in_force_now();
+                Some(dataplane) if in_force => {
+                    let began = Instant::now();
+                    match dataplane.apply(changes) {
+                        Ok(outcome) => self.applied(changes, &outcome, received),
+                        Err(error) => {
+                            self.record_failure(changes, began.elapsed(), &error);
+                            report(changes, "not yet in force");
+                            warn!("{error}; writing all rules anew");
+                            self.sync(received);
+                        }
                     }
-                    Err(error) => {
-                        warn!("{error}; writing all rules anew");
-                        self.sync(received);
-                    }
-                },
+                }
                 // Behind: the retry that is due brings these too.
-                _ => self.tick(),
+                dataplane => {
+                    let first = dataplane.is_none();
+                    self.tick();
+                    if !self.in_force() {
+                        report(changes, "not yet in force");
+                    } else if !first {
+                        report(changes, &format!("in force {:.1?} after it was seen", received.elapsed()));
+                    }
+                }
             }
             self.update_responders(changes);
         }
         self.report_problems();
+    }
+
+    fn applied(&mut self, changes: &ChangeSet, outcome: &Outcome, received: Instant) {
+        let took = received.elapsed();
+        report(changes, &format!("in force {took:.1?} after it was seen"));
+        debug!(
+            "{} Services changed: {} kernel operations in {:.1?}",
+            changes.services.len(),
+            outcome.operations,
+            outcome.commit
+        );
+        for change in &changes.services {
+            self.refused.remove(&change.name);
+        }
+        self.record(changes, false, outcome, Some(took));
+        self.in_force_now();
     }
 
     fn sync(&mut self, received: Instant) {
@@ -177,18 +262,74 @@ impl Proxy {
             }
         }
         let Some(dataplane) = &mut self.dataplane else { return };
+        let began = Instant::now();
         let synced = dataplane.sync(&mut self.planner.plans().map(|plan| &**plan));
         match synced {
             Ok(outcome) => {
-                log_outcome(
-                    &format!("all {} Services in force", self.planner.plans().len()),
-                    &outcome,
-                    received,
+                let took = received.elapsed();
+                info!(
+                    "all {} Services in force: {} kernel operations in {:.1?}, {took:.1?} after the first was seen",
+                    self.planner.plans().len(),
+                    outcome.operations,
+                    outcome.commit,
                 );
+                self.refused.clear();
+                self.record(&ChangeSet::default(), true, &outcome, Some(took));
                 self.in_force_now();
             }
-            Err(error) => self.failed(&error),
+            Err(error) => {
+                self.record_failure(&ChangeSet::default(), began.elapsed(), &error);
+                self.failed(&error);
+            }
         }
+    }
+
+    /// Tells logs, metrics and the log of changes what a commit did.
+    fn record(&mut self, changes: &ChangeSet, full: bool, outcome: &Outcome, took: Option<Duration>) {
+        if outcome.conntrack_removed() > 0 {
+            info!("removed {} stale UDP connection tracking entries", outcome.conntrack_removed());
+        }
+        for (service, reason) in &outcome.refused {
+            error!("Service {service}: the kernel refused its rules: {reason}; the others are in force");
+            self.refused.insert(service.clone());
+        }
+        let metrics = &self.telemetry.metrics;
+        let at = SystemTime::now();
+        metrics.committed(&Commit { full, took: outcome.commit, at }, outcome.operations);
+        if let Some(took) = took {
+            metrics.event_to_commit(took);
+        }
+        metrics.changes_pending(0, 0);
+        metrics.refused_services(self.refused.len());
+        self.tally.tell(metrics, self.planner.plans().len());
+        if let Some(reconciled) = outcome.reconciled {
+            for family in Family::ALL {
+                metrics.conntrack_reconciled(family, *reconciled.removed.get(family), reconciled.took);
+            }
+        }
+        self.telemetry.changes.push(portolan_observe::Change {
+            at,
+            full,
+            event_to_commit: took,
+            commit: outcome.commit,
+            operations: outcome.operations,
+            error: None,
+            ..change(changes)
+        });
+    }
+
+    fn record_failure(&self, changes: &ChangeSet, took: Duration, error: &portolan_dataplane::Error) {
+        let full = changes.is_empty();
+        let at = SystemTime::now();
+        self.telemetry.metrics.commit_failed(&Commit { full, took, at });
+        let error = Some(error.to_string());
+        self.telemetry.changes.push(portolan_observe::Change {
+            at,
+            full,
+            commit: took,
+            error,
+            ..change(changes)
+        });
     }
 
     fn failed(&mut self, error: &portolan_dataplane::Error) {
@@ -197,9 +338,9 @@ impl Proxy {
             Kernel::Unplanned | Kernel::InForce { .. } => RETRY_FIRST,
         };
         error!("{error}; what was in force stays, trying again in {pause:?}");
-        self.kernel =
-            Kernel::Behind { retry_at: Instant::now() + pause, pause: (pause * 2).min(RETRY_AT_MOST) };
-        self.health_checks.set_healthy(false);
+        let next = (pause * 2).min(self.retry_at_most.max(RETRY_FIRST));
+        self.kernel = Kernel::Behind { retry_at: Instant::now() + pause, pause: next };
+        self.telemetry.health.failed(&error.to_string());
     }
 
     fn in_force_now(&mut self) {
@@ -209,7 +350,7 @@ impl Proxy {
             _ => Instant::now() + VERIFY_EVERY,
         };
         self.kernel = Kernel::InForce { verify_at };
-        self.health_checks.set_healthy(true);
+        self.telemetry.health.in_force();
     }
 
     fn verify(&mut self) {
@@ -220,6 +361,7 @@ impl Proxy {
             Ok(Integrity::Intact) => {
                 if let Err(error) = dataplane.tidy() {
                     debug!("{error}; left for later");
+                    self.telemetry.metrics.cleanup_failed();
                 }
                 self.kernel = Kernel::InForce { verify_at: Instant::now() + VERIFY_EVERY };
             }
@@ -227,8 +369,12 @@ impl Proxy {
                 for finding in findings {
                     warn!("changed by someone else: {finding}");
                 }
+                self.telemetry.health.failed("someone else changed the rules");
                 self.kernel = Kernel::Behind { retry_at: noticed, pause: RETRY_FIRST };
                 self.sync(noticed);
+                if self.in_force() {
+                    self.telemetry.metrics.repaired();
+                }
             }
             Err(error) => self.failed(&error),
         }
@@ -243,6 +389,7 @@ impl Proxy {
             info!("solved: {solved}");
         }
         self.problems = now;
+        self.telemetry.metrics.problems(self.problems.len());
     }
 
     fn update_responders(&mut self, changes: &ChangeSet) {
@@ -259,39 +406,38 @@ impl Proxy {
             }
         }
         if changed {
-            self.health_checks.set(self.responders.clone(), self.node.health_check_addresses());
+            (self.set_responders)(self.responders.clone(), self.node.health_check_addresses());
         }
     }
 }
 
-fn report(changes: &ChangeSet) {
+/// Logs each change, with what became of it.
+fn report(changes: &ChangeSet, outcome: &str) {
     for change in changes.services.iter().take(LOGGED_CHANGES) {
-        for line in describe::lines(change) {
-            info!("{line}");
-        }
+        info!("{}; {outcome}", describe::lines(change).join("; "));
     }
     if changes.services.len() > LOGGED_CHANGES {
-        info!("{} more Services changed", changes.services.len() - LOGGED_CHANGES);
+        info!("{} more Services changed; {outcome}", changes.services.len() - LOGGED_CHANGES);
     }
 }
 
-fn log_outcome(what: &str, outcome: &Outcome, received: Instant) {
-    info!(
-        "{what}: {} kernel operations in {:.1?}, {:.1?} after the first was seen",
-        outcome.operations,
-        outcome.commit,
-        received.elapsed()
-    );
-    if outcome.conntrack_removed > 0 {
-        info!("removed {} stale UDP connection tracking entries", outcome.conntrack_removed);
-    }
-    for (service, reason) in &outcome.refused {
-        error!("Service {service}: the kernel refused its rules: {reason}; the others are in force");
+/// A change for the log of changes, of which nothing has become yet.
+fn change(changes: &ChangeSet) -> portolan_observe::Change {
+    let named = || changes.services.iter().take(LOGGED_CHANGES);
+    portolan_observe::Change {
+        at: SystemTime::UNIX_EPOCH,
+        services: changes.services.iter().map(|change| change.name.to_string()).collect(),
+        lines: named().flat_map(describe::lines).collect(),
+        full: false,
+        event_to_commit: None,
+        commit: Duration::ZERO,
+        operations: 0,
+        error: None,
     }
 }
 
 /// The health-check responders a plan asks for, one for each family it has ports of.
-fn responders(plan: &portolan_service::ServicePlan) -> Vec<((Family, u16), Responder)> {
+fn responders(plan: &ServicePlan) -> Vec<((Family, u16), Responder)> {
     let Some(check) = plan.health_check else { return Vec::new() };
     let families: PerFamily<bool> = PerFamily {
         v4: plan.ports.iter().any(|port| port.family == Family::V4),
@@ -315,12 +461,9 @@ mod tests {
 
     use clap::Parser;
     use portolan_dataplane::{Difference, Error};
-    use portolan_service::{
-        ExternalPolicy, InternalPolicy, ObjectName, Protocol, Service, ServicePlan, ServicePort, ServiceType,
-    };
+    use portolan_service::{ExternalPolicy, InternalPolicy, Protocol, Service, ServicePort, ServiceType};
 
     use super::*;
-    use crate::cli::ProxyArgs;
 
     /// Records what it is asked, and fails or finds changes when told to.
     #[derive(Default)]
@@ -378,18 +521,29 @@ mod tests {
     }
 
     #[derive(Parser)]
-    struct Flags {
+    struct Line {
         #[command(flatten)]
-        proxy: ProxyArgs,
+        flags: portolan_config::Flags,
     }
 
     fn proxy(script: &Rc<RefCell<Script>>) -> Proxy {
-        let flags = Flags::parse_from(["test", "--hostname-override=here"]);
+        let line = Line::parse_from(["test"]);
+        let config = portolan_config::load(&line.flags, None).unwrap().config;
         let script = script.clone();
         Proxy::new(
-            ThisNode::new(&flags.proxy).unwrap(),
-            Box::new(move |_| Ok(Box::new(Fake(script.clone())))),
-            HealthChecks::start().unwrap(),
+            ThisNode::new("here", &config, &[]),
+            Surroundings {
+                make: Box::new(move |_| Ok(Box::new(Fake(script.clone())))),
+                set_responders: Box::new(|_, _| {}),
+                telemetry: Arc::new(Telemetry::new(
+                    portolan_observe::Mode::Nftables,
+                    &Family::ALL,
+                    Duration::from_secs(30),
+                    &portolan_observe::BuildInfo::new("1.2.3"),
+                )),
+                sync_period: Duration::from_secs(30),
+                in_cluster: false,
+            },
         )
     }
 

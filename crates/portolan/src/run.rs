@@ -1,59 +1,152 @@
-//! `portolan run`: follows a folder of manifests and keeps the kernel to it until it is stopped.
+//! `portolan run`: follows a cluster, or a folder of manifests, and keeps the kernel to it until it is stopped.
 //!
-//! Two threads wait, for files and for interface addresses; the main thread owns the proxy and everything that
-//! changes. Stopping the process at any moment leaves the rules in force (spec §11.22).
+//! Threads wait, for objects, for interface addresses and for whoever asks; the main thread owns the proxy and
+//! everything that changes. Stopping the process at any moment leaves the rules in force (spec §11.22).
 
 use std::io::Write;
 use std::os::fd::FromRawFd;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
+use portolan_config::watch::ConfigFile;
+use portolan_config::{Config, Mode};
 use portolan_dataplane::Dataplane;
 use portolan_dataplane::nftables::Nftables;
+use portolan_observe::servers::Servers;
+use portolan_observe::{BuildInfo, Telemetry};
+use portolan_service::{Family, ServicePlan};
 use portolan_source::manifests::{Manifests, Options, Update};
 use tracing::{debug, info, warn};
 
 use crate::addresses;
 use crate::batch::Batch;
-use crate::cli::{ProxyArgs, ProxyMode, RunArgs};
-use crate::health_check::HealthChecks;
-use crate::privileges;
-use crate::proxy::{MakeDataplane, Proxy};
-use crate::this_node::ThisNode;
+use crate::cli::{ProxyArgs, RunArgs};
+use crate::cluster::Cluster;
+use crate::configuration::{self, Loaded};
+use crate::proxy::{MakeDataplane, Proxy, Surroundings};
+use crate::this_node::{self, ThisNode};
+use crate::{cleanup, cluster, kernel_settings, logging, privileges, servers};
+
+/// The modes that this version has.
+pub(crate) const AVAILABLE: &[Mode] = &[Mode::Nftables];
 
 /// What the waiting threads tell the main one.
-enum Event {
+pub(crate) enum Event {
     Observed(Batch),
-    /// A thread cannot go on.
+    /// Somebody wants to know all plans.
+    Asked(Sender<Vec<Arc<ServicePlan>>>),
+    /// A thread cannot go on, or the process must not.
     Lost(anyhow::Error),
 }
 
-/// Runs until killed. Returns only errors that nothing can be done about.
+/// Runs until killed, or does the one thing that flags ask for. Returns only errors that nothing can be done about.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
-    let node = ThisNode::new(&args.proxy)?;
-    info!("portolan {} for node {}", env!("CARGO_PKG_VERSION"), node.name());
+    if let Some(form) = &args.version {
+        return print_version(form);
+    }
+    let flags = &args.proxy.flags;
+    let (loaded, file) = configuration::load(flags)?;
+    let config = &loaded.config;
+    logging::start(config.logging.verbosity, config.logging.format);
+    configuration::log(&loaded.notes);
+    if let Some(path) = &flags.write_config_to {
+        return configuration::write(config, path);
+    }
+    if flags.cleanup == Some(true) {
+        cleanup::own()?;
+        return cleanup::kube_proxy(|line| info!("{line}"));
+    }
+    if !AVAILABLE.contains(&config.mode) {
+        let modes: Vec<&str> = AVAILABLE.iter().map(|mode| mode.name()).collect();
+        bail!(
+            "mode {} is not available in this version: leave the mode empty or set {}",
+            config.mode,
+            modes.join(" or ")
+        );
+    }
+    let name = this_node::name(config)?;
+    info!("portolan {} for node {name}, mode {}", env!("CARGO_PKG_VERSION"), config.mode);
+    // On a host without a cluster, only what somebody asked for is changed.
+    if args.manifests.is_none() || flags.config.is_some() {
+        kernel_settings::apply(config);
+    }
+    if flags.init_only == Some(true) {
+        return Ok(());
+    }
     privileges::drop_unneeded();
-    let mut manifests = Manifests::open(&args.manifests, options(&args.proxy, false))?;
-    let health_checks = HealthChecks::start().context("starting the health-check thread")?;
-    let mut proxy = Proxy::new(node, make_dataplane(args.proxy.proxy_mode), health_checks);
+    forward(args, &loaded, file, &name)
+}
 
+fn print_version(form: &str) -> anyhow::Result<()> {
+    match form {
+        "true" => println!("Kubernetes v{} (Portolan)", env!("CARGO_PKG_VERSION")),
+        "raw" => println!("{:#?}", BuildInfo::new(env!("CARGO_PKG_VERSION"))),
+        other => bail!("--version={other}: give true or raw"),
+    }
+    Ok(())
+}
+
+fn forward(args: &RunArgs, loaded: &Loaded, file: Option<ConfigFile>, name: &str) -> anyhow::Result<()> {
+    let config = &loaded.config;
+    let build = BuildInfo::new(env!("CARGO_PKG_VERSION"));
+    let telemetry = Arc::new(Telemetry::new(
+        portolan_observe::Mode::named(config.mode.name()),
+        &Family::ALL,
+        config.sync_period,
+        &build,
+    ));
     let (events, received) = mpsc::channel();
+    let service_networks: &[_] =
+        if args.manifests.is_some() { &args.proxy.service_cluster_ip_range } else { &[] };
+    let node = ThisNode::new(name, config, service_networks);
+
     let watch = addresses::Watch::start().context("listening for interface addresses")?;
-    proxy.observe(Batch::of_addresses(addresses::list().context("listing interface addresses")?));
+    let addresses = Batch::of_addresses(addresses::list().context("listing interface addresses")?);
+    let (cluster, folder) = match &args.manifests {
+        Some(folder) => (None, Some((folder, Manifests::open(folder, options(&args.proxy, false))?))),
+        None => (Some(cluster::follow(args, config, name, &telemetry, &events)?), None),
+    };
+    let servers = servers::start(args, loaded, &build, &telemetry, &events, cluster.as_ref())?;
+    let mut proxy = Proxy::new(node, surroundings(config, servers, &telemetry, cluster.is_some()));
+    proxy.observe(addresses);
 
-    let started = Instant::now();
-    let first = manifests.load();
-    log_problems(&first);
-    info!("{}: {} objects read in {:.1?}", args.manifests.display(), first.changes.len(), started.elapsed());
-    proxy.observe(Batch::of_changes(first.changes, started));
     let mut ready_fd = args.ready_fd;
-    announce_ready(&proxy, &mut ready_fd)?;
-
-    spawn("manifests", &events, move |events| follow_manifests(&mut manifests, events))?;
+    if let Some((folder, mut manifests)) = folder {
+        let started = Instant::now();
+        let first = manifests.load();
+        log_problems(&first);
+        info!("{}: {} objects read in {:.1?}", folder.display(), first.changes.len(), started.elapsed());
+        proxy.observe(Batch::of_changes(first.changes, started));
+        announce_ready(&proxy, &mut ready_fd)?;
+        spawn("manifests", &events, move |events| follow_manifests(&mut manifests, events))?;
+    }
     spawn("addresses", &events, move |events| follow_addresses(&watch, events))?;
-    follow(&mut proxy, &received, Duration::ZERO, &mut ready_fd)
+    if let Some(mut file) = file {
+        let (flags, in_use) = (args.proxy.flags.clone(), config.clone());
+        spawn("configuration", &events, move |_| configuration::until_changed(&flags, &in_use, &mut file))?;
+    }
+    if let Some(cluster) = &cluster {
+        cluster.announce_start();
+    }
+    follow(&mut proxy, &received, config.min_sync_period, &mut ready_fd, cluster.as_ref(), &telemetry)
+}
+
+fn surroundings(
+    config: &Config,
+    servers: Servers,
+    telemetry: &Arc<Telemetry>,
+    in_cluster: bool,
+) -> Surroundings {
+    Surroundings {
+        make: make_dataplane(config.mode),
+        set_responders: Box::new(move |responders, addresses| servers.set_responders(responders, addresses)),
+        telemetry: telemetry.clone(),
+        sync_period: config.sync_period,
+        in_cluster,
+    }
 }
 
 /// Brings what is received into force for as long as the process lives. Between the end of a commit and the next
@@ -63,20 +156,26 @@ fn follow(
     received: &Receiver<Event>,
     min_sync_period: Duration,
     ready_fd: &mut Option<i32>,
+    cluster: Option<&Cluster>,
+    telemetry: &Telemetry,
 ) -> anyhow::Result<()> {
     let mut waiting = Batch::default();
     let mut not_before = Instant::now();
+    let mut take_over = cluster.is_some();
     loop {
         let commit_at = (!waiting.is_empty()).then_some(not_before);
         let event = match proxy.next_tick().into_iter().chain(commit_at).min() {
             Some(due) => received.recv_timeout(due.saturating_duration_since(Instant::now())),
             None => received.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
+        let _turn = telemetry.health.turn();
         match event {
             Ok(first) => {
                 for event in std::iter::once(first).chain(received.try_iter()) {
                     match event {
                         Event::Observed(batch) => waiting.extend(batch),
+                        // Who asked may have gone.
+                        Event::Asked(answer) => drop(answer.send(proxy.plans().cloned().collect())),
                         Event::Lost(error) => return Err(error),
                     }
                 }
@@ -90,6 +189,10 @@ fn follow(
         }
         proxy.tick();
         announce_ready(proxy, ready_fd)?;
+        if take_over && proxy.in_force() {
+            take_over = false;
+            cleanup::take_over();
+        }
     }
 }
 
@@ -103,12 +206,13 @@ pub(crate) fn options(args: &ProxyArgs, read_only: bool) -> Options {
     }
 }
 
-/// How to make the dataplane of a mode. A new mode is one line here and one in [`ProxyMode`].
-pub(crate) fn make_dataplane(mode: ProxyMode) -> MakeDataplane {
+/// How to make the dataplane of a mode. A new mode is a line here and one in [`AVAILABLE`].
+pub(crate) fn make_dataplane(mode: Mode) -> MakeDataplane {
     match mode {
-        ProxyMode::Nftables => {
-            Box::new(|settings| Ok(Box::new(Nftables::new(settings)?) as Box<dyn Dataplane>))
-        }
+        Mode::Nftables => Box::new(|settings| Ok(Box::new(Nftables::new(settings)?) as Box<dyn Dataplane>)),
+        Mode::Iptables | Mode::Ipvs => Box::new(move |_| {
+            Err(portolan_dataplane::Error::Unusable(format!("mode {mode} is not available in this version")))
+        }),
     }
 }
 

@@ -3,17 +3,19 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow};
 use ipnet::IpNet;
+use portolan_config::Config;
+use portolan_config::config::DetectLocalMode;
 use portolan_dataplane::{LocalDetector, Settings};
 use portolan_service::{Family, LocalNode, Node, NodePortAddresses, PerFamily};
-
-use crate::cli::{DetectLocalMode, ProxyArgs};
 
 /// The node's state as last observed. [`ThisNode::local_node`] and [`ThisNode::settings`] follow from it.
 #[derive(Debug)]
 pub(crate) struct ThisNode {
     name: Arc<str>,
+    /// The node's address of its family, whatever the Node object says (spec §1.33).
+    bind_address: Option<IpAddr>,
     nodeport_addresses: NodePortAddresses,
     masquerade_all: bool,
     service_networks: Vec<IpNet>,
@@ -30,40 +32,29 @@ enum Detector {
 }
 
 impl ThisNode {
-    /// From the command line, before any object has been seen. Refuses flags that contradict each other (spec §10.13).
-    pub(crate) fn new(args: &ProxyArgs) -> anyhow::Result<ThisNode> {
-        let detector = match args.detect_local_mode {
-            DetectLocalMode::ClusterCidr => {
-                let mut networks = PerFamily::<Option<LocalDetector>>::default();
-                for network in &args.cluster_cidr {
-                    let slot = networks.get_mut(Family::of(network.addr()));
-                    ensure!(
-                        slot.is_none(),
-                        "--cluster-cidr: two networks of one family, {network}: give at most one IPv4 and one IPv6 network"
-                    );
-                    *slot = Some(LocalDetector::SourceNetwork(network.trunc()));
-                }
-                Detector::Fixed(networks)
-            }
+    /// The node called `name` as configured, before any object has been seen.
+    pub(crate) fn new(name: &str, config: &Config, service_networks: &[IpNet]) -> ThisNode {
+        let local = &config.detect_local;
+        let detector = match local.mode {
+            DetectLocalMode::ClusterCidr => Detector::Fixed(networks(&local.cluster_cidrs)),
             DetectLocalMode::NodeCidr => Detector::NodeCidr,
-            DetectLocalMode::BridgeInterface => both(LocalDetector::Interface(interface(
-                args.pod_bridge_interface.as_ref(),
-                "--pod-bridge-interface",
-            )?)),
-            DetectLocalMode::InterfaceNamePrefix => both(LocalDetector::InterfacePrefix(interface(
-                args.pod_interface_name_prefix.as_ref(),
-                "--pod-interface-name-prefix",
-            )?)),
+            DetectLocalMode::BridgeInterface => {
+                both(LocalDetector::Interface(local.bridge_interface.clone()))
+            }
+            DetectLocalMode::InterfaceNamePrefix => {
+                both(LocalDetector::InterfacePrefix(local.interface_name_prefix.clone()))
+            }
         };
-        Ok(ThisNode {
-            name: name(args.hostname_override.as_deref())?.into(),
-            nodeport_addresses: args.nodeport_addresses.clone(),
-            masquerade_all: args.masquerade_all,
-            service_networks: args.service_cluster_ip_range.iter().map(IpNet::trunc).collect(),
+        ThisNode {
+            name: name.into(),
+            bind_address: Some(config.bind_address).filter(|address| !address.is_unspecified()),
+            nodeport_addresses: config.nodeport_addresses.clone(),
+            masquerade_all: config.masquerade_all,
+            service_networks: service_networks.iter().map(IpNet::trunc).collect(),
             detector,
             object: None,
             addresses: Vec::new(),
-        })
+        }
     }
 
     /// The node's name.
@@ -89,7 +80,8 @@ impl ThisNode {
     /// The node's first address of each family (spec §1.33).
     fn ips(&self) -> PerFamily<Option<IpAddr>> {
         let mut ips = PerFamily::<Option<IpAddr>>::default();
-        for address in self.object.iter().flat_map(|node| &node.addresses) {
+        let object = self.object.iter().flat_map(|node| &node.addresses);
+        for address in self.bind_address.iter().chain(object) {
             ips.get_mut(Family::of(*address)).get_or_insert(*address);
         }
         ips
@@ -120,13 +112,7 @@ impl ThisNode {
         let local = match &self.detector {
             Detector::Fixed(detectors) => detectors.clone(),
             Detector::NodeCidr => {
-                let mut networks = PerFamily::<Option<LocalDetector>>::default();
-                for network in self.object.iter().flat_map(|node| &node.pod_cidrs) {
-                    networks
-                        .get_mut(Family::of(network.addr()))
-                        .get_or_insert(LocalDetector::SourceNetwork(network.trunc()));
-                }
-                networks
+                networks(self.object.as_ref().map_or(&[], |node| node.pod_cidrs.as_slice()))
             }
         };
         Settings {
@@ -141,26 +127,21 @@ fn both(detector: LocalDetector) -> Detector {
     Detector::Fixed(PerFamily { v4: Some(detector.clone()), v6: Some(detector) })
 }
 
-fn interface(name: Option<&String>, flag: &str) -> anyhow::Result<String> {
-    match name.map(String::as_str) {
-        None | Some("") => bail!("{flag} is missing: --detect-local-mode needs the interface's name"),
-        // IFNAMSIZ with its terminating zero (linux/if.h).
-        Some(name) if name.len() > 15 => {
-            bail!("{flag}: {name:?} is longer than the 15 characters of an interface")
-        }
-        Some(name) => Ok(name.to_owned()),
+/// Sources in the first network of each family are local.
+fn networks(list: &[IpNet]) -> PerFamily<Option<LocalDetector>> {
+    let mut first = PerFamily::<Option<LocalDetector>>::default();
+    for network in list {
+        first
+            .get_mut(Family::of(network.addr()))
+            .get_or_insert(LocalDetector::SourceNetwork(network.trunc()));
     }
+    first
 }
 
-/// Spec §1.6: the flag or the host's name, trimmed, in lower case, not empty.
-fn name(hostname_override: Option<&str>) -> anyhow::Result<String> {
-    let name = match hostname_override {
-        Some(name) => name.to_owned(),
-        None => std::fs::read_to_string("/proc/sys/kernel/hostname").context("reading the host's name")?,
-    };
-    let name = name.trim().to_lowercase();
-    ensure!(!name.is_empty(), "this node has no name: give --hostname-override");
-    Ok(name)
+/// The node's name in the API (spec §1.6).
+pub(crate) fn name(config: &Config) -> anyhow::Result<String> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").context("reading the host's name")?;
+    config.node_name(&host).ok_or_else(|| anyhow!("this node has no name: give --hostname-override"))
 }
 
 #[cfg(test)]
@@ -170,14 +151,19 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Flags {
+    struct Line {
         #[command(flatten)]
-        proxy: ProxyArgs,
+        flags: portolan_config::Flags,
     }
 
-    fn this_node(flags: &[&str]) -> anyhow::Result<ThisNode> {
-        let args = ["test", "--hostname-override", " Host1 "].iter().chain(flags);
-        ThisNode::new(&Flags::try_parse_from(args)?.proxy)
+    fn config(flags: &[&str]) -> Config {
+        let line = Line::parse_from(["test", "--hostname-override", " Host1 "].iter().chain(flags));
+        portolan_config::load(&line.flags, None).unwrap().config
+    }
+
+    fn this_node(flags: &[&str]) -> ThisNode {
+        let config = config(flags);
+        ThisNode::new(&name(&config).unwrap(), &config, &[])
     }
 
     fn host1() -> Node {
@@ -192,13 +178,12 @@ mod tests {
 
     #[test]
     fn name_is_trimmed_and_lower_case() {
-        assert_eq!(&**this_node(&[]).unwrap().name(), "host1"); // spec §1.6
-        assert!(this_node(&["--hostname-override="]).is_err());
+        assert_eq!(&**this_node(&[]).name(), "host1"); // spec §1.6
     }
 
     #[test]
     fn first_address_of_each_family_is_the_nodes() {
-        let mut node = this_node(&[]).unwrap();
+        let mut node = this_node(&[]);
         assert_eq!(node.local_node().ips, PerFamily::default());
         node.set_object(host1());
         let local = node.local_node(); // spec §1.33
@@ -209,8 +194,16 @@ mod tests {
     }
 
     #[test]
+    fn a_bind_address_stands_for_the_nodes() {
+        let mut node = this_node(&["--bind-address=192.0.2.77"]); // spec §1.33
+        node.set_object(host1());
+        assert_eq!(node.local_node().ips.v4, Some("192.0.2.77".parse().unwrap()));
+        assert_eq!(node.local_node().ips.v6, Some("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
     fn unknown_node_address_makes_primary_match_all() {
-        let mut node = this_node(&[]).unwrap(); // spec §3.7
+        let mut node = this_node(&[]); // spec §3.7
         node.set_addresses(["127.0.0.1", "192.0.2.7", "fe80::1"].map(|ip| ip.parse().unwrap()).to_vec());
         assert_eq!(node.local_node().nodeport_addresses, ["192.0.2.7".parse::<IpAddr>().unwrap()]);
     }
@@ -232,24 +225,9 @@ mod tests {
                 prefix,
             ),
         ] {
-            let mut node = this_node(flags).unwrap();
+            let mut node = this_node(flags);
             node.set_object(host1());
             assert_eq!(node.settings().local, PerFamily { v4, v6 }, "{flags:?}");
-        }
-    }
-
-    #[test]
-    fn contradicting_flags_are_refused() {
-        for (flags, message) in [
-            (&["--cluster-cidr=10.0.0.0/8,11.0.0.0/8"][..], "two networks of one family"),
-            (&["--detect-local-mode=BridgeInterface"], "--pod-bridge-interface is missing"),
-            (
-                &["--detect-local-mode=InterfaceNamePrefix", "--pod-interface-name-prefix=abcdefghijklmnop"],
-                "longer than the 15",
-            ),
-        ] {
-            let error = this_node(flags).err().map(|error| error.to_string()).unwrap_or_default();
-            assert!(error.contains(message), "{flags:?}: {error}");
         }
     }
 }

@@ -37,6 +37,7 @@ impl Launch {
         command.arg("run").arg("--manifests").arg(&self.manifests);
         command.args(["--hostname-override", node, "--cluster-cidr", &networks]);
         command.arg("--state-dir").arg(self.state.join("proxy"));
+        command.arg("--socket").arg(self.state.join(format!("{node}.sock")));
         // Standard input is the one descriptor that can be handed over as a number without further ado.
         command.args(["--ready-fd", "0"]);
         command
