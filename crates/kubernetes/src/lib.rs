@@ -13,6 +13,7 @@ mod client;
 mod collector;
 mod convert;
 mod decode;
+mod dry_run;
 mod error;
 mod follow;
 mod ledger;
@@ -35,6 +36,8 @@ use std::time::{Instant, SystemTime};
 use ipnet::IpNet;
 use portolan_service::{Change, ObjectName};
 
+#[doc(hidden)]
+pub use dry_run::dry_run;
 pub use error::Error;
 pub use source::{Source, start, start_with};
 pub use status::{DURATION_BUCKETS, Durations, Received, Report, RequestReport, ResourceReport, Status};

@@ -1,0 +1,87 @@
+//! What an answer of the API server would lead to, without an API server: for fuzzing.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use portolan_service::Change;
+
+use crate::collector::Collector;
+use crate::decode::{self, Event};
+use crate::record::Recorder;
+use crate::resource::Resource;
+use crate::split::{Lines, List, Part};
+use crate::{Problem, Status};
+
+/// Reads an answer that comes in `pieces`, about the objects of `kind`: a watch's, or else a list's. Returns the changes in it and what of it
+/// could not be decoded; nothing for a kind that is not followed.
+pub fn dry_run<'a>(
+    kind: &str,
+    watch: bool,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> (Vec<Change>, Vec<Problem>) {
+    let Some(resource) = Resource::of_kind(kind) else { return Default::default() };
+    let status = Arc::new(Status::new(String::new()));
+    let mut collector = Collector::new(status, Recorder::open(None), SystemTime::UNIX_EPOCH);
+    let now = Instant::now();
+    for required in [Resource::Services, Resource::EndpointSlices] {
+        collector.begin_list(required, false);
+        collector.finish_list(required, now);
+    }
+    collector.take();
+    let (mut lines, mut list) = (Lines::default(), List::new());
+    for piece in pieces {
+        if watch {
+            let read = lines.push(piece, |line| {
+                match decode::event(resource, line) {
+                    Ok(Event::Added(object) | Event::Modified(object)) => {
+                        collector.put(resource, &object, now)
+                    }
+                    Ok(Event::Deleted(object)) => collector.remove(resource, &object, now),
+                    Ok(Event::Bookmark { .. }) => {}
+                    Ok(Event::Error { .. }) => return Err(()),
+                    Err(undecodable) => collector.undecodable(resource, undecodable, now),
+                }
+                Ok(())
+            });
+            if read.is_err() {
+                break;
+            }
+        } else {
+            let read = list.push(piece, |part| {
+                let Part::Item(text) = part else { return };
+                match decode::object(resource, text) {
+                    Ok(object) => {
+                        // What the snapshot keeps of an object is read as the object.
+                        assert_eq!(decode::object(resource, &object.to_json()).as_ref(), Ok(&object));
+                        collector.put(resource, &object, now);
+                    }
+                    Err(undecodable) => collector.undecodable(resource, undecodable, now),
+                }
+            });
+            if read.is_err() {
+                break;
+            }
+        }
+    }
+    collector.take().map(|update| (update.changes, update.problems)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_lead_to_changes() {
+        let slice = r#"{"metadata":{"namespace":"a","name":"b","labels":{"kubernetes.io/service-name":"s"}},"addressType":"IPv4"}"#;
+        let list = format!(r#"{{"items":[{slice},7]}}"#);
+        let (changes, problems) = dry_run("EndpointSlice", false, [list.as_bytes()]);
+        assert_eq!((changes.len(), problems.len()), (1, 1));
+        let watch = format!("{{\"type\":\"ADDED\",\"object\":{slice}}}\nrubbish\n");
+        let (left, right) = watch.as_bytes().split_at(40);
+        assert_eq!(
+            dry_run("EndpointSlice", true, [left, right]),
+            (changes, dry_run("EndpointSlice", true, [watch.as_bytes()]).1)
+        );
+        assert_eq!(dry_run("Pod", true, [watch.as_bytes()]), (Vec::new(), Vec::new()));
+    }
+}
