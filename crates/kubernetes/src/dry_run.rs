@@ -34,7 +34,7 @@ pub fn dry_run<'a>(
             let read = lines.push(piece, |line| {
                 match decode::event(resource, line) {
                     Ok(Event::Added(object) | Event::Modified(object)) => {
-                        collector.put(resource, &object, now)
+                        collector.put(resource, &object, now);
                     }
                     Ok(Event::Deleted(object)) => collector.remove(resource, &object, now),
                     Ok(Event::Bookmark { .. }) => {}
