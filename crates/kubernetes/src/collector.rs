@@ -126,7 +126,7 @@ impl Collector {
         self.status.undecodable(resource, ledger.undecodable_now());
         let name = name.as_ref().map_or_else(String::new, |name| display(resource, name));
         let known = if name.is_empty() { "an object" } else { name.as_str() };
-        tracing::warn!(%resource, name = known, reason = message, "cannot be decoded; what is known of it stays in force");
+        tracing::debug!(%resource, name = known, reason = message, "cannot be decoded; what is known of it stays in force");
         self.pending.begin(received);
         self.pending.problems.push(Problem { kind: resource.kind(), name, message });
     }
@@ -220,7 +220,7 @@ impl Collector {
             self.pending = heard;
             return None;
         };
-        tracing::warn!(objects, taken = %timestamp(taken), "the API server has not answered; starting from the last good state");
+        tracing::debug!(objects, taken = %timestamp(taken), "the API server has not answered; starting from the last good state");
         self.status.snapshot(Some(taken));
         self.pending.begin(heard.received.unwrap_or(now));
         self.pending.changes.extend(heard.changes);
