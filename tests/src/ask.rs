@@ -120,18 +120,23 @@ impl Flow {
 
 /// The status code of an HTTP answer to `GET /`.
 pub fn http_status(to: SocketAddr, patience: Duration) -> io::Result<u16> {
-    let response = get(to, patience)?;
+    http_get(to, "/", patience).map(|(status, _)| status)
+}
+
+/// The status code and the body of an HTTP answer to `GET path`.
+pub fn http_get(to: SocketAddr, path: &str, patience: Duration) -> io::Result<(u16, String)> {
+    let response = get(to, path, patience)?;
     let text = String::from_utf8_lossy(&response);
-    text.split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok())
+    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+    status
+        .zip(text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()))
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("no HTTP answer: {text:?}")))
 }
 
-fn get(to: SocketAddr, patience: Duration) -> io::Result<Vec<u8>> {
+fn get(to: SocketAddr, path: &str, patience: Duration) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&to, patience)?;
     stream.set_read_timeout(Some(patience))?;
-    stream.write_all(format!("GET / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut response = Vec::new();
     stream.read_to_end(&mut response)?;
     Ok(response)

@@ -15,7 +15,7 @@ use portolan_lab::topology::{ClientSpec, Lab, NodeSpec, PodSpec, Spec};
 use tempfile::TempDir;
 
 use crate::manifests::{Folder, PodManifest, node};
-use crate::proxy::{Launch, Proxy};
+use crate::proxy::{Launch, Objects, Proxy};
 
 static BINARY: OnceLock<PathBuf> = OnceLock::new();
 
@@ -165,7 +165,7 @@ impl Site {
         Launch {
             binary: BINARY.get().cloned().expect("use_binary was called"),
             node: node.to_owned(),
-            manifests: self.manifests.path().to_owned(),
+            objects: Objects::Manifests(self.manifests.path().to_owned()),
             state: self.folder.path().join(format!("state-{node}")),
             flags: flags.into_iter().map(str::to_owned).collect(),
         }
