@@ -264,7 +264,8 @@ impl Watch {
 
     fn due_bookmark(&self, shared: &Shared) -> Option<Bytes> {
         let held_back = held_back(&shared.lock(), self.id);
-        (self.bookmarks && !held_back).then(|| self.bookmark(false))
+        // A client that is ahead hears nothing, not even a bookmark.
+        (self.bookmarks && !held_back && self.sent >= self.skip).then(|| self.bookmark(false))
     }
 
     fn bookmark(&self, ends_initial_events: bool) -> Bytes {

@@ -199,7 +199,7 @@ async fn forgets() {
 
 #[tokio::test]
 async fn restores_an_older_backup() {
-    let server = start();
+    let server = start_with(Options { bookmark_interval: Duration::from_millis(10), ..Options::default() });
     for last in 1..=20 {
         apply(&server, "web", &format!("10.96.0.{last}"));
     }
@@ -209,8 +209,11 @@ async fn restores_an_older_backup() {
     assert_eq!(list["metadata"]["resourceVersion"], "51");
     assert_eq!(list["items"][0]["metadata"]["resourceVersion"], "51");
     // Watched from a version that is yet to come: nothing is sent until then.
-    let mut watch =
-        get(&server, Version::Http1, &format!("{SERVICES}?watch=1&resourceVersion={before}")).await;
+    let path = format!("{SERVICES}?watch=1&resourceVersion={before}");
+    let mut ahead =
+        get(&server, Version::Http1, &format!("{path}&allowWatchBookmarks=1&timeoutSeconds=1")).await;
+    assert_eq!(ahead.line().await, Ok(None), "not even a bookmark");
+    let mut watch = get(&server, Version::Http1, &path).await;
     opened(&server, 1);
     while server.look(portolan_apiserver::State::version) < before {
         let host = server.look(portolan_apiserver::State::version);

@@ -1,0 +1,83 @@
+//! The whole program against an API server that fails in every way, with real packets where it matters.
+//!
+//! Everything runs in private namespaces that end with this process: nothing is left behind however it ends.
+
+mod away;
+mod credentials;
+mod objects;
+mod scene;
+mod snapshot;
+mod watches;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use portolan_lab::sandbox::{self, Entered};
+use portolan_tests::proxy;
+
+/// Tests mostly wait for the program to try again.
+const THREADS: usize = 4;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    let trials = trials();
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials).exit_code();
+    }
+    // Before the sandbox: building may need the network.
+    if let Err(error) = portolan_tests::site::use_binary() {
+        eprintln!("api: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    match sandbox::enter() {
+        Ok(Entered::Inside) => libtest_mimic::run(&arguments, trials).exit_code(),
+        Ok(Entered::Ended(code)) => code,
+        Err(error) => {
+            eprintln!("api: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn trial(name: &str, test: fn() -> anyhow::Result<()>) -> Trial {
+    Trial::test(name, move || {
+        let done = test();
+        let lines = proxy::take_last_lines();
+        done.map_err(|error| format!("{error:#}{lines}").into())
+    })
+}
+
+fn trials() -> Vec<Trial> {
+    vec![
+        // The bound is three minutes of silence, three bookmarks of a real server, and twice that where one renewed watch is silent
+        // as well: too long for every run. The source's own tests have the same in a hurry.
+        trial("a watch on a half-open connection is renewed within the bound", watches::half_open)
+            .with_ignored_flag(true),
+        trial("restored from an older backup: follows what it has now", away::restored)
+            .with_ignored_flag(true),
+        trial("snapshot: a node boots while the API server is away", snapshot::boots_the_node),
+        trial("snapshot: a damaged one is reported and not used", snapshot::damaged),
+        trial("snapshot: a disk that cannot be written is no reason to stop", snapshot::no_disk),
+        trial("away at the start without a snapshot: waits, then comes up", away::at_the_start),
+        trial("away later: rules stay, health tells the age, changes are caught up with", away::later),
+        trial("killed in the middle of a storm of changes, and restarted", away::killed_in_a_storm),
+        trial("overloaded at the start: waits as long as it is told", away::overloaded),
+        trial("410 Gone: lists again and applies only differences", watches::gone),
+        trial("410 Gone as a status: lists again", watches::gone_as_status),
+        trial("errors in watches: go on from where they were", watches::errors),
+        trial("without streaming lists: pages", watches::pages),
+        trial("a list that breaks off removes nothing", watches::broken_list),
+        trial("objects that do not decode: the others are applied", objects::corrupt),
+        trial("a Service that leaves the selection is removed, spec §1.5", objects::leaves_the_selection),
+        trial(
+            "a Node that is about to go: unhealthy, and still forwarding, spec §12.7",
+            objects::leaving_node,
+        ),
+        trial("no ServiceCIDRs to be had: forwards all the same", objects::no_service_cidrs),
+        trial("announces its start as an Event, spec §11.20", objects::announces_its_start),
+        trial("a token file that rotates is read again", credentials::rotating_token),
+        trial("a client certificate", credentials::client_certificate),
+        trial("a token from a program", credentials::exec_plugin),
+    ]
+}
