@@ -38,6 +38,8 @@ pub(crate) struct Follower {
     newest: Option<String>,
     /// The known versions of objects are of another history.
     distrust: bool,
+    /// How many watches in a row have been quiet from their beginning.
+    quiet_watches: u32,
     /// Streaming lists are not to be had until then.
     paged_until: Option<Instant>,
     /// Pages expired before the last of them was read: the next list is read whole.
@@ -65,6 +67,7 @@ impl Follower {
             version: None,
             newest: None,
             distrust: false,
+            quiet_watches: 0,
             paged_until: None,
             whole: false,
             down: false,
@@ -119,6 +122,15 @@ impl Follower {
             // Whatever the reason: perhaps pages fare better.
             Failure::Quiet(_) if still_listing => {
                 self.paged_until = Some(Instant::now() + self.timing.streaming_again);
+            }
+            // One is a connection that is half open. Two are a server that has nothing to say of our version, not even a
+            // bookmark: restored from a backup, it is silent until its own versions have come as far.
+            Failure::Quiet(_) => {
+                self.quiet_watches += 1;
+                if self.quiet_watches > 1 {
+                    self.quiet_watches = 0;
+                    self.version = None;
+                }
             }
             Failure::Expired(_) => {
                 self.whole = self.version.is_none() && !streaming;
@@ -245,6 +257,7 @@ impl Follower {
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
+        self.quiet_watches = 0;
         let resource = self.resource;
         let event = match decode::event(resource, line) {
             Ok(event) => event,
