@@ -60,8 +60,7 @@ pub(crate) fn build(routed: &[(Ipv4Addr, u8)]) -> anyhow::Result<()> {
         namespace::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?;
     }
     // Before loopback has its addresses, the kernel takes every gateway for invalid.
-    let loopback = message(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, &up(index("lo")?));
-    route.exchange(&loopback).context("taking loopback up")?;
+    raise_loopback()?;
     for [here, there] in
         [[(SENDER, SENDER_ADDRESS), ("in1", NODE_ADDRESS)], [(EXIT, EXIT_ADDRESS), ("out1", SINK_ADDRESS)]]
     {
@@ -78,6 +77,13 @@ pub(crate) fn build(routed: &[(Ipv4Addr, u8)]) -> anyhow::Result<()> {
         route.exchange(&added).with_context(|| format!("adding a route to {network}/{length}"))?;
     }
     Ok(())
+}
+
+/// Takes loopback up in the network namespace of the calling thread.
+pub(crate) fn raise_loopback() -> anyhow::Result<()> {
+    let mut route = Socket::open(libc::NETLINK_ROUTE).context("opening a netlink socket")?;
+    let loopback = message(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, &up(index("lo")?));
+    route.exchange(&loopback).context("taking loopback up").map(drop)
 }
 
 /// The index of an interface.

@@ -1,5 +1,6 @@
 //! Speed and memory of Portolan, as ratios within one run. See README.md for method and meaning.
 
+mod api;
 mod change;
 mod cluster;
 mod element;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::api::Case;
 use crate::cluster::Shape;
 use crate::report::Line;
 
@@ -68,6 +70,8 @@ enum Bench {
     Flow,
     /// Resident memory for each Service and endpoint
     Memory,
+    /// The whole program following an API server
+    Cluster,
     /// Everything
     All,
 }
@@ -88,6 +92,8 @@ struct Scale {
     flow_rounds: usize,
     flows: u32,
     memory: (u32, u32),
+    clusters: &'static [Case],
+    cluster_changes: usize,
 }
 
 const FULL: Scale = Scale {
@@ -100,6 +106,12 @@ const FULL: Scale = Scale {
     flow_rounds: 7,
     flows: 200_000,
     memory: (45_000, 50),
+    clusters: &[
+        Case { services: 10_000, endpoints: 10_000, resident: Some(40) },
+        Case { services: 45_000, endpoints: 45_000, resident: None },
+        Case { services: 15_000, endpoints: 260_000, resident: Some(120) },
+    ],
+    cluster_changes: 1_000,
 };
 
 const QUICK: Scale = Scale {
@@ -111,6 +123,8 @@ const QUICK: Scale = Scale {
     flow_rounds: 3,
     flows: 50_000,
     memory: (2_000, 20),
+    clusters: &[Case { services: 1_000, endpoints: 2_500, resident: None }],
+    cluster_changes: 100,
 };
 
 fn main() -> ExitCode {
@@ -136,11 +150,12 @@ fn main() -> ExitCode {
 fn measure(cli: &Cli) -> anyhow::Result<bool> {
     let scale = if cli.quick { &QUICK } else { &FULL };
     let benches = match cli.bench {
-        Bench::All => vec![Bench::Load, Bench::Change, Bench::Flow, Bench::Memory],
+        Bench::All => vec![Bench::Load, Bench::Change, Bench::Flow, Bench::Memory, Bench::Cluster],
         one => vec![one],
     };
     // Before the namespaces: cargo may want to fetch something.
-    let needs_program = benches.iter().any(|bench| matches!(bench, Bench::Change | Bench::Memory));
+    let needs_program =
+        benches.iter().any(|bench| matches!(bench, Bench::Change | Bench::Memory | Bench::Cluster));
     let program: PathBuf = if needs_program { program::find()? } else { PathBuf::new() };
     namespace::enter_private()?;
     if benches.iter().any(|bench| matches!(bench, Bench::Load | Bench::Flow)) && !load::nft_is_there() {
@@ -167,6 +182,7 @@ fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>>
         Bench::Change => change::bench(program, scale.change, scale.changes),
         Bench::Flow => flow::bench(scale.flow, scale.flow_rounds, scale.flows),
         Bench::Memory => memory::bench(program, scale.memory.0, scale.memory.1),
+        Bench::Cluster => api::bench(program, scale.clusters, scale.cluster_changes),
         Bench::All => unreachable!("taken apart by the caller"),
     }
 }
@@ -177,6 +193,7 @@ fn heading(bench: Bench) -> &'static str {
         Bench::Change => "change: one change among so many Services x endpoints",
         Bench::Flow => "flow: a new UDP flow to a random Service, the whole way through the node, median",
         Bench::Memory => "memory: resident, with Services x endpoints in force",
+        Bench::Cluster => "cluster: following an API server with so many Services x endpoints",
         Bench::All => unreachable!("taken apart by the caller"),
     }
 }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Shape;
-use crate::{change, flow, load, memory, namespace};
+use crate::{api, change, flow, load, memory, namespace};
 
 /// What a child process does. Answers are lines of JSON on its output.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub(crate) enum Step {
     Planner { shape: Shape },
     /// Measure the memory of `program`.
     Resident { program: PathBuf, shape: Shape },
+    /// Let `program` follow an API server.
+    Cluster { program: PathBuf, services: usize, endpoints: usize, changes: usize },
 }
 
 /// A running child process.
@@ -110,6 +112,9 @@ pub(crate) fn perform(step: &Step, limit: Duration) -> anyhow::Result<()> {
         Step::Flood { rules, shape, flows } => flow::answer_floods(*rules, *shape, *flows),
         Step::Planner { shape } => answer(&memory::planner(*shape)?),
         Step::Resident { program, shape } => answer(&memory::resident(program, *shape)?),
+        Step::Cluster { program, services, endpoints, changes } => {
+            answer(&api::follow(program, *services, *endpoints, *changes)?)
+        }
     }
 }
 

@@ -40,7 +40,7 @@ use portolan_service::{Change, ObjectName};
 pub use dry_run::dry_run;
 pub use error::Error;
 pub use source::{Source, start, start_with};
-pub use status::{DURATION_BUCKETS, Durations, Received, Report, RequestReport, ResourceReport, Status};
+pub use status::{Received, Report, Request, ResourceReport, Status};
 pub use timing::Timing;
 
 /// How to reach the API server, and as whom.

@@ -1,13 +1,14 @@
 //! How it goes: what is connected, when it was last heard from, what has been received.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::resource::Resource;
 
-/// Upper bounds of the buckets of request durations, in seconds: those of `rest_client_request_duration_seconds`.
-pub const DURATION_BUCKETS: [f64; 12] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
+/// So many requests are kept until somebody asks to be told of them.
+const KEPT_REQUESTS: usize = 100;
 
 /// How it goes. Shared between threads; asking is cheap.
 #[derive(Debug)]
@@ -18,10 +19,29 @@ struct State {
     host: String,
     resources: [Follower; Resource::ALL.len()],
     snapshot: Option<SystemTime>,
-    /// By method and code.
-    requests: BTreeMap<(&'static str, String), u64>,
-    /// By method.
-    durations: BTreeMap<&'static str, Durations>,
+    /// Those that nobody has been told of.
+    requests: Vec<Request>,
+    observer: Option<Observer>,
+}
+
+/// Is told of each request.
+struct Observer(Box<dyn Fn(&Request) + Send>);
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+/// A request to the API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The status of the answer; `None` if there was none.
+    pub code: Option<u16>,
+    /// From sending it to the head of the answer.
+    pub took: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -48,15 +68,6 @@ pub struct Received {
     pub bookmarks: u64,
 }
 
-/// How long requests took until the answer began.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Durations {
-    /// Requests that took no longer than each of [`DURATION_BUCKETS`] (not cumulative), then those that took longer.
-    pub counts: [u64; DURATION_BUCKETS.len() + 1],
-    /// All of them together, in seconds.
-    pub sum: f64,
-}
-
 /// Everything of a [`Status`] at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -68,10 +79,6 @@ pub struct Report {
     pub age: Option<Duration>,
     /// What is in force comes from a snapshot, last written to at this time, because the API server has not answered yet.
     pub snapshot: Option<SystemTime>,
-    /// Requests, by method and code.
-    pub requests: Vec<RequestReport>,
-    /// How long they took, by method.
-    pub durations: Vec<(&'static str, Durations)>,
 }
 
 /// How one resource is followed.
@@ -93,17 +100,6 @@ pub struct ResourceReport {
     pub undecodable: u64,
     /// Events received since the start.
     pub received: Received,
-}
-
-/// Requests of one kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestReport {
-    /// `GET`, `POST` or `PATCH`
-    pub method: &'static str,
-    /// The HTTP status, or `<error>` if there was no answer, as kube-proxy counts it.
-    pub code: String,
-    /// How many.
-    pub count: u64,
 }
 
 impl Status {
@@ -143,16 +139,6 @@ impl Status {
                 .collect(),
             age: state.age(Instant::now()),
             snapshot: state.snapshot,
-            requests: state
-                .requests
-                .iter()
-                .map(|((method, code), count)| RequestReport { method, code: code.clone(), count: *count })
-                .collect(),
-            durations: state
-                .durations
-                .iter()
-                .map(|(method, durations)| (*method, durations.clone()))
-                .collect(),
         }
     }
 
@@ -200,15 +186,21 @@ impl Status {
         self.state().snapshot = taken;
     }
 
+    /// Tells `observer` of each request from the first one on. It is called in the source's thread and must not block.
+    pub fn on_request(&self, observer: impl Fn(&Request) + Send + 'static) {
+        let mut state = self.state();
+        state.requests.drain(..).for_each(|request| observer(&request));
+        state.observer = Some(Observer(Box::new(observer)));
+    }
+
     pub(crate) fn request(&self, method: &'static str, code: Option<u16>, took: Duration) {
         let mut state = self.state();
-        let code = code.map_or_else(|| "<error>".to_owned(), |code| code.to_string());
-        *state.requests.entry((method, code)).or_default() += 1;
-        let durations = state.durations.entry(method).or_default();
-        let seconds = took.as_secs_f64();
-        let bucket = DURATION_BUCKETS.iter().position(|bound| seconds <= *bound);
-        durations.counts[bucket.unwrap_or(DURATION_BUCKETS.len())] += 1;
-        durations.sum += seconds;
+        let request = Request { method, code, took };
+        match &state.observer {
+            Some(observer) => (observer.0)(&request),
+            None if state.requests.len() < KEPT_REQUESTS => state.requests.push(request),
+            None => {}
+        }
     }
 }
 
@@ -244,14 +236,13 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_counted_by_method_and_code() {
+    fn no_request_is_missed_by_whoever_asks_later() {
         let status = Status::new("host:6443".to_owned());
+        let told = std::sync::Arc::new(Mutex::new(Vec::new()));
         status.request("GET", Some(200), Duration::from_millis(30));
-        status.request("GET", Some(200), Duration::from_secs(100));
-        status.request("GET", None, Duration::ZERO);
-        let report = status.report();
-        let counts: Vec<_> = report.requests.iter().map(|r| (r.method, r.code.as_str(), r.count)).collect();
-        assert_eq!(counts, [("GET", "200", 2), ("GET", "<error>", 1)]);
-        assert_eq!(report.durations[0].1.counts, [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        let list = told.clone();
+        status.on_request(move |request| list.lock().unwrap().push((request.method, request.code)));
+        status.request("POST", None, Duration::ZERO);
+        assert_eq!(*told.lock().unwrap(), [("GET", Some(200)), ("POST", None)]);
     }
 }

@@ -1,13 +1,13 @@
 //! The cluster as the source of objects, and as the place to report to.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
 
 use portolan_config::Config;
-use portolan_kubernetes::{Event as ClusterEvent, Options, Origin, Regarding, Source, Update};
+use portolan_kubernetes::{Event as ClusterEvent, Options, Origin, Regarding, Source, Status, Update};
 use portolan_observe::servers::{Server, ServerFailure};
-use portolan_observe::{Telemetry, View};
+use portolan_observe::{ApiRequest, Telemetry, View};
 use tracing::{info, warn};
 
 use crate::batch::Batch;
@@ -39,25 +39,39 @@ pub(crate) fn follow(
         snapshot: snapshot(args),
     };
     let (events, told) = (events.clone(), telemetry.clone());
-    let mut first = true;
+    let status: Arc<OnceLock<Arc<Status>>> = Arc::default();
+    let age = status.clone();
+    let live = move || {
+        let age = age.clone();
+        View::Live { age: Arc::new(move || age.get()?.age()) }
+    };
+    telemetry.health.set_view(live());
     let source = portolan_kubernetes::start(options, move |update| {
-        let telemetry = &told;
-        if std::mem::take(&mut first) || update.origin != Origin::Change {
-            announce(&update);
-        }
-        if let Origin::Snapshot { taken } = update.origin {
-            telemetry.health.set_view(View::Snapshot { taken });
+        announce(&update);
+        match update.origin {
+            Origin::Snapshot { taken } => told.health.set_view(View::Snapshot { taken }),
+            Origin::Initial => told.health.set_view(live()),
+            Origin::Change => {}
         }
         for problem in &update.problems {
             let portolan_kubernetes::Problem { kind, name, message } = problem;
             warn!("{kind} {name}: {message}; what was known of it stays");
-            telemetry.metrics.undecodable(problem.kind);
+            told.metrics.undecodable(kind);
         }
         // The main thread lives as long as the process.
         let _ = events.send(Event::Observed(batch(update)));
     })?;
-    let status = source.status();
-    telemetry.health.set_view(View::Live { age: Arc::new(move || status.age()) });
+    let (metrics, host) = (telemetry.clone(), source.status().report().host);
+    source.status().on_request(move |request| {
+        metrics.metrics.api_request(&ApiRequest {
+            method: request.method.to_owned(),
+            host: host.clone(),
+            code: request.code,
+            took: request.took,
+        });
+    });
+    // Set once, here.
+    let _ = status.set(source.status());
     Ok(Cluster { source: Arc::new(source), node })
 }
 

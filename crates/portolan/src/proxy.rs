@@ -61,6 +61,7 @@ pub(crate) struct Proxy {
     responders: Responders,
     set_responders: SetResponders,
     retry_at_most: Duration,
+    external_ips: bool,
     /// The node's place in load balancers follows its Node object.
     in_cluster: bool,
     telemetry: Arc<Telemetry>,
@@ -76,6 +77,8 @@ pub(crate) struct Surroundings {
     pub(crate) telemetry: Arc<Telemetry>,
     /// The longest pause between attempts (spec §9.3).
     pub(crate) sync_period: Duration,
+    /// External IPs are honoured (feature gate `AllowServiceExternalIPs`, spec §0.4).
+    pub(crate) external_ips: bool,
     /// There are Node objects, and this node's decides whether load balancers use it (spec §11.5).
     pub(crate) in_cluster: bool,
 }
@@ -83,7 +86,8 @@ pub(crate) struct Surroundings {
 impl Proxy {
     /// A proxy that has seen nothing yet.
     pub(crate) fn new(node: ThisNode, surroundings: Surroundings) -> Proxy {
-        let Surroundings { make, set_responders, telemetry, sync_period, in_cluster } = surroundings;
+        let Surroundings { make, set_responders, telemetry, sync_period, external_ips, in_cluster } =
+            surroundings;
         telemetry.health.set_node(if in_cluster { Eligibility::Unseen } else { Eligibility::NoNodes });
         Proxy {
             planner: Planner::new(node.local_node()),
@@ -98,6 +102,7 @@ impl Proxy {
             responders: Responders::new(),
             set_responders,
             retry_at_most: sync_period,
+            external_ips,
             in_cluster,
             telemetry,
         }
@@ -126,6 +131,13 @@ impl Proxy {
     pub(crate) fn observe(&mut self, mut batch: Batch) {
         let received = batch.received();
         let triggers = std::mem::take(&mut batch.triggers);
+        for change in &mut batch.changes {
+            if let Change::Service(service) = change
+                && !self.external_ips
+            {
+                service.external_ips.clear();
+            }
+        }
         if batch.complete && matches!(self.kernel, Kernel::Unplanned) {
             self.kernel = Kernel::Behind { retry_at: Instant::now(), pause: RETRY_FIRST };
         }
@@ -542,6 +554,7 @@ mod tests {
                     &portolan_observe::BuildInfo::new("1.2.3"),
                 )),
                 sync_period: Duration::from_secs(30),
+                external_ips: true,
                 in_cluster: false,
             },
         )
@@ -635,6 +648,52 @@ mod tests {
         tick(&mut proxy);
         assert!(proxy.in_force());
         assert_eq!(script.borrow().calls, ["sync 1", "verify", "verify", "sync 1"]);
+    }
+
+    #[test]
+    fn external_ips_can_be_ruled_out() {
+        // spec §0.4
+        let script = Rc::default();
+        let mut proxy = proxy(&script);
+        proxy.external_ips = false;
+        let Change::Service(mut service) = service("a", "10.96.0.1") else { unreachable!() };
+        service.external_ips = vec!["192.0.2.9".parse().unwrap()];
+        proxy.observe(Batch::of_changes(vec![Change::Service(service)], Instant::now()));
+        let plan = proxy.plans().next().unwrap();
+        assert_eq!(plan.ports[0].frontends.len(), 1, "the ClusterIP alone");
+    }
+
+    #[test]
+    fn nothing_is_synced_before_all_is_known() {
+        // spec §9.6
+        let script: Rc<RefCell<Script>> = Rc::default();
+        let mut proxy = proxy(&script);
+        proxy.observe(Batch::of_addresses(vec!["192.0.2.1".parse().unwrap()]));
+        proxy.tick();
+        assert_eq!(proxy.next_tick(), None);
+        assert!(script.borrow().calls.is_empty());
+        assert_eq!(proxy.telemetry.health.healthz().0.as_u16(), 503);
+    }
+
+    #[test]
+    fn health_follows_the_kernel() {
+        // Unlike spec §11.6: never healthy while the kernel does not hold what is wanted.
+        let script: Rc<RefCell<Script>> = Rc::default();
+        script.borrow_mut().failures.push_back("no kernel");
+        let mut proxy = proxy(&script);
+        proxy.observe(Batch::of_changes(vec![service("a", "10.96.0.1")], Instant::now()));
+        assert!(!proxy.telemetry.health.healthy());
+        tick(&mut proxy);
+        assert!(proxy.telemetry.health.healthy());
+        let text = proxy.telemetry.metrics_text();
+        for line in [
+            "kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"} 1",
+            "portolan_services 1",
+        ] {
+            assert!(text.contains(line), "{line}:\n{text}");
+        }
+        let rows = proxy.telemetry.changes.rows();
+        assert_eq!(rows.iter().map(|row| row.error.is_some()).collect::<Vec<_>>(), [true, false]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use portolan_config::watch::ConfigFile;
-use portolan_config::{Config, Mode};
+use portolan_config::{Config, Gate, Mode};
 use portolan_dataplane::Dataplane;
 use portolan_dataplane::nftables::Nftables;
 use portolan_observe::servers::Servers;
@@ -98,6 +98,7 @@ fn forward(args: &RunArgs, loaded: &Loaded, file: Option<ConfigFile>, name: &str
         config.sync_period,
         &build,
     ));
+    servers::tell_configuration(config, &telemetry.metrics);
     let (events, received) = mpsc::channel();
     let service_networks: &[_] =
         if args.manifests.is_some() { &args.proxy.service_cluster_ip_range } else { &[] };
@@ -145,6 +146,7 @@ fn surroundings(
         set_responders: Box::new(move |responders, addresses| servers.set_responders(responders, addresses)),
         telemetry: telemetry.clone(),
         sync_period: config.sync_period,
+        external_ips: config.enabled(Gate::AllowServiceExternalIps),
         in_cluster,
     }
 }

@@ -1,14 +1,16 @@
 //! The servers that answer whoever asks: load balancers, kubelet, Prometheus, `portolan get`.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use portolan_config::{Config, Gate};
 use portolan_observe::control::{Answered, AskProxy, Control, Query, Table};
 use portolan_observe::rows::{endpoint_rows, service_rows};
 use portolan_observe::servers::{self, Options, Server, Servers};
-use portolan_observe::{BuildInfo, Telemetry};
+use portolan_observe::{BuildInfo, Feature, FeatureStage, Metrics, Telemetry};
 use portolan_service::ServicePlan;
 use tracing::{error, warn};
 
@@ -63,6 +65,24 @@ pub(crate) fn start(
         }),
     };
     servers::start(options, telemetry.clone()).context("starting the servers")
+}
+
+/// Tells the metrics what is configured: which gates are open, and a hash by which nodes can be compared.
+pub(crate) fn tell_configuration(config: &Config, metrics: &Metrics) {
+    for gate in Gate::ALL {
+        metrics.feature(&Feature {
+            name: gate.name().to_owned(),
+            stage: match gate.stage() {
+                "ALPHA" => FeatureStage::Alpha,
+                "BETA" => FeatureStage::Beta,
+                _ => FeatureStage::Stable,
+            },
+            enabled: config.enabled(gate),
+        });
+    }
+    let mut hasher = DefaultHasher::new();
+    portolan_config::write(config).hash(&mut hasher);
+    metrics.config(&format!("{:016x}", hasher.finish()));
 }
 
 /// Asks the proxy's loop for what is in force.
