@@ -19,7 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-pub use read::{Damage, Loaded, read};
+pub use read::{Damage, Loaded, read, read_from};
 pub use record::Entry;
 
 use record::Operation;

@@ -45,7 +45,7 @@ pub fn read(path: &Path, entry: impl FnMut(&Entry<'_>)) -> Result<Option<Loaded>
 }
 
 /// [`read`] from what is open. Holds names and positions, and one record at a time.
-pub(super) fn read_from(
+pub fn read_from(
     mut file: impl Read + Seek,
     mut entry: impl FnMut(&Entry<'_>),
 ) -> Result<Option<Loaded>, LoadError> {
