@@ -59,6 +59,7 @@ fn trials() -> Vec<Trial> {
         trial("snapshot: a node boots while the API server is away", snapshot::boots_the_node),
         trial("snapshot: a damaged one is reported and not used", snapshot::damaged),
         trial("snapshot: a disk that cannot be written is no reason to stop", snapshot::no_disk),
+        trial("snapshot: a disk that runs full is told of once", snapshot::full_disk),
         trial("away at the start without a snapshot: waits, then comes up", away::at_the_start),
         trial("away later: rules stay, health tells the age, changes are caught up with", away::later),
         trial("killed in the middle of a storm of changes, and restarted", away::killed_in_a_storm),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -101,6 +102,27 @@ pub(crate) fn damaged() -> anyhow::Result<()> {
     proxy.wait_until_ready(RECOVERY)?;
     scene.answered_by(1, "a")?;
     scene.answered_by(2, "b")
+}
+
+/// The disk runs full while the first state is written.
+pub(crate) fn full_disk() -> anyhow::Result<()> {
+    let scene = Scene::new()?;
+    scene.server.load(portolan_apiserver::scale::cluster(500, 1).objects())?;
+    scene.service(1, &["a"])?;
+    let mut launch = scene.launch(&Credentials::None)?;
+    launch.state = scene.file("small");
+    fs::create_dir(&launch.state)?;
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(&launch.state).status()?;
+    ensure!(mounted.success(), "mount: {mounted}");
+    let proxy = launch.start(scene.node())?;
+    proxy.wait_for_log("the last good state can no longer be kept", SOON)?;
+    scene.endpoints(1, &["b"])?;
+    scene.becomes(1, "b", SOON)?;
+    let warnings = proxy.log().matches("the last good state").count();
+    ensure!(warnings == 1, "{warnings} warnings of the same{}", proxy.last_lines());
+    ensure!(!path(&launch).exists(), "an incomplete snapshot is in force");
+    Ok(())
 }
 
 pub(crate) fn no_disk() -> anyhow::Result<()> {

@@ -20,7 +20,7 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// All of them; the position is [`Self::index`].
+    /// All of them.
     pub const ALL: [Self; 6] = [
         Self::Services,
         Self::EndpointSlices,
@@ -30,6 +30,7 @@ impl Resource {
         Self::Namespaces,
     ];
 
+    /// Its position in [`Self::ALL`].
     pub(crate) fn index(self) -> usize {
         self as usize
     }
