@@ -71,7 +71,7 @@ impl Xtables {
     pub fn read(&self, name: &str) -> io::Result<Table> {
         let field = name_field(name).ok_or_else(|| invalid("the name of a table is too long"))?;
         for _ in 0..READ_ATTEMPTS {
-            let info = self.info(&field)?;
+            let info = self.ask_info(&field)?;
             let mut bytes = vec![0; GET_ENTRIES + info.size as usize];
             bytes[..NAME].copy_from_slice(&field);
             bytes[NAME..NAME + 4].copy_from_slice(&info.size.to_ne_bytes());
@@ -84,7 +84,7 @@ impl Xtables {
                     return match Table::parse(self.family, name, info, bytes) {
                         Ok(table) => Ok(table),
                         // Of the same size by now, and otherwise different
-                        Err(_) if self.info(&field)? != info => continue,
+                        Err(_) if self.ask_info(&field)? != info => continue,
                         Err(malformed) => Err(from_malformed(malformed)),
                     };
                 }
@@ -93,7 +93,12 @@ impl Xtables {
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "the table changes faster than it can be read"))
     }
 
-    fn info(&self, field: &[u8; NAME]) -> io::Result<Info> {
+    /// What the kernel says about a table, without its entries: one small call. It should be one of [`tables`].
+    pub fn info(&self, name: &str) -> io::Result<Info> {
+        self.ask_info(&name_field(name).ok_or_else(|| invalid("the name of a table is too long"))?)
+    }
+
+    fn ask_info(&self, field: &[u8; NAME]) -> io::Result<Info> {
         let mut bytes = vec![0; INFO];
         bytes[..NAME].copy_from_slice(field);
         self.get(GET_INFO, &mut bytes)?;
