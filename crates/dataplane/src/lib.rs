@@ -7,6 +7,7 @@ mod conntrack;
 pub mod kube_proxy;
 pub mod nftables;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -23,8 +24,20 @@ pub enum LocalDetector {
     InterfacePrefix(String),
 }
 
-/// Settings that hold for the whole node.
+/// The addresses of one family that NodePorts answer on, for a mode that asks the kernel whether an address is the
+/// node's own (spec §5.17). The plan names them too, as they are now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NodePorts {
+    /// Every address that is local to the node when a packet comes (spec §3.9), loopback only as
+    /// [`Settings::localhost_node_ports`] says.
+    #[default]
+    All,
+    /// These, sorted (spec §3.8).
+    Addresses(Vec<IpAddr>),
+}
+
+/// Settings that hold for the whole node. Those that only mode iptables has are at their default in other modes.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// How local pods are recognised, per family; without a detector nothing counts as local (spec §4.9).
     pub local: PerFamily<Option<LocalDetector>>,
@@ -33,6 +46,30 @@ pub struct Settings {
     /// Networks that ClusterIPs are allocated from: traffic to an address there that no Service has is
     /// dropped (spec §6.7). May be empty.
     pub service_networks: Vec<IpNet>,
+    /// Mode iptables: the addresses that NodePorts answer on (spec §5.17).
+    pub node_ports: PerFamily<NodePorts>,
+    /// Mode iptables: NodePorts answer on IPv4 loopback addresses too (spec §3.10): asked for, and selected by the
+    /// NodePort addresses.
+    pub localhost_node_ports: bool,
+    /// Mode iptables: the one bit of the packet mark that says "masquerade" (spec §4.1).
+    pub masquerade_mark: u32,
+    /// Mode iptables: drop forwarded packets that connection tracking calls invalid (spec §5.14).
+    pub drop_invalid: bool,
+}
+
+impl Default for Settings {
+    /// No local detector, nothing masqueraded without need, the rest as kube-proxy has it without configuration.
+    fn default() -> Settings {
+        Settings {
+            local: PerFamily::default(),
+            masquerade_all: false,
+            service_networks: Vec::new(),
+            node_ports: PerFamily::default(),
+            localhost_node_ports: false,
+            masquerade_mark: 1 << 14,
+            drop_invalid: true,
+        }
+    }
 }
 
 /// What a commit did.

@@ -157,7 +157,7 @@ fn frontend_row(frontend: &Frontend) -> FrontendRow {
         allowed_sources: frontend
             .allowed_sources
             .iter()
-            .flat_map(|sources| sources.iter())
+            .flat_map(|sources| &sources.merged)
             .map(ToString::to_string)
             .collect(),
     }

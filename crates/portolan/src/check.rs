@@ -12,16 +12,18 @@ use tracing::warn;
 use crate::addresses;
 use crate::cli::{CheckArgs, Output};
 use crate::configuration::{self, Loaded};
-use crate::logging;
 use crate::run::{make_dataplane, options};
 use crate::this_node::{self, ThisNode};
+use crate::{kernel_settings, logging};
 
 /// Prints problems and differences. The exit status is 1 if the manifests have problems.
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let (Loaded { config, notes }, _) = configuration::load(&args.proxy.flags)?;
     logging::start(config.logging.verbosity, config.logging.format);
     configuration::log(&notes);
-    let mut node = ThisNode::new(&this_node::name(&config)?, &config, &args.proxy.service_cluster_ip_range);
+    let liberal = kernel_settings::tcp_is_liberal();
+    let mut node =
+        ThisNode::new(&this_node::name(&config)?, &config, &args.proxy.service_cluster_ip_range, liberal);
     let update = Manifests::open(&args.manifests, options(&args.proxy, true))?.load();
     for change in &update.changes {
         if let Change::Node(object) = change

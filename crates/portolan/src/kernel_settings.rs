@@ -106,6 +106,17 @@ pub(crate) fn apply(config: &Config) {
     }
 }
 
+/// Whether the kernel takes packets outside of their TCP connection's window for valid (spec §5.14).
+pub(crate) fn tcp_is_liberal() -> bool {
+    is_liberal(Path::new("/"))
+}
+
+/// Without the setting no packet is tracked, and none is invalid.
+fn is_liberal(root: &Path) -> bool {
+    let path = root.join("proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal");
+    read(&path).is_ok_and(|found| found.is_some_and(|found| found != 0))
+}
+
 /// Sets what `conntrack` asks for, for a machine with this many processors. `root` is `/`, but in tests.
 ///
 /// Settings that are not there because the kernel module is not loaded yet are refused with

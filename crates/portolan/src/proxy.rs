@@ -543,7 +543,7 @@ mod tests {
         let config = portolan_config::load(&line.flags, None).unwrap().config;
         let script = script.clone();
         Proxy::new(
-            ThisNode::new("here", &config, &[]),
+            ThisNode::new("here", &config, &[], false),
             Surroundings {
                 make: Box::new(move |_| Ok(Box::new(Fake(script.clone())))),
                 set_responders: Box::new(|_, _| {}),

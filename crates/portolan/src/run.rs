@@ -102,7 +102,7 @@ fn forward(args: &RunArgs, loaded: &Loaded, file: Option<ConfigFile>, name: &str
     let (events, received) = mpsc::channel();
     let service_networks: &[_] =
         if args.manifests.is_some() { &args.proxy.service_cluster_ip_range } else { &[] };
-    let node = ThisNode::new(name, config, service_networks);
+    let node = ThisNode::new(name, config, service_networks, kernel_settings::tcp_is_liberal());
 
     let watch = addresses::Watch::start().context("listening for interface addresses")?;
     let addresses = Batch::of_addresses(addresses::list().context("listing interface addresses")?);

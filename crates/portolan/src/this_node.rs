@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use ipnet::IpNet;
-use portolan_config::Config;
 use portolan_config::config::DetectLocalMode;
-use portolan_dataplane::{LocalDetector, Settings};
+use portolan_config::{Config, Mode};
+use portolan_dataplane::{LocalDetector, NodePorts, Settings};
 use portolan_service::{Family, LocalNode, Node, NodePortAddresses, PerFamily};
 
 /// The node's state as last observed. [`ThisNode::local_node`] and [`ThisNode::settings`] follow from it.
@@ -18,10 +18,20 @@ pub(crate) struct ThisNode {
     bind_address: Option<IpAddr>,
     nodeport_addresses: NodePortAddresses,
     masquerade_all: bool,
+    /// In mode iptables.
+    iptables: Option<Iptables>,
     service_networks: Vec<IpNet>,
     detector: Detector,
     object: Option<Node>,
     addresses: Vec<IpAddr>,
+}
+
+/// What mode iptables asks of the configuration, and of the kernel.
+#[derive(Debug, Clone, Copy)]
+struct Iptables {
+    options: portolan_config::config::Iptables,
+    /// Connection tracking calls no packet invalid for being outside of its window (spec §5.14, §5.15).
+    tcp_is_liberal: bool,
 }
 
 /// Where the local detector of each family comes from (spec §4.8).
@@ -33,7 +43,13 @@ enum Detector {
 
 impl ThisNode {
     /// The node called `name` as configured, before any object has been seen.
-    pub(crate) fn new(name: &str, config: &Config, service_networks: &[IpNet]) -> ThisNode {
+    /// `tcp_is_liberal` is what the kernel's setting is when the program starts.
+    pub(crate) fn new(
+        name: &str,
+        config: &Config,
+        service_networks: &[IpNet],
+        tcp_is_liberal: bool,
+    ) -> ThisNode {
         let local = &config.detect_local;
         let detector = match local.mode {
             DetectLocalMode::ClusterCidr => Detector::Fixed(networks(&local.cluster_cidrs)),
@@ -50,6 +66,8 @@ impl ThisNode {
             bind_address: Some(config.bind_address).filter(|address| !address.is_unspecified()),
             nodeport_addresses: config.nodeport_addresses.clone(),
             masquerade_all: config.masquerade_all,
+            iptables: (config.mode == Mode::Iptables)
+                .then_some(Iptables { options: config.iptables, tcp_is_liberal }),
             service_networks: service_networks.iter().map(IpNet::trunc).collect(),
             detector,
             object: None,
@@ -91,9 +109,19 @@ impl ThisNode {
     /// are all addresses on the unspecified one (spec §11.8).
     pub(crate) fn health_check_addresses(&self) -> Vec<IpAddr> {
         let ips = self.ips();
-        let mut addresses = self.nodeport_addresses.select(&ips, &self.addresses);
+        let mut addresses = self.nodeport_addresses(&ips);
         addresses.retain(|address| !self.nodeport_addresses.selects_all(Family::of(*address), &ips));
         addresses
+    }
+
+    /// NodePorts answer on IPv4 loopback addresses too (spec §3.10).
+    pub(crate) fn localhost_node_ports(&self) -> bool {
+        self.iptables.is_some_and(|iptables| iptables.options.localhost_nodeports)
+            && self.nodeport_addresses.selects_loopback(&self.ips())
+    }
+
+    fn nodeport_addresses(&self, ips: &PerFamily<Option<IpAddr>>) -> Vec<IpAddr> {
+        self.nodeport_addresses.select(ips, &self.addresses, self.localhost_node_ports())
     }
 
     /// What the planner must know.
@@ -102,7 +130,7 @@ impl ThisNode {
         LocalNode {
             name: self.name.clone(),
             zone: self.object.as_ref().and_then(|node| node.zone.clone()),
-            nodeport_addresses: self.nodeport_addresses.select(&ips, &self.addresses),
+            nodeport_addresses: self.nodeport_addresses(&ips),
             ips,
         }
     }
@@ -115,11 +143,38 @@ impl ThisNode {
                 networks(self.object.as_ref().map_or(&[], |node| node.pod_cidrs.as_slice()))
             }
         };
-        Settings {
+        let settings = Settings {
             local,
             masquerade_all: self.masquerade_all,
             service_networks: self.service_networks.clone(),
+            ..Settings::default()
+        };
+        let Some(Iptables { options, tcp_is_liberal }) = self.iptables else { return settings };
+        Settings {
+            // An address of a Service is known by its rules alone, whatever networks there are (spec §6.21).
+            service_networks: Vec::new(),
+            node_ports: self.node_ports(),
+            localhost_node_ports: self.localhost_node_ports(),
+            masquerade_mark: 1 << options.masquerade_bit,
+            drop_invalid: !tcp_is_liberal,
+            ..settings
         }
+    }
+
+    fn node_ports(&self) -> PerFamily<NodePorts> {
+        let ips = self.ips();
+        let mut selected = PerFamily::<Vec<IpAddr>>::default();
+        for address in self.nodeport_addresses(&ips) {
+            selected.get_mut(Family::of(address)).push(address);
+        }
+        let of_family = |family, addresses| {
+            if self.nodeport_addresses.selects_all(family, &ips) {
+                NodePorts::All
+            } else {
+                NodePorts::Addresses(addresses)
+            }
+        };
+        PerFamily { v4: of_family(Family::V4, selected.v4), v6: of_family(Family::V6, selected.v6) }
     }
 }
 
@@ -163,7 +218,7 @@ mod tests {
 
     fn this_node(flags: &[&str]) -> ThisNode {
         let config = config(flags);
-        ThisNode::new(&name(&config).unwrap(), &config, &[])
+        ThisNode::new(&name(&config).unwrap(), &config, &[], false)
     }
 
     fn host1() -> Node {
@@ -206,6 +261,91 @@ mod tests {
         let mut node = this_node(&[]); // spec §3.7
         node.set_addresses(["127.0.0.1", "192.0.2.7", "fe80::1"].map(|ip| ip.parse().unwrap()).to_vec());
         assert_eq!(node.local_node().nodeport_addresses, ["192.0.2.7".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn nodeports_of_mode_iptables() {
+        let addresses =
+            |list: &[&str]| NodePorts::Addresses(list.iter().map(|ip| ip.parse().unwrap()).collect());
+        // Clause and situation, flags, addresses of IPv4 and of IPv6, on loopback
+        for (name, flags, v4, v6, localhost) in [
+            ("§3.11 by default all", &[][..], NodePorts::All, NodePorts::All, true),
+            (
+                "§3.7 primary",
+                &["--nodeport-addresses=primary"],
+                addresses(&["192.0.2.1"]),
+                addresses(&["2001:db8::1"]),
+                false,
+            ),
+            (
+                "§3.6 a family without a network",
+                &["--nodeport-addresses=192.0.2.0/24"],
+                addresses(&["192.0.2.1", "192.0.2.9"]),
+                NodePorts::All,
+                false,
+            ),
+            (
+                "§3.10 loopback among them",
+                &["--nodeport-addresses=127.0.0.0/8,192.0.2.1/32,fd00::/8"],
+                addresses(&["127.0.0.1", "192.0.2.1"]),
+                addresses(&[]),
+                true,
+            ),
+            (
+                "§3.10 one loopback address",
+                &["--nodeport-addresses=127.0.0.1/32"],
+                addresses(&["127.0.0.1"]),
+                NodePorts::All,
+                true,
+            ),
+            ("§3.10 never of IPv6", &["--nodeport-addresses=::1/128"], NodePorts::All, addresses(&[]), true),
+            (
+                "§3.10 switched off",
+                &["--iptables-localhost-nodeports=false", "--nodeport-addresses=127.0.0.0/8,0.0.0.0/0"],
+                NodePorts::All,
+                NodePorts::All,
+                false,
+            ),
+            (
+                "§3.10 switched off, loopback in a network",
+                &["--iptables-localhost-nodeports=false", "--nodeport-addresses=127.0.0.0/8,fd00::/8"],
+                addresses(&[]),
+                addresses(&[]),
+                false,
+            ),
+        ] {
+            let mut node = this_node(&[&["--proxy-mode=iptables"], flags].concat());
+            node.set_object(host1());
+            let local = ["127.0.0.1", "192.0.2.1", "192.0.2.9", "2001:db8::1", "::1", "fe80::1"];
+            node.set_addresses(local.map(|ip| ip.parse().unwrap()).to_vec());
+            let settings = node.settings();
+            assert_eq!(settings.node_ports, PerFamily { v4, v6 }, "{name}");
+            assert_eq!(settings.localhost_node_ports, localhost, "{name}");
+            let planned = node.local_node().nodeport_addresses;
+            assert_eq!(planned.contains(&IpAddr::from([127, 0, 0, 1])), localhost, "{name}");
+            assert!(!planned.iter().any(|ip| ip.is_ipv6() && ip.is_loopback()), "{name}");
+        }
+    }
+
+    #[test]
+    fn settings_of_mode_iptables() {
+        let config = config(&["--proxy-mode=iptables", "--iptables-masquerade-bit=20"]);
+        let networks = ["10.96.0.0/16".parse().unwrap()];
+        let strict = ThisNode::new("host1", &config, &networks, false).settings();
+        assert_eq!(strict.masquerade_mark, 0x0010_0000); // spec §4.1
+        assert!(strict.drop_invalid); // spec §5.14
+        assert!(strict.service_networks.is_empty(), "an allocation range that changes changes no rule");
+        assert!(!ThisNode::new("host1", &config, &networks, true).settings().drop_invalid);
+    }
+
+    #[test]
+    fn other_modes_do_not_see_what_only_iptables_needs() {
+        let flags = ["--nodeport-addresses=127.0.0.0/8,192.0.2.0/24", "--iptables-masquerade-bit=20"];
+        let config = config(&flags);
+        let mut node = ThisNode::new("host1", &config, &[], true);
+        node.set_addresses(["127.0.0.1", "192.0.2.1"].map(|ip| ip.parse().unwrap()).to_vec());
+        assert_eq!(node.settings(), Settings::default());
+        assert_eq!(node.local_node().nodeport_addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use object::{
     Service, ServicePort, ServiceType, SlicePort,
 };
 pub use plan::{
-    Backend, ChangeSet, Frontend, FrontendKind, HealthCheck, List, Masquerade, PortPlan, Problem,
-    ServiceChange, ServicePlan, Verdict,
+    AllowedSources, Backend, ChangeSet, Frontend, FrontendKind, HealthCheck, List, Masquerade, PortPlan,
+    Problem, ServiceChange, ServicePlan, Verdict,
 };
 pub use planner::Planner;

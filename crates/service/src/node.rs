@@ -1,6 +1,6 @@
 //! Nodes, and what the planner must know of the node it plans for.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -32,7 +32,8 @@ pub struct LocalNode {
     pub zone: Option<Arc<str>>,
     /// Its first address of each family, if known (spec §1.33); for self-access through source ranges (§3.18).
     pub ips: PerFamily<Option<IpAddr>>,
-    /// The addresses on which NodePorts answer (spec §3.5-3.11): sorted, without duplicates, no loopback.
+    /// The addresses on which NodePorts answer (spec §3.5-3.11): sorted, without duplicates, loopback only of IPv4
+    /// and in a mode that serves it.
     pub nodeport_addresses: Vec<IpAddr>,
 }
 
@@ -48,10 +49,13 @@ pub enum NodePortAddresses {
 impl NodePortAddresses {
     /// The addresses among `local` (all addresses on the node's interfaces) on which NodePorts answer, given the
     /// node's own addresses `ips`. A family whose node address is unknown selects all its addresses under
-    /// `primary` (spec §3.7). Loopback and IPv6 link-local addresses are never selected (spec §3.10).
-    pub fn select(&self, ips: &PerFamily<Option<IpAddr>>, local: &[IpAddr]) -> Vec<IpAddr> {
-        let mut selected: Vec<IpAddr> =
-            Family::ALL.into_iter().flat_map(|family| self.select_family(family, ips, local)).collect();
+    /// `primary` (spec §3.7). IPv6 loopback and link-local addresses are never selected, IPv4 loopback addresses
+    /// only with `loopback` (spec §3.10).
+    pub fn select(&self, ips: &PerFamily<Option<IpAddr>>, local: &[IpAddr], loopback: bool) -> Vec<IpAddr> {
+        let mut selected: Vec<IpAddr> = Family::ALL
+            .into_iter()
+            .flat_map(|family| self.select_family(family, ips, local, loopback))
+            .collect();
         selected.sort_unstable();
         selected.dedup();
         selected
@@ -69,11 +73,26 @@ impl NodePortAddresses {
         }
     }
 
+    /// Whether IPv4 loopback addresses are among the selected (spec §3.10): a network that is all of IPv4, or has
+    /// 127.0.0.0, or begins with a loopback address.
+    pub fn selects_loopback(&self, ips: &PerFamily<Option<IpAddr>>) -> bool {
+        let NodePortAddresses::Networks(networks) = self else {
+            return self.selects_all(Family::V4, ips);
+        };
+        self.selects_all(Family::V4, ips)
+            || networks.iter().any(|network| {
+                network.addr().is_ipv4()
+                    && (network.addr().is_loopback()
+                        || network.contains(&IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0))))
+            })
+    }
+
     fn select_family(
         &self,
         family: Family,
         ips: &PerFamily<Option<IpAddr>>,
         local: &[IpAddr],
+        loopback: bool,
     ) -> Vec<IpAddr> {
         let networks: &[IpNet] = match (self, ips.get(family)) {
             (NodePortAddresses::Primary, Some(ip)) => return vec![*ip],
@@ -84,15 +103,15 @@ impl NodePortAddresses {
         local
             .iter()
             .copied()
-            .filter(|address| Family::of(*address) == family && can_answer(*address))
+            .filter(|address| Family::of(*address) == family && can_answer(*address, loopback))
             .filter(|address| all || networks.iter().any(|network| network.contains(address)))
             .collect()
     }
 }
 
-fn can_answer(address: IpAddr) -> bool {
+fn can_answer(address: IpAddr, loopback: bool) -> bool {
     match address {
-        IpAddr::V4(v4) => !v4.is_loopback(),
+        IpAddr::V4(v4) => loopback || !v4.is_loopback(),
         IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
     }
 }

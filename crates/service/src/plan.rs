@@ -81,9 +81,39 @@ pub struct Frontend {
     pub outside: Verdict,
     /// When the source is masqueraded.
     pub masquerade: Masquerade,
-    /// If set, connections from other sources are dropped, before anything else (spec §3.15-3.19). Sorted and
-    /// merged: no two networks overlap or could be one.
-    pub allowed_sources: Option<Arc<[IpNet]>>,
+    /// If set, connections from other sources are dropped, before anything else (spec §3.15-3.19).
+    pub allowed_sources: Option<Arc<AllowedSources>>,
+}
+
+/// The sources that may connect to the load-balancer addresses of a Service (spec §1.14, §3.18), in two forms that
+/// allow the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedSources {
+    /// Sorted and merged: no two networks overlap or could be one.
+    pub merged: Box<[IpNet]>,
+    /// As the Service lists them, each at its first place, then the load-balancer addresses that the node may use for
+    /// itself (spec §5.29). Host bits are zero.
+    pub listed: Box<[IpNet]>,
+}
+
+impl AllowedSources {
+    /// Sources in any of `networks`, in this order.
+    pub fn new(networks: impl IntoIterator<Item = IpNet>) -> AllowedSources {
+        let mut listed: Vec<IpNet> = Vec::new();
+        for network in networks {
+            let network = network.trunc();
+            if !listed.contains(&network) {
+                listed.push(network);
+            }
+        }
+        AllowedSources { merged: IpNet::aggregate(&listed).into(), listed: listed.into() }
+    }
+
+    /// Whether every source of a family is allowed.
+    pub fn is_everything(&self) -> bool {
+        // Also two halves make a whole.
+        self.merged.iter().any(|network| network.prefix_len() == 0)
+    }
 }
 
 /// One Service port in one family. The address, protocol and port of each frontend is unique in the whole plan.

@@ -8,9 +8,9 @@ use ipnet::IpNet;
 
 use crate::select::{self, candidates};
 use crate::{
-    Backend, EndpointSlice, ExternalPolicy, Family, Frontend, FrontendKind, HealthCheck, IngressMode,
-    InternalPolicy, List, LocalNode, Masquerade, PerFamily, PortPlan, Protocol, Service, ServicePlan,
-    ServicePort, ServiceType, Verdict,
+    AllowedSources, Backend, EndpointSlice, ExternalPolicy, Family, Frontend, FrontendKind, HealthCheck,
+    IngressMode, InternalPolicy, List, LocalNode, Masquerade, PerFamily, PortPlan, Protocol, Service,
+    ServicePlan, ServicePort, ServiceType, Verdict,
 };
 
 /// What `service` asks for. `None` if it is not proxied at all (spec §1.1, §1.10).
@@ -97,7 +97,7 @@ struct Addresses {
     external_ips: BTreeSet<IpAddr>,
     load_balancer: BTreeSet<IpAddr>,
     node: Vec<IpAddr>,
-    allowed_sources: Option<Arc<[IpNet]>>,
+    allowed_sources: Option<Arc<AllowedSources>>,
 }
 
 impl Addresses {
@@ -145,7 +145,7 @@ fn allowed_sources(
     family: Family,
     vips: &BTreeSet<IpAddr>,
     node: &LocalNode,
-) -> Option<Arc<[IpNet]>> {
+) -> Option<Arc<AllowedSources>> {
     let mut ranges: Vec<IpNet> = service
         .source_ranges
         .iter()
@@ -159,9 +159,8 @@ fn allowed_sources(
     if node.ips.get(family).is_some_and(|ip| ranges.iter().any(|range| range.contains(&ip))) {
         ranges.extend(vips.iter().map(|vip| IpNet::from(*vip)));
     }
-    let merged = IpNet::aggregate(&ranges);
-    // Also two halves make a whole.
-    if merged.iter().any(|range| range.prefix_len() == 0) { None } else { Some(merged.into()) }
+    let sources = AllowedSources::new(ranges);
+    (!sources.is_everything()).then(|| Arc::new(sources))
 }
 
 fn port_plan(

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use portolan_service::{
     Backend, Change, Endpoint, EndpointSlice, ExternalPolicy, Family, Frontend, FrontendKind, IngressMode,
     InternalPolicy, LoadBalancerIngress, LocalNode, Masquerade, ObjectName, PerFamily, Planner, PortPlan,
@@ -159,7 +160,7 @@ fn frontend(port: &PortPlan, frontend: &Frontend) -> String {
         format!("inside {inside} outside {outside}")
     };
     let allowed = frontend.allowed_sources.as_ref().map_or_else(String::new, |networks| {
-        let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+        let networks: Vec<String> = networks.merged.iter().map(ToString::to_string).collect();
         format!(" from [{}]", networks.join(" "))
     });
     format!("{kind} {address}/{} -> {verdicts}, masquerade {masquerade}{allowed}", port.protocol)
@@ -574,6 +575,22 @@ fn frontends() {
             ],
         ),
     ]);
+}
+
+#[test]
+fn source_ranges_as_listed() {
+    // spec §5.29
+    let mut s = situation();
+    load_balancer(&mut s);
+    let listed = ["198.51.100.9/24", "192.0.2.0/25", "198.51.100.0/24", "192.0.2.0/24", "2001:db8::/32"];
+    s.service.source_ranges = listed.map(|range| range.parse().unwrap()).to_vec();
+    let planner = planned(&s);
+    let plan = planner.plan(&s.service.name).unwrap();
+    let allowed =
+        plan.ports[0].frontends.iter().find_map(|frontend| frontend.allowed_sources.as_ref()).unwrap();
+    let shown = |networks: &[IpNet]| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown(&allowed.listed), ["198.51.100.0/24", "192.0.2.0/25", "192.0.2.0/24", "203.0.113.9/32"]);
+    assert_eq!(shown(&allowed.merged), ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.9/32"]);
 }
 
 #[test]

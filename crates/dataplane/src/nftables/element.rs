@@ -173,9 +173,9 @@ fn render_port<'a>(port: &'a PortPlan, endpoints: bool, elements: &mut Vec<Eleme
         if frontend.kind == FrontendKind::ClusterIp {
             plain(Key::ClusterIp(frontend.address), Data::None);
         }
-        if let Some(networks) = &frontend.allowed_sources {
+        if let Some(allowed) = &frontend.allowed_sources {
             plain(Key::Frontend(SetName::Firewalled, key), Data::None);
-            for network in networks.iter().filter(|network| Family::of(network.addr()) == port.family) {
+            for network in allowed.merged.iter().filter(|network| Family::of(network.addr()) == port.family) {
                 plain(Key::Allowed(key, network.trunc()), Data::None);
             }
         }

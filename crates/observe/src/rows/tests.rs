@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use portolan_service::{Family, HealthCheck, ObjectName, PerFamily, Protocol};
+use portolan_service::{AllowedSources, Family, HealthCheck, ObjectName, PerFamily, Protocol};
 
 use super::*;
 
@@ -107,7 +107,7 @@ fn rows_are_read_as_they_are_written() {
         Verdict::Drop,
         Masquerade::FromNode,
     );
-    restricted.allowed_sources = Some(Arc::new(["192.0.2.0/24".parse().unwrap()]));
+    restricted.allowed_sources = Some(Arc::new(AllowedSources::new(["192.0.2.0/24".parse().unwrap()])));
     let plan = plan(vec![port(vec![restricted])]);
     let services = service_rows(&plan);
     assert_eq!(services[0].frontends[0].allowed_sources, ["192.0.2.0/24"]);

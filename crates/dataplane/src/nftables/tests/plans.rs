@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use portolan_service::{
-    Backend, Family, Frontend, FrontendKind, List, Masquerade, ObjectName, PerFamily, PortPlan, Protocol,
-    ServicePlan, Verdict,
+    AllowedSources, Backend, Family, Frontend, FrontendKind, List, Masquerade, ObjectName, PerFamily,
+    PortPlan, Protocol, ServicePlan, Verdict,
 };
 
 use crate::{LocalDetector, Settings};
@@ -89,8 +89,8 @@ impl PortExt for PortPlan {
     }
 
     fn allowing(mut self, networks: &[&str]) -> Self {
-        let networks: Arc<[IpNet]> = networks.iter().map(|text| net(text)).collect();
-        self.frontends.last_mut().expect("a frontend").allowed_sources = Some(networks);
+        let allowed = AllowedSources::new(networks.iter().map(|text| net(text)));
+        self.frontends.last_mut().expect("a frontend").allowed_sources = Some(Arc::new(allowed));
         self
     }
 }
@@ -104,6 +104,7 @@ pub(super) fn settings() -> Settings {
         },
         masquerade_all: false,
         service_networks: vec![net("10.96.0.0/16"), net("fd00:10:96::/112")],
+        ..Settings::default()
     }
 }
 
