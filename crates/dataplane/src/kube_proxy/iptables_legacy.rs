@@ -1,15 +1,15 @@
 //! Chains and rules that iptables-legacy wrote: tables `filter`, `nat` and `mangle` of x_tables.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use portolan_netfilter::xtables::{self, Place, Reduced, ReplaceError, Table, Xtables};
 use portolan_service::Family;
 
 use super::iptables_nft::table_family;
-use super::ownership::{self, Chain, Selection, TABLES, is_ours};
+use super::ownership::{self, CANARY, Chain, Owner, Selection, TABLES, is_ours};
 use super::report::{Failure, Kept, Part, Report, Variant};
 use super::xtables_lock::XtablesLock;
+use super::{MARK, Search};
 
 /// How often a table is read again because others, who do not take the lock, changed it.
 const ATTEMPTS: usize = 10;
@@ -17,23 +17,23 @@ const ATTEMPTS: usize = 10;
 /// Names of the chains of hooks, by number (`enum nf_inet_hooks`)
 const HOOKS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
-pub(super) fn find(report: &mut Report) {
-    each_family(report, |table| {
+pub(super) fn find(search: &Search, report: &mut Report) {
+    each_family(search, report, |table| {
         let Some(selection) = select(table) else { return Ok(None) };
         Ok(Some(selection))
     });
 }
 
-/// Removes under the lock of iptables, the file `lock`.
-pub(super) fn remove(lock: &Path, report: &mut Report) {
+/// Removes under the lock of iptables.
+pub(super) fn remove(search: &Search, report: &mut Report) {
     let mut held = None;
-    each_family(report, |table| {
+    each_family(search, report, |table| {
         let Some(selection) = select(table) else { return Ok(None) };
         if selection.is_empty() {
             return Ok(Some(selection));
         }
         if held.is_none() {
-            held = Some(XtablesLock::take(lock)?);
+            held = Some(XtablesLock::take(&search.xtables_lock)?);
         }
         remove_from(table).map(Some)
     });
@@ -41,12 +41,21 @@ pub(super) fn remove(lock: &Path, report: &mut Report) {
 
 /// Calls `each` with every table that kube-proxy may have written to, and reports what it selects.
 fn each_family(
+    search: &Search,
     report: &mut Report,
     mut each: impl FnMut(&mut OpenTable) -> Result<Option<Selection>, Failure>,
 ) {
     for family in Family::ALL {
+        let owner = match search.owner(Variant::Legacy, family, || is_marked(family)) {
+            Ok(Some(owner)) => owner,
+            Ok(None) => continue,
+            Err(failure) => {
+                report.fail(failure);
+                continue;
+            }
+        };
         let mut found = (0, 0);
-        if let Err(failure) = each_table(family, |table| {
+        if let Err(failure) = each_table(family, owner, |table| {
             let name = table.table.name().to_owned();
             let selection = match each(table) {
                 Ok(selection) => selection.unwrap_or_default(),
@@ -77,29 +86,51 @@ fn each_family(
 /// A table, and what it was read with.
 struct OpenTable {
     family: Family,
+    owner: Owner,
     kernel: Xtables,
     table: Table,
 }
 
-fn each_table(family: Family, mut each: impl FnMut(&mut OpenTable)) -> Result<(), Failure> {
-    let doing = |what: &str| Failure::system(format!("{}, {family}: {what}", Variant::Legacy));
-    let present = xtables::tables(table_family(family)).map_err(doing("listing tables"))?;
-    for name in TABLES.into_iter().filter(|name| present.iter().any(|present| present == name)) {
-        let kernel = Xtables::open(table_family(family)).map_err(doing("opening a socket"))?;
-        let table = kernel.read(name).map_err(doing(&format!("reading table {name}")))?;
-        each(&mut OpenTable { family, kernel, table });
+fn each_table(family: Family, owner: Owner, mut each: impl FnMut(&mut OpenTable)) -> Result<(), Failure> {
+    for name in TABLES {
+        if let Some((kernel, table)) = open(family, name)? {
+            each(&mut OpenTable { family, owner, kernel, table });
+        }
     }
     Ok(())
 }
 
+/// A table as it is now, without loading a kernel module; `None` if it is not there.
+fn open(family: Family, name: &str) -> Result<Option<(Xtables, Table)>, Failure> {
+    let doing = |what: &str| Failure::system(format!("{}, {family}: {what}", Variant::Legacy));
+    let present = xtables::tables(table_family(family)).map_err(doing("listing tables"))?;
+    if !present.iter().any(|present| present == name) {
+        return Ok(None);
+    }
+    let kernel = Xtables::open(table_family(family)).map_err(doing("opening a socket"))?;
+    let table = kernel.read(name).map_err(doing(&format!("reading table {name}")))?;
+    Ok(Some((kernel, table)))
+}
+
+/// The rules are ours.
+pub(super) fn is_marked(family: Family) -> Result<bool, Failure> {
+    let Some((_, table)) = open(family, "mangle")? else { return Ok(false) };
+    Ok(table
+        .chains()
+        .iter()
+        .filter(|chain| matches!(&chain.place, Place::User(name) if name == CANARY))
+        .flat_map(|chain| chain.rules.clone())
+        .any(|rule| table.comment(rule) == Some(MARK)))
+}
+
 /// Selects what is kube-proxy's; `None` if it has no chain in the table.
-fn select(OpenTable { table, .. }: &OpenTable) -> Option<Selection> {
+fn select(OpenTable { table, owner, .. }: &OpenTable) -> Option<Selection> {
     let name = |place| match place {
         &Place::Hook(hook) => HOOKS.get(hook).copied().unwrap_or(""),
         Place::User(name) => name.as_str(),
     };
     let chains = table.chains();
-    if !chains.iter().any(|chain| is_ours(table.name(), name(&chain.place))) {
+    if !chains.iter().any(|chain| is_ours(*owner, table.name(), name(&chain.place))) {
         return None;
     }
     let seen: Vec<Chain<'_>> = chains
@@ -115,7 +146,7 @@ fn select(OpenTable { table, .. }: &OpenTable) -> Option<Selection> {
                 .collect(),
         })
         .collect();
-    Some(ownership::select(table.name(), &seen, &BTreeSet::new()))
+    Some(ownership::select(*owner, table.name(), &seen, &BTreeSet::new()))
 }
 
 /// The table without what is selected.

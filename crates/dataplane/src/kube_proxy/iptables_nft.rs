@@ -6,8 +6,9 @@ use portolan_netfilter::nft::{Batch, ChainInfo, ChainJumps, TableFamily, TableRe
 use portolan_netfilter::socket::{CommitError, MessageError, Socket};
 use portolan_service::Family;
 
-use super::ownership::{self, Chain, Selection, TABLES, is_ours};
+use super::ownership::{self, CANARY, Chain, Owner, Selection, TABLES, is_ours};
 use super::report::{Failure, Kept, Part, Report, Variant};
+use super::{MARK, Search};
 
 /// How often removal starts over because others changed what had been read.
 const ATTEMPTS: usize = 10;
@@ -23,22 +24,39 @@ struct TableSelection {
     selection: Selection,
 }
 
-pub(super) fn find(socket: &mut Socket, report: &mut Report) {
+pub(super) fn find(socket: &mut Socket, search: &Search, report: &mut Report) {
+    each_family(socket, search, report, |socket, family, owner| {
+        read(socket, family, owner, &BTreeSet::new())
+    });
+}
+
+pub(super) fn remove(socket: &mut Socket, search: &Search, report: &mut Report) {
+    each_family(socket, search, report, remove_family);
+}
+
+/// Calls `each` with every family in which something is looked for, and reports what it selects.
+fn each_family(
+    socket: &mut Socket,
+    search: &Search,
+    report: &mut Report,
+    each: impl Fn(&mut Socket, Family, Owner) -> Result<Vec<TableSelection>, Failure>,
+) {
     for family in Family::ALL {
-        match read(socket, family, &BTreeSet::new()) {
-            Ok(tables) => tell(report, family, &tables),
+        let owner = search.owner(Variant::Nft, family, || is_marked(socket, family));
+        match owner.and_then(|owner| owner.map(|owner| each(socket, family, owner)).transpose()) {
+            Ok(tables) => tell(report, family, &tables.unwrap_or_default()),
             Err(failure) => report.fail(failure),
         }
     }
 }
 
-pub(super) fn remove(socket: &mut Socket, report: &mut Report) {
-    for family in Family::ALL {
-        match remove_family(socket, family) {
-            Ok(tables) => tell(report, family, &tables),
-            Err(failure) => report.fail(failure),
-        }
-    }
+/// The rules are ours.
+pub(super) fn is_marked(socket: &mut Socket, family: Family) -> Result<bool, Failure> {
+    let table = TableRef { family: table_family(family), name: "mangle" };
+    let rules = socket
+        .rules(table)
+        .map_err(Failure::system(format!("{}: listing rules of table mangle", part(family))))?;
+    Ok(rules.iter().any(|rule| rule.chain == CANARY && rule.comment.as_deref() == Some(MARK)))
 }
 
 fn tell(report: &mut Report, family: Family, tables: &[TableSelection]) {
@@ -76,6 +94,7 @@ fn part(family: Family) -> String {
 fn read(
     socket: &mut Socket,
     family: Family,
+    owner: Owner,
     pinned: &BTreeSet<(&'static str, String)>,
 ) -> Result<Vec<TableSelection>, Failure> {
     let doing = |what: &str| Failure::system(format!("{}: listing {what}", part(family)));
@@ -84,7 +103,7 @@ fn read(
     for name in TABLES.into_iter().filter(|name| present.iter().any(|table| table.name == *name)) {
         let table = TableRef { family: table_family(family), name };
         let chains = socket.chains(table).map_err(doing("chains"))?;
-        if !chains.iter().any(|chain| is_ours(name, &chain.name)) {
+        if !chains.iter().any(|chain| is_ours(owner, name, &chain.name)) {
             continue;
         }
         let jumps = socket.jumps(table).map_err(doing("rules"))?;
@@ -108,7 +127,7 @@ fn read(
             .collect();
         let pinned =
             pinned.iter().filter(|(table, _)| *table == name).map(|(_, chain)| chain.clone()).collect();
-        let selection = ownership::select(name, &seen, &pinned);
+        let selection = ownership::select(owner, name, &seen, &pinned);
         tables.push(TableSelection { name, chains, selection });
     }
     Ok(tables)
@@ -117,11 +136,11 @@ fn read(
 /// The transaction does not insist that nobody committed since the rules were read, because nothing can go wrong: a
 /// handle names a rule that is still what it was, and a chain that somebody else has begun to use is refused as busy,
 /// and with it the whole transaction. Otherwise a node whose rules change all the time would never be cleaned.
-fn remove_family(socket: &mut Socket, family: Family) -> Result<Vec<TableSelection>, Failure> {
+fn remove_family(socket: &mut Socket, family: Family, owner: Owner) -> Result<Vec<TableSelection>, Failure> {
     let mut pinned = BTreeSet::new();
     let mut last = None;
     for attempt in 0..ATTEMPTS {
-        let tables = read(socket, family, &pinned)?;
+        let tables = read(socket, family, owner, &pinned)?;
         if tables.iter().all(|table| table.selection.is_empty()) {
             return Ok(tables);
         }

@@ -11,29 +11,41 @@ pub(super) const TABLES: [&str; 3] = ["filter", "nat", "mangle"];
 
 const MARK_MASQ: &str = "KUBE-MARK-MASQ";
 const POSTROUTING: &str = "KUBE-POSTROUTING";
-const CANARY: &str = "KUBE-PROXY-CANARY";
+pub(super) const CANARY: &str = "KUBE-PROXY-CANARY";
 
-/// Modes iptables (spec §5.8), IPVS (§7.18) and userspace (§7.24). KUBE-FIREWALL is kubelet's too (§5.40).
-const FILTER_CHAINS: [&str; 11] = [
+/// Whose chains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// kube-proxy's, of all its modes.
+    KubeProxy,
+    /// Those that mode iptables does not use: the others are a proxy's that serves now.
+    OtherModes,
+}
+
+/// Mode iptables (spec §5.8). KUBE-FIREWALL is kubelet's too (§5.40).
+const FILTER_CHAINS: [&str; 6] = [
     "KUBE-SERVICES",
     "KUBE-EXTERNAL-SERVICES",
     "KUBE-FORWARD",
     "KUBE-NODEPORTS",
     "KUBE-PROXY-FIREWALL",
     CANARY,
+];
+/// As [`FILTER_CHAINS`].
+const NAT_CHAINS: [&str; 5] = ["KUBE-SERVICES", "KUBE-NODEPORTS", POSTROUTING, MARK_MASQ, CANARY];
+/// Chains of one Service port or endpoint (spec §5.9).
+const NAT_PREFIXES: [&str; 5] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-"];
+
+/// Modes IPVS (spec §7.18) and userspace (§7.24).
+const OTHER_FILTER_CHAINS: [&str; 5] = [
     "KUBE-NODE-PORT",
     "KUBE-SOURCE-RANGES-FIREWALL",
     "KUBE-IPVS-FILTER",
     "KUBE-IPVS-OUT-FILTER",
     "KUBE-NODEPORT-NON-LOCAL",
 ];
-/// As [`FILTER_CHAINS`]; KUBE-FIRE-WALL is from IPVS mode before 1.26.
-const NAT_CHAINS: [&str; 12] = [
-    "KUBE-SERVICES",
-    "KUBE-NODEPORTS",
-    POSTROUTING,
-    MARK_MASQ,
-    CANARY,
+/// As [`OTHER_FILTER_CHAINS`]; KUBE-FIRE-WALL is from IPVS mode before 1.26.
+const OTHER_NAT_CHAINS: [&str; 7] = [
     "KUBE-NODE-PORT",
     "KUBE-LOAD-BALANCER",
     "KUBE-FIRE-WALL",
@@ -42,15 +54,27 @@ const NAT_CHAINS: [&str; 12] = [
     "KUBE-NODEPORT-CONTAINER",
     "KUBE-NODEPORT-HOST",
 ];
-/// Chains of one Service port or endpoint (spec §5.9, §5.44).
-const NAT_PREFIXES: [&str; 6] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-", "KUBE-XLB-"];
+/// Chains of one Service port, of versions before 1.24 (spec §5.44).
+const OTHER_NAT_PREFIX: &str = "KUBE-XLB-";
 
-/// The chain is kube-proxy's.
-pub(super) fn is_ours(table: &str, chain: &str) -> bool {
+/// The chain is one of `owner`.
+pub(super) fn is_ours(owner: Owner, table: &str, chain: &str) -> bool {
+    is_of_other_modes(table, chain) || owner == Owner::KubeProxy && is_of_mode_iptables(table, chain)
+}
+
+fn is_of_mode_iptables(table: &str, chain: &str) -> bool {
     match table {
         "filter" => FILTER_CHAINS.contains(&chain),
         "nat" => NAT_CHAINS.contains(&chain) || NAT_PREFIXES.iter().any(|prefix| chain.starts_with(prefix)),
         "mangle" => chain == CANARY,
+        _ => false,
+    }
+}
+
+fn is_of_other_modes(table: &str, chain: &str) -> bool {
+    match table {
+        "filter" => OTHER_FILTER_CHAINS.contains(&chain),
+        "nat" => OTHER_NAT_CHAINS.contains(&chain) || chain.starts_with(OTHER_NAT_PREFIX),
         _ => false,
     }
 }
@@ -86,16 +110,21 @@ impl Selection {
     }
 }
 
-/// Selects what is kube-proxy's among the chains of `table`. A chain that somebody else's rules lead to stays, with all
+/// Selects what is `owner`'s among the chains of `table`. A chain that somebody else's rules lead to stays, with all
 /// that it leads to; so do those in `pinned`, which turned out to be in use in a way that is not seen here.
 ///
 /// That keeps the host ports of kubelet and old container runtimes working: their rules mark packets by jumping to
 /// KUBE-MARK-MASQ, which is useless without KUBE-POSTROUTING (spec §5.43).
-pub(super) fn select(table: &str, chains: &[Chain<'_>], pinned: &BTreeSet<String>) -> Selection {
+pub(super) fn select(
+    owner: Owner,
+    table: &str,
+    chains: &[Chain<'_>],
+    pinned: &BTreeSet<String>,
+) -> Selection {
     let ours: HashMap<&str, usize> = chains
         .iter()
         .enumerate()
-        .filter(|(_, chain)| !chain.is_base && is_ours(table, chain.name))
+        .filter(|(_, chain)| !chain.is_base && is_ours(owner, table, chain.name))
         .map(|(at, chain)| (chain.name, at))
         .collect();
     let mut keep = Keep { reasons: HashMap::new(), pending: Vec::new() };
@@ -180,7 +209,7 @@ mod tests {
             .collect()
     }
 
-    fn selected(table: &str, text: &str, pinned: &[&str]) -> String {
+    fn selected(owner: Owner, table: &str, text: &str, pinned: &[&str]) -> String {
         let parsed = parse(text);
         let chains: Vec<Chain<'_>> = parsed
             .iter()
@@ -192,7 +221,7 @@ mod tests {
             })
             .collect();
         let pinned = pinned.iter().map(|name| (*name).to_owned()).collect();
-        let selection = select(table, &chains, &pinned);
+        let selection = select(owner, table, &chains, &pinned);
         let names: Vec<&str> = selection.chains.iter().map(|at| chains[*at].name).collect();
         let jumps: Vec<String> =
             selection.jumps.iter().map(|(at, rule)| format!("{}#{rule}", chains[*at].name)).collect();
@@ -292,7 +321,39 @@ mod tests {
             ),
         ];
         for (name, table, chains, pinned, expected) in cases {
-            assert_eq!(selected(table, chains, pinned), expected, "{name}");
+            assert_eq!(selected(Owner::KubeProxy, table, chains, pinned), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_mode_iptables_uses_stays_while_it_serves() {
+        for (name, table, chains, expected) in [
+            (
+                "all of mode iptables",
+                "nat",
+                "OUTPUT: KUBE-SERVICES; POSTROUTING: KUBE-POSTROUTING; KUBE-SERVICES: KUBE-SVC-A KUBE-NODEPORTS; KUBE-NODEPORTS: KUBE-EXT-A; KUBE-SVC-A: KUBE-SEP-A; KUBE-EXT-A: KUBE-SVC-A; KUBE-SEP-A: KUBE-MARK-MASQ; KUBE-SVL-A: ; KUBE-FW-A: ; KUBE-MARK-MASQ: ; KUBE-POSTROUTING: ; KUBE-PROXY-CANARY: ",
+                " |  | ",
+            ),
+            (
+                "§7.18, §5.44: chains of IPVS mode and of old versions go",
+                "nat",
+                "OUTPUT: KUBE-SERVICES KUBE-LOAD-BALANCER; KUBE-SERVICES: KUBE-SVC-A; KUBE-SVC-A: ; KUBE-LOAD-BALANCER: ; KUBE-XLB-A: KUBE-SVC-A; KUBE-NODE-PORT: KUBE-MARK-MASQ; KUBE-MARK-MASQ: ",
+                "KUBE-LOAD-BALANCER KUBE-XLB-A KUBE-NODE-PORT | OUTPUT#1 | ",
+            ),
+            (
+                "unless one that serves leads there",
+                "nat",
+                "OUTPUT: KUBE-SERVICES; KUBE-SERVICES: KUBE-NODE-PORT; KUBE-NODE-PORT: ",
+                " |  | KUBE-NODE-PORT",
+            ),
+            (
+                "§7.17: IPVS mode's of table filter",
+                "filter",
+                "INPUT: KUBE-IPVS-FILTER KUBE-PROXY-FIREWALL; KUBE-IPVS-FILTER: ; KUBE-PROXY-FIREWALL: ",
+                "KUBE-IPVS-FILTER | INPUT#0 | ",
+            ),
+        ] {
+            assert_eq!(selected(Owner::OtherModes, table, chains, &[]), expected, "{name}");
         }
     }
 
@@ -303,6 +364,6 @@ mod tests {
             Chain { name: "KUBE-SERVICES", is_base: false, rules: 5, jumps: vec![(9, "KUBE-SVC-A")] },
             Chain { name: "KUBE-SVC-A", is_base: false, rules: 2, jumps: vec![] },
         ];
-        assert_eq!(select("nat", &chains, &BTreeSet::new()).rules, 1 + 5 + 2);
+        assert_eq!(select(Owner::KubeProxy, "nat", &chains, &BTreeSet::new()).rules, 1 + 5 + 2);
     }
 }

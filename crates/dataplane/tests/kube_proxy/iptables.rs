@@ -1,7 +1,8 @@
 //! What is left after removal must be what a node has on which kube-proxy never ran, counters included.
 
 use libtest_mimic::Failed;
-use portolan_dataplane::kube_proxy::{self, Kept, Part};
+use portolan_dataplane::kube_proxy::{self, Kept, MARK, Part, Search, Variant as Kind};
+use portolan_service::{Family, PerFamily};
 
 use crate::namespace::{alone, lock, tool};
 use crate::rules::{Random, Table, foreign, kube_proxy, mixed, text};
@@ -275,4 +276,76 @@ pub(crate) fn nftables_mode() -> Result<(), Failed> {
         assert!(kube_proxy::remove_locking(&lock())?.is_empty());
         Ok(())
     })
+}
+
+/// Rules of mode iptables with some that only other modes have, marked as ours or not.
+fn with_other_modes(marked: bool) -> String {
+    let mark = format!("-A KUBE-PROXY-CANARY -m comment --comment \"{MARK}\" -j RETURN\n");
+    format!(
+        "*mangle\n:KUBE-PROXY-CANARY - [0:0]\n{}COMMIT\n\
+         *nat\n:KUBE-SERVICES - [0:0]\n:KUBE-SVC-A - [0:0]\n:KUBE-XLB-A - [0:0]\n:KUBE-NODE-PORT - [0:0]\n\
+         -A OUTPUT -m comment --comment \"{MARK}\" -j KUBE-SERVICES\n-A OUTPUT -j KUBE-NODE-PORT\n\
+         -A KUBE-SERVICES -d 10.96.0.1 -j KUBE-SVC-A\n-A KUBE-XLB-A -j KUBE-SVC-A\nCOMMIT\n",
+        if marked { &mark } else { "" }
+    )
+}
+
+/// A mark that is a mark tells whose rules these are: it is in its chain, and all of the comment.
+fn marks(variant: Variant, kind: Kind) -> Result<(), Failed> {
+    let own = || Search { own: true, xtables_lock: lock(), ..Search::default() };
+    let beside = move || Search {
+        beside: PerFamily { v4: Some(kind), v6: None },
+        xtables_lock: lock(),
+        ..Search::default()
+    };
+    alone(move || {
+        assert!(kube_proxy::marked()?.is_empty(), "without any table");
+        restore(variant, false, &with_other_modes(false))?;
+        assert!(kube_proxy::marked()?.is_empty(), "the comment elsewhere is no mark");
+        assert!(own().find()?.is_empty());
+        let before = saved(variant, false)?;
+        assert!(own().remove()?.is_empty());
+        assert_eq!(saved(variant, false)?, before);
+        tool(
+            &format!(
+                "{} -t mangle -A KUBE-PROXY-CANARY -m comment --comment writtenbyportolan -j RETURN",
+                program(variant, false, "")
+            ),
+            "",
+        )?;
+        assert!(kube_proxy::marked()?.is_empty(), "another comment is no mark");
+        Ok(())
+    })?;
+    alone(move || {
+        restore(variant, false, &with_other_modes(true))?;
+        assert_eq!(kube_proxy::marked()?, [(kind, Family::V4)]);
+        let serving = Search { own: true, ..beside() };
+        assert!(serving.find()?.is_empty(), "what serves is not looked for");
+        let removed = beside().remove()?;
+        let [Part::Iptables { chains: 2, rules: 2, .. }] = removed.parts[..] else {
+            return Err(format!("removed {removed}").into());
+        };
+        let left = saved(variant, false)?;
+        for gone in ["KUBE-XLB-A", "KUBE-NODE-PORT"] {
+            assert!(!left.contains(gone), "{gone}:\n{left}");
+        }
+        for stays in ["-A OUTPUT", "-A KUBE-SERVICES", "-A KUBE-PROXY-CANARY", ":KUBE-SVC-A"] {
+            assert!(left.contains(stays), "{stays}:\n{left}");
+        }
+        let removed = own().remove()?;
+        let [Part::Iptables { chains: 3, rules: 3, .. }] = removed.parts[..] else {
+            return Err(format!("removed {removed}").into());
+        };
+        assert!(!saved(variant, false)?.contains("KUBE-"));
+        assert!(kube_proxy::marked()?.is_empty());
+        Ok(())
+    })
+}
+
+pub(crate) fn marks_nft() -> Result<(), Failed> {
+    marks("nft", Kind::Nft)
+}
+
+pub(crate) fn marks_legacy() -> Result<(), Failed> {
+    marks("legacy", Kind::Legacy)
 }

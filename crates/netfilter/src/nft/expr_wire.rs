@@ -244,6 +244,15 @@ pub(super) fn parse(item: &Attribute<'_>) -> Expr {
     parse_known(name, &data).unwrap_or_else(|| Expr::Other(name.to_owned()))
 }
 
+/// The text of iptables' match `comment`, if the list element is one (`struct xt_comment_info`).
+pub(super) fn parse_comment(item: &Attribute<'_>) -> Option<String> {
+    let attributes = item.nested();
+    attributes.get(attr::EXPR_NAME).filter(|name| name.text() == Some("match"))?;
+    let data = attributes.get(attr::EXPR_DATA)?.nested();
+    data.get(attr::MATCH_NAME).filter(|name| name.text() == Some("comment"))?;
+    Some(data.get(attr::MATCH_INFO)?.text()?.to_owned())
+}
+
 fn parse_known(name: &str, data: &Attributes<'_>) -> Option<Expr> {
     let number = |kind| data.get(kind).and_then(|attribute| attribute.be32());
     let register = |kind| number(kind).map(Register);

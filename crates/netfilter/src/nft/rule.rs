@@ -48,7 +48,7 @@ pub struct RuleInfo {
     pub handle: u64,
     /// What it does, in order
     pub exprs: Vec<Expr>,
-    /// Its comment
+    /// Its comment, nft's or that of iptables-nft
     pub comment: Option<String>,
 }
 
@@ -61,8 +61,11 @@ impl RuleInfo {
             table: attributes.get(attr::RULE_TABLE)?.text()?.to_owned(),
             chain: attributes.get(attr::RULE_CHAIN)?.text()?.to_owned(),
             handle: attributes.get(attr::RULE_HANDLE)?.be64()?,
+            comment: attributes
+                .get(attr::RULE_USERDATA)
+                .and_then(|data| userdata::comment(data.payload, 0))
+                .or_else(|| exprs.clone().find_map(|item| expr_wire::parse_comment(&item))),
             exprs: exprs.map(|item| expr_wire::parse(&item)).collect(),
-            comment: attributes.get(attr::RULE_USERDATA).and_then(|data| userdata::comment(data.payload, 0)),
         })
     }
 }

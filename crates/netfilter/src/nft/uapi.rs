@@ -96,6 +96,8 @@ pub(crate) mod attr {
     // enum nft_expr_attributes, and those of each expression
     pub(crate) const EXPR_NAME: u16 = 1;
     pub(crate) const EXPR_DATA: u16 = 2;
+    pub(crate) const MATCH_NAME: u16 = 1;
+    pub(crate) const MATCH_INFO: u16 = 3;
     pub(crate) const IMMEDIATE_DREG: u16 = 1;
     pub(crate) const IMMEDIATE_DATA: u16 = 2;
     pub(crate) const BITWISE_SREG: u16 = 1;

@@ -186,6 +186,21 @@ impl Table {
         self.jumps.get(&rule).copied()
     }
 
+    /// The text of a rule's match `comment` (`struct xt_comment_info`), by the rule's number.
+    pub fn comment(&self, rule: usize) -> Option<&str> {
+        let bytes = self.bytes.get(self.extent_of(rule)?)?;
+        let mut matches = bytes.get(Entry::of(self.family).len..self.target_offset(rule))?;
+        loop {
+            // `struct xt_entry_match` is laid out as `struct xt_entry_target`.
+            let len = usize::from(u16_at(matches, 0)?).max(TARGET);
+            let (name, data) = matches.get(..len)?.split_at(TARGET);
+            if text_at(name, TARGET_NAME, TARGET_NAME_LEN)? == b"comment" {
+                return std::str::from_utf8(text_at(data, 0, data.len())?).ok();
+            }
+            matches = &matches[len..];
+        }
+    }
+
     /// Leaves out chains of the user's, by their places in [`Table::chains`], and rules, by their numbers. All else
     /// stays as it is, but for the distances in it.
     pub fn without(&self, chains: &[usize], rules: &[usize]) -> Result<Reduced, Refusal> {
@@ -249,6 +264,10 @@ impl Table {
 
     fn malformed(&self, offset: usize, what: &'static str) -> Malformed {
         Malformed { table: self.name.clone(), offset, what }
+    }
+
+    fn extent_of(&self, entry: usize) -> Option<Range<usize>> {
+        (entry < self.offsets.len()).then(|| self.extent(entry))
     }
 
     fn extent(&self, entry: usize) -> Range<usize> {
