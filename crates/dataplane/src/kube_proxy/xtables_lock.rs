@@ -9,20 +9,20 @@ use std::time::Duration;
 use super::report::Failure;
 
 /// Where iptables has it. A container must share the directory or the file with the host.
-pub(super) const PATH: &str = "/run/xtables.lock";
+pub(crate) const PATH: &str = "/run/xtables.lock";
 
 /// How long to wait for others. They hold it while they replace one table: a second, for very large ones.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The lock; released when dropped.
 #[derive(Debug)]
-pub(super) struct XtablesLock {
+pub(crate) struct XtablesLock {
     _file: File,
 }
 
 impl XtablesLock {
     /// Waits for it.
-    pub(super) fn take(path: &Path) -> Result<XtablesLock, Failure> {
+    pub(crate) fn take(path: &Path) -> Result<XtablesLock, Failure> {
         XtablesLock::take_within(path, PATIENCE)
     }
 
