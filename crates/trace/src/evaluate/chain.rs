@@ -1,0 +1,568 @@
+//! One base chain, and the chains it calls.
+
+use super::answer::{StepKind, Undecided};
+use super::flight::{Flight, Frame, NewSource, Place};
+use super::test::{Found, Truth};
+use super::{ConditionKey, Walk, address_value, value_address, words};
+use crate::probability::Probability;
+use crate::ruleset::{
+    Action, Bound, Data, Goal, Mark, Operand, Part, Rule, SourceAddress, Table, Tool, Translation,
+};
+
+/// How a packet leaves a base chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// To what comes next.
+    Passed,
+    Dropped,
+    Rejected,
+    Undecided(Undecided),
+}
+
+/// What to do after a part of a rule.
+enum Next {
+    /// The next part.
+    Part,
+    /// The next rule: this one failed.
+    Rule,
+    /// Where a goal says.
+    Goal(Goal),
+    /// Out of the base chain.
+    End(End),
+}
+
+/// How deep chains may call each other: the kernel's limit for nftables (NFT_JUMP_STACK_SIZE), and what no rule set of iptables needs.
+fn deepest(tool: Tool) -> usize {
+    match tool {
+        Tool::Nftables => 16,
+        Tool::Iptables => 200,
+    }
+}
+
+/// Of how many addresses and ports one is taken, at most.
+const MOST_DESTINATIONS: u128 = 4096;
+
+/// The work on one base chain.
+struct Visit<'a> {
+    table: &'a Table,
+    place: Place,
+    drops: bool,
+    /// Ways still to be followed.
+    open: Vec<Flight>,
+    left: Vec<(Flight, End)>,
+}
+
+impl Walk<'_> {
+    /// Every way of `flight`, which has entered the chain, through it.
+    pub(super) fn chain(&mut self, mut flight: Flight, bound: &Bound) -> Vec<(Flight, End)> {
+        let ruleset = self.ruleset;
+        let place = Place { hook: bound.base.hook, table: bound.table, chain: bound.chain };
+        if self.steps {
+            flight.record(place, None, StepKind::Enter, String::new());
+        }
+        let mut visit = Visit {
+            table: ruleset.table(bound.table),
+            place,
+            drops: bound.base.drops,
+            open: vec![flight],
+            left: Vec::new(),
+        };
+        while let Some(mut flight) = visit.open.pop() {
+            let end = self.follow(&mut flight, &mut visit);
+            visit.left.push((flight, end));
+        }
+        visit.left
+    }
+
+    /// One way to its end; ways that branch off are left open in `visit`.
+    fn follow(&mut self, flight: &mut Flight, visit: &mut Visit<'_>) -> End {
+        let table = visit.table;
+        while let Some(frame) = flight.stack.last_mut() {
+            let chain = &table.chains[frame.chain as usize];
+            if frame.part == 0 {
+                let next = chain.index.next(
+                    frame.rule,
+                    chain.rules.len(),
+                    flight.destination,
+                    flight.destination_port,
+                );
+                let Some(next) = next else {
+                    flight.stack.pop();
+                    continue;
+                };
+                frame.rule = next;
+                self.visits = self.visits.saturating_sub(1);
+                if self.visits == 0 {
+                    return End::Undecided(Undecided::TooMany);
+                }
+            }
+            let frame = *frame;
+            let rule = &chain.rules[frame.rule as usize];
+            let next = match rule.parts.get(frame.part as usize) {
+                None => {
+                    if self.steps && !rule.parts.iter().any(is_told) {
+                        self.hit(flight, visit.place, frame, rule, String::new());
+                    }
+                    Next::Rule
+                }
+                Some(Part::Test(test)) => {
+                    let truth = self.truth(flight, visit.place, table, test);
+                    let next = self.decide(flight, visit, frame, truth);
+                    if self.steps && matches!(next, Next::Rule) {
+                        let why = self.why(flight, visit.place, table, test, false);
+                        flight.record(visit.place, Some(frame.rule), StepKind::Miss, why);
+                    }
+                    next
+                }
+                Some(Part::Action(action)) => self.act(flight, visit, frame, rule, action),
+            };
+            let Some(frame) = flight.stack.last_mut() else { break };
+            match next {
+                Next::Part => frame.part += 1,
+                Next::Rule | Next::Goal(Goal::Continue) => {
+                    *frame = Frame { rule: frame.rule + 1, part: 0, ..*frame }
+                }
+                Next::Goal(Goal::Accept) => return End::Passed,
+                Next::Goal(Goal::Drop) => return End::Dropped,
+                Next::Goal(Goal::Reject) => return End::Rejected,
+                Next::Goal(Goal::Return) => {
+                    flight.stack.pop();
+                }
+                Next::Goal(Goal::Jump(chain)) => {
+                    *frame = Frame { rule: frame.rule + 1, part: 0, ..*frame };
+                    if flight.stack.len() > deepest(table.tool) {
+                        return End::Undecided(Undecided::TooDeep);
+                    }
+                    flight.stack.push(Frame { chain, rule: 0, part: 0 });
+                }
+                Next::Goal(Goal::Goto(chain)) => *frame = Frame { chain, rule: 0, part: 0 },
+                Next::End(end) => return end,
+            }
+        }
+        if self.steps {
+            let policy = if visit.drops { "drop" } else { "accept" };
+            flight.record(visit.place, None, StepKind::Policy, format!("end of the chain: policy {policy}"));
+        }
+        if visit.drops { End::Dropped } else { End::Passed }
+    }
+
+    /// A copy of `flight` that takes another way, if there is room for it.
+    fn branch(&mut self, flight: &Flight, visit: &mut Visit<'_>) -> Option<Flight> {
+        let room = self.may_fork();
+        Self::copy(flight, visit, room)
+    }
+
+    /// The same, for a way on which a condition is assumed.
+    fn branch_assuming(&mut self, flight: &Flight, visit: &mut Visit<'_>) -> Option<Flight> {
+        let room = self.may_assume();
+        Self::copy(flight, visit, room)
+    }
+
+    fn copy(flight: &Flight, visit: &mut Visit<'_>, room: bool) -> Option<Flight> {
+        if room {
+            return Some(flight.clone());
+        }
+        visit.left.push((flight.clone(), End::Undecided(Undecided::TooMany)));
+        None
+    }
+
+    /// Goes on as `truth` says; where both are possible, a copy goes the other way.
+    fn decide(&mut self, flight: &mut Flight, visit: &mut Visit<'_>, frame: Frame, truth: Truth) -> Next {
+        match truth {
+            Truth::Holds => Next::Part,
+            Truth::Fails => Next::Rule,
+            Truth::Chance(chance) if chance.is_one() => Next::Part,
+            Truth::Chance(chance) if chance.is_zero() => Next::Rule,
+            Truth::Chance(chance) => {
+                let other = self.branch(flight, visit);
+                match other {
+                    Some(mut other) => {
+                        other.probability = other.probability.and(&chance.complement());
+                        self.fail(&mut other, visit, frame);
+                        visit.open.push(other);
+                    }
+                    None => {
+                        if let Some((undecided, _)) = visit.left.last_mut() {
+                            undecided.probability = undecided.probability.and(&chance.complement());
+                        }
+                    }
+                }
+                flight.probability = flight.probability.and(&chance);
+                Next::Part
+            }
+            Truth::Depends { condition, negate } => {
+                if let Some(holds) = flight.assumed(condition) {
+                    return if holds == negate { Next::Rule } else { Next::Part };
+                }
+                // Without room for both, the copy that is left undecided has assumed nothing.
+                let Some(mut other) = self.branch_assuming(flight, visit) else {
+                    flight.probability = Probability::zero();
+                    return Next::End(End::Undecided(Undecided::TooMany));
+                };
+                other.assume(condition, negate);
+                self.fail(&mut other, visit, frame);
+                visit.open.push(other);
+                flight.assume(condition, !negate);
+                Next::Part
+            }
+        }
+    }
+
+    /// Moves `flight` past the rule at `frame`, a test of which failed.
+    fn fail(&mut self, flight: &mut Flight, visit: &Visit<'_>, frame: Frame) {
+        if self.steps
+            && let Some(Part::Test(test)) = visit.table.chains[frame.chain as usize].rules
+                [frame.rule as usize]
+                .parts
+                .get(frame.part as usize)
+        {
+            let why = self.why(flight, visit.place, visit.table, test, false);
+            flight.record(visit.place, Some(frame.rule), StepKind::Miss, why);
+        }
+        if let Some(top) = flight.stack.last_mut() {
+            *top = Frame { rule: frame.rule + 1, part: 0, ..frame };
+        }
+    }
+
+    fn hit(&self, flight: &mut Flight, place: Place, frame: Frame, rule: &Rule, does: String) {
+        let table = self.ruleset.table(place.table);
+        let mut why: Vec<String> = rule
+            .parts
+            .iter()
+            .filter_map(|part| match part {
+                Part::Test(test) => Some(self.why(flight, place, table, test, true)),
+                Part::Action(_) => None,
+            })
+            .collect();
+        if !does.is_empty() {
+            why.push(does);
+        }
+        flight.record(place, Some(frame.rule), StepKind::Hit, why.join(", "));
+    }
+
+    fn act(
+        &mut self,
+        flight: &mut Flight,
+        visit: &mut Visit<'_>,
+        frame: Frame,
+        rule: &Rule,
+        action: &Action,
+    ) -> Next {
+        match action {
+            Action::Note => return Next::Part,
+            Action::Lookup { key, map } => return self.act_lookup(flight, visit, frame, rule, key, *map),
+            Action::Destination(translation) => {
+                return self.translate(flight, visit, frame, rule, translation);
+            }
+            Action::Unknown(text) => return self.act_unknown(flight, visit, frame, rule, text),
+            _ => {}
+        }
+        if self.steps {
+            self.hit(flight, visit.place, frame, rule, words::action(action, visit.table));
+        }
+        match action {
+            Action::Goal(goal) => return Next::Goal(*goal),
+            Action::Mark(mark) => flight.mark = flight.mark.map(|old| mark.apply(old)),
+            Action::ConnectionMark(mark) => {
+                flight.connection_mark = flight.connection_mark.map(|old| mark.apply(old));
+            }
+            Action::SaveMark { connection, packet } => {
+                flight.connection_mark =
+                    flight.connection_mark.zip(flight.mark).map(|(connection_mark, mark)| {
+                        Mark { keep: !connection, flip: mark & packet }.apply(connection_mark)
+                    });
+            }
+            Action::RestoreMark { connection, packet } => {
+                flight.mark = flight.mark.zip(flight.connection_mark).map(|(mark, connection_mark)| {
+                    Mark { keep: !packet, flip: connection_mark & connection }.apply(mark)
+                });
+            }
+            Action::Source(source) => {
+                let named = match source {
+                    SourceAddress::Named(named) => *named,
+                    SourceAddress::OfInterface => flight
+                        .out_interface
+                        .as_ref()
+                        .and_then(|(_, interface)| self.node.address_at(interface, self.family))
+                        .map(address_value),
+                };
+                flight.source_translation = NewSource::Translated(named);
+                flight.source = named.unwrap_or(flight.source);
+                return Next::End(End::Passed);
+            }
+            Action::Untrack => flight.untracked = true,
+            Action::Note | Action::Lookup { .. } | Action::Destination(_) | Action::Unknown(_) => {}
+        }
+        Next::Part
+    }
+
+    /// A target that is not known: it takes the packet, or it does not.
+    fn act_unknown(
+        &mut self,
+        flight: &mut Flight,
+        visit: &mut Visit<'_>,
+        frame: Frame,
+        rule: &Rule,
+        text: &str,
+    ) -> Next {
+        let key = ConditionKey::Rule {
+            table: visit.place.table,
+            chain: frame.chain,
+            rule: frame.rule,
+            part: frame.part,
+        };
+        let place = Place { chain: frame.chain, ..visit.place };
+        let condition = self.condition(key, place, frame.rule, || format!("{text} takes the packet"));
+        if self.steps {
+            self.hit(flight, visit.place, frame, rule, format!("{text}, which is not known"));
+        }
+        if let Some(takes) = flight.assumed(condition) {
+            return if takes { Next::End(End::Undecided(Undecided::UnknownTarget)) } else { Next::Part };
+        }
+        let Some(mut other) = self.branch_assuming(flight, visit) else {
+            flight.probability = Probability::zero();
+            return Next::End(End::Undecided(Undecided::TooMany));
+        };
+        other.assume(condition, false);
+        if let Some(top) = other.stack.last_mut() {
+            top.part += 1;
+        }
+        visit.open.push(other);
+        flight.assume(condition, true);
+        Next::End(End::Undecided(Undecided::UnknownTarget))
+    }
+
+    /// What a map holds for the packet, each possibility on a way of its own; `flight` goes on with the last of them.
+    fn found<'a>(
+        &mut self,
+        flight: &mut Flight,
+        visit: &mut Visit<'a>,
+        frame: Frame,
+        key: &[Operand],
+        map: u32,
+    ) -> Found<'a> {
+        let table = visit.table;
+        self.lookup(flight, Place { chain: frame.chain, ..visit.place }, frame, table, key, map)
+    }
+
+    fn act_lookup(
+        &mut self,
+        flight: &mut Flight,
+        visit: &mut Visit<'_>,
+        frame: Frame,
+        rule: &Rule,
+        key: &[Operand],
+        map: u32,
+    ) -> Next {
+        let found = self.found(flight, visit, frame, key, map);
+        let table = visit.table;
+        self.each(flight, visit, frame, found, |walk, flight, visit, data| {
+            let Some(Data::Goal(goal)) = data else {
+                walk.missing(flight, visit, frame, key, map);
+                return Next::Rule;
+            };
+            if walk.steps {
+                walk.hit(flight, visit.place, frame, rule, words::goal(*goal, table));
+            }
+            Next::Goal(*goal)
+        })
+    }
+
+    fn missing(&self, flight: &mut Flight, visit: &Visit<'_>, frame: Frame, key: &[Operand], map: u32) {
+        if self.steps {
+            let why = self.why_lookup(flight, visit.place, visit.table, key, map, false);
+            flight.record(visit.place, Some(frame.rule), StepKind::Miss, why);
+        }
+    }
+
+    /// Sends a copy of `flight` on for each possibility, and `flight` itself with the last.
+    fn each<'a>(
+        &mut self,
+        flight: &mut Flight,
+        visit: &mut Visit<'a>,
+        frame: Frame,
+        found: Found<'a>,
+        mut go: impl FnMut(&mut Self, &mut Flight, &mut Visit<'a>, Option<&'a Data>) -> Next,
+    ) -> Next {
+        let (condition, possibilities) = match found {
+            // If there is an element, it is not known which.
+            Found::Depends { condition } => {
+                let next = self.decide(flight, visit, frame, Truth::Depends { condition, negate: false });
+                return if matches!(next, Next::Part) {
+                    Next::End(End::Undecided(Undecided::UnknownAddress))
+                } else {
+                    next
+                };
+            }
+            Found::Remembered { condition, data } => match flight.assumed(condition) {
+                Some(true) => return go(self, flight, visit, Some(data)),
+                Some(false) => return go(self, flight, visit, None),
+                None => (Some(condition), vec![(Probability::one(), None), (Probability::one(), Some(data))]),
+            },
+            Found::Drawn(possibilities) => (None, possibilities),
+        };
+        let last = possibilities.len().saturating_sub(1);
+        for (number, (probability, data)) in possibilities.into_iter().enumerate() {
+            let take = |flight: &mut Flight| {
+                flight.probability = flight.probability.and(&probability);
+                if let Some(condition) = condition {
+                    flight.assume(condition, data.is_some());
+                }
+            };
+            if number == last {
+                take(flight);
+                return go(self, flight, visit, data);
+            }
+            match self.branch(flight, visit) {
+                Some(mut other) => {
+                    take(&mut other);
+                    let next = go(self, &mut other, visit, data);
+                    Self::settle(other, visit, &next);
+                }
+                None => {
+                    if let Some((undecided, _)) = visit.left.last_mut() {
+                        take(undecided);
+                    }
+                }
+            }
+        }
+        Next::Rule
+    }
+
+    /// Leaves a copy where `next` takes it.
+    fn settle(mut flight: Flight, visit: &mut Visit<'_>, next: &Next) {
+        let end = match next {
+            Next::End(end) => Some(*end),
+            Next::Goal(Goal::Accept) => Some(End::Passed),
+            Next::Goal(Goal::Drop) => Some(End::Dropped),
+            Next::Goal(Goal::Reject) => Some(End::Rejected),
+            Next::Part | Next::Rule | Next::Goal(_) => None,
+        };
+        if let Some(end) = end {
+            visit.left.push((flight, end));
+            return;
+        }
+        if let Some(top) = flight.stack.last_mut() {
+            match next {
+                Next::Part => top.part += 1,
+                Next::Goal(Goal::Goto(chain)) => *top = Frame { chain: *chain, rule: 0, part: 0 },
+                _ => *top = Frame { rule: top.rule + 1, part: 0, ..*top },
+            }
+        }
+        match next {
+            Next::Goal(Goal::Return) => {
+                flight.stack.pop();
+            }
+            Next::Goal(Goal::Jump(_)) if flight.stack.len() > deepest(visit.table.tool) => {
+                visit.left.push((flight, End::Undecided(Undecided::TooDeep)));
+                return;
+            }
+            Next::Goal(Goal::Jump(chain)) => flight.stack.push(Frame { chain: *chain, rule: 0, part: 0 }),
+            _ => {}
+        }
+        visit.open.push(flight);
+    }
+
+    fn translate(
+        &mut self,
+        flight: &mut Flight,
+        visit: &mut Visit<'_>,
+        frame: Frame,
+        rule: &Rule,
+        translation: &Translation,
+    ) -> Next {
+        let (addresses, ports) = match translation {
+            Translation::To { addresses, ports } => (*addresses, *ports),
+            Translation::ToNode { ports } => {
+                let interface = flight.in_interface.as_ref().map(|(_, name)| &**name);
+                let own = match interface {
+                    Some("" | "lo") => Some(match self.family {
+                        portolan_service::Family::V4 => std::net::Ipv4Addr::LOCALHOST.into(),
+                        portolan_service::Family::V6 => std::net::Ipv6Addr::LOCALHOST.into(),
+                    }),
+                    Some(interface) => self.node.address_at(interface, self.family),
+                    None => None,
+                };
+                let Some(own) = own.map(address_value) else {
+                    return Next::End(End::Undecided(Undecided::UnknownAddress));
+                };
+                (Some((own, own)), *ports)
+            }
+            Translation::Map { key, map, port } => {
+                let found = self.found(flight, visit, frame, key, *map);
+                return self.each(flight, visit, frame, found, |walk, flight, visit, data| {
+                    let Some(Data::Values(values)) = data else {
+                        walk.missing(flight, visit, frame, key, *map);
+                        return Next::Rule;
+                    };
+                    let (Some(address), mapped) = (values.first(), values.get(1)) else {
+                        return Next::End(End::Undecided(Undecided::UnknownAddress));
+                    };
+                    let mapped = mapped.and_then(|mapped| u16::try_from(*mapped).ok());
+                    walk.send(flight, visit.place, frame, rule, *address, mapped.or(*port));
+                    Next::End(End::Passed)
+                });
+            }
+        };
+        let (first, last) = addresses.unwrap_or((flight.destination, flight.destination));
+        let (low, high) = match ports {
+            Some((low, high)) if low <= high && !(low..=high).contains(&flight.destination_port) => {
+                (low, high)
+            }
+            _ => (flight.destination_port, flight.destination_port),
+        };
+        let count = last.checked_sub(first).and_then(|more| more.checked_add(1)).unwrap_or(0);
+        let count = count.saturating_mul(u128::from(high - low) + 1);
+        if count == 0 || count > MOST_DESTINATIONS {
+            return Next::End(End::Undecided(Undecided::UnknownAddress));
+        }
+        // Which one is taken follows from a hash of the packet: as good as drawn.
+        let each = Probability::ratio(1, u64::try_from(count).unwrap_or(u64::MAX));
+        let destinations = (first..=last).flat_map(|address| (low..=high).map(move |port| (address, port)));
+        for (number, (address, port)) in (1..).zip(destinations) {
+            if number == count {
+                flight.probability = flight.probability.and(&each);
+                self.send(flight, visit.place, frame, rule, address, Some(port));
+                break;
+            }
+            match self.branch(flight, visit) {
+                Some(mut other) => {
+                    other.probability = other.probability.and(&each);
+                    self.send(&mut other, visit.place, frame, rule, address, Some(port));
+                    visit.left.push((other, End::Passed));
+                }
+                None => {
+                    if let Some((undecided, _)) = visit.left.last_mut() {
+                        undecided.probability = undecided.probability.and(&each);
+                    }
+                }
+            }
+        }
+        Next::End(End::Passed)
+    }
+
+    /// Gives `flight` a new destination.
+    fn send(
+        &self,
+        flight: &mut Flight,
+        place: Place,
+        frame: Frame,
+        rule: &Rule,
+        address: u128,
+        port: Option<u16>,
+    ) {
+        let port = port.unwrap_or(flight.destination_port);
+        if self.steps {
+            let to = std::net::SocketAddr::new(value_address(address, self.family), port);
+            self.hit(flight, place, frame, rule, format!("destination becomes {to}"));
+        }
+        flight.destination = address;
+        flight.destination_port = port;
+        flight.translated = true;
+    }
+}
+
+/// Whether reaching `part` is told as a hit by itself.
+fn is_told(part: &Part) -> bool {
+    matches!(part, Part::Action(action) if !matches!(action, Action::Note))
+}

@@ -1,0 +1,177 @@
+//! A packet on one of its possible ways.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use portolan_service::Family;
+
+use super::answer::{Assumption, Step, StepKind};
+use super::{address_value, interface_value, value_address};
+use crate::packet::{Entry, Packet, State};
+use crate::probability::Probability;
+use crate::ruleset::Hook;
+
+/// Where a packet is: which base chain the kernel called.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) hook: Hook,
+    pub(super) table: u32,
+    pub(super) chain: u32,
+}
+
+/// A chain on the call stack, and where it goes on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frame {
+    pub(super) chain: u32,
+    pub(super) rule: u32,
+    pub(super) part: u32,
+}
+
+/// What became of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum NewSource {
+    Kept,
+    /// Translated; to what, if it is known.
+    Translated(Option<u128>),
+}
+
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "facts about the packet that do not exclude each other")]
+pub(super) struct Flight {
+    pub(super) probability: Probability,
+    pub(super) source: u128,
+    pub(super) source_port: u16,
+    pub(super) destination: u128,
+    pub(super) destination_port: u16,
+    pub(super) in_interface: Option<(u128, Rc<str>)>,
+    pub(super) out_interface: Option<(u128, Rc<str>)>,
+    /// `None` after a mark of the connection was copied that is not known.
+    pub(super) mark: Option<u32>,
+    pub(super) connection_mark: Option<u32>,
+    /// Connection tracking has seen it.
+    pub(super) tracked: bool,
+    pub(super) untracked: bool,
+    /// Its destination was translated.
+    pub(super) translated: bool,
+    pub(super) source_translation: NewSource,
+    /// It came back over the loopback interface.
+    pub(super) came_back: bool,
+    /// In order of condition.
+    pub(super) assumptions: Vec<Assumption>,
+    pub(super) stack: Vec<Frame>,
+    pub(super) steps: Vec<Step>,
+}
+
+/// Everything that rules further on can tell apart.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct Same {
+    destination: (u128, u16),
+    marks: (Option<u32>, Option<u32>),
+    flags: (bool, bool, bool),
+    source_translation: NewSource,
+    assumptions: Vec<Assumption>,
+}
+
+impl Flight {
+    pub(super) fn new(packet: &Packet) -> Flight {
+        let in_interface = match &packet.entry {
+            Entry::Output => Some((0, "".into())),
+            Entry::Prerouting { interface } => {
+                interface.as_deref().map(|interface| (interface_value(interface), interface.into()))
+            }
+        };
+        Flight {
+            probability: Probability::one(),
+            source: address_value(packet.source.ip()),
+            source_port: packet.source.port(),
+            destination: address_value(packet.destination.ip()),
+            destination_port: packet.destination.port(),
+            in_interface,
+            out_interface: None,
+            mark: Some(packet.mark),
+            connection_mark: (packet.state == State::New).then_some(0),
+            tracked: false,
+            untracked: false,
+            translated: false,
+            source_translation: NewSource::Kept,
+            came_back: false,
+            assumptions: Vec::new(),
+            stack: Vec::new(),
+            steps: Vec::new(),
+        }
+    }
+
+    pub(super) fn destination(&self, family: Family) -> IpAddr {
+        value_address(self.destination, family)
+    }
+
+    pub(super) fn destination_and_port(&self, family: Family) -> SocketAddr {
+        SocketAddr::new(self.destination(family), self.destination_port)
+    }
+
+    pub(super) fn same(&self) -> Same {
+        Same {
+            destination: (self.destination, self.destination_port),
+            marks: (self.mark, self.connection_mark),
+            flags: (self.untracked, self.translated, self.came_back),
+            source_translation: self.source_translation,
+            assumptions: self.assumptions.clone(),
+        }
+    }
+
+    /// Enters a base chain.
+    pub(super) fn enter(&mut self, place: Place) {
+        self.stack.clear();
+        self.stack.push(Frame { chain: place.chain, rule: 0, part: 0 });
+    }
+
+    /// Sent to the node itself by itself: it comes in through the loopback interface.
+    pub(super) fn come_back(&mut self) {
+        self.came_back = true;
+        self.in_interface = Some((interface_value("lo"), "lo".into()));
+        self.out_interface = Some((0, "".into()));
+    }
+
+    /// Whether chains of type nat see it at `hook`: the first packet of a connection, once for each end of it.
+    pub(super) fn meets_nat(&self, state: State, hook: Hook) -> bool {
+        let decided = match hook {
+            Hook::Prerouting | Hook::Output => self.translated || self.came_back,
+            Hook::Input | Hook::Forward | Hook::Postrouting => {
+                self.source_translation != NewSource::Kept || self.came_back
+            }
+        };
+        state == State::New && !self.untracked && !decided
+    }
+
+    /// Later packets go where the first went.
+    pub(super) fn follow_connection(&mut self, packet: &Packet, hook: Hook) {
+        if let (Some(to), State::Established, Hook::Prerouting | Hook::Output, false) =
+            (packet.translated, packet.state, hook, self.translated || self.untracked)
+        {
+            self.destination = address_value(to.ip());
+            self.destination_port = to.port();
+            self.translated = true;
+        }
+    }
+
+    pub(super) fn assumed(&self, condition: u32) -> Option<bool> {
+        self.assumptions
+            .binary_search_by_key(&condition, |assumed| assumed.condition)
+            .ok()
+            .map(|place| self.assumptions[place].holds)
+    }
+
+    pub(super) fn assume(&mut self, condition: u32, holds: bool) {
+        let place = self.assumptions.partition_point(|assumed| assumed.condition < condition);
+        self.assumptions.insert(place, Assumption { condition, holds });
+    }
+
+    pub(super) fn record(&mut self, place: Place, rule: Option<u32>, kind: StepKind, why: String) {
+        let (chain, depth) = match self.stack.last() {
+            Some(frame) => (frame.chain, self.stack.len() - 1),
+            None => (place.chain, 0),
+        };
+        let depth = u32::try_from(depth).unwrap_or(u32::MAX);
+        self.steps.push(Step { hook: place.hook, table: place.table, chain, rule, depth, kind, why });
+    }
+}

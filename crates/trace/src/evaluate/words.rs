@@ -1,0 +1,263 @@
+//! What rules ask and do, in words.
+
+use std::fmt::Write;
+
+use portolan_service::Family;
+
+use super::flight::{Flight, Place};
+use super::test::Value;
+use super::{Walk, value_address};
+use crate::ruleset::{Action, Field, Goal, Operand, Ranges, Set, SourceAddress, Table, Test, state};
+
+impl Walk<'_> {
+    /// Why `test` held or failed for `flight`.
+    pub(super) fn why(
+        &self,
+        flight: &Flight,
+        place: Place,
+        table: &Table,
+        test: &Test,
+        held: bool,
+    ) -> String {
+        match test {
+            Test::Compare { operand, ranges, negate } => {
+                let among = held != *negate;
+                let is = if among { "is" } else { "is not" };
+                let expected = expected(*operand, ranges);
+                match self.value(flight, place.hook, *operand) {
+                    Value::Known(value) => {
+                        let actual = written(*operand, value);
+                        if among && actual == expected {
+                            return format!("{} is {expected}", operand.field);
+                        }
+                        format!("{} {actual} {is} {expected}", operand.field)
+                    }
+                    Value::Absent => format!("the packet has no {}", operand.field),
+                    Value::Unknown => format!("assuming that {} {is} {expected}", operand.field),
+                }
+            }
+            Test::Lookup { key, set, negate } => {
+                self.why_lookup(flight, place, table, key, *set, held != *negate)
+            }
+            Test::Any(tests) => {
+                let each: Vec<String> =
+                    tests.iter().map(|test| self.why(flight, place, table, test, held)).collect();
+                each.join(if held { " or " } else { " and " })
+            }
+            Test::Chance(chance) => {
+                if held {
+                    format!("drawn, with probability {chance}")
+                } else {
+                    format!("not drawn, with probability {}", chance.complement())
+                }
+            }
+            Test::Remembered { list, negate, .. } => {
+                let seen = if held == *negate { "was not seen" } else { "was seen" };
+                format!("assuming that the client {seen} in list {list}")
+            }
+            Test::Never => "no packet is a fragment here".to_owned(),
+            Test::Unknown(text) => {
+                format!("assuming that `{text}` {}", if held { "holds" } else { "does not hold" })
+            }
+        }
+    }
+
+    pub(super) fn why_lookup(
+        &self,
+        flight: &Flight,
+        place: Place,
+        table: &Table,
+        key: &[Operand],
+        number: u32,
+        among: bool,
+    ) -> String {
+        let mut text = String::new();
+        for operand in key {
+            if !text.is_empty() {
+                text.push_str(" . ");
+            }
+            match (operand.field, self.value(flight, place.hook, *operand)) {
+                (Field::Random { modulus, .. }, _) => {
+                    let _ = write!(text, "one of {modulus}, drawn");
+                }
+                (_, Value::Known(value)) => text.push_str(&written(*operand, value)),
+                (field, Value::Absent | Value::Unknown) => {
+                    let _ = write!(text, "{field}");
+                }
+            }
+        }
+        let set = table.sets.get(number as usize).map_or_else(String::new, set);
+        format!("{text} is {}in {set}", if among { "" } else { "not " })
+    }
+}
+
+/// A set, as rules name it.
+pub(super) fn set(set: &Set) -> String {
+    if set.name.is_empty() { "the rule's own set".to_owned() } else { format!("@{}", set.name) }
+}
+
+/// What a test that cannot be evaluated depends on.
+pub(super) fn condition(test: &Test, table: &Table) -> String {
+    match test {
+        Test::Compare { operand, ranges, negate } => {
+            format!(
+                "{} is {}{}",
+                operand.field,
+                if *negate { "not " } else { "" },
+                expected(*operand, ranges)
+            )
+        }
+        Test::Lookup { set: number, .. } => {
+            format!("the packet is in {}", table.sets.get(*number as usize).map_or_else(String::new, set))
+        }
+        Test::Unknown(text) => format!("`{text}` holds"),
+        Test::Any(tests) => tests.iter().map(|test| condition(test, table)).collect::<Vec<_>>().join(" or "),
+        Test::Chance(_) | Test::Remembered { .. } | Test::Never => "the test holds".to_owned(),
+    }
+}
+
+/// What an action does.
+pub(super) fn action(action: &Action, table: &Table) -> String {
+    match action {
+        Action::Goal(to) => goal(*to, table),
+        Action::Mark(mark) => format!("mark becomes (mark & {:#x}) ^ {:#x}", mark.keep, mark.flip),
+        Action::ConnectionMark(mark) => {
+            format!("connection mark becomes (mark & {:#x}) ^ {:#x}", mark.keep, mark.flip)
+        }
+        Action::SaveMark { .. } => "the connection takes the packet's mark".to_owned(),
+        Action::RestoreMark { .. } => "the packet takes the connection's mark".to_owned(),
+        Action::Source(SourceAddress::OfInterface) => "source becomes the node's address".to_owned(),
+        Action::Source(SourceAddress::Named(_)) => "source is translated".to_owned(),
+        Action::Untrack => "not tracked".to_owned(),
+        Action::Lookup { .. } | Action::Destination(_) | Action::Note => String::new(),
+        Action::Unknown(text) => text.to_string(),
+    }
+}
+
+/// Where a packet goes.
+pub(super) fn goal(goal: Goal, table: &Table) -> String {
+    let name = |chain: u32| table.chains.get(chain as usize).map_or("", |chain| &*chain.name);
+    match goal {
+        Goal::Accept => "accept".to_owned(),
+        Goal::Drop => "drop".to_owned(),
+        Goal::Reject => "reject".to_owned(),
+        Goal::Return => "return".to_owned(),
+        Goal::Continue => "continue".to_owned(),
+        Goal::Jump(chain) => format!("jump to {}", name(chain)),
+        Goal::Goto(chain) => format!("go to {}", name(chain)),
+    }
+}
+
+/// One value of a field.
+fn written(operand: Operand, value: u128) -> String {
+    match operand.field {
+        Field::Source(family)
+        | Field::Destination(family)
+        | Field::OriginalSource(family)
+        | Field::OriginalDestination(family)
+        | Field::ReplySource(family) => value_address(value, family).to_string(),
+        Field::Protocol => match value {
+            6 => "tcp".to_owned(),
+            17 => "udp".to_owned(),
+            132 => "sctp".to_owned(),
+            number => number.to_string(),
+        },
+        Field::InInterface | Field::OutInterface => {
+            let bytes = value.to_be_bytes();
+            let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+            if name.is_empty() { "none".to_owned() } else { String::from_utf8_lossy(name).into_owned() }
+        }
+        Field::Mark | Field::ConnectionMark | Field::TcpFlags => format!("{value:#x}"),
+        Field::State => states(value),
+        Field::Status if value == 0 => "untranslated".to_owned(),
+        Field::Status => match value {
+            16 => "snat".to_owned(),
+            32 => "dnat".to_owned(),
+            48 => "snat,dnat".to_owned(),
+            bits => format!("{bits:#x}"),
+        },
+        Field::SourceType | Field::DestinationType => match value {
+            1 => "unicast".to_owned(),
+            2 => "local".to_owned(),
+            3 => "broadcast".to_owned(),
+            5 => "multicast".to_owned(),
+            number => number.to_string(),
+        },
+        Field::Direction => if value == 0 { "original" } else { "reply" }.to_owned(),
+        Field::NetworkProtocol => if value == 2 { "IPv4" } else { "IPv6" }.to_owned(),
+        Field::SourcePort
+        | Field::DestinationPort
+        | Field::OriginalSourcePort
+        | Field::OriginalDestinationPort
+        | Field::ReplySourcePort
+        | Field::Random { .. } => value.to_string(),
+    }
+}
+
+/// What a field is compared with.
+fn expected(operand: Operand, ranges: &Ranges) -> String {
+    if *ranges == Ranges::nonzero() {
+        return match operand.field {
+            Field::State => states(operand.mask),
+            Field::Status => written(operand, operand.mask),
+            _ => format!("non-zero within {:#x}", operand.mask),
+        };
+    }
+    let ranges = match ranges {
+        Ranges::One(low, high) => &[(*low, *high)][..],
+        Ranges::Many(ranges) => ranges,
+    };
+    let mut text = String::new();
+    for (low, high) in ranges.iter().take(4) {
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(&span(operand, *low, *high));
+    }
+    if ranges.len() > 4 {
+        let _ = write!(text, " or {} others", ranges.len() - 4);
+    }
+    text
+}
+
+fn span(operand: Operand, low: u128, high: u128) -> String {
+    let family = match operand.field {
+        Field::Source(family)
+        | Field::Destination(family)
+        | Field::OriginalSource(family)
+        | Field::OriginalDestination(family)
+        | Field::ReplySource(family) => Some(family),
+        _ => None,
+    };
+    let interface = matches!(operand.field, Field::InInterface | Field::OutInterface);
+    if interface && operand.mask != u128::MAX {
+        return format!("{}+", written(operand, low));
+    }
+    if low == high {
+        return written(operand, low);
+    }
+    let network = family.and_then(|family| {
+        let size = (high - low).checked_add(1)?;
+        let bits = match family {
+            Family::V4 => 32,
+            Family::V6 => 128,
+        };
+        (size.is_power_of_two() && low.is_multiple_of(size))
+            .then(|| format!("{}/{}", written(operand, low), bits - size.trailing_zeros()))
+    });
+    network.unwrap_or_else(|| format!("{}-{}", written(operand, low), written(operand, high)))
+}
+
+fn states(bits: u128) -> String {
+    const NAMES: [(u128, &str); 7] = [
+        (state::INVALID, "invalid"),
+        (state::NEW, "new"),
+        (state::ESTABLISHED, "established"),
+        (state::RELATED, "related"),
+        (state::UNTRACKED, "untracked"),
+        (state::SNAT, "translated source"),
+        (state::DNAT, "translated destination"),
+    ];
+    let names: Vec<&str> = NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
+    names.join(",")
+}

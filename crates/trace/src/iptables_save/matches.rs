@@ -1,0 +1,552 @@
+//! Matches: what a rule asks.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+
+use ipnet::IpNet;
+use portolan_service::Family;
+
+use super::targets::Target;
+use super::words::{Word, Words};
+use crate::evaluate::{address_value, interface_value};
+use crate::probability::Probability;
+use crate::ruleset::{Field, Operand, Ranges, Test};
+
+/// Collects the tests of one rule, option by option.
+pub(super) struct Matches {
+    family: Family,
+    /// Addresses, protocol and interfaces: the kernel asks for them first.
+    header: Vec<Test>,
+    extensions: Vec<Test>,
+    comment: Option<Box<str>>,
+    module: Module,
+    negated: bool,
+}
+
+/// A match that is being read.
+enum Module {
+    None,
+    /// All of its options stand for themselves.
+    Plain(String),
+    Statistic {
+        mode: Option<String>,
+        chance: Option<Probability>,
+        every: u32,
+        negated: bool,
+    },
+    Recent {
+        list: String,
+        set: bool,
+        ask: Option<bool>,
+        seconds: Option<u32>,
+        text: String,
+    },
+    Unknown {
+        text: String,
+    },
+}
+
+impl Matches {
+    pub(super) fn new(family: Family) -> Matches {
+        Matches {
+            family,
+            header: Vec::new(),
+            extensions: Vec::new(),
+            comment: None,
+            module: Module::None,
+            negated: false,
+        }
+    }
+
+    /// Takes an option and its value. Breaks with the target.
+    pub(super) fn option(
+        &mut self,
+        word: &Word<'_>,
+        words: &mut Words<'_>,
+    ) -> Result<ControlFlow<Target>, String> {
+        let option = &*word.text;
+        // What an unknown match is given is its own, up to what only a rule itself can be given.
+        if let Module::Unknown { text } = &mut self.module {
+            let ends = is_of_rule(word) || word.is("!") && words.peek(0).is_some_and(is_of_rule);
+            if !ends {
+                push_word(text, word);
+                return Ok(ControlFlow::Continue(()));
+            }
+        }
+        if word.is("!") {
+            self.negated = !self.negated;
+            return Ok(ControlFlow::Continue(()));
+        }
+        if word.quoted || !option.starts_with('-') {
+            return Err(format!("{option} stands where an option is expected"));
+        }
+        match option {
+            "-j" | "--jump" | "-g" | "--goto" => {
+                let name = words.argument(option)?.into_owned();
+                return Ok(ControlFlow::Break(Target { name, goto: matches!(option, "-g" | "--goto") }));
+            }
+            "-m" | "--match" => {
+                self.close()?;
+                self.module = Module::open(&words.argument(option)?);
+            }
+            "-c" | "--set-counters" => {
+                words.argument(option)?;
+                words.argument(option)?;
+            }
+            _ => {
+                // Old versions write the negation behind the option.
+                if words.peek(0).is_some_and(|next| next.is("!")) {
+                    words.next();
+                    self.negated = !self.negated;
+                }
+                let negated = std::mem::take(&mut self.negated);
+                if !self.header_option(option, negated, words)? {
+                    self.module_option(option, negated, words)?;
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    pub(super) fn finish(mut self) -> Result<(Vec<Test>, Option<Box<str>>), String> {
+        self.close()?;
+        self.header.append(&mut self.extensions);
+        Ok((self.header, self.comment))
+    }
+
+    fn header_option(&mut self, option: &str, negate: bool, words: &mut Words<'_>) -> Result<bool, String> {
+        let test = match option {
+            "-s" | "--source" | "--src" => {
+                self.address(Field::Source(self.family), &words.argument(option)?, negate)?
+            }
+            "-d" | "--destination" | "--dst" => {
+                self.address(Field::Destination(self.family), &words.argument(option)?, negate)?
+            }
+            "-i" | "--in-interface" => Some(interface(Field::InInterface, &words.argument(option)?, negate)),
+            "-o" | "--out-interface" => {
+                Some(interface(Field::OutInterface, &words.argument(option)?, negate))
+            }
+            "-p" | "--protocol" | "--proto" => protocol(&words.argument(option)?, negate),
+            // Fragments are put together before any rule of these tables.
+            "-f" | "--fragment" => (!negate).then_some(Test::Never),
+            _ => return Ok(false),
+        };
+        self.header.extend(test);
+        Ok(true)
+    }
+
+    fn address(&self, field: Field, text: &str, negate: bool) -> Result<Option<Test>, String> {
+        if let Some((address, mask)) = text.split_once('/')
+            && let (Ok(address), Ok(mask)) = (address.parse::<IpAddr>(), mask.parse::<IpAddr>())
+        {
+            let mask = address_value(mask);
+            let ranges = Ranges::value(address_value(address) & mask);
+            return Ok(Some(Test::Compare { operand: Operand { field, mask }, ranges, negate }));
+        }
+        let mut ranges = Vec::new();
+        for network in text.split(',') {
+            ranges.push(network_range(network, self.family)?);
+        }
+        if ranges[..] == [whole(self.family)] && !negate {
+            return Ok(None);
+        }
+        Ok(Some(Test::Compare { operand: field.into(), ranges: Ranges::any(ranges), negate }))
+    }
+
+    fn module_option(&mut self, option: &str, negated: bool, words: &mut Words<'_>) -> Result<(), String> {
+        match &mut self.module {
+            Module::None => {
+                let test = self.plain("", option, negated, words)?;
+                self.extensions.extend(test);
+            }
+            Module::Plain(name) => {
+                let name = std::mem::take(name);
+                let test = self.plain(&name, option, negated, words)?;
+                self.extensions.extend(test);
+                self.module = Module::Plain(name);
+            }
+            Module::Statistic { mode, chance, every, negated: negate } => match option {
+                "--mode" => *mode = Some(words.argument(option)?.into_owned()),
+                "--probability" => {
+                    *negate = negated;
+                    *chance = Some(probability(&words.argument(option)?)?);
+                }
+                "--every" => {
+                    *negate = negated;
+                    *every = number(&words.argument(option)?, "a count")?;
+                }
+                "--packet" => {
+                    words.argument(option)?;
+                }
+                _ => return Err(format!("{option} is no option of match statistic")),
+            },
+            Module::Recent { list, set, ask, seconds, text } => {
+                let _ = write!(text, "{}{option}", if negated { " ! " } else { " " });
+                match option {
+                    "--set" => *set = true,
+                    "--rcheck" | "--update" | "--remove" => *ask = Some(negated),
+                    "--reap" | "--rsource" | "--rdest" | "--rttl" => {}
+                    "--name" => {
+                        *list = words.argument(option)?.into_owned();
+                        let _ = write!(text, " {list}");
+                    }
+                    "--seconds" => {
+                        let value = number(&words.argument(option)?, "a time")?;
+                        *seconds = Some(value);
+                        let _ = write!(text, " {value}");
+                    }
+                    "--hitcount" | "--mask" => {
+                        let value = words.argument(option)?;
+                        let _ = write!(text, " {value}");
+                    }
+                    _ => return Err(format!("{option} is no option of match recent")),
+                }
+            }
+            // An option of a known match after an unknown one: not distinguishable from the unknown one's own.
+            Module::Unknown { text } => {
+                if negated {
+                    text.push_str(" !");
+                }
+                let _ = write!(text, " {option}");
+            }
+        }
+        Ok(())
+    }
+
+    /// An option that is a test of its own.
+    fn plain(
+        &mut self,
+        module: &str,
+        option: &str,
+        negate: bool,
+        words: &mut Words<'_>,
+    ) -> Result<Option<Test>, String> {
+        let family = self.family;
+        let compare =
+            |field: Field, ranges: Ranges| Some(Test::Compare { operand: field.into(), ranges, negate });
+        let masked = |field: Field, mask: u128, ranges: Ranges| {
+            Some(Test::Compare { operand: Operand { field, mask }, ranges, negate })
+        };
+        Ok(match (module, option) {
+            ("comment", "--comment") => {
+                self.comment = Some((*words.argument(option)?).into());
+                None
+            }
+            ("nfacct", "--nfacct-name") => {
+                words.argument(option)?;
+                None
+            }
+            (_, "--dport" | "--destination-port" | "--dports" | "--destination-ports") => {
+                compare(Field::DestinationPort, ports(&words.argument(option)?)?)
+            }
+            (_, "--sport" | "--source-port" | "--sports" | "--source-ports") => {
+                compare(Field::SourcePort, ports(&words.argument(option)?)?)
+            }
+            ("multiport", "--ports" | "--port") => {
+                let ranges = ports(&words.argument(option)?)?;
+                let of =
+                    |field: Field| Test::Compare { operand: field.into(), ranges: ranges.clone(), negate };
+                if negate {
+                    self.extensions.push(of(Field::SourcePort));
+                    Some(of(Field::DestinationPort))
+                } else {
+                    Some(Test::Any([of(Field::SourcePort), of(Field::DestinationPort)].into()))
+                }
+            }
+            ("mark" | "connmark", "--mark") => {
+                let (value, mask) = value_and_mask(&words.argument(option)?)?;
+                let field = if module == "mark" { Field::Mark } else { Field::ConnectionMark };
+                masked(field, u128::from(mask), Ranges::value(u128::from(value)))
+            }
+            ("conntrack", "--ctstate") | ("state", "--state") => {
+                masked(Field::State, states(&words.argument(option)?)?, Ranges::nonzero())
+            }
+            ("conntrack", "--ctorigdst") => {
+                return self.address(Field::OriginalDestination(family), &words.argument(option)?, negate);
+            }
+            ("conntrack", "--ctorigsrc") => {
+                return self.address(Field::OriginalSource(family), &words.argument(option)?, negate);
+            }
+            ("conntrack", "--ctreplsrc") => {
+                return self.address(Field::ReplySource(family), &words.argument(option)?, negate);
+            }
+            ("conntrack", "--ctorigdstport") => {
+                compare(Field::OriginalDestinationPort, ports(&words.argument(option)?)?)
+            }
+            ("conntrack", "--ctorigsrcport") => {
+                compare(Field::OriginalSourcePort, ports(&words.argument(option)?)?)
+            }
+            ("conntrack", "--ctreplsrcport") => {
+                compare(Field::ReplySourcePort, ports(&words.argument(option)?)?)
+            }
+            ("conntrack", "--ctproto") => protocol(&words.argument(option)?, negate),
+            ("conntrack", "--ctdir") => match &*words.argument(option)? {
+                "ORIGINAL" => compare(Field::Direction, Ranges::value(0)),
+                "REPLY" => compare(Field::Direction, Ranges::value(1)),
+                other => return Err(format!("{other} is no direction")),
+            },
+            ("addrtype", "--src-type") => {
+                compare(Field::SourceType, address_types(&words.argument(option)?)?)
+            }
+            ("addrtype", "--dst-type") => {
+                compare(Field::DestinationType, address_types(&words.argument(option)?)?)
+            }
+            ("iprange", "--src-range") => {
+                compare(Field::Source(family), range(&words.argument(option)?, family)?)
+            }
+            ("iprange", "--dst-range") => {
+                compare(Field::Destination(family), range(&words.argument(option)?, family)?)
+            }
+            ("tcp", "--syn") => masked(Field::TcpFlags, 0x17, Ranges::value(0x02)),
+            ("tcp", "--tcp-flags") => {
+                let (mask, set) = (flags(&words.argument(option)?)?, flags(&words.argument(option)?)?);
+                masked(Field::TcpFlags, mask, Ranges::value(set))
+            }
+            (module, option) => {
+                let mut text = format!("-m {module}{} {option}", if negate { " !" } else { "" });
+                while words.peek(0).is_some_and(|word| !word.is_option()) {
+                    if let Some(word) = words.next() {
+                        push_word(&mut text, &word);
+                    }
+                }
+                if module.is_empty() {
+                    return Err(format!("{option} is no option of a rule"));
+                }
+                Some(Test::Unknown(text.into()))
+            }
+        })
+    }
+
+    /// Ends the match that is being read.
+    fn close(&mut self) -> Result<(), String> {
+        let test = match std::mem::replace(&mut self.module, Module::None) {
+            Module::None | Module::Plain(_) | Module::Recent { ask: None, set: true, .. } => return Ok(()),
+            Module::Statistic { mode, chance, every, negated } => {
+                let chance = match (mode.as_deref(), chance) {
+                    (Some("random"), Some(chance)) => chance,
+                    (Some("nth"), _) if every > 0 => Probability::ratio(1, u64::from(every)),
+                    _ => return Err("match statistic without its probability".into()),
+                };
+                Test::Chance(Box::new(if negated { chance.complement() } else { chance }))
+            }
+            Module::Recent { list, ask: Some(negate), seconds, .. } => {
+                Test::Remembered { list: list.into(), seconds, negate }
+            }
+            Module::Recent { text, .. } | Module::Unknown { text } => Test::Unknown(text.into()),
+        };
+        self.extensions.push(test);
+        Ok(())
+    }
+}
+
+impl Module {
+    fn open(name: &str) -> Module {
+        match name {
+            "comment" | "nfacct" | "multiport" | "mark" | "connmark" | "conntrack" | "state" | "addrtype"
+            | "iprange" | "tcp" | "udp" | "udplite" | "sctp" | "dccp" | "physdev" => {
+                Module::Plain(name.to_owned())
+            }
+            "statistic" => Module::Statistic { mode: None, chance: None, every: 0, negated: false },
+            "recent" => Module::Recent {
+                list: "DEFAULT".to_owned(),
+                set: false,
+                ask: None,
+                seconds: None,
+                text: "-m recent".to_owned(),
+            },
+            name => Module::Unknown { text: format!("-m {name}") },
+        }
+    }
+}
+
+/// Whether `word` is an option of rules themselves, not of a match.
+fn is_of_rule(word: &Word<'_>) -> bool {
+    const OPTIONS: [&str; 9] = ["-m", "-j", "-g", "-s", "-d", "-p", "-i", "-o", "-f"];
+    !word.quoted && OPTIONS.contains(&&*word.text)
+}
+
+fn push_word(text: &mut String, word: &Word<'_>) {
+    if word.quoted {
+        let _ = write!(text, " {:?}", word.text);
+    } else {
+        let _ = write!(text, " {}", word.text);
+    }
+}
+
+/// A number in decimal or, behind 0x, hexadecimal digits.
+pub(super) fn number<T: TryFrom<u64>>(text: &str, what: &str) -> Result<T, String> {
+    let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.ok().and_then(|number| T::try_from(number).ok()).ok_or_else(|| format!("{text} is not {what}"))
+}
+
+/// `value[/mask]`
+pub(super) fn value_and_mask(text: &str) -> Result<(u32, u32), String> {
+    match text.split_once('/') {
+        Some((value, mask)) => Ok((number(value, "a mark")?, number(mask, "a mask")?)),
+        None => Ok((number(text, "a mark")?, u32::MAX)),
+    }
+}
+
+/// What the kernel draws below: `probability` of 2³¹, rounded as iptables rounds it (libxt_statistic).
+fn probability(text: &str) -> Result<Probability, String> {
+    let value: f64 = text.parse().map_err(|_| format!("{text} is not a probability"))?;
+    if !(0.0..=1.0).contains(&value) {
+        return Err(format!("{text} is not a probability between 0 and 1"));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 2^31")]
+    let drawn = (value * 2f64.powi(31)).round() as u64;
+    Ok(Probability::ratio(drawn, 1 << 31))
+}
+
+/// `port`, `first:last`, and lists of them. What is left out is the lowest, or the highest.
+fn ports(text: &str) -> Result<Ranges, String> {
+    let mut ranges = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once(':').unwrap_or((part, part));
+        let low: u16 = if first.is_empty() { 0 } else { number(first, "a port")? };
+        let high: u16 = if last.is_empty() { u16::MAX } else { number(last, "a port")? };
+        ranges.push((u128::from(low), u128::from(high)));
+    }
+    Ok(Ranges::any(ranges))
+}
+
+fn whole(family: Family) -> (u128, u128) {
+    match family {
+        Family::V4 => (0, u128::from(u32::MAX)),
+        Family::V6 => (0, u128::MAX),
+    }
+}
+
+/// First and last address of `address[/length]`.
+pub(crate) fn network_range(text: &str, family: Family) -> Result<(u128, u128), String> {
+    let network = match text.parse::<IpNet>() {
+        Ok(network) => network,
+        Err(_) => {
+            IpNet::from(text.parse::<IpAddr>().map_err(|_| format!("{text} is not an address or network"))?)
+        }
+    };
+    if Family::of(network.addr()) != family {
+        return Err(format!("{text} is not an {family} network"));
+    }
+    Ok((address_value(network.network()), address_value(network.broadcast())))
+}
+
+/// `first-last`
+fn range(text: &str, family: Family) -> Result<Ranges, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (network_range(first, family)?, network_range(last, family)?);
+    Ok(Ranges::any(vec![(first.0, last.1)]))
+}
+
+/// A name, or with a plus sign at its end the beginning of one.
+fn interface(field: Field, name: &str, negate: bool) -> Test {
+    let (name, bytes) = match name.strip_suffix('+') {
+        Some(beginning) => (beginning, beginning.len().min(16)),
+        None => (name, 16),
+    };
+    let mask = prefix_mask(bytes);
+    Test::Compare {
+        operand: Operand { field, mask },
+        ranges: Ranges::value(interface_value(name) & mask),
+        negate,
+    }
+}
+
+/// The first `bytes` of an interface name.
+pub(crate) fn prefix_mask(bytes: usize) -> u128 {
+    match bytes {
+        0 => 0,
+        1..16 => u128::MAX << (8 * (16 - bytes)),
+        _ => u128::MAX,
+    }
+}
+
+/// The number of a protocol, by the names of /etc/protocols that iptables writes. `None` for all.
+fn protocol(text: &str, negate: bool) -> Option<Test> {
+    let number = match text {
+        "all" | "0" => return None,
+        "tcp" => 6,
+        "udp" => 17,
+        "sctp" => 132,
+        "icmp" => 1,
+        "igmp" => 2,
+        "ipencap" | "ipip" => 4,
+        "dccp" => 33,
+        "ipv6" => 41,
+        "gre" => 47,
+        "esp" => 50,
+        "ah" => 51,
+        "icmpv6" | "ipv6-icmp" => 58,
+        "mh" | "mobility-header" => 135,
+        "udplite" => 136,
+        other => match other.parse::<u8>() {
+            Ok(number) => number,
+            Err(_) => {
+                return Some(Test::Unknown(format!("{}-p {other}", if negate { "! " } else { "" }).into()));
+            }
+        },
+    };
+    Some(Test::Compare { operand: Field::Protocol.into(), ranges: Ranges::value(u128::from(number)), negate })
+}
+
+fn states(text: &str) -> Result<u128, String> {
+    use crate::ruleset::state;
+    text.split(',').try_fold(0, |states, name| {
+        let bit = match name.to_ascii_uppercase().as_str() {
+            "NEW" => state::NEW,
+            "ESTABLISHED" => state::ESTABLISHED,
+            "RELATED" => state::RELATED,
+            "INVALID" => state::INVALID,
+            "UNTRACKED" => state::UNTRACKED,
+            "SNAT" => state::SNAT,
+            "DNAT" => state::DNAT,
+            _ => return Err(format!("{name} is no connection state")),
+        };
+        Ok(states | bit)
+    })
+}
+
+/// Types of addresses, as RTN_* of linux/rtnetlink.h.
+fn address_types(text: &str) -> Result<Ranges, String> {
+    let mut types = Vec::new();
+    for name in text.split(',') {
+        let number = match name.to_ascii_uppercase().as_str() {
+            "UNSPEC" => 0,
+            "UNICAST" => 1,
+            "LOCAL" => 2,
+            "BROADCAST" => 3,
+            "ANYCAST" => 4,
+            "MULTICAST" => 5,
+            "BLACKHOLE" => 6,
+            "UNREACHABLE" => 7,
+            "PROHIBIT" => 8,
+            "THROW" => 9,
+            "NAT" => 10,
+            "XRESOLVE" => 11,
+            _ => return Err(format!("{name} is no type of address")),
+        };
+        types.push((number, number));
+    }
+    Ok(Ranges::any(types))
+}
+
+fn flags(text: &str) -> Result<u128, String> {
+    text.split(',').try_fold(0, |flags, name| {
+        let bit = match name {
+            "NONE" => 0,
+            "ALL" => 0x3f,
+            "FIN" => 0x01,
+            "SYN" => 0x02,
+            "RST" => 0x04,
+            "PSH" => 0x08,
+            "ACK" => 0x10,
+            "URG" => 0x20,
+            _ => return Err(format!("{name} is no TCP flag")),
+        };
+        Ok(flags | bit)
+    })
+}

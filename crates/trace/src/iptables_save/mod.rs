@@ -1,0 +1,182 @@
+//! Reads what iptables-save and ip6tables-save write, of the legacy and the nft variant, with and without counters.
+
+mod matches;
+mod targets;
+mod words;
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use portolan_service::Family;
+
+use crate::Error;
+use crate::printable::{printable, shortened};
+use crate::ruleset::{Base, Chain, Hook, Kind, Part, Rule, Ruleset, Table, TableFamily, Tool};
+use matches::Matches;
+use words::Words;
+
+/// What is wrong with a line.
+type Problem = String;
+
+impl Ruleset {
+    /// Reads the output of iptables-save (or, with `family` V6, ip6tables-save). Matches and targets that are not known are kept as
+    /// such, see [`crate::ruleset::Test::Unknown`].
+    ///
+    /// # Errors
+    /// A line that iptables-save does not write, or a text that was cut off.
+    pub fn from_iptables_save(text: &str, family: Family) -> Result<Ruleset, Error> {
+        let mut reader = Reader { family, tables: Vec::new(), current: None, by_iptables_nft: false };
+        for (line, raw) in (1..).zip(text.lines()) {
+            reader.line(line, &printable(raw)).map_err(|problem| Error::Line {
+                line,
+                problem,
+                text: shortened(raw),
+            })?;
+        }
+        match reader.current {
+            Some(open) => Err(Error::CutOff { table: shortened(&open.table.name), line: open.line }),
+            None => Ok(Ruleset::of(reader.tables)),
+        }
+    }
+}
+
+struct Reader {
+    family: Family,
+    tables: Vec<Table>,
+    current: Option<Open>,
+    by_iptables_nft: bool,
+}
+
+/// A table whose COMMIT has not come yet.
+struct Open {
+    table: Table,
+    line: usize,
+    chains: HashMap<Box<str>, u32>,
+}
+
+impl Reader {
+    fn line(&mut self, number: usize, line: &str) -> Result<(), Problem> {
+        let line = line.trim();
+        if line.is_empty() {
+            return Ok(());
+        }
+        if let Some(comment) = line.strip_prefix('#') {
+            if comment.contains("tables-save v") {
+                self.by_iptables_nft = comment.contains("(nf_tables)");
+            }
+            return Ok(());
+        }
+        if let Some(name) = line.strip_prefix('*') {
+            if let Some(open) = &self.current {
+                return Err(format!("table {} has no COMMIT before it", open.table.name));
+            }
+            let mut table = Table::new(TableFamily::Only(self.family), name.trim(), Tool::Iptables);
+            table.by_iptables_nft = self.by_iptables_nft;
+            self.current = Some(Open { table, line: number, chains: HashMap::new() });
+            return Ok(());
+        }
+        if line == "COMMIT" {
+            let open = self.current.take().ok_or("no table before it")?;
+            self.tables.push(open.table);
+            return Ok(());
+        }
+        let family = self.family;
+        let open = self.current.as_mut().ok_or("no table before it")?;
+        if let Some(declaration) = line.strip_prefix(':') {
+            return open.declare(declaration);
+        }
+        let rule = match line.strip_prefix('[') {
+            Some(counted) => counted.split_once(']').ok_or("counters without an end")?.1.trim_start(),
+            None => line,
+        };
+        open.append(rule, family)
+    }
+}
+
+impl Open {
+    fn declare(&mut self, declaration: &str) -> Result<(), Problem> {
+        let mut words = declaration.split_ascii_whitespace();
+        let name = words.next().ok_or("a chain without a name")?;
+        let policy = words.next().ok_or("a chain without a policy")?;
+        let drops = match policy {
+            "-" | "ACCEPT" => false,
+            "DROP" => true,
+            _ => return Err(format!("policy {policy} is not known")),
+        };
+        let base = if policy == "-" { None } else { base(&self.table.name, name, drops) };
+        if let Some(known) = self.chains.get(name) {
+            self.table.chains[*known as usize].base = base;
+            return Ok(());
+        }
+        self.add_chain(name, base);
+        Ok(())
+    }
+
+    fn add_chain(&mut self, name: &str, base: Option<Base>) -> u32 {
+        let number = u32::try_from(self.table.chains.len()).expect("fewer chains than bytes of a line");
+        self.table.chains.push(Chain::new(name, base));
+        self.chains.insert(name.into(), number);
+        number
+    }
+
+    fn append(&mut self, line: &str, family: Family) -> Result<(), Problem> {
+        let mut words = Words::of(line)?;
+        match words.next().map(|word| word.text.to_string()).as_deref() {
+            Some("-A" | "--append") => {}
+            Some("-N" | "--new-chain") => {
+                let name = words.next().ok_or("a chain without a name")?.text.to_string();
+                if !self.chains.contains_key(name.as_str()) {
+                    self.add_chain(&name, None);
+                }
+                return Ok(());
+            }
+            Some(other) => return Err(format!("{other} is not what it writes")),
+            None => return Err("no command".into()),
+        }
+        let name = words.next().ok_or("no chain")?.text.to_string();
+        let chain = match self.chains.get(name.as_str()) {
+            Some(known) => *known,
+            None => match base(&self.table.name, &name, false) {
+                Some(base) => self.add_chain(&name, Some(base)),
+                None => return Err(format!("chain {name} was not declared")),
+            },
+        };
+        let mut matches = Matches::new(family);
+        let mut action = None;
+        while let Some(word) = words.next() {
+            match matches.option(&word, &mut words)? {
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(target) => {
+                    action = Some(targets::action(target, &mut words, &self.chains, family)?);
+                    break;
+                }
+            }
+        }
+        let (tests, comment) = matches.finish()?;
+        let parts = tests.into_iter().map(Part::Test).chain(action.map(Part::Action)).collect();
+        self.table.chains[chain as usize].rules.push(Rule { text: line.into(), comment, parts });
+        Ok(())
+    }
+}
+
+/// Where the kernel enters `chain` of `table`, with the priorities of linux/netfilter_ipv4.h.
+fn base(table: &str, chain: &str, drops: bool) -> Option<Base> {
+    let hook = match chain {
+        "PREROUTING" => Hook::Prerouting,
+        "INPUT" => Hook::Input,
+        "FORWARD" => Hook::Forward,
+        "OUTPUT" => Hook::Output,
+        "POSTROUTING" => Hook::Postrouting,
+        _ => return None,
+    };
+    let (kind, priority) = match (table, hook) {
+        ("raw", Hook::Prerouting | Hook::Output) => (Kind::Filter, -300),
+        ("mangle", _) => (Kind::Filter, -150),
+        ("nat", Hook::Prerouting | Hook::Output) => (Kind::Nat, -100),
+        ("nat", Hook::Input | Hook::Postrouting) => (Kind::Nat, 100),
+        ("filter", Hook::Input | Hook::Forward | Hook::Output) => (Kind::Filter, 0),
+        ("security", Hook::Input | Hook::Forward | Hook::Output) => (Kind::Filter, 50),
+        _ => return None,
+    };
+    Some(Base { hook, kind, priority, drops })
+}

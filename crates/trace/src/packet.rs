@@ -1,0 +1,127 @@
+//! What is asked: a packet, and the node it meets.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use portolan_service::{Family, Protocol};
+
+/// Where a packet meets the rules first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// It comes in from a pod or from outside.
+    Prerouting {
+        /// Through this interface; rules that ask for it "depend" if it is not said.
+        interface: Option<String>,
+    },
+    /// A process in the node's own network namespace sends it.
+    Output,
+}
+
+/// What connection tracking says of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// The first of its connection. Only such packets meet the rules of nat tables.
+    New,
+    /// A later one, in the direction of the first.
+    Established,
+    /// Of another connection that belongs to one known.
+    Related,
+    /// Not to be understood.
+    Invalid,
+}
+
+/// A packet to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// Source address and port.
+    pub source: SocketAddr,
+    /// Destination address and port.
+    pub destination: SocketAddr,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Where it enters.
+    pub entry: Entry,
+    /// Its connection tracking state.
+    pub state: State,
+    /// Its mark when it enters.
+    pub mark: u32,
+    /// For packets of established connections: where the connection's first packet was sent.
+    pub translated: Option<SocketAddr>,
+}
+
+impl Packet {
+    /// The first packet of a connection, without a mark.
+    pub fn new(source: SocketAddr, destination: SocketAddr, protocol: Protocol, entry: Entry) -> Packet {
+        Packet { source, destination, protocol, entry, state: State::New, mark: 0, translated: None }
+    }
+
+    /// The family of its destination.
+    pub fn family(&self) -> Family {
+        Family::of(self.destination.ip())
+    }
+}
+
+/// What rules can ask about the node. Loopback addresses are always local.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its addresses and the interface of each.
+    pub addresses: Vec<(IpNet, String)>,
+    /// Its routes: what leaves through which interface. Networks of [`Node::addresses`] count as routes, too. Rules that ask
+    /// for the interface of a packet without a route "depend".
+    pub routes: Vec<(IpNet, String)>,
+}
+
+impl Node {
+    /// Whether `address` is one of the node's own.
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.addresses.iter().any(|(own, _)| own.addr() == address)
+    }
+
+    /// The interface through which a packet to `address` leaves.
+    pub fn route(&self, address: IpAddr) -> Option<&str> {
+        if self.is_local(address) {
+            return Some("lo");
+        }
+        self.addresses
+            .iter()
+            .chain(&self.routes)
+            .filter(|(network, _)| network.contains(&address))
+            .max_by_key(|(network, _)| network.prefix_len())
+            .map(|(_, interface)| interface.as_str())
+    }
+
+    /// The first address of `family` at `interface`.
+    pub(crate) fn address_at(&self, interface: &str, family: Family) -> Option<IpAddr> {
+        self.addresses
+            .iter()
+            .find(|(address, at)| at == interface && Family::of(address.addr()) == family)
+            .map(|(address, _)| address.addr())
+    }
+
+    /// The type of `address` in the routing tables, as `RTN_*` of linux/rtnetlink.h.
+    pub(crate) fn address_type(&self, address: IpAddr) -> u8 {
+        const UNICAST: u8 = 1;
+        const LOCAL: u8 = 2;
+        const BROADCAST: u8 = 3;
+        const MULTICAST: u8 = 5;
+        let broadcast = match address {
+            IpAddr::V4(v4) => {
+                v4.is_broadcast()
+                    || v4.octets()[0] == 0
+                    || self.addresses.iter().any(
+                        |(own, _)| matches!(own, IpNet::V4(own) if own.prefix_len() < 31 && own.broadcast() == v4),
+                    )
+            }
+            IpAddr::V6(_) => false,
+        };
+        if self.is_local(address) {
+            LOCAL
+        } else if address.is_multicast() {
+            MULTICAST
+        } else if broadcast {
+            BROADCAST
+        } else {
+            UNICAST
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The model of rules that every reader fills and the evaluator walks.
+
+mod action;
+mod index;
+mod set;
+mod test;
+
+use std::fmt;
+
+use portolan_service::Family;
+
+pub use action::{Action, Goal, Mark, SourceAddress, Translation};
+pub(crate) use index::Index;
+pub use set::{Data, Set};
+pub use test::{Field, Operand, Ranges, Test, state};
+
+/// A place in the kernel where rules are asked (linux/netfilter.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hook {
+    /// Packets that come in, before routing.
+    Prerouting,
+    /// Packets to this node.
+    Input,
+    /// Packets through this node.
+    Forward,
+    /// Packets from this node.
+    Output,
+    /// Packets that go out, after routing.
+    Postrouting,
+}
+
+impl Hook {
+    /// The priority at which the kernel runs all chains of type nat.
+    fn of_nat(self) -> i32 {
+        match self {
+            Hook::Prerouting | Hook::Output => -100,
+            Hook::Input | Hook::Forward | Hook::Postrouting => 100,
+        }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Hook::Prerouting => "prerouting",
+            Hook::Input => "input",
+            Hook::Forward => "forward",
+            Hook::Output => "output",
+            Hook::Postrouting => "postrouting",
+        })
+    }
+}
+
+/// Which packets a table sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TableFamily {
+    /// Those of one address family.
+    Only(Family),
+    /// Those of both: nftables' `inet`.
+    Inet,
+}
+
+impl TableFamily {
+    fn sees(self, family: Family) -> bool {
+        match self {
+            TableFamily::Only(only) => only == family,
+            TableFamily::Inet => true,
+        }
+    }
+}
+
+impl fmt::Display for TableFamily {
+    /// As nft names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TableFamily::Only(Family::V4) => "ip",
+            TableFamily::Only(Family::V6) => "ip6",
+            TableFamily::Inet => "inet",
+        })
+    }
+}
+
+/// What a base chain runs for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Every packet.
+    Filter,
+    /// The first packet of each connection, until one chain has translated it.
+    Nat,
+}
+
+/// How a base chain is bound to its hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Base {
+    /// Where.
+    pub hook: Hook,
+    /// What for.
+    pub kind: Kind,
+    /// The order among the chains of the hook, lowest first.
+    pub priority: i32,
+    /// Whether packets that reach its end are dropped.
+    pub drops: bool,
+}
+
+/// One rule.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// As the tool that wrote it shows it, without control characters.
+    pub text: Box<str>,
+    /// Its comment.
+    pub comment: Option<Box<str>>,
+    /// Tests and actions, in order. The first test that fails ends the rule.
+    pub parts: Box<[Part]>,
+}
+
+/// One piece of a rule.
+#[derive(Debug, Clone)]
+pub enum Part {
+    /// Must hold for the rule to go on.
+    Test(Test),
+    /// Is done.
+    Action(Action),
+}
+
+/// Rules in order.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    /// Its name, unique within the table.
+    pub name: Box<str>,
+    /// For base chains: where the kernel enters it.
+    pub base: Option<Base>,
+    /// First to last.
+    pub rules: Vec<Rule>,
+    pub(crate) index: Index,
+}
+
+impl Chain {
+    pub(crate) fn new(name: &str, base: Option<Base>) -> Chain {
+        Chain { name: name.into(), base, rules: Vec::new(), index: Index::default() }
+    }
+}
+
+/// Which program a table is written with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tool {
+    /// iptables or ip6tables, of either variant.
+    Iptables,
+    /// nftables.
+    Nftables,
+}
+
+/// A table of chains and sets.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Which packets it sees.
+    pub family: TableFamily,
+    /// Its name.
+    pub name: Box<str>,
+    /// What it is written with.
+    pub tool: Tool,
+    /// Its chains.
+    pub chains: Vec<Chain>,
+    /// Its sets and maps, anonymous ones among them.
+    pub sets: Vec<Set>,
+    /// iptables-nft's, read from a listing of nftables that does not tell what its rules test.
+    pub(crate) opaque: bool,
+    /// iptables-nft's, read from iptables-save.
+    pub(crate) by_iptables_nft: bool,
+}
+
+impl Table {
+    pub(crate) fn new(family: TableFamily, name: &str, tool: Tool) -> Table {
+        Table {
+            family,
+            name: name.into(),
+            tool,
+            chains: Vec::new(),
+            sets: Vec::new(),
+            opaque: false,
+            by_iptables_nft: false,
+        }
+    }
+}
+
+/// Everything that a packet can meet on a node.
+#[derive(Debug, Clone, Default)]
+pub struct Ruleset {
+    tables: Vec<Table>,
+    /// Per hook: table, chain and binding, in the order in which the kernel enters them.
+    hooks: [Vec<Bound>; 5],
+}
+
+/// A base chain in its place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bound {
+    pub(crate) table: u32,
+    pub(crate) chain: u32,
+    pub(crate) base: Base,
+}
+
+impl Bound {
+    /// When it is entered: chains of type nat run together, whatever their own priority.
+    pub(crate) fn runs_at(&self) -> i32 {
+        match self.base.kind {
+            Kind::Nat => self.base.hook.of_nat(),
+            Kind::Filter => self.base.priority,
+        }
+    }
+}
+
+impl Ruleset {
+    pub(crate) fn of(mut tables: Vec<Table>) -> Ruleset {
+        for chain in tables.iter_mut().flat_map(|table| &mut table.chains) {
+            chain.index = Index::of(&chain.rules);
+        }
+        let mut ruleset = Ruleset { tables, hooks: Default::default() };
+        ruleset.bind();
+        ruleset
+    }
+
+    /// The tables, in the order they were read.
+    pub fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
+    /// How many rules there are.
+    pub fn rule_count(&self) -> usize {
+        self.tables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum()
+    }
+
+    /// Adds what another dump of the same node holds. Where `nft` lists tables of iptables without saying what their rules test, the
+    /// tables of iptables-save take their place.
+    pub fn merge(&mut self, other: Ruleset) {
+        self.tables.extend(other.tables);
+        let told: Vec<(TableFamily, Box<str>, bool)> = self
+            .tables
+            .iter()
+            .filter(|table| table.tool == Tool::Iptables)
+            .map(|table| (table.family, table.name.clone(), table.by_iptables_nft))
+            .collect();
+        self.tables.retain(|table| {
+            table.tool == Tool::Iptables
+                || !told.iter().any(|(family, name, by_nft)| {
+                    *family == table.family && *name == table.name && (*by_nft || table.opaque)
+                })
+        });
+        self.bind();
+    }
+
+    fn bind(&mut self) {
+        self.hooks = Default::default();
+        for (table_number, table) in (0..).zip(&self.tables) {
+            for (chain_number, chain) in (0..).zip(&table.chains) {
+                if let Some(base) = chain.base {
+                    let bound = Bound { table: table_number, chain: chain_number, base };
+                    self.hooks[base.hook as usize].push(bound);
+                }
+            }
+        }
+        for hook in &mut self.hooks {
+            hook.sort_by_key(|bound| (bound.runs_at(), bound.base.priority));
+        }
+    }
+
+    pub(crate) fn bound(&self, hook: Hook, family: Family) -> impl Iterator<Item = &Bound> {
+        self.hooks[hook as usize]
+            .iter()
+            .filter(move |bound| self.tables[bound.table as usize].family.sees(family))
+    }
+
+    pub(crate) fn table(&self, number: u32) -> &Table {
+        &self.tables[number as usize]
+    }
+}

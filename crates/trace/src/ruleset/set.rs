@@ -1,0 +1,76 @@
+//! Sets and maps of nftables.
+
+use std::collections::HashMap;
+
+use super::action::Goal;
+
+/// What an element of a map leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// Nothing: an element of a set.
+    Nothing,
+    /// A verdict.
+    Goal(Goal),
+    /// Values, such as address and port.
+    Values(Box<[u128]>),
+}
+
+type Intervals = (Box<[(u128, u128)]>, Data);
+
+/// A set, or a map, with its elements.
+#[derive(Debug, Clone, Default)]
+pub struct Set {
+    /// Its name; empty if it is written within a rule.
+    pub name: Box<str>,
+    /// Whether packets add elements, which are forgotten after a time.
+    pub learns: bool,
+    exact: HashMap<Box<[u128]>, Data>,
+    /// Elements with intervals, by the first value of the key if it is a single one.
+    intervals: HashMap<Option<u128>, Vec<Intervals>>,
+}
+
+impl Set {
+    /// A set without elements.
+    pub fn new(name: &str, learns: bool) -> Set {
+        Set { name: name.into(), learns, ..Set::default() }
+    }
+
+    /// Adds an element: each value of its key from the first to the second of a pair.
+    pub fn insert(&mut self, key: &[(u128, u128)], data: Data) {
+        if key.iter().all(|(low, high)| low == high) {
+            self.exact.insert(key.iter().map(|(low, _)| *low).collect(), data);
+            return;
+        }
+        let first = key.first().and_then(|(low, high)| (low == high).then_some(*low));
+        self.intervals.entry(first).or_default().push((key.into(), data));
+    }
+
+    /// How many elements it has.
+    pub fn len(&self) -> usize {
+        self.exact.len() + self.intervals.values().map(Vec::len).sum::<usize>()
+    }
+
+    /// Whether it has no element.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.intervals.is_empty()
+    }
+
+    /// The element for `key`.
+    pub fn get(&self, key: &[u128]) -> Option<&Data> {
+        if let Some(data) = self.exact.get(key) {
+            return Some(data);
+        }
+        if self.intervals.is_empty() {
+            return None;
+        }
+        let within = |(ranges, _): &&Intervals| {
+            ranges.len() == key.len()
+                && ranges.iter().zip(key).all(|((low, high), value)| (low..=high).contains(&value))
+        };
+        [key.first().copied(), None]
+            .iter()
+            .filter_map(|first| self.intervals.get(first))
+            .find_map(|elements| elements.iter().find(within))
+            .map(|(_, data)| data)
+    }
+}

@@ -1,0 +1,5 @@
+//! Packets through rule sets, as a table of cases a dump; and dumps that nobody wrote.
+
+mod iptables;
+mod notation;
+mod robustness;
