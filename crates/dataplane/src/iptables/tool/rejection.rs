@@ -117,6 +117,8 @@ fn said(stderr: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const INPUT: &str =
@@ -248,6 +250,17 @@ mod tests {
             assert_eq!(found, *line, "{name}");
             assert!(message.contains(words) && !message.contains('\n'), "{name}: {message}");
             assert!(!message.contains("Try `"), "{name}: {message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn anything_may_be_printed(
+            stderr in "(line |: |[0-9]{1,30}|COMMIT expected at line |Error occurred at line: |Chain '|' does not exist|\\PC|\n){0,12}",
+        ) {
+            if let RestoreError::Rejected { message, .. } = read(Variant::Legacy, Family::V6, INPUT, &stderr) {
+                prop_assert!(!message.is_empty() && !message.contains('\n'));
+            }
         }
     }
 }
