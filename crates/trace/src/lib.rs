@@ -27,6 +27,7 @@
 
 mod evaluate;
 mod iptables_save;
+mod nft_json;
 mod packet;
 mod printable;
 mod probability;

@@ -234,6 +234,12 @@ impl Walk<'_> {
                 Part::Action(_) => None,
             })
             .collect();
+        if let Some(Part::Action(
+            Action::Lookup { key, map } | Action::Destination(Translation::Map { key, map, .. }),
+        )) = rule.parts.get(frame.part as usize)
+        {
+            why.push(self.why_lookup(flight, place, table, key, *map, true));
+        }
         if !does.is_empty() {
             why.push(does);
         }
@@ -266,6 +272,8 @@ impl Walk<'_> {
             Action::ConnectionMark(mark) => {
                 flight.connection_mark = flight.connection_mark.map(|old| mark.apply(old));
             }
+            Action::ForgetMark => flight.mark = None,
+            Action::ForgetConnectionMark => flight.connection_mark = None,
             Action::SaveMark { connection, packet } => {
                 flight.connection_mark =
                     flight.connection_mark.zip(flight.mark).map(|(connection_mark, mark)| {

@@ -253,7 +253,7 @@ impl Walk<'_> {
                         key: values.into_boxed_slice(),
                     };
                     let condition = self.condition(key, place, frame.rule, || {
-                        format!("the client is still remembered in {}", super::words::set(set))
+                        format!("the entry in {} has not expired", super::words::set(set))
                     });
                     Found::Remembered { condition, data }
                 }

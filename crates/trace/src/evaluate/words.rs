@@ -87,6 +87,11 @@ impl Walk<'_> {
             }
         }
         let set = table.sets.get(number as usize).map_or_else(String::new, set);
+        if let [operand] = key
+            && !matches!(operand.field, Field::Random { .. })
+        {
+            text = format!("{} {text}", operand.field);
+        }
         format!("{text} is {}in {set}", if among { "" } else { "not " })
     }
 }
@@ -124,6 +129,8 @@ pub(super) fn action(action: &Action, table: &Table) -> String {
         Action::ConnectionMark(mark) => {
             format!("connection mark becomes (mark & {:#x}) ^ {:#x}", mark.keep, mark.flip)
         }
+        Action::ForgetMark => "mark becomes something that is not known".to_owned(),
+        Action::ForgetConnectionMark => "connection mark becomes something that is not known".to_owned(),
         Action::SaveMark { .. } => "the connection takes the packet's mark".to_owned(),
         Action::RestoreMark { .. } => "the packet takes the connection's mark".to_owned(),
         Action::Source(SourceAddress::OfInterface) => "source becomes the node's address".to_owned(),

@@ -13,6 +13,7 @@ use crate::Error;
 use crate::printable::{printable, shortened};
 use crate::ruleset::{Base, Chain, Hook, Kind, Part, Rule, Ruleset, Table, TableFamily, Tool};
 use matches::Matches;
+pub(crate) use matches::{network_range, prefix_mask};
 use words::Words;
 
 /// What is wrong with a line.

@@ -88,6 +88,10 @@ pub enum Action {
     Mark(Mark),
     /// Changes the connection's mark.
     ConnectionMark(Mark),
+    /// Sets the packet's mark to something that is not known.
+    ForgetMark,
+    /// Sets the connection's mark to something that is not known.
+    ForgetConnectionMark,
     /// Copies these bits of the packet's mark to the connection's.
     SaveMark {
         /// Bits of the connection's mark that are cleared.

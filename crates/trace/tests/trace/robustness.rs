@@ -76,6 +76,20 @@ proptest! {
     }
 
     #[test]
+    fn mutated_nft_listings(text in mutated(include_str!("../dumps/kube-proxy.nft.json")), holds: u64) {
+        if let Ok(rules) = Ruleset::from_nft_json(&text) {
+            ask(&rules, holds);
+        }
+    }
+
+    #[test]
+    fn mutated_listings_of_many_expressions(text in mutated(include_str!("../dumps/expressions.nft.json")), holds: u64) {
+        if let Ok(rules) = Ruleset::from_nft_json(&text) {
+            ask(&rules, holds);
+        }
+    }
+
+    #[test]
     fn any_text(text in "\\PC{0,200}", holds: u64) {
         if let Ok(rules) = Ruleset::from_iptables_save(&format!("*nat\n-A OUTPUT {text}\nCOMMIT"), Family::V4) {
             ask(&rules, holds);
