@@ -7,6 +7,7 @@ mod element;
 mod flood;
 mod flow;
 mod forwarding;
+mod iptables;
 mod kube_proxy;
 mod load;
 mod memory;
@@ -72,6 +73,8 @@ enum Bench {
     Memory,
     /// The whole program following an API server
     Cluster,
+    /// Mode iptables: cold load and one change, against iptables-restore of what kube-proxy writes
+    Iptables,
     /// Everything
     All,
 }
@@ -94,6 +97,8 @@ struct Scale {
     memory: (u32, u32),
     clusters: &'static [Case],
     cluster_changes: usize,
+    iptables: &'static [Shape],
+    iptables_changes: u32,
 }
 
 const FULL: Scale = Scale {
@@ -112,6 +117,8 @@ const FULL: Scale = Scale {
         Case { services: 15_000, endpoints: 260_000, resident: Some(120) },
     ],
     cluster_changes: 1_000,
+    iptables: &[Shape::new(1_000, 1), Shape::new(10_000, 1)],
+    iptables_changes: 9,
 };
 
 const QUICK: Scale = Scale {
@@ -125,6 +132,8 @@ const QUICK: Scale = Scale {
     memory: (2_000, 20),
     clusters: &[Case { services: 1_000, endpoints: 2_500, resident: None }],
     cluster_changes: 100,
+    iptables: &[Shape::new(1_000, 1)],
+    iptables_changes: 5,
 };
 
 fn main() -> ExitCode {
@@ -150,7 +159,9 @@ fn main() -> ExitCode {
 fn measure(cli: &Cli) -> anyhow::Result<bool> {
     let scale = if cli.quick { &QUICK } else { &FULL };
     let benches = match cli.bench {
-        Bench::All => vec![Bench::Load, Bench::Change, Bench::Flow, Bench::Memory, Bench::Cluster],
+        Bench::All => {
+            vec![Bench::Load, Bench::Change, Bench::Flow, Bench::Memory, Bench::Cluster, Bench::Iptables]
+        }
         one => vec![one],
     };
     // Before the namespaces: cargo may want to fetch something.
@@ -183,6 +194,7 @@ fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>>
         Bench::Flow => flow::bench(scale.flow, scale.flow_rounds, scale.flows),
         Bench::Memory => memory::bench(program, scale.memory.0, scale.memory.1),
         Bench::Cluster => api::bench(program, scale.clusters, scale.cluster_changes),
+        Bench::Iptables => iptables::bench(scale.iptables, scale.iptables_changes),
         Bench::All => unreachable!("taken apart by the caller"),
     }
 }
@@ -194,6 +206,7 @@ fn heading(bench: Bench) -> &'static str {
         Bench::Flow => "flow: a new UDP flow to a random Service, the whole way through the node, median",
         Bench::Memory => "memory: resident, with Services x endpoints in force",
         Bench::Cluster => "cluster: following an API server with so many Services x endpoints",
+        Bench::Iptables => "iptables: mode iptables with Services x endpoints, median",
         Bench::All => unreachable!("taken apart by the caller"),
     }
 }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Shape;
-use crate::{api, change, flow, load, memory, namespace};
+use crate::{api, change, flow, iptables, load, memory, namespace};
 
 /// What a child process does. Answers are lines of JSON on its output.
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,6 +34,10 @@ pub(crate) enum Step {
     Resident { program: PathBuf, shape: Shape },
     /// Let `program` follow an API server.
     Cluster { program: PathBuf, services: usize, endpoints: usize, changes: usize },
+    /// Load a cluster with this variant of iptables, then time changes of it.
+    Iptables { variant: String, shape: Shape, changes: u32 },
+    /// Load this file with iptables-restore.
+    IptablesRestore { variant: String, file: PathBuf },
 }
 
 /// A running child process.
@@ -115,6 +119,8 @@ pub(crate) fn perform(step: &Step, limit: Duration) -> anyhow::Result<()> {
         Step::Cluster { program, services, endpoints, changes } => {
             answer(&api::follow(program, *services, *endpoints, *changes)?)
         }
+        Step::Iptables { variant, shape, changes } => answer(&iptables::measure(variant, *shape, *changes)?),
+        Step::IptablesRestore { variant, file } => answer(&iptables::restore(variant, file)?),
     }
 }
 

@@ -4,8 +4,11 @@
 //! implement [`Dataplane`] in a module of its own and name it in the program's `--proxy-mode`.
 
 mod conntrack;
+pub mod iptables;
 pub mod kube_proxy;
 pub mod nftables;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -173,4 +176,9 @@ pub trait Dataplane {
 
     /// Removes everything of ours from the kernel, whoever left it.
     fn cleanup(&mut self) -> Result<(), Error>;
+
+    /// The variant of iptables, for each family, in which chains that are kube-proxy's by name are this dataplane's own.
+    fn iptables(&self) -> PerFamily<Option<kube_proxy::Variant>> {
+        PerFamily::default()
+    }
 }

@@ -2,10 +2,10 @@
 
 use portolan_service::{Family, FrontendKind, PortPlan, Protocol, ServicePlan, Verdict};
 
-use super::plans::{CLUSTER, LOCAL, PortExt, backends, ip, net, port, service};
 use crate::LocalDetector;
 use crate::nftables::affinity::Sweep;
 use crate::nftables::element::{put_address, put_port};
+use crate::tests::plans::{CLUSTER, LOCAL, PortExt, backends, ip, net, port, service};
 
 const POD: &str = "10.244.1.50";
 const OUTSIDER: &str = "192.0.2.7";

@@ -4,7 +4,7 @@
 use portolan_service::{Family, PerFamily, ServicePlan};
 
 use super::dump::ruleset;
-use super::plans::{everything, settings};
+use crate::tests::plans::{everything, settings};
 use crate::{LocalDetector, Settings};
 
 #[test]

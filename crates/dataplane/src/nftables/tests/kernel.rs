@@ -9,11 +9,11 @@ use portolan_netfilter::nft::{self, Batch, Element, ElementData, TableFamily, Ta
 use portolan_netfilter::socket::Socket;
 use portolan_service::{ChangeSet, Family, FrontendKind, Protocol, ServiceChange, ServicePlan, Verdict};
 
-use super::namespace;
-use super::plans::{CLUSTER, LOCAL, PortExt, everything, net, port, service, settings};
 use crate::nftables::Nftables;
 use crate::nftables::element::{FrontendKey, put_address, put_port};
 use crate::nftables::schema::{Chain, SetName, table};
+use crate::tests::namespace;
+use crate::tests::plans::{CLUSTER, LOCAL, PortExt, everything, net, port, service, settings};
 use crate::{Dataplane, Error, Integrity, Outcome, Settings};
 
 fn sync(dataplane: &mut Nftables, plans: &[ServicePlan]) -> Outcome {
@@ -91,7 +91,7 @@ fn frontend(address: &str, port: u16) -> Vec<u8> {
 
 #[test]
 fn sync_writes_everything_and_is_repeatable() {
-    namespace::run("sync_writes_everything_and_is_repeatable", || {
+    namespace::run("nftables::tests::kernel::sync_writes_everything_and_is_repeatable", || {
         let plans = everything();
         let mut dataplane = Nftables::new(settings()).expect("a dataplane");
         let outcome = sync(&mut dataplane, &plans);
@@ -123,7 +123,7 @@ fn sync_writes_everything_and_is_repeatable() {
 
 #[test]
 fn changes_end_where_a_fresh_start_begins() {
-    namespace::run("changes_end_where_a_fresh_start_begins", || {
+    namespace::run("nftables::tests::kernel::changes_end_where_a_fresh_start_begins", || {
         let plans = everything();
         let mut dataplane = Nftables::new(settings()).expect("a dataplane");
         assert!(
@@ -174,7 +174,7 @@ fn changes_end_where_a_fresh_start_begins() {
 
 #[test]
 fn others_tables_are_left_alone() {
-    namespace::run("others_tables_are_left_alone", || {
+    namespace::run("nftables::tests::kernel::others_tables_are_left_alone", || {
         let others = TableRef { family: TableFamily::Ip, name: "portolan-other" };
         commit(|batch| {
             batch.add_table(others, "not ours");
@@ -265,7 +265,7 @@ fn damage_is_named_and_repaired() {
             "set mine is not ours",
         ),
     ];
-    namespace::run("damage_is_named_and_repaired", || {
+    namespace::run("nftables::tests::kernel::damage_is_named_and_repaired", || {
         let plans = everything();
         let whole = fresh(&plans);
         let mut dataplane = Nftables::new(settings()).expect("a dataplane");
@@ -290,7 +290,7 @@ fn damage_is_named_and_repaired() {
 
 #[test]
 fn a_table_of_another_layout_is_replaced() {
-    namespace::run("a_table_of_another_layout_is_replaced", || {
+    namespace::run("nftables::tests::kernel::a_table_of_another_layout_is_replaced", || {
         let plans = everything();
         let whole = fresh(&plans);
         let ours = table(Family::V4);
@@ -357,7 +357,7 @@ fn clients() -> Vec<String> {
 
 #[test]
 fn clients_stay_until_their_endpoint_leaves() {
-    namespace::run("clients_stay_until_their_endpoint_leaves", || {
+    namespace::run("nftables::tests::kernel::clients_stay_until_their_endpoint_leaves", || {
         let sticky = |endpoints: &[&str]| {
             let port = port("http", Protocol::Tcp, endpoints).sticky(600).cluster_ip("10.96.0.5");
             service("sticky", vec![port])
@@ -403,7 +403,7 @@ fn clients_stay_until_their_endpoint_leaves() {
 
 #[test]
 fn what_the_kernel_refuses_is_left_out_alone() {
-    namespace::run("what_the_kernel_refuses_is_left_out_alone", || {
+    namespace::run("nftables::tests::kernel::what_the_kernel_refuses_is_left_out_alone", || {
         let at = |name: &str, address: &str, endpoint: &str| {
             let endpoints = if endpoint.is_empty() { vec![] } else { vec![endpoint, "10.244.9.9:1"] };
             service(name, vec![port("http", Protocol::Tcp, &endpoints).cluster_ip(address)])
@@ -447,7 +447,7 @@ fn what_the_kernel_refuses_is_left_out_alone() {
 
 #[test]
 fn only_stale_udp_flows_are_removed() {
-    namespace::run("only_stale_udp_flows_are_removed", || {
+    namespace::run("nftables::tests::kernel::only_stale_udp_flows_are_removed", || {
         namespace::loopback_up();
         let dns = |address: &str, endpoints: &[&str]| {
             let verdict = if endpoints.is_empty() { Verdict::Reject } else { CLUSTER };
@@ -521,7 +521,7 @@ fn only_stale_udp_flows_are_removed() {
 
 #[test]
 fn outside_lists_and_ranges_reach_the_kernel() {
-    namespace::run("outside_lists_and_ranges_reach_the_kernel", || {
+    namespace::run("nftables::tests::kernel::outside_lists_and_ranges_reach_the_kernel", || {
         let endpoints = ["10.244.1.11:8080*", "10.244.2.21:8080"];
         let plan = |networks: &[&str]| {
             let port = port("http", Protocol::Tcp, &endpoints)
@@ -559,7 +559,7 @@ fn outside_lists_and_ranges_reach_the_kernel() {
 
 #[test]
 fn more_than_can_be_sent_at_once_goes_in_portions() {
-    namespace::run("more_than_can_be_sent_at_once_goes_in_portions", || {
+    namespace::run("nftables::tests::kernel::more_than_can_be_sent_at_once_goes_in_portions", || {
         let generation = |endpoints: &[&str], range: std::ops::Range<u32>| -> Vec<ServicePlan> {
             range
                 .map(|number| {
@@ -589,7 +589,7 @@ fn more_than_can_be_sent_at_once_goes_in_portions() {
 
 #[test]
 fn previews_and_listings_say_what_the_kernel_holds() {
-    namespace::run("previews_and_listings_say_what_the_kernel_holds", || {
+    namespace::run("nftables::tests::kernel::previews_and_listings_say_what_the_kernel_holds", || {
         let web = |endpoints: &[&str]| {
             service("web", vec![port("http", Protocol::Tcp, endpoints).cluster_ip("10.96.0.1")])
         };

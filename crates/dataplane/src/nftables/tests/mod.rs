@@ -2,6 +2,4 @@ mod affinity;
 mod dump;
 mod golden;
 mod kernel;
-mod namespace;
-mod plans;
 mod properties;

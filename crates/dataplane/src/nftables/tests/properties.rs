@@ -8,10 +8,10 @@ use std::sync::Arc;
 use portolan_service::{Family, FrontendKind, List, PortPlan, Protocol, ServicePlan, Verdict};
 use proptest::prelude::*;
 
-use super::plans::{CLUSTER, LOCAL, PortExt, port, service};
 use crate::nftables::element::{Data, Key, Step, difference, render};
 use crate::nftables::inventory::{Inventory, Tally};
 use crate::nftables::schema::{Features, SetName};
+use crate::tests::plans::{CLUSTER, LOCAL, PortExt, port, service};
 
 const SERVICES: u8 = 4;
 

@@ -11,19 +11,19 @@ use portolan_service::{
 
 use crate::{LocalDetector, Settings};
 
-pub(super) const CLUSTER: Verdict = Verdict::Forward(List::Cluster);
-pub(super) const LOCAL: Verdict = Verdict::Forward(List::Local);
+pub(crate) const CLUSTER: Verdict = Verdict::Forward(List::Cluster);
+pub(crate) const LOCAL: Verdict = Verdict::Forward(List::Local);
 
-pub(super) fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-pub(super) fn net(text: &str) -> IpNet {
+pub(crate) fn net(text: &str) -> IpNet {
     text.parse().expect("a network")
 }
 
 /// Backends from `address:port`, on this node where followed by `*`.
-pub(super) fn backends(list: &[&str]) -> Arc<[Backend]> {
+pub(crate) fn backends(list: &[&str]) -> Arc<[Backend]> {
     list.iter()
         .map(|text| {
             let socket: std::net::SocketAddr = text.trim_end_matches('*').parse().expect("address:port");
@@ -32,12 +32,12 @@ pub(super) fn backends(list: &[&str]) -> Arc<[Backend]> {
         .collect()
 }
 
-pub(super) fn service(name: &str, ports: Vec<PortPlan>) -> ServicePlan {
+pub(crate) fn service(name: &str, ports: Vec<PortPlan>) -> ServicePlan {
     ServicePlan { name: ObjectName::new("shop", name), ports, health_check: None }
 }
 
 /// A port whose endpoints are all served, those marked local from this node's list too.
-pub(super) fn port(name: &str, protocol: Protocol, endpoints: &[&str]) -> PortPlan {
+pub(crate) fn port(name: &str, protocol: Protocol, endpoints: &[&str]) -> PortPlan {
     let cluster = backends(endpoints);
     let local: Arc<[Backend]> = cluster.iter().copied().filter(|backend| backend.local).collect();
     PortPlan {
@@ -53,7 +53,7 @@ pub(super) fn port(name: &str, protocol: Protocol, endpoints: &[&str]) -> PortPl
     }
 }
 
-pub(super) trait PortExt: Sized {
+pub(crate) trait PortExt: Sized {
     fn at(self, kind: FrontendKind, address: &str, port: u16, inside: Verdict, outside: Verdict) -> Self;
     fn sticky(self, seconds: u32) -> Self;
     fn allowing(self, networks: &[&str]) -> Self;
@@ -96,7 +96,7 @@ impl PortExt for PortPlan {
 }
 
 /// Detection by network in both families, one network of ClusterIPs.
-pub(super) fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         local: PerFamily {
             v4: Some(LocalDetector::SourceNetwork(net("10.244.0.0/16"))),
@@ -109,7 +109,7 @@ pub(super) fn settings() -> Settings {
 }
 
 /// One of everything.
-pub(super) fn everything() -> Vec<ServicePlan> {
+pub(crate) fn everything() -> Vec<ServicePlan> {
     use FrontendKind::{ClusterIp, ExternalIp, LoadBalancer, NodePort};
     let three = ["10.244.1.11:8080*", "10.244.1.12:8080*", "10.244.2.21:8080"];
     vec![

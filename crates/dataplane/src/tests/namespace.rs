@@ -5,16 +5,18 @@ use std::process::Command;
 
 const INSIDE: &str = "PORTOLAN_TEST_NAMESPACE";
 
-/// Runs `body` in a fresh network namespace: the test named `name` is started again as a process of its own that
+/// Runs `body` in a fresh network namespace: the test with the path `test` is started again as a process of its own that
 /// enters one first. A new user namespace stands in for root.
-pub(super) fn run(name: &str, body: impl FnOnce()) {
+pub(crate) fn run(test: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         body();
         return;
     }
-    let test = format!("nftables::tests::kernel::{name}");
     let mut command = Command::new(std::env::current_exe().expect("this test's binary"));
-    command.args([&test, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
+    // Others that use iptables-legacy on this machine have other tables.
+    let lock = std::env::temp_dir().join(format!("{test}-{}.lock", std::process::id()).replace(':', "-"));
+    command.env("XTABLES_LOCKFILE", &lock);
     // SAFETY: geteuid and getegid only return numbers.
     let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
     let maps = [
@@ -26,13 +28,18 @@ pub(super) fn run(name: &str, body: impl FnOnce()) {
     // that was prepared before.
     unsafe {
         command.pre_exec(move || {
-            if libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET) != 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            maps.iter().try_for_each(|(path, map)| std::fs::write(path, map))
+            // A network namespace belongs to whoever root is when it is made.
+            let unshare = |what| match libc::unshare(what) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            };
+            unshare(libc::CLONE_NEWUSER)?;
+            maps.iter().try_for_each(|(path, map)| std::fs::write(path, map))?;
+            unshare(libc::CLONE_NEWNET)
         });
     }
     let output = command.output().expect("a child in new namespaces (are unprivileged user namespaces on?)");
+    let _ = std::fs::remove_file(&lock);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() && text.contains("1 passed"),
@@ -43,7 +50,7 @@ pub(super) fn run(name: &str, body: impl FnOnce()) {
 }
 
 /// Brings up the loopback interface of this namespace.
-pub(super) fn loopback_up() {
+pub(crate) fn loopback_up() {
     // SAFETY: a socket of our own and a zeroed, NUL-terminated request that outlives both calls.
     unsafe {
         let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);

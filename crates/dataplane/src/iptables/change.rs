@@ -1,0 +1,53 @@
+//! From one state of a few Services to the next: what changed, and nothing else.
+
+use std::collections::HashMap;
+
+use portolan_service::ServicePlan;
+
+use super::chains::{Style, Table};
+use super::script::{Owner, Script};
+use super::service::{ServiceRules, render};
+
+/// Adds to `script` what brings one Service from `before` to `after`.
+///
+/// Rules in shared chains come and go one by one: new ones at the top, as their order among Services means nothing
+/// (spec §5.31) and the end of the chain is taken. Chains of the Service that differ are written anew.
+pub(super) fn change(
+    script: &mut Script,
+    style: &Style,
+    before: Option<&ServicePlan>,
+    after: Option<&ServicePlan>,
+    owner: Owner,
+) {
+    let owner = Some(owner);
+    let rules =
+        |plan: Option<&ServicePlan>| plan.map_or_else(ServiceRules::default, |plan| render(style, plan));
+    let (before, after) = (rules(before), rules(after));
+
+    let mut old = before.shared;
+    for (shared, rule) in after.shared {
+        match old.iter().position(|held| held.0 == shared && held.1 == rule) {
+            Some(place) => drop(old.swap_remove(place)),
+            None => script.insert(shared.table(), shared.chain(), &rule, owner),
+        }
+    }
+    for (shared, rule) in &old {
+        script.delete(shared.table(), shared.chain(), rule, owner);
+    }
+
+    let mut old: HashMap<String, _> = before.chains.into_iter().collect();
+    for (chain, rules) in after.chains {
+        if old.remove(&chain).is_some_and(|held| held == rules) {
+            continue;
+        }
+        script.declare(Table::Nat, &chain, owner);
+        for rule in &rules {
+            script.append(Table::Nat, &chain, rule, owner);
+        }
+    }
+    let mut gone: Vec<&String> = old.keys().collect();
+    gone.sort_unstable();
+    for chain in gone {
+        script.remove(Table::Nat, chain, owner);
+    }
+}

@@ -1,0 +1,444 @@
+//! Mode `iptables`: the classic chains, rule for rule what kube-proxy's users know (spec §5), written with iptables-restore.
+//!
+//! What differs from kube-proxy is how little is written: a change writes the chains of its Services and single rules of the
+//! chains that many Services share, never these as a whole; after a restart, or when somebody else changed something, what
+//! is held is read and only differences are written. Rules that stay keep their counters.
+//!
+//! Nothing of what was written is remembered but the last state of the tables as a whole, to see that somebody else
+//! changed them.
+
+mod chains;
+mod change;
+mod compare;
+mod held;
+mod listing;
+mod names;
+mod rule;
+mod script;
+mod service;
+#[cfg(test)]
+mod tests;
+mod tool;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
+
+use self::chains::{Style, Table};
+use self::compare::{Comparison, Tables, Wanted, compare};
+use self::held::Held;
+use self::script::{Owner, Script};
+use self::tool::{Fingerprint, RestoreError, Tool};
+use crate::conntrack::StaleFlows;
+use crate::kube_proxy::Variant;
+use crate::{Dataplane, Difference, Error, Integrity, Outcome, Settings};
+
+/// With more endpoints than this, rules of single Services go without comments (spec §5.33).
+const LARGE: usize = 1000;
+/// How often everything is written again without Services that iptables does not take.
+const ATTEMPTS: usize = 8;
+/// Looking through everything may take one part of so many of the time.
+const LOOK_SHARE: u32 = 10;
+/// iptables-legacy does not tell of every change: how often to look through everything nevertheless.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Of what someone else changed, so much is told.
+const FINDINGS: usize = 10;
+
+/// The iptables dataplane.
+#[derive(Debug)]
+pub struct Iptables {
+    families: Vec<FamilyTables>,
+    /// Services whose rules iptables did not take: what is in force for them is not known here.
+    refused: BTreeSet<ObjectName>,
+    stale_flows: StaleFlows,
+    synced: bool,
+}
+
+/// The tables of one family.
+#[derive(Debug)]
+struct FamilyTables {
+    tool: Tool,
+    style: Style,
+    /// Endpoints of all Services.
+    endpoints: usize,
+    /// The state of the tables in which we know what they hold.
+    known: Option<Fingerprint>,
+    /// Not before this is everything looked through again.
+    look_at: Instant,
+    /// At this at the latest it is, if the variant does not tell of all changes.
+    look_by: Instant,
+}
+
+/// What became of one family's tables.
+struct Synced {
+    commits: usize,
+    /// UDP frontends that are no more.
+    gone: Vec<(IpAddr, u16)>,
+}
+
+/// What a change was for one family's tables.
+struct Applied {
+    commits: usize,
+    operations: usize,
+}
+
+/// What iptables-save printed of each table.
+struct Saved {
+    mangle: String,
+    filter: String,
+    nat: String,
+}
+
+impl Saved {
+    fn tables(&self) -> Tables<'_> {
+        Tables {
+            mangle: Held::read(&self.mangle),
+            filter: Held::read(&self.filter),
+            nat: Held::read(&self.nat),
+        }
+    }
+}
+
+impl Iptables {
+    /// Finds the programs of iptables in the network namespace of the calling thread. Changes nothing yet.
+    ///
+    /// IPv6 is served if the kernel has it (`/proc/net/if_inet6`, spec §1.32).
+    pub fn new(settings: &Settings) -> Result<Iptables, Error> {
+        let ipv6 = std::path::Path::new("/proc/net/if_inet6").exists();
+        let families = Family::ALL
+            .into_iter()
+            .filter(|family| *family == Family::V4 || ipv6)
+            .map(|family| FamilyTables::new(family, settings))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Iptables { families, refused: BTreeSet::new(), stale_flows: StaleFlows::default(), synced: false })
+    }
+
+    fn fingerprints(&mut self) -> Result<Vec<Fingerprint>, Error> {
+        self.families.iter_mut().map(|family| family.tool.fingerprint()).collect()
+    }
+
+    /// What the tables hold is known, if nobody else changed anything since they were in the states of `before`, in which
+    /// time we committed so often. Otherwise the next look goes through everything.
+    fn learn(&mut self, before: &[Fingerprint], commits: usize) -> Result<(), Error> {
+        for (family, before) in self.families.iter_mut().zip(before) {
+            let after = family.tool.fingerprint()?;
+            family.known = Some(after).filter(|after| after.follows(before, commits));
+        }
+        Ok(())
+    }
+
+    /// Removes stale UDP flows. What fails stays pending for [`Dataplane::tidy`]: the rules are in force already.
+    fn remove_stale_flows(&mut self, outcome: &mut Outcome) {
+        match self.stale_flows.remove() {
+            Ok(reconciled) => outcome.reconciled = reconciled,
+            Err(error) => tracing::warn!(%error, "stale UDP flows could not be removed; will be tried again"),
+        }
+    }
+}
+
+impl FamilyTables {
+    fn new(family: Family, settings: &Settings) -> Result<FamilyTables, Error> {
+        let tool = Tool::find(family)?;
+        let style = Style {
+            family,
+            settings: settings.clone(),
+            random_fully: tool.random_fully(),
+            counters: tool::ensure_counters(),
+            large: false,
+        };
+        let now = Instant::now();
+        Ok(FamilyTables { tool, style, endpoints: 0, known: None, look_at: now, look_by: now })
+    }
+
+    fn save(&self) -> Result<Saved, Error> {
+        Ok(Saved {
+            mangle: self.tool.save(Table::Mangle.name())?,
+            filter: self.tool.save(Table::Filter.name())?,
+            nat: self.tool.save(Table::Nat.name())?,
+        })
+    }
+
+    /// What has to be done for the tables to hold `plans`.
+    fn compare(
+        &self,
+        plans: &[&ServicePlan],
+        left_out: &BTreeSet<Owner>,
+        whole: bool,
+    ) -> Result<Comparison, Error> {
+        let saved = self.save()?;
+        let ahead = self.tool.variant() == Variant::Nft;
+        Ok(compare(&Wanted { style: &self.style, plans, left_out, whole, ahead }, &saved.tables()))
+    }
+
+    /// Writes what is missing, without the Services that iptables does not take.
+    fn sync(&mut self, plans: &[&ServicePlan], outcome: &mut Outcome) -> Result<Synced, Error> {
+        let family = self.style.family;
+        self.endpoints = plans.iter().map(|plan| service::endpoints(plan, family)).sum();
+        self.style.large = self.endpoints > LARGE;
+        let mut whole = false;
+        let mut left_out = BTreeSet::new();
+        for _ in 0..ATTEMPTS {
+            let comparison = self.compare(plans, &left_out, whole)?;
+            match self.restore(&comparison.script) {
+                Ok(commits) => {
+                    outcome.operations += comparison.script.operations();
+                    self.look_by = Instant::now() + LOOK_EVERY;
+                    return Ok(Synced { commits, gone: comparison.gone });
+                }
+                Err(RestoreError::Rejected { line, message }) => {
+                    let owner = line.and_then(|line| comparison.script.owner(line));
+                    let plan = owner.and_then(|owner| plans.get(owner as usize));
+                    let rejected = rejected(&comparison.script, line, plan.map(|plan| &plan.name), &message);
+                    match (owner, plan) {
+                        (Some(owner), Some(plan)) if left_out.insert(owner) => {
+                            outcome.refused.push((plan.name.clone(), rejected));
+                        }
+                        // Perhaps a rule that it cannot delete one by one.
+                        _ if !whole => whole = true,
+                        _ => return Err(Error::Unusable(rejected)),
+                    }
+                }
+                Err(RestoreError::Failed(error)) => return Err(error),
+            }
+        }
+        Err(Error::Unusable(format!(
+            "gave up after {ATTEMPTS} attempts to write the rules of {family}: try again"
+        )))
+    }
+
+    /// Writes it. Returns how many transactions that was.
+    fn restore(&mut self, script: &Script) -> Result<usize, RestoreError> {
+        if script.is_empty() {
+            return Ok(0);
+        }
+        self.tool.restore(&script.text())?;
+        Ok(script.commits())
+    }
+
+    /// Applies one change of each of `steps`.
+    fn apply(&mut self, changes: &ChangeSet) -> Result<Applied, Error> {
+        let family = self.style.family;
+        for change in &changes.services {
+            let count = |plan: Option<&std::sync::Arc<ServicePlan>>| {
+                plan.map_or(0, |plan| service::endpoints(plan, family))
+            };
+            self.endpoints += count(change.after.as_ref());
+            self.endpoints = self.endpoints.saturating_sub(count(change.before.as_ref()));
+        }
+        self.style.large = self.endpoints > LARGE;
+        let mut script = Script::default();
+        for (owner, change) in (0..).zip(&changes.services) {
+            change::change(
+                &mut script,
+                &self.style,
+                change.before.as_deref(),
+                change.after.as_deref(),
+                owner,
+            );
+        }
+        match self.restore(&script) {
+            Ok(commits) => Ok(Applied { commits, operations: script.operations() }),
+            Err(RestoreError::Rejected { line, message }) => {
+                let owner = line.and_then(|line| script.owner(line));
+                let service = owner.and_then(|owner| changes.services.get(owner as usize));
+                let name = service.map(|change| &change.name);
+                Err(Error::Unusable(format!("{family}: {}", rejected(&script, line, name, &message))))
+            }
+            Err(RestoreError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Somebody may have changed something since the tables were last looked through.
+    fn is_suspect(&mut self) -> Result<bool, Error> {
+        let now = Instant::now();
+        if now < self.look_at {
+            return Ok(false);
+        }
+        let overdue = self.tool.variant() == Variant::Legacy && self.look_by <= now;
+        Ok(overdue || self.known.as_ref() != Some(&self.tool.fingerprint()?))
+    }
+
+    /// What somebody changed.
+    fn look(&mut self, plans: &[&ServicePlan], left_out: &BTreeSet<Owner>) -> Result<Vec<String>, Error> {
+        let began = Instant::now();
+        // What is changed while we look is found the next time.
+        let fingerprint = self.tool.fingerprint()?;
+        let comparison = self.compare(plans, left_out, false)?;
+        let now = Instant::now();
+        self.look_at = now + (now - began) * LOOK_SHARE;
+        if comparison.script.is_empty() {
+            self.known = Some(fingerprint);
+            self.look_by = now + LOOK_EVERY.max((now - began) * LOOK_SHARE);
+            return Ok(Vec::new());
+        }
+        self.look_at = now;
+        Ok(findings(self.style.family, &comparison.differences))
+    }
+
+    fn cleanup(&mut self) -> Result<(), Error> {
+        let script = compare::removal(self.style.family, &self.save()?.tables());
+        self.restore(&script).map(drop).map_err(|error| match error {
+            RestoreError::Rejected { line, message } => {
+                Error::Unusable(rejected(&script, line, None, &message))
+            }
+            RestoreError::Failed(error) => error,
+        })
+    }
+}
+
+/// What iptables did not take, for people.
+fn rejected(script: &Script, line: Option<usize>, service: Option<&ObjectName>, message: &str) -> String {
+    let text = script.text();
+    let line = line.and_then(|line| text.lines().nth(line.checked_sub(1)?));
+    let line = line.map_or_else(String::new, |line| format!(" ({line})"));
+    let service = service.map_or_else(String::new, |service| format!(" of Service {service}"));
+    format!("iptables-restore refuses a line{service}{line}: {message}")
+}
+
+fn findings(family: Family, differences: &[Difference]) -> Vec<String> {
+    let mut lines: Vec<String> = differences
+        .iter()
+        .take(FINDINGS)
+        .map(|difference| match difference {
+            Difference::Added(what) => format!("{family}: {what} is missing"),
+            Difference::Changed(what) => format!("{family}: {what} is not as written"),
+            Difference::Removed(what) => format!("{family}: {what} is not ours"),
+        })
+        .collect();
+    if differences.len() > FINDINGS {
+        lines.push(format!("{family}: {} more", differences.len() - FINDINGS));
+    }
+    lines
+}
+
+/// The places of Services that were refused.
+fn left_out(plans: &[&ServicePlan], refused: &BTreeSet<ObjectName>) -> BTreeSet<Owner> {
+    if refused.is_empty() {
+        return BTreeSet::new();
+    }
+    (0..).zip(plans).filter(|(_, plan)| refused.contains(&plan.name)).map(|(owner, _)| owner).collect()
+}
+
+impl Dataplane for Iptables {
+    fn sync(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Outcome, Error> {
+        let started = Instant::now();
+        let plans: Vec<&ServicePlan> = plans.collect();
+        let mut outcome = Outcome::default();
+        let mut gone = Vec::new();
+        let before = self.fingerprints()?;
+        let mut commits = 0;
+        for family in &mut self.families {
+            let synced = family.sync(&plans, &mut outcome)?;
+            commits += synced.commits;
+            gone.extend(synced.gone);
+        }
+        self.learn(&before, commits)?;
+        self.refused = outcome.refused.iter().map(|(name, _)| name.clone()).collect();
+        outcome.commit = started.elapsed();
+        self.synced = true;
+        self.stale_flows = StaleFlows::everything(plans, gone);
+        self.remove_stale_flows(&mut outcome);
+        Ok(outcome)
+    }
+
+    fn apply(&mut self, changes: &ChangeSet) -> Result<Outcome, Error> {
+        let started = Instant::now();
+        if !self.synced {
+            return Err(Error::Unusable("nothing is in force yet: write everything first".into()));
+        }
+        if let Some(change) = changes.services.iter().find(|change| self.refused.contains(&change.name)) {
+            return Err(Error::Unusable(format!(
+                "Service {}: iptables did not take its rules before: write everything anew",
+                change.name
+            )));
+        }
+        let before = self.fingerprints()?;
+        let undisturbed =
+            self.families.iter().zip(&before).all(|(family, before)| family.known.as_ref() == Some(before));
+        // Both families at the same time: each is a process that waits for the kernel.
+        let results: Vec<Result<Applied, Error>> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                self.families.iter_mut().map(|family| scope.spawn(|| family.apply(changes))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
+        });
+        let mut outcome = Outcome::default();
+        let mut commits = 0;
+        for result in results {
+            let applied = result?;
+            outcome.operations += applied.operations;
+            commits += applied.commits;
+        }
+        if undisturbed {
+            self.learn(&before, commits)?;
+        }
+        outcome.commit = started.elapsed();
+        for change in &changes.services {
+            self.stale_flows.supersede(change.before.as_deref());
+        }
+        for change in &changes.services {
+            self.stale_flows.change(change.before.as_deref(), change.after.as_deref());
+        }
+        self.remove_stale_flows(&mut outcome);
+        Ok(outcome)
+    }
+
+    fn verify(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Integrity, Error> {
+        let mut suspects = Vec::new();
+        for family in &mut self.families {
+            if family.is_suspect()? {
+                suspects.push(family);
+            }
+        }
+        if suspects.is_empty() {
+            return Ok(Integrity::Intact);
+        }
+        let plans: Vec<&ServicePlan> = plans.collect();
+        let left_out = left_out(&plans, &self.refused);
+        let mut findings = Vec::new();
+        for family in suspects {
+            findings.extend(family.look(&plans, &left_out)?);
+        }
+        Ok(if findings.is_empty() { Integrity::Intact } else { Integrity::Changed(findings) })
+    }
+
+    fn preview(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Vec<Difference>, Error> {
+        let plans: Vec<&ServicePlan> = plans.collect();
+        let mut differences = Vec::new();
+        for family in &self.families {
+            differences.extend(family.compare(&plans, &BTreeSet::new(), false)?.differences);
+        }
+        Ok(differences)
+    }
+
+    fn listing(&mut self) -> Result<Vec<String>, Error> {
+        let mut lines = Vec::new();
+        for family in &self.families {
+            lines.extend(listing::lines(family.style.family, &family.save()?.tables()));
+        }
+        Ok(lines)
+    }
+
+    fn tidy(&mut self) -> Result<bool, Error> {
+        let mut outcome = Outcome::default();
+        self.remove_stale_flows(&mut outcome);
+        Ok(!self.stale_flows.is_empty())
+    }
+
+    fn cleanup(&mut self) -> Result<(), Error> {
+        self.synced = false;
+        for family in &mut self.families {
+            family.cleanup()?;
+        }
+        Ok(())
+    }
+
+    fn iptables(&self) -> PerFamily<Option<Variant>> {
+        let mut variants = PerFamily::default();
+        for family in &self.families {
+            *variants.get_mut(family.style.family) = Some(family.tool.variant());
+        }
+        variants
+    }
+}

@@ -1,0 +1,172 @@
+//! What is written for each kind of frontend under each policy, as documents to be read: `tests/golden/iptables/*.txt`.
+//! With `PORTOLAN_BLESS=1` in the environment they are written instead of compared.
+
+use std::collections::BTreeSet;
+
+use portolan_service::FrontendKind::{ClusterIp, ExternalIp, LoadBalancer, NodePort};
+use portolan_service::{Family, HealthCheck, PerFamily, PortPlan, Protocol, ServicePlan, Verdict};
+
+use super::super::chains::{Style, style};
+use super::super::compare::{Tables, Wanted, compare};
+use crate::tests::plans::{CLUSTER, LOCAL, PortExt, everything, ip, port, service, settings};
+use crate::{LocalDetector, NodePorts, Settings};
+
+/// All that is written on a host without any of it.
+pub(super) fn script(style: &Style, plans: &[ServicePlan]) -> String {
+    let plans: Vec<&ServicePlan> = plans.iter().collect();
+    let wanted = Wanted { style, plans: &plans, left_out: &BTreeSet::new(), whole: false, ahead: false };
+    compare(&wanted, &Tables::default()).script.text()
+}
+
+const TWO: [&str; 2] = ["10.244.1.11:8080*", "10.244.2.21:8080"];
+const ELSEWHERE: [&str; 1] = ["10.244.2.21:8080"];
+
+fn web(endpoints: &[&str]) -> PortPlan {
+    port("http", Protocol::Tcp, endpoints)
+}
+
+/// A Service with all kinds of external frontends, and its ClusterIP.
+fn external(endpoints: &[&str], inside: Verdict, outside: Verdict) -> PortPlan {
+    web(endpoints)
+        .at(ClusterIp, "10.96.0.1", 80, inside, inside)
+        .at(ExternalIp, "203.0.113.1", 80, inside, outside)
+        .at(LoadBalancer, "203.0.113.2", 80, inside, outside)
+        .at(NodePort, "192.168.50.1", 30080, inside, outside)
+}
+
+fn without_local(mut port: PortPlan) -> PortPlan {
+    port.local = [].into();
+    port
+}
+
+fn without_cluster(mut port: PortPlan) -> PortPlan {
+    port.cluster = [].into();
+    port
+}
+
+fn without_endpoints(mut port: PortPlan) -> PortPlan {
+    port.cluster = [].into();
+    without_local(port)
+}
+
+/// Each kind of frontend under each policy: name, style, plans.
+pub(super) fn cases() -> Vec<(&'static str, Style, Vec<ServicePlan>)> {
+    let (v4, v6) = (Family::V4, Family::V6);
+    let usual = || style(v4, settings());
+    let set = |change: &dyn Fn(&mut Settings)| {
+        let mut settings = settings();
+        change(&mut settings);
+        style(v4, settings)
+    };
+    let one = |port: PortPlan| vec![service("web", vec![port])];
+    let reject = Verdict::Reject;
+    let detected = |detector: LocalDetector| {
+        set(&|settings| settings.local = PerFamily { v4: Some(detector.clone()), v6: None })
+    };
+    let mut checked = service("web", vec![external(&TWO, CLUSTER, LOCAL)]);
+    checked.health_check = Some(HealthCheck { port: 32000, local_endpoints: PerFamily { v4: 1, v6: 0 } });
+    let cluster_ip = || one(without_local(web(&TWO).cluster_ip("10.96.0.1")));
+    let node_port = || one(without_local(external(&ELSEWHERE, CLUSTER, CLUSTER)));
+
+    vec![
+        ("nothing-ip", usual(), Vec::new()),
+        ("nothing-ip6", style(v6, settings()), Vec::new()),
+        ("cluster-ip", usual(), cluster_ip()),
+        (
+            "cluster-ip-internal-local",
+            usual(),
+            one(without_cluster(web(&TWO).at(ClusterIp, "10.96.0.1", 80, LOCAL, LOCAL))),
+        ),
+        (
+            "cluster-ip-internal-local-none",
+            usual(),
+            one(without_endpoints(web(&ELSEWHERE).at(
+                ClusterIp,
+                "10.96.0.1",
+                80,
+                Verdict::Drop,
+                Verdict::Drop,
+            ))),
+        ),
+        ("cluster-ip-no-endpoints", usual(), one(web(&[]).at(ClusterIp, "10.96.0.1", 80, reject, reject))),
+        ("cluster-ip-affinity", usual(), one(without_local(web(&TWO).sticky(10800).cluster_ip("10.96.0.1")))),
+        ("cluster-ip-masquerade-all", set(&|settings| settings.masquerade_all = true), cluster_ip()),
+        ("cluster-ip-by-interface", detected(LocalDetector::Interface("cni0".into())), cluster_ip()),
+        ("cluster-ip-by-prefix", detected(LocalDetector::InterfacePrefix("veth".into())), cluster_ip()),
+        ("cluster-ip-no-detector", set(&|settings| settings.local = PerFamily::default()), cluster_ip()),
+        ("cluster-ip-other-mark", set(&|settings| settings.masquerade_mark = 1 << 20), cluster_ip()),
+        ("cluster-ip-large-cluster", Style { large: true, ..usual() }, cluster_ip()),
+        ("external-cluster", usual(), one(without_local(external(&TWO, CLUSTER, CLUSTER)))),
+        ("external-local", usual(), vec![checked]),
+        ("external-local-none", usual(), one(without_local(external(&ELSEWHERE, CLUSTER, Verdict::Drop)))),
+        (
+            "external-local-no-detector",
+            set(&|settings| settings.local = PerFamily::default()),
+            one(external(&TWO, CLUSTER, LOCAL)),
+        ),
+        ("external-no-endpoints", usual(), one(external(&[], reject, reject))),
+        ("external-local-affinity", usual(), one(external(&TWO, CLUSTER, LOCAL).sticky(60))),
+        (
+            "load-balancer-source-ranges",
+            usual(),
+            one(without_local(
+                web(&TWO)
+                    .cluster_ip("10.96.0.1")
+                    .at(LoadBalancer, "203.0.113.2", 80, CLUSTER, CLUSTER)
+                    .allowing(&["192.168.50.0/24", "198.51.100.7/32", "192.168.50.64/26", "203.0.113.2/32"]),
+            )),
+        ),
+        (
+            "load-balancer-source-ranges-local-none",
+            usual(),
+            one(without_local(
+                web(&ELSEWHERE)
+                    .cluster_ip("10.96.0.1")
+                    .at(LoadBalancer, "203.0.113.2", 80, CLUSTER, Verdict::Drop)
+                    .allowing(&["192.168.50.0/24"]),
+            )),
+        ),
+        (
+            "load-balancer-source-ranges-no-endpoints",
+            usual(),
+            one(web(&[]).at(LoadBalancer, "203.0.113.2", 80, reject, reject).allowing(&["192.168.50.0/24"])),
+        ),
+        (
+            "node-port-addresses",
+            set(&|settings| {
+                settings.node_ports.v4 = NodePorts::Addresses(vec![ip("192.168.50.1"), ip("192.168.60.1")]);
+            }),
+            node_port(),
+        ),
+        ("node-port-localhost", set(&|settings| settings.localhost_node_ports = true), node_port()),
+        (
+            "node-port-localhost-counters",
+            Style { counters: true, ..set(&|settings| settings.localhost_node_ports = true) },
+            node_port(),
+        ),
+        ("liberal", set(&|settings| settings.drop_invalid = false), Vec::new()),
+        ("old-iptables", Style { random_fully: false, ..usual() }, Vec::new()),
+        ("everything-ip", usual(), everything()),
+        ("everything-ip6", style(v6, settings()), everything()),
+    ]
+}
+
+#[test]
+fn rules_are_as_written_down() {
+    let fixed = script(&style(Family::V4, settings()), &[]);
+    for (name, style, plans) in cases() {
+        let whole = script(&style, &plans);
+        // What every node has is written down once.
+        let tells_all = plans.is_empty() || name.starts_with("node-port") || name.ends_with("mark");
+        let fixed: BTreeSet<&str> =
+            if tells_all { BTreeSet::new() } else { fixed.lines().filter(|line| line.len() > 6).collect() };
+        let actual: String =
+            whole.lines().filter(|line| !fixed.contains(line)).flat_map(|line| [line, "\n"]).collect();
+        let path = format!("{}/tests/golden/iptables/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("PORTOLAN_BLESS").is_some() {
+            std::fs::write(&path, &actual).expect("the golden folder can be written");
+        }
+        let expected = std::fs::read_to_string(&path).expect("a golden file for each case");
+        assert!(actual == expected, "{name}: {path} says\n{expected}\nbut it is\n{actual}");
+    }
+}

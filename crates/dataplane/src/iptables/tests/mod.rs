@@ -1,0 +1,4 @@
+mod golden;
+mod kernel;
+mod properties;
+mod simulated;

@@ -1,0 +1,226 @@
+//! Whatever the plans and their order: changes one by one, and a fresh look, lead to the same rules.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use portolan_service::FrontendKind::{ClusterIp, ExternalIp, LoadBalancer, NodePort};
+use portolan_service::{Family, ObjectName, PortPlan, Protocol, ServicePlan, Verdict};
+use proptest::prelude::*;
+
+use super::super::chains::{Style, style};
+use super::super::change::change;
+use super::super::compare::{Comparison, Wanted, compare, removal};
+use super::super::script::Script;
+use super::simulated::Simulated;
+use crate::Difference;
+use crate::tests::plans::{CLUSTER, LOCAL, PortExt, port, service, settings};
+
+/// What may differ between two states of one Service port.
+fn port_plans(service: usize) -> impl Strategy<Value = PortPlan> {
+    let endpoints = proptest::collection::btree_set(1_u8..6, 0..5);
+    let shape = (0_u8..4, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), 0_u8..3);
+    (endpoints, shape).prop_map(move |(endpoints, shape)| {
+        let (policy, load_balancer, external_ip, node_port, sticky, ranges) = shape;
+        let endpoints: Vec<String> = endpoints
+            .into_iter()
+            .map(|number| {
+                format!("10.244.{}.{number}:8080{}", number % 2, if number % 2 == 1 { "*" } else { "" })
+            })
+            .collect();
+        let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+        let mut port = port("http", if service == 2 { Protocol::Udp } else { Protocol::Tcp }, &endpoints);
+        let (none, no_local) = (port.cluster.is_empty(), port.local.is_empty());
+        let cluster = if none { Verdict::Reject } else { CLUSTER };
+        let local = match (none, no_local) {
+            (true, _) => Verdict::Reject,
+            (false, true) => Verdict::Drop,
+            (false, false) => LOCAL,
+        };
+        let internal = if policy & 1 == 1 { local } else { cluster };
+        let outside = if policy & 2 == 2 { local } else { cluster };
+        let n = u16::try_from(service).expect("a few") + 1;
+        port = port.at(ClusterIp, &format!("10.96.0.{n}"), 80, internal, internal);
+        if external_ip {
+            port = port.at(ExternalIp, &format!("203.0.113.{n}"), 80, cluster, outside);
+        }
+        if load_balancer {
+            port = port.at(LoadBalancer, &format!("203.0.114.{n}"), 80, cluster, outside);
+            port = match ranges {
+                0 => port,
+                1 => port.allowing(&["192.0.2.0/24"]),
+                _ => port.allowing(&["192.0.2.0/24", "198.51.100.0/24", "203.0.114.0/24"]),
+            };
+        }
+        if node_port {
+            port = port.at(NodePort, "192.168.50.1", 30000 + n, cluster, outside);
+        }
+        if sticky {
+            port = port.sticky(600);
+        }
+        let uses = |verdict| {
+            port.frontends.iter().any(|frontend| frontend.inside == verdict || frontend.outside == verdict)
+        };
+        let (uses_cluster, uses_local) = (uses(CLUSTER), uses(LOCAL));
+        if !uses_cluster {
+            port.cluster = [].into();
+        }
+        if !uses_local {
+            port.local = [].into();
+        }
+        port
+    })
+}
+
+const SERVICES: usize = 4;
+
+/// The states that a few Services go through, one after the other.
+fn histories() -> impl Strategy<Value = Vec<(usize, Option<ServicePlan>)>> {
+    let step = (0..SERVICES).prop_flat_map(|number| {
+        let plan = port_plans(number).prop_map(move |port| service(&format!("s{number}"), vec![port]));
+        (Just(number), proptest::option::weighted(0.8, plan))
+    });
+    proptest::collection::vec(step, 1..12)
+}
+
+fn compared(
+    tables: &Simulated,
+    style: &Style,
+    plans: &[Option<Arc<ServicePlan>>],
+    ahead: bool,
+) -> Comparison {
+    let plans: Vec<&ServicePlan> = plans.iter().flatten().map(|plan| &**plan).collect();
+    let wanted = Wanted { style, plans: &plans, left_out: &BTreeSet::new(), whole: false, ahead };
+    compare(&wanted, &tables.print().tables())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 200 } else { 2000 }))]
+
+    #[test]
+    fn changes_lead_where_a_fresh_look_does(history in histories(), ahead: bool) {
+        let style = style(Family::V4, settings());
+        let mut tables = Simulated::new(Family::V4);
+        // Of somebody else, before, between and after.
+        tables.add_foreign("nat", "PREROUTING", "-i docker0 -j RETURN");
+        tables.add_foreign("nat", "DOCKER", "-p tcp -m tcp --dport 80 -j DNAT --to-destination 172.17.0.2:80");
+        let mut plans: Vec<Option<Arc<ServicePlan>>> = vec![None; SERVICES];
+        tables.restore(&compared(&tables, &style, &plans, ahead).script.text());
+        let mut synced = tables.clone();
+        for (number, after) in history {
+            let after = after.map(Arc::new);
+            let before = std::mem::replace(&mut plans[number], after.clone());
+            let mut script = Script::default();
+            change(&mut script, &style, before.as_deref(), after.as_deref(), 0);
+            prop_assert!(before != after || script.is_empty());
+            tables.restore(&script.text());
+            let comparison = compared(&tables, &style, &plans, ahead);
+            prop_assert!(comparison.script.is_empty(), "{}", comparison.script.text());
+            prop_assert_eq!(comparison.differences, vec![]);
+            // Another process that finds the state before.
+            synced.restore(&compared(&synced, &style, &plans, ahead).script.text());
+            prop_assert!(compared(&synced, &style, &plans, ahead).script.is_empty());
+        }
+        let removal = removal(Family::V4, &tables.print().tables());
+        tables.restore(&removal.text());
+        prop_assert_eq!(tables.rules("nat", "PREROUTING"), ["-i docker0 -j RETURN"]);
+        prop_assert_eq!(tables.rules("nat", "DOCKER").len(), 1);
+        prop_assert_eq!(
+            tables.chains("nat"),
+            ["DOCKER", "INPUT", "OUTPUT", "POSTROUTING", "PREROUTING"]
+        );
+        prop_assert_eq!(tables.chains("filter"), ["FORWARD", "INPUT", "KUBE-FIREWALL", "OUTPUT"]);
+    }
+}
+
+fn one_service() -> Vec<Option<Arc<ServicePlan>>> {
+    let endpoints = ["10.244.1.1:80*", "10.244.2.1:80"];
+    vec![Some(Arc::new(service(
+        "web",
+        vec![port("http", Protocol::Tcp, &endpoints).cluster_ip("10.96.0.1")],
+    )))]
+}
+
+fn synced(plans: &[Option<Arc<ServicePlan>>]) -> (Style, Simulated) {
+    let style = style(Family::V4, settings());
+    let mut tables = Simulated::new(Family::V4);
+    tables.restore(&compared(&tables, &style, plans, false).script.text());
+    (style, tables)
+}
+
+#[test]
+fn what_others_do_to_our_rules_is_found_and_repaired() {
+    let plans = one_service();
+    type Damage = fn(&mut Simulated);
+    let cases: [(&str, Damage); 6] = [
+        ("a jump is gone", |tables| tables.restore("*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n")),
+        ("a chain was emptied", |tables| tables.restore("*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n")),
+        ("somebody wrote behind the last rule", |tables| {
+            tables.add_foreign("nat", "KUBE-SERVICES", "-j LOG")
+        }),
+        ("a rule was added", |tables| tables.add_foreign("nat", "KUBE-POSTROUTING", "-j ACCEPT")),
+        ("a chain of an old Service", |tables| tables.add_foreign("nat", "KUBE-SVC-OLD", "-j ACCEPT")),
+        ("the canary is gone", |tables| tables.remove_chain("mangle", "KUBE-PROXY-CANARY")),
+    ];
+    for (name, damage) in cases {
+        let (style, mut tables) = synced(&plans);
+        damage(&mut tables);
+        let comparison = compared(&tables, &style, &plans, false);
+        assert!(!comparison.differences.is_empty(), "{name}");
+        tables.restore(&comparison.script.text());
+        assert!(compared(&tables, &style, &plans, false).script.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn chains_that_others_lead_to_are_not_removed() {
+    let plans = one_service();
+    let (style, mut tables) = synced(&plans);
+    // As host ports do (spec §5.43), and as somebody might who knows a Service's chain.
+    tables.add_foreign("nat", "KUBE-HP-X", "-s 10.0.0.1/32 -j KUBE-MARK-MASQ");
+    let chain = tables.chains("nat").into_iter().find(|name| name.starts_with("KUBE-SVC-")).unwrap();
+    tables.add_foreign("nat", "DOCKER", &format!("-j {chain}"));
+    tables.restore(&compared(&tables, &style, &[], false).script.text());
+    assert!(tables.chains("nat").contains(&chain), "emptied, not removed");
+    assert!(tables.rules("nat", &chain).is_empty());
+    assert!(compared(&tables, &style, &[], false).script.is_empty(), "and that is all there is to do");
+    tables.restore(&removal(Family::V4, &tables.print().tables()).text());
+    assert!(tables.chains("nat").contains(&"KUBE-MARK-MASQ".to_owned()));
+}
+
+#[test]
+fn a_service_that_is_left_out_stays_as_it_is() {
+    let plans = one_service();
+    let (style, tables) = synced(&plans);
+    let mut changed = (*plans[0].clone().unwrap()).clone();
+    changed.ports[0] = port("http", Protocol::Tcp, &["10.244.9.9:80"]).cluster_ip("10.96.0.1");
+    let other = ServicePlan { name: ObjectName::new("shop", "other"), ..changed.clone() };
+    let wanted = [&changed, &other];
+    let left_out = BTreeSet::from([0]);
+    let wanted = Wanted { style: &style, plans: &wanted, left_out: &left_out, whole: false, ahead: false };
+    let comparison = compare(&wanted, &tables.print().tables());
+    let differences = &comparison.differences;
+    assert!(
+        differences.iter().all(|difference| matches!(difference, Difference::Added(_))),
+        "{differences:?}"
+    );
+    assert!(differences.iter().any(|difference| difference.to_string().contains("shop/other")));
+    assert!(!comparison.script.text().contains("shop/web"), "{}", comparison.script.text());
+}
+
+#[test]
+fn what_is_written_for_one_change_names_nothing_else() {
+    let plans = one_service();
+    let before = plans[0].as_deref().unwrap();
+    let mut after = before.clone();
+    after.ports[0] = port("http", Protocol::Tcp, &["10.244.1.1:80*"]).cluster_ip("10.96.0.1");
+    let mut script = Script::default();
+    change(&mut script, &style(Family::V4, settings()), Some(before), Some(&after), 0);
+    let text = script.text();
+    assert!(!text.contains("KUBE-SERVICES") && !text.contains("*filter"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("-X")).count(), 1, "{text}");
+    assert_eq!(
+        script.operations(),
+        5,
+        "the balancing chain with two rules, and one endpoint's chain: {text}"
+    );
+}
