@@ -147,15 +147,16 @@ fn synced(plans: &[Option<Arc<ServicePlan>>]) -> (Style, Simulated) {
     (style, tables)
 }
 
+type Damage = fn(&mut Simulated);
+
 #[test]
 fn what_others_do_to_our_rules_is_found_and_repaired() {
     let plans = one_service();
-    type Damage = fn(&mut Simulated);
     let cases: [(&str, Damage); 6] = [
         ("a jump is gone", |tables| tables.restore("*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n")),
         ("a chain was emptied", |tables| tables.restore("*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n")),
         ("somebody wrote behind the last rule", |tables| {
-            tables.add_foreign("nat", "KUBE-SERVICES", "-j LOG")
+            tables.add_foreign("nat", "KUBE-SERVICES", "-j LOG");
         }),
         ("a rule was added", |tables| tables.add_foreign("nat", "KUBE-POSTROUTING", "-j ACCEPT")),
         ("a chain of an old Service", |tables| tables.add_foreign("nat", "KUBE-SVC-OLD", "-j ACCEPT")),
