@@ -4,3 +4,4 @@ mod iptables;
 mod nft;
 mod notation;
 mod robustness;
+mod scale;
