@@ -20,7 +20,8 @@ use words::Words;
 type Problem = String;
 
 impl Ruleset {
-    /// Reads the output of iptables-save (or, with `family` V6, ip6tables-save). Matches and targets that are not known are kept as
+    /// Reads the output of iptables-save (or, with `family` V6, ip6tables-save), or a text for iptables-restore that fills empty
+    /// tables: appends and inserts. Matches and targets that are not known are kept as
     /// such, see [`crate::ruleset::Test::Unknown`].
     ///
     /// # Errors
@@ -48,8 +49,12 @@ struct Reader {
     by_iptables_nft: bool,
 }
 
+/// How many rules a text may insert before others: each moves all of those.
+const MOST_INSERTIONS: u32 = 1_000;
+
 /// A table whose COMMIT has not come yet.
 struct Open {
+    insertions: u32,
     table: Table,
     line: usize,
     chains: HashMap<Box<str>, u32>,
@@ -73,7 +78,7 @@ impl Reader {
             }
             let mut table = Table::new(TableFamily::Only(self.family), name.trim(), Tool::Iptables);
             table.by_iptables_nft = self.by_iptables_nft;
-            self.current = Some(Open { table, line: number, chains: HashMap::new() });
+            self.current = Some(Open { insertions: 0, table, line: number, chains: HashMap::new() });
             return Ok(());
         }
         if line == "COMMIT" {
@@ -122,8 +127,11 @@ impl Open {
 
     fn append(&mut self, line: &str, family: Family) -> Result<(), Problem> {
         let mut words = Words::of(line)?;
+        let mut insert = false;
         match words.next().map(|word| word.text.to_string()).as_deref() {
             Some("-A" | "--append") => {}
+            // Not saved so, but what a text for iptables-restore may say.
+            Some("-I" | "--insert") => insert = true,
             Some("-N" | "--new-chain") => {
                 let name = words.next().ok_or("a chain without a name")?.text.to_string();
                 if !self.chains.contains_key(name.as_str()) {
@@ -142,6 +150,23 @@ impl Open {
                 None => return Err(format!("chain {name} was not declared")),
             },
         };
+        let rules = self.table.chains[chain as usize].rules.len();
+        let mut at = rules;
+        if insert {
+            self.insertions += 1;
+            if self.insertions > MOST_INSERTIONS {
+                return Err(format!("more than {MOST_INSERTIONS} insertions"));
+            }
+            let number = words.peek(0).and_then(|word| word.text.parse::<usize>().ok());
+            if number.is_some() {
+                words.next();
+            }
+            at = number
+                .unwrap_or(1)
+                .checked_sub(1)
+                .filter(|at| *at <= rules)
+                .ok_or("no rule of this number")?;
+        }
         let mut matches = Matches::new(family);
         let mut action = None;
         while let Some(word) = words.next() {
@@ -155,7 +180,7 @@ impl Open {
         }
         let (tests, comment) = matches.finish()?;
         let parts = tests.into_iter().map(Part::Test).chain(action.map(Part::Action)).collect();
-        self.table.chains[chain as usize].rules.push(Rule { text: line.into(), comment, parts });
+        self.table.chains[chain as usize].rules.insert(at, Rule { text: line.into(), comment, parts });
         Ok(())
     }
 }

@@ -60,6 +60,9 @@ pub(super) fn parts(statement: &Value, open: &mut Open, parts: &mut Vec<Part>) -
         }
         "xt" => {
             open.table.opaque = true;
+            if body.get("name").is_some_and(|name| name == "comment") {
+                return Ok(());
+            }
             if body.get("type").is_some_and(|of| of == "match") {
                 parts.push(unknown_test());
                 return Ok(());

@@ -138,6 +138,27 @@ fn the_node_of_2017() {
     );
 }
 
+#[test]
+fn a_text_for_restore_inserts() {
+    let text = |command: &str| {
+        format!(
+            "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j DROP\n{command} -j ACCEPT\n-I FORWARD -j LOG\nCOMMIT\n"
+        )
+    };
+    let order = |command: &str| -> Vec<String> {
+        let rules = read(&text(command));
+        rules.tables()[0].chains[0]
+            .rules
+            .iter()
+            .map(|rule| rule.text.split(' ').next_back().unwrap_or("").to_owned())
+            .collect()
+    };
+    assert_eq!(order("-I FORWARD"), ["LOG", "ACCEPT", "DROP"], "at the top");
+    assert_eq!(order("-I FORWARD 2"), ["LOG", "DROP", "ACCEPT"], "at a number");
+    let error = Ruleset::from_iptables_save(&text("-I FORWARD 3"), Family::V4).expect_err("beyond the end");
+    assert!(error.to_string().starts_with("line 4: no rule of this number"), "{error}");
+}
+
 /// A rule set with one chain of one base chain's rules.
 fn filter(rules: &[&str]) -> Ruleset {
     let rules: String = rules.iter().flat_map(|rule| ["-A FORWARD ", rule, "\n"]).collect();
