@@ -4,17 +4,23 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::anyhow;
-use portolan_dataplane::{Settings, kube_proxy};
+use portolan_config::Mode;
+use portolan_dataplane::kube_proxy::{self, Removed, Search, Variant};
+use portolan_dataplane::nftables::Nftables;
+use portolan_dataplane::{Dataplane, Settings};
+use portolan_service::PerFamily;
 use tracing::{info, warn};
-
-use crate::run::{self, AVAILABLE};
 
 /// Removes our rules, of all modes.
 pub(crate) fn own() -> anyhow::Result<()> {
-    for mode in AVAILABLE {
-        run::make_dataplane(*mode)(Settings::default())?.cleanup()?;
-    }
+    own_tables()?;
+    Search { own: true, ..Search::default() }.remove().map_err(|error| anyhow!("{error}"))?;
     Ok(())
+}
+
+/// Removes the tables of mode nftables.
+fn own_tables() -> Result<(), portolan_dataplane::Error> {
+    Nftables::new(Settings::default())?.cleanup()
 }
 
 /// Removes what kube-proxy left, of all modes. `say` takes a line for each part, for people.
@@ -23,30 +29,98 @@ pub(crate) fn kube_proxy(say: impl Fn(&str)) -> anyhow::Result<()> {
     if removed.is_empty() {
         say("nothing of kube-proxy's is left");
     }
-    for line in removed.lines() {
-        say(&line);
-    }
+    tell(&removed, say);
     Ok(())
 }
 
-/// Removes what kube-proxy left while ours are in force, in a thread of its own: tens of thousands of rules take their
-/// time, and changes must not wait for that.
-pub(crate) fn take_over() {
-    let start = thread::Builder::new().name("take-over".to_owned()).spawn(|| {
+fn tell(removed: &Removed, say: impl Fn(&str)) {
+    for line in removed.lines() {
+        say(&line);
+    }
+}
+
+/// Whose rules a proxy that serves now replaces.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TakeOver {
+    /// How it serves.
+    pub(crate) mode: Mode,
+    /// Where its own chains are, in mode iptables.
+    pub(crate) chains: PerFamily<Option<Variant>>,
+    /// kube-proxy's rules, too: on a host without a cluster they are somebody else's.
+    pub(crate) in_cluster: bool,
+}
+
+impl TakeOver {
+    /// Removes what served before while ours is in force, in a thread of its own: tens of thousands of rules take their
+    /// time, and changes must not wait for that.
+    pub(crate) fn start(self) {
+        let start = thread::Builder::new().name("take-over".to_owned()).spawn(move || self.run());
+        if let Err(error) = start {
+            warn!("starting a thread to remove what other proxies left: {error}");
+        }
+    }
+
+    /// What of iptables, IPVS and kube-proxy's tables is to go.
+    fn search(self) -> Search {
+        Search { own: !self.in_cluster, beside: self.chains, ..Search::default() }
+    }
+
+    fn run(self) {
         let started = Instant::now();
-        match kube_proxy::find() {
+        if self.mode != Mode::Nftables
+            && let Err(error) = own_tables()
+        {
+            warn!(
+                "{error}; our tables of mode nftables stay: `nft delete table ip portolan` (and ip6) removes them"
+            );
+        }
+        let search = self.search();
+        match search.find() {
             Ok(leftovers) if leftovers.is_empty() => return,
-            Ok(leftovers) => info!("taking over from kube-proxy, which left: {leftovers}"),
+            Ok(leftovers) => info!("taking over from {}, which left: {leftovers}", self.predecessor()),
             Err(error) => warn!("{error}"),
         }
-        match kube_proxy(|line| info!("removed what kube-proxy left: {line}")) {
-            Ok(()) => info!("kube-proxy's rules are gone after {:.1?}; ours serve", started.elapsed()),
+        match search.remove() {
+            Ok(removed) => {
+                tell(&removed, |line| info!("removed what {} left: {line}", self.predecessor()));
+                info!(
+                    "the rules of {} are gone after {:.1?}; ours serve",
+                    self.predecessor(),
+                    started.elapsed()
+                );
+            }
             Err(error) => {
                 warn!("{error}; ours serve beside the rest: `portolan cleanup --kube-proxy` tries again");
             }
         }
-    });
-    if let Err(error) = start {
-        warn!("starting a thread to remove what kube-proxy left: {error}");
+    }
+
+    fn predecessor(self) -> &'static str {
+        if self.in_cluster { "kube-proxy" } else { "our mode iptables" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_proxy_takes_over() {
+        let nft = PerFamily { v4: Some(Variant::Nft), v6: Some(Variant::Nft) };
+        for (name, mode, chains, in_cluster, own) in [
+            ("in a cluster all of kube-proxy's", Mode::Nftables, PerFamily::default(), true, false),
+            (
+                "without one, what mode iptables marked as ours",
+                Mode::Nftables,
+                PerFamily::default(),
+                false,
+                true,
+            ),
+            ("mode iptables keeps its own chains", Mode::Iptables, nft, true, false),
+            ("and so without a cluster", Mode::Iptables, nft, false, true),
+        ] {
+            let search = TakeOver { mode, chains, in_cluster }.search();
+            assert_eq!((search.own, search.beside), (own, chains), "{name}");
+        }
     }
 }

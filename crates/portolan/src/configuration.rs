@@ -19,7 +19,8 @@ pub(crate) fn load(flags: &Flags) -> anyhow::Result<(Loaded, Option<ConfigFile>)
     }
 }
 
-fn unusable(errors: &[ConfigError]) -> String {
+/// All that is wrong, for people.
+pub(crate) fn unusable(errors: &[ConfigError]) -> String {
     let lines: Vec<String> = errors.iter().map(|error| format!("\n  {error}")).collect();
     format!("the configuration cannot be used:{}", lines.concat())
 }

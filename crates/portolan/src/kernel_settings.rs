@@ -106,6 +106,41 @@ pub(crate) fn apply(config: &Config) {
     }
 }
 
+/// Lets packets from loopback addresses leave the node, for NodePorts on them (mode iptables, spec §3.10).
+pub(crate) fn route_localnet() {
+    let outcome = apply_route_localnet(Path::new("/"));
+    if outcome.is_refused() { warn!("{outcome}") } else { debug!("{outcome}") }
+}
+
+fn apply_route_localnet(root: &Path) -> Outcome {
+    let path = root.join("proc/sys/net/ipv4/conf/all/route_localnet");
+    let leave = "iptables.localhostNodePorts: false".to_owned();
+    set(path, 1, Remedy { elsewhere: PRIVILEGED, leave })
+}
+
+/// Says which setting of the kernel keeps mode iptables from seeing packets that pods of this node send to each other
+/// over a bridge.
+pub(crate) fn warn_of_bridge() {
+    if let Some(warning) = bridge_warning(Path::new("/")) {
+        warn!("{warning}");
+    }
+}
+
+/// The settings are there with the kernel module br_netfilter: without it there may be no bridge.
+fn bridge_warning(root: &Path) -> Option<String> {
+    let off: Vec<&str> = ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"]
+        .into_iter()
+        .filter(|name| read(&root.join("proc/sys/net/bridge").join(name)).is_ok_and(|found| found == Some(0)))
+        .collect();
+    (!off.is_empty()).then(|| {
+        format!(
+            "net.bridge.{} is 0: if pods of this node are on one bridge, their answers to each other through a Service do \
+             not come back translated; set it to 1 (sysctl -w)",
+            off.join(" and net.bridge.")
+        )
+    })
+}
+
 /// Whether the kernel takes packets outside of their TCP connection's window for valid (spec §5.14).
 pub(crate) fn tcp_is_liberal() -> bool {
     is_liberal(Path::new("/"))
@@ -385,6 +420,26 @@ mod tests {
         );
         let hashsize = fs::read_to_string(root.path().join(HASHSIZE)).unwrap();
         assert_eq!(hashsize, "1", "no more buckets for connections that are not allowed");
+    }
+
+    #[test]
+    fn settings_of_mode_iptables() {
+        let files = [
+            ("proc/sys/net/ipv4/conf/all/route_localnet", "0\n"),
+            ("proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal", "1\n"),
+            ("proc/sys/net/bridge/bridge-nf-call-iptables", "0\n"),
+            ("proc/sys/net/bridge/bridge-nf-call-ip6tables", "1\n"),
+        ];
+        let root = root(&files);
+        assert_eq!(apply_route_localnet(root.path()).to_string(), "route_localnet set to 1, was 0");
+        assert_eq!(apply_route_localnet(root.path()).to_string(), "route_localnet is 1");
+        assert!(is_liberal(root.path()), "spec §5.14");
+        let warning = bridge_warning(root.path()).unwrap();
+        assert!(warning.starts_with("net.bridge.bridge-nf-call-iptables is 0: "), "{warning}");
+        let elsewhere = self::root(&[("proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal", "0\n")]);
+        assert!(!is_liberal(elsewhere.path()));
+        assert_eq!(bridge_warning(elsewhere.path()), None, "without the module");
+        assert!(!is_liberal(self::root(&[]).path()), "without connection tracking");
     }
 
     #[test]

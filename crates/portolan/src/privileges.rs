@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use caps::{CapSet, Capability};
+use portolan_config::Mode;
 use tracing::debug;
 
 /// Writing rules and connection tracking; health-check ports below 1024; reading manifests that others own, and
@@ -14,10 +15,17 @@ const NEEDED: [Capability; 4] = [
     Capability::CAP_LEASE,
 ];
 
-/// Keeps only the capabilities that `run` needs, of those that the process has, in this thread and those it
+/// The programs of iptables open a raw socket. They are run as root, and so have what the bounding set has.
+const NEEDED_BY_IPTABLES: Capability = Capability::CAP_NET_RAW;
+
+fn needed(mode: Mode) -> HashSet<Capability> {
+    NEEDED.into_iter().chain((mode == Mode::Iptables).then_some(NEEDED_BY_IPTABLES)).collect()
+}
+
+/// Keeps only the capabilities that `run` needs in this mode, of those that the process has, in this thread and those it
 /// starts later. What cannot be given up is logged: running with more than needed is no reason not to run.
-pub(crate) fn drop_unneeded() {
-    let needed: HashSet<Capability> = NEEDED.into_iter().collect();
+pub(crate) fn drop_unneeded(mode: Mode) {
+    let needed = needed(mode);
     // The bounding set first: changing it needs a capability that goes next.
     if let Ok(bounding) = caps::read(None, CapSet::Bounding) {
         for capability in bounding.difference(&needed) {
@@ -41,17 +49,28 @@ mod tests {
 
     #[test]
     fn nothing_but_the_needed_is_left() {
-        // Capabilities belong to a thread: the other tests keep theirs.
-        std::thread::spawn(|| {
-            let before = caps::read(None, CapSet::Permitted).unwrap();
-            drop_unneeded();
-            let expected: HashSet<Capability> =
-                before.into_iter().filter(|capability| NEEDED.contains(capability)).collect();
-            for set in [CapSet::Permitted, CapSet::Effective] {
-                assert_eq!(caps::read(None, set).unwrap(), expected, "{set:?}");
-            }
-        })
-        .join()
-        .unwrap();
+        for mode in Mode::ALL {
+            // Capabilities belong to a thread: the other tests keep theirs.
+            std::thread::spawn(move || {
+                let before = [CapSet::Permitted, CapSet::Bounding].map(|set| caps::read(None, set).unwrap());
+                let may_bound = before[0].contains(&Capability::CAP_SETPCAP);
+                drop_unneeded(mode);
+                let [permitted, bounding] = before.map(|set| &set & &needed(mode));
+                for set in [CapSet::Permitted, CapSet::Effective] {
+                    assert_eq!(caps::read(None, set).unwrap(), permitted, "{mode} {set:?}");
+                }
+                if may_bound {
+                    assert_eq!(caps::read(None, CapSet::Bounding).unwrap(), bounding, "{mode}");
+                }
+            })
+            .join()
+            .unwrap();
+        }
+    }
+
+    #[test]
+    fn programs_of_iptables_have_what_they_need() {
+        let raw = |mode| needed(mode).contains(&Capability::CAP_NET_RAW);
+        assert_eq!(Mode::ALL.map(raw), Mode::ALL.map(|mode| mode == Mode::Iptables));
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use portolan_dataplane::kube_proxy::Variant;
 use portolan_dataplane::{Dataplane, Integrity, Outcome, Settings};
 use portolan_observe::servers::{Addresses, Responder, Responders};
 use portolan_observe::{Commit, Eligibility, Telemetry};
@@ -14,6 +15,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::batch::Batch;
 use crate::describe;
+use crate::pending::Pending;
 use crate::tally::Tally;
 use crate::this_node::ThisNode;
 
@@ -27,6 +29,9 @@ const LOGGED_CHANGES: usize = 20;
 /// Makes the dataplane for given settings.
 pub(crate) type MakeDataplane =
     Box<dyn Fn(Settings) -> Result<Box<dyn Dataplane>, portolan_dataplane::Error>>;
+
+/// Is told the settings of rules that are in force now.
+pub(crate) type Synced = Box<dyn Fn(&Settings)>;
 
 /// Serves these health-check responders from now on, on these addresses.
 pub(crate) type SetResponders = Box<dyn Fn(Responders, Addresses)>;
@@ -58,6 +63,8 @@ pub(crate) struct Proxy {
     /// Services whose rules the kernel refuses.
     refused: BTreeSet<ObjectName>,
     tally: Tally,
+    pending: Pending,
+    synced: Synced,
     responders: Responders,
     set_responders: SetResponders,
     retry_at_most: Duration,
@@ -71,6 +78,8 @@ pub(crate) struct Proxy {
 pub(crate) struct Surroundings {
     /// Makes the dataplane.
     pub(crate) make: MakeDataplane,
+    /// Is called whenever all rules have been brought into force.
+    pub(crate) synced: Synced,
     /// Serves health-check node ports.
     pub(crate) set_responders: SetResponders,
     /// Is told what happens.
@@ -86,7 +95,7 @@ pub(crate) struct Surroundings {
 impl Proxy {
     /// A proxy that has seen nothing yet.
     pub(crate) fn new(node: ThisNode, surroundings: Surroundings) -> Proxy {
-        let Surroundings { make, set_responders, telemetry, sync_period, external_ips, in_cluster } =
+        let Surroundings { make, synced, set_responders, telemetry, sync_period, external_ips, in_cluster } =
             surroundings;
         telemetry.health.set_node(if in_cluster { Eligibility::Unseen } else { Eligibility::NoNodes });
         Proxy {
@@ -99,6 +108,8 @@ impl Proxy {
             problems: BTreeSet::new(),
             refused: BTreeSet::new(),
             tally: Tally::default(),
+            pending: Pending::default(),
+            synced,
             responders: Responders::new(),
             set_responders,
             retry_at_most: sync_period,
@@ -127,8 +138,19 @@ impl Proxy {
         self.planner.plans()
     }
 
+    /// The variant of iptables, for each family, in which chains of kube-proxy's names are ours.
+    pub(crate) fn iptables(&self) -> PerFamily<Option<Variant>> {
+        self.dataplane.as_ref().map_or_else(PerFamily::default, |dataplane| dataplane.iptables())
+    }
+
+    /// Counts what was observed and will be given to [`Proxy::observe`] with all else that waits then.
+    pub(crate) fn received(&mut self, batch: &Batch) {
+        self.pending.received(&batch.changes, &self.telemetry.metrics);
+    }
+
     /// Takes what was observed and brings it into force.
     pub(crate) fn observe(&mut self, mut batch: Batch) {
+        self.pending.taken();
         let received = batch.received();
         let triggers = std::mem::take(&mut batch.triggers);
         for change in &mut batch.changes {
@@ -146,6 +168,7 @@ impl Proxy {
         self.bring(&changes, received);
         self.tick();
         if self.in_force() {
+            self.pending.in_force(&self.telemetry.metrics);
             self.programmed(&triggers);
         }
     }
@@ -286,6 +309,7 @@ impl Proxy {
                     outcome.commit,
                 );
                 self.refused.clear();
+                (self.synced)(&self.settings);
                 self.record(&ChangeSet::default(), true, &outcome, Some(took));
                 self.in_force_now();
             }
@@ -311,7 +335,7 @@ impl Proxy {
         if let Some(took) = took {
             metrics.event_to_commit(took);
         }
-        metrics.changes_pending(0, 0);
+        self.pending.in_force(metrics);
         metrics.refused_services(self.refused.len());
         self.tally.tell(metrics, self.planner.plans().len());
         if let Some(reconciled) = outcome.reconciled {
@@ -546,6 +570,7 @@ mod tests {
             ThisNode::new("here", &config, &[], false),
             Surroundings {
                 make: Box::new(move |_| Ok(Box::new(Fake(script.clone())))),
+                synced: Box::new(|_| {}),
                 set_responders: Box::new(|_, _| {}),
                 telemetry: Arc::new(Telemetry::new(
                     portolan_observe::Mode::Nftables,
@@ -694,6 +719,49 @@ mod tests {
         }
         let rows = proxy.telemetry.changes.rows();
         assert_eq!(rows.iter().map(|row| row.error.is_some()).collect::<Vec<_>>(), [true, false]);
+    }
+
+    /// Services and EndpointSlices that came, and those that are not in force.
+    fn counted(proxy: &Proxy) -> [u64; 4] {
+        let text = proxy.telemetry.metrics_text();
+        [
+            "service_changes_total",
+            "endpoint_changes_total",
+            "service_changes_pending",
+            "endpoint_changes_pending",
+        ]
+        .map(|name| {
+            let name = format!("kubeproxy_sync_proxy_rules_{name} ");
+            let line = text.lines().find_map(|line| line.strip_prefix(&name));
+            line.unwrap_or_else(|| panic!("{name}:\n{text}")).parse().unwrap()
+        })
+    }
+
+    #[test]
+    fn changes_are_counted_and_pending_until_in_force() {
+        let script: Rc<RefCell<Script>> = Rc::default();
+        script.borrow_mut().failures.push_back("no kernel");
+        let mut proxy = proxy(&script);
+        let slice = |name| Change::SliceRemoved(ObjectName::new("shop", name));
+        let first =
+            Batch::of_changes(vec![service("a", "10.96.0.1"), slice("a-1"), slice("a-2")], Instant::now());
+        proxy.received(&first);
+        assert_eq!(counted(&proxy), [2, 2, 1, 2], "a Service counts for each family");
+        proxy.observe(first);
+        assert_eq!(counted(&proxy), [2, 2, 1, 2], "the commit failed");
+        let second =
+            Batch::of_changes(vec![service("a", "10.96.0.2"), service("b", "10.96.0.3")], Instant::now());
+        proxy.received(&second);
+        assert_eq!(counted(&proxy), [6, 2, 2, 2], "one Service twice is one that is pending");
+        tick(&mut proxy);
+        assert_eq!(counted(&proxy), [6, 2, 2, 0], "what waits is not in force when the rest is");
+        proxy.observe(second);
+        assert_eq!(counted(&proxy), [6, 2, 0, 0]);
+        let nothing_new = Batch::of_changes(vec![service("b", "10.96.0.3")], Instant::now());
+        proxy.received(&nothing_new);
+        assert_eq!(counted(&proxy), [8, 2, 1, 0]);
+        proxy.observe(nothing_new);
+        assert_eq!(counted(&proxy), [8, 2, 0, 0]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use anyhow::{Context, anyhow, bail};
 use portolan_config::watch::ConfigFile;
 use portolan_config::{Config, Gate, Mode};
 use portolan_dataplane::Dataplane;
+use portolan_dataplane::iptables::Iptables;
 use portolan_dataplane::nftables::Nftables;
 use portolan_observe::servers::Servers;
 use portolan_observe::{BuildInfo, Telemetry};
@@ -23,15 +24,16 @@ use tracing::{debug, info, warn};
 
 use crate::addresses;
 use crate::batch::Batch;
+use crate::cleanup::TakeOver;
 use crate::cli::{ProxyArgs, RunArgs};
-use crate::cluster::Cluster;
 use crate::configuration::{self, Loaded};
+use crate::fit::Fit;
 use crate::proxy::{MakeDataplane, Proxy, Surroundings};
 use crate::this_node::{self, ThisNode};
 use crate::{cleanup, cluster, kernel_settings, logging, privileges, servers};
 
 /// The modes that this version has.
-pub(crate) const AVAILABLE: &[Mode] = &[Mode::Nftables];
+pub(crate) const AVAILABLE: &[Mode] = &[Mode::Nftables, Mode::Iptables];
 
 /// What the waiting threads tell the main one.
 pub(crate) enum Event {
@@ -73,10 +75,16 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     if args.manifests.is_none() || flags.config.is_some() {
         kernel_settings::apply(config);
     }
+    if config.mode == Mode::Iptables {
+        kernel_settings::warn_of_bridge();
+    }
     if flags.init_only == Some(true) {
+        if this_node::wants_localhost_node_ports(config) {
+            kernel_settings::route_localnet();
+        }
         return Ok(());
     }
-    privileges::drop_unneeded();
+    privileges::drop_unneeded(config.mode);
     forward(args, &loaded, file, &name)
 }
 
@@ -114,13 +122,17 @@ fn forward(args: &RunArgs, loaded: &Loaded, file: Option<ConfigFile>, name: &str
     let mut proxy = Proxy::new(node, surroundings(config, servers, &telemetry, cluster.is_some()));
     proxy.observe(addresses);
 
+    let mut fit = Fit::new(config, name, cluster.is_some());
     let mut ready_fd = args.ready_fd;
     if let Some((folder, mut manifests)) = folder {
         let started = Instant::now();
         let first = manifests.load();
         log_problems(&first);
         info!("{}: {} objects read in {:.1?}", folder.display(), first.changes.len(), started.elapsed());
-        proxy.observe(Batch::of_changes(first.changes, started));
+        let first = Batch::of_changes(first.changes, started);
+        fit.check(&first)?;
+        proxy.received(&first);
+        proxy.observe(first);
         announce_ready(&proxy, &mut ready_fd)?;
         spawn("manifests", &events, move |events| follow_manifests(&mut manifests, events))?;
     }
@@ -132,7 +144,16 @@ fn forward(args: &RunArgs, loaded: &Loaded, file: Option<ConfigFile>, name: &str
     if let Some(cluster) = &cluster {
         cluster.announce_start();
     }
-    follow(&mut proxy, &received, config.min_sync_period, &mut ready_fd, cluster.as_ref(), &telemetry)
+    let mut follow = Follow {
+        proxy,
+        fit,
+        mode: config.mode,
+        min_sync_period: config.min_sync_period,
+        in_cluster: cluster.is_some(),
+        ready_fd,
+        telemetry,
+    };
+    follow.run(&received)
 }
 
 fn surroundings(
@@ -143,6 +164,12 @@ fn surroundings(
 ) -> Surroundings {
     Surroundings {
         make: make_dataplane(config.mode),
+        // The rule that keeps strangers from loopback addresses is there (spec §5.20).
+        synced: Box::new(|settings| {
+            if settings.localhost_node_ports {
+                kernel_settings::route_localnet();
+            }
+        }),
         set_responders: Box::new(move |responders, addresses| servers.set_responders(responders, addresses)),
         telemetry: telemetry.clone(),
         sync_period: config.sync_period,
@@ -151,50 +178,67 @@ fn surroundings(
     }
 }
 
-/// Brings what is received into force for as long as the process lives. Between the end of a commit and the next
-/// one at least `min_sync_period` passes; what comes meanwhile waits and goes into one transaction.
-fn follow(
-    proxy: &mut Proxy,
-    received: &Receiver<Event>,
+/// The loop of the main thread.
+struct Follow {
+    proxy: Proxy,
+    fit: Fit,
+    mode: Mode,
     min_sync_period: Duration,
-    ready_fd: &mut Option<i32>,
-    cluster: Option<&Cluster>,
-    telemetry: &Telemetry,
-) -> anyhow::Result<()> {
-    let mut waiting = Batch::default();
-    let mut not_before = Instant::now();
-    let mut take_over = cluster.is_some();
-    loop {
-        let commit_at = (!waiting.is_empty()).then_some(not_before);
-        let event = match proxy.next_tick().into_iter().chain(commit_at).min() {
-            Some(due) => received.recv_timeout(due.saturating_duration_since(Instant::now())),
-            None => received.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        let _turn = telemetry.health.turn();
-        match event {
-            Ok(first) => {
-                for event in std::iter::once(first).chain(received.try_iter()) {
-                    match event {
-                        Event::Observed(batch) => waiting.extend(batch),
-                        // Who asked may have gone.
-                        Event::Asked(answer) => drop(answer.send(proxy.plans().cloned().collect())),
-                        Event::Lost(error) => return Err(error),
+    in_cluster: bool,
+    ready_fd: Option<i32>,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Follow {
+    /// Brings what is received into force for as long as the process lives. Between the end of a commit and the next
+    /// one at least `min_sync_period` passes; what comes meanwhile waits and goes into one transaction.
+    fn run(&mut self, received: &Receiver<Event>) -> anyhow::Result<()> {
+        let mut waiting = Batch::default();
+        let mut not_before = Instant::now();
+        let mut take_over = true;
+        loop {
+            let commit_at = (!waiting.is_empty()).then_some(not_before);
+            let event = match self.proxy.next_tick().into_iter().chain(commit_at).min() {
+                Some(due) => received.recv_timeout(due.saturating_duration_since(Instant::now())),
+                None => received.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            let telemetry = self.telemetry.clone();
+            let _turn = telemetry.health.turn();
+            match event {
+                Ok(first) => {
+                    for event in std::iter::once(first).chain(received.try_iter()) {
+                        self.take(event, &mut waiting)?;
                     }
                 }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("all event sources have ended")),
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("all event sources have ended")),
+            if !waiting.is_empty() && not_before <= Instant::now() {
+                self.proxy.observe(std::mem::take(&mut waiting));
+                not_before = Instant::now() + self.min_sync_period;
+            }
+            self.proxy.tick();
+            announce_ready(&self.proxy, &mut self.ready_fd)?;
+            if take_over && self.proxy.in_force() {
+                take_over = false;
+                let (mode, chains, in_cluster) = (self.mode, self.proxy.iptables(), self.in_cluster);
+                TakeOver { mode, chains, in_cluster }.start();
+            }
         }
-        if !waiting.is_empty() && not_before <= Instant::now() {
-            proxy.observe(std::mem::take(&mut waiting));
-            not_before = Instant::now() + min_sync_period;
+    }
+
+    fn take(&mut self, event: Event, waiting: &mut Batch) -> anyhow::Result<()> {
+        match event {
+            Event::Observed(batch) => {
+                self.fit.check(&batch)?;
+                self.proxy.received(&batch);
+                waiting.extend(batch);
+            }
+            // Who asked may have gone.
+            Event::Asked(answer) => drop(answer.send(self.proxy.plans().cloned().collect())),
+            Event::Lost(error) => return Err(error),
         }
-        proxy.tick();
-        announce_ready(proxy, ready_fd)?;
-        if take_over && proxy.in_force() {
-            take_over = false;
-            cleanup::take_over();
-        }
+        Ok(())
     }
 }
 
@@ -212,7 +256,8 @@ pub(crate) fn options(args: &ProxyArgs, read_only: bool) -> Options {
 pub(crate) fn make_dataplane(mode: Mode) -> MakeDataplane {
     match mode {
         Mode::Nftables => Box::new(|settings| Ok(Box::new(Nftables::new(settings)?) as Box<dyn Dataplane>)),
-        Mode::Iptables | Mode::Ipvs => Box::new(move |_| {
+        Mode::Iptables => Box::new(|settings| Ok(Box::new(Iptables::new(&settings)?) as Box<dyn Dataplane>)),
+        Mode::Ipvs => Box::new(move |_| {
             Err(portolan_dataplane::Error::Unusable(format!("mode {mode} is not available in this version")))
         }),
     }

@@ -193,6 +193,15 @@ fn networks(list: &[IpNet]) -> PerFamily<Option<LocalDetector>> {
     first
 }
 
+/// Whatever the node's addresses are, NodePorts are to answer on IPv4 loopback addresses (spec §3.10).
+pub(crate) fn wants_localhost_node_ports(config: &Config) -> bool {
+    let addresses = &config.nodeport_addresses;
+    config.mode == Mode::Iptables
+        && config.iptables.localhost_nodeports
+        && *addresses != NodePortAddresses::Primary
+        && addresses.selects_loopback(&PerFamily::default())
+}
+
 /// The node's name in the API (spec §1.6).
 pub(crate) fn name(config: &Config) -> anyhow::Result<String> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").context("reading the host's name")?;
