@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use portolan_service::{ChangeSet, ObjectName, PerFamily, ServicePlan};
+use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
 
 /// How local pods are told from other sources (`--detect-local-mode`, spec §4.8).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +82,8 @@ pub struct Outcome {
     pub refused: Vec<(ObjectName, String)>,
     /// Set elements and rules written or removed.
     pub operations: usize,
+    /// Rules in each table, for a mode whose number of rules follows the number of Services (spec §11.18).
+    pub rules: Vec<RuleCount>,
     /// Stale UDP connection tracking entries were looked for (spec §8A).
     pub reconciled: Option<Reconciled>,
     /// From first byte encoded to the kernel's acknowledgement.
@@ -93,6 +95,19 @@ impl Outcome {
     pub fn conntrack_removed(&self) -> usize {
         self.reconciled.map_or(0, |reconciled| reconciled.removed.v4 + reconciled.removed.v6)
     }
+}
+
+/// Rules of ours in one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleCount {
+    /// The table's family.
+    pub family: Family,
+    /// The table's name.
+    pub table: &'static str,
+    /// All that are in force.
+    pub total: usize,
+    /// Those that this commit wrote.
+    pub written: usize,
 }
 
 /// What a look through connection tracking did.

@@ -27,6 +27,29 @@ impl Table {
     }
 }
 
+/// How many rules of ours there are in each table that has more than a few.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) filter: usize,
+    pub(super) nat: usize,
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, table: Table, rules: usize) {
+        match table {
+            Table::Filter => self.filter += rules,
+            Table::Nat => self.nat += rules,
+            Table::Mangle => {}
+        }
+    }
+
+    /// What is left of these when `before` gives way to `after`.
+    pub(super) fn change(&mut self, before: Counts, after: Counts) {
+        self.filter = (self.filter + after.filter).saturating_sub(before.filter);
+        self.nat = (self.nat + after.nat).saturating_sub(before.nat);
+    }
+}
+
 /// A chain with rules of many Services, in no particular order among Services (spec §5.31).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Shared {

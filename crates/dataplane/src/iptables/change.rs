@@ -4,16 +4,17 @@ use std::collections::HashMap;
 
 use portolan_service::ServicePlan;
 
-use super::chains::{Style, Table};
+use super::chains::{Counts, Style, Table};
 use super::script::{Owner, Script};
 use super::service::{ServiceRules, render};
 
-/// Adds to `script` what brings one Service from `before` to `after`.
+/// Adds to `script` what brings one Service from `before` to `after`, and corrects `counts`.
 ///
 /// Rules in shared chains come and go one by one: new ones at the top, as their order among Services means nothing
 /// (spec §5.31) and the end of the chain is taken. Chains of the Service that differ are written anew.
 pub(super) fn change(
     script: &mut Script,
+    counts: &mut Counts,
     style: &Style,
     before: Option<&ServicePlan>,
     after: Option<&ServicePlan>,
@@ -23,6 +24,7 @@ pub(super) fn change(
     let rules =
         |plan: Option<&ServicePlan>| plan.map_or_else(ServiceRules::default, |plan| render(style, plan));
     let (before, after) = (rules(before), rules(after));
+    counts.change(before.count(), after.count());
 
     let mut old = before.shared;
     for (shared, rule) in after.shared {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use portolan_service::{Family, ServicePlan};
 
-use super::chains::{Fixed, Shared, Style, Table, fixed, is_ours, jumps, to_node_ports};
+use super::chains::{Counts, Fixed, Shared, Style, Table, fixed, is_ours, jumps, to_node_ports};
 use super::held::{Held, target};
 use super::names::{PortChains, is_of_a_service};
 use super::rule::{Match, Rule};
@@ -53,7 +53,7 @@ pub(super) struct Comparison {
     /// UDP frontends that are held and not wanted: addresses and ports.
     pub(super) gone: Vec<(IpAddr, u16)>,
     /// Rules of ours, once it is done.
-    pub(super) rules: usize,
+    pub(super) rules: Counts,
 }
 
 /// Rewriting a chain is cheaper than this part of its rules one by one: 1 of 4.
@@ -193,7 +193,7 @@ impl Comparer<'_> {
             self.own_chain(plan, chain, rules, owner);
         }
         for (chain, rules) in &new {
-            self.done.rules += rules.len();
+            self.done.rules.add(Table::Nat, rules.len());
             self.done.differences.push(Difference::Added(format!("chain {chain} of Service {}", plan.name)));
         }
         self.done.script.create(&new, Some(owner));
@@ -201,7 +201,7 @@ impl Comparer<'_> {
     }
 
     fn own_chain(&mut self, plan: &ServicePlan, chain: &str, rules: &[Rule], owner: Owner) {
-        self.done.rules += rules.len();
+        self.done.rules.add(Table::Nat, rules.len());
         // With and without comments is the same (spec §5.33).
         let same = |held: &&str, wanted: &Rule| {
             Rule::parse(held, self.family)
@@ -225,7 +225,7 @@ impl Comparer<'_> {
     /// `last` must be the end of the chain, in order; the others may be in any.
     fn shared_chain(&mut self, shared: Shared, rules: &[(Rule, Option<Owner>)], last: &[Rule], whole: bool) {
         let (table, chain) = (shared.table(), shared.chain());
-        self.done.rules += rules.len() + last.len();
+        self.done.rules.add(table, rules.len() + last.len());
         let held = self.held.get(table).chain(chain);
         let is_new = held.is_none();
         let held: Vec<(&str, Option<Rule>)> = held
@@ -295,7 +295,7 @@ impl Comparer<'_> {
     fn fixed_chain(&mut self, wanted: &Fixed) {
         let held = self.held.get(wanted.table).chain(wanted.chain);
         let name = || format!("chain {} ({})", wanted.chain, wanted.table.name());
-        self.done.rules += wanted.rules.as_ref().map_or(0, Vec::len);
+        self.done.rules.add(wanted.table, wanted.rules.as_ref().map_or(0, Vec::len));
         let difference = match (held, &wanted.rules) {
             (None, _) => Difference::Added(name()),
             (Some(_), None) => return,
@@ -319,7 +319,7 @@ impl Comparer<'_> {
 
     fn jumps(&mut self) {
         for jump in jumps() {
-            self.done.rules += 1;
+            self.done.rules.add(jump.table, 1);
             let held = self.held.get(jump.table).rules(jump.from);
             if held.iter().any(|rule| Rule::parse(rule, self.family).as_ref() == Some(&jump.rule)) {
                 continue;

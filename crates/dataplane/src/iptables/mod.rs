@@ -26,14 +26,14 @@ use std::time::{Duration, Instant};
 
 use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
 
-use self::chains::{Style, Table};
+use self::chains::{Counts, Style, Table};
 use self::compare::{Comparison, Tables, Wanted, compare};
 use self::held::Held;
 use self::script::{Owner, Script};
 use self::tool::{Fingerprint, RestoreError, Tool};
 use crate::conntrack::StaleFlows;
 use crate::kube_proxy::Variant;
-use crate::{Dataplane, Difference, Error, Integrity, Outcome, Settings};
+use crate::{Dataplane, Difference, Error, Integrity, Outcome, RuleCount, Settings};
 
 /// With more endpoints than this, rules of single Services go without comments (spec §5.33).
 const LARGE: usize = 1000;
@@ -63,6 +63,8 @@ struct FamilyTables {
     style: Style,
     /// Endpoints of all Services.
     endpoints: usize,
+    /// Rules that are in force.
+    rules: Counts,
     /// The state of the tables in which we know what they hold.
     known: Option<Fingerprint>,
     /// Not before this is everything looked through again.
@@ -82,6 +84,7 @@ struct Synced {
 struct Applied {
     commits: usize,
     operations: usize,
+    rules: [RuleCount; 2],
 }
 
 /// What iptables-save printed of each table.
@@ -149,7 +152,15 @@ impl FamilyTables {
             large: false,
         };
         let now = Instant::now();
-        Ok(FamilyTables { tool, style, endpoints: 0, known: None, look_at: now, look_by: now })
+        Ok(FamilyTables {
+            tool,
+            style,
+            endpoints: 0,
+            rules: Counts::default(),
+            known: None,
+            look_at: now,
+            look_by: now,
+        })
     }
 
     fn save(&self) -> Result<Saved, Error> {
@@ -184,6 +195,8 @@ impl FamilyTables {
             match self.restore(&comparison.script) {
                 Ok(commits) => {
                     outcome.operations += comparison.script.operations();
+                    self.rules = comparison.rules;
+                    outcome.rules.extend(self.count(comparison.script.written()));
                     self.look_by = Instant::now() + LOOK_EVERY;
                     return Ok(Synced { commits, gone: comparison.gone });
                 }
@@ -208,6 +221,16 @@ impl FamilyTables {
         )))
     }
 
+    /// What is in force, and what of it was written just now.
+    fn count(&self, written: Counts) -> [RuleCount; 2] {
+        let family = self.style.family;
+        let count = |table: Table, total, written| RuleCount { family, table: table.name(), total, written };
+        [
+            count(Table::Filter, self.rules.filter, written.filter),
+            count(Table::Nat, self.rules.nat, written.nat),
+        ]
+    }
+
     /// Writes it. Returns how many transactions that was.
     fn restore(&mut self, script: &Script) -> Result<usize, RestoreError> {
         if script.is_empty() {
@@ -229,9 +252,11 @@ impl FamilyTables {
         }
         self.style.large = self.endpoints > LARGE;
         let mut script = Script::default();
+        let mut rules = self.rules;
         for (owner, change) in (0..).zip(&changes.services) {
             change::change(
                 &mut script,
+                &mut rules,
                 &self.style,
                 change.before.as_deref(),
                 change.after.as_deref(),
@@ -239,7 +264,10 @@ impl FamilyTables {
             );
         }
         match self.restore(&script) {
-            Ok(commits) => Ok(Applied { commits, operations: script.operations() }),
+            Ok(commits) => {
+                self.rules = rules;
+                Ok(Applied { commits, operations: script.operations(), rules: self.count(script.written()) })
+            }
             Err(RestoreError::Rejected { line, message }) => {
                 let owner = line.and_then(|line| script.owner(line));
                 let service = owner.and_then(|owner| changes.services.get(owner as usize));
@@ -368,6 +396,7 @@ impl Dataplane for Iptables {
         for result in results {
             let applied = result?;
             outcome.operations += applied.operations;
+            outcome.rules.extend(applied.rules);
             commits += applied.commits;
         }
         if undisturbed {

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::chains::Table;
+use super::chains::{Counts, Table};
 use super::rule::Rule;
 
 /// A Service, by its place in what is being written.
@@ -119,6 +119,15 @@ impl Script {
     /// How many lines change something.
     pub(super) fn operations(&self) -> usize {
         self.sections().flat_map(|(_, section)| section.parts()).map(|lines| lines.owners.len()).sum()
+    }
+
+    /// How many rules are written into each table.
+    pub(super) fn written(&self) -> Counts {
+        let mut counts = Counts::default();
+        for (table, section) in self.sections() {
+            counts.add(table, section.rules.owners.len());
+        }
+        counts
     }
 
     /// How many transactions it is.

@@ -6,7 +6,7 @@ use portolan_service::{
     Backend, Family, Frontend, FrontendKind, List, Masquerade, PortPlan, ServicePlan, Verdict,
 };
 
-use super::chains::{LOCALHOST_ACCEPTED, MARK_MASQ, Shared, Style};
+use super::chains::{Counts, LOCALHOST_ACCEPTED, MARK_MASQ, Shared, Style, Table};
 use super::names::{PortChains, endpoint_chain};
 use super::rule::{Match, Rule, Target};
 use crate::LocalDetector;
@@ -18,6 +18,20 @@ pub(super) struct ServiceRules {
     pub(super) shared: Vec<(Shared, Rule)>,
     /// Its own chains, all in table nat.
     pub(super) chains: Vec<(String, Vec<Rule>)>,
+}
+
+impl ServiceRules {
+    /// How many rules that is.
+    pub(super) fn count(&self) -> Counts {
+        let mut counts = Counts::default();
+        for (shared, _) in &self.shared {
+            counts.add(shared.table(), 1);
+        }
+        for (_, rules) in &self.chains {
+            counts.add(Table::Nat, rules.len());
+        }
+        counts
+    }
 }
 
 /// The rules of `plan` in the family of `style`.

@@ -7,7 +7,7 @@ use portolan_service::FrontendKind::{ClusterIp, ExternalIp, LoadBalancer, NodePo
 use portolan_service::{Family, ObjectName, PortPlan, Protocol, ServicePlan, Verdict};
 use proptest::prelude::*;
 
-use super::super::chains::{Style, style};
+use super::super::chains::{Counts, Style, style};
 use super::super::change::change;
 use super::super::compare::{Comparison, Wanted, compare, removal};
 use super::super::script::Script;
@@ -106,14 +106,16 @@ proptest! {
         let mut plans: Vec<Option<Arc<ServicePlan>>> = vec![None; SERVICES];
         tables.restore(&compared(&tables, &style, &plans, ahead).script.text());
         let mut synced = tables.clone();
+        let mut counts = compared(&tables, &style, &plans, ahead).rules;
         for (number, after) in history {
             let after = after.map(Arc::new);
             let before = std::mem::replace(&mut plans[number], after.clone());
             let mut script = Script::default();
-            change(&mut script, &style, before.as_deref(), after.as_deref(), 0);
+            change(&mut script, &mut counts, &style, before.as_deref(), after.as_deref(), 0);
             prop_assert!(before != after || script.is_empty());
             tables.restore(&script.text());
             let comparison = compared(&tables, &style, &plans, ahead);
+            prop_assert_eq!(comparison.rules, counts);
             prop_assert!(comparison.script.is_empty(), "{}", comparison.script.text());
             prop_assert_eq!(comparison.differences, vec![]);
             // Another process that finds the state before.
@@ -215,7 +217,14 @@ fn what_is_written_for_one_change_names_nothing_else() {
     let mut after = before.clone();
     after.ports[0] = port("http", Protocol::Tcp, &["10.244.1.1:80*"]).cluster_ip("10.96.0.1");
     let mut script = Script::default();
-    change(&mut script, &style(Family::V4, settings()), Some(before), Some(&after), 0);
+    change(
+        &mut script,
+        &mut Counts::default(),
+        &style(Family::V4, settings()),
+        Some(before),
+        Some(&after),
+        0,
+    );
     let text = script.text();
     assert!(!text.contains("KUBE-SERVICES") && !text.contains("*filter"), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("-X")).count(), 1, "{text}");
