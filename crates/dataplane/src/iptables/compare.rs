@@ -22,6 +22,12 @@ pub(super) struct Tables<'a> {
 }
 
 impl<'a> Tables<'a> {
+    /// Reads what iptables-save printed.
+    pub(super) fn read(saved: &'a str) -> Tables<'a> {
+        let table = |table: Table| Held::read(saved, table.name());
+        Tables { mangle: table(Table::Mangle), filter: table(Table::Filter), nat: table(Table::Nat) }
+    }
+
     pub(super) fn get(&self, table: Table) -> &Held<'a> {
         match table {
             Table::Mangle => &self.mangle,

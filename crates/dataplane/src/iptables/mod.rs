@@ -28,7 +28,6 @@ use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
 
 use self::chains::{Counts, Style, Table};
 use self::compare::{Comparison, Tables, Wanted, compare};
-use self::held::Held;
 use self::script::{Owner, Script};
 use self::tool::{Fingerprint, RestoreError, Tool};
 use crate::conntrack::StaleFlows;
@@ -85,23 +84,6 @@ struct Applied {
     commits: usize,
     operations: usize,
     rules: [RuleCount; 2],
-}
-
-/// What iptables-save printed of each table.
-struct Saved {
-    mangle: String,
-    filter: String,
-    nat: String,
-}
-
-impl Saved {
-    fn tables(&self) -> Tables<'_> {
-        Tables {
-            mangle: Held::read(&self.mangle),
-            filter: Held::read(&self.filter),
-            nat: Held::read(&self.nat),
-        }
-    }
 }
 
 impl Iptables {
@@ -163,12 +145,8 @@ impl FamilyTables {
         })
     }
 
-    fn save(&self) -> Result<Saved, Error> {
-        Ok(Saved {
-            mangle: self.tool.save(Table::Mangle.name())?,
-            filter: self.tool.save(Table::Filter.name())?,
-            nat: self.tool.save(Table::Nat.name())?,
-        })
+    fn save(&self) -> Result<String, Error> {
+        self.tool.save(&Table::ALL.map(Table::name))
     }
 
     /// What has to be done for the tables to hold `plans`.
@@ -180,7 +158,7 @@ impl FamilyTables {
     ) -> Result<Comparison, Error> {
         let saved = self.save()?;
         let ahead = self.tool.variant() == Variant::Nft;
-        Ok(compare(&Wanted { style: &self.style, plans, left_out, whole, ahead }, &saved.tables()))
+        Ok(compare(&Wanted { style: &self.style, plans, left_out, whole, ahead }, &Tables::read(&saved)))
     }
 
     /// Writes what is missing, without the Services that iptables does not take.
@@ -306,7 +284,7 @@ impl FamilyTables {
     }
 
     fn cleanup(&mut self) -> Result<(), Error> {
-        let script = compare::removal(self.style.family, &self.save()?.tables());
+        let script = compare::removal(self.style.family, &Tables::read(&self.save()?));
         self.restore(&script).map(drop).map_err(|error| match error {
             RestoreError::Rejected { line, message } => {
                 Error::Unusable(rejected(&script, line, None, &message))
@@ -444,7 +422,7 @@ impl Dataplane for Iptables {
     fn listing(&mut self) -> Result<Vec<String>, Error> {
         let mut lines = Vec::new();
         for family in &self.families {
-            lines.extend(listing::lines(family.style.family, &family.save()?.tables()));
+            lines.extend(listing::lines(family.style.family, &Tables::read(&family.save()?)));
         }
         Ok(lines)
     }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::super::chains::{Counts, Style, style};
 use super::super::change::change;
-use super::super::compare::{Comparison, Wanted, compare, removal};
+use super::super::compare::{Comparison, Tables, Wanted, compare, removal};
 use super::super::script::Script;
 use super::simulated::Simulated;
 use crate::Difference;
@@ -90,7 +90,7 @@ fn compared(
 ) -> Comparison {
     let plans: Vec<&ServicePlan> = plans.iter().flatten().map(|plan| &**plan).collect();
     let wanted = Wanted { style, plans: &plans, left_out: &BTreeSet::new(), whole: false, ahead };
-    compare(&wanted, &tables.print().tables())
+    compare(&wanted, &Tables::read(&tables.print()))
 }
 
 proptest! {
@@ -122,7 +122,7 @@ proptest! {
             synced.restore(&compared(&synced, &style, &plans, ahead).script.text());
             prop_assert!(compared(&synced, &style, &plans, ahead).script.is_empty());
         }
-        let removal = removal(Family::V4, &tables.print().tables());
+        let removal = removal(Family::V4, &Tables::read(&tables.print()));
         tables.restore(&removal.text());
         prop_assert_eq!(tables.rules("nat", "PREROUTING"), ["-i docker0 -j RETURN"]);
         prop_assert_eq!(tables.rules("nat", "DOCKER").len(), 1);
@@ -186,7 +186,7 @@ fn chains_that_others_lead_to_are_not_removed() {
     assert!(tables.chains("nat").contains(&chain), "emptied, not removed");
     assert!(tables.rules("nat", &chain).is_empty());
     assert!(compared(&tables, &style, &[], false).script.is_empty(), "and that is all there is to do");
-    tables.restore(&removal(Family::V4, &tables.print().tables()).text());
+    tables.restore(&removal(Family::V4, &Tables::read(&tables.print())).text());
     assert!(tables.chains("nat").contains(&"KUBE-MARK-MASQ".to_owned()));
 }
 
@@ -200,7 +200,7 @@ fn a_service_that_is_left_out_stays_as_it_is() {
     let wanted = [&changed, &other];
     let left_out = BTreeSet::from([0]);
     let wanted = Wanted { style: &style, plans: &wanted, left_out: &left_out, whole: false, ahead: false };
-    let comparison = compare(&wanted, &tables.print().tables());
+    let comparison = compare(&wanted, &Tables::read(&tables.print()));
     let differences = &comparison.differences;
     assert!(
         differences.iter().all(|difference| matches!(difference, Difference::Added(_))),

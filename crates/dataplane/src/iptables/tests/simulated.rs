@@ -5,8 +5,7 @@ use std::fmt::Write;
 
 use portolan_service::Family;
 
-use super::super::compare::Tables;
-use super::super::held::{Held, target};
+use super::super::held::target;
 use super::super::rule::Rule;
 
 /// Tables by name, with their chains and these with their rules as written.
@@ -14,23 +13,6 @@ use super::super::rule::Rule;
 pub(super) struct Simulated {
     family: Family,
     tables: BTreeMap<String, BTreeMap<String, Vec<String>>>,
-}
-
-/// What iptables-save would print of each table.
-pub(super) struct Printed {
-    mangle: String,
-    filter: String,
-    nat: String,
-}
-
-impl Printed {
-    pub(super) fn tables(&self) -> Tables<'_> {
-        Tables {
-            mangle: Held::read(&self.mangle),
-            filter: Held::read(&self.filter),
-            nat: Held::read(&self.nat),
-        }
-    }
 }
 
 const BASE: [(&str, &[&str]); 3] = [
@@ -87,7 +69,8 @@ impl Simulated {
         }
     }
 
-    pub(super) fn print(&self) -> Printed {
+    /// What iptables-save would print.
+    pub(super) fn print(&self) -> String {
         let print = |table: &str| {
             let mut text = format!("*{table}\n");
             for (chain, rules) in &self.tables[table] {
@@ -99,7 +82,7 @@ impl Simulated {
             }
             text + "COMMIT\n"
         };
-        Printed { mangle: print("mangle"), filter: print("filter"), nat: print("nat") }
+        print("mangle") + &print("filter") + &print("nat")
     }
 
     /// Writes a rule of somebody else.

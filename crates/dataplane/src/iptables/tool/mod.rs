@@ -68,12 +68,14 @@ impl Tool {
         self.programs.version.random_fully()
     }
 
-    /// What iptables-save prints of a table, without counters; what is not UTF-8 in it is replaced. Comments, in lines that
-    /// begin with `#`, are in it.
-    pub(super) fn save(&self, table: &str) -> Result<String, Error> {
-        let Finished { status, stdout, stderr } = self.run(&self.programs.save, &["-t", table], "")?;
+    /// What iptables-save prints, without counters; what is not UTF-8 in it is replaced. Comments, in lines that begin with
+    /// `#`, are in it. All tables at once: iptables-nft-save reads all of them whichever is asked for.
+    ///
+    /// Fails if one of `tables` is not what iptables can read.
+    pub(super) fn save(&self, tables: &[&str]) -> Result<String, Error> {
+        let Finished { status, stdout, stderr } = self.run(&self.programs.save, &[], "")?;
         let unusable = |reason: &str| {
-            Error::Unusable(format!("{}, {}: saving table {table}: {reason}", self.variant(), self.family))
+            Error::Unusable(format!("{}, {}: saving tables: {reason}", self.variant(), self.family))
         };
         if !status.success() {
             return Err(match rejection::read(self.variant(), self.family, "", &stderr) {
@@ -82,10 +84,14 @@ impl Tool {
             });
         }
         // It says so in a comment, and succeeds.
-        if stdout.lines().any(|line| line.starts_with("# Table ") && line.contains("is incompatible")) {
-            return Err(unusable(rejection::INCOMPATIBLE));
+        let is_incompatible = |table: &&&str| {
+            let begin = format!("# Table `{table}'");
+            stdout.lines().any(|line| line.starts_with(&begin) && line.contains("is incompatible"))
+        };
+        match tables.iter().find(is_incompatible) {
+            Some(table) => Err(unusable(&format!("table {table}: {}", rejection::INCOMPATIBLE))),
+            None => Ok(stdout),
         }
-        Ok(stdout)
     }
 
     /// Runs iptables-restore with `input`, as kube-proxy does (spec §5.3): chains that it does not name stay, and counters

@@ -62,10 +62,10 @@ fn what_is_restored_is_saved() {
             tool.restore(&input).expect("it is taken");
             // A chain that is not named stays; one that is named is emptied first (spec §5.3).
             tool.restore(&format!("*nat\n:KUBE-SVC-X - [0:0]\n{rule}\nCOMMIT\n")).expect("it is taken");
-            let nat = tool.save("nat").expect("it is there");
+            let nat = tool.save(&["nat"]).expect("it is there");
             let count = |text: &str| nat.lines().filter(|line| *line == text).count();
             assert_eq!((count(&rule), count(":OTHER - [0:0]")), (1, 1), "{:?}: {nat}", tool.programs);
-            assert!(tool.save("filter").expect("it is there").contains(":KUBE-SERVICES - [0:0]"));
+            assert!(tool.save(&["filter"]).expect("it is there").contains(":KUBE-SERVICES - [0:0]"));
         });
     });
 }
@@ -87,7 +87,7 @@ fn a_refused_line_is_named_and_its_table_unchanged() {
     in_namespace("a_refused_line_is_named_and_its_table_unchanged", || {
         each(|mut tool| {
             tool.restore("*nat\n:A - [0:0]\nCOMMIT\n").expect("it is taken");
-            let before = tool.save("nat").expect("it is there");
+            let before = tool.save(&["nat"]).expect("it is there");
             let fingerprint = tool.fingerprint().expect("it can be read");
             for (situation, lines, nft, legacy) in cases {
                 let line = if tool.variant() == Variant::Nft { nft } else { legacy };
@@ -99,7 +99,7 @@ fn a_refused_line_is_named_and_its_table_unchanged() {
                 let saved = |text: &str| {
                     text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
                 };
-                let after = tool.save("nat").expect("it is there");
+                let after = tool.save(&["nat"]).expect("it is there");
                 assert_eq!(saved(&after), saved(&before), "{situation}, {}", tool.variant());
             }
             assert_eq!(tool.fingerprint().expect("it can be read"), fingerprint, "{}", tool.variant());
@@ -120,7 +120,7 @@ fn fingerprints_tell_of_changes() {
             let written = read();
             assert_ne!(written, empty);
             assert!(written.follows(&empty, 2), "{written:?} {empty:?}");
-            tool.save("nat").expect("it is there");
+            tool.save(&["nat"]).expect("it is there");
             tool.restore("*nat\n-A A -j B\n-A B -j RETURN\nCOMMIT\n").expect("it is taken");
             let mut read = || tool.fingerprint().expect("it can be read");
             let changed = read();
@@ -201,10 +201,10 @@ fn a_table_that_iptables_cannot_read_is_named() {
         program("nft add table ip nat");
         program("nft add chain ip nat BESIDE { type nat hook prerouting priority -50 ; }");
         let tool = tool(Variant::Nft, Family::V4);
-        tool.save("nat").expect("a base chain that iptables does not know hinders nobody");
+        tool.save(&["nat"]).expect("a base chain that iptables does not know hinders nobody");
         program("nft add chain ip nat PREROUTING { type nat hook prerouting priority -100 ; }");
         program("nft add rule ip nat PREROUTING tcp dport { 80, 81 } redirect to :8080");
-        let error = tool.save("nat").expect_err("iptables cannot read it");
+        let error = tool.save(&["nat"]).expect_err("iptables cannot read it");
         assert!(error.to_string().contains("table nat") && error.to_string().contains("with nft"), "{error}");
     });
 }
