@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use portolan_netfilter::conntrack::{Conntrack, Flow};
 use portolan_netfilter::nft::TableFamily;
-use portolan_service::{Backend, Family, PerFamily, PortPlan, Protocol, ServicePlan};
+use portolan_service::{Backend, Family, Frontend, PerFamily, PortPlan, Protocol, ServicePlan, Verdict};
 
 use crate::Reconciled;
 
@@ -42,11 +42,16 @@ impl StaleFlows {
         self.frontends.is_empty()
     }
 
-    /// Adds what the change of one Service makes stale: frontends that are new, gone, or lost a serving backend.
+    /// Adds what the change of one Service makes stale: frontends that are new, gone, or lost a serving backend; and
+    /// those that connections are forwarded from now and were not before. iptables writes one table after the other:
+    /// a datagram that comes in between is tracked, is not translated, and all that follow it would not be either.
     pub(crate) fn change(&mut self, before: Option<&ServicePlan>, after: Option<&ServicePlan>) {
-        let mut old: HashMap<Address, &PortPlan> = before.into_iter().flat_map(udp_frontends).collect();
-        for (frontend, port) in after.into_iter().flat_map(udp_frontends) {
-            let looks = old.remove(&frontend).is_none_or(|old| lost_any(&old.serving, &port.serving));
+        let mut old: HashMap<Address, UdpFrontend<'_>> = keyed(before).collect();
+        for (frontend, new) in keyed(after) {
+            let UdpFrontend { port, .. } = new;
+            let looks = old
+                .remove(&frontend)
+                .is_none_or(|old| lost_any(&old.port.serving, &port.serving) || new.forwards_more_than(&old));
             if looks {
                 self.frontends.insert(frontend, Keep::Serving(addresses(&port.serving)));
             } else if let Some(pending) = self.frontends.get_mut(&frontend) {
@@ -62,7 +67,7 @@ impl StaleFlows {
     /// Forgets what an earlier call decided about the frontends of `plan`, before [`StaleFlows::change`] is called
     /// for every Service of a change set.
     pub(crate) fn supersede(&mut self, before: Option<&ServicePlan>) {
-        for (frontend, _) in before.into_iter().flat_map(udp_frontends) {
+        for (frontend, _) in keyed(before) {
             if let Some(Keep::Serving(_)) = self.frontends.get(&frontend) {
                 self.frontends.insert(frontend, Keep::Untranslated);
             }
@@ -77,10 +82,8 @@ impl StaleFlows {
         let mut frontends: HashMap<Address, Keep> =
             before.into_iter().map(|frontend| (frontend, Keep::Untranslated)).collect();
         frontends.extend(
-            plans
-                .into_iter()
-                .flat_map(udp_frontends)
-                .map(|(frontend, port)| (frontend, Keep::Serving(addresses(&port.serving)))),
+            keyed(plans)
+                .map(|(address, frontend)| (address, Keep::Serving(addresses(&frontend.port.serving)))),
         );
         StaleFlows { frontends }
     }
@@ -144,11 +147,32 @@ fn address_family(family: Family) -> TableFamily {
     }
 }
 
-fn udp_frontends(plan: &ServicePlan) -> impl Iterator<Item = (Address, &PortPlan)> {
-    plan.ports
-        .iter()
-        .filter(|port| port.protocol == Protocol::Udp)
-        .flat_map(|port| port.frontends.iter().map(move |frontend| ((frontend.address, frontend.port), port)))
+/// A UDP frontend, with its port.
+#[derive(Debug, Clone, Copy)]
+struct UdpFrontend<'a> {
+    port: &'a PortPlan,
+    frontend: &'a Frontend,
+}
+
+impl UdpFrontend<'_> {
+    /// Some connections are forwarded that were refused or dropped as `old` had it.
+    fn forwards_more_than(&self, old: &UdpFrontend<'_>) -> bool {
+        let forwarded = |verdict| matches!(verdict, Verdict::Forward(_));
+        let (new, old) = (self.frontend, old.frontend);
+        forwarded(new.inside) && !forwarded(old.inside) || forwarded(new.outside) && !forwarded(old.outside)
+    }
+}
+
+/// The UDP frontends of `plans`, by address and port.
+fn keyed<'a>(
+    plans: impl IntoIterator<Item = &'a ServicePlan>,
+) -> impl Iterator<Item = (Address, UdpFrontend<'a>)> {
+    plans.into_iter().flat_map(|plan| &plan.ports).filter(|port| port.protocol == Protocol::Udp).flat_map(
+        |port| {
+            let of_port = move |frontend| UdpFrontend { port, frontend };
+            port.frontends.iter().map(move |frontend| ((frontend.address, frontend.port), of_port(frontend)))
+        },
+    )
 }
 
 fn addresses(backends: &[Backend]) -> Vec<Address> {
@@ -170,7 +194,7 @@ mod tests {
     use std::sync::Arc;
 
     use portolan_netfilter::conntrack::Tuple;
-    use portolan_service::{Frontend, FrontendKind, List, Masquerade, ObjectName, Verdict};
+    use portolan_service::{FrontendKind, List, Masquerade, ObjectName};
 
     use super::*;
 
@@ -255,6 +279,8 @@ mod tests {
             ("new; it was never translated (§8.4)",   None,        Some(&both),   udp(IP, IP), true),
             ("new; another proxy translated it",      None,        Some(&both),   udp(IP, A), false),
             ("an endpoint came",                      Some(&only_b), Some(&both), udp(IP, B), false),
+            ("the first came; not translated",        Some(&none), Some(&only_b), udp(IP, IP), true),
+            ("the first came; translated to it",      Some(&none), Some(&only_b), udp(IP, B), false),
         ];
         for (situation, before, after, flow, stale) in cases {
             let mut flows = StaleFlows::default();
@@ -263,8 +289,7 @@ mod tests {
         }
         let mut flows = StaleFlows::default();
         flows.change(Some(&only_b), Some(&both));
-        flows.change(Some(&none), Some(&only_b));
-        assert!(flows.is_empty(), "where endpoints only come, nothing has to be looked through");
+        assert!(flows.is_empty(), "where further endpoints come, nothing has to be looked through");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use portolan_service::Family;
 pub use build_info::BuildInfo;
 pub use changes::{Change, ChangeLog};
 pub use health::{Age, Eligibility, Health, Turn, View};
-pub use metrics::{ApiRequest, Commit, Feature, FeatureStage, Metrics, Mode, Totals};
+pub use metrics::{ApiRequest, Commit, Feature, FeatureStage, Metrics, Mode, PacketCounter, Totals};
 
 /// What is known of the running proxy. Shared between its loop, which tells, and the servers, which are asked.
 #[derive(Debug)]

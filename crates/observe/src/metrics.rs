@@ -4,6 +4,7 @@
 mod component;
 mod kube_proxy;
 mod own;
+mod packets;
 mod process;
 mod register;
 
@@ -17,6 +18,7 @@ pub use self::component::{ApiRequest, Feature, FeatureStage};
 use self::component::{Component, HealthSlis};
 use self::kube_proxy::KubeProxy;
 use self::own::Own;
+pub use self::packets::PacketCounter;
 use self::process::Process;
 use crate::BuildInfo;
 use crate::health::View;
@@ -186,6 +188,15 @@ impl Metrics {
     /// So many rules there are in `table` (`filter` or `nat`), and so many were last written (mode iptables, spec §11.18).
     pub fn iptables_rules(&self, family: Family, table: &str, total: usize, last: usize) {
         self.kube_proxy.iptables_rules(family, table, total, last);
+    }
+
+    /// What the kernel counts of `packets` is told by `read`; `None` where it does not count. At most once for each.
+    pub fn count_packets(
+        &self,
+        packets: PacketCounter,
+        read: impl Fn() -> Option<u64> + Send + Sync + 'static,
+    ) {
+        packets::register(&self.registry, packets, read);
     }
 
     /// Somebody else's change of the rules was put right.

@@ -332,6 +332,9 @@ impl Proxy {
         let metrics = &self.telemetry.metrics;
         let at = SystemTime::now();
         metrics.committed(&Commit { full, took: outcome.commit, at }, outcome.operations);
+        for rules in &outcome.rules {
+            metrics.iptables_rules(rules.family, rules.table, rules.total, rules.written);
+        }
         if let Some(took) = took {
             metrics.event_to_commit(took);
         }

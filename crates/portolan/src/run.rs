@@ -14,10 +14,10 @@ use anyhow::{Context, anyhow, bail};
 use portolan_config::watch::ConfigFile;
 use portolan_config::{Config, Gate, Mode};
 use portolan_dataplane::Dataplane;
-use portolan_dataplane::iptables::Iptables;
+use portolan_dataplane::iptables::{self, Iptables};
 use portolan_dataplane::nftables::Nftables;
 use portolan_observe::servers::Servers;
-use portolan_observe::{BuildInfo, Telemetry};
+use portolan_observe::{BuildInfo, PacketCounter, Telemetry};
 use portolan_service::{Family, ServicePlan};
 use portolan_source::manifests::{Manifests, Options, Update};
 use tracing::{debug, info, warn};
@@ -107,6 +107,11 @@ fn forward(args: &RunArgs, loaded: &Loaded, file: Option<ConfigFile>, name: &str
         &build,
     ));
     servers::tell_configuration(config, &telemetry.metrics);
+    if config.mode == Mode::Iptables {
+        let metrics = &telemetry.metrics;
+        metrics.count_packets(PacketCounter::InvalidDropped, iptables::invalid_dropped);
+        metrics.count_packets(PacketCounter::LocalhostAccepted, iptables::localhost_accepted);
+    }
     let (events, received) = mpsc::channel();
     let service_networks: &[_] =
         if args.manifests.is_some() { &args.proxy.service_cluster_ip_range } else { &[] };

@@ -24,6 +24,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use portolan_netfilter::nfacct;
+use portolan_netfilter::socket::Socket;
 use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
 
 use self::chains::{Counts, Style, Table};
@@ -84,6 +86,21 @@ struct Applied {
     commits: usize,
     operations: usize,
     rules: [RuleCount; 2],
+}
+
+/// Packets that rules have dropped as invalid (spec §5.16); `None` if nobody counts them.
+pub fn invalid_dropped() -> Option<u64> {
+    packets(chains::DROPPED_INVALID)
+}
+
+/// Packets that rules have accepted at NodePorts on loopback addresses (spec §5.25); `None` if nobody counts them.
+pub fn localhost_accepted() -> Option<u64> {
+    packets(chains::LOCALHOST_ACCEPTED)
+}
+
+fn packets(counter: &str) -> Option<u64> {
+    let read = || nfacct::read(&mut Socket::open()?, counter);
+    read().ok().flatten().map(|counter| counter.packets)
 }
 
 impl Iptables {
