@@ -10,7 +10,7 @@ use portolan_service::{Family, Protocol};
 use portolan_tests::ask::{self, Outcome};
 use portolan_tests::manifests::ServiceManifest;
 
-use crate::case::Setting;
+use crate::case::{Mode, Setting};
 use crate::fixture::{HOST1, underlay};
 use crate::scene::{Scene, cluster_ip, eventually, pods};
 
@@ -23,14 +23,15 @@ const NUMBER: u8 = 1;
 const PODS: &[&str] = &["a1", "a2", "b1"];
 
 struct Sticky {
+    mode: Mode,
     scene: Scene,
     protocol: Protocol,
     family: Family,
 }
 
 impl Sticky {
-    fn new(timeout: u32, protocol: Protocol, family: Family) -> anyhow::Result<Sticky> {
-        let sticky = Sticky { scene: Scene::new()?, protocol, family };
+    fn new(mode: Mode, timeout: u32, protocol: Protocol, family: Family) -> anyhow::Result<Sticky> {
+        let sticky = Sticky { mode, scene: Scene::new(mode)?, protocol, family };
         let mut service =
             ServiceManifest::new("sticky", &Family::ALL.map(|family| cluster_ip(NUMBER, family)))
                 .kind("NodePort")
@@ -77,8 +78,8 @@ impl Sticky {
 }
 
 /// Spec §3.20: a client stays with its endpoint, port by port, from inside and outside.
-pub(crate) fn client_stays(protocol: Protocol, family: Family) -> anyhow::Result<()> {
-    let sticky = Sticky::new(10_800, protocol, family)?;
+pub(crate) fn client_stays(mode: Mode, protocol: Protocol, family: Family) -> anyhow::Result<()> {
+    let sticky = Sticky::new(mode, 10_800, protocol, family)?;
     for (client, address, first) in [
         (sticky.scene.site.pod("client-a"), cluster_ip(NUMBER, family), FIRST_PORT),
         (sticky.scene.site.node("host1"), cluster_ip(NUMBER, family), FIRST_PORT),
@@ -99,8 +100,8 @@ pub(crate) fn client_stays(protocol: Protocol, family: Family) -> anyhow::Result
 }
 
 /// Spec §3.20: it ends when the timeout has passed since the last new connection.
-pub(crate) fn affinity_expires(protocol: Protocol, family: Family) -> anyhow::Result<()> {
-    let sticky = Sticky::new(1, protocol, family)?;
+pub(crate) fn affinity_expires(mode: Mode, protocol: Protocol, family: Family) -> anyhow::Result<()> {
+    let sticky = Sticky::new(mode, 1, protocol, family)?;
     let before = sticky.who()?;
     thread::sleep(Duration::from_millis(1500)); // the clock is what is tested
     let after = sticky.who()?;
@@ -109,9 +110,9 @@ pub(crate) fn affinity_expires(protocol: Protocol, family: Family) -> anyhow::Re
 }
 
 /// Spec §3.20: every new connection starts the timeout anew.
-pub(crate) fn use_renews(protocol: Protocol, family: Family) -> anyhow::Result<()> {
+pub(crate) fn use_renews(mode: Mode, protocol: Protocol, family: Family) -> anyhow::Result<()> {
     const TIMEOUT: Duration = Duration::from_secs(3);
-    let sticky = Sticky::new(3, protocol, family)?;
+    let sticky = Sticky::new(mode, 3, protocol, family)?;
     let mut last = Instant::now();
     let first_time = sticky.who()?;
     let end = last + TIMEOUT + TIMEOUT / 2;
@@ -131,12 +132,12 @@ pub(crate) fn use_renews(protocol: Protocol, family: Family) -> anyhow::Result<(
 }
 
 /// Spec §3.23: the state outlives the proxy, killed or replaced.
-pub(crate) fn survives_restart(protocol: Protocol, family: Family) -> anyhow::Result<()> {
-    let mut sticky = Sticky::new(10_800, protocol, family)?;
+pub(crate) fn survives_restart(mode: Mode, protocol: Protocol, family: Family) -> anyhow::Result<()> {
+    let mut sticky = Sticky::new(mode, 10_800, protocol, family)?;
     let first_time = sticky.who()?;
     sticky.scene.site.stop_proxy("host1");
     ensure!(sticky.who()? == first_time, "moved when the proxy was killed");
-    sticky.scene.site.start_proxy("host1", Setting::Default.flags().iter().copied())?;
+    sticky.scene.site.start_proxy("host1", sticky.mode.flags(Setting::Default))?;
     ensure!(sticky.who()? == first_time, "moved when the proxy was started again");
     sticky.scene.site.restart_proxy("host1")?;
     ensure!(sticky.who()? == first_time, "moved at the second start");
@@ -144,8 +145,12 @@ pub(crate) fn survives_restart(protocol: Protocol, family: Family) -> anyhow::Re
 }
 
 /// Spec §3.21: when an endpoint goes, its clients move, the others stay.
-pub(crate) fn removed_endpoint_loses_its_clients(protocol: Protocol, family: Family) -> anyhow::Result<()> {
-    let sticky = Sticky::new(10_800, protocol, family)?;
+pub(crate) fn removed_endpoint_loses_its_clients(
+    mode: Mode,
+    protocol: Protocol,
+    family: Family,
+) -> anyhow::Result<()> {
+    let sticky = Sticky::new(mode, 10_800, protocol, family)?;
     let before = sticky.who()?;
     sticky.endpoints(&["a1", "a2"])?;
     eventually(crate::scene::SOON, || {

@@ -8,24 +8,35 @@ use portolan_service::{Family, Protocol};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Nftables,
+    Iptables,
 }
 
 impl Mode {
     /// All modes there are; every case holds for each of them unless it says otherwise.
-    pub(crate) const ALL: &'static [Mode] = &[Mode::Nftables];
+    pub(crate) const ALL: &'static [Mode] = &[Mode::Nftables, Mode::Iptables];
 
     /// The value of `--proxy-mode`.
     pub(crate) fn flag(self) -> &'static str {
         match self {
             Mode::Nftables => "nftables",
+            Mode::Iptables => "iptables",
         }
+    }
+
+    /// The flags of `portolan run` in this mode under a setting.
+    pub(crate) fn flags(self, setting: Setting) -> impl Iterator<Item = &'static str> {
+        let mode = match self {
+            Mode::Nftables => "--proxy-mode=nftables",
+            Mode::Iptables => "--proxy-mode=iptables",
+        };
+        setting.flags().iter().copied().chain([mode])
     }
 }
 
 /// How the proxies of the lab are configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Setting {
-    /// Local pods by cluster CIDR, NodePorts on the node's primary address.
+    /// Local pods by cluster CIDR, NodePorts where the mode has them by default (spec §3.11).
     Default,
     MasqueradeAll,
     NodeCidr,
@@ -37,11 +48,17 @@ pub(crate) enum Setting {
     NodePortSecond,
     /// NodePorts on every local address.
     NodePortAll,
+    /// NodePorts on the node's own address.
+    NodePortPrimary,
+    /// NodePorts on loopback addresses only.
+    NodePortLoopback,
+    /// NodePorts on every local address but loopback.
+    NoLocalhost,
 }
 
 impl Setting {
     /// The flags of `portolan run`.
-    pub(crate) fn flags(self) -> &'static [&'static str] {
+    fn flags(self) -> &'static [&'static str] {
         const CLUSTER: &str = "--cluster-cidr=10.244.0.0/16,fd00:244::/32";
         match self {
             Setting::Default => &[CLUSTER],
@@ -56,6 +73,11 @@ impl Setting {
             Setting::NoDetector => &[],
             Setting::NodePortSecond => &[CLUSTER, "--nodeport-addresses=192.168.50.8/29,fd00:50::8/125"],
             Setting::NodePortAll => &[CLUSTER, "--nodeport-addresses=0.0.0.0/0,::/0"],
+            Setting::NodePortPrimary => &[CLUSTER, "--nodeport-addresses=primary"],
+            Setting::NodePortLoopback => &[CLUSTER, "--nodeport-addresses=127.0.0.0/8,::1/128"],
+            Setting::NoLocalhost => {
+                &[CLUSTER, "--nodeport-addresses=0.0.0.0/0,::/0", "--iptables-localhost-nodeports=false"]
+            }
         }
     }
 }
@@ -150,6 +172,8 @@ pub(crate) enum Expected {
     Refused,
     /// The client hears nothing.
     Dropped,
+    /// No rule has to do with it: it goes where routes lead, which is to nobody.
+    Untouched,
 }
 
 /// One row: a situation and what must happen in it.

@@ -9,15 +9,16 @@ use portolan_netfilter::nft::TableFamily;
 use portolan_service::{Family, Protocol};
 use portolan_tests::ask::{self, Outcome};
 
-use crate::case::Setting;
+use crate::case::{Mode, Setting};
+use crate::chains;
 use crate::fixture::PORT;
 use crate::scene::{PLAIN, Scene, cluster_ip, eventually, plain};
 use crate::tables::{self, ours};
 
 const NUMBER: u8 = 1;
 
-fn scene() -> anyhow::Result<Scene> {
-    let scene = Scene::new()?;
+fn scene(mode: Mode) -> anyhow::Result<Scene> {
+    let scene = Scene::new(mode)?;
     scene.service("mended", &plain("mended", NUMBER).affinity(10_800))?;
     scene.endpoints("mended", PLAIN, &["a1", "b1"])?;
     scene.settle()?;
@@ -51,24 +52,40 @@ pub(crate) const DAMAGES: &[(&str, Damage)] = &[
 
 /// What was damaged is whole again within a second, and the log says what was found.
 pub(crate) fn mended(damage: Damage, family: TableFamily) -> anyhow::Result<()> {
-    let scene = scene()?;
+    let within = Duration::from_secs(1);
+    repaired(Mode::Nftables, family, within, |node| contents(node, family), |node| damage(node, family))
+}
+
+/// The same in mode iptables, whose tools take their time.
+pub(crate) fn chains_mended(damage: chains::Damage, family: Family) -> anyhow::Result<()> {
+    let within = Duration::from_secs(4);
+    let table = match family {
+        Family::V4 => TableFamily::Ip,
+        Family::V6 => TableFamily::Ip6,
+    };
+    let contents = |node: &Namespace| chains::contents(node, family);
+    repaired(Mode::Iptables, table, within, contents, |node| chains::damage(node, family, damage))
+}
+
+fn repaired(
+    mode: Mode,
+    family: TableFamily,
+    within: Duration,
+    contents: impl Fn(&Namespace) -> anyhow::Result<String>,
+    damage: impl FnOnce(&Namespace) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let scene = scene(mode)?;
     let node = scene.site.node("host1");
-    let whole = contents(node, family)?;
+    let whole = contents(node)?;
     let begun = Instant::now();
-    damage(node, family)?;
-    ensure!(
-        contents(node, family)? != whole || begun.elapsed() > Duration::from_millis(300),
-        "nothing was damaged"
-    );
-    eventually(Duration::from_secs(3), || {
-        if contents(node, family)? == whole {
-            Ok(())
-        } else {
-            Err(anyhow!("the tables are not as they were"))
-        }
+    damage(node)?;
+    ensure!(contents(node)? != whole || begun.elapsed() > Duration::from_millis(300), "nothing was damaged");
+    eventually(within * 3, || {
+        let now = contents(node)?;
+        if now == whole { Ok(()) } else { Err(anyhow!("the rules are {now}\nnot {whole}")) }
     })?;
     let took = begun.elapsed();
-    ensure!(took < Duration::from_secs(1), "mended after {took:?}");
+    ensure!(took < within, "mended after {took:?}");
     let outcome = scene.ask("client-a", Protocol::Tcp, to(family))?;
     ensure!(outcome.pod().is_some(), "after the repair: {outcome}");
     scene.site.proxy("host1")?.wait_for_log("changed by someone else", Duration::from_secs(1))?;
@@ -100,14 +117,28 @@ fn contents(node: &Namespace, family: TableFamily) -> anyhow::Result<String> {
     })
 }
 
-/// Other programs' tables and chains stay as they are, whatever the proxy does.
-pub(crate) fn foreign_tables_stay() -> anyhow::Result<()> {
-    let mut scene = scene()?;
-    tables::install_foreign(scene.site.node("host1"))?;
-    let before = tables::foreign(scene.site.node("host1"))?;
+/// Other programs' tables, chains and rules stay as they are, whatever the proxy does.
+pub(crate) fn foreign_tables_stay(mode: Mode) -> anyhow::Result<()> {
+    let mut scene = scene(mode)?;
+    let node = scene.site.node("host1");
+    tables::install_foreign(node)?;
+    let variant = match mode {
+        Mode::Nftables => None,
+        Mode::Iptables => {
+            chains::install_foreign(node)?;
+            Some(chains::variant(node)?)
+        }
+    };
+    let foreign = |scene: &Scene| {
+        let node = scene.site.node("host1");
+        let rules = variant.map_or_else(|| Ok(String::new()), |variant| chains::foreign(node, variant))?;
+        anyhow::Ok(format!("{}\n{rules}", tables::foreign(node)?))
+    };
+    let before = foreign(&scene)?;
+    ensure!(mode == Mode::Nftables || before.contains("DOCKER-USER"), "nothing was installed: {before}");
     let unchanged = |scene: &Scene, when: &str| {
-        let now = tables::foreign(scene.site.node("host1"))?;
-        ensure!(now == before, "after {when} the foreign table is {now}, was {before}");
+        let now = foreign(scene)?;
+        ensure!(now == before, "after {when} the foreign rules are {now}, were {before}");
         anyhow::Ok(())
     };
     scene.endpoints("mended", PLAIN, &["a1"])?;
@@ -115,29 +146,45 @@ pub(crate) fn foreign_tables_stay() -> anyhow::Result<()> {
     unchanged(&scene, "a change")?;
     scene.site.restart_proxy("host1")?;
     unchanged(&scene, "a restart")?;
-    tables::commit(scene.site.node("host1"), |batch| batch.delete_table(ours(TableFamily::Ip)))?;
+    match mode {
+        Mode::Nftables => {
+            tables::commit(scene.site.node("host1"), |batch| batch.delete_table(ours(TableFamily::Ip)))?;
+        }
+        Mode::Iptables => {
+            let damage = &["-t", "nat", "-F", "KUBE-SERVICES"];
+            chains::damage(scene.site.node("host1"), Family::V4, damage)?;
+        }
+    }
     scene.await_outcome("client-a", Protocol::Tcp, to(TableFamily::Ip), |outcome| outcome.pod().is_some())?;
     unchanged(&scene, "a repair")?;
     scene.site.stop_proxy("host1");
-    let launch = scene.site.launch("host1", Setting::Default.flags().iter().copied());
+    let launch = scene.site.launch("host1", mode.flags(Setting::Default));
     let (code, output) = launch.cleanup(scene.site.node("host1"))?;
     ensure!(code == Some(0), "cleanup: {code:?} {output}");
     unchanged(&scene, "cleanup")
 }
 
 /// `cleanup` leaves nothing behind, with and without something to clean.
-pub(crate) fn cleanup_leaves_nothing() -> anyhow::Result<()> {
-    let mut scene = scene()?;
-    let launch = scene.site.launch("host1", Setting::Default.flags().iter().copied());
+pub(crate) fn cleanup_leaves_nothing(mode: Mode) -> anyhow::Result<()> {
+    let mut scene = scene(mode)?;
+    let launch = scene.site.launch("host1", mode.flags(Setting::Default));
     scene.site.stop_proxy("host1");
     // The rules outlive the proxy ...
     let left = scene.ask("client-a", Protocol::Tcp, to(TableFamily::Ip))?;
     ensure!(left.pod().is_some(), "without the proxy: {left}");
+    let variant = match mode {
+        Mode::Nftables => None,
+        Mode::Iptables => Some(chains::variant(scene.site.node("host1"))?),
+    };
     for attempt in ["first", "second"] {
         let (code, output) = launch.cleanup(scene.site.node("host1"))?;
         ensure!(code == Some(0), "{attempt} cleanup: {code:?} {output}");
         // ... until they are cleaned up.
-        let names = tables::table_names(scene.site.node("host1"))?;
+        let names = match variant {
+            None => tables::table_names(scene.site.node("host1"))?,
+            // The tables themselves belong to whoever uses iptables.
+            Some(variant) => chains::leftovers(scene.site.node("host1"), variant)?,
+        };
         ensure!(names.is_empty(), "after the {attempt} cleanup there are {names:?}");
     }
     let outcome = scene
@@ -149,12 +196,22 @@ pub(crate) fn cleanup_leaves_nothing() -> anyhow::Result<()> {
 }
 
 /// `check` says what would change and changes nothing.
-pub(crate) fn check_changes_nothing() -> anyhow::Result<()> {
-    let mut scene = scene()?;
-    let launch = scene.site.launch("host1", Setting::Default.flags().iter().copied());
+pub(crate) fn check_changes_nothing(mode: Mode) -> anyhow::Result<()> {
+    let mut scene = scene(mode)?;
+    let launch = scene.site.launch("host1", mode.flags(Setting::Default));
     scene.site.stop_proxy("host1");
     let node = scene.site.node("host1");
-    let generation = tables::generation(node)?;
+    let state = || {
+        let rules = match mode {
+            Mode::Nftables => String::new(),
+            Mode::Iptables => Family::ALL
+                .map(|family| chains::contents(node, family))
+                .into_iter()
+                .collect::<Result<_, _>>()?,
+        };
+        anyhow::Ok((tables::generation(node)?, rules))
+    };
+    let before = state()?;
     let (code, output) = launch.check(node)?;
     ensure!(
         code == Some(0) && output.contains("nothing would change"),
@@ -172,7 +229,7 @@ pub(crate) fn check_changes_nothing() -> anyhow::Result<()> {
         .write_text("broken.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: UPPER}\n")?;
     let (code, output) = launch.check(node)?;
     ensure!(code == Some(1) && output.contains("broken.yaml"), "with a bad file: {code:?} {output}");
-    ensure!(tables::generation(node)? == generation, "check changed something");
+    ensure!(state()? == before, "check changed something");
     let outcome = scene.ask("client-a", Protocol::Tcp, to(TableFamily::Ip))?;
     ensure!(matches!(outcome, Outcome::Answered(_)), "after check: {outcome}");
     Ok(())

@@ -4,6 +4,7 @@
 
 mod affinity;
 mod case;
+mod chains;
 mod fixture;
 mod integrity;
 mod scene;
@@ -61,23 +62,30 @@ fn trial(name: impl Into<String>, test: impl FnOnce() -> anyhow::Result<()> + Se
 
 fn trials() -> Vec<Trial> {
     // The long ones first.
-    let mut trials = vec![
-        trial("steady: endpoints flap thousands of times in the manifests", steady::flapping_manifests),
-        trial("steady: endpoints flap as fast as the dataplane commits", steady::flapping_dataplane),
-        trial("steady: the proxy restarts while endpoints flap", steady::restarts),
-        trial(
+    type Test = fn(Mode) -> anyhow::Result<()>;
+    let tests: [(&str, Test); 12] = [
+        ("steady: endpoints flap thousands of times in the manifests", steady::flapping_manifests),
+        ("steady: endpoints flap as fast as the dataplane commits", steady::flapping_dataplane),
+        ("steady: the proxy restarts while endpoints flap", steady::restarts),
+        (
             "steady: the proxy is killed at random moments while endpoints flap",
             steady::killed_at_random_moments,
         ),
-        trial("W1: a port nobody listens on, and a forward by hand", walkthroughs::w1_port_nobody_listens_on),
-        trial("W2: two pods behind a NodePort", walkthroughs::w2_two_pods_behind_a_node_port),
-        trial("W3: a load balancer in front", walkthroughs::w3_load_balancer),
-        trial("W4: a process on the node opens the NodePort itself", walkthroughs::w4_node_port_in_use),
-        trial("W4: other programs' tables stay as they are", integrity::foreign_tables_stay),
-        trial("W5: from pod to Service", walkthroughs::w5_from_pod_to_service),
-        trial("cleanup leaves nothing behind", integrity::cleanup_leaves_nothing),
-        trial("check changes nothing", integrity::check_changes_nothing),
+        ("W1: a port nobody listens on, and a forward by hand", walkthroughs::w1_port_nobody_listens_on),
+        ("W2: two pods behind a NodePort", walkthroughs::w2_two_pods_behind_a_node_port),
+        ("W3: a load balancer in front", walkthroughs::w3_load_balancer),
+        ("W4: a process on the node opens the NodePort itself", walkthroughs::w4_node_port_in_use),
+        ("W4: other programs' tables stay as they are", integrity::foreign_tables_stay),
+        ("W5: from pod to Service", walkthroughs::w5_from_pod_to_service),
+        ("cleanup leaves nothing behind", integrity::cleanup_leaves_nothing),
+        ("check changes nothing", integrity::check_changes_nothing),
     ];
+    let mut trials = vec![trial("steady: the mode changes and changes back", steady::switching)];
+    for (name, test) in tests {
+        trials.extend(
+            Mode::ALL.iter().map(|mode| trial(format!("{}: {name}", mode.flag()), move || test(*mode))),
+        );
+    }
     trials.extend(affinity_trials());
     trials.extend(udp_flow_trials());
     trials.extend(integrity_trials());
@@ -88,7 +96,7 @@ fn trials() -> Vec<Trial> {
 }
 
 fn affinity_trials() -> Vec<Trial> {
-    type Test = fn(Protocol, Family) -> anyhow::Result<()>;
+    type Test = fn(Mode, Protocol, Family) -> anyhow::Result<()>;
     let tests: [(&str, Test); 5] = [
         ("a client stays, spec §3.20", affinity::client_stays),
         ("ends after its timeout, spec §3.20", affinity::affinity_expires),
@@ -97,19 +105,20 @@ fn affinity_trials() -> Vec<Trial> {
         ("ends with its endpoint, spec §3.21", affinity::removed_endpoint_loses_its_clients),
     ];
     let variants = [(Protocol::Tcp, Family::V4), (Protocol::Udp, Family::V6)];
-    tests
-        .iter()
-        .flat_map(|(name, test)| {
-            let test = *test;
-            variants.map(|(protocol, family)| {
-                trial(format!("affinity: {name}, over {protocol} {family}"), move || test(protocol, family))
-            })
-        })
-        .collect()
+    let mut trials = Vec::new();
+    for (name, test) in tests {
+        for mode in Mode::ALL {
+            trials.extend(variants.map(|(protocol, family)| {
+                let name = format!("{}: affinity: {name}, over {protocol} {family}", mode.flag());
+                trial(name, move || test(*mode, protocol, family))
+            }));
+        }
+    }
+    trials
 }
 
 fn udp_flow_trials() -> Vec<Trial> {
-    type Test = fn(Family) -> anyhow::Result<()>;
+    type Test = fn(Mode, Family) -> anyhow::Result<()>;
     let tests: [(&str, Test); 6] = [
         ("move when their endpoint goes, spec §8.2", udp_flows::endpoint_removed),
         ("stay with a terminating endpoint, spec §8.2", udp_flows::endpoint_terminating),
@@ -118,39 +127,52 @@ fn udp_flow_trials() -> Vec<Trial> {
         ("that went nowhere find a Service created later, spec §8.4", udp_flows::service_created_late),
         ("are not flushed by a restart, spec §8.7", udp_flows::restart_flushes_nothing),
     ];
-    tests
-        .iter()
-        .flat_map(|(name, test)| {
-            let test = *test;
-            Family::ALL.map(|family| trial(format!("UDP flows over {family} {name}"), move || test(family)))
-        })
-        .collect()
+    let mut trials = Vec::new();
+    for (name, test) in tests {
+        for mode in Mode::ALL {
+            trials.extend(Family::ALL.map(|family| {
+                let name = format!("{}: UDP flows over {family} {name}", mode.flag());
+                trial(name, move || test(*mode, family))
+            }));
+        }
+    }
+    trials
 }
 
 fn integrity_trials() -> Vec<Trial> {
-    integrity::DAMAGES
-        .iter()
-        .flat_map(|(name, damage)| {
-            [TableFamily::Ip, TableFamily::Ip6].map(|family| {
-                trial(format!("repair within a second after: {name} of {family}"), move || {
-                    integrity::mended(*damage, family)
-                })
+    let of_tables = integrity::DAMAGES.iter().flat_map(|(name, damage)| {
+        [TableFamily::Ip, TableFamily::Ip6].map(|family| {
+            trial(format!("nftables: repair within a second after: {name} of {family}"), move || {
+                integrity::mended(*damage, family)
             })
         })
-        .collect()
+    });
+    let of_chains = chains::DAMAGES.iter().flat_map(|(name, damage)| {
+        Family::ALL.map(|family| {
+            trial(format!("iptables: repair within seconds after: {name}, {family}"), move || {
+                integrity::chains_mended(damage, family)
+            })
+        })
+    });
+    of_tables.chain(of_chains).collect()
 }
 
 fn situation_trials() -> Vec<Trial> {
     let mut trials = Vec::new();
+    trials.push(trial(
+        "iptables: health-check port behind a firewall, spec §5.18",
+        situations::health_check_port_behind_a_firewall,
+    ));
     for family in Family::ALL {
-        trials.push(trial(
-            format!("NodePort on an address added at run time, {family}, spec §3.8"),
-            move || situations::address_at_run_time(family),
-        ));
-        trials.push(trial(format!("source ranges: self access, {family}, spec §3.18"), move || {
-            situations::source_ranges_self_access(family)
-        }));
         for mode in Mode::ALL {
+            trials.push(trial(
+                format!("{}: NodePort on an address added at run time, {family}, spec §3.8", mode.flag()),
+                move || situations::address_at_run_time(*mode, family),
+            ));
+            trials.push(trial(
+                format!("{}: source ranges: self access, {family}, spec §3.18", mode.flag()),
+                move || situations::source_ranges_self_access(*mode, family),
+            ));
             trials.push(trial(
                 format!("{}: health-check port, {family}, spec §11.10", mode.flag()),
                 move || situations::health_check_port(*mode, family),

@@ -12,7 +12,7 @@ use portolan_tests::ask::{self, Outcome};
 use portolan_tests::manifests::{EndpointManifest, ServiceManifest, slice};
 use portolan_tests::site::Site;
 
-use crate::case::Setting;
+use crate::case::{Mode, Setting};
 use crate::fixture::{self, PODS, PORT, TARGET};
 
 /// How soon a change of manifests must have reached the packets. Generous: it takes milliseconds.
@@ -25,16 +25,16 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Default flags.
-    pub(crate) fn new() -> anyhow::Result<Scene> {
-        Scene::with(Setting::Default.flags())
+    /// Default flags of this mode.
+    pub(crate) fn new(mode: Mode) -> anyhow::Result<Scene> {
+        Scene::with(mode, Setting::Default)
     }
 
     /// These flags.
-    pub(crate) fn with(flags: &[&str]) -> anyhow::Result<Scene> {
+    pub(crate) fn with(mode: Mode, setting: Setting) -> anyhow::Result<Scene> {
         let mut site = Site::build(&fixture::plan())?;
         for node in ["host1", "host2"] {
-            site.start_proxy(node, flags.iter().copied())?;
+            site.start_proxy(node, mode.flags(setting))?;
         }
         Ok(Scene { site, settled: AtomicU8::new(0) })
     }

@@ -43,9 +43,9 @@ pub(crate) fn sctp_init(
 }
 
 /// A NodePort answers on an address that the node gets while the proxy runs, and stops when it goes (spec §3.8).
-pub(crate) fn address_at_run_time(family: Family) -> anyhow::Result<()> {
+pub(crate) fn address_at_run_time(mode: Mode, family: Family) -> anyhow::Result<()> {
     const NODE_PORT: u16 = 31_200;
-    let scene = Scene::with(Setting::NodePortAll.flags())?;
+    let scene = Scene::with(mode, Setting::NodePortAll)?;
     let addresses = Family::ALL.map(|family| cluster_ip(1, family));
     let service = ServiceManifest::new("web", &addresses).kind("NodePort").node_port(
         "tcp",
@@ -76,8 +76,8 @@ pub(crate) fn address_at_run_time(family: Family) -> anyhow::Result<()> {
 
 /// Sources equal to the Service's own LB addresses are allowed where the ranges hold the node's address (spec §3.18):
 /// cloud agents make the addresses local to the node, which then uses them as source.
-pub(crate) fn source_ranges_self_access(family: Family) -> anyhow::Result<()> {
-    let scene = Scene::new()?;
+pub(crate) fn source_ranges_self_access(mode: Mode, family: Family) -> anyhow::Result<()> {
+    let scene = Scene::new(mode)?;
     let service = |name: &str, number: u8, ranges: &[&str]| {
         let service = ServiceManifest::new(name, &Family::ALL.map(|family| cluster_ip(number, family)))
             .kind("LoadBalancer")
@@ -125,5 +125,31 @@ pub(crate) fn health_check_port(mode: Mode, family: Family) -> anyhow::Result<()
         let status = world.site.http_status(world.site.outside(), to, SOON)?;
         ensure!(status == expected, "{to}: {status}, not {expected}");
     }
+    Ok(())
+}
+
+/// The health-check port is answered where everything else that comes to the node is dropped (spec §3.14, §5.18).
+pub(crate) fn health_check_port_behind_a_firewall() -> anyhow::Result<()> {
+    const HEALTH: u16 = 32_010;
+    let scene = Scene::new(Mode::Iptables)?;
+    let service = ServiceManifest::new("checked", &Family::ALL.map(|family| cluster_ip(1, family)))
+        .kind("LoadBalancer")
+        .port("tcp", Protocol::Tcp, PORT)
+        .spec("externalTrafficPolicy", serde_json::json!("Local"))
+        .spec("healthCheckNodePort", serde_json::json!(HEALTH))
+        .ingress(vip(1, Family::V4), "VIP");
+    scene.service("checked", &service)?;
+    scene.endpoints("checked", &[("tcp", Protocol::Tcp)], &["a1"])?;
+    scene.settle()?;
+    let node = scene.site.node("host1");
+    let address = underlay(HOST1, Family::V4);
+    let _own = scene.site.respond_on_node("host1", "own", SocketAddr::new(address, 8765))?;
+    let own = SocketAddr::new(address, 8765);
+    let ask = || scene.site.outside().run(move || ask::ask(Protocol::Tcp, own, None, ask::SILENCE));
+    ensure!(ask()?.pod() == Some("own"), "before the firewall: {}", ask()?);
+    crate::chains::refuse_input(node)?;
+    ensure!(ask()? == Outcome::Silence, "behind the firewall: {}", ask()?);
+    let status = scene.site.http_status(scene.site.outside(), SocketAddr::new(address, HEALTH), SOON)?;
+    ensure!(status == 200, "the health-check port: {status}");
     Ok(())
 }

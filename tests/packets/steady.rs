@@ -9,6 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use portolan_dataplane::iptables::Iptables;
+use portolan_dataplane::kube_proxy;
 use portolan_dataplane::nftables::Nftables;
 use portolan_dataplane::{Dataplane, LocalDetector, Settings};
 use portolan_lab::netns::Namespace;
@@ -18,8 +20,10 @@ use portolan_service::{
 };
 use portolan_tests::ask::{self, Flow, Outcome};
 
+use crate::case::{Mode, Setting};
 use crate::fixture::{PORT, TARGET, pod_address};
-use crate::scene::{PLAIN, Scene, cluster_ip, plain};
+use crate::scene::{PLAIN, SOON, Scene, cluster_ip, eventually, plain};
+use crate::tables;
 
 const NUMBER: u8 = 1;
 /// Endpoint lists to go through: one endpoint stays, others come and go in every way.
@@ -126,8 +130,8 @@ pub(crate) fn undisturbed(scene: &Scene, disturb: impl FnOnce() -> anyhow::Resul
     Ok(())
 }
 
-fn scene() -> anyhow::Result<Scene> {
-    let scene = Scene::new()?;
+fn scene(mode: Mode) -> anyhow::Result<Scene> {
+    let scene = Scene::new(mode)?;
     scene.service("steady", &plain("steady", NUMBER))?;
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         flap_endpoints(&scene, protocol, LISTS[0])?;
@@ -137,15 +141,19 @@ fn scene() -> anyhow::Result<Scene> {
 }
 
 /// Endpoints flap in the manifests, thousands of times.
-pub(crate) fn flapping_manifests() -> anyhow::Result<()> {
-    const FLAPS: usize = 2000;
-    let scene = scene()?;
+pub(crate) fn flapping_manifests(mode: Mode) -> anyhow::Result<()> {
+    let flaps = match mode {
+        Mode::Nftables => 2000,
+        // Each is a run of iptables-restore for each family.
+        Mode::Iptables => 300,
+    };
+    let scene = scene(mode)?;
     let proxy = scene.site.proxy("host1")?;
     let mut seen = proxy.lines_written();
     undisturbed(&scene, || {
         let mut tcp_lists = LISTS.iter().cycle().skip(1);
         let mut udp_lists = tcp_lists.clone();
-        for flap in 0..FLAPS {
+        for flap in 0..flaps {
             // Each UDP endpoint that goes has all flows looked through; TCP endpoints flap faster without that.
             let (protocol, lists) = if flap % 50 == 0 {
                 (Protocol::Udp, &mut udp_lists)
@@ -154,7 +162,7 @@ pub(crate) fn flapping_manifests() -> anyhow::Result<()> {
             };
             flap_endpoints(&scene, protocol, lists.next().copied().unwrap_or_default())?;
             // One by one: the next is written when this one is in force.
-            seen = proxy.wait_for_line_after(seen, "after it was seen", crate::scene::SOON)?;
+            seen = proxy.wait_for_line_after(seen, "after it was seen", SOON)?;
         }
         scene.settle()
     })
@@ -167,9 +175,9 @@ fn flap_endpoints(scene: &Scene, protocol: Protocol, pods: &[&str]) -> anyhow::R
 }
 
 /// The proxy is killed and started again while endpoints flap.
-pub(crate) fn restarts() -> anyhow::Result<()> {
-    let mut scene = scene()?;
-    let launch = scene.site.launch("host1", crate::case::Setting::Default.flags().iter().copied());
+pub(crate) fn restarts(mode: Mode) -> anyhow::Result<()> {
+    let mut scene = scene(mode)?;
+    let launch = scene.site.launch("host1", mode.flags(Setting::Default));
     scene.site.stop_proxy("host1");
     undisturbed(&scene, || {
         for list in LISTS.iter().cycle().skip(1).take(12) {
@@ -178,17 +186,17 @@ pub(crate) fn restarts() -> anyhow::Result<()> {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 flap_endpoints(&scene, protocol, list)?;
             }
-            proxy.wait_for_log("after it was seen", crate::scene::SOON)?;
+            proxy.wait_for_log("after it was seen", SOON)?;
         }
         Ok(())
     })
 }
 
 /// The proxy is killed with SIGKILL at random moments of its start and work while endpoints flap.
-pub(crate) fn killed_at_random_moments() -> anyhow::Result<()> {
+pub(crate) fn killed_at_random_moments(mode: Mode) -> anyhow::Result<()> {
     const KILLS: usize = 40;
-    let mut scene = scene()?;
-    let launch = scene.site.launch("host1", crate::case::Setting::Default.flags().iter().copied());
+    let mut scene = scene(mode)?;
+    let launch = scene.site.launch("host1", mode.flags(Setting::Default));
     scene.site.stop_proxy("host1");
     let random = RandomState::new();
     undisturbed(&scene, || {
@@ -206,26 +214,63 @@ pub(crate) fn killed_at_random_moments() -> anyhow::Result<()> {
     })
 }
 
-/// Endpoints flap as fast as the dataplane commits, without a proxy in between.
-pub(crate) fn flapping_dataplane() -> anyhow::Result<()> {
-    const FOR: Duration = Duration::from_secs(8);
-    const AT_LEAST: usize = 1000;
-    let mut scene = scene()?;
+/// The mode is changed and changed back while endpoints flap. Each time the rules of the mode before are gone soon after
+/// those of the next are in force (spec §11.25).
+pub(crate) fn switching() -> anyhow::Result<()> {
+    let mut scene = scene(Mode::Nftables)?;
     scene.site.stop_proxy("host1");
     undisturbed(&scene, || {
-        let commits = scene.site.node("host1").run(|| flap(FOR))??;
-        ensure!(commits >= AT_LEAST, "{commits} commits in {FOR:?}: that was no flapping");
+        let node = scene.site.node("host1");
+        let modes = [Mode::Iptables, Mode::Nftables].into_iter().cycle();
+        for (mode, list) in modes.zip(LISTS.iter().cycle().skip(1)).take(6) {
+            let proxy = scene.site.launch("host1", mode.flags(Setting::Default)).start(node)?;
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                flap_endpoints(&scene, protocol, list)?;
+            }
+            proxy.wait_for_log("after it was seen", SOON)?;
+            eventually(SOON, || {
+                let tables = tables::table_names(node)?.iter().any(|name| name == "ip portolan");
+                let chains = !node.run(kube_proxy::marked)??.is_empty();
+                ensure!(
+                    (tables, chains) == (mode == Mode::Nftables, mode == Mode::Iptables),
+                    "mode {}: tables of mode nftables: {tables}, chains of mode iptables: {chains}",
+                    mode.flag()
+                );
+                Ok(())
+            })?;
+        }
+        Ok(())
+    })
+}
+
+/// Endpoints flap as fast as the dataplane commits, without a proxy in between.
+pub(crate) fn flapping_dataplane(mode: Mode) -> anyhow::Result<()> {
+    const FOR: Duration = Duration::from_secs(8);
+    let at_least = match mode {
+        Mode::Nftables => 1000,
+        // Two programs run for each commit, beside the streams.
+        Mode::Iptables => 20,
+    };
+    let mut scene = scene(mode)?;
+    scene.site.stop_proxy("host1");
+    undisturbed(&scene, || {
+        let commits = scene.site.node("host1").run(|| flap(mode, FOR))??;
+        ensure!(commits >= at_least, "{commits} commits in {FOR:?}: that was no flapping");
         Ok(())
     })
 }
 
 /// Commits one change of endpoints after the other, in the namespace of this thread, and says how many.
-fn flap(duration: Duration) -> anyhow::Result<usize> {
+fn flap(mode: Mode, duration: Duration) -> anyhow::Result<usize> {
     let local = PerFamily {
         v4: Some(LocalDetector::SourceNetwork("10.244.0.0/16".parse()?)),
         v6: Some(LocalDetector::SourceNetwork("fd00:244::/32".parse()?)),
     };
-    let mut dataplane = Nftables::new(Settings { local, ..Settings::default() })?;
+    let settings = Settings { local, ..Settings::default() };
+    let mut dataplane: Box<dyn Dataplane> = match mode {
+        Mode::Nftables => Box::new(Nftables::new(settings)?),
+        Mode::Iptables => Box::new(Iptables::new(&settings)?),
+    };
     let mut planner = Planner::new(LocalNode { name: "host1".into(), ..LocalNode::default() });
     planner.apply(std::iter::once(Change::Service(steady_service())).chain(all_slices(LISTS[0])));
     dataplane.sync(&mut planner.plans().map(|plan| &**plan))?;

@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow, ensure};
 use portolan_service::{Family, Protocol};
 use portolan_tests::ask::{self, Flow, Outcome};
 
+use crate::case::Mode;
 use crate::fixture::{self, HOST1, PORT, underlay};
 use crate::scene::{PLAIN, SOON, Scene, cluster_ip, eventually, plain};
 
@@ -14,8 +15,8 @@ const NUMBER: u8 = 1;
 const FLOWS: usize = 20;
 
 /// A scene with Service `flows` over these pods, in force.
-fn scene(family: Family, pods: &[&str]) -> anyhow::Result<(Scene, SocketAddr)> {
-    let scene = Scene::new()?;
+fn scene(mode: Mode, family: Family, pods: &[&str]) -> anyhow::Result<(Scene, SocketAddr)> {
+    let scene = Scene::new(mode)?;
     scene.service("flows", &plain("flows", NUMBER))?;
     scene.endpoints("flows", PLAIN, pods)?;
     scene.settle()?;
@@ -39,8 +40,8 @@ fn answering(flow: &Flow) -> anyhow::Result<String> {
 }
 
 /// Spec §8.2: flows to an endpoint that goes move to another, the others keep theirs.
-pub(crate) fn endpoint_removed(family: Family) -> anyhow::Result<()> {
-    let (scene, to) = scene(family, &["a1", "a2", "b1"])?;
+pub(crate) fn endpoint_removed(mode: Mode, family: Family) -> anyhow::Result<()> {
+    let (scene, to) = scene(mode, family, &["a1", "a2", "b1"])?;
     let flows = flows(&scene, to)?;
     ensure!(flows.iter().any(|(_, pod)| pod == "a1"), "no flow of {FLOWS} chose a1");
     scene.endpoints("flows", PLAIN, &["a2", "b1"])?;
@@ -55,8 +56,8 @@ pub(crate) fn endpoint_removed(family: Family) -> anyhow::Result<()> {
 }
 
 /// Spec §8.2: an endpoint that terminates and still serves keeps its flows.
-pub(crate) fn endpoint_terminating(family: Family) -> anyhow::Result<()> {
-    let (scene, to) = scene(family, &["a1", "a2", "b1"])?;
+pub(crate) fn endpoint_terminating(mode: Mode, family: Family) -> anyhow::Result<()> {
+    let (scene, to) = scene(mode, family, &["a1", "a2", "b1"])?;
     let flows = flows(&scene, to)?;
     let slices = Family::ALL.map(|family| {
         let members = [
@@ -84,8 +85,8 @@ pub(crate) fn endpoint_terminating(family: Family) -> anyhow::Result<()> {
 }
 
 /// A Service scaled to zero refuses its old flows like new ones (§13.1 is a defect of the reference).
-pub(crate) fn scaled_to_zero(family: Family) -> anyhow::Result<()> {
-    let (scene, to) = scene(family, &["a1", "b1"])?;
+pub(crate) fn scaled_to_zero(mode: Mode, family: Family) -> anyhow::Result<()> {
+    let (scene, to) = scene(mode, family, &["a1", "b1"])?;
     let flows = flows(&scene, to)?;
     scene.endpoints("flows", PLAIN, &[])?;
     for (flow, before) in &flows {
@@ -105,8 +106,8 @@ pub(crate) fn scaled_to_zero(family: Family) -> anyhow::Result<()> {
 }
 
 /// Flows of a deleted Service end (§13.1 again); another Service's go on.
-pub(crate) fn service_deleted(family: Family) -> anyhow::Result<()> {
-    let (scene, to) = scene(family, &["a1", "b1"])?;
+pub(crate) fn service_deleted(mode: Mode, family: Family) -> anyhow::Result<()> {
+    let (scene, to) = scene(mode, family, &["a1", "b1"])?;
     scene.service("other", &plain("other", NUMBER + 1))?;
     scene.endpoints("other", PLAIN, &["a1", "a2", "b1"])?;
     scene.settle()?;
@@ -129,9 +130,9 @@ pub(crate) fn service_deleted(family: Family) -> anyhow::Result<()> {
 }
 
 /// Spec §8.4: flows that were tracked while no rule was there reach an endpoint once there is one.
-pub(crate) fn service_created_late(family: Family) -> anyhow::Result<()> {
+pub(crate) fn service_created_late(mode: Mode, family: Family) -> anyhow::Result<()> {
     const NODE_PORT: u16 = 31_500;
-    let scene = Scene::new()?;
+    let scene = Scene::new(mode)?;
     let to = SocketAddr::new(underlay(HOST1, family), NODE_PORT);
     let early = scene.site.outside().run(move || Flow::open(to))??;
     let outcome = early.ask(ask::PATIENCE);
@@ -150,8 +151,8 @@ pub(crate) fn service_created_late(family: Family) -> anyhow::Result<()> {
 }
 
 /// Spec §8.7: a restart that changes nothing flushes nothing.
-pub(crate) fn restart_flushes_nothing(family: Family) -> anyhow::Result<()> {
-    let (mut scene, to) = scene(family, &["a1", "a2", "b1"])?;
+pub(crate) fn restart_flushes_nothing(mode: Mode, family: Family) -> anyhow::Result<()> {
+    let (mut scene, to) = scene(mode, family, &["a1", "a2", "b1"])?;
     let flows = flows(&scene, to)?;
     scene.site.restart_proxy("host1")?;
     scene.settle()?;

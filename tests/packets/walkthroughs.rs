@@ -14,6 +14,7 @@ use portolan_tests::site::{Plan, PlanNode, Site};
 use portolan_tests::spread::assert_even;
 use serde_json::{Value, json};
 
+use crate::case::{Mode, Setting};
 use crate::scene::{SOON, ask_in, await_outcome_in, pods};
 
 const SAMPLE: usize = 600;
@@ -29,12 +30,13 @@ fn at(text: &str) -> SocketAddr {
 }
 
 /// A site with a proxy on each node that takes `cluster` as pods' network and `services` as Services'.
-fn site(plan: &Plan, cluster: &str, services: &str, flags: &[&str]) -> anyhow::Result<Site> {
+fn site(mode: Mode, plan: &Plan, cluster: &str, services: &str, flags: &[&str]) -> anyhow::Result<Site> {
     let mut site = Site::build(plan)?;
     let cluster = format!("--cluster-cidr={cluster}");
     let services = format!("--service-cluster-ip-range={services}");
     for node in &plan.nodes {
-        let flags = [cluster.as_str(), services.as_str()].into_iter().chain(flags.iter().copied());
+        let own = mode.flags(Setting::NoDetector).collect::<Vec<&str>>();
+        let flags = [cluster.as_str(), services.as_str()].into_iter().chain(own).chain(flags.iter().copied());
         site.start_proxy(&node.name, flags)?;
     }
     Ok(site)
@@ -47,7 +49,7 @@ fn sample(namespace: &portolan_lab::netns::Namespace, to: SocketAddr) -> anyhow:
 
 /// W1: a NodePort nobody listens on is answered, and so is a forward made by hand: a Service without selector and
 /// an EndpointSlice to an address of another interface of the node.
-pub(crate) fn w1_port_nobody_listens_on() -> anyhow::Result<()> {
+pub(crate) fn w1_port_nobody_listens_on(mode: Mode) -> anyhow::Result<()> {
     let plan = Plan {
         nodes: vec![PlanNode::new("node", "10.0.0.5", "10.244.5.0/24")],
         pods: vec![
@@ -59,7 +61,7 @@ pub(crate) fn w1_port_nobody_listens_on() -> anyhow::Result<()> {
         through: "node".into(),
         load_balancers: vec![],
     };
-    let site = site(&plan, "10.244.0.0/16", "10.110.0.0/16", &["--nodeport-addresses=0.0.0.0/0"])?;
+    let site = site(mode, &plan, "10.244.0.0/16", "10.110.0.0/16", &["--nodeport-addresses=0.0.0.0/0"])?;
     let node = site.node("node");
     site.add_address("node", "15.0.0.1/24".parse()?)?;
     let forwarded = site.respond_on_node("node", "by-hand", at("15.0.0.1:8765"))?;
@@ -109,7 +111,7 @@ pub(crate) fn w1_port_nobody_listens_on() -> anyhow::Result<()> {
 }
 
 /// W2: a request to either node's NodePort reaches one of two pods with probability 1/2, wherever the pod is.
-pub(crate) fn w2_two_pods_behind_a_node_port() -> anyhow::Result<()> {
+pub(crate) fn w2_two_pods_behind_a_node_port(mode: Mode) -> anyhow::Result<()> {
     let hello = |name, node, address| {
         PodManifest::new(name, node, address).labels(&[("app", "hello-app")]).port("http", 8080)
     };
@@ -123,7 +125,7 @@ pub(crate) fn w2_two_pods_behind_a_node_port() -> anyhow::Result<()> {
         through: "host1".into(),
         load_balancers: vec![],
     };
-    let site = site(&plan, "172.16.0.0/16", "10.104.0.0/16", &[])?;
+    let site = site(mode, &plan, "172.16.0.0/16", "10.104.0.0/16", &[])?;
     site.manifests().write(
         "hello-app",
         &[json!({
@@ -167,7 +169,7 @@ fn hello_world(policy: &str, ranges: Option<&[&str]>) -> Value {
 
 /// W3: a load balancer in front; policy Local keeps the source address; source ranges drop strangers; pods on the
 /// host network are reached on the node's own address.
-pub(crate) fn w3_load_balancer() -> anyhow::Result<()> {
+pub(crate) fn w3_load_balancer(mode: Mode) -> anyhow::Result<()> {
     let hello = |name, node, address| {
         PodManifest::new(name, node, address).labels(&[("app", "hello-world")]).port("http", 8080)
     };
@@ -182,7 +184,7 @@ pub(crate) fn w3_load_balancer() -> anyhow::Result<()> {
         through: "gke-1".into(),
         load_balancers: vec![],
     };
-    let site = site(&plan, "10.16.0.0/14", "10.19.240.0/20", &[])?;
+    let site = site(mode, &plan, "10.16.0.0/14", "10.19.240.0/20", &[])?;
     let outside = site.outside();
     let lb = at("35.199.0.10:80");
     site.manifests().write("hello-world", &[hello_world("Cluster", None)])?;
@@ -256,7 +258,7 @@ pub(crate) fn w3_load_balancer() -> anyhow::Result<()> {
 }
 
 /// W4: a process on the node that opens the NodePort itself does not get the traffic.
-pub(crate) fn w4_node_port_in_use() -> anyhow::Result<()> {
+pub(crate) fn w4_node_port_in_use(mode: Mode) -> anyhow::Result<()> {
     let labels = [("app.kubernetes.io/instance", "prometheus"), ("app.kubernetes.io/name", "grafana")];
     let grafana = PodManifest::new("grafana", "cc-sauron", "10.244.0.115")
         .namespace("monitoring")
@@ -269,7 +271,7 @@ pub(crate) fn w4_node_port_in_use() -> anyhow::Result<()> {
         through: "cc-sauron".into(),
         load_balancers: vec![],
     };
-    let site = site(&plan, "10.244.0.0/16", "10.111.0.0/16", &[])?;
+    let site = site(mode, &plan, "10.244.0.0/16", "10.111.0.0/16", &[])?;
     let usurper = site.respond_on_node("cc-sauron", "usurper", at("192.168.4.10:31577"))?;
     let node_port = at("192.168.4.10:31577");
     let alone = ask_in(site.outside(), Protocol::Tcp, node_port)?;
@@ -315,7 +317,7 @@ fn svc_test(selector: &Value) -> Value {
 
 /// W5: five nodes; named target ports, scaling to three, moving to a new version without an error, and the
 /// affinity of `kubernetes`.
-pub(crate) fn w5_from_pod_to_service() -> anyhow::Result<()> {
+pub(crate) fn w5_from_pod_to_service(mode: Mode) -> anyhow::Result<()> {
     let nodes = (1..=5).map(|n| {
         PlanNode::new(
             &format!("ubuntu-{n}"),
@@ -345,7 +347,7 @@ pub(crate) fn w5_from_pod_to_service() -> anyhow::Result<()> {
         load_balancers: vec![],
     };
     plan.pods.extend(apis);
-    let mut site = site(&plan, "10.100.0.0/16", "10.11.12.0/24", &[])?;
+    let mut site = site(mode, &plan, "10.100.0.0/16", "10.11.12.0/24", &[])?;
     site.manifests().write("svc-test-1", &[svc_test(&json!({"app": "web-front-end"}))])?;
     let service = at("10.11.12.125:80");
     let answered = |outcome: &Outcome| outcome.pod().is_some();

@@ -10,6 +10,7 @@ use portolan_tests::ask::{self, Outcome};
 use portolan_tests::site::Site;
 
 use crate::case::{Case, Client, Expected, Frontend, Mode, Setting, Source};
+use crate::chains;
 use crate::fixture::{self, Fixture, HOST1, HOST1_SECOND, HOST2, OUTSIDE, OUTSIDE_OTHER, PORT, underlay};
 
 /// A lab with the fixture's Services in force.
@@ -42,9 +43,11 @@ fn build(mode: Mode, setting: Setting) -> anyhow::Result<World> {
     for service in fixture::services() {
         site.manifests().write(service.name, &service.objects())?;
     }
-    let mode = format!("--proxy-mode={}", mode.flag());
     for node in ["host1", "host2"] {
-        site.start_proxy(node, setting.flags().iter().copied().chain([mode.as_str()]))?;
+        if mode == Mode::Iptables {
+            chains::choose_legacy(site.node(node))?;
+        }
+        site.start_proxy(node, mode.flags(setting))?;
     }
     Ok(World { site })
 }
@@ -73,12 +76,12 @@ impl World {
         };
         let count = match case.expected {
             Expected::Answers(endpoints, _) => attempts(endpoints.iter().map(|_| 1).sum()),
-            Expected::Refused | Expected::Dropped => 2,
+            Expected::Refused | Expected::Dropped | Expected::Untouched => 2,
         };
         let patience = match case.expected {
             // Long enough for a lost first packet to be sent again.
             Expected::Answers(..) | Expected::Refused => ask::PATIENCE,
-            Expected::Dropped => ask::SILENCE,
+            Expected::Dropped | Expected::Untouched => ask::SILENCE,
         };
         let outcomes = self
             .namespace(case.client)
@@ -132,7 +135,12 @@ fn verdict(case: &Case, family: Family, to: SocketAddr, outcomes: &[Outcome]) ->
     match case.expected {
         Expected::Refused if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Refused)) => Ok(()),
         Expected::Dropped if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Silence)) => Ok(()),
-        Expected::Refused | Expected::Dropped => Err(context()),
+        Expected::Untouched
+            if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Silence | Outcome::Other(_))) =>
+        {
+            Ok(())
+        }
+        Expected::Refused | Expected::Dropped | Expected::Untouched => Err(context()),
         Expected::Answers(endpoints, source) => {
             let mut missing: BTreeSet<&str> = endpoints.iter().copied().collect();
             for outcome in outcomes {

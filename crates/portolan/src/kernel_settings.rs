@@ -133,8 +133,9 @@ fn bridge_warning(root: &Path) -> Option<String> {
         .filter(|name| read(&root.join("proc/sys/net/bridge").join(name)).is_ok_and(|found| found == Some(0)))
         .collect();
     (!off.is_empty()).then(|| {
+        let verb = if off.len() == 1 { "is" } else { "are" };
         format!(
-            "net.bridge.{} is 0: if pods of this node are on one bridge, their answers to each other through a Service do \
+            "net.bridge.{} {verb} 0: if pods of this node are on one bridge, their answers to each other through a Service do \
              not come back translated; set it to 1 (sysctl -w)",
             off.join(" and net.bridge.")
         )
