@@ -26,6 +26,7 @@
 //! ```
 
 mod evaluate;
+pub mod explain;
 mod iptables_save;
 mod nft_json;
 mod packet;

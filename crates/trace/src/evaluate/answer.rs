@@ -55,6 +55,8 @@ pub struct Condition {
     pub text: String,
     /// Whether it is that the client is remembered from an earlier connection.
     pub remembers: bool,
+    /// Whether the rule set has an entry for the client that may have expired.
+    pub is_entry: bool,
     /// The table of the rule that asks first.
     pub table: Box<str>,
     /// Its chain.

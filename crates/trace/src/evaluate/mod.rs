@@ -241,9 +241,11 @@ impl Walk<'_> {
         let table = self.ruleset.table(place.table);
         let chain = &table.chains[place.chain as usize];
         let remembers = !matches!(key, ConditionKey::Rule { .. });
+        let is_entry = matches!(key, ConditionKey::Element { .. });
         self.conditions.push(Condition {
             text: text(),
             remembers,
+            is_entry,
             table: table.name.clone(),
             chain: chain.name.clone(),
             rule: chain.rules.get(rule as usize).map_or_else(Box::default, |rule| rule.text.clone()),

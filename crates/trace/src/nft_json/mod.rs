@@ -144,6 +144,7 @@ impl Reader {
             forgets(flags) || flags.as_array().is_some_and(|flags| flags.iter().any(forgets))
         });
         let mut set = Set::new(&printable(name), learns);
+        set.timeout = body.get("timeout").and_then(Value::as_u64);
         let kinds = body.get("type").and_then(ValueKind::of_type);
         let data = match body.get("map") {
             Some(data) => ValueKind::of_type(data).map(Some),

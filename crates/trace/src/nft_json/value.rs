@@ -10,6 +10,7 @@ use super::expression;
 use super::statement::goal;
 use crate::evaluate::{address_value, interface_value};
 use crate::iptables_save::{network_range, prefix_mask};
+use crate::printable::printable;
 use crate::ruleset::{Data, Field, Set, state};
 
 /// How a value is written.
@@ -235,6 +236,8 @@ pub(super) fn insert(
         None => (element, None),
     };
     // With a comment, a timeout or a counter, the key is one level deeper.
+    let comment = key.get("elem").and_then(|elem| elem.get("comment")).and_then(Value::as_str);
+    let comment = comment.map(|comment| printable(comment).into());
     let key = key.get("elem").map_or(Some(key), |elem| elem.get("val"));
     let Some(key) = key.and_then(|key| ranges(key, kinds)) else { return Ok(false) };
     let data = match (value, data) {
@@ -251,6 +254,6 @@ pub(super) fn insert(
             None => return Ok(false),
         },
     };
-    set.insert(&key, data);
+    set.insert_commented(&key, data, comment);
     Ok(true)
 }

@@ -33,7 +33,7 @@ impl Index {
             });
             for test in tests {
                 let Test::Compare { operand, ranges, negate: false } = test else { continue };
-                let Some(only) = ranges_only(ranges, operand.mask) else { continue };
+                let Some(only) = test_only(ranges, operand.mask) else { continue };
                 match operand.field {
                     Field::Destination(_) => address = address.or(Some(only)),
                     Field::DestinationPort => port = port.or(u16::try_from(only).ok()),
@@ -65,6 +65,6 @@ impl Index {
     }
 }
 
-fn ranges_only(ranges: &Ranges, mask: u128) -> Option<u128> {
+pub(crate) fn test_only(ranges: &Ranges, mask: u128) -> Option<u128> {
     if mask == u128::MAX { ranges.only() } else { None }
 }

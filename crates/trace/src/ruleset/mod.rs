@@ -10,7 +10,7 @@ use std::fmt;
 use portolan_service::Family;
 
 pub use action::{Action, Goal, Mark, SourceAddress, Translation};
-pub(crate) use index::Index;
+pub(crate) use index::{Index, test_only};
 pub use set::{Data, Set};
 pub use test::{Field, Operand, Ranges, Test, state};
 

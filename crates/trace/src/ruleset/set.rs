@@ -17,6 +17,12 @@ pub enum Data {
 
 type Intervals = (Box<[(u128, u128)]>, Data);
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Element {
+    data: Data,
+    comment: Option<Box<str>>,
+}
+
 /// A set, or a map, with its elements.
 #[derive(Debug, Clone, Default)]
 pub struct Set {
@@ -24,7 +30,9 @@ pub struct Set {
     pub name: Box<str>,
     /// Whether packets add elements, which are forgotten after a time.
     pub learns: bool,
-    exact: HashMap<Box<[u128]>, Data>,
+    /// After how many seconds elements that packets add are forgotten, if all alike.
+    pub timeout: Option<u64>,
+    exact: HashMap<Box<[u128]>, Element>,
     /// Elements with intervals, by the first value of the key if it is a single one.
     intervals: HashMap<Option<u128>, Vec<Intervals>>,
 }
@@ -37,8 +45,13 @@ impl Set {
 
     /// Adds an element: each value of its key from the first to the second of a pair.
     pub fn insert(&mut self, key: &[(u128, u128)], data: Data) {
+        self.insert_commented(key, data, None);
+    }
+
+    /// The same, for an element that may have a comment. Comments of elements with intervals are not kept.
+    pub fn insert_commented(&mut self, key: &[(u128, u128)], data: Data, comment: Option<Box<str>>) {
         if key.iter().all(|(low, high)| low == high) {
-            self.exact.insert(key.iter().map(|(low, _)| *low).collect(), data);
+            self.exact.insert(key.iter().map(|(low, _)| *low).collect(), Element { data, comment });
             return;
         }
         let first = key.first().and_then(|(low, high)| (low == high).then_some(*low));
@@ -55,10 +68,15 @@ impl Set {
         self.exact.is_empty() && self.intervals.is_empty()
     }
 
+    /// The elements without intervals, in no particular order: key, data and comment.
+    pub fn elements(&self) -> impl Iterator<Item = (&[u128], &Data, Option<&str>)> {
+        self.exact.iter().map(|(key, element)| (&**key, &element.data, element.comment.as_deref()))
+    }
+
     /// The element for `key`.
     pub fn get(&self, key: &[u128]) -> Option<&Data> {
-        if let Some(data) = self.exact.get(key) {
-            return Some(data);
+        if let Some(element) = self.exact.get(key) {
+            return Some(&element.data);
         }
         if self.intervals.is_empty() {
             return None;

@@ -1,0 +1,148 @@
+//! Everything at hand, and the questions that all parts of an explanation ask of it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use portolan_service::Protocol;
+
+use super::known::Services;
+use crate::evaluate::{Answer, Outcome, Path, Step, StepKind, Verdict};
+use crate::packet::{Node, Packet};
+use crate::printable::printable;
+use crate::ruleset::{Action, Chain, Goal, Part, Rule, Ruleset, Table, Test, Tool};
+
+use super::explanation::{ToldRule, hook_name};
+
+/// What is to be explained.
+#[derive(Clone, Copy)]
+pub(super) struct Case<'a> {
+    pub(super) ruleset: &'a Ruleset,
+    pub(super) node: &'a Node,
+    pub(super) packet: &'a Packet,
+    pub(super) answer: &'a Answer,
+    pub(super) services: &'a Services,
+}
+
+impl<'a> Case<'a> {
+    pub(super) fn table(&self, step: &Step) -> &'a Table {
+        self.ruleset.table(step.table)
+    }
+
+    pub(super) fn chain(&self, step: &Step) -> &'a Chain {
+        &self.table(step).chains[step.chain as usize]
+    }
+
+    pub(super) fn rule(&self, step: &Step) -> Option<&'a Rule> {
+        self.chain(step).rules.get(step.rule? as usize)
+    }
+
+    /// Whether a service proxy wrote the chain of `step`.
+    pub(super) fn is_proxys(&self, step: &Step) -> bool {
+        let table = self.table(step);
+        match table.tool {
+            Tool::Iptables => self.chain(step).name.starts_with("KUBE-"),
+            Tool::Nftables => matches!(&*table.name, "kube-proxy" | "portolan"),
+        }
+    }
+
+    /// The rule at which `step` is; at the end of a base chain, its policy.
+    pub(super) fn told_rule(&self, step: &Step) -> ToldRule {
+        let table = self.table(step);
+        ToldRule {
+            table: format!("{} {}", table.family, table.name),
+            chain: self.chain(step).name.to_string(),
+            text: match self.rule(step) {
+                Some(rule) => rule.text.to_string(),
+                None => format!("the policy of chain {} ({})", self.chain(step).name, hook_name(step.hook)),
+            },
+        }
+    }
+
+    /// The outcomes for a client that no rule remembers.
+    pub(super) fn unremembered(&self) -> impl Iterator<Item = &'a Outcome> {
+        let answer = self.answer;
+        answer.outcomes.iter().filter(move |outcome| {
+            !outcome
+                .conditions
+                .iter()
+                .any(|assumed| assumed.holds && answer.conditions[assumed.condition as usize].remembers)
+        })
+    }
+
+    pub(super) fn paths(&self) -> impl Iterator<Item = (&'a Outcome, &'a Path)> {
+        self.answer.outcomes.iter().flat_map(|outcome| outcome.paths.iter().map(move |path| (outcome, path)))
+    }
+
+    pub(super) fn every_step(&self) -> impl Iterator<Item = &'a Step> {
+        self.paths().flat_map(|(_, path)| &path.steps)
+    }
+
+    /// Where the first outcome that is rejected or dropped ends.
+    pub(super) fn stop(&self) -> Option<&'a Step> {
+        self.answer
+            .outcomes
+            .iter()
+            .filter(|outcome| matches!(outcome.verdict, Verdict::Reject | Verdict::Drop))
+            .flat_map(|outcome| &outcome.paths)
+            .find_map(|path| path.steps.last())
+    }
+
+    /// `address`, with the pod that has it if that is known.
+    pub(super) fn endpoint(&self, address: SocketAddr) -> String {
+        match self.pod(address) {
+            Some(pod) => format!("{address} (pod {pod})"),
+            None => address.to_string(),
+        }
+    }
+
+    pub(super) fn pod(&self, address: SocketAddr) -> Option<String> {
+        let endpoints = || self.services.services.iter().flat_map(|service| &service.endpoints);
+        endpoints()
+            .find(|endpoint| endpoint.address == address && endpoint.pod.is_some())
+            .or_else(|| endpoints().find(|endpoint| endpoint.address.ip() == address.ip()))
+            .and_then(|endpoint| endpoint.pod.as_deref())
+            .map(|pod| printable(pod).into_owned())
+    }
+
+    /// Whether the packet goes to one of the node's own addresses.
+    pub(super) fn to_node(&self) -> bool {
+        self.node.is_local(self.packet.destination.ip())
+    }
+
+    pub(super) fn destination(&self) -> IpAddr {
+        self.packet.destination.ip()
+    }
+}
+
+pub(super) fn is(step: &Step, kind: StepKind) -> bool {
+    step.kind == kind
+}
+
+pub(super) fn tests(rule: &Rule) -> impl Iterator<Item = &Test> {
+    rule.parts.iter().filter_map(|part| match part {
+        Part::Test(test) => Some(test),
+        Part::Action(_) => None,
+    })
+}
+
+pub(super) fn actions(rule: &Rule) -> impl Iterator<Item = &Action> {
+    rule.parts.iter().filter_map(|part| match part {
+        Part::Action(action) => Some(action),
+        Part::Test(_) => None,
+    })
+}
+
+/// The chain that `rule` always sends packets to.
+pub(super) fn calls(rule: &Rule) -> Option<u32> {
+    actions(rule).find_map(|action| match action {
+        Action::Goal(Goal::Jump(chain) | Goal::Goto(chain)) => Some(*chain),
+        _ => None,
+    })
+}
+
+pub(super) fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
+    }
+}

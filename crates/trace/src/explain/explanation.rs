@@ -1,0 +1,355 @@
+//! What is explained: documented and stable as JSON (docs/trace.md).
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Serialize;
+
+use crate::probability::Probability;
+use crate::ruleset::Hook;
+
+/// Where a packet goes and why. Serialised, it is the program's JSON; all texts are free of control characters.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Explanation {
+    /// What was asked.
+    pub packet: ToldPacket,
+    /// Where it ends up.
+    pub verdict: ToldVerdict,
+    /// The answer in a sentence.
+    pub summary: String,
+    /// The Service port it is for, if that is known.
+    pub service: Option<ToldService>,
+    /// Where it may be forwarded to, with probabilities for a client that no rule remembers.
+    pub endpoints: Vec<ToldEndpoint>,
+    /// Session affinity, if the Service has it.
+    pub affinity: Option<ToldAffinity>,
+    /// The source address that the other end sees; `None` if the packet does not arrive.
+    pub source: Option<ToldSource>,
+    /// The rule that rejected or dropped it.
+    pub stopped_by: Option<ToldRule>,
+    /// Why it is not forwarded.
+    pub reason: Option<Reason>,
+    /// What the rules ask that neither packet nor node tell.
+    pub conditions: Vec<ToldCondition>,
+    /// The way through the rules, base chain by base chain.
+    pub steps: Vec<Stage>,
+}
+
+/// What was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ToldPacket {
+    /// Source address and port.
+    pub source: SocketAddr,
+    /// Destination address and port.
+    pub destination: SocketAddr,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: &'static str,
+    /// The hook at which it enters: `prerouting` or `output`.
+    pub hook: &'static str,
+    /// The interface it comes in through, if that was said.
+    pub interface: Option<String>,
+    /// `new`, `established`, `related` or `invalid`.
+    pub state: &'static str,
+}
+
+/// Where a packet ends up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ToldVerdict {
+    /// At an endpoint.
+    Forward,
+    /// Where it was sent; a rule of the proxy lets it through.
+    Accept,
+    /// Nowhere; its sender is told.
+    Reject,
+    /// Nowhere.
+    Drop,
+    /// No rule of the proxy matches: the node's routing decides.
+    None,
+    /// On a condition, or on chance, or on a rule that is not understood.
+    Depends,
+}
+
+impl ToldVerdict {
+    /// As in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            ToldVerdict::Forward => "forward",
+            ToldVerdict::Accept => "accept",
+            ToldVerdict::Reject => "reject",
+            ToldVerdict::Drop => "drop",
+            ToldVerdict::None => "none",
+            ToldVerdict::Depends => "depends",
+        }
+    }
+}
+
+/// A Service port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ToldService {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The name of its port; empty if it has none.
+    pub port: String,
+    /// What kind of address was asked for: `ClusterIP`, `external IP`, `load-balancer IP` or `NodePort`, if it is known.
+    pub frontend: Option<&'static str>,
+}
+
+impl ToldService {
+    /// As people write it: `namespace/name:port`.
+    pub fn title(&self) -> String {
+        let colon = if self.port.is_empty() { "" } else { ":" };
+        format!("{}/{}{colon}{}", self.namespace, self.name, self.port)
+    }
+}
+
+/// A probability.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Chance {
+    /// As a number from 0 to 1.
+    pub probability: f64,
+    /// Exactly: `numerator/denominator`.
+    pub fraction: String,
+}
+
+impl From<&Probability> for Chance {
+    fn from(probability: &Probability) -> Chance {
+        let (numerator, denominator) = probability.fraction();
+        Chance { probability: probability.to_f64(), fraction: format!("{numerator}/{denominator}") }
+    }
+}
+
+/// One possible destination.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ToldEndpoint {
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// How likely it is, if the conditions hold.
+    #[serde(flatten)]
+    pub chance: Chance,
+    /// Whether the source is translated.
+    pub masquerade: bool,
+    /// The source address it sees; `None` if it is translated to an address that is not known.
+    pub source: Option<IpAddr>,
+    /// Its pod, if that is known.
+    pub pod: Option<String>,
+    /// What must be so, other than that the client is remembered.
+    pub conditions: Vec<ToldAssumption>,
+}
+
+/// One answer to a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ToldAssumption {
+    /// Number in [`Explanation::conditions`].
+    pub condition: u32,
+    /// Whether it holds.
+    pub holds: bool,
+}
+
+/// Session affinity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ToldAffinity {
+    /// For how long a client is remembered, in seconds, if that is known.
+    pub seconds: Option<u64>,
+    /// The endpoints that it may be remembered at.
+    pub endpoints: Vec<SocketAddr>,
+    /// The endpoint that the rules remember for this client now, if they tell.
+    pub entry: Option<SocketAddr>,
+}
+
+/// The source address that the other end sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ToldSource {
+    /// Whether it is translated: `never`, `always`, or `sometimes`.
+    pub masquerade: &'static str,
+    /// The address, if it is the same for all endpoints and known.
+    pub address: Option<IpAddr>,
+    /// Why, in words.
+    pub why: String,
+    /// The rule that marked the packet for it.
+    pub marked_by: Option<ToldRule>,
+    /// The rule that did it.
+    pub translated_by: Option<ToldRule>,
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ToldRule {
+    /// Its table.
+    pub table: String,
+    /// Its chain.
+    pub chain: String,
+    /// Its text; for the end of a base chain, its policy.
+    pub text: String,
+}
+
+/// Why a packet is not forwarded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// Which of the reasons that are known.
+    pub code: ReasonCode,
+    /// In words.
+    pub text: String,
+}
+
+/// The reasons that are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReasonCode {
+    /// No Service has this address.
+    NoSuchService,
+    /// The Service has no endpoint that is ready.
+    NoReadyEndpoints,
+    /// The Service has other ports.
+    WrongPort,
+    /// The Service has this port with another protocol.
+    WrongProtocol,
+    /// The client is not within the Service's source ranges.
+    SourceRanges,
+    /// The policy is Local, and this node has no endpoint.
+    NoLocalEndpoints,
+    /// The NodePort is not served at this address.
+    NodePortAddress,
+    /// It is a later packet of a connection: those do not meet the rules that translate.
+    NotNew,
+    /// A rule that is not the proxy's.
+    OtherRule,
+    /// Something that is not told by rules or Services.
+    Unknown,
+}
+
+/// Something that the rules ask and that neither packet nor node tell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ToldCondition {
+    /// In words.
+    pub text: String,
+    /// Whether it is that the client is remembered from an earlier connection.
+    pub remembers: bool,
+    /// The rule that asks first.
+    pub rule: ToldRule,
+}
+
+/// One base chain on the way.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stage {
+    /// Where the kernel calls it.
+    pub hook: &'static str,
+    /// Its table, with its family.
+    pub table: String,
+    /// The base chain.
+    pub chain: String,
+    /// Which endpoints it concerns; empty: all that come this far.
+    pub only: Vec<String>,
+    /// What happens in it.
+    pub steps: Vec<ToldStep>,
+}
+
+/// One step, or one parting of ways.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ToldStep {
+    /// A rule did something.
+    Hit(ToldHit),
+    /// Rules that do not match.
+    Miss {
+        /// Their chain.
+        chain: String,
+        /// How many calls deep it is.
+        depth: u32,
+        /// How many.
+        count: usize,
+        /// Those that were looked at; the others ask for other addresses or ports.
+        rules: Vec<ToldMiss>,
+    },
+    /// The end of the base chain.
+    Policy {
+        /// `accept` or `drop`.
+        policy: &'static str,
+    },
+    /// One of several ways is taken; always the last step.
+    Branch {
+        /// The ways.
+        arms: Vec<Arm>,
+    },
+}
+
+/// A rule that did something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ToldHit {
+    /// Its chain.
+    pub chain: String,
+    /// Its number in the chain, from 1.
+    pub rule: u32,
+    /// How many calls deep it is.
+    pub depth: u32,
+    /// Its text.
+    pub text: String,
+    /// Why it matched and what it did, in words.
+    pub why: String,
+}
+
+/// A rule that did not match.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ToldMiss {
+    /// Its number in the chain, from 1.
+    pub rule: u32,
+    /// Its text.
+    pub text: String,
+    /// Why not, in words.
+    pub why: String,
+}
+
+/// One of several ways.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Arm {
+    /// How likely it is, of all packets like this, if `when` holds; `None` if that depends on more.
+    #[serde(flatten)]
+    pub chance: Option<Chance>,
+    /// What must be so, in words; empty if chance alone decides.
+    pub when: String,
+    /// Where it leads.
+    pub leads_to: Vec<String>,
+    /// What happens on it.
+    pub steps: Vec<ToldStep>,
+}
+
+pub(super) fn hook_name(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Prerouting => "prerouting",
+        Hook::Input => "input",
+        Hook::Forward => "forward",
+        Hook::Output => "output",
+        Hook::Postrouting => "postrouting",
+    }
+}
+
+/// How an explanation is written for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// With colours, for a terminal.
+    pub colour: bool,
+    /// With the rules that do not match.
+    pub verbose: bool,
+    /// Longest line, in characters; 0: as long as it comes.
+    pub width: usize,
+}
+
+impl Explanation {
+    /// For people, from top to bottom.
+    pub fn text(&self, style: Style) -> String {
+        super::text::write(self, style)
+    }
+
+    /// For Graphviz.
+    pub fn dot(&self) -> String {
+        super::dot::write(self)
+    }
+
+    /// A picture that any browser shows, without scripts.
+    pub fn svg(&self) -> String {
+        super::svg::write(self)
+    }
+}
