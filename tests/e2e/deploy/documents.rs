@@ -45,7 +45,7 @@ pub(crate) fn messages() -> anyhow::Result<()> {
         "nf_conntrack_max stays",
         "oom_score_adj stays",
         "there is no /proc/sys/net/netfilter/",
-        "mode iptables is not available in this version",
+        "mode ipvs is not available in this version",
         "\"nodeEligible\":false",
     ];
     let mut source = String::new();

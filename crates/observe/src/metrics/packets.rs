@@ -6,6 +6,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, Opts, Registry};
 
+use super::register::Register;
+
 /// What rules of mode iptables count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PacketCounter {
@@ -16,18 +18,18 @@ pub enum PacketCounter {
 }
 
 impl PacketCounter {
-    fn opts(self) -> Opts {
+    fn opts(self, register: &Register<'_>) -> Opts {
         let (name, help) = match self {
             PacketCounter::InvalidDropped => (
-                "kubeproxy_iptables_ct_state_invalid_dropped_packets_total",
+                "iptables_ct_state_invalid_dropped_packets_total",
                 "Packets dropped as invalid by connection tracking",
             ),
             PacketCounter::LocalhostAccepted => (
-                "kubeproxy_iptables_localhost_nodeports_accepted_packets_total",
+                "iptables_localhost_nodeports_accepted_packets_total",
                 "Packets accepted at NodePorts on loopback addresses",
             ),
         };
-        Opts::new(name, help)
+        register.opts(name, help)
     }
 }
 
@@ -61,7 +63,8 @@ pub(super) fn register(
     packets: PacketCounter,
     read: impl Fn() -> Option<u64> + Send + Sync + 'static,
 ) {
-    let counter = IntCounter::with_opts(packets.opts()).expect("the name is valid");
+    let register = Register { registry, prefix: "kubeproxy" };
+    let counter = IntCounter::with_opts(packets.opts(&register)).expect("the name is valid");
     registry.register(Box::new(InKernel { counter, read })).expect("each is registered once");
 }
 

@@ -14,7 +14,7 @@ pub(super) struct Register<'a> {
 }
 
 impl Register<'_> {
-    fn opts(&self, name: &str, help: &str) -> Opts {
+    pub(super) fn opts(&self, name: &str, help: &str) -> Opts {
         let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}_{name}", self.prefix) };
         Opts::new(name, help)
     }

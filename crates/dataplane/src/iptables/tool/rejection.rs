@@ -24,7 +24,7 @@ pub(in crate::iptables) enum RestoreError {
 }
 
 /// What is printed when it cannot work at all, and what to do about it; the first that is found counts.
-const CIRCUMSTANCES: [(&str, &str); 9] = [
+const CIRCUMSTANCES: [(&str, &str); 10] = [
     ("holding the xtables lock", "another program has held the lock for 5 seconds; it will be tried again"),
     ("lock file", "the lock cannot be opened: in a container, mount /run/xtables.lock from the host"),
     ("Can't lock", "the lock cannot be taken: in a container, mount /run/xtables.lock from the host"),
@@ -35,6 +35,11 @@ const CIRCUMSTANCES: [(&str, &str); 9] = [
     ),
     ("initialize nft", "the kernel has no nf_tables: load the module nf_tables, or use iptables-legacy"),
     ("is incompatible", INCOMPATIBLE),
+    (
+        "Message too long",
+        "without privileges over the machine, iptables-nft cannot send a transaction of more than a few hundred rules: use mode \
+         nftables, raise net.core.wmem_max, or use iptables-legacy",
+    ),
     (
         "Operation not supported",
         "the kernel lacks what a rule needs: load the module nft_compat and those of the matches",
@@ -177,6 +182,11 @@ mod tests {
             "1.8.9 nft, a jump to nowhere that is not in the input",
             "iptables-nft-restore v1.8.9 (nf_tables): Chain 'C' does not exist\nError occurred at line: 5\n",
             (Ok(Some(5)), "Chain 'C' does not exist"),
+        ),
+        (
+            "1.8.9 nft, more than an unprivileged process can send",
+            "sendmsg() failed: Message too long\niptables-nft-restore: line 5 failed: Message too long.\n",
+            (Err(()), "raise net.core.wmem_max"),
         ),
         (
             "legacy, the kernel refuses the table",
