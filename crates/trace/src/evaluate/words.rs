@@ -7,7 +7,7 @@ use portolan_service::Family;
 use super::flight::{Flight, Place};
 use super::test::Value;
 use super::{Walk, value_address};
-use crate::ruleset::{Action, Field, Goal, Operand, Ranges, Set, SourceAddress, Table, Test, state};
+use crate::ruleset::{Action, Field, Goal, Mark, Operand, Ranges, Set, SourceAddress, Table, Test, state};
 
 impl Walk<'_> {
     /// Why `test` held or failed for `flight`.
@@ -30,7 +30,9 @@ impl Walk<'_> {
                         if among && actual == expected {
                             return format!("{} is {expected}", operand.field);
                         }
-                        format!("{} {actual} {is} {expected}", operand.field)
+                        let within =
+                            if ranges.only().is_some() || *ranges == Ranges::nonzero() { "" } else { "in " };
+                        format!("{} {actual} {is} {within}{expected}", operand.field)
                     }
                     Value::Absent => format!("the packet has no {}", operand.field),
                     Value::Unknown => format!("assuming that {} {is} {expected}", operand.field),
@@ -125,10 +127,8 @@ pub(super) fn condition(test: &Test, table: &Table) -> String {
 pub(super) fn action(action: &Action, table: &Table) -> String {
     match action {
         Action::Goal(to) => goal(*to, table),
-        Action::Mark(mark) => format!("mark becomes (mark & {:#x}) ^ {:#x}", mark.keep, mark.flip),
-        Action::ConnectionMark(mark) => {
-            format!("connection mark becomes (mark & {:#x}) ^ {:#x}", mark.keep, mark.flip)
-        }
+        Action::Mark(mark) => marking("mark", *mark),
+        Action::ConnectionMark(mark) => marking("connection mark", *mark),
         Action::ForgetMark => "mark becomes something that is not known".to_owned(),
         Action::ForgetConnectionMark => "connection mark becomes something that is not known".to_owned(),
         Action::SaveMark { .. } => "the connection takes the packet's mark".to_owned(),
@@ -138,6 +138,17 @@ pub(super) fn action(action: &Action, table: &Table) -> String {
         Action::Untrack => "not tracked".to_owned(),
         Action::Lookup { .. } | Action::Destination(_) | Action::Note => String::new(),
         Action::Unknown(text) => text.to_string(),
+    }
+}
+
+/// How a mark changes.
+fn marking(name: &str, Mark { keep, flip }: Mark) -> String {
+    match (keep, flip) {
+        (0, flip) => format!("{name} becomes {flip:#x}"),
+        (keep, 0) => format!("{name} loses the bits {:#x}", !keep),
+        (u32::MAX, flip) => format!("{name}: bits {flip:#x} are flipped"),
+        (keep, flip) if keep == !flip => format!("{name} gets the bits {flip:#x}"),
+        (keep, flip) => format!("{name} becomes ({name} & {keep:#x}) ^ {flip:#x}"),
     }
 }
 

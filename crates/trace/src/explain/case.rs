@@ -10,7 +10,7 @@ use crate::packet::{Node, Packet};
 use crate::printable::printable;
 use crate::ruleset::{Action, Chain, Goal, Part, Rule, Ruleset, Table, Test, Tool};
 
-use super::explanation::{ToldRule, hook_name};
+use super::explanation::ToldRule;
 
 /// What is to be explained.
 #[derive(Clone, Copy)]
@@ -52,7 +52,7 @@ impl<'a> Case<'a> {
             chain: self.chain(step).name.to_string(),
             text: match self.rule(step) {
                 Some(rule) => rule.text.to_string(),
-                None => format!("the policy of chain {} ({})", self.chain(step).name, hook_name(step.hook)),
+                None => step.why.clone(),
             },
         }
     }

@@ -1,7 +1,54 @@
-//! For Graphviz.
+//! For Graphviz: `dot -Tpng`.
+
+use std::fmt::Write;
 
 use super::explanation::Explanation;
+use super::graph::{Graph, Look};
 
-pub(super) fn write(explanation: &Explanation) -> String {
-    format!("digraph packet {{\n  summary [shape=note, label={:?}];\n}}\n", explanation.summary)
+pub(super) fn write(told: &Explanation) -> String {
+    let graph = Graph::of(told);
+    let mut text = String::from("digraph packet {\n  rankdir=LR;\n  labelloc=t;\n");
+    let _ = writeln!(text, "  label={};", quoted(&told.summary));
+    text.push_str("  node [shape=box, style=filled, fillcolor=white, fontname=monospace, fontsize=10];\n");
+    text.push_str("  edge [fontname=monospace, fontsize=10];\n");
+    for (band, title) in graph.bands.iter().enumerate() {
+        let _ = writeln!(text, "  subgraph cluster_{band} {{\n    label={};\n    color=gray;", quoted(title));
+        for (number, shape) in graph.shapes.iter().enumerate().filter(|(_, shape)| shape.band == band) {
+            let mut label = escaped(&shape.title);
+            for (line, look) in &shape.lines {
+                label.push_str("\\n");
+                label.push_str(if *look == Look::Stopped { "STOP " } else { "" });
+                label.push_str(&escaped(line));
+                label.push_str("\\l");
+            }
+            let fill = fill(shape.look, shape.lines.iter().any(|(_, look)| *look == Look::Stopped));
+            let _ = writeln!(text, "    n{number} [label=\"{label}\", fillcolor=\"{fill}\"];");
+        }
+        text.push_str("  }\n");
+    }
+    for arrow in &graph.arrows {
+        let _ = writeln!(text, "  n{} -> n{} [label={}];", arrow.from, arrow.to, quoted(&arrow.label));
+    }
+    text.push_str("}\n");
+    text
+}
+
+/// The colour of a box.
+pub(super) fn fill(look: Look, stops: bool) -> &'static str {
+    match look {
+        _ if stops => "#fde0dc",
+        Look::Matched => "#fff8d6",
+        Look::Idle => "#f2f2f2",
+        Look::Forwarded => "#dff2df",
+        Look::Stopped => "#fde0dc",
+        Look::Open => "#e4ecf7",
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", escaped(text))
 }

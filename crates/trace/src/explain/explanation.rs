@@ -20,6 +20,8 @@ pub struct Explanation {
     pub service: Option<ToldService>,
     /// Where it may be forwarded to, with probabilities for a client that no rule remembers.
     pub endpoints: Vec<ToldEndpoint>,
+    /// Every end it may come to, whatever the conditions.
+    pub outcomes: Vec<ToldOutcome>,
     /// Session affinity, if the Service has it.
     pub affinity: Option<ToldAffinity>,
     /// The source address that the other end sees; `None` if the packet does not arrive.
@@ -137,6 +139,22 @@ pub struct ToldEndpoint {
     /// Its pod, if that is known.
     pub pod: Option<String>,
     /// What must be so, other than that the client is remembered.
+    pub conditions: Vec<ToldAssumption>,
+}
+
+/// One end a packet may come to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ToldOutcome {
+    /// Where it ends up, and `none` where no rule translates it. `depends`: a rule that is not understood takes it.
+    pub verdict: ToldVerdict,
+    /// The endpoint it is forwarded to.
+    pub endpoint: Option<SocketAddr>,
+    /// How likely it is, if the conditions hold.
+    #[serde(flatten)]
+    pub chance: Chance,
+    /// Whether the source is translated.
+    pub masquerade: bool,
+    /// What must be so.
     pub conditions: Vec<ToldAssumption>,
 }
 

@@ -3,16 +3,24 @@
 mod case;
 mod dot;
 mod explanation;
+mod fractions;
 mod frontends;
+mod graph;
 mod known;
 mod naming;
+mod paint;
+mod reason;
+mod source;
+mod steps;
 mod summary;
 mod svg;
 mod text;
+mod ways;
 
 pub use explanation::{
     Arm, Chance, Explanation, Reason, ReasonCode, Stage, Style, ToldAffinity, ToldAssumption, ToldCondition,
-    ToldEndpoint, ToldHit, ToldMiss, ToldPacket, ToldRule, ToldService, ToldSource, ToldStep, ToldVerdict,
+    ToldEndpoint, ToldHit, ToldMiss, ToldOutcome, ToldPacket, ToldRule, ToldService, ToldSource, ToldStep,
+    ToldVerdict,
 };
 pub use known::{KnownEndpoint, KnownFrontend, KnownService, Services};
 

@@ -1,17 +1,19 @@
 //! The answer, without the way to it.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use portolan_service::FrontendKind;
 
 use super::case::{Case, actions, is, protocol_name, tests};
 use super::explanation::{
-    Chance, Explanation, ToldAffinity, ToldAssumption, ToldCondition, ToldEndpoint, ToldPacket, ToldRule,
-    ToldService, ToldVerdict, hook_name,
+    Chance, Explanation, ToldAffinity, ToldAssumption, ToldCondition, ToldEndpoint, ToldOutcome, ToldPacket,
+    ToldRule, ToldService, ToldVerdict, hook_name,
 };
 use super::frontends::{self, Frontend, kind_name};
 use super::naming::PortName;
-use crate::evaluate::{Outcome, StepKind, Verdict};
+use super::{reason, source, ways};
+use crate::evaluate::{Assumption, Outcome, StepKind, Verdict};
 use crate::packet::{Entry, State};
 use crate::printable::printable;
 use crate::ruleset::{Action, Goal, Hook, Test, Translation};
@@ -21,19 +23,65 @@ pub(super) fn explanation(case: &Case<'_>) -> Explanation {
     let verdict = verdict(case);
     let service = service(case, &frontends);
     let endpoints = endpoints(case);
-    Explanation {
+    let explanation = Explanation {
         packet: packet(case),
         verdict,
         summary: String::new(),
         service,
         endpoints,
+        outcomes: outcomes(case),
         affinity: affinity(case),
-        source: None,
+        source: source::source(case),
         stopped_by: case.stop().map(|step| case.told_rule(step)),
-        reason: None,
+        reason: reason::reason(case, verdict, &frontends),
         conditions: conditions(case),
-        steps: Vec::new(),
+        steps: ways::stages(case),
+    };
+    let summary = sentence(&explanation);
+    Explanation { summary, ..explanation }
+}
+
+/// The answer in a sentence.
+fn sentence(told: &Explanation) -> String {
+    let packet = &told.packet;
+    let what = format!("{} -> {}/{}", packet.source, packet.destination, packet.protocol);
+    let of = told.service.as_ref().map_or_else(String::new, |service| format!(" of {}", service.title()));
+    let ends: BTreeSet<(IpAddr, u16)> =
+        told.endpoints.iter().map(|endpoint| (endpoint.ip, endpoint.port)).collect();
+    let source = match told.source.as_ref().map(|source| source.masquerade) {
+        Some("always") => ", source translated",
+        Some("sometimes") => ", source translated for some",
+        _ => ", source kept",
+    };
+    match (told.verdict, ends.iter().next()) {
+        (ToldVerdict::Forward, Some(one)) if ends.len() == 1 => {
+            let (ip, port) = *one;
+            let only = if told.service.is_some() { ", the only endpoint" } else { "" };
+            format!("{what} is forwarded to {}{only}{of}{source}.", SocketAddr::new(ip, port))
+        }
+        (ToldVerdict::Forward, _) => {
+            format!("{what} is forwarded to one of {} endpoints{of}{source}.", ends.len())
+        }
+        (ToldVerdict::Reject, _) => format!("{what} is rejected{}.", because(told)),
+        (ToldVerdict::Drop, _) => format!("{what} is dropped{}.", because(told)),
+        (ToldVerdict::Accept, _) => format!("{what} is let through to where it was sent{}.", because(told)),
+        (ToldVerdict::None, _) => {
+            format!("{what}: no rule of the proxy matches, the node's routing decides{}.", because(told))
+        }
+        (ToldVerdict::Depends, _) => {
+            let conditions = told.conditions.iter().filter(|condition| !condition.remembers).count();
+            let on = match conditions {
+                0 => "depends on chance, or on rules that cannot be followed".to_owned(),
+                1 => "depends on a condition that neither packet nor node tell".to_owned(),
+                many => format!("depends on {many} conditions that neither packet nor node tell"),
+            };
+            format!("{what}: where it goes {on}.")
+        }
     }
+}
+
+fn because(told: &Explanation) -> String {
+    told.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", reason.text))
 }
 
 fn packet(case: &Case<'_>) -> ToldPacket {
@@ -58,18 +106,50 @@ fn packet(case: &Case<'_>) -> ToldPacket {
 }
 
 fn verdict(case: &Case<'_>) -> ToldVerdict {
-    let mut verdicts = case.unremembered().map(|outcome| match outcome.verdict {
-        Verdict::Forward(_) => ToldVerdict::Forward,
-        Verdict::Accept => ToldVerdict::None,
-        Verdict::Reject => ToldVerdict::Reject,
-        Verdict::Drop => ToldVerdict::Drop,
-        Verdict::Undecided(_) => ToldVerdict::Depends,
-    });
+    let mut verdicts = case.unremembered().map(told_verdict);
     let Some(first) = verdicts.next() else { return ToldVerdict::Depends };
     if verdicts.any(|other| other != first) {
         return ToldVerdict::Depends;
     }
     if first == ToldVerdict::None && accepts(case) { ToldVerdict::Accept } else { first }
+}
+
+fn told_verdict(outcome: &Outcome) -> ToldVerdict {
+    match outcome.verdict {
+        Verdict::Forward(_) => ToldVerdict::Forward,
+        Verdict::Accept => ToldVerdict::None,
+        Verdict::Reject => ToldVerdict::Reject,
+        Verdict::Drop => ToldVerdict::Drop,
+        Verdict::Undecided(_) => ToldVerdict::Depends,
+    }
+}
+
+fn outcomes(case: &Case<'_>) -> Vec<ToldOutcome> {
+    let mut outcomes: Vec<ToldOutcome> = case
+        .answer
+        .outcomes
+        .iter()
+        .map(|outcome| ToldOutcome {
+            verdict: told_verdict(outcome),
+            endpoint: endpoint_of(outcome),
+            chance: Chance::from(&outcome.probability),
+            masquerade: outcome.masquerade,
+            conditions: outcome.conditions.iter().map(told_assumption).collect(),
+        })
+        .collect();
+    outcomes.sort_by_key(|outcome| (outcome.endpoint, outcome.masquerade));
+    outcomes
+}
+
+fn endpoint_of(outcome: &Outcome) -> Option<SocketAddr> {
+    match outcome.verdict {
+        Verdict::Forward(to) => Some(to),
+        _ => None,
+    }
+}
+
+fn told_assumption(assumed: &Assumption) -> ToldAssumption {
+    ToldAssumption { condition: assumed.condition, holds: assumed.holds }
 }
 
 /// Whether a rule of the proxy lets an untranslated packet through.
@@ -85,10 +165,8 @@ fn accepts(case: &Case<'_>) -> bool {
 }
 
 fn endpoints(case: &Case<'_>) -> Vec<ToldEndpoint> {
-    let forwarded = case.unremembered().filter_map(|outcome| match outcome.verdict {
-        Verdict::Forward(to) => Some((outcome, to)),
-        _ => None,
-    });
+    let forwarded =
+        case.unremembered().filter_map(|outcome| endpoint_of(outcome).map(|endpoint| (outcome, endpoint)));
     let mut endpoints: Vec<ToldEndpoint> = forwarded
         .map(|(outcome, to)| ToldEndpoint {
             ip: to.ip(),
@@ -101,7 +179,7 @@ fn endpoints(case: &Case<'_>) -> Vec<ToldEndpoint> {
                 .conditions
                 .iter()
                 .filter(|assumed| !case.answer.conditions[assumed.condition as usize].remembers)
-                .map(|assumed| ToldAssumption { condition: assumed.condition, holds: assumed.holds })
+                .map(told_assumption)
                 .collect(),
         })
         .collect();
@@ -196,11 +274,7 @@ fn affinity(case: &Case<'_>) -> Option<ToldAffinity> {
     if !asked {
         return None;
     }
-    let to = |outcome: &Outcome| match outcome.verdict {
-        Verdict::Forward(to) => Some(to),
-        _ => None,
-    };
-    let mut endpoints: Vec<SocketAddr> = case.answer.outcomes.iter().filter_map(to).collect();
+    let mut endpoints: Vec<SocketAddr> = case.answer.outcomes.iter().filter_map(endpoint_of).collect();
     endpoints.sort();
     endpoints.dedup();
     let held = |outcome: &&Outcome| {
@@ -209,7 +283,7 @@ fn affinity(case: &Case<'_>) -> Option<ToldAffinity> {
             assumed.holds && condition.remembers && condition.is_entry
         })
     };
-    let entry = case.answer.outcomes.iter().find(held).and_then(to);
+    let entry = case.answer.outcomes.iter().find(held).and_then(endpoint_of);
     (!endpoints.is_empty()).then_some(ToldAffinity { seconds, endpoints, entry })
 }
 

@@ -1,7 +1,203 @@
 //! For people, from top to bottom.
 
-use super::explanation::{Explanation, Style};
+use std::net::SocketAddr;
 
-pub(super) fn write(explanation: &Explanation, _style: Style) -> String {
-    format!("{}\n", explanation.summary)
+use super::explanation::{Explanation, Style, ToldAssumption, ToldRule, ToldVerdict};
+use super::fractions;
+use super::paint::{Ink, Page};
+use super::reason::few;
+use super::steps;
+
+/// So many endpoints are listed, unless all are asked for.
+const LISTED: usize = 24;
+
+pub(super) fn write(told: &Explanation, style: Style) -> String {
+    let mut page = Page::new(style);
+    page.line("", "", &told.summary, Ink::Bold);
+    page.blank();
+    for stage in &told.steps {
+        steps::stage(&mut page, stage, style.verbose);
+    }
+    page.blank();
+    verdict(&mut page, told, style.verbose);
+    page.finish()
+}
+
+fn ink(verdict: ToldVerdict) -> Ink {
+    match verdict {
+        ToldVerdict::Forward | ToldVerdict::Accept => Ink::Good,
+        ToldVerdict::Reject | ToldVerdict::Drop => Ink::Bad,
+        ToldVerdict::None | ToldVerdict::Depends => Ink::Open,
+    }
+}
+
+fn verdict(page: &mut Page, told: &Explanation, verbose: bool) {
+    let words = match told.verdict {
+        ToldVerdict::Forward => "forwarded to",
+        ToldVerdict::Accept => "let through, untranslated",
+        ToldVerdict::Reject => "rejected: the sender is told at once (connection refused)",
+        ToldVerdict::Drop => "dropped: the sender hears nothing and waits until its time is up",
+        ToldVerdict::None => "no rule of the proxy matches: the node's routing decides",
+        ToldVerdict::Depends => "it depends",
+    };
+    page.line("Verdict: ", "  ", words, ink(told.verdict));
+    if told.verdict == ToldVerdict::Depends {
+        outcomes(page, told, verbose)
+    } else {
+        endpoints(page, told, verbose)
+    }
+    if let Some(rule) = &told.stopped_by {
+        rule_line(page, "Stopped by: ", rule);
+    }
+    if let Some(reason) = &told.reason {
+        page.line("Why: ", "  ", &reason.text, Ink::Plain);
+    }
+    affinity(page, told);
+    source(page, told);
+    for (number, condition) in
+        told.conditions.iter().enumerate().filter(|(_, condition)| !condition.remembers)
+    {
+        let text = format!("{} ({})", condition.text, rule_text(&condition.rule));
+        page.line(&format!("Depends on [{}]: ", number + 1), "  ", &text, Ink::Open);
+    }
+}
+
+fn rule_line(page: &mut Page, what: &str, rule: &ToldRule) {
+    page.line(what, "  ", &format!("{} (table {})", rule_text(rule), rule.table), Ink::Plain);
+}
+
+/// A rule with its chain: that of iptables begins with it.
+fn rule_text(rule: &ToldRule) -> String {
+    if rule.text.starts_with("-A ") {
+        rule.text.clone()
+    } else {
+        format!("chain {}: {}", rule.chain, rule.text)
+    }
+}
+
+fn assumed(conditions: &[ToldAssumption]) -> String {
+    let each: Vec<String> = conditions
+        .iter()
+        .map(|assumed| format!("{} [{}]", if assumed.holds { "if" } else { "unless" }, assumed.condition + 1))
+        .collect();
+    each.join(", ")
+}
+
+fn endpoints(page: &mut Page, told: &Explanation, verbose: bool) {
+    let listed = if verbose { usize::MAX } else { LISTED };
+    for endpoint in told.endpoints.iter().take(listed) {
+        let mut text = SocketAddr::new(endpoint.ip, endpoint.port).to_string();
+        if let Some(pod) = &endpoint.pod {
+            text.push_str(&format!(", pod {pod}"));
+        }
+        text.push_str(&format!(": {}", fractions::written(&endpoint.chance)));
+        if endpoint.masquerade {
+            text.push_str(", source translated");
+        }
+        if !endpoint.conditions.is_empty() {
+            text.push_str(&format!(", {}", assumed(&endpoint.conditions)));
+        }
+        page.line("  ", "    ", &text, Ink::Good);
+    }
+    if told.endpoints.len() > listed {
+        let more = format!("and {} more (-v shows all)", told.endpoints.len() - listed);
+        page.line("  ", "    ", &more, Ink::Dim);
+    }
+}
+
+fn outcomes(page: &mut Page, told: &Explanation, verbose: bool) {
+    let listed = if verbose { usize::MAX } else { LISTED };
+    for outcome in told.outcomes.iter().take(listed) {
+        let mut text = match (outcome.endpoint, outcome.verdict) {
+            (Some(endpoint), _) => format!("forwarded to {endpoint}"),
+            (None, ToldVerdict::Reject) => "rejected".to_owned(),
+            (None, ToldVerdict::Drop) => "dropped".to_owned(),
+            (None, ToldVerdict::Depends) => "not known: a rule takes it that cannot be followed".to_owned(),
+            (None, _) => "let through, untranslated".to_owned(),
+        };
+        text.push_str(&format!(": {}", fractions::written(&outcome.chance)));
+        if outcome.masquerade {
+            text.push_str(", source translated");
+        }
+        if !outcome.conditions.is_empty() {
+            text.push_str(&format!(", {}", assumed(&outcome.conditions)));
+        }
+        page.line("  ", "    ", &text, ink(outcome.verdict));
+    }
+    if told.outcomes.len() > listed {
+        let more = format!("and {} more (-v shows all)", told.outcomes.len() - listed);
+        page.line("  ", "    ", &more, Ink::Dim);
+    }
+}
+
+fn affinity(page: &mut Page, told: &Explanation) {
+    let Some(affinity) = &told.affinity else { return };
+    let last =
+        affinity.seconds.map_or_else(String::new, |seconds| format!(" in the last {}", duration(seconds)));
+    let text = match (affinity.entry, &affinity.endpoints[..]) {
+        (Some(entry), _) => format!(
+            "the rules remember this client: it stays at {entry} until the entry expires (a client is remembered for its connections{last})"
+        ),
+        (None, [only]) => format!("a client stays at its endpoint; here there is only {only}"),
+        (None, _) => format!("unless this client was seen{last}: then it stays at the endpoint it had"),
+    };
+    page.line("Session affinity: ", "  ", &text, Ink::Plain);
+}
+
+/// Seconds, as people say them.
+pub(super) fn duration(seconds: u64) -> String {
+    match seconds {
+        3600.. if seconds.is_multiple_of(3600) => format!("{} h", seconds / 3600),
+        60.. if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
+        _ => format!("{seconds} s"),
+    }
+}
+
+fn source(page: &mut Page, told: &Explanation) {
+    let Some(source) = &told.source else { return };
+    let forwarded = !told.endpoints.is_empty();
+    if !forwarded && source.masquerade == "never" {
+        return;
+    }
+    let who = if forwarded { "the endpoint" } else { "the destination" };
+    let client = told.packet.source.ip();
+    let sees = match (source.masquerade, source.address) {
+        ("never", _) => format!("{who} sees {client}, the client itself; {}", source.why),
+        ("always", Some(address)) => format!("{who} sees {address} instead of {client}: {}", source.why),
+        ("always", None) => {
+            format!(
+                "{who} sees the address of the interface through which the packet leaves this node, instead of {client}: {}",
+                source.why
+            )
+        }
+        _ => {
+            let translated = told.endpoints.iter().filter(|endpoint| endpoint.masquerade);
+            let except =
+                few(translated.map(|endpoint| SocketAddr::new(endpoint.ip, endpoint.port).to_string()));
+            let except = if except.is_empty() { "for some ways".to_owned() } else { format!("for {except}") };
+            format!(
+                "{who} sees {client}, the client itself, except {except}, where it is this node's address: {}",
+                source.why
+            )
+        }
+    };
+    page.line("Source: ", "  ", &sees, Ink::Plain);
+    if let Some(rule) = &source.marked_by {
+        rule_line(page, "  marked by ", rule);
+    }
+    if let Some(rule) = &source.translated_by {
+        rule_line(page, "  translated by ", rule);
+    }
+    if forwarded {
+        let through = if source.masquerade == "always" {
+            "go to this node's address"
+        } else {
+            "must come back through this node"
+        };
+        let text = format!(
+            "{through}, where connection tracking translates them: to the client they come from {}",
+            told.packet.destination
+        );
+        page.line("Replies: ", "  ", &text, Ink::Plain);
+    }
 }

@@ -1,0 +1,219 @@
+//! The chains that a packet comes through, as boxes and arrows.
+
+use std::collections::HashMap;
+
+use super::explanation::{Arm, Explanation, ToldHit, ToldStep, ToldVerdict};
+use super::fractions;
+use super::reason::few;
+
+/// How a box or a line in it stands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    Matched,
+    Idle,
+    Forwarded,
+    Stopped,
+    Open,
+}
+
+/// A chain, or an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Number of the stage; ends come after the last.
+    pub(super) band: usize,
+    /// How many arrows it is from the base chain.
+    pub(super) column: usize,
+    pub(super) title: String,
+    pub(super) lines: Vec<(String, Look)>,
+    pub(super) look: Look,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Arrow {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) label: String,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Graph {
+    /// The title of each band.
+    pub(super) bands: Vec<String>,
+    pub(super) shapes: Vec<Shape>,
+    pub(super) arrows: Vec<Arrow>,
+    places: HashMap<(usize, String), usize>,
+}
+
+/// So many ends, and so many ways of a choice, are drawn.
+const DRAWN: usize = 24;
+
+/// Texts in boxes have so many characters, at most.
+const LONGEST: usize = 72;
+
+impl Graph {
+    pub(super) fn of(told: &Explanation) -> Graph {
+        let mut graph = Graph::default();
+        let mut before = None;
+        for stage in &told.steps {
+            if matches!(stage.steps[..], [] | [ToldStep::Policy { policy: "accept" }]) {
+                continue;
+            }
+            let band = graph.bands.len();
+            graph.bands.push(format!("{}, table {}", stage.hook, stage.table));
+            let base = graph.chain(band, &stage.chain, 0);
+            if let Some(before) = before {
+                graph.arrow(before, base, "");
+            }
+            before = Some(base);
+            graph.walk(&stage.steps, band, &[base], String::new());
+            if graph.shapes[base].lines.is_empty() {
+                graph.shapes[base].look = Look::Idle;
+                graph.shapes[base].lines.push(("no rule matches".into(), Look::Idle));
+            }
+        }
+        graph.ends(told, before);
+        graph
+    }
+
+    fn chain(&mut self, band: usize, title: &str, column: usize) -> usize {
+        self.shape(band, title, column, Look::Matched)
+    }
+
+    fn shape(&mut self, band: usize, title: &str, column: usize, look: Look) -> usize {
+        let key = (band, title.to_owned());
+        if let Some(known) = self.places.get(&key) {
+            return *known;
+        }
+        self.shapes.push(Shape { band, column, title: title.into(), lines: Vec::new(), look });
+        self.places.insert(key, self.shapes.len() - 1);
+        self.shapes.len() - 1
+    }
+
+    fn arrow(&mut self, from: usize, to: usize, label: &str) {
+        match self.arrows.iter_mut().find(|arrow| (arrow.from, arrow.to) == (from, to)) {
+            Some(known) if label.is_empty() || known.label == label => {}
+            Some(known) if known.label.is_empty() => known.label = label.to_owned(),
+            Some(known) => {
+                known.label.push_str(" / ");
+                known.label.push_str(label);
+            }
+            None => self.arrows.push(Arrow { from, to, label: label.to_owned() }),
+        }
+    }
+
+    /// Draws `steps`; `stack` has the chains that wait, `label` is for the next arrow.
+    fn walk(&mut self, steps: &[ToldStep], band: usize, stack: &[usize], mut label: String) {
+        let mut stack = stack.to_vec();
+        for step in steps {
+            match step {
+                ToldStep::Hit(hit) => self.hit(hit, band, &mut stack, &mut label),
+                ToldStep::Policy { policy: "drop" } => {
+                    self.shapes[stack[0]].lines.push(("policy drop".into(), Look::Stopped));
+                }
+                ToldStep::Miss { .. } | ToldStep::Policy { .. } => {}
+                ToldStep::Branch { arms } => {
+                    for arm in arms.iter().take(DRAWN) {
+                        let words = label_of(arm);
+                        let label = if label.is_empty() { words } else { format!("{label}, {words}") };
+                        self.walk(&arm.steps, band, &stack, label);
+                    }
+                    if let (Some(more @ 1..), Some(chain)) = (arms.len().checked_sub(DRAWN), stack.last()) {
+                        self.shapes[*chain].lines.push((format!("and {more} more ways"), Look::Idle));
+                    }
+                }
+            }
+        }
+    }
+
+    fn hit(&mut self, hit: &ToldHit, band: usize, stack: &mut Vec<usize>, label: &mut String) {
+        let depth = hit.depth as usize;
+        let column = |graph: &Graph, from: usize| graph.shapes[from].column + 1;
+        let known = self.places.get(&(band, hit.chain.clone())).copied();
+        let here = stack.get(depth).copied().filter(|here| Some(*here) == known);
+        let here = here.unwrap_or_else(|| {
+            // A chain that was gone to takes the place of the one before it.
+            let from = stack.get(depth).or(stack.last()).copied().unwrap_or_default();
+            let to = self.chain(band, &hit.chain, column(self, from));
+            self.arrow(from, to, &std::mem::take(label));
+            to
+        });
+        stack.truncate(depth);
+        stack.push(here);
+        let look = match hit.why.rsplit(' ').next() {
+            Some("drop" | "reject") => Look::Stopped,
+            _ => Look::Matched,
+        };
+        let own = hit.text.strip_prefix("-A ").and_then(|text| text.strip_prefix(hit.chain.as_str()));
+        let line = cut(&format!("{}: {}", hit.rule, own.map_or(&*hit.text, str::trim_start)));
+        let lines = &mut self.shapes[here].lines;
+        if !lines.iter().any(|(other, _)| *other == line) {
+            lines.push((line, look));
+        }
+        if let Some((_, to)) = hit.why.rsplit_once("destination becomes ") {
+            let to = self.shape(band, to, column(self, here), Look::Forwarded);
+            self.arrow(here, to, &std::mem::take(label));
+        }
+    }
+
+    /// The ends, after the last band.
+    fn ends(&mut self, told: &Explanation, last: Option<usize>) {
+        let band = self.bands.len();
+        self.bands.push("in the end".into());
+        for outcome in told.outcomes.iter().take(DRAWN) {
+            let (title, look) = match (outcome.endpoint, outcome.verdict) {
+                (Some(endpoint), _) => (endpoint.to_string(), Look::Forwarded),
+                (None, ToldVerdict::Reject) => ("rejected".to_owned(), Look::Stopped),
+                (None, ToldVerdict::Drop) => ("dropped".to_owned(), Look::Stopped),
+                (None, ToldVerdict::Depends) => ("not known".to_owned(), Look::Open),
+                (None, _) => (format!("{}, untranslated", told.packet.destination), Look::Open),
+            };
+            let to = self.shape(band, &title, 0, look);
+            let pod = told.endpoints.iter().find_map(|endpoint| {
+                let same = outcome
+                    .endpoint
+                    .is_some_and(|end| (end.ip(), end.port()) == (endpoint.ip, endpoint.port));
+                endpoint.pod.as_ref().filter(|_| same)
+            });
+            if let Some(pod) = pod {
+                let line = (cut(&format!("pod {pod}")), look);
+                if !self.shapes[to].lines.contains(&line) {
+                    self.shapes[to].lines.push(line);
+                }
+            }
+            if outcome.masquerade {
+                let line = ("source translated".to_owned(), look);
+                if !self.shapes[to].lines.contains(&line) {
+                    self.shapes[to].lines.push(line);
+                }
+            }
+            let mut label = fractions::written(&outcome.chance);
+            if !outcome.conditions.is_empty() {
+                label.push_str(" under conditions");
+            }
+            if let Some(last) = last {
+                self.arrow(last, to, &label);
+            }
+        }
+        if told.outcomes.len() > DRAWN {
+            let title = format!("and {} more", told.outcomes.len() - DRAWN);
+            self.shape(band, &title, 0, Look::Idle);
+        }
+    }
+}
+
+fn label_of(arm: &Arm) -> String {
+    let chance = arm.chance.as_ref().filter(|chance| chance.fraction != "1/1").map(fractions::written);
+    match (arm.when.is_empty(), chance) {
+        (true, Some(chance)) => chance,
+        (true, None) => format!("to {}", cut(&few(arm.leads_to.iter().cloned()))),
+        (false, Some(chance)) => format!("{}, {chance}", arm.when),
+        (false, None) => arm.when.clone(),
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text.to_owned(),
+    }
+}

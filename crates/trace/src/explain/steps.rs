@@ -1,0 +1,212 @@
+//! The way through the rules, as text.
+
+use super::explanation::{Arm, Stage, ToldHit, ToldStep};
+use super::fractions;
+use super::paint::{Ink, Page};
+use super::reason::few;
+
+/// Of a choice among more ways than this, so many are told, unless all are asked for.
+const ARMS: usize = 8;
+
+pub(super) fn stage(page: &mut Page, stage: &Stage, verbose: bool) {
+    let mut heading = format!("{}: table {}, chain {}", stage.hook, stage.table, stage.chain);
+    if !stage.only.is_empty() {
+        heading.push_str(&format!(" (only {})", few(stage.only.iter().cloned())));
+    }
+    let empty = matches!(stage.steps[..], [] | [ToldStep::Policy { policy: "accept" }]);
+    if empty && !verbose {
+        return;
+    }
+    let idle = stage.steps.iter().all(|step| matches!(step, ToldStep::Miss { .. } | ToldStep::Policy { .. }));
+    if idle && !verbose {
+        page.line("", "  ", &format!("{heading}: {}", nothing(&stage.steps)), Ink::Dim);
+        return;
+    }
+    page.line("", "  ", &heading, Ink::Bold);
+    Teller { page, verbose }.steps(&stage.steps, "  ", 0);
+}
+
+/// That no rule matched.
+fn nothing(steps: &[ToldStep]) -> String {
+    let mut text = match steps {
+        [ToldStep::Miss { count, .. }, ..] => none_of(*count),
+        _ => "no rules".to_owned(),
+    };
+    if let Some(ToldStep::Policy { policy: "drop" }) = steps.last() {
+        text.push_str(", and its policy is drop");
+    }
+    text
+}
+
+fn none_of(count: usize) -> String {
+    if count == 1 {
+        "its only rule does not match".to_owned()
+    } else {
+        format!("none of its {count} rules matches")
+    }
+}
+
+struct Teller<'a> {
+    page: &'a mut Page,
+    verbose: bool,
+}
+
+impl Teller<'_> {
+    /// `steps`, of which those `base` calls deep stand right after `margin`.
+    fn steps(&mut self, steps: &[ToldStep], margin: &str, base: u32) {
+        let mut number = 0;
+        while let Some(step) = steps.get(number) {
+            number += 1;
+            match step {
+                ToldStep::Hit(hit) => {
+                    let before = number.checked_sub(2).and_then(|before| match &steps[before] {
+                        ToldStep::Hit(before) => Some(before),
+                        _ => None,
+                    });
+                    let idle = if self.verbose { Vec::new() } else { idle_calls(&steps[number - 1..]) };
+                    if idle.is_empty() {
+                        self.hit(hit, before, margin, base);
+                        continue;
+                    }
+                    number += 2 * idle.len() - 1;
+                    let margin = indented(margin, hit.depth, base);
+                    let text = if let [only] = idle[..] {
+                        format!("(rule {} calls {only}, where nothing matches)", hit.rule)
+                    } else {
+                        let chains = few(idle.iter().map(ToString::to_string));
+                        format!("({} rules call chains where nothing matches: {chains})", idle.len())
+                    };
+                    self.page.line(&margin, &format!("{margin} "), &text, Ink::Dim);
+                }
+                ToldStep::Miss { depth, count, rules, chain } => {
+                    let margin = indented(margin, *depth, base);
+                    if !self.verbose {
+                        let s = if *count == 1 { " does" } else { "s do" };
+                        self.page.line(&margin, &margin, &format!("({count} rule{s} not match)"), Ink::Dim);
+                        continue;
+                    }
+                    for miss in rules {
+                        let next = format!("{margin}      ");
+                        self.page.line(
+                            &format!("{margin}no {}: ", miss.rule),
+                            &next,
+                            &text_of(chain, &miss.text),
+                            Ink::Dim,
+                        );
+                        self.page.line(&format!("{margin}    because "), &next, &miss.why, Ink::Dim);
+                    }
+                    if *count > rules.len() {
+                        let more = format!("({} more ask for other addresses or ports)", count - rules.len());
+                        self.page.line(&margin, &margin, &more, Ink::Dim);
+                    }
+                }
+                ToldStep::Policy { policy } => {
+                    if *policy == "drop" {
+                        self.page.line(margin, margin, "end of the chain: its policy is drop", Ink::Bad);
+                    } else if self.verbose {
+                        self.page.line(margin, margin, "end of the chain: its policy is accept", Ink::Dim);
+                    }
+                }
+                ToldStep::Branch { arms } => {
+                    let deep = arms.iter().flat_map(|arm| &arm.steps).find_map(depth_of).unwrap_or(base);
+                    self.arms(arms, &indented(margin, deep, base), deep);
+                }
+            }
+        }
+    }
+
+    fn hit(&mut self, hit: &ToldHit, before: Option<&ToldHit>, margin: &str, base: u32) {
+        let margin = indented(margin, hit.depth, base);
+        let same = before
+            .filter(|before| (&before.chain, before.rule, before.depth) == (&hit.chain, hit.rule, hit.depth));
+        let ink = match hit.why.rsplit(' ').next() {
+            Some("drop" | "reject") => Ink::Bad,
+            _ => Ink::Good,
+        };
+        match same {
+            None => {
+                let text = format!("{} {}: {}", hit.chain, hit.rule, text_of(&hit.chain, &hit.text));
+                self.page.line(&margin, &format!("{margin}      "), &text, ink);
+                let why = if hit.why.is_empty() { "no target: on to the next rule" } else { &hit.why };
+                self.page.line(&format!("{margin}  -> "), &format!("{margin}     "), why, Ink::Plain);
+            }
+            // One rule does several things: why it matched has been said.
+            Some(_) => {
+                let does = hit.why.rsplit(", ").next().unwrap_or(&hit.why);
+                self.page.line(
+                    &format!("{margin}  -> "),
+                    &format!("{margin}     "),
+                    &format!("then {does}"),
+                    Ink::Plain,
+                );
+            }
+        }
+    }
+
+    fn arms(&mut self, arms: &[Arm], margin: &str, base: u32) {
+        let told = if self.verbose || arms.len() <= ARMS { arms.len() } else { ARMS - 1 };
+        self.page.line(margin, margin, &format!("here {} ways part:", arms.len()), Ink::Open);
+        for (number, arm) in arms.iter().take(told).enumerate() {
+            let last = number + 1 == arms.len();
+            let (first, next) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            let inner = format!("{margin}{next}");
+            self.page.line(&format!("{margin}{first}"), &inner, &heading(arm), Ink::Open);
+            self.steps(&arm.steps, &inner, base);
+        }
+        if told < arms.len() {
+            let ends = few(arms[told..].iter().flat_map(|arm| arm.leads_to.iter().cloned()));
+            let more = format!("{} more ways, to {ends} (-v shows all)", arms.len() - told);
+            self.page.line(&format!("{margin}└─ "), &format!("{margin}   "), &more, Ink::Dim);
+        }
+    }
+}
+
+/// The chains that are called, one right after the other, at the beginning of `steps`, and in which no rule matches.
+fn idle_calls(steps: &[ToldStep]) -> Vec<&str> {
+    let mut chains = Vec::new();
+    while let [ToldStep::Hit(hit), ToldStep::Miss { depth, chain, .. }, after @ ..] =
+        &steps[2 * chains.len()..]
+    {
+        let returns = match after.first() {
+            Some(ToldStep::Branch { .. }) => false,
+            Some(step) => depth_of(step).is_none_or(|after| after <= hit.depth),
+            None => true,
+        };
+        if *depth <= hit.depth || !returns {
+            break;
+        }
+        chains.push(chain.as_str());
+    }
+    chains
+}
+
+/// The text of a rule without the chain that it stands in, which is told before it.
+fn text_of(hit_chain: &str, text: &str) -> String {
+    let own = text.strip_prefix("-A ").and_then(|text| text.strip_prefix(hit_chain));
+    own.map_or(text, str::trim_start).to_owned()
+}
+
+/// When a way is taken, how likely, and where it leads.
+pub(super) fn heading(arm: &Arm) -> String {
+    let mut words: Vec<String> = Vec::new();
+    if !arm.when.is_empty() {
+        words.push(arm.when.clone());
+    }
+    if let Some(chance) = arm.chance.as_ref().filter(|chance| chance.fraction != "1/1") {
+        words.push(fractions::written(chance));
+    }
+    let ends = few(arm.leads_to.iter().cloned());
+    if words.is_empty() { format!("to {ends}") } else { format!("{}: to {ends}", words.join(", ")) }
+}
+
+fn depth_of(step: &ToldStep) -> Option<u32> {
+    match step {
+        ToldStep::Hit(hit) => Some(hit.depth),
+        ToldStep::Miss { depth, .. } => Some(*depth),
+        ToldStep::Policy { .. } | ToldStep::Branch { .. } => None,
+    }
+}
+
+fn indented(margin: &str, depth: u32, base: u32) -> String {
+    format!("{margin}{}", "  ".repeat(depth.saturating_sub(base) as usize))
+}

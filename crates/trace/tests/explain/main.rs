@@ -1,0 +1,6 @@
+//! Explanations.
+
+#[path = "../trace/notation.rs"]
+mod notation;
+
+mod golden;
