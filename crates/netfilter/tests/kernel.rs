@@ -4,7 +4,6 @@
 //! has threads: hence no harness. As root the cases run a second time in a user namespace, where limits differ.
 
 use std::collections::BTreeSet;
-use std::ffi::c_int;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -19,12 +18,12 @@ use portolan_netfilter::nft::{
 use portolan_netfilter::socket::{CommitError, Socket};
 
 mod design;
+mod namespace;
 use design::Design;
+use namespace::{Case, enter_user_namespace, in_network_namespace};
 
 const IN_USER_NAMESPACE: &str = "PORTOLAN_TEST_IN_USER_NAMESPACE";
 const FAMILIES: [TableFamily; 2] = [TableFamily::Ip, TableFamily::Ip6];
-
-type Case = fn() -> Result<(), Failed>;
 
 const CASES: [(&str, Case); 13] = [
     ("the whole design comes back as it was loaded", design_comes_back),
@@ -58,34 +57,6 @@ fn main() -> ExitCode {
         trials.push(Trial::test("all of it in a user namespace", again_in_user_namespace));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn enter_user_namespace() -> std::io::Result<()> {
-    // SAFETY: neither has arguments or failures.
-    let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
-    unshare(libc::CLONE_NEWUSER)?;
-    std::fs::write("/proc/self/setgroups", "deny")?;
-    std::fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
-    std::fs::write("/proc/self/gid_map", format!("0 {group} 1"))
-}
-
-fn unshare(what: c_int) -> std::io::Result<()> {
-    // SAFETY: no pointers; only the calling thread (for a user namespace the whole, single-threaded process) moves.
-    if unsafe { libc::unshare(what) } == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-}
-
-fn in_network_namespace(case: Case) -> Result<(), Failed> {
-    let thread = std::thread::spawn(move || {
-        unshare(libc::CLONE_NEWNET)?;
-        case()
-    });
-    thread.join().unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        Err(text
-            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .unwrap_or_default()
-            .into())
-    })
 }
 
 fn again_in_user_namespace() -> Result<(), Failed> {

@@ -3,7 +3,6 @@
 //!
 //! Anybody but root enters a user namespace first, which a process can do only before it has threads: hence no harness.
 
-use std::ffi::c_int;
 use std::net::UdpSocket;
 use std::process::{Command, ExitCode};
 
@@ -11,10 +10,11 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use portolan_netfilter::nfacct::{self, Counter};
 use portolan_netfilter::socket::Socket;
 
+mod namespace;
+use namespace::{Case, enter_user_namespace, in_network_namespace};
+
 /// A name as kube-proxy uses them (spec §5.16)
 const NAME: &str = "ct_state_invalid_dropped_pkts";
-
-type Case = fn() -> Result<(), Failed>;
 
 const CASES: [(&str, Case); 4] = [
     ("a counter is created once, and starts at zero", created_once),
@@ -34,34 +34,6 @@ fn main() -> ExitCode {
     let trials =
         CASES.into_iter().map(|(name, case)| Trial::test(name, move || in_network_namespace(case))).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn enter_user_namespace() -> std::io::Result<()> {
-    // SAFETY: neither has arguments or failures.
-    let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
-    unshare(libc::CLONE_NEWUSER)?;
-    std::fs::write("/proc/self/setgroups", "deny")?;
-    std::fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
-    std::fs::write("/proc/self/gid_map", format!("0 {group} 1"))
-}
-
-fn unshare(what: c_int) -> std::io::Result<()> {
-    // SAFETY: no pointers; only the calling thread (for a user namespace the whole, single-threaded process) moves.
-    if unsafe { libc::unshare(what) } == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-}
-
-fn in_network_namespace(case: Case) -> Result<(), Failed> {
-    let thread = std::thread::spawn(move || {
-        unshare(libc::CLONE_NEWNET)?;
-        case()
-    });
-    thread.join().unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        Err(text
-            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .unwrap_or_default()
-            .into())
-    })
 }
 
 /// Creates the counter; `None`, and says so, where the kernel has no such counters.
