@@ -74,6 +74,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_are_those_of_published_walkthroughs() {
+        let tcp = Protocol::Tcp;
+        for (port, suffix, endpoints) in [
+            ("default/karmaweb:http", "5XYKYCRLOJZB2ITL", &[("10.244.5.241:3000", "RX5EM3L6A5YPWQT5")][..]),
+            (
+                "default/hello-app-service",
+                "YG6ZEOBCLVGD3AJB",
+                &[("172.16.166.130:8080", "7I3URQ2O437FVP5U"), ("172.16.192.89:8080", "PSPHHDAXPY5YRT7B")],
+            ),
+            (
+                "monitoring/grafana-example-service",
+                "OIUYAK75OI4PJHUN",
+                &[("10.244.0.115:3000", "LAT64KIID4KEQMCP")],
+            ),
+            ("default/kubernetes:https", "NPX46M4PTMTKRN6Y", &[("10.20.30.71:6443", "NMM3QW2QWCLSESBJ")]),
+            // Of 2017: an unnamed port ended in a colon.
+            ("default/svc-test-1:", "SWP62QIEGFZNLQE7", &[("10.100.3.7:8080", "OA6FICRP4YS6R3CE")]),
+        ] {
+            assert_eq!(PortChains::of(port, tcp).cluster, format!("KUBE-SVC-{suffix}"), "{port}");
+            for (endpoint, suffix) in endpoints {
+                let chain = endpoint_chain(port, tcp, endpoint.parse().unwrap());
+                assert_eq!(chain, format!("KUBE-SEP-{suffix}"), "{port} {endpoint}");
+            }
+        }
+    }
+
+    #[test]
     fn names_are_those_that_everybody_knows() {
         // Spec §14.1.
         for (port, protocol, suffix) in [

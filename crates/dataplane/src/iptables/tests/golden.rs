@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 
 use portolan_service::FrontendKind::{ClusterIp, ExternalIp, LoadBalancer, NodePort};
-use portolan_service::{Family, HealthCheck, PerFamily, PortPlan, Protocol, ServicePlan, Verdict};
+use portolan_service::{
+    Family, HealthCheck, ObjectName, PerFamily, PortPlan, Protocol, ServicePlan, Verdict,
+};
 
 use super::super::chains::{Style, style};
 use super::super::compare::{Tables, Wanted, compare};
-use crate::tests::plans::{CLUSTER, LOCAL, PortExt, everything, ip, port, service, settings};
+use crate::tests::plans::{CLUSTER, LOCAL, PortExt, everything, ip, net, port, service, settings};
 use crate::{LocalDetector, NodePorts, Settings};
 
 /// All that is written on a host without any of it.
@@ -49,6 +51,11 @@ fn without_endpoints(mut port: PortPlan) -> PortPlan {
     without_local(port)
 }
 
+/// A Service of a published walkthrough.
+fn walkthrough(namespace: &str, name: &str, port: PortPlan) -> Vec<ServicePlan> {
+    vec![ServicePlan { name: ObjectName::new(namespace, name), ports: vec![port], health_check: None }]
+}
+
 /// Each kind of frontend under each policy: name, style, plans.
 pub(super) fn cases() -> Vec<(&'static str, Style, Vec<ServicePlan>)> {
     let (v4, v6) = (Family::V4, Family::V6);
@@ -66,6 +73,33 @@ pub(super) fn cases() -> Vec<(&'static str, Style, Vec<ServicePlan>)> {
     let mut checked = service("web", vec![external(&TWO, CLUSTER, LOCAL)]);
     checked.health_check = Some(HealthCheck { port: 32000, local_endpoints: PerFamily { v4: 1, v6: 0 } });
     let cluster_ip = || one(without_local(web(&TWO).cluster_ip("10.96.0.1")));
+    let pods = |network: &str| {
+        let network = Some(LocalDetector::SourceNetwork(net(network)));
+        set(&|settings| settings.local = PerFamily { v4: network.clone(), v6: None })
+    };
+    let tcp = |name, endpoints: &[&str]| without_local(port(name, Protocol::Tcp, endpoints));
+    let karmaweb = tcp("http", &["10.244.5.241:3000"])
+        .at(ClusterIp, "10.110.199.177", 80, CLUSTER, CLUSTER)
+        .at(NodePort, "192.168.50.1", 32264, CLUSTER, CLUSTER);
+    let hello = tcp("", &["172.16.166.130:8080*", "172.16.192.89:8080"])
+        .at(ClusterIp, "10.104.81.240", 80, CLUSTER, CLUSTER)
+        .at(NodePort, "192.168.50.1", 30811, CLUSTER, CLUSTER);
+    let world = tcp("", &["10.16.0.11:8080*", "10.16.1.8:8080"])
+        .at(ClusterIp, "10.19.240.20", 80, CLUSTER, CLUSTER)
+        .at(LoadBalancer, "203.0.113.9", 80, CLUSTER, CLUSTER)
+        .at(NodePort, "10.138.15.2", 30510, CLUSTER, CLUSTER);
+    let grafana = tcp("", &["10.244.0.115:3000*"])
+        .at(ClusterIp, "10.111.189.177", 3000, CLUSTER, CLUSTER)
+        .at(NodePort, "192.168.50.1", 31577, CLUSTER, CLUSTER);
+    let kubernetes =
+        tcp("https", &["10.20.30.71:6443"]).sticky(10800).at(ClusterIp, "10.11.12.1", 443, CLUSTER, CLUSTER);
+    let svc_test = tcp("", &["10.100.1.5:8080*", "10.100.2.8:8080", "10.100.3.7:8080"]).at(
+        ClusterIp,
+        "10.11.12.125",
+        80,
+        CLUSTER,
+        CLUSTER,
+    );
     let node_port = || one(without_local(external(&ELSEWHERE, CLUSTER, CLUSTER)));
 
     vec![
@@ -143,6 +177,23 @@ pub(super) fn cases() -> Vec<(&'static str, Style, Vec<ServicePlan>)> {
             "node-port-localhost-counters",
             Style { counters: true, ..set(&|settings| settings.localhost_node_ports = true) },
             node_port(),
+        ),
+        ("walkthrough-1", pods("10.244.0.0/16"), walkthrough("default", "karmaweb", karmaweb)),
+        ("walkthrough-2", pods("172.16.0.0/16"), walkthrough("default", "hello-app-service", hello)),
+        ("walkthrough-3", pods("10.16.0.0/16"), walkthrough("default", "hello-world", world)),
+        (
+            "walkthrough-4",
+            pods("10.244.0.0/16"),
+            walkthrough("monitoring", "grafana-example-service", grafana),
+        ),
+        (
+            "walkthrough-5",
+            pods("10.100.0.0/16"),
+            [
+                walkthrough("default", "kubernetes", kubernetes),
+                walkthrough("default", "svc-test-1", svc_test),
+            ]
+            .concat(),
         ),
         ("liberal", set(&|settings| settings.drop_invalid = false), Vec::new()),
         ("old-iptables", Style { random_fully: false, ..usual() }, Vec::new()),
