@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use crate::trace::TraceArgs;
+
 /// A Kubernetes service proxy, and the chart that explains where a packet goes.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, arg_required_else_help = true)]
@@ -26,6 +28,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Ask the proxy that runs on this node
     Get(GetArgs),
+    /// Say where a packet goes, and why, from the rules themselves: live, from a dump, or as manifests would have them
+    Trace(Box<TraceArgs>),
     /// Remove all of Portolan's rules from this node
     Cleanup(CleanupArgs),
     /// Build nodes and pods from network namespaces on this machine, with a proxy on each node
@@ -59,7 +63,7 @@ pub(crate) struct RunArgs {
 }
 
 /// Where `portolan get` finds the proxy.
-const SOCKET: &str = "/run/portolan/portolan.sock";
+pub(crate) const SOCKET: &str = "/run/portolan/portolan.sock";
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {

@@ -19,6 +19,7 @@ mod run;
 mod servers;
 mod tally;
 mod this_node;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::check(args),
         Command::Get(args) => get::get(args).map(|()| ExitCode::SUCCESS),
+        Command::Trace(args) => trace::trace(args),
         Command::Cleanup(args) => {
             logging::start_plain();
             let done =

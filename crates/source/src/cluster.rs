@@ -10,11 +10,12 @@ mod selection;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use allocation::{Allocator, Assignment};
 use index::LabelIndex;
-use portolan_service::{Change, EndpointSlice, ObjectName, Service, ServicePort};
+use portolan_service::{Change, EndpointSlice, ObjectName, PerFamily, Service, ServicePort};
 
 use crate::declared::{self, Distribution, Issue, Key, Kind, Object};
 pub(crate) use allocation::Ranges;
@@ -80,6 +81,14 @@ impl Cluster {
             touched: BTreeSet::new(),
             changes: Vec::new(),
         }
+    }
+
+    /// The pods and their addresses.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = (&ObjectName, PerFamily<Option<IpAddr>>)> {
+        self.pods.iter().filter_map(|(name, object)| match &**object {
+            Object::Pod(pod) => Some((name, pod.addresses)),
+            _ => None,
+        })
     }
 
     /// The object called `key` is now `object`, or gone.

@@ -8,7 +8,7 @@ mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use file::Reading;
 use folder::Folder;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use portolan_service::Change;
+use portolan_service::{Change, ObjectName, PerFamily};
 pub use problem::Problem;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -158,6 +158,11 @@ impl Manifests {
                 return Ok(None);
             }
         }
+    }
+
+    /// The pods declared at present and their addresses.
+    pub fn pods(&self) -> impl Iterator<Item = (&ObjectName, PerFamily<Option<IpAddr>>)> {
+        self.cluster.pods()
     }
 
     /// What is wrong at present, sorted by file and line.

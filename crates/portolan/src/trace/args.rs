@@ -1,0 +1,322 @@
+//! What `portolan trace` can be asked, and how places are written.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use portolan_service::{Family, Protocol};
+use portolan_trace::State;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Places: an address or ADDRESS:PORT, pod/NAMESPACE/NAME[:PORT], svc/NAMESPACE/NAME[:PORT] with the name or the number of a Service
+port (svc/ may be left out), node[:PORT], localhost[:PORT], outside.")]
+pub(crate) struct TraceArgs {
+    /// Where the packet comes from
+    #[arg(long, value_name = "PLACE", required_unless_present = "packets", conflicts_with = "packets")]
+    pub(crate) from: Option<Place>,
+
+    /// Where it is sent to
+    #[arg(long, value_name = "PLACE", required_unless_present = "packets", conflicts_with = "packets")]
+    pub(crate) to: Option<Place>,
+
+    /// Its protocol [default: that of the Service port, else tcp]
+    #[arg(long, value_enum, value_name = "PROTOCOL")]
+    pub(crate) protocol: Option<ProtocolName>,
+
+    /// Its address family, where the places have both
+    #[arg(long, value_enum, value_name = "FAMILY")]
+    pub(crate) family: Option<FamilyName>,
+
+    /// The interface it comes in through
+    #[arg(long, value_name = "NAME")]
+    pub(crate) in_interface: Option<String>,
+
+    /// What connection tracking says of it
+    #[arg(long, value_enum, default_value_t = StateName::New)]
+    pub(crate) state: StateName,
+
+    /// Many packets, a JSON object a line: {"from": PLACE, "to": PLACE, "protocol": ..., "expect": {"verdict": ...,
+    /// "endpoints": [...], "masquerade": ...}}; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) packets: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = TraceOutput::Text)]
+    pub(crate) output: TraceOutput,
+
+    /// Show the rules that do not match, too
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+/// Where the rules come from, and what is known besides them.
+#[derive(Debug, Args)]
+pub(crate) struct SourceArgs {
+    /// Ask the rules that this node's kernel holds (the default)
+    #[arg(long, conflicts_with_all = ["iptables_save", "nft_json", "proxy_mode"])]
+    pub(crate) live: bool,
+
+    /// Ask rules that iptables-save or ip6tables-save has printed; repeat for the other family; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "proxy_mode")]
+    pub(crate) iptables_save: Vec<PathBuf>,
+
+    /// Ask rules that `nft -j list ruleset` has printed; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "proxy_mode")]
+    pub(crate) nft_json: Vec<PathBuf>,
+
+    /// Folder of manifests: its Services and pods have names; with --proxy-mode, ask the rules that they would have
+    #[arg(long, value_name = "DIR")]
+    pub(crate) manifests: Option<PathBuf>,
+
+    /// Compute the rules of this mode from the manifests; nothing on this machine is touched
+    #[arg(long, value_enum, value_name = "MODE", requires = "manifests")]
+    pub(crate) proxy_mode: Option<RuleMode>,
+
+    /// An address of the node, for rules that are not this node's; repeat for each
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) node_ip: Vec<IpAddr>,
+
+    /// The socket of the running proxy, which knows the Services of live rules
+    #[arg(long, value_name = "PATH", default_value = crate::cli::SOCKET)]
+    pub(crate) socket: PathBuf,
+
+    /// After `--`: flags of `portolan run` that rules computed from manifests follow from, such as --cluster-cidr
+    #[arg(last = true, value_name = "FLAG", requires = "proxy_mode")]
+    pub(crate) run_flags: Vec<String>,
+}
+
+/// Modes whose rules can be computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RuleMode {
+    Nftables,
+    Iptables,
+}
+
+impl RuleMode {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            RuleMode::Nftables => "nftables",
+            RuleMode::Iptables => "iptables",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TraceOutput {
+    /// For people
+    Text,
+    /// For programs: see docs/trace.md
+    Json,
+    /// A picture, for Graphviz
+    Dot,
+    /// A picture, for a browser
+    Svg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProtocolName {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl From<ProtocolName> for Protocol {
+    fn from(name: ProtocolName) -> Protocol {
+        match name {
+            ProtocolName::Tcp => Protocol::Tcp,
+            ProtocolName::Udp => Protocol::Udp,
+            ProtocolName::Sctp => Protocol::Sctp,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FamilyName {
+    Ipv4,
+    Ipv6,
+}
+
+impl From<FamilyName> for Family {
+    fn from(name: FamilyName) -> Family {
+        match name {
+            FamilyName::Ipv4 => Family::V4,
+            FamilyName::Ipv6 => Family::V6,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StateName {
+    /// The first packet of a connection
+    New,
+    /// A later one: it meets no rule that translates
+    Established,
+    /// Not to be understood
+    Invalid,
+}
+
+impl From<StateName> for State {
+    fn from(name: StateName) -> State {
+        match name {
+            StateName::New => State::New,
+            StateName::Established => State::Established,
+            StateName::Invalid => State::Invalid,
+        }
+    }
+}
+
+/// Where a packet comes from or is sent to, as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// An address.
+    Address(IpAddr, Option<u16>),
+    /// A pod.
+    Pod { namespace: String, name: String, port: Option<u16> },
+    /// A Service, and the name or number of one of its ports.
+    Service { namespace: String, name: String, port: Option<String> },
+    /// The node whose rules are asked.
+    Node(Option<u16>),
+    /// The same, by its loopback address.
+    Localhost(Option<u16>),
+    /// A machine that is neither a node nor a pod.
+    Outside,
+}
+
+impl Place {
+    /// The family that it must be in, if there is but one.
+    pub(crate) fn family(&self) -> Option<Family> {
+        match self {
+            Place::Address(address, _) => Some(Family::of(*address)),
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Place, String> {
+        if let Ok(SocketAddr::V6(v6)) = text.parse()
+            && v6.scope_id() != 0
+        {
+            return Err("scopes of link-local addresses are not used: leave out what follows %".to_owned());
+        }
+        if let Ok(socket) = text.parse::<SocketAddr>() {
+            return Ok(Place::Address(socket.ip(), Some(port(socket.port())?)));
+        }
+        if let Ok(address) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            return Ok(Place::Address(address, None));
+        }
+        let (path, after) = match text.split_once(':') {
+            Some((path, after)) => (path, Some(after)),
+            None => (text, None),
+        };
+        let number = || after.map(port_number).transpose();
+        let segments: Vec<&str> = path.split('/').collect();
+        let place = match segments[..] {
+            ["outside"] if after.is_none() => Place::Outside,
+            ["outside"] => {
+                return Err("outside has no port: write an address if the port matters".to_owned());
+            }
+            ["node"] => Place::Node(number()?),
+            ["localhost"] => Place::Localhost(number()?),
+            ["pod", namespace, name] => {
+                Place::Pod { namespace: object_name(namespace)?, name: object_name(name)?, port: number()? }
+            }
+            ["svc" | "service", namespace, name] | [namespace, name] => Place::Service {
+                namespace: object_name(namespace)?,
+                name: object_name(name)?,
+                port: after.filter(|port| !port.is_empty()).map(str::to_owned),
+            },
+            _ => {
+                return Err("is no place: give an address, ADDRESS:PORT ([ADDRESS]:PORT for IPv6), pod/NAMESPACE/NAME, \
+                     svc/NAMESPACE/NAME:PORT, node, localhost or outside"
+                    .to_owned());
+            }
+        };
+        Ok(place)
+    }
+}
+
+fn port(port: u16) -> Result<u16, String> {
+    if port == 0 { Err("port 0 is none: give one from 1 to 65535".to_owned()) } else { Ok(port) }
+}
+
+fn port_number(text: &str) -> Result<u16, String> {
+    let number = text.parse().map_err(|_| format!("{text:?} is not the number of a port, 1 to 65535"))?;
+    port(number)
+}
+
+/// Names as the API has them, so that a slip is told as such and not as an object that is missing.
+fn object_name(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+    if text.is_empty() || text.len() > 253 || !text.bytes().all(fits) {
+        return Err(format!(
+            "{text:?} is no name of an object: those are of lower-case letters, digits, `-` and `.`"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let service = |namespace: &str, name: &str, port: Option<&str>| Place::Service {
+            namespace: namespace.into(),
+            name: name.into(),
+            port: port.map(Into::into),
+        };
+        let pod = |name: &str, port| Place::Pod { namespace: "shop".into(), name: name.into(), port };
+        for (text, expected) in [
+            ("10.96.0.1", Place::Address(address("10.96.0.1"), None)),
+            ("10.96.0.1:80", Place::Address(address("10.96.0.1"), Some(80))),
+            ("fd00::1", Place::Address(address("fd00::1"), None)),
+            ("[fd00::1]", Place::Address(address("fd00::1"), None)),
+            ("[fd00::1]:80", Place::Address(address("fd00::1"), Some(80))),
+            ("pod/shop/cart-0", pod("cart-0", None)),
+            ("pod/shop/cart-0:8080", pod("cart-0", Some(8080))),
+            ("svc/shop/web:http", service("shop", "web", Some("http"))),
+            ("service/shop/web:80", service("shop", "web", Some("80"))),
+            ("shop/web:http", service("shop", "web", Some("http"))),
+            ("shop/web", service("shop", "web", None)),
+            ("shop/web:", service("shop", "web", None)),
+            ("node", Place::Node(None)),
+            ("node:30080", Place::Node(Some(30080))),
+            ("localhost:30080", Place::Localhost(Some(30080))),
+            ("outside", Place::Outside),
+        ] {
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused_with_a_remedy() {
+        for (text, part) in [
+            ("", "is no place"),
+            ("nowhere", "is no place"),
+            ("a/b/c/d", "is no place"),
+            ("10.96.0.1:0", "port 0"),
+            ("10.96.0.1:99999", "is no place"),
+            ("node:http", "is not the number of a port"),
+            ("node:0", "port 0"),
+            ("outside:80", "outside has no port"),
+            ("pod/shop/Cart", "is no name of an object"),
+            ("pod/shop/", "is no name of an object"),
+            ("shop/web\u{1b}[31m", "is no name of an object"),
+            ("[fe80::1%3]:80", "scopes"),
+        ] {
+            let refused = text.parse::<Place>().unwrap_err();
+            assert!(refused.contains(part), "{text:?}: {refused}");
+            assert!(!refused.contains('\u{1b}'), "{text:?}: {refused:?}");
+        }
+    }
+}

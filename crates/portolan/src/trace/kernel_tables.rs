@@ -1,0 +1,579 @@
+//! Tables of nftables read from the kernel by netlink, as the listing that `nft -j` would print of them: no program is
+//! needed, and one reader serves both.
+//!
+//! Written for our own tables: every expression of theirs is told. What another program's rule does beyond that is told
+//! by its name only, so that answers depend on it.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+
+use portolan_netfilter::nft::{
+    ChainInfo, ChainType, CmpOp, CtKey, Direction, Expr, Hook, MetaKey, OwnedData, OwnedElement, PayloadBase,
+    Register, RuleInfo, SetInfo, TableFamily, TableRef, Verdict,
+};
+use portolan_netfilter::socket::Socket;
+use serde_json::{Value, json};
+
+/// `NFT_SET_INTERVAL` and `NFT_SET_TIMEOUT` of linux/netfilter/nf_tables.h.
+const SET_INTERVAL: u32 = 0x4;
+const SET_TIMEOUT: u32 = 0x10;
+
+/// The objects of `table`, as in the list `nftables` of a listing.
+pub(super) fn read(socket: &mut Socket, table: TableRef<'_>) -> io::Result<Vec<Value>> {
+    let family = table.family.to_string();
+    let mut objects = vec![json!({"table": {"family": family, "name": table.name}})];
+    objects.extend(socket.chains(table)?.iter().map(|chain| chain_object(&family, chain)));
+    let sets = socket.sets(table)?;
+    let lengths = sets.iter().map(|set| (set.name.clone(), set.key_len as usize)).collect();
+    let mut layouts = Layouts { lengths, sets: HashMap::new() };
+    for rule in socket.rules(table)? {
+        let statements = Registers::new(table.family).statements(&rule.exprs, &mut layouts);
+        objects.push(rule_object(&family, &rule, statements));
+    }
+    for set in sets {
+        let layout = layouts.sets.get(&set.name);
+        let mut elements = Vec::new();
+        let mut whole = layout.is_some();
+        if let Some(layout) = layout {
+            socket.elements(table, &set.name, |element| {
+                // Ends of ranges come as elements of their own in sets that are no concatenations.
+                let is_bare = set.flags & SET_INTERVAL != 0 && element.key_end.is_none();
+                match element_object(&element, layout).filter(|_| !is_bare) {
+                    Some(object) => elements.push(object),
+                    None => whole = false,
+                }
+            })?;
+        }
+        objects.push(set_object(&family, &set, layout.filter(|_| whole), elements));
+    }
+    Ok(objects)
+}
+
+/// What a register holds, or a part of a set's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    V4,
+    V6,
+    Protocol,
+    Port,
+    Number,
+    State,
+    Status,
+    AddressType,
+    Interface,
+    NetworkProtocol,
+}
+
+impl Kind {
+    /// As nft names it.
+    fn name(self) -> &'static str {
+        match self {
+            Kind::V4 => "ipv4_addr",
+            Kind::V6 => "ipv6_addr",
+            Kind::Protocol => "inet_proto",
+            Kind::Port => "inet_service",
+            Kind::Number => "integer",
+            Kind::State => "ct_state",
+            Kind::Status => "ct_status",
+            Kind::AddressType => "fib_addrtype",
+            Kind::Interface => "ifname",
+            Kind::NetworkProtocol => "nf_proto",
+        }
+    }
+
+    /// In bytes.
+    fn len(self) -> usize {
+        match self {
+            Kind::Protocol | Kind::NetworkProtocol => 1,
+            Kind::Port => 2,
+            Kind::V4 | Kind::Number | Kind::State | Kind::Status | Kind::AddressType => 4,
+            Kind::V6 | Kind::Interface => 16,
+        }
+    }
+
+    /// What it takes in registers and keys: whole words.
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "passed as a function over iterators of references"
+    )]
+    fn room(&self) -> usize {
+        self.len().next_multiple_of(4)
+    }
+
+    fn value(self, bytes: &[u8]) -> Option<Value> {
+        let bytes = bytes.get(..self.len())?;
+        Some(match self {
+            Kind::V4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?).to_string().into(),
+            Kind::V6 => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?).to_string().into(),
+            Kind::Protocol => match bytes[0] {
+                6 => "tcp".into(),
+                17 => "udp".into(),
+                132 => "sctp".into(),
+                other => other.into(),
+            },
+            Kind::NetworkProtocol => bytes[0].into(),
+            Kind::Port => u16::from_be_bytes(bytes.try_into().ok()?).into(),
+            Kind::Number => u32::from_ne_bytes(bytes.try_into().ok()?).into(),
+            Kind::State => flags(u32::from_ne_bytes(bytes.try_into().ok()?), &STATES),
+            Kind::Status => flags(u32::from_ne_bytes(bytes.try_into().ok()?), &STATUSES),
+            Kind::AddressType => match u32::from_ne_bytes(bytes.try_into().ok()?) {
+                2 => "local".into(),
+                other => other.into(),
+            },
+            Kind::Interface => {
+                let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+                String::from_utf8_lossy(&bytes[..end]).into()
+            }
+        })
+    }
+}
+
+/// `NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h.
+const STATES: [(u32, &str); 5] =
+    [(1, "invalid"), (2, "established"), (4, "related"), (8, "new"), (64, "untracked")];
+/// `IPS_*` of the same.
+const STATUSES: [(u32, &str); 2] = [(1 << 4, "snat"), (1 << 5, "dnat")];
+
+/// One flag by its name, all else as a number.
+fn flags(bits: u32, names: &[(u32, &str)]) -> Value {
+    match names.iter().find(|(bit, _)| *bit == bits) {
+        Some((_, name)) => (*name).into(),
+        None => bits.into(),
+    }
+}
+
+/// The types of a set's keys and data, as the rules that look into it show them.
+#[derive(Debug, Default)]
+struct Layouts {
+    /// Of keys, in bytes.
+    lengths: HashMap<String, usize>,
+    sets: HashMap<String, Layout>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Layout {
+    key: Vec<Kind>,
+    /// Empty: verdicts, or nothing.
+    data: Vec<Kind>,
+}
+
+/// What was loaded into registers.
+#[derive(Debug, Clone)]
+struct Loaded {
+    expression: Value,
+    kind: Kind,
+    /// Bytes loaded: fewer than the field has where only the beginning is compared.
+    len: usize,
+    /// Only these bits count.
+    mask: Option<Vec<u8>>,
+}
+
+/// A rule that is being read.
+struct Registers {
+    family: TableFamily,
+    /// By their first byte.
+    loaded: HashMap<usize, Loaded>,
+    /// Where the data of a map was put: the map's name and the expression that finds it.
+    mapped: HashMap<usize, (String, Value)>,
+    statements: Vec<Value>,
+}
+
+/// The first byte of a register, in the order of which the kernel numbers them (`enum nft_registers`).
+fn place(register: Register) -> usize {
+    let number = register.0 as usize;
+    if number < 8 { number.saturating_sub(1) * 16 } else { (number - 8) * 4 }
+}
+
+impl Registers {
+    fn new(family: TableFamily) -> Registers {
+        Registers { family, loaded: HashMap::new(), mapped: HashMap::new(), statements: Vec::new() }
+    }
+
+    fn statements(mut self, exprs: &[Expr], layouts: &mut Layouts) -> Vec<Value> {
+        for expr in exprs {
+            self.expression(expr, layouts);
+        }
+        self.statements
+    }
+
+    fn load(&mut self, dest: Register, expression: Value, kind: Kind, len: usize) {
+        self.mapped.remove(&place(dest));
+        self.loaded.insert(place(dest), Loaded { expression, kind, len, mask: None });
+    }
+
+    fn forget(&mut self, dest: Register) {
+        self.loaded.remove(&place(dest));
+        self.mapped.remove(&place(dest));
+    }
+
+    fn expression(&mut self, expr: &Expr, layouts: &mut Layouts) {
+        let v6 = self.family == TableFamily::Ip6;
+        let (ip, address) = if v6 { ("ip6", Kind::V6) } else { ("ip", Kind::V4) };
+        match expr {
+            Expr::Payload { base, offset, len, dest } => {
+                let len = *len as usize;
+                let field =
+                    |protocol: &str, field: &str| json!({"payload": {"protocol": protocol, "field": field}});
+                let found = match (base, v6, offset) {
+                    (PayloadBase::Network, false, 12) | (PayloadBase::Network, true, 8) => {
+                        Some((field(ip, "saddr"), address))
+                    }
+                    (PayloadBase::Network, false, 16) | (PayloadBase::Network, true, 24) => {
+                        Some((field(ip, "daddr"), address))
+                    }
+                    (PayloadBase::Network, false, 9) => Some((field(ip, "protocol"), Kind::Protocol)),
+                    (PayloadBase::Network, true, 6) => Some((field(ip, "nexthdr"), Kind::Protocol)),
+                    (PayloadBase::Transport, _, 0) if len == 2 => Some((field("th", "sport"), Kind::Port)),
+                    (PayloadBase::Transport, _, 2) if len == 2 => Some((field("th", "dport"), Kind::Port)),
+                    _ => None,
+                };
+                match found.filter(|(_, kind)| len == kind.len() || (*kind == address && len < kind.len())) {
+                    Some((expression, kind)) => self.load(*dest, expression, kind, len),
+                    None => self.forget(*dest),
+                }
+            }
+            Expr::Meta { key, dest } => {
+                let (key, kind) = match key {
+                    MetaKey::L4Proto => ("l4proto", Kind::Protocol),
+                    MetaKey::InputInterfaceName => ("iifname", Kind::Interface),
+                    MetaKey::NfProto => ("nfproto", Kind::NetworkProtocol),
+                };
+                self.load(*dest, json!({"meta": {"key": key}}), kind, kind.len());
+            }
+            Expr::Ct { key, direction, dest } => {
+                let (key, kind) = match key {
+                    CtKey::State => ("state", Kind::State),
+                    CtKey::Status => ("status", Kind::Status),
+                    CtKey::SourceIp => ("ip saddr", Kind::V4),
+                    CtKey::DestinationIp => ("ip daddr", Kind::V4),
+                    CtKey::SourceIp6 => ("ip6 saddr", Kind::V6),
+                    CtKey::DestinationIp6 => ("ip6 daddr", Kind::V6),
+                    CtKey::ProtoSource => ("proto-src", Kind::Port),
+                    CtKey::ProtoDestination => ("proto-dst", Kind::Port),
+                };
+                let expression = match direction {
+                    None => json!({"ct": {"key": key}}),
+                    Some(Direction::Original) => json!({"ct": {"key": key, "dir": "original"}}),
+                    Some(Direction::Reply) => json!({"ct": {"key": key, "dir": "reply"}}),
+                };
+                self.load(*dest, expression, kind, kind.len());
+            }
+            Expr::FibSourceType { dest } => self.load(
+                *dest,
+                json!({"fib": {"result": "type", "flags": ["saddr"]}}),
+                Kind::AddressType,
+                Kind::AddressType.len(),
+            ),
+            Expr::FibDestinationType { dest } => self.load(
+                *dest,
+                json!({"fib": {"result": "type", "flags": ["daddr"]}}),
+                Kind::AddressType,
+                Kind::AddressType.len(),
+            ),
+            Expr::RandomBelow { modulus, dest } => self.load(
+                *dest,
+                json!({"numgen": {"mode": "random", "mod": modulus, "offset": 0}}),
+                Kind::Number,
+                Kind::Number.len(),
+            ),
+            Expr::Bitwise { source, dest, mask, xor } => {
+                let masked = self.loaded.get(&place(*source)).cloned();
+                self.forget(*dest);
+                if let Some(loaded) =
+                    masked.filter(|it| it.mask.is_none() && xor.iter().all(|byte| *byte == 0))
+                {
+                    self.loaded.insert(place(*dest), Loaded { mask: Some(mask.clone()), ..loaded });
+                }
+            }
+            Expr::Cmp { op, source, value } => {
+                let compared =
+                    self.loaded.get(&place(*source)).and_then(|loaded| comparison(loaded, *op, value));
+                self.statements.push(compared.unwrap_or_else(|| unknown_match("comparison")));
+            }
+            Expr::Lookup { set, source, dest, inverted } => {
+                self.lookup(set, *source, *dest, *inverted, layouts)
+            }
+            Expr::Immediate(verdict) => self.statements.push(verdict_object(verdict)),
+            Expr::Dnat { ipv6, address, port } => {
+                let statement = match self.mapped.get(&place(*address)) {
+                    Some((map, found)) => {
+                        let kind = if *ipv6 { Kind::V6 } else { Kind::V4 };
+                        let mut data = vec![kind];
+                        data.extend(port.map(|_| Kind::Port));
+                        if let Some(layout) = layouts.sets.get_mut(map) {
+                            layout.data = data;
+                        }
+                        json!({"dnat": {"family": if *ipv6 { "ip6" } else { "ip" }, "addr": found}})
+                    }
+                    None => json!({"dnat": {"addr": {"unknown": null}}}),
+                };
+                self.statements.push(statement);
+            }
+            Expr::MasqueradeFullyRandom => {
+                self.statements.push(json!({"masquerade": {"flags": "fully-random"}}))
+            }
+            Expr::RejectPortUnreachable { ipv6 } => {
+                let kind = if *ipv6 { "icmpv6" } else { "icmp" };
+                self.statements.push(json!({"reject": {"type": kind, "expr": "port-unreachable"}}));
+            }
+            Expr::UpdateSet { set, key, data, timeout } => {
+                let end = layouts.lengths.get(set).map_or(usize::MAX, |length| place(*key) + length);
+                let key = self.told(*key, end);
+                let timeout =
+                    timeout.map_or_else(String::new, |timeout| format!(" timeout {}s", timeout.as_secs()));
+                let data =
+                    data.map_or_else(String::new, |data| format!(" : {}", self.told(data, usize::MAX)));
+                self.statements.push(format!("update @{set} {{ {key}{timeout}{data} }}").into());
+            }
+            Expr::Other(name) => self.other(name),
+        }
+    }
+
+    /// An expression of another program, of which only the name is known.
+    fn other(&mut self, name: &str) {
+        let statement = match name {
+            "match" => json!({"xt": {"type": "match", "name": "of iptables"}}),
+            "target" => json!({"xt": {"type": "target", "name": "of iptables"}}),
+            "counter" | "log" | "limit" | "quota" | "last" | "notrack" => json!({name: null}),
+            // These put something into a register: what looks there shows as unknown.
+            "immediate" | "meta" | "ct" | "payload" | "fib" | "rt" | "socket" | "osf" | "hash" | "numgen"
+            | "byteorder" | "bitwise" | "exthdr" | "xfrm" => {
+                self.loaded.clear();
+                self.mapped.clear();
+                // Some of them write a mark instead.
+                json!({"mangle": {"key": {"meta": {"key": "mark"}}, "value": {"unknown": name}}})
+            }
+            "cmp" | "range" | "lookup" => unknown_match(name),
+            other => json!({other: null}),
+        };
+        self.statements.push(statement);
+    }
+
+    fn lookup(
+        &mut self,
+        set: &str,
+        source: Register,
+        dest: Option<Register>,
+        inverted: bool,
+        layouts: &mut Layouts,
+    ) {
+        let length = layouts.lengths.get(set).copied();
+        let Some(key) = length.and_then(|length| self.key(place(source), length)) else {
+            self.statements.push(unknown_match("lookup"));
+            if let Some(dest) = dest {
+                self.forget(dest);
+            }
+            return;
+        };
+        let kinds = || key.iter().map(|loaded| loaded.kind).collect();
+        layouts.sets.entry(set.to_owned()).or_insert_with(|| Layout { key: kinds(), data: Vec::new() });
+        let expression = match &key[..] {
+            [single] => single.expression.clone(),
+            several => json!({"concat": several.iter().map(|it| it.expression.clone()).collect::<Vec<_>>()}),
+        };
+        let name = format!("@{set}");
+        match dest {
+            None => {
+                let op = if inverted { "!=" } else { "==" };
+                self.statements.push(json!({"match": {"op": op, "left": expression, "right": name}}));
+            }
+            Some(Register::VERDICT) => {
+                self.statements.push(json!({"vmap": {"key": expression, "data": name}}))
+            }
+            Some(dest) => {
+                self.forget(dest);
+                let found = json!({"map": {"key": expression, "data": name}});
+                self.mapped.insert(place(dest), (set.to_owned(), found));
+            }
+        }
+    }
+
+    /// What lies in the `length` bytes of registers from `at` on.
+    fn key(&self, mut at: usize, length: usize) -> Option<Vec<&Loaded>> {
+        let end = at + length;
+        let mut key = Vec::new();
+        while at < end {
+            let loaded = self.loaded.get(&at)?;
+            if loaded.mask.is_some() || loaded.len != loaded.kind.len() {
+                return None;
+            }
+            at += loaded.kind.room();
+            key.push(loaded);
+        }
+        Some(key)
+    }
+
+    /// All that lies in the registers from `register` to `end`, in nft's words.
+    fn told(&self, register: Register, end: usize) -> String {
+        let mut words = Vec::new();
+        let mut at = place(register);
+        while let Some(loaded) = self.loaded.get(&at).filter(|_| at < end) {
+            words.push(in_words(&loaded.expression));
+            at += loaded.kind.room();
+        }
+        words.join(" . ")
+    }
+}
+
+fn in_words(expression: &Value) -> String {
+    let text = |pointer: &str| expression.pointer(pointer).and_then(Value::as_str);
+    match (text("/payload/protocol"), text("/meta/key"), text("/ct/key")) {
+        (Some(protocol), _, _) => format!("{protocol} {}", text("/payload/field").unwrap_or_default()),
+        (_, Some(key), _) => format!("meta {key}"),
+        (_, _, Some(key)) => format!("ct {} {key}", text("/ct/dir").unwrap_or_default()),
+        _ => "numgen".to_owned(),
+    }
+}
+
+fn unknown_match(name: &str) -> Value {
+    json!({"match": {"op": "==", "left": {"unknown": name}, "right": "?"}})
+}
+
+/// `None` for what is not told exactly.
+fn comparison(loaded: &Loaded, op: CmpOp, value: &[u8]) -> Option<Value> {
+    let left = &loaded.expression;
+    let operator = match op {
+        CmpOp::Equal => "==",
+        CmpOp::NotEqual => "!=",
+    };
+    let right = match (&loaded.mask, loaded.kind) {
+        (None, Kind::Interface) if value.len() < 16 && !value.contains(&0) => {
+            format!("{}*", std::str::from_utf8(value).ok()?).into()
+        }
+        (None, Kind::V4 | Kind::V6) if loaded.len < loaded.kind.len() && value.len() == loaded.len => {
+            network(value, value.len() * 8, loaded.kind)?
+        }
+        (None, kind) if value.len() >= kind.len() => kind.value(value)?,
+        (Some(mask), Kind::V4 | Kind::V6) if mask.len() == value.len() => {
+            network(value, prefix_length(mask)?, loaded.kind)?
+        }
+        // Bits of flags: any of them is set.
+        (Some(mask), Kind::State | Kind::Status)
+            if op == CmpOp::NotEqual && value.iter().all(|byte| *byte == 0) =>
+        {
+            let bits = loaded.kind.value(mask)?;
+            return Some(json!({"match": {"op": "in", "left": left, "right": bits}}));
+        }
+        _ => return None,
+    };
+    Some(json!({"match": {"op": operator, "left": left, "right": right}}))
+}
+
+fn network(beginning: &[u8], length: usize, kind: Kind) -> Option<Value> {
+    let mut bytes = [0; 16];
+    bytes.get_mut(..beginning.len())?.copy_from_slice(beginning);
+    let address = kind.value(&bytes)?;
+    Some(json!({"prefix": {"addr": address, "len": length}}))
+}
+
+fn prefix_length(mask: &[u8]) -> Option<usize> {
+    let ones: usize = mask.iter().map(|byte| byte.leading_ones() as usize).sum();
+    let all: usize = mask.iter().map(|byte| byte.count_ones() as usize).sum();
+    let whole = ones / 8;
+    let contiguous = mask[..whole].iter().all(|byte| *byte == u8::MAX) && ones == all;
+    contiguous.then_some(ones)
+}
+
+fn verdict_object(verdict: &Verdict) -> Value {
+    match verdict {
+        Verdict::Accept => json!({"accept": null}),
+        Verdict::Drop => json!({"drop": null}),
+        Verdict::Return => json!({"return": null}),
+        Verdict::Jump(chain) => json!({"jump": {"target": chain}}),
+        Verdict::Goto(chain) => json!({"goto": {"target": chain}}),
+    }
+}
+
+fn chain_object(family: &str, chain: &ChainInfo) -> Value {
+    let mut body = json!({"family": family, "table": chain.table, "name": chain.name});
+    if let Some(base) = chain.kind {
+        body["type"] = match base.kind {
+            ChainType::Nat => "nat",
+            ChainType::Filter => "filter",
+        }
+        .into();
+        body["hook"] = match base.hook {
+            Hook::Prerouting => "prerouting",
+            Hook::Input => "input",
+            Hook::Forward => "forward",
+            Hook::Output => "output",
+            Hook::Postrouting => "postrouting",
+        }
+        .into();
+        body["prio"] = base.priority.into();
+        body["policy"] = if chain.drops { "drop" } else { "accept" }.into();
+    }
+    json!({"chain": body})
+}
+
+fn rule_object(family: &str, rule: &RuleInfo, statements: Vec<Value>) -> Value {
+    let mut body = json!({
+        "family": family, "table": rule.table, "chain": rule.chain, "handle": rule.handle, "expr": statements,
+    });
+    if let Some(comment) = &rule.comment {
+        body["comment"] = comment.as_str().into();
+    }
+    json!({"rule": body})
+}
+
+/// Without a `layout`, the set's elements are not told.
+fn set_object(family: &str, set: &SetInfo, layout: Option<&Layout>, elements: Vec<Value>) -> Value {
+    let mut body = json!({"family": family, "table": set.table, "name": set.name});
+    if set.flags & SET_TIMEOUT != 0 {
+        body["flags"] = json!(["timeout"]);
+    }
+    let names = |kinds: &[Kind]| kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" . ");
+    let kind = match layout {
+        None => "set",
+        Some(layout) => {
+            body["type"] = layout.key.iter().map(|kind| kind.name()).collect::<Vec<_>>().into();
+            // NFT_SET_MAP
+            let is_map = set.flags & 0x8 != 0;
+            if is_map {
+                body["map"] =
+                    if layout.data.is_empty() { "verdict".into() } else { names(&layout.data).into() };
+            }
+            body["elem"] = elements.into();
+            if is_map { "map" } else { "set" }
+        }
+    };
+    json!({kind: body})
+}
+
+fn element_object(element: &OwnedElement, layout: &Layout) -> Option<Value> {
+    let first = values(&element.key, &layout.key)?;
+    let last = element.key_end.as_ref().map(|end| values(end, &layout.key));
+    let parts: Vec<Value> = match last {
+        None => first,
+        Some(last) => first
+            .into_iter()
+            .zip(last?)
+            .map(|(first, last)| if first == last { first } else { json!({"range": [first, last]}) })
+            .collect(),
+    };
+    let joined = |mut parts: Vec<Value>| {
+        if parts.len() == 1 { parts.remove(0) } else { json!({"concat": parts}) }
+    };
+    let mut key = joined(parts);
+    if let Some(comment) = &element.comment {
+        key = json!({"elem": {"val": key, "comment": comment}});
+    }
+    Some(match &element.data {
+        None => key,
+        Some(OwnedData::Verdict(verdict)) => json!([key, verdict_object(verdict)]),
+        Some(OwnedData::Value(value)) => json!([key, joined(values(value, &layout.data)?)]),
+    })
+}
+
+/// One after the other, each in whole words.
+fn values(mut bytes: &[u8], kinds: &[Kind]) -> Option<Vec<Value>> {
+    kinds
+        .iter()
+        .map(|kind| {
+            let value = kind.value(bytes)?;
+            bytes = bytes.get(kind.room()..).unwrap_or(&[]);
+            Some(value)
+        })
+        .collect()
+}

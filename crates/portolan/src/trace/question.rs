@@ -1,0 +1,244 @@
+//! From places to the packet that the rules are asked for.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use anyhow::{anyhow, bail};
+use portolan_service::{Family, Protocol};
+use portolan_trace::{Entry, Node, Packet, State};
+
+use super::args::Place;
+use super::names::Names;
+
+/// Where clients send from; rules of service proxies do not ask for it.
+const CLIENT_PORT: u16 = 40000;
+/// A machine outside: addresses that nobody has (RFC 5737, RFC 3849).
+const OUTSIDE: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(192, 0, 2, 7), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7));
+
+/// What one packet is asked for by.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    pub(super) from: Place,
+    pub(super) to: Place,
+    pub(super) protocol: Option<Protocol>,
+    pub(super) family: Option<Family>,
+    pub(super) in_interface: Option<String>,
+    pub(super) state: State,
+}
+
+impl Question {
+    /// The packet, on `node`.
+    pub(super) fn packet(&self, names: &Names, node: &Node) -> anyhow::Result<Packet> {
+        let wanted = self.family()?;
+        let (destination, protocol) = self.destination(names, node, wanted)?;
+        let family = Family::of(destination.ip());
+        let protocol = self.protocol.or(protocol).unwrap_or(Protocol::Tcp);
+        let (source, port, from_node) = self.source(names, node, family, destination.ip())?;
+        if Family::of(source) != family {
+            bail!("the packet would go from {source} to {destination}: give two addresses of one family");
+        }
+        let entry = if from_node {
+            if let Some(interface) = &self.in_interface {
+                bail!(
+                    "--in-interface {interface}: packets from the node itself come in through none; leave it out"
+                );
+            }
+            Entry::Output
+        } else {
+            Entry::Prerouting { interface: self.in_interface.clone() }
+        };
+        let mut packet =
+            Packet::new(SocketAddr::new(source, port.unwrap_or(CLIENT_PORT)), destination, protocol, entry);
+        packet.state = self.state;
+        Ok(packet)
+    }
+
+    fn family(&self) -> anyhow::Result<Option<Family>> {
+        let said = [self.from.family(), self.to.family(), self.family];
+        let mut family = None;
+        for said in said.into_iter().flatten() {
+            if family.is_some_and(|family| family != said) {
+                bail!("addresses of both families: give two of one, and the --family of these or none");
+            }
+            family = Some(said);
+        }
+        Ok(family)
+    }
+
+    fn destination(
+        &self,
+        names: &Names,
+        node: &Node,
+        family: Option<Family>,
+    ) -> anyhow::Result<(SocketAddr, Option<Protocol>)> {
+        let with_port = |address: IpAddr, port: &Option<u16>, example: &str| {
+            port.map(|port| (SocketAddr::new(address, port), None)).ok_or_else(|| {
+                anyhow!("--to {example}: the port is missing: write {example}:80, for instance")
+            })
+        };
+        match &self.to {
+            Place::Address(address @ IpAddr::V6(_), port) => {
+                with_port(*address, port, &format!("[{address}]"))
+            }
+            Place::Address(address, port) => with_port(*address, port, &address.to_string()),
+            Place::Pod { namespace, name, port } => {
+                let address = names.pod(namespace, name, family)?;
+                with_port(address, port, &format!("pod/{namespace}/{name}"))
+            }
+            Place::Service { namespace, name, port } => {
+                let found = names.service(namespace, name, port.as_deref(), self.protocol, family)?;
+                let address = match found.address {
+                    Some(address) => address,
+                    None => address_of(node, family.or_else(|| self.from.family()).unwrap_or(Family::V4))?,
+                };
+                Ok((SocketAddr::new(address, found.port), Some(found.protocol)))
+            }
+            Place::Node(port) => with_port(address_of(node, family.unwrap_or(Family::V4))?, port, "node"),
+            Place::Localhost(port) => with_port(loopback(family.unwrap_or(Family::V4)), port, "localhost"),
+            Place::Outside => with_port(outside(family.unwrap_or(Family::V4)), &Some(443), "outside"),
+        }
+    }
+
+    /// Address, port, and whether it is the node itself that sends.
+    fn source(
+        &self,
+        names: &Names,
+        node: &Node,
+        family: Family,
+        destination: IpAddr,
+    ) -> anyhow::Result<(IpAddr, Option<u16>, bool)> {
+        Ok(match &self.from {
+            Place::Address(address, port) => (*address, *port, node.is_local(*address)),
+            Place::Pod { namespace, name, port } => {
+                let address = names.pod(namespace, name, Some(family))?;
+                // Pods on the host's network send as the node does.
+                (address, *port, node.is_local(address))
+            }
+            Place::Service { namespace, name, .. } => {
+                bail!(
+                    "--from svc/{namespace}/{name}: Services send nothing: give the pod or address that does"
+                );
+            }
+            // The node sends to its own addresses from the same.
+            Place::Node(port) if node.is_local(destination) => (destination, *port, true),
+            Place::Node(port) => (address_towards(node, family, destination)?, *port, true),
+            Place::Localhost(port) => (loopback(family), *port, true),
+            Place::Outside => (outside(family), None, false),
+        })
+    }
+}
+
+/// The address that the node sends from to `destination`: that of the interface it leaves through, else the first.
+fn address_towards(node: &Node, family: Family, destination: IpAddr) -> anyhow::Result<IpAddr> {
+    let interface = node.route(destination);
+    let mut at = node.addresses.iter().filter(|(address, at)| {
+        Some(at.as_str()) == interface
+            && Family::of(address.addr()) == family
+            && !is_link_local(address.addr())
+    });
+    match at.next() {
+        Some((address, _)) => Ok(address.addr()),
+        None => address_of(node, family),
+    }
+}
+
+/// The node's first address of `family`.
+fn address_of(node: &Node, family: Family) -> anyhow::Result<IpAddr> {
+    node.addresses
+        .iter()
+        .map(|(address, _)| address.addr())
+        .find(|address| Family::of(*address) == family && !address.is_loopback() && !is_link_local(*address))
+        .ok_or_else(|| anyhow!("no {family} address of the node is known: give it with --node-ip"))
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+fn loopback(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::LOCALHOST.into(),
+        Family::V6 => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
+fn outside(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => OUTSIDE.0.into(),
+        Family::V6 => OUTSIDE.1.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> Node {
+        let address = |text: &str, at: &str| (text.parse().unwrap(), at.to_owned());
+        Node {
+            addresses: vec![
+                address("127.0.0.1/8", "lo"),
+                address("192.168.50.1/24", "eth0"),
+                address("10.244.1.1/24", "cbr0"),
+                address("fd00:50::1/64", "eth0"),
+            ],
+            routes: vec![address("0.0.0.0/0", "eth0")],
+        }
+    }
+
+    fn ask(line: &str) -> anyhow::Result<String> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let question = Question {
+            from: words[0].parse().map_err(anyhow::Error::msg)?,
+            to: words[1].parse().map_err(anyhow::Error::msg)?,
+            protocol: None,
+            family: words.get(2).map(|family| if *family == "IPv6" { Family::V6 } else { Family::V4 }),
+            in_interface: None,
+            state: State::New,
+        };
+        let packet = question.packet(&Names::default(), &node())?;
+        let hook = if packet.entry == Entry::Output { "output" } else { "prerouting" };
+        Ok(format!("{hook} {} {} {}", packet.source, packet.destination, packet.protocol))
+    }
+
+    #[test]
+    fn hooks_and_addresses_follow_from_places() {
+        for (line, expected) in [
+            ("10.244.1.9 10.96.0.1:80", "prerouting 10.244.1.9:40000 10.96.0.1:80 tcp"),
+            ("10.244.1.9:1234 10.96.0.1:80", "prerouting 10.244.1.9:1234 10.96.0.1:80 tcp"),
+            ("192.168.50.1 10.96.0.1:80", "output 192.168.50.1:40000 10.96.0.1:80 tcp"),
+            ("node 10.96.0.1:80", "output 192.168.50.1:40000 10.96.0.1:80 tcp"),
+            ("node 10.244.1.7:80", "output 10.244.1.1:40000 10.244.1.7:80 tcp"),
+            ("node 192.168.50.1:30080", "output 192.168.50.1:40000 192.168.50.1:30080 tcp"),
+            ("node localhost:30080", "output 127.0.0.1:40000 127.0.0.1:30080 tcp"),
+            ("localhost localhost:30080", "output 127.0.0.1:40000 127.0.0.1:30080 tcp"),
+            ("localhost 10.96.0.1:80", "output 127.0.0.1:40000 10.96.0.1:80 tcp"),
+            ("outside node:30080", "prerouting 192.0.2.7:40000 192.168.50.1:30080 tcp"),
+            ("outside node:30080 IPv6", "prerouting [2001:db8::7]:40000 [fd00:50::1]:30080 tcp"),
+            ("outside [fd00::1]:80", "prerouting [2001:db8::7]:40000 [fd00::1]:80 tcp"),
+            ("node [fd00::1]:80", "output [fd00:50::1]:40000 [fd00::1]:80 tcp"),
+        ] {
+            assert_eq!(ask(line).unwrap(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_told_with_a_remedy() {
+        for (line, part) in [
+            ("10.244.1.9 10.96.0.1", "write 10.96.0.1:80"),
+            ("10.244.1.9 fd00::1", "both families"),
+            ("10.244.1.9 [fd00::1]:80", "both families"),
+            ("fd00::9 10.96.0.1:80 IPv6", "both families"),
+            ("outside node", "write node:80"),
+            ("shop/web:http 10.96.0.1:80", "Services send nothing"),
+            ("pod/shop/cart-0 10.96.0.1:80", "no pod is known by name"),
+            ("outside shop/web:http", "no such Service"),
+        ] {
+            let refused = ask(line).unwrap_err().to_string();
+            assert!(refused.contains(part), "{line}: {refused}");
+        }
+    }
+}
