@@ -140,6 +140,21 @@ impl Iptables {
     }
 }
 
+/// The rules that tables of `family` without anything else would hold for `plans`, as text for iptables-restore, with
+/// every feature that a current iptables and kernel have. Reads and changes nothing.
+pub fn rules(settings: &Settings, family: Family, plans: &[&ServicePlan]) -> String {
+    let endpoints: usize = plans.iter().map(|plan| service::endpoints(plan, family)).sum();
+    let style = Style {
+        family,
+        settings: settings.clone(),
+        random_fully: true,
+        counters: false,
+        large: endpoints > LARGE,
+    };
+    let wanted = Wanted { style: &style, plans, left_out: &BTreeSet::new(), whole: false, ahead: false };
+    compare(&wanted, &Tables::default()).script.text()
+}
+
 impl FamilyTables {
     fn new(family: Family, settings: &Settings) -> Result<FamilyTables, Error> {
         let tool = Tool::find(family)?;
