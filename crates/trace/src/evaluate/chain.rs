@@ -3,7 +3,7 @@
 use super::answer::{StepKind, Undecided};
 use super::flight::{Flight, Frame, NewSource, Place};
 use super::test::{Found, Truth};
-use super::{ConditionKey, Walk, address_value, value_address, words};
+use super::{ConditionKey, MOST_COPIED, Walk, address_value, value_address, words};
 use crate::probability::Probability;
 use crate::ruleset::{
     Action, Bound, Data, Goal, Mark, Operand, Part, Rule, SourceAddress, Table, Tool, Translation,
@@ -149,17 +149,21 @@ impl Walk<'_> {
     /// A copy of `flight` that takes another way, if there is room for it.
     fn branch(&mut self, flight: &Flight, visit: &mut Visit<'_>) -> Option<Flight> {
         let room = self.may_fork();
-        Self::copy(flight, visit, room)
+        self.copy(flight, visit, room)
     }
 
     /// The same, for a way on which a condition is assumed.
     fn branch_assuming(&mut self, flight: &Flight, visit: &mut Visit<'_>) -> Option<Flight> {
         let room = self.may_assume();
-        Self::copy(flight, visit, room)
+        self.copy(flight, visit, room)
     }
 
-    fn copy(flight: &Flight, visit: &mut Visit<'_>, room: bool) -> Option<Flight> {
+    fn copy(&mut self, flight: &Flight, visit: &mut Visit<'_>, room: bool) -> Option<Flight> {
         if room {
+            if self.copied > MOST_COPIED {
+                return Some(flight.without_misses());
+            }
+            self.copied += flight.steps.len();
             return Some(flight.clone());
         }
         visit.left.push((flight.clone(), End::Undecided(Undecided::TooMany)));

@@ -101,6 +101,20 @@ impl Flight {
         }
     }
 
+    /// A copy that tells only what matched.
+    pub(super) fn without_misses(&self) -> Flight {
+        let steps = self.steps.iter().filter(|step| step.kind != StepKind::Miss).cloned().collect();
+        Flight {
+            steps,
+            probability: self.probability.clone(),
+            in_interface: self.in_interface.clone(),
+            out_interface: self.out_interface.clone(),
+            assumptions: self.assumptions.clone(),
+            stack: self.stack.clone(),
+            ..*self
+        }
+    }
+
     pub(super) fn destination(&self, family: Family) -> IpAddr {
         value_address(self.destination, family)
     }

@@ -53,7 +53,8 @@ pub fn evaluate(ruleset: &Ruleset, node: &Node, packet: &Packet, record: Record)
         packet,
         family: packet.family(),
         steps: record == Record::Steps,
-        visits: MOST_VISITS,
+        visits: if record == Record::Steps { MOST_VISITS_TOLD } else { MOST_VISITS },
+        copied: 0,
         forks: MOST_FORKS,
         assumed: MOST_ASSUMED,
         conditions: Vec::new(),
@@ -66,6 +67,10 @@ pub fn evaluate(ruleset: &Ruleset, node: &Node, packet: &Packet, record: Record)
 
 /// How many rules are visited for a packet, at most. Rules that go in circles end here.
 const MOST_VISITS: u32 = 2_000_000;
+/// The same when each visit is told.
+const MOST_VISITS_TOLD: u32 = 300_000;
+/// Ways that part have their beginning in common. When so many steps have been copied, copies tell only what matched.
+const MOST_COPIED: usize = 1_000_000;
 /// How many ways are followed for a packet, at most.
 const MOST_FORKS: u32 = 20_000;
 /// How many times an open condition parts a way in two, at most: each may double the answer.
@@ -82,6 +87,7 @@ struct Walk<'a> {
     family: Family,
     steps: bool,
     visits: u32,
+    copied: usize,
     forks: u32,
     assumed: u32,
     conditions: Vec<Condition>,

@@ -27,8 +27,9 @@ impl Walk<'_> {
                 match self.value(flight, place.hook, *operand) {
                     Value::Known(value) => {
                         let actual = written(*operand, value);
-                        if among && actual == expected {
-                            return format!("{} is {expected}", operand.field);
+                        // Of a masked value, nothing may be left.
+                        if among && actual == expected || actual.is_empty() {
+                            return format!("{} {is} {expected}", operand.field);
                         }
                         let within =
                             if ranges.only().is_some() || *ranges == Ranges::nonzero() { "" } else { "in " };
@@ -89,6 +90,9 @@ impl Walk<'_> {
             }
         }
         let set = table.sets.get(number as usize).map_or_else(String::new, set);
+        if let ([Operand { field: Field::Random { modulus, .. }, .. }], true) = (key, among) {
+            return format!("one of {modulus} is drawn");
+        }
         if let [operand] = key
             && !matches!(operand.field, Field::Random { .. })
         {

@@ -104,7 +104,7 @@ impl<'a> Case<'a> {
     }
 
     /// Whether the packet goes to one of the node's own addresses.
-    pub(super) fn to_node(&self) -> bool {
+    pub(super) fn is_for_node(&self) -> bool {
         self.node.is_local(self.packet.destination.ip())
     }
 

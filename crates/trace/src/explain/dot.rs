@@ -15,8 +15,8 @@ pub(super) fn write(told: &Explanation) -> String {
         let _ = writeln!(text, "  subgraph cluster_{band} {{\n    label={};\n    color=gray;", quoted(title));
         for (number, shape) in graph.shapes.iter().enumerate().filter(|(_, shape)| shape.band == band) {
             let mut label = escaped(&shape.title);
+            label.push_str("\\n");
             for (line, look) in &shape.lines {
-                label.push_str("\\n");
                 label.push_str(if *look == Look::Stopped { "STOP " } else { "" });
                 label.push_str(&escaped(line));
                 label.push_str("\\l");

@@ -97,7 +97,7 @@ fn of_rule(rule: &Rule, family: Family, node_ports: bool) -> Option<Frontend> {
         let Test::Compare { operand, ranges, negate: false } = test else { continue };
         match operand.field {
             Field::Destination(_) => {
-                address = test_only(ranges, operand.mask).map(|value| value_address(value, family))
+                address = test_only(ranges, operand.mask).map(|value| value_address(value, family));
             }
             Field::DestinationPort => port = ranges.only().and_then(|port| u16::try_from(port).ok()),
             Field::Protocol => protocol = ranges.only().and_then(protocol_of),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::explanation::{Arm, Explanation, ToldHit, ToldStep, ToldVerdict};
+use super::explanation::{Arm, Explanation, ToldAssumption, ToldHit, ToldStep, ToldVerdict};
 use super::fractions;
 use super::reason::few;
 
@@ -92,7 +92,7 @@ impl Graph {
     fn arrow(&mut self, from: usize, to: usize, label: &str) {
         match self.arrows.iter_mut().find(|arrow| (arrow.from, arrow.to) == (from, to)) {
             Some(known) if label.is_empty() || known.label == label => {}
-            Some(known) if known.label.is_empty() => known.label = label.to_owned(),
+            Some(known) if known.label.is_empty() => label.clone_into(&mut known.label),
             Some(known) => {
                 known.label.push_str(" / ");
                 known.label.push_str(label);
@@ -112,6 +112,15 @@ impl Graph {
                 }
                 ToldStep::Miss { .. } | ToldStep::Policy { .. } => {}
                 ToldStep::Branch { arms } => {
+                    // The way to the chain in which the ways part is common to all.
+                    if let Some(first) = arms.iter().find_map(first_hit)
+                        && arms
+                            .iter()
+                            .filter_map(first_hit)
+                            .all(|hit| (&hit.chain, hit.depth) == (&first.chain, first.depth))
+                    {
+                        self.enter(first, band, &mut stack, &mut label);
+                    }
                     for arm in arms.iter().take(DRAWN) {
                         let words = label_of(arm);
                         let label = if label.is_empty() { words } else { format!("{label}, {words}") };
@@ -125,32 +134,36 @@ impl Graph {
         }
     }
 
-    fn hit(&mut self, hit: &ToldHit, band: usize, stack: &mut Vec<usize>, label: &mut String) {
+    /// Goes to the chain of `hit`, along an arrow if it was not there.
+    fn enter(&mut self, hit: &ToldHit, band: usize, stack: &mut Vec<usize>, label: &mut String) -> usize {
         let depth = hit.depth as usize;
-        let column = |graph: &Graph, from: usize| graph.shapes[from].column + 1;
         let known = self.places.get(&(band, hit.chain.clone())).copied();
         let here = stack.get(depth).copied().filter(|here| Some(*here) == known);
         let here = here.unwrap_or_else(|| {
             // A chain that was gone to takes the place of the one before it.
             let from = stack.get(depth).or(stack.last()).copied().unwrap_or_default();
-            let to = self.chain(band, &hit.chain, column(self, from));
+            let to = self.chain(band, &hit.chain, self.shapes[from].column + 1);
             self.arrow(from, to, &std::mem::take(label));
             to
         });
         stack.truncate(depth);
         stack.push(here);
+        here
+    }
+
+    fn hit(&mut self, hit: &ToldHit, band: usize, stack: &mut Vec<usize>, label: &mut String) {
+        let here = self.enter(hit, band, stack, label);
         let look = match hit.why.rsplit(' ').next() {
             Some("drop" | "reject") => Look::Stopped,
             _ => Look::Matched,
         };
-        let own = hit.text.strip_prefix("-A ").and_then(|text| text.strip_prefix(hit.chain.as_str()));
-        let line = cut(&format!("{}: {}", hit.rule, own.map_or(&*hit.text, str::trim_start)));
+        let line = cut(&format!("{}: {}", hit.rule, essence(hit)));
         let lines = &mut self.shapes[here].lines;
         if !lines.iter().any(|(other, _)| *other == line) {
             lines.push((line, look));
         }
         if let Some((_, to)) = hit.why.rsplit_once("destination becomes ") {
-            let to = self.shape(band, to, column(self, here), Look::Forwarded);
+            let to = self.shape(band, to, self.shapes[here].column + 1, Look::Forwarded);
             self.arrow(here, to, &std::mem::take(label));
         }
     }
@@ -159,7 +172,13 @@ impl Graph {
     fn ends(&mut self, told: &Explanation, last: Option<usize>) {
         let band = self.bands.len();
         self.bands.push("in the end".into());
-        for outcome in told.outcomes.iter().take(DRAWN) {
+        let remembered = |assumed: &ToldAssumption| told.conditions[assumed.condition as usize].remembers;
+        // As for a client that no rule remembers.
+        let ends = told
+            .outcomes
+            .iter()
+            .filter(|outcome| !outcome.conditions.iter().any(|assumed| assumed.holds && remembered(assumed)));
+        for outcome in ends.clone().take(DRAWN) {
             let (title, look) = match (outcome.endpoint, outcome.verdict) {
                 (Some(endpoint), _) => (endpoint.to_string(), Look::Forwarded),
                 (None, ToldVerdict::Reject) => ("rejected".to_owned(), Look::Stopped),
@@ -187,15 +206,16 @@ impl Graph {
                 }
             }
             let mut label = fractions::written(&outcome.chance);
-            if !outcome.conditions.is_empty() {
+            if !outcome.conditions.iter().all(remembered) {
                 label.push_str(" under conditions");
             }
             if let Some(last) = last {
                 self.arrow(last, to, &label);
             }
         }
-        if told.outcomes.len() > DRAWN {
-            let title = format!("and {} more", told.outcomes.len() - DRAWN);
+        let more = ends.skip(DRAWN).count();
+        if more > 0 {
+            let title = format!("and {more} more");
             self.shape(band, &title, 0, Look::Idle);
         }
     }
@@ -209,6 +229,30 @@ fn label_of(arm: &Arm) -> String {
         (false, Some(chance)) => format!("{}, {chance}", arm.when),
         (false, None) => arm.when.clone(),
     }
+}
+
+fn first_hit(arm: &Arm) -> Option<&ToldHit> {
+    arm.steps.iter().find_map(|step| match step {
+        ToldStep::Hit(hit) => Some(hit),
+        _ => None,
+    })
+}
+
+/// The text of a rule without its chain and its comment.
+fn essence(hit: &ToldHit) -> String {
+    const COMMENT: &str = "-m comment --comment ";
+    let own = hit.text.strip_prefix("-A ").and_then(|text| text.strip_prefix(hit.chain.as_str()));
+    let text = own.map_or(&*hit.text, str::trim_start);
+    let Some((before, comment)) = text.split_once(COMMENT) else { return text.to_owned() };
+    let after = match comment.strip_prefix('"') {
+        // Quotes within the comment are escaped.
+        Some(quoted) => quoted
+            .match_indices('"')
+            .find(|(at, _)| !quoted[..*at].ends_with('\\'))
+            .map(|(at, _)| &quoted[at + 1..]),
+        None => comment.find(' ').map(|at| &comment[at..]),
+    };
+    format!("{before}{}", after.unwrap_or_default().trim_start())
 }
 
 fn cut(text: &str) -> String {

@@ -15,7 +15,6 @@ pub struct Services {
 
 /// A Service as far as explanations need it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "fields of a Service that do not exclude each other")]
 pub struct KnownService {
     /// Its namespace.
     pub namespace: String,

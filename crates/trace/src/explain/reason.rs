@@ -246,10 +246,27 @@ fn unmatched(case: &Case<'_>, frontends: &[Frontend]) -> Why {
             ),
         );
     }
+    if asked.iter().all(|frontend| frontend.kind == Some(FrontendKind::NodePort)) {
+        return (ReasonCode::NodePortAddress, node_port_not_here(case, &title));
+    }
     (
         ReasonCode::Unknown,
         format!("the rules of {title} do not apply to this packet: see the rules that did not match (-v)"),
     )
+}
+
+/// That the rules have the NodePort, but not at this address.
+fn node_port_not_here(case: &Case<'_>, title: &str) -> String {
+    let (to, port) = (case.destination(), case.packet.destination.port());
+    let mut text = format!("NodePort {port} of {title} is not served at {to}");
+    let served = node_port_ips(case);
+    if !served.is_empty() {
+        text.push_str(", only at ");
+        text.push_str(&few(served));
+    } else if to.is_loopback() {
+        text.push_str(": it is at the node's other addresses, but not on loopback");
+    }
+    text
 }
 
 /// What there is instead: the same address with other ports, the same port elsewhere.
@@ -261,7 +278,7 @@ fn neighbours(case: &Case<'_>, frontends: &[Frontend]) -> Why {
         .iter()
         .filter(|frontend| match frontend.address {
             Some(address) => address == to,
-            None => case.to_node(),
+            None => case.is_for_node(),
         })
         .collect();
     if let Some(other) = at.iter().find(|frontend| frontend.port == port) {
@@ -273,7 +290,7 @@ fn neighbours(case: &Case<'_>, frontends: &[Frontend]) -> Why {
     }
     // NodePorts at the node's addresses are of all sorts of Services: others at the address say nothing.
     let vips: Vec<&&Frontend> =
-        at.iter().filter(|frontend| !case.to_node() && frontend.address.is_some()).collect();
+        at.iter().filter(|frontend| !case.is_for_node() && frontend.address.is_some()).collect();
     if let Some(first) = vips.first() {
         let ports: BTreeSet<String> = vips
             .iter()
@@ -303,7 +320,7 @@ fn neighbours(case: &Case<'_>, frontends: &[Frontend]) -> Why {
     if let Some(node_port) = node_port_elsewhere(case, frontends) {
         return node_port;
     }
-    if case.to_node() {
+    if case.is_for_node() {
         let text = if NODE_PORTS.contains(&port) {
             format!("{to} is the node's own address, and no Service has NodePort {port}/{asked}")
         } else {
@@ -367,7 +384,7 @@ fn node_port_ips(case: &Case<'_>) -> Vec<String> {
 /// The port is a NodePort, but not here.
 fn node_port_elsewhere(case: &Case<'_>, frontends: &[Frontend]) -> Option<Why> {
     let (to, port) = (case.destination(), case.packet.destination.port());
-    if !case.to_node() {
+    if !case.is_for_node() {
         return None;
     }
     let there: Vec<&Frontend> = frontends
@@ -383,7 +400,7 @@ fn node_port_elsewhere(case: &Case<'_>, frontends: &[Frontend]) -> Option<Why> {
     let first = there.first()?;
     let addresses: BTreeSet<IpAddr> = there.iter().filter_map(|frontend| frontend.address).collect();
     let at = if to.is_loopback() && addresses.is_empty() {
-        "at the node's other addresses, not on loopback".to_owned()
+        "at the node's other addresses".to_owned()
     } else if addresses.is_empty() {
         return None;
     } else {
@@ -391,7 +408,7 @@ fn node_port_elsewhere(case: &Case<'_>, frontends: &[Frontend]) -> Option<Why> {
     };
     Some((
         ReasonCode::NodePortAddress,
-        format!("NodePort {port} of {} is served {at}; {to} is not among them", title(first)),
+        format!("NodePort {port} of {} is served {at}, not at {to}", title(first)),
     ))
 }
 
@@ -406,7 +423,7 @@ fn same_port(
         .filter(|frontend| {
             frontend.port == port
                 && frontend.protocol == protocol
-                && frontend.address.is_some_and(|address| address != to)
+                && frontend.address.is_some_and(|address| address != to && is_near(address, to))
         })
         .map(|frontend| {
             let address = frontend.address.map_or_else(String::new, |address| address.to_string());
@@ -415,6 +432,15 @@ fn same_port(
         .collect();
     // Many Services have port 80: that helps nobody.
     (1..=3).contains(&others.len()).then(|| few(others))
+}
+
+/// Whether two addresses could be of the same range: those of Services have a range of their own.
+fn is_near(one: IpAddr, other: IpAddr) -> bool {
+    match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => one.octets()[..2] == other.octets()[..2],
+        (IpAddr::V6(one), IpAddr::V6(other)) => one.octets()[..8] == other.octets()[..8],
+        _ => false,
+    }
 }
 
 fn title(frontend: &Frontend) -> String {

@@ -47,7 +47,7 @@ fn kept(case: &Case<'_>, outcome: &Outcome) -> String {
                 .is_some_and(|rule| asks_for_source(rule) && (masquerades(rule) || marks(case, step, rule)))
     });
     match passed {
-        Some(step) if !step.why.is_empty() => {
+        Some(step) if ["source ", "in-interface "].iter().any(|field| step.why.starts_with(field)) => {
             format!("no rule masquerades it: {} (chain {})", step.why, case.chain(step).name)
         }
         _ => "no rule masquerades it".to_owned(),

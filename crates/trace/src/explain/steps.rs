@@ -1,5 +1,7 @@
 //! The way through the rules, as text.
 
+use std::fmt::Write;
+
 use super::explanation::{Arm, Stage, ToldHit, ToldStep};
 use super::fractions;
 use super::paint::{Ink, Page};
@@ -7,11 +9,13 @@ use super::reason::few;
 
 /// Of a choice among more ways than this, so many are told, unless all are asked for.
 const ARMS: usize = 8;
+/// The same, of destinations that are drawn from a map.
+const DRAWN: usize = 24;
 
 pub(super) fn stage(page: &mut Page, stage: &Stage, verbose: bool) {
     let mut heading = format!("{}: table {}, chain {}", stage.hook, stage.table, stage.chain);
     if !stage.only.is_empty() {
-        heading.push_str(&format!(" (only {})", few(stage.only.iter().cloned())));
+        let _ = write!(heading, " (only {})", few(stage.only.iter().cloned()));
     }
     let empty = matches!(stage.steps[..], [] | [ToldStep::Policy { policy: "accept" }]);
     if empty && !verbose {
@@ -88,7 +92,7 @@ impl Teller<'_> {
                     for miss in rules {
                         let next = format!("{margin}      ");
                         self.page.line(
-                            &format!("{margin}no {}: ", miss.rule),
+                            &format!("{margin}not {chain} {}: ", miss.rule),
                             &next,
                             &text_of(chain, &miss.text),
                             Ink::Dim,
@@ -123,27 +127,52 @@ impl Teller<'_> {
             Some("drop" | "reject") => Ink::Bad,
             _ => Ink::Good,
         };
-        match same {
-            None => {
-                let text = format!("{} {}: {}", hit.chain, hit.rule, text_of(&hit.chain, &hit.text));
-                self.page.line(&margin, &format!("{margin}      "), &text, ink);
-                let why = if hit.why.is_empty() { "no target: on to the next rule" } else { &hit.why };
-                self.page.line(&format!("{margin}  -> "), &format!("{margin}     "), why, Ink::Plain);
-            }
+        if same.is_some() {
             // One rule does several things: why it matched has been said.
-            Some(_) => {
-                let does = hit.why.rsplit(", ").next().unwrap_or(&hit.why);
-                self.page.line(
-                    &format!("{margin}  -> "),
-                    &format!("{margin}     "),
-                    &format!("then {does}"),
-                    Ink::Plain,
-                );
-            }
+            let does = hit.why.rsplit(", ").next().unwrap_or(&hit.why);
+            self.page.line(
+                &format!("{margin}  -> "),
+                &format!("{margin}     "),
+                &format!("then {does}"),
+                Ink::Plain,
+            );
+            return;
         }
+        let text = format!("{} {}: {}", hit.chain, hit.rule, text_of(&hit.chain, &hit.text));
+        self.page.line(&margin, &format!("{margin}      "), &text, ink);
+        let why = if hit.why.is_empty() { "matches, on to the next rule" } else { &hit.why };
+        self.page.line(&format!("{margin}  -> "), &format!("{margin}     "), why, Ink::Plain);
+    }
+
+    /// Tells a rule that draws one of several destinations, once. Returns whether `arms` are that.
+    fn drawn_at_once(&mut self, arms: &[Arm], margin: &str) -> bool {
+        let Some((hit, why)) = arms.first().and_then(only_translation) else { return false };
+        let same = |arm: &Arm| {
+            only_translation(arm)
+                .is_some_and(|(other, _)| (&other.chain, other.rule) == (&hit.chain, hit.rule))
+        };
+        if !arms.iter().all(same) {
+            return false;
+        }
+        let text = format!("{} {}: {}", hit.chain, hit.rule, text_of(&hit.chain, &hit.text));
+        self.page.line(margin, &format!("{margin}      "), &text, Ink::Good);
+        let why = format!("{why}; destination becomes:");
+        self.page.line(&format!("{margin}  -> "), &format!("{margin}     "), &why, Ink::Plain);
+        for (number, arm) in arms.iter().take(DRAWN).enumerate() {
+            let first = if number + 1 == arms.len() { "└─ " } else { "├─ " };
+            self.page.line(&format!("{margin}     {first}"), margin, &heading(arm), Ink::Open);
+        }
+        if arms.len() > DRAWN {
+            let more = format!("{} more (-v shows all)", arms.len() - DRAWN);
+            self.page.line(&format!("{margin}     └─ "), margin, &more, Ink::Dim);
+        }
+        true
     }
 
     fn arms(&mut self, arms: &[Arm], margin: &str, base: u32) {
+        if !self.verbose && self.drawn_at_once(arms, margin) {
+            return;
+        }
         let told = if self.verbose || arms.len() <= ARMS { arms.len() } else { ARMS - 1 };
         self.page.line(margin, margin, &format!("here {} ways part:", arms.len()), Ink::Open);
         for (number, arm) in arms.iter().take(told).enumerate() {
@@ -151,6 +180,9 @@ impl Teller<'_> {
             let (first, next) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
             let inner = format!("{margin}{next}");
             self.page.line(&format!("{margin}{first}"), &inner, &heading(arm), Ink::Open);
+            if arm.steps.is_empty() {
+                self.page.line(&inner, &inner, "(no rule matches)", Ink::Dim);
+            }
             self.steps(&arm.steps, &inner, base);
         }
         if told < arms.len() {
@@ -159,6 +191,13 @@ impl Teller<'_> {
             self.page.line(&format!("{margin}└─ "), &format!("{margin}   "), &more, Ink::Dim);
         }
     }
+}
+
+/// The only step of `arm`, if that translates the destination.
+fn only_translation(arm: &Arm) -> Option<(&ToldHit, &str)> {
+    let [ToldStep::Hit(hit)] = &arm.steps[..] else { return None };
+    let (why, _) = hit.why.split_once(", destination becomes ")?;
+    Some((hit, why))
 }
 
 /// The chains that are called, one right after the other, at the beginning of `steps`, and in which no rule matches.

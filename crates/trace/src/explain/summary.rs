@@ -53,10 +53,16 @@ fn sentence(told: &Explanation) -> String {
         Some("sometimes") => ", source translated for some",
         _ => ", source kept",
     };
+    let entry = told.affinity.as_ref().and_then(|affinity| affinity.entry);
+    if let (ToldVerdict::Forward, Some(entry)) = (told.verdict, entry) {
+        return format!(
+            "{what} is forwarded to {entry}{of}, where the client is remembered (session affinity){source}."
+        );
+    }
     match (told.verdict, ends.iter().next()) {
         (ToldVerdict::Forward, Some(one)) if ends.len() == 1 => {
             let (ip, port) = *one;
-            let only = if told.service.is_some() { ", the only endpoint" } else { "" };
+            let only = if told.service.is_some() { ", an endpoint" } else { "" };
             format!("{what} is forwarded to {}{only}{of}{source}.", SocketAddr::new(ip, port))
         }
         (ToldVerdict::Forward, _) => {
@@ -134,7 +140,7 @@ fn outcomes(case: &Case<'_>) -> Vec<ToldOutcome> {
             endpoint: endpoint_of(outcome),
             chance: Chance::from(&outcome.probability),
             masquerade: outcome.masquerade,
-            conditions: outcome.conditions.iter().map(told_assumption).collect(),
+            conditions: outcome.conditions.iter().copied().map(told_assumption).collect(),
         })
         .collect();
     outcomes.sort_by_key(|outcome| (outcome.endpoint, outcome.masquerade));
@@ -148,7 +154,7 @@ fn endpoint_of(outcome: &Outcome) -> Option<SocketAddr> {
     }
 }
 
-fn told_assumption(assumed: &Assumption) -> ToldAssumption {
+fn told_assumption(assumed: Assumption) -> ToldAssumption {
     ToldAssumption { condition: assumed.condition, holds: assumed.holds }
 }
 
@@ -179,6 +185,7 @@ fn endpoints(case: &Case<'_>) -> Vec<ToldEndpoint> {
                 .conditions
                 .iter()
                 .filter(|assumed| !case.answer.conditions[assumed.condition as usize].remembers)
+                .copied()
                 .map(told_assumption)
                 .collect(),
         })
@@ -201,7 +208,7 @@ pub(super) fn asked<'f>(case: &Case<'_>, frontends: &'f [Frontend]) -> Vec<&'f F
                 && frontend.protocol == packet.protocol
                 && frontend
                     .address
-                    .map_or_else(|| case.to_node(), |address| address == packet.destination.ip())
+                    .map_or_else(|| case.is_for_node(), |address| address == packet.destination.ip())
         })
         .collect()
 }
@@ -215,7 +222,7 @@ fn service(case: &Case<'_>, frontends: &[Frontend]) -> Option<ToldService> {
         frontend: kind.map(kind_name),
     };
     let mut kind = asked.iter().find_map(|frontend| frontend.kind);
-    if kind.is_none() && !asked.is_empty() && case.to_node() {
+    if kind.is_none() && !asked.is_empty() && case.is_for_node() {
         kind = Some(FrontendKind::NodePort);
     }
     if let Some(name) = asked.iter().find_map(|frontend| frontend.service.as_ref()) {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::explanation::{Explanation, Style, ToldAssumption, ToldRule, ToldVerdict};
+use super::explanation::{Chance, Explanation, Style, ToldAssumption, ToldRule, ToldVerdict};
 use super::fractions;
 use super::paint::{Ink, Page};
 use super::reason::few;
@@ -32,7 +32,11 @@ fn ink(verdict: ToldVerdict) -> Ink {
 }
 
 fn verdict(page: &mut Page, told: &Explanation, verbose: bool) {
+    let entry = told.affinity.as_ref().and_then(|affinity| affinity.entry);
+    let remembered =
+        entry.map(|entry| format!("forwarded to {entry}, where the client is remembered; without that to"));
     let words = match told.verdict {
+        ToldVerdict::Forward if remembered.is_some() => remembered.as_deref().unwrap_or_default(),
         ToldVerdict::Forward => "forwarded to",
         ToldVerdict::Accept => "let through, untranslated",
         ToldVerdict::Reject => "rejected: the sender is told at once (connection refused)",
@@ -42,9 +46,9 @@ fn verdict(page: &mut Page, told: &Explanation, verbose: bool) {
     };
     page.line("Verdict: ", "  ", words, ink(told.verdict));
     if told.verdict == ToldVerdict::Depends {
-        outcomes(page, told, verbose)
+        outcomes(page, told, verbose);
     } else {
-        endpoints(page, told, verbose)
+        endpoints(page, told, verbose);
     }
     if let Some(rule) = &told.stopped_by {
         rule_line(page, "Stopped by: ", rule);
@@ -54,9 +58,8 @@ fn verdict(page: &mut Page, told: &Explanation, verbose: bool) {
     }
     affinity(page, told);
     source(page, told);
-    for (number, condition) in
-        told.conditions.iter().enumerate().filter(|(_, condition)| !condition.remembers)
-    {
+    for (number, listed) in listed_conditions(told).enumerate() {
+        let condition = &told.conditions[listed];
         let text = format!("{} ({})", condition.text, rule_text(&condition.rule));
         page.line(&format!("Depends on [{}]: ", number + 1), "  ", &text, Ink::Open);
     }
@@ -75,58 +78,73 @@ fn rule_text(rule: &ToldRule) -> String {
     }
 }
 
-fn assumed(conditions: &[ToldAssumption]) -> String {
+/// What is assumed, by the numbers that the text gives to the conditions which it lists.
+fn assumed(told: &Explanation, conditions: &[ToldAssumption]) -> String {
+    let listed: Vec<usize> = listed_conditions(told).collect();
     let each: Vec<String> = conditions
         .iter()
-        .map(|assumed| format!("{} [{}]", if assumed.holds { "if" } else { "unless" }, assumed.condition + 1))
+        .filter_map(|assumed| {
+            let number = listed.iter().position(|listed| *listed == assumed.condition as usize)?;
+            Some(format!("{} [{}]", if assumed.holds { "if" } else { "unless" }, number + 1))
+        })
         .collect();
     each.join(", ")
 }
 
-fn endpoints(page: &mut Page, told: &Explanation, verbose: bool) {
-    let listed = if verbose { usize::MAX } else { LISTED };
-    for endpoint in told.endpoints.iter().take(listed) {
-        let mut text = SocketAddr::new(endpoint.ip, endpoint.port).to_string();
-        if let Some(pod) = &endpoint.pod {
-            text.push_str(&format!(", pod {pod}"));
-        }
-        text.push_str(&format!(": {}", fractions::written(&endpoint.chance)));
-        if endpoint.masquerade {
-            text.push_str(", source translated");
-        }
-        if !endpoint.conditions.is_empty() {
-            text.push_str(&format!(", {}", assumed(&endpoint.conditions)));
-        }
-        page.line("  ", "    ", &text, Ink::Good);
-    }
-    if told.endpoints.len() > listed {
-        let more = format!("and {} more (-v shows all)", told.endpoints.len() - listed);
-        page.line("  ", "    ", &more, Ink::Dim);
+/// The conditions other than that the client is remembered.
+fn listed_conditions(told: &Explanation) -> impl Iterator<Item = usize> {
+    (0..).zip(&told.conditions).filter(|(_, condition)| !condition.remembers).map(|(number, _)| number)
+}
+
+/// How likely, and under which conditions.
+fn likely(told: &Explanation, chance: &Chance, conditions: &[ToldAssumption]) -> String {
+    let conditions = assumed(told, conditions);
+    match (chance.fraction == "1/1", conditions.is_empty()) {
+        (_, true) => fractions::written(chance),
+        (true, false) => conditions,
+        (false, false) => format!("{}, {conditions}", fractions::written(chance)),
     }
 }
 
+fn endpoints(page: &mut Page, told: &Explanation, verbose: bool) {
+    let lines = told.endpoints.iter().map(|endpoint| {
+        let address = SocketAddr::new(endpoint.ip, endpoint.port);
+        let pod = endpoint.pod.as_ref().map_or_else(String::new, |pod| format!(", pod {pod}"));
+        let likely = likely(told, &endpoint.chance, &endpoint.conditions);
+        let masquerade = if endpoint.masquerade { ", source translated" } else { "" };
+        (format!("{address}{pod}: {likely}{masquerade}"), Ink::Good)
+    });
+    list(page, lines, verbose);
+}
+
+/// Every end, for a client that no rule remembers.
 fn outcomes(page: &mut Page, told: &Explanation, verbose: bool) {
-    let listed = if verbose { usize::MAX } else { LISTED };
-    for outcome in told.outcomes.iter().take(listed) {
-        let mut text = match (outcome.endpoint, outcome.verdict) {
+    let remembered =
+        |assumed: &ToldAssumption| assumed.holds && told.conditions[assumed.condition as usize].remembers;
+    let outcomes = told.outcomes.iter().filter(|outcome| !outcome.conditions.iter().any(remembered));
+    let lines = outcomes.map(|outcome| {
+        let end = match (outcome.endpoint, outcome.verdict) {
             (Some(endpoint), _) => format!("forwarded to {endpoint}"),
             (None, ToldVerdict::Reject) => "rejected".to_owned(),
             (None, ToldVerdict::Drop) => "dropped".to_owned(),
-            (None, ToldVerdict::Depends) => "not known: a rule takes it that cannot be followed".to_owned(),
+            (None, ToldVerdict::Depends) => "not known, a rule takes it that cannot be followed".to_owned(),
             (None, _) => "let through, untranslated".to_owned(),
         };
-        text.push_str(&format!(": {}", fractions::written(&outcome.chance)));
-        if outcome.masquerade {
-            text.push_str(", source translated");
-        }
-        if !outcome.conditions.is_empty() {
-            text.push_str(&format!(", {}", assumed(&outcome.conditions)));
-        }
-        page.line("  ", "    ", &text, ink(outcome.verdict));
+        let likely = likely(told, &outcome.chance, &outcome.conditions);
+        let masquerade = if outcome.masquerade { ", source translated" } else { "" };
+        (format!("{end}: {likely}{masquerade}"), ink(outcome.verdict))
+    });
+    list(page, lines, verbose);
+}
+
+fn list(page: &mut Page, mut lines: impl Iterator<Item = (String, Ink)>, verbose: bool) {
+    let listed = if verbose { usize::MAX } else { LISTED };
+    for (line, ink) in lines.by_ref().take(listed) {
+        page.line("  ", "    ", &line, ink);
     }
-    if told.outcomes.len() > listed {
-        let more = format!("and {} more (-v shows all)", told.outcomes.len() - listed);
-        page.line("  ", "    ", &more, Ink::Dim);
+    let more = lines.count();
+    if more > 0 {
+        page.line("  ", "    ", &format!("and {more} more (-v shows all)"), Ink::Dim);
     }
 }
 

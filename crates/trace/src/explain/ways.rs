@@ -135,7 +135,6 @@ impl<'a> Teller<'a, '_> {
 
     fn tell(&self, step: &Step, next: Option<&Step>, rules: &mut Rules, told: &mut Vec<ToldStep>) {
         match (step.kind, step.rule) {
-            (StepKind::Enter, _) => {}
             (StepKind::Policy, _) => {
                 self.flush(rules, told);
                 let policy = if step.why.ends_with("drop") { "drop" } else { "accept" };
@@ -170,7 +169,7 @@ impl<'a> Teller<'a, '_> {
                     why: step.why.clone(),
                 }));
             }
-            (StepKind::Miss | StepKind::Hit, None) => {}
+            (StepKind::Enter, _) | (StepKind::Miss | StepKind::Hit, None) => {}
         }
     }
 

@@ -1,9 +1,15 @@
 //! Explanations as people get them: each golden file is a document to be read.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
-use portolan_trace::explain::{Explanation, Services, Style, explain};
-use portolan_trace::{Family, Node, Record, Ruleset, evaluate};
+use portolan_service::FrontendKind;
+use portolan_trace::explain::{
+    Explanation, KnownEndpoint, KnownFrontend, KnownService, ReasonCode, Services, Style, ToldVerdict,
+    explain,
+};
+use portolan_trace::{Family, Node, Protocol, Record, Ruleset, evaluate};
 
 use crate::notation::{node, packet};
 
@@ -12,22 +18,30 @@ const NODE_OF_2017: &str = include_str!("../dumps/node-of-2017.iptables-save");
 const PORTOLAN: &str = include_str!("../dumps/portolan.nft.json");
 const KUBE_PROXY: &str = include_str!("../dumps/kube-proxy.nft.json");
 
-fn iptables(text: &str) -> Ruleset {
+pub(crate) fn iptables(text: &str) -> Ruleset {
     Ruleset::from_iptables_save(text, Family::V4).expect("a dump")
+}
+
+pub(crate) fn spec() -> Ruleset {
+    iptables(SPEC)
+}
+
+pub(crate) fn flat() -> Ruleset {
+    nft(PORTOLAN)
 }
 
 fn nft(text: &str) -> Ruleset {
     Ruleset::from_nft_json(text).expect("a listing")
 }
 
-fn explained(ruleset: &Ruleset, node: &Node, line: &str, services: &Services) -> Explanation {
+pub(crate) fn explained(ruleset: &Ruleset, node: &Node, line: &str, services: &Services) -> Explanation {
     let packet = packet(line);
     let answer = evaluate(ruleset, node, &packet, Record::Steps);
     explain(ruleset, node, &packet, &answer, services)
 }
 
 /// Compares with the golden file; `UPDATE_GOLDEN=1` writes it, to be read before it is committed.
-fn check(file: &str, actual: &str) {
+pub(crate) fn check(file: &str, actual: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/explain/golden").join(file);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, actual).expect("the golden file is written");
@@ -39,28 +53,264 @@ fn check(file: &str, actual: &str) {
 
 const PLAIN: Style = Style { colour: false, verbose: false, width: 120 };
 
+type Case<'a> = (&'a str, &'a str, ToldVerdict, Option<ReasonCode>);
+
+fn check_all(mode: &str, rules: &Ruleset, node: &Node, services: &Services, cases: &[Case<'_>]) {
+    for (name, line, verdict, reason) in cases {
+        let told = explained(rules, node, line, services);
+        assert_eq!(told.verdict, *verdict, "{mode}, {name}: {line}");
+        assert_eq!(told.reason.as_ref().map(|reason| reason.code), *reason, "{mode}, {name}: {line}");
+        check(&format!("{mode}-{name}.txt"), &told.text(PLAIN));
+    }
+}
+
+use ReasonCode as Why;
+use ToldVerdict::{Accept, Depends, Drop, Forward, None as Nothing, Reject};
+
 #[test]
 fn iptables_of_today() {
-    let rules = iptables(SPEC);
-    let cases = [
-        ("cluster-ip-from-pod", "pod tcp 10.244.1.5 10.96.0.1:80"),
-        ("cluster-ip-from-node", "node tcp 192.168.50.1 10.96.0.1:80"),
-        ("hairpin", "pod tcp 10.244.1.11 10.96.0.1:80"),
-        ("node-port-from-outside", "outside tcp 192.0.2.1 192.168.50.1:30080"),
-        ("node-port-on-loopback", "node tcp 127.0.0.1 127.0.0.1:30080"),
-        ("source-range-outside", "outside tcp 192.0.2.1 203.0.113.2:80"),
-        ("local-policy-without-endpoint", "outside tcp 192.0.2.1 203.0.113.4:80"),
-        ("no-endpoints", "pod tcp 10.244.1.5 10.96.0.4:80"),
-        ("another-protocol", "pod udp 10.244.1.5 10.96.0.1:80"),
-        ("unknown-port", "pod tcp 10.244.1.5 10.96.0.1:81"),
-        ("affinity", "pod tcp 10.244.1.5 10.96.0.5:80"),
-        ("established", "established pod tcp 10.244.1.5 10.96.0.1:80"),
-        ("health-check-port", "outside tcp 192.0.2.1 192.168.50.1:32100"),
-        ("policy-of-forward", "outside tcp 192.0.2.1 198.51.100.1:80"),
-        ("no-node-port", "outside tcp 192.0.2.1 192.168.50.1:31999"),
-    ];
-    for (name, line) in cases {
-        let told = explained(&rules, &node(), line, &Services::default());
-        check(&format!("iptables-{name}.txt"), &told.text(PLAIN));
+    let bare = Services::default();
+    check_all(
+        "iptables",
+        &spec(),
+        &node(),
+        &bare,
+        &[
+            ("cluster-ip-from-pod", "pod tcp 10.244.1.5 10.96.0.1:80", Forward, None),
+            ("cluster-ip-from-node", "node tcp 192.168.50.1 10.96.0.1:80", Forward, None),
+            ("hairpin", "pod tcp 10.244.1.11 10.96.0.1:80", Forward, None),
+            ("node-port-from-outside", "outside tcp 192.0.2.1 192.168.50.1:30080", Forward, None),
+            (
+                "node-port-on-loopback",
+                "node tcp 127.0.0.1 127.0.0.1:30080",
+                Nothing,
+                Some(Why::NodePortAddress),
+            ),
+            ("source-range-outside", "outside tcp 192.0.2.1 203.0.113.2:80", Drop, Some(Why::SourceRanges)),
+            (
+                "local-policy-without-endpoint",
+                "outside tcp 192.0.2.1 203.0.113.4:80",
+                Drop,
+                Some(Why::NoLocalEndpoints),
+            ),
+            ("local-policy-from-outside", "outside udp 192.0.2.1 203.0.113.3:53", Forward, None),
+            ("no-endpoints", "pod tcp 10.244.1.5 10.96.0.4:80", Reject, Some(Why::NoReadyEndpoints)),
+            ("another-protocol", "pod udp 10.244.1.5 10.96.0.1:80", Nothing, Some(Why::WrongProtocol)),
+            ("unknown-port", "pod tcp 10.244.1.5 10.96.0.1:81", Nothing, Some(Why::WrongPort)),
+            ("no-such-service", "pod tcp 10.244.1.5 10.96.9.9:80", Nothing, Some(Why::NoSuchService)),
+            ("affinity", "pod tcp 10.244.1.5 10.96.0.5:80", Forward, None),
+            ("established", "established pod tcp 10.244.1.5 10.96.0.1:80", Accept, Some(Why::NotNew)),
+            ("health-check-port", "outside tcp 192.0.2.1 192.168.50.1:32100", Accept, None),
+            ("policy-of-forward", "outside tcp 192.0.2.1 198.51.100.1:80", Drop, Some(Why::OtherRule)),
+            ("no-node-port", "outside tcp 192.0.2.1 192.168.50.1:31999", Nothing, Some(Why::NoSuchService)),
+        ],
+    );
+}
+
+#[test]
+fn the_node_of_2017() {
+    let network = |text: &str| text.parse().expect("a network");
+    let ubuntu_3 = Node {
+        addresses: vec![
+            (network("10.20.30.73/24"), "eth0".into()),
+            (network("10.100.2.1/24"), "cni0".into()),
+        ],
+        routes: vec![(network("0.0.0.0/0"), "eth0".into())],
+    };
+    check_all(
+        "2017",
+        &iptables(NODE_OF_2017),
+        &ubuntu_3,
+        &Services::default(),
+        &[
+            ("service-from-pod", "pod tcp 10.100.2.9 10.11.12.125:80", Forward, None),
+            ("dns-from-itself", "pod tcp 10.100.1.7 10.11.12.254:53", Forward, None),
+            ("affinity", "pod tcp 10.100.2.9 10.11.12.1:443", Forward, None),
+            ("wrong-port", "pod tcp 10.100.2.9 10.11.12.125:81", Nothing, Some(Why::WrongPort)),
+            ("to-the-world", "pod tcp 10.100.2.9 192.0.2.80:80", Nothing, Some(Why::NoSuchService)),
+        ],
+    );
+}
+
+#[test]
+fn our_flat_table() {
+    check_all(
+        "portolan",
+        &flat(),
+        &node(),
+        &Services::default(),
+        &[
+            ("cluster-ip-from-pod", "pod tcp 10.244.1.5 10.96.0.1:80", Forward, None),
+            ("hairpin", "pod tcp 10.244.1.11 10.96.0.1:80", Forward, None),
+            ("node-port-from-outside", "outside tcp 192.0.2.1 192.168.50.1:30080", Forward, None),
+            ("affinity-remembered", "pod tcp 10.244.1.7 10.96.0.5:80", Forward, None),
+            ("source-range-outside", "outside tcp 192.0.2.1 203.0.113.2:80", Drop, Some(Why::SourceRanges)),
+            (
+                "local-policy-without-endpoint",
+                "outside tcp 192.0.2.1 203.0.113.4:80",
+                Drop,
+                Some(Why::NoLocalEndpoints),
+            ),
+            ("another-protocol", "pod udp 10.244.1.5 10.96.0.1:80", Reject, Some(Why::WrongProtocol)),
+            ("no-endpoints", "pod tcp 10.244.1.5 10.96.0.4:80", Reject, Some(Why::NoReadyEndpoints)),
+            ("unallocated", "pod tcp 10.244.1.5 10.96.9.9:80", Drop, Some(Why::NoSuchService)),
+            (
+                "node-port-on-loopback",
+                "node tcp 127.0.0.1 127.0.0.1:30080",
+                Nothing,
+                Some(Why::NodePortAddress),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn kube_proxys_nftables() {
+    check_all(
+        "kube-proxy",
+        &nft(KUBE_PROXY),
+        &node(),
+        &Services::default(),
+        &[
+            ("cluster-ip-from-pod", "pod tcp 10.244.1.5 10.96.0.1:80", Forward, None),
+            ("cluster-ip-from-node", "node tcp 192.168.50.1 10.96.0.1:80", Forward, None),
+            ("affinity-remembered", "pod tcp 10.244.1.7 10.96.0.5:80", Forward, None),
+            ("source-range-outside", "outside tcp 192.0.2.1 203.0.113.2:80", Drop, Some(Why::SourceRanges)),
+            ("unknown-port", "pod tcp 10.244.1.5 10.96.0.1:81", Reject, Some(Why::WrongPort)),
+            ("no-endpoints", "pod tcp 10.244.1.5 10.96.0.4:80", Reject, Some(Why::NoReadyEndpoints)),
+        ],
+    );
+}
+
+/// What the manifests behind the dumps say.
+pub(crate) fn shop() -> Services {
+    let frontend = |kind, address: Option<&str>, port, port_name: &str| KnownFrontend {
+        kind,
+        address: address.map(|address| address.parse().expect("an address")),
+        port,
+        protocol: Protocol::Tcp,
+        port_name: port_name.into(),
+    };
+    let endpoint = |address: &str, pod: &str, ready, terminating, local| KnownEndpoint {
+        address: address.parse::<SocketAddr>().expect("address and port"),
+        pod: Some(pod.into()),
+        ready,
+        serving: ready,
+        terminating,
+        node: Some(if local { "worker-1" } else { "worker-2" }.into()),
+        local,
+        port_name: "http".into(),
+    };
+    let service =
+        |name: &str| KnownService { namespace: "shop".into(), name: name.into(), ..KnownService::default() };
+    Services {
+        services: vec![
+            KnownService {
+                frontends: vec![
+                    frontend(FrontendKind::ClusterIp, Some("10.96.0.1"), 80, "http"),
+                    frontend(FrontendKind::LoadBalancer, Some("203.0.113.2"), 80, "http"),
+                    frontend(FrontendKind::NodePort, None, 30080, "http"),
+                ],
+                endpoints: vec![
+                    endpoint("10.244.1.11:8080", "shop/web-0", true, false, true),
+                    endpoint("10.244.1.12:8080", "shop/web-1", true, false, true),
+                    endpoint("10.244.2.21:8080", "shop/web-2", true, false, false),
+                ],
+                source_ranges: vec!["192.168.50.64/26".parse().expect("a network")],
+                ..service("web")
+            },
+            KnownService {
+                frontends: vec![frontend(FrontendKind::ClusterIp, Some("10.96.0.4"), 80, "http")],
+                endpoints: vec![
+                    endpoint("10.244.1.31:8080", "shop/empty-0", false, false, true),
+                    endpoint("10.244.2.31:8080", "shop/empty-1", false, true, false),
+                ],
+                ..service("empty")
+            },
+            KnownService {
+                frontends: vec![frontend(FrontendKind::LoadBalancer, Some("203.0.113.4"), 80, "http")],
+                endpoints: vec![endpoint("10.244.2.21:8080", "shop/web-2", true, false, false)],
+                external_local: true,
+                ..service("far")
+            },
+            KnownService {
+                frontends: vec![frontend(FrontendKind::ClusterIp, Some("10.96.0.77"), 80, "http")],
+                endpoints: vec![endpoint("10.244.2.77:8080", "shop/new-0", true, false, false)],
+                affinity: Some(Duration::from_mins(10)),
+                ..service("new")
+            },
+        ],
     }
+}
+
+#[test]
+fn with_what_is_known_of_services() {
+    check_all(
+        "known",
+        &spec(),
+        &node(),
+        &shop(),
+        &[
+            ("pods-by-name", "pod tcp 10.244.1.5 10.96.0.1:80", Forward, None),
+            ("which-are-not-ready", "pod tcp 10.244.1.5 10.96.0.4:80", Reject, Some(Why::NoReadyEndpoints)),
+            ("source-ranges", "outside tcp 192.0.2.1 203.0.113.2:80", Drop, Some(Why::SourceRanges)),
+            (
+                "endpoints-elsewhere",
+                "outside tcp 192.0.2.1 203.0.113.4:80",
+                Drop,
+                Some(Why::NoLocalEndpoints),
+            ),
+            ("not-in-the-rules", "pod tcp 10.244.1.5 10.96.0.77:80", Nothing, Some(Why::Unknown)),
+            ("a-pod-itself", "pod tcp 10.244.1.5 10.244.2.21:8080", Nothing, Some(Why::NoSuchService)),
+        ],
+    );
+}
+
+#[test]
+fn what_cannot_be_evaluated() {
+    let rules = iptables(&SPEC.replace(
+        "-A FORWARD -s 10.244.0.0/16 -j ACCEPT",
+        "-A FORWARD -m bpf --bytecode \"1,6 0 0 65535\" -j DROP\n-A FORWARD -s 10.244.0.0/16 -j ACCEPT",
+    ));
+    check_all(
+        "depends",
+        &rules,
+        &node(),
+        &Services::default(),
+        &[("unknown-match", "pod tcp 10.244.1.5 10.96.0.5:80", Depends, Some(Why::OtherRule))],
+    );
+}
+
+#[test]
+fn as_json() {
+    for (name, line) in [
+        ("cluster-ip", "node tcp 192.168.50.1 10.96.0.1:80"),
+        ("affinity", "pod tcp 10.244.1.5 10.96.0.5:80"),
+        ("rejected", "pod tcp 10.244.1.5 10.96.0.4:80"),
+    ] {
+        let told = explained(&spec(), &node(), line, &shop());
+        let json = serde_json::to_string_pretty(&told).expect("it has no maps with other keys than text");
+        check(&format!("{name}.json"), &format!("{json}\n"));
+    }
+}
+
+#[test]
+fn as_pictures() {
+    for (name, rules, line) in [
+        ("iptables-affinity", spec(), "pod tcp 10.244.1.5 10.96.0.5:80"),
+        ("iptables-rejected", spec(), "pod tcp 10.244.1.5 10.96.0.4:80"),
+        ("portolan-hairpin", flat(), "pod tcp 10.244.1.11 10.96.0.1:80"),
+    ] {
+        let told = explained(&rules, &node(), line, &shop());
+        check(&format!("{name}.dot"), &told.dot());
+        check(&format!("{name}.svg"), &told.svg());
+    }
+}
+
+#[test]
+fn in_full() {
+    let told = explained(&spec(), &node(), "pod tcp 10.244.1.5 10.96.0.5:80", &Services::default());
+    check("verbose.txt", &told.text(Style { colour: false, verbose: true, width: 0 }));
+    let told = explained(&spec(), &node(), "pod tcp 10.244.1.5 10.96.0.4:80", &shop());
+    check("coloured.txt", &told.text(Style { colour: true, verbose: false, width: 80 }));
 }
