@@ -42,6 +42,8 @@ pub(super) struct Graph {
     pub(super) shapes: Vec<Shape>,
     pub(super) arrows: Vec<Arrow>,
     places: HashMap<(usize, String), usize>,
+    /// The conditions that a client is remembered.
+    remembering: Vec<String>,
 }
 
 /// So many ends, and so many ways of a choice, are drawn.
@@ -50,9 +52,16 @@ const DRAWN: usize = 24;
 /// Texts in boxes have so many characters, at most.
 const LONGEST: usize = 72;
 
+/// The same of arrows.
+const LONGEST_LABEL: usize = 36;
+
 impl Graph {
     pub(super) fn of(told: &Explanation) -> Graph {
-        let mut graph = Graph::default();
+        let remembering = told.conditions.iter().filter(|condition| condition.remembers);
+        let mut graph = Graph {
+            remembering: remembering.map(|condition| condition.text.clone()).collect(),
+            ..Graph::default()
+        };
         let mut before = None;
         for stage in &told.steps {
             if matches!(stage.steps[..], [] | [ToldStep::Policy { policy: "accept" }]) {
@@ -122,7 +131,7 @@ impl Graph {
                         self.enter(first, band, &mut stack, &mut label);
                     }
                     for arm in arms.iter().take(DRAWN) {
-                        let words = label_of(arm);
+                        let words = self.label_of(arm);
                         let label = if label.is_empty() { words } else { format!("{label}, {words}") };
                         self.walk(&arm.steps, band, &stack, label);
                     }
@@ -165,6 +174,22 @@ impl Graph {
         if let Some((_, to)) = hit.why.rsplit_once("destination becomes ") {
             let to = self.shape(band, to, self.shapes[here].column + 1, Look::Forwarded);
             self.arrow(here, to, &std::mem::take(label));
+        }
+    }
+
+    /// When a way is taken, and how likely, in few words: labels stand between boxes.
+    fn label_of(&self, arm: &Arm) -> String {
+        let chance = arm.chance.as_ref().filter(|chance| chance.fraction != "1/1").map(fractions::written);
+        let when = if self.remembering.iter().any(|condition| arm.when.contains(condition)) {
+            "if remembered".to_owned()
+        } else {
+            shortened(&arm.when, LONGEST_LABEL)
+        };
+        match (when.is_empty(), chance) {
+            (true, Some(chance)) => chance,
+            (true, None) => format!("to {}", shortened(&few(arm.leads_to.iter().cloned()), LONGEST_LABEL)),
+            (false, Some(chance)) => format!("{when}, {chance}"),
+            (false, None) => when,
         }
     }
 
@@ -221,16 +246,6 @@ impl Graph {
     }
 }
 
-fn label_of(arm: &Arm) -> String {
-    let chance = arm.chance.as_ref().filter(|chance| chance.fraction != "1/1").map(fractions::written);
-    match (arm.when.is_empty(), chance) {
-        (true, Some(chance)) => chance,
-        (true, None) => format!("to {}", cut(&few(arm.leads_to.iter().cloned()))),
-        (false, Some(chance)) => format!("{}, {chance}", arm.when),
-        (false, None) => arm.when.clone(),
-    }
-}
-
 fn first_hit(arm: &Arm) -> Option<&ToldHit> {
     arm.steps.iter().find_map(|step| match step {
         ToldStep::Hit(hit) => Some(hit),
@@ -256,7 +271,11 @@ fn essence(hit: &ToldHit) -> String {
 }
 
 fn cut(text: &str) -> String {
-    match text.char_indices().nth(LONGEST) {
+    shortened(text, LONGEST)
+}
+
+fn shortened(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
         Some((at, _)) => format!("{}...", &text[..at]),
         None => text.to_owned(),
     }

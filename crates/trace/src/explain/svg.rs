@@ -168,3 +168,40 @@ fn text(svg: &mut String, x: usize, y: usize, anchor: &str, colour: &str, bold: 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::{Services, explain};
+    use crate::{Entry, Family, Node, Packet, Protocol, Record, Ruleset, evaluate};
+
+    #[test]
+    fn boxes_stand_apart_and_within_the_picture() {
+        let dump = include_str!("../../tests/dumps/spec.iptables-save");
+        let rules = Ruleset::from_iptables_save(dump, Family::V4).expect("a dump");
+        for to in ["10.96.0.1:80", "10.96.0.5:80", "203.0.113.2:80", "10.96.0.4:80", "192.0.2.80:80"] {
+            let packet = Packet::new(
+                "10.244.1.11:40000".parse().expect("a source"),
+                to.parse().expect("a destination"),
+                Protocol::Tcp,
+                Entry::Prerouting { interface: Some("cni0".into()) },
+            );
+            let node = Node::default();
+            let answer = evaluate(&rules, &node, &packet, Record::Steps);
+            let graph = Graph::of(&explain(&rules, &node, &packet, &answer, &Services::default()));
+            let (frames, _, width, height) = layout(&graph);
+            assert!(frames.len() > 2, "{to}: there is something to see");
+            for (number, a) in frames.iter().enumerate() {
+                assert!(a.x + a.width <= width && a.y + a.height <= height, "{to}: within the picture");
+                for b in &frames[number + 1..] {
+                    let beside = a.x + a.width < b.x || b.x + b.width < a.x;
+                    let below = a.y + a.height < b.y || b.y + b.height < a.y;
+                    assert!(beside || below, "{to}: boxes stand apart");
+                }
+            }
+            for arrow in &graph.arrows {
+                assert_ne!(arrow.from, arrow.to, "{to}: arrows lead somewhere");
+            }
+        }
+    }
+}
