@@ -8,6 +8,7 @@ mod frontends;
 mod graph;
 mod known;
 mod naming;
+mod neighbours;
 mod paint;
 mod reason;
 mod source;

@@ -53,10 +53,13 @@ pub(super) fn write(told: &Explanation) -> String {
             "<line x1=\"{MARGIN}\" y1=\"{top}\" x2=\"{}\" y2=\"{top}\" stroke=\"#ccc\"/>",
             width - MARGIN
         );
-        text(&mut svg, MARGIN, top + 14, "start", "#777", false, title);
+        text(&mut svg, MARGIN + CHANNEL / 2, top + 14, "start", "#777", false, title);
     }
     for arrow in &graph.arrows {
-        draw_arrow(&mut svg, frames[arrow.from], frames[arrow.to], &arrow.label);
+        draw_arrow(&mut svg, frames[arrow.from], frames[arrow.to]);
+    }
+    for arrow in &graph.arrows {
+        draw_label(&mut svg, frames[arrow.from], frames[arrow.to], &arrow.label);
     }
     for (shape, frame) in graph.shapes.iter().zip(&frames) {
         draw_shape(&mut svg, shape, *frame);
@@ -116,7 +119,7 @@ fn width_of(shape: &Shape) -> usize {
 
 fn draw_shape(svg: &mut String, shape: &Shape, frame: Frame) {
     let Frame { x, y, width, height } = frame;
-    let fill = fill(shape.look, false);
+    let fill = fill(shape.look, shape.lines.iter().any(|(_, look)| *look == Look::Stopped));
     let _ = writeln!(
         svg,
         "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"4\" fill=\"{fill}\" stroke=\"#555\"/>"
@@ -132,15 +135,14 @@ fn draw_shape(svg: &mut String, shape: &Shape, frame: Frame) {
     }
 }
 
-fn draw_arrow(svg: &mut String, from: Frame, to: Frame, label: &str) {
-    if to.x > from.x + from.width {
+fn draw_arrow(svg: &mut String, from: Frame, to: Frame) {
+    if is_call(from, to) {
         let (x1, y1, x2, y2) = (from.x + from.width, from.middle(), to.x, to.middle());
         let bend = x1 + (x2 - x1) / 3;
         let _ = writeln!(
             svg,
             "<path d=\"M{x1},{y1} C{bend},{y1} {bend},{y2} {x2},{y2}\" fill=\"none\" stroke=\"#555\" marker-end=\"url(#head)\"/>"
         );
-        text(svg, x2 - 12, y2.saturating_sub(4), "end", "#1d4ed8", false, label);
         return;
     }
     // Down along the left side, to what comes next; or up, to a chain that is called again.
@@ -150,7 +152,25 @@ fn draw_arrow(svg: &mut String, from: Frame, to: Frame, label: &str) {
         svg,
         "<path d=\"M{x1},{y1} C{side},{y1} {side},{y2} {x2},{y2}\" fill=\"none\" stroke=\"#555\" marker-end=\"url(#head)\"/>"
     );
-    text(svg, to.x + to.width + 8, y2 + 4, "start", "#1d4ed8", false, label);
+}
+
+/// Whether the arrow goes to the right, from a chain to one that it calls.
+fn is_call(from: Frame, to: Frame) -> bool {
+    to.x > from.x + from.width
+}
+
+/// Labels have a white rim, so that they can be read above arrows.
+fn draw_label(svg: &mut String, from: Frame, to: Frame, label: &str) {
+    if label.is_empty() {
+        return;
+    }
+    svg.push_str("<g stroke=\"white\" stroke-width=\"4\" paint-order=\"stroke\">");
+    if is_call(from, to) {
+        text(svg, to.x - 12, to.middle().saturating_sub(4), "end", "#1d4ed8", false, label);
+    } else {
+        text(svg, to.x + to.width + 8, to.middle() + 4, "start", "#1d4ed8", false, label);
+    }
+    svg.push_str("</g>\n");
 }
 
 fn text(svg: &mut String, x: usize, y: usize, anchor: &str, colour: &str, bold: bool, words: &str) {
