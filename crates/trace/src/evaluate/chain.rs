@@ -1,13 +1,13 @@
 //! One base chain, and the chains it calls.
 
+mod several;
+
 use super::answer::{StepKind, Undecided};
 use super::flight::{Flight, Frame, NewSource, Place};
-use super::test::{Found, Truth};
-use super::{ConditionKey, MOST_COPIED, Walk, address_value, value_address, words};
+use super::test::Truth;
+use super::{ConditionKey, MOST_COPIED, Walk, address_value, words};
 use crate::probability::Probability;
-use crate::ruleset::{
-    Action, Bound, Data, Goal, Mark, Operand, Part, Rule, SourceAddress, Table, Tool, Translation,
-};
+use crate::ruleset::{Action, Bound, Goal, Mark, Part, Rule, SourceAddress, Table, Tool, Translation};
 
 /// How a packet leaves a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +38,6 @@ fn deepest(tool: Tool) -> usize {
         Tool::Iptables => 200,
     }
 }
-
-/// Of how many addresses and ports one is taken, at most.
-const MOST_DESTINATIONS: u128 = 4096;
 
 /// The work on one base chain.
 struct Visit<'a> {
@@ -342,235 +339,6 @@ impl Walk<'_> {
         visit.open.push(other);
         flight.assume(condition, true);
         Next::End(End::Undecided(Undecided::UnknownTarget))
-    }
-
-    /// What a map holds for the packet, each possibility on a way of its own; `flight` goes on with the last of them.
-    fn found<'a>(
-        &mut self,
-        flight: &mut Flight,
-        visit: &mut Visit<'a>,
-        frame: Frame,
-        key: &[Operand],
-        map: u32,
-    ) -> Found<'a> {
-        let table = visit.table;
-        self.lookup(flight, Place { chain: frame.chain, ..visit.place }, frame, table, key, map)
-    }
-
-    fn act_lookup(
-        &mut self,
-        flight: &mut Flight,
-        visit: &mut Visit<'_>,
-        frame: Frame,
-        rule: &Rule,
-        key: &[Operand],
-        map: u32,
-    ) -> Next {
-        let found = self.found(flight, visit, frame, key, map);
-        let table = visit.table;
-        self.each(flight, visit, frame, found, |walk, flight, visit, data| {
-            let Some(Data::Goal(goal)) = data else {
-                walk.missing(flight, visit, frame, key, map);
-                return Next::Rule;
-            };
-            if walk.steps {
-                walk.hit(flight, visit.place, frame, rule, words::goal(*goal, table));
-            }
-            Next::Goal(*goal)
-        })
-    }
-
-    fn missing(&self, flight: &mut Flight, visit: &Visit<'_>, frame: Frame, key: &[Operand], map: u32) {
-        if self.steps {
-            let why = self.why_lookup(flight, visit.place, visit.table, key, map, false);
-            flight.record(visit.place, Some(frame.rule), StepKind::Miss, why);
-        }
-    }
-
-    /// Sends a copy of `flight` on for each possibility, and `flight` itself with the last.
-    fn each<'a>(
-        &mut self,
-        flight: &mut Flight,
-        visit: &mut Visit<'a>,
-        frame: Frame,
-        found: Found<'a>,
-        mut go: impl FnMut(&mut Self, &mut Flight, &mut Visit<'a>, Option<&'a Data>) -> Next,
-    ) -> Next {
-        let (condition, possibilities) = match found {
-            // If there is an element, it is not known which.
-            Found::Depends { condition } => {
-                let next = self.decide(flight, visit, frame, Truth::Depends { condition, negate: false });
-                return if matches!(next, Next::Part) {
-                    Next::End(End::Undecided(Undecided::UnknownAddress))
-                } else {
-                    next
-                };
-            }
-            Found::Remembered { condition, data } => match flight.assumed(condition) {
-                Some(true) => return go(self, flight, visit, Some(data)),
-                Some(false) => return go(self, flight, visit, None),
-                None => (Some(condition), vec![(Probability::one(), None), (Probability::one(), Some(data))]),
-            },
-            Found::Drawn(possibilities) => (None, possibilities),
-        };
-        let last = possibilities.len().saturating_sub(1);
-        for (number, (probability, data)) in possibilities.into_iter().enumerate() {
-            let take = |flight: &mut Flight| {
-                flight.probability = flight.probability.and(&probability);
-                if let Some(condition) = condition {
-                    flight.assume(condition, data.is_some());
-                }
-            };
-            if number == last {
-                take(flight);
-                return go(self, flight, visit, data);
-            }
-            match self.branch(flight, visit) {
-                Some(mut other) => {
-                    take(&mut other);
-                    let next = go(self, &mut other, visit, data);
-                    Self::settle(other, visit, &next);
-                }
-                None => {
-                    if let Some((undecided, _)) = visit.left.last_mut() {
-                        take(undecided);
-                    }
-                }
-            }
-        }
-        Next::Rule
-    }
-
-    /// Leaves a copy where `next` takes it.
-    fn settle(mut flight: Flight, visit: &mut Visit<'_>, next: &Next) {
-        let end = match next {
-            Next::End(end) => Some(*end),
-            Next::Goal(Goal::Accept) => Some(End::Passed),
-            Next::Goal(Goal::Drop) => Some(End::Dropped),
-            Next::Goal(Goal::Reject) => Some(End::Rejected),
-            Next::Part | Next::Rule | Next::Goal(_) => None,
-        };
-        if let Some(end) = end {
-            visit.left.push((flight, end));
-            return;
-        }
-        if let Some(top) = flight.stack.last_mut() {
-            match next {
-                Next::Part => top.part += 1,
-                Next::Goal(Goal::Goto(chain)) => *top = Frame { chain: *chain, rule: 0, part: 0 },
-                _ => *top = Frame { rule: top.rule + 1, part: 0, ..*top },
-            }
-        }
-        match next {
-            Next::Goal(Goal::Return) => {
-                flight.stack.pop();
-            }
-            Next::Goal(Goal::Jump(_)) if flight.stack.len() > deepest(visit.table.tool) => {
-                visit.left.push((flight, End::Undecided(Undecided::TooDeep)));
-                return;
-            }
-            Next::Goal(Goal::Jump(chain)) => flight.stack.push(Frame { chain: *chain, rule: 0, part: 0 }),
-            _ => {}
-        }
-        visit.open.push(flight);
-    }
-
-    fn translate(
-        &mut self,
-        flight: &mut Flight,
-        visit: &mut Visit<'_>,
-        frame: Frame,
-        rule: &Rule,
-        translation: &Translation,
-    ) -> Next {
-        let (addresses, ports) = match translation {
-            Translation::To { addresses, ports } => (*addresses, *ports),
-            Translation::ToNode { ports } => {
-                let interface = flight.in_interface.as_ref().map(|(_, name)| &**name);
-                let own = match interface {
-                    Some("" | "lo") => Some(match self.family {
-                        portolan_service::Family::V4 => std::net::Ipv4Addr::LOCALHOST.into(),
-                        portolan_service::Family::V6 => std::net::Ipv6Addr::LOCALHOST.into(),
-                    }),
-                    Some(interface) => self.node.address_at(interface, self.family),
-                    None => None,
-                };
-                let Some(own) = own.map(address_value) else {
-                    return Next::End(End::Undecided(Undecided::UnknownAddress));
-                };
-                (Some((own, own)), *ports)
-            }
-            Translation::Map { key, map, port } => {
-                let found = self.found(flight, visit, frame, key, *map);
-                return self.each(flight, visit, frame, found, |walk, flight, visit, data| {
-                    let Some(Data::Values(values)) = data else {
-                        walk.missing(flight, visit, frame, key, *map);
-                        return Next::Rule;
-                    };
-                    let (Some(address), mapped) = (values.first(), values.get(1)) else {
-                        return Next::End(End::Undecided(Undecided::UnknownAddress));
-                    };
-                    let mapped = mapped.and_then(|mapped| u16::try_from(*mapped).ok());
-                    walk.send(flight, visit.place, frame, rule, *address, mapped.or(*port));
-                    Next::End(End::Passed)
-                });
-            }
-        };
-        let (first, last) = addresses.unwrap_or((flight.destination, flight.destination));
-        let (low, high) = match ports {
-            Some((low, high)) if low <= high && !(low..=high).contains(&flight.destination_port) => {
-                (low, high)
-            }
-            _ => (flight.destination_port, flight.destination_port),
-        };
-        let count = last.checked_sub(first).and_then(|more| more.checked_add(1)).unwrap_or(0);
-        let count = count.saturating_mul(u128::from(high - low) + 1);
-        if count == 0 || count > MOST_DESTINATIONS {
-            return Next::End(End::Undecided(Undecided::UnknownAddress));
-        }
-        // Which one is taken follows from a hash of the packet: as good as drawn.
-        let each = Probability::ratio(1, u64::try_from(count).unwrap_or(u64::MAX));
-        let destinations = (first..=last).flat_map(|address| (low..=high).map(move |port| (address, port)));
-        for (number, (address, port)) in (1..).zip(destinations) {
-            if number == count {
-                flight.probability = flight.probability.and(&each);
-                self.send(flight, visit.place, frame, rule, address, Some(port));
-                break;
-            }
-            match self.branch(flight, visit) {
-                Some(mut other) => {
-                    other.probability = other.probability.and(&each);
-                    self.send(&mut other, visit.place, frame, rule, address, Some(port));
-                    visit.left.push((other, End::Passed));
-                }
-                None => {
-                    if let Some((undecided, _)) = visit.left.last_mut() {
-                        undecided.probability = undecided.probability.and(&each);
-                    }
-                }
-            }
-        }
-        Next::End(End::Passed)
-    }
-
-    /// Gives `flight` a new destination.
-    fn send(
-        &self,
-        flight: &mut Flight,
-        place: Place,
-        frame: Frame,
-        rule: &Rule,
-        address: u128,
-        port: Option<u16>,
-    ) {
-        let port = port.unwrap_or(flight.destination_port);
-        if self.steps {
-            let to = std::net::SocketAddr::new(value_address(address, self.family), port);
-            self.hit(flight, place, frame, rule, format!("destination becomes {to}"));
-        }
-        flight.destination = address;
-        flight.destination_port = port;
-        flight.translated = true;
     }
 }
 

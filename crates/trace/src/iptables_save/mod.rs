@@ -2,6 +2,7 @@
 
 mod matches;
 mod targets;
+mod values;
 mod words;
 
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use crate::Error;
 use crate::printable::{printable, shortened};
 use crate::ruleset::{Base, Chain, Hook, Kind, Part, Rule, Ruleset, Table, TableFamily, Tool};
 use matches::Matches;
-pub(crate) use matches::{network_range, prefix_mask};
+pub(crate) use values::{network_range, prefix_mask};
 use words::Words;
 
 /// What is wrong with a line.

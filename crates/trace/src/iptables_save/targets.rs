@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use portolan_service::Family;
 
-use super::matches::{number, value_and_mask};
+use super::values::{number, value_and_mask};
 use super::words::Words;
 use crate::ruleset::{Action, Goal, Mark, SourceAddress, Translation};
 
