@@ -2,7 +2,7 @@
 //!
 //! One model of rules ([`Ruleset`]), readers that fill it ([`Ruleset::from_iptables_save`],
 //! [`Ruleset::from_nft_json`]), and one evaluator ([`evaluate`]). No input or output, no privileges: texts in, an
-//! [`Answer`] out.
+//! [`Answer`] out, which [`explain::explain`] puts in words.
 //!
 //! ```
 //! use portolan_trace::{Entry, Family, Node, Packet, Protocol, Record, Ruleset, Verdict, evaluate};

@@ -36,7 +36,6 @@ pub(super) fn stages(case: &Case<'_>) -> Vec<Stage> {
         let way = Way { outcome, path, end: end(case, outcome), visits: visits(path, &mut places) };
         ways.push(way);
     }
-    // In order of rules: the ways were found last first.
     let told = (0..).zip(&places).map(|(number, place)| stage(case, &ways, number, *place));
     told.collect()
 }
@@ -83,8 +82,14 @@ fn stage(case: &Case<'_>, ways: &[Way<'_>], number: usize, (hook, table, chain):
             Some(Rest { way, steps })
         })
         .collect();
-    let come_this_far =
-        ways.iter().filter(|way| way.visits.last().is_some_and(|(last, _)| *last >= number)).count();
+    // Those that were stopped before are no exception worth telling; those that left another way are.
+    let come_this_far = ways
+        .iter()
+        .filter(|way| {
+            matches!(way.outcome.verdict, Verdict::Forward(_) | Verdict::Accept)
+                || way.visits.last().is_some_and(|(last, _)| *last >= number)
+        })
+        .count();
     let teller = Teller { case, ways };
     let only = if here.len() < come_this_far { teller.ends(&here) } else { Vec::new() };
     let told = case.ruleset.table(table);

@@ -267,6 +267,54 @@ fn with_what_is_known_of_services() {
 }
 
 #[test]
+fn endpoints_on_the_node_itself() {
+    let rules =
+        iptables(&SPEC.replace("10.244.2.21:8080\nCOMMIT", "COMMIT").replace(
+            "-j DNAT --to-destination 10.244.2.21:8080",
+            "-j DNAT --to-destination 192.168.50.1:8080",
+        ));
+    let bare = Services::default();
+    check_all(
+        "host",
+        &rules,
+        &node(),
+        &bare,
+        &[("network", "pod tcp 10.244.1.5 10.96.0.1:80", Forward, None)],
+    );
+}
+
+#[test]
+fn node_ports_at_chosen_addresses() {
+    let rules = iptables(&SPEC.replace(
+        "! -d 127.0.0.0/8 -m comment --comment \"kubernetes service nodeports; NOTE: this must be the last rule in this chain\" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS",
+        "-d 192.168.50.1/32 -m comment --comment \"kubernetes service nodeports; NOTE: this must be the last rule in this chain\" -j KUBE-NODEPORTS",
+    ));
+    let bare = Services::default();
+    let to_cni0 =
+        ("at-another-address", "pod tcp 10.244.1.5 10.244.1.1:30080", Nothing, Some(Why::NodePortAddress));
+    check_all("node-port", &rules, &node(), &bare, &[to_cni0]);
+}
+
+#[test]
+fn the_way_of_loadbalancers_before_2022() {
+    // KUBE-XLB and KUBE-MARK-DROP (spec §5.41, §5.44).
+    let rules = iptables(
+        "*filter\n:FORWARD ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:KUBE-FIREWALL - [0:0]\n-A INPUT -j KUBE-FIREWALL\n\
+         -A KUBE-FIREWALL -m comment --comment \"kubernetes firewall for dropping marked packets\" -m mark --mark 0x8000/0x8000 -j DROP\n\
+         COMMIT\n*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n:KUBE-NODEPORTS - [0:0]\n:KUBE-MARK-DROP - [0:0]\n\
+         :KUBE-XLB-AAAAAAAAAAAAAAAA - [0:0]\n-A PREROUTING -j KUBE-SERVICES\n\
+         -A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n\
+         -A KUBE-NODEPORTS -p tcp -m comment --comment \"shop/far:http\" -m tcp --dport 30080 -j KUBE-XLB-AAAAAAAAAAAAAAAA\n\
+         -A KUBE-XLB-AAAAAAAAAAAAAAAA -m comment --comment \"shop/far:http has no local endpoints\" -j KUBE-MARK-DROP\n\
+         -A KUBE-MARK-DROP -j MARK --set-xmark 0x8000/0x8000\nCOMMIT\n",
+    );
+    let bare = Services::default();
+    let node_port =
+        ("no-local-endpoint", "outside tcp 192.0.2.1 192.168.50.1:30080", Drop, Some(Why::NoLocalEndpoints));
+    check_all("xlb", &rules, &node(), &bare, &[node_port]);
+}
+
+#[test]
 fn what_cannot_be_evaluated() {
     let rules = iptables(&SPEC.replace(
         "-A FORWARD -s 10.244.0.0/16 -j ACCEPT",
