@@ -269,7 +269,7 @@ fn with_what_is_known_of_services() {
 #[test]
 fn endpoints_on_the_node_itself() {
     let rules =
-        iptables(&SPEC.replace("10.244.2.21:8080\nCOMMIT", "COMMIT").replace(
+        iptables(&SPEC.replace(
             "-j DNAT --to-destination 10.244.2.21:8080",
             "-j DNAT --to-destination 192.168.50.1:8080",
         ));
