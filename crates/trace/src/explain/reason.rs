@@ -180,7 +180,7 @@ fn no_ready_endpoints(case: &Case<'_>, title: &str, asked: &[&Frontend]) -> Stri
     let all = endpoints(case, asked);
     if all.is_empty() {
         return format!(
-            "{title} has no endpoint at all: does its selector match any pod, and do its ports exist there?"
+            "{title} has no ready endpoint, and none that is not ready is known: does its selector match pods, and are they ready?"
         );
     }
     let told: Vec<String> = all

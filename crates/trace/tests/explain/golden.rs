@@ -239,6 +239,10 @@ pub(crate) fn shop() -> Services {
                 affinity: Some(Duration::from_mins(10)),
                 ..service("new")
             },
+            KnownService {
+                frontends: vec![frontend(FrontendKind::ClusterIp, Some("10.96.0.78"), 80, "http")],
+                ..service("none")
+            },
         ],
     }
 }
@@ -261,6 +265,7 @@ fn with_what_is_known_of_services() {
                 Some(Why::NoLocalEndpoints),
             ),
             ("not-in-the-rules", "pod tcp 10.244.1.5 10.96.0.77:80", Nothing, Some(Why::Unknown)),
+            ("no-endpoint-at-all", "pod tcp 10.244.1.5 10.96.0.78:80", Nothing, Some(Why::NoReadyEndpoints)),
             ("a-pod-itself", "pod tcp 10.244.1.5 10.244.2.21:8080", Nothing, Some(Why::NoSuchService)),
         ],
     );
