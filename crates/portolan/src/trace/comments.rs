@@ -20,7 +20,10 @@ pub(super) struct Comments {
 
 impl Comments {
     /// What was found.
-    pub(super) fn services(self) -> Services {
+    pub(super) fn services(mut self) -> Services {
+        for service in &mut self.services {
+            tell_node_ports(&mut service.frontends);
+        }
         Services { services: self.services }
     }
 
@@ -119,6 +122,20 @@ impl Comments {
     }
 }
 
+/// Elements do not say what kind of address they are for: external addresses have the port of the ClusterIP, NodePorts
+/// another one.
+fn tell_node_ports(frontends: &mut [KnownFrontend]) {
+    let cluster_ips: Vec<KnownFrontend> =
+        frontends.iter().filter(|it| it.kind == FrontendKind::ClusterIp).cloned().collect();
+    for frontend in frontends.iter_mut().filter(|it| it.kind == FrontendKind::ExternalIp) {
+        let same =
+            |it: &&KnownFrontend| it.port_name == frontend.port_name && it.protocol == frontend.protocol;
+        if cluster_ips.iter().find(same).is_some_and(|it| it.port != frontend.port) {
+            frontend.kind = FrontendKind::NodePort;
+        }
+    }
+}
+
 /// A Service port by name.
 struct PortName<'a> {
     namespace: &'a str,
@@ -167,4 +184,79 @@ fn address_of(value: u128, family: Family) -> Option<IpAddr> {
         Family::V4 => IpAddr::from(u32::try_from(value).ok()?.to_be_bytes()),
         Family::V6 => IpAddr::from(value.to_be_bytes()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(services: &Services) -> Vec<String> {
+        let frontends = services.services.iter().flat_map(|service| {
+            service.frontends.iter().map(|it| {
+                let address = it.address.map_or_else(|| "any".to_owned(), |address| address.to_string());
+                format!(
+                    "{}:{} {:?} {address} {}/{}",
+                    service.title(),
+                    it.port_name,
+                    it.kind,
+                    it.port,
+                    it.protocol
+                )
+            })
+        });
+        frontends.collect()
+    }
+
+    #[test]
+    fn rules_of_iptables_name_service_ports() {
+        let rules = Ruleset::from_iptables_save(
+            "*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-SVC-A - [0:0]\n\
+             -A KUBE-SERVICES -d 10.96.0.1/32 -p tcp -m comment --comment \"shop/web:http cluster IP\" -m tcp --dport 80 -j KUBE-SVC-A\n\
+             -A KUBE-SERVICES -d 203.0.113.1/32 -p tcp -m comment --comment \"shop/web:http external IP\" -m tcp --dport 80 -j KUBE-SVC-A\n\
+             -A KUBE-SERVICES -p tcp -m comment --comment \"shop/web:http\" -m tcp --dport 30080 -j KUBE-SVC-A\n\
+             -A KUBE-SERVICES -d 10.96.0.2/32 -p udp -m comment --comment \"shop/old: cluster IP\" -m udp --dport 53 -j KUBE-SVC-A\n\
+             -A KUBE-SERVICES -m comment --comment \"kubernetes service nodeports\" -j KUBE-SVC-A\nCOMMIT\n",
+            Family::V4,
+        )
+        .unwrap();
+        let mut comments = Comments::default();
+        comments.read_iptables(&rules);
+        assert_eq!(
+            told(&comments.services()),
+            [
+                "shop/web:http ClusterIp 10.96.0.1 80/tcp",
+                "shop/web:http ExternalIp 203.0.113.1 80/tcp",
+                "shop/web:http NodePort any 30080/tcp",
+                "shop/old: ClusterIp 10.96.0.2 53/udp",
+            ]
+        );
+    }
+
+    #[test]
+    fn elements_name_service_ports_by_comment_or_chain() {
+        let elements = json!([
+            [{"elem": {"val": {"concat": ["10.96.0.1", "tcp", 80]}, "comment": "shop/web:http"}}, {"jump": {"target": "pick-3"}}],
+            [{"elem": {"val": {"concat": [0, "192.168.50.1", "tcp", 30080]}, "comment": "shop/web:http"}}, {"concat": ["10.244.1.1", 8080]}],
+            [{"concat": ["10.96.0.3", "tcp", 443]}, {"goto": {"target": "service-ULMVA6XW-shop/pay/tcp/https"}}],
+            [{"concat": ["tcp", 30443]}, {"goto": {"target": "external-ULMVA6XW-shop/pay/tcp/https"}}],
+            [{"concat": ["10.96.0.4", "tcp", 1]}, {"drop": null}],
+        ]);
+        let listing = json!({"nftables": [
+            {"set": {"name": "cluster-ips", "elem": ["10.96.0.1", "10.96.0.3"]}},
+            {"map": {"name": "services", "elem": elements}},
+        ]});
+        let mut comments = Comments::default();
+        comments.read_listing(&listing);
+        assert_eq!(
+            told(&comments.services()),
+            [
+                "shop/web:http ClusterIp 10.96.0.1 80/tcp",
+                "shop/web:http NodePort 192.168.50.1 30080/tcp",
+                "shop/pay:https ClusterIp 10.96.0.3 443/tcp",
+                "shop/pay:https NodePort any 30443/tcp",
+            ]
+        );
+    }
 }

@@ -29,7 +29,7 @@ pub(super) fn read(socket: &mut Socket, table: TableRef<'_>) -> io::Result<Vec<V
     let mut layouts = Layouts { lengths, sets: HashMap::new() };
     for rule in socket.rules(table)? {
         let statements = Registers::new(table.family).statements(&rule.exprs, &mut layouts);
-        objects.push(rule_object(&family, &rule, statements));
+        objects.push(rule_object(&family, &rule, &statements));
     }
     for set in sets {
         let layout = layouts.sets.get(&set.name);
@@ -292,7 +292,7 @@ impl Registers {
                 self.statements.push(compared.unwrap_or_else(|| unknown_match("comparison")));
             }
             Expr::Lookup { set, source, dest, inverted } => {
-                self.lookup(set, *source, *dest, *inverted, layouts)
+                self.lookup(set, *source, *dest, *inverted, layouts);
             }
             Expr::Immediate(verdict) => self.statements.push(verdict_object(verdict)),
             Expr::Dnat { ipv6, address, port } => {
@@ -311,7 +311,7 @@ impl Registers {
                 self.statements.push(statement);
             }
             Expr::MasqueradeFullyRandom => {
-                self.statements.push(json!({"masquerade": {"flags": "fully-random"}}))
+                self.statements.push(json!({"masquerade": {"flags": "fully-random"}}));
             }
             Expr::RejectPortUnreachable { ipv6 } => {
                 let kind = if *ipv6 { "icmpv6" } else { "icmp" };
@@ -379,7 +379,7 @@ impl Registers {
                 self.statements.push(json!({"match": {"op": op, "left": expression, "right": name}}));
             }
             Some(Register::VERDICT) => {
-                self.statements.push(json!({"vmap": {"key": expression, "data": name}}))
+                self.statements.push(json!({"vmap": {"key": expression, "data": name}}));
             }
             Some(dest) => {
                 self.forget(dest);
@@ -507,7 +507,7 @@ fn chain_object(family: &str, chain: &ChainInfo) -> Value {
     json!({"chain": body})
 }
 
-fn rule_object(family: &str, rule: &RuleInfo, statements: Vec<Value>) -> Value {
+fn rule_object(family: &str, rule: &RuleInfo, statements: &[Value]) -> Value {
     let mut body = json!({
         "family": family, "table": rule.table, "chain": rule.chain, "handle": rule.handle, "expr": statements,
     });

@@ -144,7 +144,7 @@ fn one(line: &str, asked: &Asked<'_>) -> anyhow::Result<Told> {
     let line: Line = serde_json::from_str(line)
         .map_err(|error| anyhow::anyhow!("not a packet: {}", printable(&error.to_string())))?;
     let place = |text: &str, field: &str| {
-        text.parse::<Place>().map_err(|error| anyhow::anyhow!("`{field}`: {:?} {error}", text))
+        text.parse::<Place>().map_err(|error| anyhow::anyhow!("`{field}`: {text:?} {error}"))
     };
     let expect = line.expect.unwrap_or_default();
     if let Some(verdict) = &expect.verdict

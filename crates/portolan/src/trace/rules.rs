@@ -119,7 +119,7 @@ impl Collected {
         Ok(())
     }
 
-    fn objects(&mut self, objects: Vec<Value>) -> anyhow::Result<()> {
+    fn objects(&mut self, objects: &[Value]) -> anyhow::Result<()> {
         let listing = json!({"nftables": objects});
         self.comments.read_listing(&listing);
         self.ruleset.merge(Ruleset::from_nft_json(&listing.to_string())?);
@@ -166,11 +166,11 @@ pub(super) fn live() -> anyhow::Result<Rules> {
     let mut iptables_nft = false;
     let mut others = BTreeSet::new();
     for family in [TableFamily::Ip, TableFamily::Ip6] {
-        let tables = socket.tables(family).map_err(|error| denied(error, "reading tables of nftables"))?;
+        let tables = socket.tables(family).map_err(|error| denied(&error, "reading tables of nftables"))?;
         for table in tables {
             if table.name == "portolan" {
                 let read = kernel_tables::read(&mut socket, TableRef { family, name: &table.name });
-                objects.extend(read.map_err(|error| denied(error, "reading table portolan"))?);
+                objects.extend(read.map_err(|error| denied(&error, "reading table portolan"))?);
             } else if IPTABLES.contains(&table.name.as_str()) {
                 iptables_nft = true;
             } else {
@@ -178,7 +178,7 @@ pub(super) fn live() -> anyhow::Result<Rules> {
             }
         }
     }
-    collected.objects(objects)?;
+    collected.objects(&objects)?;
     collected.others(&mut socket, others)?;
     if iptables_nft {
         collected.saved(&["-nft-save", "-save"], "nf_tables")?;
@@ -189,7 +189,7 @@ pub(super) fn live() -> anyhow::Result<Rules> {
     Ok(collected.done())
 }
 
-fn denied(error: io::Error, doing: &str) -> anyhow::Error {
+fn denied(error: &io::Error, doing: &str) -> anyhow::Error {
     if error.kind() == io::ErrorKind::PermissionDenied {
         return anyhow!(
             "{doing}: not allowed: live rules can be read by root only. Run as root, or trace a dump: \
@@ -217,7 +217,7 @@ impl Collected {
                 ));
                 let family = if family == "ip6" { TableFamily::Ip6 } else { TableFamily::Ip };
                 let objects = kernel_tables::read(socket, TableRef { family, name: &name });
-                self.objects(objects.map_err(|error| denied(error, "reading tables of nftables"))?)?;
+                self.objects(&objects.map_err(|error| denied(&error, "reading tables of nftables"))?)?;
             }
             return Ok(());
         };

@@ -1,0 +1,324 @@
+//! `portolan trace` as people call it: dumps, standard input, manifests, many packets; and the examples of docs/trace.md.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+/// What the program leaves: exit code, standard output, standard error.
+type Done = (Option<i32>, String, String);
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn trace(arguments: &[&str], input: &str) -> Done {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portolan"));
+    command.arg("trace").args(arguments).current_dir(root());
+    run(&mut command, input)
+}
+
+fn run(command: &mut Command, input: &str) -> Done {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdin = child.stdin.take().expect("it was asked for");
+    let input = input.to_owned();
+    // What refuses its arguments reads nothing.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    let done = child.wait_with_output().expect("it ends");
+    writer.join().expect("writing does not panic");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (done.status.code(), text(&done.stdout), text(&done.stderr))
+}
+
+const OLD: &str = "crates/trace/tests/dumps/node-of-2017.iptables-save";
+const CLASSIC: &str = "crates/trace/tests/dumps/spec.iptables-save";
+const FLAT: &str = "crates/trace/tests/dumps/portolan.nft.json";
+const KUBE_PROXY: &str = "crates/trace/tests/dumps/kube-proxy.nft.json";
+
+/// A packet's verdict and the number of its endpoints, from `-o json`.
+fn told(arguments: &[&str]) -> (String, usize) {
+    let (code, out, error) = trace(&[arguments, &["-o", "json"]].concat(), "");
+    assert_eq!(code, Some(0), "{arguments:?}: {error}");
+    let told: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"));
+    let endpoints = told["endpoints"].as_array().map_or(0, Vec::len);
+    (told["verdict"].as_str().unwrap_or_default().to_owned(), endpoints)
+}
+
+#[test]
+fn dumps_are_asked_by_address_and_by_name() {
+    let node = "--node-ip=192.168.50.1";
+    for (situation, arguments, verdict, endpoints) in [
+        (
+            "flat, by address",
+            &["--nft-json", FLAT, node, "--from", "10.244.1.5", "--to", "10.96.0.1:80"],
+            "forward",
+            3,
+        ),
+        (
+            "flat, by name",
+            &["--nft-json", FLAT, node, "--from", "outside", "--to", "shop/web:http"],
+            "forward",
+            3,
+        ),
+        (
+            "flat, by port number",
+            &["--nft-json", FLAT, node, "--from", "node", "--to", "svc/shop/web:80"],
+            "forward",
+            3,
+        ),
+        (
+            "flat, NodePort",
+            &["--nft-json", FLAT, node, "--from", "outside", "--to", "node:30080"],
+            "forward",
+            3,
+        ),
+        (
+            "flat, protocol of the port",
+            &["--nft-json", FLAT, node, "--from", "10.244.1.5", "--to", "shop/near:dns"],
+            "forward",
+            1,
+        ),
+        (
+            "flat, dropped",
+            &["--nft-json", FLAT, node, "--from", "192.0.2.1", "--to", "203.0.113.2:80"],
+            "drop",
+            0,
+        ),
+        (
+            "kube-proxy, by name",
+            &["--nft-json", KUBE_PROXY, node, "--from", "10.244.1.5", "--to", "shop/web:http"],
+            "forward",
+            3,
+        ),
+        (
+            "kube-proxy, refused",
+            &["--nft-json", KUBE_PROXY, node, "--from", "10.244.1.5", "--to", "10.96.0.4:80"],
+            "reject",
+            0,
+        ),
+        (
+            "no rule",
+            &["--nft-json", FLAT, node, "--from", "10.244.1.5", "--to", "198.51.100.9:80"],
+            "none",
+            0,
+        ),
+    ] {
+        assert_eq!(told(arguments), (verdict.to_owned(), endpoints), "{situation}");
+    }
+}
+
+#[test]
+fn iptables_dumps_come_by_standard_input_too() {
+    let text = std::fs::read_to_string(root().join(OLD)).expect("a dump");
+    let arguments = ["--iptables-save", "-", "--from", "outside", "--to", "default/svc-test-1", "-o", "json"];
+    let (code, out, error) = trace(&arguments, &text);
+    assert_eq!(code, Some(0), "{error}");
+    let told: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(told["verdict"], "forward", "{out}");
+    assert_eq!(told["service"]["name"], "svc-test-1", "{out}");
+    assert_eq!(told["packet"]["hook"], "prerouting", "{out}");
+    let (verdict, _) =
+        self::told(&["--iptables-save", OLD, "--from", "outside", "--to", "default/svc-test-1"]);
+    assert_eq!(verdict, "forward");
+}
+
+#[test]
+fn pictures_are_whole() {
+    let arguments = ["--nft-json", FLAT, "--from", "10.244.1.5", "--to", "shop/web:http", "-o"];
+    let (_, dot, _) = trace(&[&arguments[..], &["dot"]].concat(), "");
+    assert!(dot.starts_with("digraph") && dot.trim_end().ends_with('}'), "{dot}");
+    let (_, svg, _) = trace(&[&arguments[..], &["svg"]].concat(), "");
+    assert!(svg.contains("<svg") && svg.trim_end().ends_with("</svg>"), "{svg}");
+}
+
+#[test]
+fn what_cannot_be_answered_says_what_is_missing() {
+    let without_elements = json!({"nftables": [
+        {"table": {"family": "ip", "name": "portolan"}},
+        {"map": {"family": "ip", "table": "portolan", "name": "services", "type": "ipv4_addr", "map": "verdict"}},
+    ]});
+    let from_to = ["--from", "outside", "--to", "10.96.0.1:80"];
+    for (situation, arguments, input, part) in [
+        ("no places", &["--nft-json", FLAT][..], String::new(), "--from <PLACE>"),
+        ("only one of them", &["--nft-json", FLAT, "--from", "outside"], String::new(), "--to <PLACE>"),
+        (
+            "no file",
+            &["--nft-json", "/nonexistent", "--from", "outside", "--to", "10.96.0.1:80"],
+            String::new(),
+            "/nonexistent",
+        ),
+        (
+            "no JSON",
+            &["--nft-json", OLD, "--from", "outside", "--to", "10.96.0.1:80"],
+            String::new(),
+            "nft -j list ruleset",
+        ),
+        (
+            "JSON as iptables-save",
+            &["--iptables-save", FLAT, "--from", "outside", "--to", "10.96.0.1:80"],
+            String::new(),
+            "--nft-json",
+        ),
+        (
+            "listed with -t",
+            &["--nft-json", "-", "--from", "outside", "--to", "10.96.0.1:80"],
+            without_elements.to_string(),
+            "nft -t",
+        ),
+        (
+            "a dump that was cut off",
+            &["--iptables-save", "-", "--from", "outside", "--to", "10.96.0.1:80"],
+            "*nat\n".to_owned(),
+            "cut off",
+        ),
+        (
+            "a node without address",
+            &["--nft-json", FLAT, "--from", "outside", "--to", "node:80"],
+            String::new(),
+            "--node-ip",
+        ),
+        (
+            "a pod of a dump",
+            &["--nft-json", FLAT, "--from", "pod/shop/a", "--to", "10.96.0.1:80"],
+            String::new(),
+            "--manifests",
+        ),
+        (
+            "an unknown Service",
+            &["--nft-json", FLAT, "--from", "outside", "--to", "shop/webs:http"],
+            String::new(),
+            "is shop/web meant?",
+        ),
+        (
+            "an unknown port",
+            &["--nft-json", FLAT, "--from", "outside", "--to", "shop/web:https"],
+            String::new(),
+            "http (80/tcp)",
+        ),
+        (
+            "a mode without manifests",
+            &["--proxy-mode", "nftables", "--from", "outside", "--to", "10.96.0.1:80"],
+            String::new(),
+            "--manifests",
+        ),
+        (
+            "two origins",
+            &["--live", "--nft-json", FLAT, "--from", "outside", "--to", "10.96.0.1:80"],
+            String::new(),
+            "cannot be used with",
+        ),
+    ] {
+        let (code, out, error) = trace(arguments, &input);
+        assert_eq!(code, Some(1), "{situation}: {out}{error}");
+        assert!(error.contains(part), "{situation}: {error}");
+    }
+    let (code, out, error) = trace(&[&["--iptables-save", CLASSIC][..], &from_to].concat(), "");
+    assert_eq!(code, Some(0), "the same with what it needs: {out}{error}");
+}
+
+#[test]
+fn packets_are_answered_line_by_line_and_unmet_expectations_fail() {
+    let good = r#"{"name": "web", "from": "outside", "to": "shop/web:http", "expect": {"verdict": "forward", "masquerade": true}}"#;
+    let unmet = r#"{"from": "10.244.1.5", "to": "10.96.0.1:80", "expect": {"verdict": "drop", "endpoints": [], "masquerade": true}}"#;
+    let arguments = ["--nft-json", FLAT, "--node-ip", "192.168.50.1", "--packets", "-"];
+
+    let (code, out, error) = trace(&arguments, &format!("# comment\n\n{good}\n"));
+    assert_eq!((code, out.lines().count()), (Some(0), 1), "{out}{error}");
+    assert!(out.starts_with("web: 192.0.2.7:40000 -> 10.96.0.1:80/tcp forward to"), "{out}");
+
+    let (code, out, error) = trace(&arguments, &format!("{good}\n{unmet}\nno JSON\u{1b}[2J\n"));
+    assert_eq!((code, out.lines().count()), (Some(1), 3), "{out}{error}");
+    for part in [
+        "FAILED line 2",
+        "verdict: expected drop, actual forward",
+        "endpoints: expected none, actual 10.244.1.11:8080",
+        "masquerade: expected true, actual false",
+        "line 3: not a packet",
+    ] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    assert!(error.contains("of 3 packets 1 are not as expected, and 1 lines are no packets"), "{error}");
+    assert!(!out.contains('\u{1b}'), "{out:?}");
+
+    let (code, out, _) = trace(&[&arguments[..], &["-o", "json"]].concat(), &format!("{good}\n{unmet}\n"));
+    assert_eq!(code, Some(1));
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines[0]["verdict"], "forward");
+    assert_eq!(lines[1]["unmet"][0], json!({"field": "verdict", "expected": "drop", "actual": "forward"}));
+
+    for (malformed, part) in [
+        (r#"{"from": "outside"}"#, "`to`"),
+        (r#"{"from": "outside", "to": "10.96.0.1:80", "too": 1}"#, "too"),
+        (r#"{"from": "outside", "to": "10.96.0.1:80", "protocol": "icmp"}"#, "tcp, udp, sctp"),
+        (r#"{"from": "outside", "to": "10.96.0.1:80", "state": "old"}"#, "new, established, invalid"),
+        (r#"{"from": "outside", "to": "10.96.0.1:80", "expect": {"verdict": "lost"}}"#, "is none of"),
+    ] {
+        let (code, out, _) = trace(&arguments, malformed);
+        assert_eq!(code, Some(1), "{malformed}");
+        assert!(out.starts_with("line 1: ") && out.contains(part), "{malformed}: {out}");
+    }
+}
+
+#[test]
+fn manifests_are_answered_alike_in_both_modes() {
+    let mut answers = Vec::new();
+    for mode in ["nftables", "iptables"] {
+        let arguments = [
+            "--manifests",
+            "examples/trace",
+            "--proxy-mode",
+            mode,
+            "--packets",
+            "examples/trace/shop.packets",
+            "--",
+            "--hostname-override=worker-1",
+            "--cluster-cidr=10.244.0.0/16",
+            "--state-dir=/nonexistent",
+        ];
+        let (code, out, error) = trace(&arguments, "");
+        assert_eq!(code, Some(0), "{mode}: {out}{error}");
+        assert_eq!(out.lines().count(), 3, "{mode}: {out}");
+        answers.push(out);
+    }
+    assert_eq!(answers[0], answers[1]);
+}
+
+/// Runs the commands (`$ ...`) of the documentation as a reader would. A line `...` stands for the rest of what is printed.
+#[test]
+fn the_documented_examples_print_what_they_show() {
+    let text = std::fs::read_to_string(root().join("docs/trace.md")).expect("docs/trace.md");
+    let program = Path::new(env!("CARGO_BIN_EXE_portolan"));
+    let path = format!(
+        "{}:{}",
+        program.parent().expect("a folder").display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let mut commands = 0;
+    for block in text.split("```console\n").skip(1) {
+        let block = block.split("```").next().unwrap_or_default();
+        for example in block.split("$ ").skip(1) {
+            let (mut line, mut shown) = example.split_once('\n').unwrap_or((example, ""));
+            let mut command = String::new();
+            while let Some(before) = line.strip_suffix('\\') {
+                command.push_str(before);
+                (line, shown) = shown.split_once('\n').unwrap_or((shown, ""));
+            }
+            command.push_str(line);
+            let (_, out, error) =
+                run(Command::new("sh").args(["-c", &command]).env("PATH", &path).current_dir(root()), "");
+            let printed = format!("{out}{error}");
+            match shown.split_once("...\n") {
+                Some((beginning, _)) => assert!(printed.starts_with(beginning), "{command}\n{printed}"),
+                None => assert_eq!(printed, shown, "{command}"),
+            }
+            commands += 1;
+        }
+    }
+    assert!(commands >= 5, "only {commands} examples were found");
+}
