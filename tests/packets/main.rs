@@ -13,10 +13,12 @@ mod spread;
 mod steady;
 mod table;
 mod tables;
+mod traced;
 mod udp_flows;
 mod walkthroughs;
 mod world;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
@@ -25,7 +27,7 @@ use portolan_netfilter::nft::TableFamily;
 use portolan_service::{Family, Protocol};
 use portolan_tests::proxy;
 
-use crate::case::{Client, Frontend, Mode};
+use crate::case::{Client, Frontend, Mode, Setting};
 
 /// Tests mostly wait for packets that must not come, so that more of them than processors can run at once.
 const THREADS: usize = 6;
@@ -92,6 +94,7 @@ fn trials() -> Vec<Trial> {
     trials.extend(situation_trials());
     trials.extend(spread_trials());
     trials.extend(table_trials());
+    trials.extend(traced_trials());
     trials
 }
 
@@ -234,6 +237,23 @@ fn table_trials() -> Vec<Trial> {
                     Ok(world::world(*mode, case.setting)?.check(case, protocol, family)?)
                 }));
             }
+        }
+    }
+    trials
+}
+
+/// The tracer against the packet table: one trial for each mode, setting and origin of the rules.
+fn traced_trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for mode in Mode::ALL {
+        let rows = table::TABLE.iter().filter(|case| case.modes.contains(mode));
+        let settings: BTreeSet<Setting> = rows.map(|case| case.setting).collect();
+        for setting in settings {
+            trials.extend(traced::Rules::ALL.map(|rules| {
+                let name =
+                    format!("{}: traced over {rules:?} [{setting:?}] as the packets went", mode.flag());
+                trial(name, move || traced::agrees(*mode, setting, rules))
+            }));
         }
     }
     trials
