@@ -96,6 +96,11 @@ impl Probability {
         (self.numerator.to_string(), (&self.odd << self.shift).to_string())
     }
 
+    /// How many bits the denominator has.
+    pub(crate) fn denominator_bits(&self) -> u64 {
+        self.odd.bits() + self.shift
+    }
+
     /// The nearest floating-point number, give or take a few units in the last place.
     pub fn to_f64(&self) -> f64 {
         let (numerator, up) = leading(&self.numerator);

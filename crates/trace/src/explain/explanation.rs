@@ -111,16 +111,29 @@ impl ToldService {
 pub struct Chance {
     /// As a number from 0 to 1.
     pub probability: f64,
-    /// Exactly: `numerator/denominator`.
-    pub fraction: String,
+    /// Exactly: `numerator/denominator`; `None` where the denominator has more than 1024 bits, as draws of iptables
+    /// have after some thirty endpoints.
+    pub fraction: Option<String>,
 }
 
 impl From<&Probability> for Chance {
     fn from(probability: &Probability) -> Chance {
-        let (numerator, denominator) = probability.fraction();
-        Chance { probability: probability.to_f64(), fraction: format!("{numerator}/{denominator}") }
+        let fraction = (probability.denominator_bits() <= LONGEST).then(|| {
+            let (numerator, denominator) = probability.fraction();
+            format!("{numerator}/{denominator}")
+        });
+        Chance { probability: probability.to_f64(), fraction }
     }
 }
+
+impl Chance {
+    pub(super) fn is_certain(&self) -> bool {
+        self.fraction.as_deref() == Some("1/1")
+    }
+}
+
+/// The longest denominator that is told, in bits.
+const LONGEST: u64 = 1024;
 
 /// One possible destination.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -14,11 +14,11 @@ fn nearest(probability: f64) -> Option<(u32, u32)> {
 
 /// As a fraction, `about` one if rules have rounded it.
 pub(super) fn written(chance: &Chance) -> String {
-    if chance.fraction == "1/1" {
+    if chance.is_certain() {
         return "always".to_owned();
     }
-    if chance.fraction.len() <= 9 {
-        return chance.fraction.clone();
+    if let Some(short) = chance.fraction.as_ref().filter(|fraction| fraction.len() <= 9) {
+        return short.clone();
     }
     match nearest(chance.probability) {
         Some((numerator, denominator)) if numerator < denominator => {

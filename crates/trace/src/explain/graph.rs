@@ -179,7 +179,7 @@ impl Graph {
 
     /// When a way is taken, and how likely, in few words: labels stand between boxes.
     fn label_of(&self, arm: &Arm) -> String {
-        let chance = arm.chance.as_ref().filter(|chance| chance.fraction != "1/1").map(fractions::written);
+        let chance = arm.chance.as_ref().filter(|chance| !chance.is_certain()).map(fractions::written);
         let when = if self.remembering.iter().any(|condition| arm.when.contains(condition)) {
             "if remembered".to_owned()
         } else {

@@ -231,7 +231,7 @@ pub(super) fn heading(arm: &Arm) -> String {
     if !arm.when.is_empty() {
         words.push(arm.when.clone());
     }
-    if let Some(chance) = arm.chance.as_ref().filter(|chance| chance.fraction != "1/1") {
+    if let Some(chance) = arm.chance.as_ref().filter(|chance| !chance.is_certain()) {
         words.push(fractions::written(chance));
     }
     let ends = few(arm.leads_to.iter().cloned());

@@ -99,7 +99,7 @@ fn listed_conditions(told: &Explanation) -> impl Iterator<Item = usize> {
 /// How likely, and under which conditions.
 fn likely(told: &Explanation, chance: &Chance, conditions: &[ToldAssumption]) -> String {
     let conditions = assumed(told, conditions);
-    match (chance.fraction == "1/1", conditions.is_empty()) {
+    match (chance.is_certain(), conditions.is_empty()) {
         (_, true) => fractions::written(chance),
         (true, false) => conditions,
         (false, false) => format!("{}, {conditions}", fractions::written(chance)),
