@@ -18,6 +18,7 @@ mod program;
 mod report;
 mod sample;
 mod step;
+mod trace;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -75,6 +76,8 @@ enum Bench {
     Cluster,
     /// Mode iptables: cold load and one change, against iptables-restore of what kube-proxy writes
     Iptables,
+    /// Packets traced through the rules of a whole cluster, against a small one
+    Trace,
     /// Everything
     All,
 }
@@ -99,6 +102,8 @@ struct Scale {
     cluster_changes: usize,
     iptables: &'static [Shape],
     iptables_changes: u32,
+    trace: &'static [Shape],
+    traced: u32,
 }
 
 const FULL: Scale = Scale {
@@ -119,6 +124,8 @@ const FULL: Scale = Scale {
     cluster_changes: 1_000,
     iptables: &[Shape::new(1_000, 1), Shape::new(10_000, 1)],
     iptables_changes: 9,
+    trace: &[Shape::new(10_000, 3)],
+    traced: 100_000,
 };
 
 const QUICK: Scale = Scale {
@@ -134,6 +141,8 @@ const QUICK: Scale = Scale {
     cluster_changes: 100,
     iptables: &[Shape::new(1_000, 1)],
     iptables_changes: 5,
+    trace: &[Shape::new(2_000, 3)],
+    traced: 10_000,
 };
 
 fn main() -> ExitCode {
@@ -160,13 +169,22 @@ fn measure(cli: &Cli) -> anyhow::Result<bool> {
     let scale = if cli.quick { &QUICK } else { &FULL };
     let benches = match cli.bench {
         Bench::All => {
-            vec![Bench::Load, Bench::Change, Bench::Flow, Bench::Memory, Bench::Cluster, Bench::Iptables]
+            vec![
+                Bench::Load,
+                Bench::Change,
+                Bench::Flow,
+                Bench::Memory,
+                Bench::Cluster,
+                Bench::Iptables,
+                Bench::Trace,
+            ]
         }
         one => vec![one],
     };
     // Before the namespaces: cargo may want to fetch something.
-    let needs_program =
-        benches.iter().any(|bench| matches!(bench, Bench::Change | Bench::Memory | Bench::Cluster));
+    let needs_program = benches
+        .iter()
+        .any(|bench| matches!(bench, Bench::Change | Bench::Memory | Bench::Cluster | Bench::Trace));
     let program: PathBuf = if needs_program { program::find()? } else { PathBuf::new() };
     namespace::enter_private()?;
     if benches.iter().any(|bench| matches!(bench, Bench::Load | Bench::Flow)) && !load::nft_is_there() {
@@ -195,6 +213,7 @@ fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>>
         Bench::Memory => memory::bench(program, scale.memory.0, scale.memory.1),
         Bench::Cluster => api::bench(program, scale.clusters, scale.cluster_changes),
         Bench::Iptables => iptables::bench(scale.iptables, scale.iptables_changes),
+        Bench::Trace => trace::bench(program, scale.trace, scale.traced),
         Bench::All => unreachable!("taken apart by the caller"),
     }
 }
@@ -207,6 +226,7 @@ fn heading(bench: Bench) -> &'static str {
         Bench::Memory => "memory: resident, with Services x endpoints in force",
         Bench::Cluster => "cluster: following an API server with so many Services x endpoints",
         Bench::Iptables => "iptables: mode iptables with Services x endpoints, median",
+        Bench::Trace => "trace: packets through the rules of Services x endpoints",
         Bench::All => unreachable!("taken apart by the caller"),
     }
 }
