@@ -577,3 +577,126 @@ fn values(mut bytes: &[u8], kinds: &[Kind]) -> Option<Vec<Value>> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saddr(len: u32) -> Expr {
+        Expr::Payload { base: PayloadBase::Network, offset: 12, len, dest: Register::R1 }
+    }
+
+    fn compare(op: CmpOp, value: &[u8]) -> Expr {
+        Expr::Cmp { op, source: Register::R1, value: value.into() }
+    }
+
+    fn masked(mask: &[u8]) -> Expr {
+        Expr::Bitwise {
+            source: Register::R1,
+            dest: Register::R1,
+            mask: mask.into(),
+            xor: vec![0; mask.len()],
+        }
+    }
+
+    #[test]
+    fn expressions_become_statements() {
+        let source = json!({"payload": {"protocol": "ip", "field": "saddr"}});
+        let state = json!({"ct": {"key": "state"}});
+        let iifname = json!({"meta": {"key": "iifname"}});
+        let matches = |op: &str, left: &Value, right: Value| json!([{"match": {"op": op, "left": left, "right": right}}]);
+        let network = |length: u8| json!({"prefix": {"addr": "10.244.0.0", "len": length}});
+        let ct_state = Expr::Ct { key: CtKey::State, direction: None, dest: Register::R1 };
+        let interface = Expr::Meta { key: MetaKey::InputInterfaceName, dest: Register::R1 };
+        for (situation, exprs, expected) in [
+            (
+                "an address",
+                vec![saddr(4), compare(CmpOp::Equal, &[10, 244, 0, 1])],
+                matches("==", &source, "10.244.0.1".into()),
+            ),
+            (
+                "a network by its mask",
+                vec![saddr(4), masked(&[255, 254, 0, 0]), compare(CmpOp::NotEqual, &[10, 244, 0, 0])],
+                matches("!=", &source, network(15)),
+            ),
+            (
+                "a network by its first bytes, as nft writes it",
+                vec![saddr(2), compare(CmpOp::Equal, &[10, 244])],
+                matches("==", &source, network(16)),
+            ),
+            (
+                "a mask with holes",
+                vec![saddr(4), masked(&[255, 0, 255, 0]), compare(CmpOp::Equal, &[10, 0, 1, 0])],
+                json!([unknown_match("comparison")]),
+            ),
+            (
+                "a flag",
+                vec![ct_state, masked(&8u32.to_ne_bytes()), compare(CmpOp::NotEqual, &[0; 4])],
+                matches("in", &state, "new".into()),
+            ),
+            (
+                "an interface by the beginning of its name",
+                vec![interface.clone(), compare(CmpOp::NotEqual, b"veth")],
+                matches("!=", &iifname, "veth*".into()),
+            ),
+            (
+                "an interface by its name",
+                vec![interface, compare(CmpOp::Equal, b"cbr0\0\0\0\0\0\0\0\0\0\0\0\0")],
+                matches("==", &iifname, "cbr0".into()),
+            ),
+            (
+                "a value that another program computed",
+                vec![Expr::Other("hash".into()), compare(CmpOp::Equal, &[1])],
+                json!([
+                    {"mangle": {"key": {"meta": {"key": "mark"}}, "value": {"unknown": "hash"}}},
+                    unknown_match("comparison"),
+                ]),
+            ),
+        ] {
+            let statements = Registers::new(TableFamily::Ip).statements(&exprs, &mut Layouts::default());
+            assert_eq!(Value::from(statements), expected, "{situation}");
+        }
+    }
+
+    #[test]
+    fn look_ups_tell_how_elements_are_laid_out() {
+        let frontend = [
+            Expr::RandomBelow { modulus: 3, dest: Register::word(0) },
+            Expr::Payload { base: PayloadBase::Network, offset: 16, len: 4, dest: Register::word(1) },
+            Expr::Meta { key: MetaKey::L4Proto, dest: Register::word(2) },
+            Expr::Payload { base: PayloadBase::Transport, offset: 2, len: 2, dest: Register::word(3) },
+            Expr::Lookup {
+                set: "endpoints".into(),
+                source: Register::R1,
+                dest: Some(Register::R1),
+                inverted: false,
+            },
+            Expr::Dnat { ipv6: false, address: Register::R1, port: Some(Register::word(1)) },
+        ];
+        let mut layouts = Layouts { lengths: [("endpoints".to_owned(), 16)].into(), sets: HashMap::new() };
+        let statements = Registers::new(TableFamily::Ip).statements(&frontend, &mut layouts);
+        assert_eq!(statements[0]["dnat"]["addr"]["map"]["data"], "@endpoints", "{statements:?}");
+        let layout = &layouts.sets["endpoints"];
+        assert_eq!(layout.data, [Kind::V4, Kind::Port]);
+
+        let mut key = 2u32.to_ne_bytes().to_vec();
+        key.extend([10, 96, 0, 1, 6, 0, 0, 0, 0, 80, 0, 0]);
+        let element = OwnedElement {
+            key,
+            key_end: None,
+            data: Some(OwnedData::Value(vec![10, 244, 1, 1, 31, 144, 0, 0])),
+            timeout: None,
+            expires: None,
+            comment: Some("shop/web:http".into()),
+        };
+        assert_eq!(
+            element_object(&element, layout),
+            Some(json!([
+                {"elem": {"val": {"concat": [2, "10.96.0.1", "tcp", 80]}, "comment": "shop/web:http"}},
+                {"concat": ["10.244.1.1", 8080]},
+            ]))
+        );
+        let cut_off = OwnedElement { key: vec![0; 3], ..element };
+        assert_eq!(element_object(&cut_off, layout), None);
+    }
+}
