@@ -22,9 +22,16 @@ pub(crate) fn at_the_start() -> anyhow::Result<()> {
     scene.server.up();
     proxy.wait_until_ready(RECOVERY)?;
     scene.answered_by(1, "a")?;
-    let (status, body) = scene.health()?;
-    ensure!(status == 200 && body["view"]["source"] == "api", "{status} {body}");
-    Ok(())
+    // Each resource is tried again at its own time, and the Node may be the last.
+    proxy.wait_for_log("listed resource=nodes", RECOVERY)?;
+    let deadline = Instant::now() + SOON;
+    loop {
+        let (status, body) = scene.health()?;
+        if status == 200 && body["view"]["source"] == "api" {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{status} {body}");
+    }
 }
 
 pub(crate) fn later() -> anyhow::Result<()> {
