@@ -98,6 +98,18 @@ impl Node {
             .map(|(address, _)| address.addr())
     }
 
+    /// The address that masquerading through `interface` gives. Loopback addresses of IPv4 are valid on this host only and not taken:
+    /// for what the node sends to itself, the first address of any other interface stands in (`inet_select_addr` of net/ipv4/devinet.c).
+    pub(crate) fn masquerade_address(&self, interface: &str, family: Family) -> Option<IpAddr> {
+        if family == Family::V6 {
+            return self.address_at(interface, family);
+        }
+        let global =
+            || self.addresses.iter().filter(|(own, _)| own.addr().is_ipv4() && !own.addr().is_loopback());
+        let at_interface = global().find(|(_, at)| at == interface);
+        at_interface.or_else(|| global().next()).map(|(own, _)| own.addr())
+    }
+
     /// The type of `address` in the routing tables, as `RTN_*` of linux/rtnetlink.h.
     pub(crate) fn address_type(&self, address: IpAddr) -> u8 {
         const UNICAST: u8 = 1;

@@ -6,6 +6,7 @@ use super::answer::{StepKind, Undecided};
 use super::flight::{Flight, Frame, NewSource, Place};
 use super::test::Truth;
 use super::{ConditionKey, MOST_COPIED, Walk, address_value, words};
+use crate::packet::State;
 use crate::probability::Probability;
 use crate::ruleset::{Action, Bound, Goal, Mark, Part, Rule, SourceAddress, Table, Tool, Translation};
 
@@ -267,7 +268,17 @@ impl Walk<'_> {
         if self.steps {
             self.hit(flight, visit.place, frame, rule, words::action(action, visit.table));
         }
+        // Without a connection nothing of it is set, and nftables ends a rule that reads of it (net/netfilter/nft_ct.c).
+        let connection = flight.tracked && !flight.untracked && self.packet.state != State::Invalid;
         match action {
+            Action::ConnectionMark(Mark { keep, .. }) if !connection => {
+                let reads = *keep != 0 && visit.table.tool == Tool::Nftables;
+                return if reads { Next::Rule } else { Next::Part };
+            }
+            Action::RestoreMark { .. } if !connection => {
+                return if visit.table.tool == Tool::Nftables { Next::Rule } else { Next::Part };
+            }
+            Action::SaveMark { .. } | Action::ForgetConnectionMark if !connection => return Next::Part,
             Action::Goal(goal) => return Next::Goal(*goal),
             Action::Mark(mark) => flight.mark = flight.mark.map(|old| mark.apply(old)),
             Action::ConnectionMark(mark) => {
@@ -292,14 +303,16 @@ impl Walk<'_> {
                     SourceAddress::OfInterface => flight
                         .out_interface
                         .as_ref()
-                        .and_then(|(_, interface)| self.node.address_at(interface, self.family))
+                        .and_then(|(_, interface)| self.node.masquerade_address(interface, self.family))
                         .map(address_value),
                 };
                 flight.source_translation = NewSource::Translated(named);
+                flight.changed.source = named != Some(flight.source);
                 flight.source = named.unwrap_or(flight.source);
                 return Next::End(End::Passed);
             }
-            Action::Untrack => flight.untracked = true,
+            // What connection tracking has seen keeps its connection (`nft_notrack_eval` of net/netfilter/nft_ct.c).
+            Action::Untrack => flight.untracked |= !flight.tracked || self.packet.state == State::Invalid,
             Action::Note | Action::Lookup { .. } | Action::Destination(_) | Action::Unknown(_) => {}
         }
         Next::Part

@@ -51,15 +51,25 @@ pub(super) struct Flight {
     /// Connection tracking has seen it.
     pub(super) tracked: bool,
     pub(super) untracked: bool,
-    /// Its destination was translated.
+    /// A rule has decided on its destination, though it may be what it was.
     pub(super) translated: bool,
     pub(super) source_translation: NewSource,
+    /// Destination and source are other than they were. Only then does connection tracking call them translated (`nf_nat_setup_info` of
+    /// net/netfilter/nf_nat_core.c).
+    pub(super) changed: Changed,
     /// It came back over the loopback interface.
     pub(super) came_back: bool,
     /// In order of condition.
     pub(super) assumptions: Vec<Assumption>,
     pub(super) stack: Vec<Frame>,
     pub(super) steps: Vec<Step>,
+}
+
+/// What of a packet translation has really changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Changed {
+    pub(super) source: bool,
+    pub(super) destination: bool,
 }
 
 /// Everything that rules further on can tell apart.
@@ -69,6 +79,7 @@ pub(super) struct Same {
     marks: (Option<u32>, Option<u32>),
     flags: (bool, bool, bool),
     source_translation: NewSource,
+    changed: Changed,
     assumptions: Vec<Assumption>,
 }
 
@@ -94,6 +105,7 @@ impl Flight {
             untracked: false,
             translated: false,
             source_translation: NewSource::Kept,
+            changed: Changed::default(),
             came_back: false,
             assumptions: Vec::new(),
             stack: Vec::new(),
@@ -129,6 +141,7 @@ impl Flight {
             marks: (self.mark, self.connection_mark),
             flags: (self.untracked, self.translated, self.came_back),
             source_translation: self.source_translation,
+            changed: self.changed,
             assumptions: self.assumptions.clone(),
         }
     }
@@ -165,6 +178,7 @@ impl Flight {
             self.destination = address_value(to.ip());
             self.destination_port = to.port();
             self.translated = true;
+            self.changed.destination = true;
         }
     }
 

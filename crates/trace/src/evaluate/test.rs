@@ -1,6 +1,6 @@
 //! Whether a test holds.
 
-use super::flight::{Flight, Frame, NewSource, Place};
+use super::flight::{Flight, Frame, Place};
 use super::{ConditionKey, Walk, address_value, value_address};
 use crate::packet::State;
 use crate::probability::Probability;
@@ -112,8 +112,8 @@ impl Walk<'_> {
             State::Established => state::ESTABLISHED,
             State::Related => state::RELATED,
         };
-        let snat = if flight.source_translation == NewSource::Kept { 0 } else { state::SNAT };
-        let dnat = if flight.translated { state::DNAT } else { 0 };
+        let snat = if flight.changed.source { state::SNAT } else { 0 };
+        let dnat = if flight.changed.destination { state::DNAT } else { 0 };
         state | snat | dnat
     }
 
@@ -124,8 +124,8 @@ impl Walk<'_> {
         if !self.is_new() && mask & !DNAT != 0 {
             return Value::Unknown;
         }
-        let snat = if flight.source_translation == NewSource::Kept { 0 } else { SNAT };
-        let dnat = if flight.translated { DNAT } else { 0 };
+        let snat = if flight.changed.source { SNAT } else { 0 };
+        let dnat = if flight.changed.destination { DNAT } else { 0 };
         Value::Known((snat | dnat) & mask)
     }
 

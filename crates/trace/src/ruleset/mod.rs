@@ -5,6 +5,7 @@ mod index;
 mod set;
 mod test;
 
+use std::cmp::Reverse;
 use std::fmt;
 
 use portolan_service::Family;
@@ -199,6 +200,11 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
+    /// Which came first: tables and chains are listed in the order in which they were made.
+    fn place(&self) -> (u32, u32) {
+        (self.table, self.chain)
+    }
+
     /// When it is entered: chains of type nat run together, whatever their own priority.
     pub(crate) fn runs_at(&self) -> i32 {
         match self.base.kind {
@@ -258,7 +264,14 @@ impl Ruleset {
             }
         }
         for hook in &mut self.hooks {
-            hook.sort_by_key(|bound| (bound.runs_at(), bound.base.priority));
+            // Of several with the same priority the kernel enters the one first that came last (`nf_hook_entries_grow` of
+            // net/netfilter/core.c). Chains of type nat share one entry, which is as old as the first of them.
+            let nat = hook.iter().find(|bound| bound.base.kind == Kind::Nat).map(Bound::place);
+            hook.sort_by_key(|bound| {
+                let entry = if bound.base.kind == Kind::Nat { nat } else { None };
+                let entry = entry.unwrap_or_else(|| bound.place());
+                (bound.runs_at(), Reverse(entry), bound.base.priority, Reverse(bound.place()))
+            });
         }
     }
 

@@ -167,7 +167,7 @@ fn filter(rules: &[&str]) -> Ruleset {
 
 #[test]
 fn matches_and_targets() {
-    let cases: [(&str, &[&str], &str); 34] = [
+    let cases: [(&str, &[&str], &str); 33] = [
         ("source network", &["-s 10.244.0.0/16 -j DROP"], "1 drop"),
         ("not that source", &["! -s 10.244.0.0/16 -j DROP"], "1 accept"),
         ("negation as it was written once", &["-s ! 10.244.0.0/16 -j DROP"], "1 accept"),
@@ -226,7 +226,6 @@ fn matches_and_targets() {
         ),
         ("goto does not come back", &["-g SUB", "-j ACCEPT"], "1 drop"),
         ("return from a base chain: policy", &["-j RETURN", "-j DROP"], "1 accept"),
-        ("untracked", &["-j NOTRACK", "-m conntrack --ctstate UNTRACKED -j DROP"], "1 drop"),
         (
             "original destination",
             &["-m conntrack --ctorigdst 192.0.2.0/24 --ctorigdstport 80 -j DROP"],
@@ -545,6 +544,60 @@ fn the_walkthroughs() {
                 "1 10.244.0.115:3000 masq",
             ),
             ("W4: UDP is not the Service's", "outside udp 192.0.2.1 192.168.50.1:31577", "1 accept"),
+        ],
+    );
+}
+
+#[test]
+fn masquerading_takes_no_loopback_address() {
+    let rules = read(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n",
+    );
+    let mut node = node();
+    node.addresses.insert(0, ("127.0.0.1/8".parse().expect("a network"), "lo".into()));
+    for (name, line, expected) in [
+        ("the node to itself, by loopback", "node tcp 192.168.50.1 127.0.0.1:80", "192.168.50.1"),
+        ("the node to its own address", "node tcp 10.244.1.1 10.244.1.1:80", "192.168.50.1"),
+        ("the node to the world", "node tcp 10.244.1.1 192.0.2.80:80", "192.168.50.1"),
+        ("the node to a pod", "node tcp 192.168.50.1 10.244.1.5:80", "10.244.1.1"),
+    ] {
+        let answer = evaluate(&rules, &node, &packet(line), Record::Nothing);
+        let sources: Vec<_> = answer.outcomes.iter().map(|outcome| outcome.source).collect();
+        assert_eq!(sources, [Some(expected.parse().expect("an address"))], "{name}: {line}");
+    }
+}
+
+#[test]
+fn translating_to_what_was_there_is_no_translation_to_connection_tracking() {
+    let rules = read(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -j DNAT --to-destination 10.244.1.5:80\n\
+         -A PREROUTING -j DNAT --to-destination 10.244.1.6\nCOMMIT\n\
+         *filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m conntrack --ctstate DNAT -j DROP\nCOMMIT\n",
+    );
+    check(
+        &rules,
+        &node(),
+        &[
+            ("another address", "outside tcp 192.0.2.1 10.244.1.9:80", "1 drop"),
+            ("another port", "outside tcp 192.0.2.1 10.244.1.5:81", "1 drop"),
+            ("the same, and no later rule decides", "outside tcp 192.0.2.1 10.244.1.5:80", "1 10.244.1.5:80"),
+        ],
+    );
+}
+
+#[test]
+fn what_the_raw_table_does_not_track() {
+    let rules = read(
+        "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p udp -j NOTRACK\n-A PREROUTING -p sctp -j CT --notrack\nCOMMIT\n\
+         *filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m conntrack --ctstate UNTRACKED -j DROP\nCOMMIT\n",
+    );
+    check(
+        &rules,
+        &node(),
+        &[
+            ("NOTRACK", "pod udp 10.244.1.5 192.0.2.80:80", "1 drop"),
+            ("CT --notrack", "pod sctp 10.244.1.5 192.0.2.80:80", "1 drop"),
+            ("tracked", "pod tcp 10.244.1.5 192.0.2.80:80", "1 accept"),
         ],
     );
 }

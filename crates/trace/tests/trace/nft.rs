@@ -280,6 +280,56 @@ fn tables_of_iptables_are_told_by_iptables() {
     check(&rules, &[("nothing is unknown", "pod tcp 10.244.1.5 192.0.2.80:80", "1 accept")]);
 }
 
+/// Two base chains of a table in the order in which they were made, each with one rule.
+fn two_chains(kinds: [(&str, i32, &str); 2]) -> Ruleset {
+    let chains: Vec<String> = (0..)
+        .zip(kinds)
+        .map(|(number, (kind, priority, rule))| {
+            format!(
+                r#"{{"chain": {{"family": "ip", "table": "t", "name": "c{number}", "type": "{kind}", "hook": "prerouting", "prio": {priority}, "policy": "accept"}}}},
+                   {{"rule": {{"family": "ip", "table": "t", "chain": "c{number}", "expr": [{rule}]}}}}"#
+            )
+        })
+        .collect();
+    read(&format!(r#"{{"nftables": [{{"table": {{"family": "ip", "name": "t"}}}}, {}]}}"#, chains.join(",")))
+}
+
+const TO_A_POD: &str = r#"{"dnat": {"addr": "10.244.1.5"}}"#;
+const TO_ANOTHER: &str = r#"{"dnat": {"addr": "10.244.1.6"}}"#;
+const NOT_TRACKED: &str = r#"{"notrack": null}"#;
+const MARK_CONNECTION: &str = r#"{"mangle": {"key": {"ct": {"key": "mark"}}, "value": 1}}"#;
+const IF_MARKED: &str =
+    r#"{"match": {"op": "==", "left": {"ct": {"key": "mark"}}, "right": 1}}, {"drop": null}"#;
+const UNLESS_TRANSLATED: &str = r#"{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "daddr"}}, "right": "192.0.2.80"}}, {"drop": null}"#;
+
+#[test]
+fn the_order_of_base_chains() {
+    for (name, chains, expected) in [
+        ("by priority", [("nat", -100, TO_A_POD), ("nat", -99, TO_ANOTHER)], "1 10.244.1.5:80"),
+        ("the latest of the same", [("nat", -100, TO_A_POD), ("nat", -100, TO_ANOTHER)], "1 10.244.1.6:80"),
+        ("a filter made after nat", [("nat", -110, TO_A_POD), ("filter", -100, UNLESS_TRANSLATED)], "1 drop"),
+        (
+            "a filter made before nat",
+            [("filter", -100, UNLESS_TRANSLATED), ("nat", -90, TO_A_POD)],
+            "1 10.244.1.5:80",
+        ),
+        (
+            "notrack before connection tracking",
+            [("filter", -300, NOT_TRACKED), ("nat", -100, TO_A_POD)],
+            "1 accept",
+        ),
+        (
+            "no connection to mark yet",
+            [("filter", -300, MARK_CONNECTION), ("filter", 0, IF_MARKED)],
+            "1 accept",
+        ),
+        ("a connection to mark", [("filter", -150, MARK_CONNECTION), ("filter", 0, IF_MARKED)], "1 drop"),
+        ("notrack too late", [("filter", -150, NOT_TRACKED), ("nat", -100, TO_A_POD)], "1 10.244.1.5:80"),
+    ] {
+        check(&two_chains(chains), &[(name, "outside tcp 192.0.2.1 192.0.2.80:80", expected)]);
+    }
+}
+
 #[test]
 fn errors_name_the_object() {
     let cases = [

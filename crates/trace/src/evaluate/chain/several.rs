@@ -235,6 +235,7 @@ impl Walk<'_> {
             let to = std::net::SocketAddr::new(value_address(address, self.family), port);
             self.hit(flight, place, frame, rule, format!("destination becomes {to}"));
         }
+        flight.changed.destination = (address, port) != (flight.destination, flight.destination_port);
         flight.destination = address;
         flight.destination_port = port;
         flight.translated = true;
