@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use crate::nft::{
-    self, Batch, ChainInfo, ChainJumps, ElementAt, EncodeError, OwnedElement, RuleInfo, SetInfo, TableFamily,
-    TableInfo, TableRef, attr,
+    self, Batch, ChainHandles, ChainInfo, ChainJumps, ElementAt, EncodeError, OwnedElement, RuleInfo,
+    SetInfo, TableFamily, TableInfo, TableRef, TraceEvent, attr,
 };
 use crate::wire::{Attributes, Message, Messages, Writer};
 
@@ -312,6 +313,57 @@ impl Socket {
             }
         }
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "rule set changes faster than it can be read"))
+    }
+
+    /// The numbers of all rules of the network namespace, chain by chain, of all families; chains without rules are left
+    /// out. Started over while commits of others come in between.
+    pub fn rule_handles(&mut self) -> io::Result<Vec<ChainHandles>> {
+        for _ in 0..DUMP_ATTEMPTS {
+            let mut chains = Vec::new();
+            let collect = |message: &Message<'_>| ChainHandles::collect(message, &mut chains);
+            match self.dump(nft::GETRULE, &netfilter_header(0), |_| {}, collect) {
+                Ok(Completeness::Complete) => return Ok(chains),
+                Ok(Completeness::Interrupted) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, "rule set changes faster than it can be read"))
+    }
+
+    /// From now on [`Socket::trace_events`] tells of packets that are traced. Such a socket is for nothing else: what comes
+    /// between answers to requests would be lost.
+    pub fn join_trace(&self) -> io::Result<()> {
+        // SAFETY: all-zero is a valid sockaddr_nl; the kernel chooses the port. A socket without one hears nothing, as it has the
+        // number of the kernel, which is the sender (`do_one_broadcast`).
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::sa_family_t::try_from(libc::AF_NETLINK).unwrap_or_default();
+        // SAFETY: the address is as long as is said and lives until the call returns.
+        if unsafe { libc::bind(self.fd.as_raw_fd(), (&raw const address).cast(), ADDRESS_LEN) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        self.set_option(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, nft::TRACE_GROUP)
+    }
+
+    /// Waits for trace events, at most so long, and calls `each` with those of one datagram, or with none. Returns whether
+    /// there were any. `ENOBUFS` says that some were lost; the next call goes on.
+    pub fn trace_events(&mut self, timeout: Duration, each: impl FnMut(TraceEvent)) -> io::Result<bool> {
+        // A rounded-down wait would end just before its time.
+        let milliseconds =
+            libc::c_int::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(libc::c_int::MAX);
+        let mut polled = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd, which lives until the call returns.
+        let ready = unsafe { libc::poll(&raw mut polled, 1, milliseconds) };
+        if ready < 0 {
+            let error = io::Error::last_os_error();
+            return if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) };
+        }
+        let Some(datagram) = self.receive(libc::MSG_DONTWAIT)? else { return Ok(false) };
+        Messages::new(datagram)
+            .map_while(Result::ok)
+            .filter_map(|message| TraceEvent::parse(&message))
+            .for_each(each);
+        Ok(true)
     }
 
     /// The sets and maps of a table; none if it is missing.

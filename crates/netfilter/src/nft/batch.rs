@@ -2,7 +2,9 @@
 
 use super::chain::Chain;
 use super::element::Element;
-use super::rule::Rule;
+use super::expr::Expr;
+use super::expr_wire;
+use super::rule::{self, Rule};
 use super::set::Set;
 use super::table::{self, TableFamily, TableRef};
 use super::uapi::{self, attr};
@@ -192,7 +194,15 @@ impl Batch {
 
     /// Creates a table unless it is there.
     pub fn add_table(&mut self, table: TableRef<'_>, comment: &str) {
-        self.append(uapi::NEWTABLE, CREATE, table.family, |to| table::emit(table.name, comment, to));
+        self.append(uapi::NEWTABLE, CREATE, table.family, |to| table::emit(table.name, 0, comment, to));
+    }
+
+    /// Creates a table that goes with the socket that commits this, however the process ends; nobody else can change it. Kernel
+    /// 5.12 (`NFT_TABLE_F_OWNER`), `EOPNOTSUPP` before; `EPERM` if another socket owns one of that name.
+    pub fn add_owned_table(&mut self, table: TableRef<'_>, comment: &str) {
+        self.append(uapi::NEWTABLE, CREATE, table.family, |to| {
+            table::emit(table.name, table::OWNED, comment, to);
+        });
     }
 
     /// Deletes a table and all that is in it; `ENOENT` if it is missing.
@@ -239,6 +249,19 @@ impl Batch {
     pub fn add_rule(&mut self, table: TableRef<'_>, chain: &str, rule: &Rule) {
         let message = self.open(uapi::NEWRULE, CREATE | APPEND, table.family);
         if let Err(unknown) = rule.emit(table.name, chain, &mut self.writer) {
+            self.error.get_or_insert(EncodeError::UnknownExpression {
+                chain: chain.to_owned(),
+                expression: unknown.0,
+            });
+        }
+        self.close(message);
+    }
+
+    /// Appends a rule that has the kernel tell of every packet that passes `tests`, from there on: [`super::TraceEvent`].
+    pub fn add_tracing_rule(&mut self, table: TableRef<'_>, chain: &str, tests: &[Expr]) {
+        let message = self.open(uapi::NEWRULE, CREATE | APPEND, table.family);
+        let emitted = rule::emit_parts(table.name, chain, tests, expr_wire::put_tracing, &mut self.writer);
+        if let Err(unknown) = emitted {
             self.error.get_or_insert(EncodeError::UnknownExpression {
                 chain: chain.to_owned(),
                 expression: unknown.0,

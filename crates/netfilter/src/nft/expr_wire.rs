@@ -187,6 +187,30 @@ fn put_fib(flags: u32, dest: Register, to: &mut Writer) {
     to.be32(attr::FIB_DREG, dest.0);
 }
 
+/// Appends the list elements of `meta nftrace set 1`.
+pub(super) fn put_tracing(to: &mut Writer) {
+    /// `NFT_META_NFTRACE`
+    const NFTRACE: u32 = 12;
+    let element = |name: &str, fill: &dyn Fn(&mut Writer), to: &mut Writer| {
+        let item = to.nest(attr::LIST_ELEMENT);
+        to.string(attr::EXPR_NAME, name);
+        let data = to.nest(attr::EXPR_DATA);
+        fill(to);
+        to.end_nest(data);
+        to.end_nest(item);
+    };
+    let load = |to: &mut Writer| {
+        to.be32(attr::IMMEDIATE_DREG, Register::R1.0);
+        put_value(attr::IMMEDIATE_DATA, &[1], to);
+    };
+    let set = |to: &mut Writer| {
+        to.be32(attr::META_KEY, NFTRACE);
+        to.be32(attr::META_SREG, Register::R1.0);
+    };
+    element("immediate", &load, to);
+    element("meta", &set, to);
+}
+
 fn put_value(kind: u16, value: &[u8], to: &mut Writer) {
     let nest = to.nest(kind);
     to.attribute(attr::DATA_VALUE, value);

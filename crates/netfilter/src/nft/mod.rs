@@ -11,6 +11,7 @@ mod expr_wire;
 mod rule;
 mod set;
 mod table;
+mod trace;
 mod uapi;
 mod userdata;
 
@@ -23,6 +24,8 @@ pub use expr::*;
 pub use rule::{ChainJumps, Rule, RuleInfo};
 pub use set::{DataType, Field, KeyType, Set, SetInfo};
 pub use table::{TableFamily, TableInfo, TableRef};
+pub(crate) use trace::TRACE_GROUP;
+pub use trace::{ChainHandles, TraceEvent, TraceHeaders, TraceKind, TraceVerdict};
 pub use userdata::COMMENT_MAX;
 
 pub(crate) use uapi::{

@@ -21,20 +21,33 @@ impl Rule {
         chain: &str,
         to: &mut Writer,
     ) -> Result<(), expr_wire::NotEmittable> {
-        to.string(attr::RULE_TABLE, table);
-        to.string(attr::RULE_CHAIN, chain);
-        let list = to.nest(attr::RULE_EXPRESSIONS);
-        for expr in &self.exprs {
-            let item = to.nest(attr::LIST_ELEMENT);
-            expr_wire::emit(expr, to)?;
-            to.end_nest(item);
-        }
-        to.end_nest(list);
+        emit_parts(table, chain, &self.exprs, |_| {}, to)?;
         if let Some(comment) = &self.comment {
             to.attribute(attr::RULE_USERDATA, userdata::Comment::new(comment).as_bytes());
         }
         Ok(())
     }
+}
+
+/// Appends where a rule goes and what it does: `exprs`, then the list elements that `last` writes.
+pub(super) fn emit_parts(
+    table: &str,
+    chain: &str,
+    exprs: &[Expr],
+    last: impl FnOnce(&mut Writer),
+    to: &mut Writer,
+) -> Result<(), expr_wire::NotEmittable> {
+    to.string(attr::RULE_TABLE, table);
+    to.string(attr::RULE_CHAIN, chain);
+    let list = to.nest(attr::RULE_EXPRESSIONS);
+    for expr in exprs {
+        let item = to.nest(attr::LIST_ELEMENT);
+        expr_wire::emit(expr, to)?;
+        to.end_nest(item);
+    }
+    last(to);
+    to.end_nest(list);
+    Ok(())
 }
 
 /// A rule as the kernel tells of it.

@@ -64,9 +64,12 @@ impl std::fmt::Display for TableRef<'_> {
     }
 }
 
-pub(super) fn emit(name: &str, comment: &str, to: &mut Writer) {
+/// `NFT_TABLE_F_OWNER`: the table goes with the socket that made it; kernel 5.12.
+pub(super) const OWNED: u32 = 2;
+
+pub(super) fn emit(name: &str, flags: u32, comment: &str, to: &mut Writer) {
     to.string(attr::TABLE_NAME, name);
-    to.be32(attr::TABLE_FLAGS, 0);
+    to.be32(attr::TABLE_FLAGS, flags);
     if !comment.is_empty() {
         to.attribute(attr::TABLE_USERDATA, userdata::Comment::new(comment).as_bytes());
     }

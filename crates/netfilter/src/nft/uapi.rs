@@ -28,6 +28,7 @@ pub(crate) const GETSETELEM: u16 = SUBSYSTEM + 13;
 pub(crate) const DELSETELEM: u16 = SUBSYSTEM + 14;
 pub(crate) const NEWGEN: u16 = SUBSYSTEM + 15;
 pub(crate) const GETGEN: u16 = SUBSYSTEM + 16;
+pub(crate) const TRACE: u16 = SUBSYSTEM + 17;
 pub(crate) const DESTROYSETELEM: u16 = SUBSYSTEM + 30;
 
 /// Attribute types; the prefix says the object.
@@ -98,6 +99,7 @@ pub(crate) mod attr {
     pub(crate) const EXPR_DATA: u16 = 2;
     pub(crate) const MATCH_NAME: u16 = 1;
     pub(crate) const MATCH_INFO: u16 = 3;
+    pub(crate) const META_SREG: u16 = 3;
     pub(crate) const IMMEDIATE_DREG: u16 = 1;
     pub(crate) const IMMEDIATE_DATA: u16 = 2;
     pub(crate) const BITWISE_SREG: u16 = 1;
@@ -148,4 +150,18 @@ pub(crate) mod attr {
     pub(crate) const MASQ_REG_PROTO_MIN: u16 = 2;
     pub(crate) const REJECT_TYPE: u16 = 1;
     pub(crate) const REJECT_CODE: u16 = 2;
+
+    // enum nft_trace_attributes
+    pub(crate) const TRACE_TABLE: u16 = 1;
+    pub(crate) const TRACE_CHAIN: u16 = 2;
+    pub(crate) const TRACE_RULE_HANDLE: u16 = 3;
+    pub(crate) const TRACE_TYPE: u16 = 4;
+    pub(crate) const TRACE_VERDICT: u16 = 5;
+    pub(crate) const TRACE_ID: u16 = 6;
+    pub(crate) const TRACE_NETWORK_HEADER: u16 = 8;
+    pub(crate) const TRACE_TRANSPORT_HEADER: u16 = 9;
+    pub(crate) const TRACE_IIF: u16 = 10;
+    pub(crate) const TRACE_OIF: u16 = 12;
+    pub(crate) const TRACE_MARK: u16 = 14;
+    pub(crate) const TRACE_POLICY: u16 = 16;
 }
