@@ -39,6 +39,7 @@ pub use evaluate::{
 };
 pub use packet::{Entry, Node, Packet, State};
 pub use portolan_service::{Family, Protocol};
+pub use printable::printable;
 pub use probability::Probability;
 pub use ruleset::{Hook, Ruleset};
 

@@ -9,7 +9,7 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// `text` with everything that a terminal would act upon escaped. Tabs become spaces.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_unsafe) {
         return Cow::Borrowed(text);
     }

@@ -14,11 +14,11 @@ Places: an address or ADDRESS:PORT, pod/NAMESPACE/NAME[:PORT], svc/NAMESPACE/NAM
 port (svc/ may be left out), node[:PORT], localhost[:PORT], outside.")]
 pub(crate) struct TraceArgs {
     /// Where the packet comes from
-    #[arg(long, value_name = "PLACE", required_unless_present = "packets", conflicts_with = "packets")]
+    #[arg(long, value_name = "PLACE", required_unless_present_any = ["packets", "watch"], conflicts_with = "packets")]
     pub(crate) from: Option<Place>,
 
     /// Where it is sent to
-    #[arg(long, value_name = "PLACE", required_unless_present = "packets", conflicts_with = "packets")]
+    #[arg(long, value_name = "PLACE", required_unless_present_any = ["packets", "watch"], conflicts_with = "packets")]
     pub(crate) to: Option<Place>,
 
     /// Its protocol [default: that of the Service port, else tcp]
@@ -41,6 +41,19 @@ pub(crate) struct TraceArgs {
     /// "endpoints": [...], "masquerade": ...}}; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) packets: Option<PathBuf>,
+
+    /// Follow real packets of this node through the rules of nftables; what is left out of --from, --to and --protocol may be
+    /// anything. Needs root
+    #[arg(long, conflicts_with_all = ["packets", "state", "iptables_save", "nft_json", "proxy_mode", "node_ip"])]
+    pub(crate) watch: bool,
+
+    /// Watch until so many packets were seen
+    #[arg(long, value_name = "PACKETS", requires = "watch", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// Watch for so long
+    #[arg(long = "for", value_name = "SECONDS", requires = "watch", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub(crate) watch_for: Option<u64>,
 
     #[command(flatten)]
     pub(crate) source: SourceArgs,

@@ -9,6 +9,7 @@ mod packets_file;
 mod question;
 mod rules;
 mod this_host;
+mod watch;
 
 use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
@@ -55,7 +56,7 @@ pub(crate) fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
             Some(input.read(path)?)
         }
     };
-    let known = match known(source)? {
+    let mut known = match known(source)? {
         Ok(known) => known,
         Err(code) => return Ok(code),
     };
@@ -70,6 +71,9 @@ pub(crate) fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
         in_interface: args.in_interface.clone(),
         state: args.state.into(),
     };
+    if args.watch {
+        return watch::watch(args, &mut known, &question);
+    }
     match packets {
         Some(packets) => many(args, &packets, &known, &question),
         None => one(args, &known, &question),

@@ -53,7 +53,7 @@ impl Question {
         Ok(packet)
     }
 
-    fn family(&self) -> anyhow::Result<Option<Family>> {
+    pub(super) fn family(&self) -> anyhow::Result<Option<Family>> {
         let said = [self.from.family(), self.to.family(), self.family];
         let mut family = None;
         for said in said.into_iter().flatten() {

@@ -200,7 +200,7 @@ fn denied(error: &io::Error, doing: &str) -> anyhow::Error {
 }
 
 /// iptables-legacy has tables in this network namespace. Asking its own program would load its kernel modules.
-fn legacy_in_use() -> bool {
+pub(super) fn legacy_in_use() -> bool {
     ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"]
         .iter()
         .any(|path| fs::read_to_string(path).is_ok_and(|names| !names.trim().is_empty()))

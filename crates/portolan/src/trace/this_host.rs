@@ -16,16 +16,7 @@ use portolan_trace::Node;
 
 /// This node: that of the calling thread's network namespace.
 pub(super) fn node() -> io::Result<Node> {
-    let mut interfaces = HashMap::new();
-    dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |message| {
-        if let RouteNetlinkMessage::NewLink(link) = message {
-            let name = link.attributes.iter().find_map(|attribute| match attribute {
-                LinkAttribute::IfName(name) => Some(name.clone()),
-                _ => None,
-            });
-            interfaces.extend(name.map(|name| (link.header.index, name)));
-        }
-    })?;
+    let interfaces = interfaces()?;
     let mut node = Node::default();
     dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| {
         if let RouteNetlinkMessage::NewAddress(message) = message
@@ -42,6 +33,21 @@ pub(super) fn node() -> io::Result<Node> {
         }
     })?;
     Ok(node)
+}
+
+/// The names of its interfaces, by index.
+pub(super) fn interfaces() -> io::Result<HashMap<u32, String>> {
+    let mut interfaces = HashMap::new();
+    dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |message| {
+        if let RouteNetlinkMessage::NewLink(link) = message {
+            let name = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name.clone()),
+                _ => None,
+            });
+            interfaces.extend(name.map(|name| (link.header.index, name)));
+        }
+    })?;
+    Ok(interfaces)
 }
 
 /// An interface's own address: IFA_LOCAL, which differs from IFA_ADDRESS on point-to-point links.
