@@ -258,6 +258,10 @@ fn span(operand: Operand, low: u128, high: u128) -> String {
     if low == high {
         return written(operand, low);
     }
+    // All names that begin so.
+    if interface {
+        return format!("{}*", written(operand, low));
+    }
     let network = family.and_then(|family| {
         let size = (high - low).checked_add(1)?;
         let bits = match family {
@@ -282,4 +286,19 @@ fn states(bits: u128) -> String {
     ];
     let names: Vec<&str> = NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
     names.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::interface_value;
+
+    #[test]
+    fn names_that_begin_alike_read_as_written() {
+        let operand = Operand { field: Field::OutInterface, mask: u128::MAX };
+        let first = interface_value("veth");
+        let rest = u128::MAX >> 32;
+        assert_eq!(span(operand, first, first | rest), "veth*");
+        assert_eq!(span(operand, first, first), "veth");
+    }
 }

@@ -29,7 +29,10 @@ fn write_statement(text: &mut String, statement: &Value) {
     match kind.as_str() {
         "match" => {
             show(text, &body["left"]);
+            // nft leaves "==" out, but not behind a calculation.
+            let calculated = ["&", "|", "^"].iter().any(|operator| body["left"].get(operator).is_some());
             match body["op"].as_str() {
+                Some("==") if calculated => push(text, "=="),
                 Some("==" | "in") | None => {}
                 Some(operator) => push(text, operator),
             }
@@ -202,4 +205,23 @@ fn write_set(text: &mut String, elements: &Value) {
         let _ = write!(text, ", ... {} more", elements.len() - SHOWN);
     }
     push(text, "}");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn masked_fields_are_compared() {
+        let mark = json!({"&": [{"meta": {"key": "mark"}}, 3]});
+        for (left, op, expected) in [
+            (&mark, "==", "meta mark & 3 == 0"),
+            (&mark, "!=", "meta mark & 3 != 0"),
+            (&json!({"meta": {"key": "mark"}}), "==", "meta mark 0"),
+        ] {
+            assert_eq!(statement(&json!({"match": {"op": op, "left": left, "right": 0}})), expected);
+        }
+    }
 }
