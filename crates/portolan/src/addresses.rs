@@ -14,16 +14,28 @@ const ADDRESS_GROUPS: u32 = 0x10 | 0x100;
 
 /// All addresses on all interfaces of the calling thread's network namespace.
 pub(crate) fn list() -> io::Result<Vec<IpAddr>> {
+    let mut addresses = Vec::new();
+    dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| {
+        if let RouteNetlinkMessage::NewAddress(message) = message {
+            addresses.extend(address(&message));
+        }
+    })?;
+    Ok(addresses)
+}
+
+/// Asks the calling thread's network namespace for everything of one kind.
+pub(crate) fn dump(
+    request: RouteNetlinkMessage,
+    mut take: impl FnMut(RouteNetlinkMessage),
+) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
-    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetAddress(AddressMessage::default()));
+    let mut request = NetlinkMessage::from(request);
     request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     request.finalize();
     let mut bytes = vec![0; request.buffer_len()];
     request.serialize(&mut bytes);
     socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
-
-    let mut addresses = Vec::new();
     loop {
         let (answer, _) = socket.recv_from_full()?;
         let mut rest = &answer[..];
@@ -33,11 +45,9 @@ pub(crate) fn list() -> io::Result<Vec<IpAddr>> {
             let length = (message.header.length as usize).next_multiple_of(4).clamp(16, rest.len());
             rest = &rest[length..];
             match message.payload {
-                NetlinkPayload::Done(_) => return Ok(addresses),
+                NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message)) => {
-                    addresses.extend(address(&message));
-                }
+                NetlinkPayload::InnerMessage(message) => take(message),
                 _ => {}
             }
         }

@@ -5,20 +5,19 @@ use std::io;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 use portolan_trace::Node;
+
+use crate::addresses;
 
 /// This node: that of the calling thread's network namespace.
 pub(super) fn node() -> io::Result<Node> {
     let interfaces = interfaces()?;
     let mut node = Node::default();
-    dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| {
+    addresses::dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| {
         if let RouteNetlinkMessage::NewAddress(message) = message
             && let Some(address) = own_address(&message)
             && let Ok(network) = IpNet::new(address, message.header.prefix_len)
@@ -27,7 +26,7 @@ pub(super) fn node() -> io::Result<Node> {
             node.addresses.push((network, interface.clone()));
         }
     })?;
-    dump(RouteNetlinkMessage::GetRoute(RouteMessage::default()), |message| {
+    addresses::dump(RouteNetlinkMessage::GetRoute(RouteMessage::default()), |message| {
         if let RouteNetlinkMessage::NewRoute(route) = message {
             node.routes.extend(route_of(&route, &interfaces));
         }
@@ -38,7 +37,7 @@ pub(super) fn node() -> io::Result<Node> {
 /// The names of its interfaces, by index.
 pub(super) fn interfaces() -> io::Result<HashMap<u32, String>> {
     let mut interfaces = HashMap::new();
-    dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |message| {
+    addresses::dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |message| {
         if let RouteNetlinkMessage::NewLink(link) = message {
             let name = link.attributes.iter().find_map(|attribute| match attribute {
                 LinkAttribute::IfName(name) => Some(name.clone()),
@@ -90,34 +89,6 @@ fn route_of(route: &RouteMessage, interfaces: &HashMap<u32, String>) -> Option<(
     let network =
         IpNet::new(destination.unwrap_or(any), route.header.destination_prefix_length).ok()?.trunc();
     Some((network, interface?.clone()))
-}
-
-/// Everything of one kind.
-fn dump(request: RouteNetlinkMessage, mut take: impl FnMut(RouteNetlinkMessage)) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    let mut request = NetlinkMessage::from(request);
-    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
-    loop {
-        let (answer, _) = socket.recv_from_full()?;
-        let mut rest = &answer[..];
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-            let length = (message.header.length as usize).next_multiple_of(4).clamp(16, rest.len());
-            rest = &rest[length..];
-            match message.payload {
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::InnerMessage(message) => take(message),
-                _ => {}
-            }
-        }
-    }
 }
 
 #[cfg(test)]
