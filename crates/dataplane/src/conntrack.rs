@@ -13,7 +13,7 @@ use portolan_netfilter::conntrack::{Conntrack, Flow};
 use portolan_netfilter::nft::TableFamily;
 use portolan_service::{Backend, Family, Frontend, PerFamily, PortPlan, Protocol, ServicePlan, Verdict};
 
-use crate::Reconciled;
+use crate::{Outcome, Reconciled};
 
 /// Above this many frontends, one pass over all flows is cheaper than one for each frontend: the kernel walks
 /// its whole table for either.
@@ -42,10 +42,32 @@ impl StaleFlows {
         self.frontends.is_empty()
     }
 
+    /// Adds what a change set makes stale: for each Service its plan before and after.
+    pub(crate) fn changes<'a, S>(&mut self, steps: impl Fn() -> S)
+    where
+        S: Iterator<Item = (Option<&'a ServicePlan>, Option<&'a ServicePlan>)>,
+    {
+        for (before, _) in steps() {
+            self.supersede(before);
+        }
+        for (before, after) in steps() {
+            self.change(before, after);
+        }
+    }
+
+    /// Looks the flows through and removes the stale ones. What fails stays pending for the next time: the rules are in
+    /// force already.
+    pub(crate) fn settle(&mut self, outcome: &mut Outcome) {
+        match self.remove() {
+            Ok(reconciled) => outcome.reconciled = reconciled,
+            Err(error) => tracing::warn!(%error, "stale UDP flows could not be removed; will be tried again"),
+        }
+    }
+
     /// Adds what the change of one Service makes stale: frontends that are new, gone, or lost a serving backend; and
     /// those that connections are forwarded from now and were not before. iptables writes one table after the other:
     /// a datagram that comes in between is tracked, is not translated, and all that follow it would not be either.
-    pub(crate) fn change(&mut self, before: Option<&ServicePlan>, after: Option<&ServicePlan>) {
+    fn change(&mut self, before: Option<&ServicePlan>, after: Option<&ServicePlan>) {
         let mut old: HashMap<Address, UdpFrontend<'_>> = keyed(before).collect();
         for (frontend, new) in keyed(after) {
             let UdpFrontend { port, .. } = new;
@@ -66,7 +88,7 @@ impl StaleFlows {
 
     /// Forgets what an earlier call decided about the frontends of `plan`, before [`StaleFlows::change`] is called
     /// for every Service of a change set.
-    pub(crate) fn supersede(&mut self, before: Option<&ServicePlan>) {
+    fn supersede(&mut self, before: Option<&ServicePlan>) {
         for (frontend, _) in keyed(before) {
             if let Some(Keep::Serving(_)) = self.frontends.get(&frontend) {
                 self.frontends.insert(frontend, Keep::Untranslated);
@@ -101,7 +123,7 @@ impl StaleFlows {
 
     /// Looks the flows through and removes the stale ones, if any can be. Afterwards nothing is pending, unless it
     /// fails.
-    pub(crate) fn remove(&mut self) -> io::Result<Option<Reconciled>> {
+    fn remove(&mut self) -> io::Result<Option<Reconciled>> {
         if self.is_empty() {
             return Ok(None);
         }

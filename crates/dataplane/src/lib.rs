@@ -39,6 +39,12 @@ pub enum NodePorts {
     Addresses(Vec<IpAddr>),
 }
 
+/// The families that are served: IPv6 if the kernel has it (`/proc/net/if_inet6`, spec §1.32).
+fn families() -> Vec<Family> {
+    let ipv6 = std::path::Path::new("/proc/net/if_inet6").exists();
+    Family::ALL.into_iter().filter(|family| *family == Family::V4 || ipv6).collect()
+}
+
 /// Settings that hold for the whole node. Those that only mode iptables has are at their default in other modes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {

@@ -4,6 +4,7 @@
 use portolan_service::Family;
 
 use super::rule::{Match, Rule, States, Target};
+use crate::kube_proxy::MARK;
 use crate::{NodePorts, Settings};
 
 /// A table of iptables.
@@ -96,16 +97,15 @@ impl Shared {
     }
 }
 
-pub(super) const MARK_MASQ: &str = "KUBE-MARK-MASQ";
-const POSTROUTING: &str = "KUBE-POSTROUTING";
+/// Marks packets to be masqueraded; host ports of others use it, too (spec §5.43).
+pub(crate) const MARK_MASQ: &str = "KUBE-MARK-MASQ";
+/// Masquerades what is marked.
+pub(crate) const POSTROUTING: &str = "KUBE-POSTROUTING";
 const FORWARD: &str = "KUBE-FORWARD";
 /// Kubelet's too: never removed (spec §5.40).
 const FIREWALL: &str = "KUBE-FIREWALL";
 /// Vanishes with all others when somebody flushes tables (spec §5.38).
-const CANARY: &str = "KUBE-PROXY-CANARY";
-
-/// The mark of our rules, which have the same names as kube-proxy's: a rule that no packet ever meets.
-const WRITTEN_BY: &str = "written by portolan";
+pub(crate) const CANARY: &str = "KUBE-PROXY-CANARY";
 
 /// Counter of what the rule against invalid packets drops (spec §5.16).
 pub(super) const DROPPED_INVALID: &str = "ct_state_invalid_dropped_pkts";
@@ -149,7 +149,7 @@ pub(super) fn fixed(style: &Style) -> Vec<Fixed> {
     let mark = style.settings.masquerade_mark;
     let marked = |not| Match::Mark { not, value: mark, mask: mark };
     let chain = |table, chain, rules| Fixed { table, chain, rules: Some(rules) };
-    let written_by = Rule::new().comment(WRITTEN_BY).target(Target::Return);
+    let written_by = Rule::new().comment(MARK).target(Target::Return);
     let invalid = style.settings.drop_invalid.then(|| {
         Rule::new().state(States::Invalid).maybe(style.counter(DROPPED_INVALID)).target(Target::Drop)
     });

@@ -24,8 +24,22 @@ pub(super) struct Tables<'a> {
 impl<'a> Tables<'a> {
     /// Reads what iptables-save printed.
     pub(super) fn read(saved: &'a str) -> Tables<'a> {
-        let table = |table: Table| Held::read(saved, table.name());
-        Tables { mangle: table(Table::Mangle), filter: table(Table::Filter), nat: table(Table::Nat) }
+        let mut tables = Tables::default();
+        let mut within = None;
+        for line in saved.lines() {
+            if let Some(name) = line.strip_prefix('*') {
+                within = Table::ALL.into_iter().find(|table| table.name() == name);
+                continue;
+            }
+            let held = match within {
+                Some(Table::Mangle) => &mut tables.mangle,
+                Some(Table::Filter) => &mut tables.filter,
+                Some(Table::Nat) => &mut tables.nat,
+                None => continue,
+            };
+            held.read_line(line);
+        }
+        tables
     }
 
     pub(super) fn get(&self, table: Table) -> &Held<'a> {
@@ -49,12 +63,15 @@ pub(super) struct Wanted<'a> {
     pub(super) whole: bool,
     /// New chains may be written ahead of the others: the variant is better off with many transactions.
     pub(super) ahead: bool,
+    /// What differs is to be told. Whoever only writes it needs no words for tens of thousands of chains.
+    pub(super) tell: bool,
 }
 
 /// What is to be done, and why.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     pub(super) script: Script,
+    /// Empty unless asked for.
     pub(super) differences: Vec<Difference>,
     /// UDP frontends that are held and not wanted: addresses and ports.
     pub(super) gone: Vec<(IpAddr, u16)>,
@@ -75,6 +92,7 @@ pub(super) fn compare(wanted: &Wanted<'_>, held: &Tables<'_>) -> Comparison {
     let mut comparer = Comparer {
         family: wanted.style.family,
         held,
+        tell: wanted.tell,
         wanted_chains: HashSet::new(),
         kept_owners: HashMap::new(),
         done: Comparison::default(),
@@ -156,6 +174,7 @@ fn targets_of_others<'a>(table: Table, family: Family, held: &Held<'a>) -> HashS
 struct Comparer<'a> {
     family: Family,
     held: &'a Tables<'a>,
+    tell: bool,
     /// Chains of Services that are to be there.
     wanted_chains: HashSet<String>,
     /// What rules in shared chains are kept because they are a left-out Service's: names of its ports.
@@ -164,6 +183,12 @@ struct Comparer<'a> {
 }
 
 impl Comparer<'_> {
+    fn differ(&mut self, difference: impl FnOnce() -> Difference) {
+        if self.tell {
+            self.done.differences.push(difference());
+        }
+    }
+
     /// Services that iptables did not take stay as they are in the kernel.
     fn keep_left_out(&mut self, wanted: &Wanted<'_>) {
         for owner in wanted.left_out {
@@ -200,7 +225,7 @@ impl Comparer<'_> {
         }
         for (chain, rules) in &new {
             self.done.rules.add(Table::Nat, rules.len());
-            self.done.differences.push(Difference::Added(format!("chain {chain} of Service {}", plan.name)));
+            self.differ(|| Difference::Added(format!("chain {chain} of Service {}", plan.name)));
         }
         self.done.script.create(&new, Some(owner));
         self.wanted_chains.extend(old.into_iter().chain(new).map(|(chain, _)| chain));
@@ -210,14 +235,13 @@ impl Comparer<'_> {
         self.done.rules.add(Table::Nat, rules.len());
         // With and without comments is the same (spec §5.33).
         let same = |held: &&str, wanted: &Rule| {
-            Rule::parse(held, self.family)
-                .is_some_and(|held| held.without_comments() == wanted.clone().without_comments())
+            Rule::parse(held, self.family).is_some_and(|held| held.is_same_but_comments(wanted))
         };
         let held = self.held.nat.rules(chain);
         if held.len() == rules.len() && held.iter().zip(rules).all(|(held, wanted)| same(held, wanted)) {
             return;
         }
-        self.done.differences.push(Difference::Changed(format!("chain {chain} of Service {}", plan.name)));
+        self.differ(|| Difference::Changed(format!("chain {chain} of Service {}", plan.name)));
         self.write_chain(Table::Nat, chain, rules, Some(owner));
     }
 
@@ -265,11 +289,14 @@ impl Comparer<'_> {
 
         let describe =
             |rule: &dyn std::fmt::Display| format!("rule of chain {chain} ({}): {rule}", table.name());
-        let differences = &mut self.done.differences;
-        differences.extend(missing.iter().map(|(rule, _)| Difference::Added(describe(rule))));
-        differences.extend(strange.iter().map(|rule| Difference::Removed(describe(rule))));
+        for (rule, _) in &missing {
+            self.differ(|| Difference::Added(describe(rule)));
+        }
+        for rule in &strange {
+            self.differ(|| Difference::Removed(describe(rule)));
+        }
         if !tail_is_right && !is_new {
-            differences.push(Difference::Changed(describe(&"the last rules are not the last")));
+            self.differ(|| Difference::Changed(describe(&"the last rules are not the last")));
         }
         let gone = strange.iter().filter_map(|text| Rule::parse(text, self.family)?.udp_destination());
         self.done.gone.extend(gone);
@@ -313,7 +340,7 @@ impl Comparer<'_> {
                 Difference::Changed(name())
             }
         };
-        self.done.differences.push(difference);
+        self.differ(|| difference);
         let rules = wanted.rules.clone().unwrap_or_default();
         if wanted.table == Table::Nat && held.is_none() {
             // Chains of Services lead here.
@@ -330,8 +357,10 @@ impl Comparer<'_> {
             if held.iter().any(|rule| Rule::parse(rule, self.family).as_ref() == Some(&jump.rule)) {
                 continue;
             }
-            let text = format!("rule of chain {} ({}): {}", jump.from, jump.table.name(), jump.rule);
-            self.done.differences.push(Difference::Added(text));
+            self.differ(|| {
+                let (from, table, rule) = (jump.from, jump.table.name(), &jump.rule);
+                Difference::Added(format!("rule of chain {from} ({table}): {rule}"))
+            });
             self.done.script.insert(jump.table, jump.from, &jump.rule, None);
         }
     }
@@ -350,10 +379,10 @@ impl Comparer<'_> {
         let in_use = targets_of_others(Table::Nat, self.family, nat);
         for name in stale {
             if !in_use.contains(name) {
-                self.done.differences.push(Difference::Removed(format!("chain {name}")));
+                self.differ(|| Difference::Removed(format!("chain {name}")));
                 self.done.script.remove(Table::Nat, name, None);
             } else if !nat.rules(name).is_empty() {
-                self.done.differences.push(Difference::Removed(format!("rules of chain {name}")));
+                self.differ(|| Difference::Removed(format!("rules of chain {name}")));
                 self.done.script.declare(Table::Nat, name, None);
             }
         }

@@ -28,6 +28,7 @@ use portolan_netfilter::nfacct;
 use portolan_netfilter::socket::Socket;
 use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
 
+pub(crate) use self::chains::{CANARY, MARK_MASQ, POSTROUTING};
 use self::chains::{Counts, Style, Table};
 use self::compare::{Comparison, Tables, Wanted, compare};
 use self::script::{Owner, Script};
@@ -88,6 +89,12 @@ struct Applied {
     rules: [RuleCount; 2],
 }
 
+/// The chain is one of mode iptables alone, whoever wrote it: kube-proxy or we (spec §5.8, §5.9). KUBE-FIREWALL is kubelet's
+/// too (§5.40).
+pub(crate) fn is_ours(table: &str, chain: &str) -> bool {
+    Table::ALL.into_iter().any(|known| known.name() == table && chains::is_ours(known, chain))
+}
+
 /// Packets that rules have dropped as invalid (spec §5.16); `None` if nobody counts them.
 pub fn invalid_dropped() -> Option<u64> {
     packets(chains::DROPPED_INVALID)
@@ -108,10 +115,8 @@ impl Iptables {
     ///
     /// IPv6 is served if the kernel has it (`/proc/net/if_inet6`, spec §1.32).
     pub fn new(settings: &Settings) -> Result<Iptables, Error> {
-        let ipv6 = std::path::Path::new("/proc/net/if_inet6").exists();
-        let families = Family::ALL
+        let families = crate::families()
             .into_iter()
-            .filter(|family| *family == Family::V4 || ipv6)
             .map(|family| FamilyTables::new(family, settings))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Iptables { families, refused: BTreeSet::new(), stale_flows: StaleFlows::default(), synced: false })
@@ -130,14 +135,6 @@ impl Iptables {
         }
         Ok(())
     }
-
-    /// Removes stale UDP flows. What fails stays pending for [`Dataplane::tidy`]: the rules are in force already.
-    fn remove_stale_flows(&mut self, outcome: &mut Outcome) {
-        match self.stale_flows.remove() {
-            Ok(reconciled) => outcome.reconciled = reconciled,
-            Err(error) => tracing::warn!(%error, "stale UDP flows could not be removed; will be tried again"),
-        }
-    }
 }
 
 /// The rules that tables of `family` without anything else would hold for `plans`, as text for iptables-restore, with
@@ -151,7 +148,8 @@ pub fn rules(settings: &Settings, family: Family, plans: &[&ServicePlan]) -> Str
         counters: false,
         large: endpoints > LARGE,
     };
-    let wanted = Wanted { style: &style, plans, left_out: &BTreeSet::new(), whole: false, ahead: false };
+    let wanted =
+        Wanted { style: &style, plans, left_out: &BTreeSet::new(), whole: false, ahead: false, tell: false };
     compare(&wanted, &Tables::default()).script.text()
 }
 
@@ -187,10 +185,14 @@ impl FamilyTables {
         plans: &[&ServicePlan],
         left_out: &BTreeSet<Owner>,
         whole: bool,
+        tell: bool,
     ) -> Result<Comparison, Error> {
         let saved = self.save()?;
         let ahead = self.tool.variant() == Variant::Nft;
-        Ok(compare(&Wanted { style: &self.style, plans, left_out, whole, ahead }, &Tables::read(&saved)))
+        Ok(compare(
+            &Wanted { style: &self.style, plans, left_out, whole, ahead, tell },
+            &Tables::read(&saved),
+        ))
     }
 
     /// Writes what is missing, without the Services that iptables does not take.
@@ -201,7 +203,7 @@ impl FamilyTables {
         let mut whole = false;
         let mut left_out = BTreeSet::new();
         for _ in 0..ATTEMPTS {
-            let comparison = self.compare(plans, &left_out, whole)?;
+            let comparison = self.compare(plans, &left_out, whole, false)?;
             match self.restore(&comparison.script) {
                 Ok(commits) => {
                     outcome.operations += comparison.script.operations();
@@ -303,7 +305,7 @@ impl FamilyTables {
         let began = Instant::now();
         // What is changed while we look is found the next time.
         let fingerprint = self.tool.fingerprint()?;
-        let comparison = self.compare(plans, left_out, false)?;
+        let comparison = self.compare(plans, left_out, false, true)?;
         let now = Instant::now();
         self.look_at = now + (now - began) * LOOK_SHARE;
         if comparison.script.is_empty() {
@@ -377,7 +379,7 @@ impl Dataplane for Iptables {
         outcome.commit = started.elapsed();
         self.synced = true;
         self.stale_flows = StaleFlows::everything(plans, gone);
-        self.remove_stale_flows(&mut outcome);
+        self.stale_flows.settle(&mut outcome);
         Ok(outcome)
     }
 
@@ -413,13 +415,10 @@ impl Dataplane for Iptables {
             self.learn(&before, commits)?;
         }
         outcome.commit = started.elapsed();
-        for change in &changes.services {
-            self.stale_flows.supersede(change.before.as_deref());
-        }
-        for change in &changes.services {
-            self.stale_flows.change(change.before.as_deref(), change.after.as_deref());
-        }
-        self.remove_stale_flows(&mut outcome);
+        let steps =
+            || changes.services.iter().map(|change| (change.before.as_deref(), change.after.as_deref()));
+        self.stale_flows.changes(steps);
+        self.stale_flows.settle(&mut outcome);
         Ok(outcome)
     }
 
@@ -446,7 +445,7 @@ impl Dataplane for Iptables {
         let plans: Vec<&ServicePlan> = plans.collect();
         let mut differences = Vec::new();
         for family in &self.families {
-            differences.extend(family.compare(&plans, &BTreeSet::new(), false)?.differences);
+            differences.extend(family.compare(&plans, &BTreeSet::new(), false, true)?.differences);
         }
         Ok(differences)
     }
@@ -461,7 +460,7 @@ impl Dataplane for Iptables {
 
     fn tidy(&mut self) -> Result<bool, Error> {
         let mut outcome = Outcome::default();
-        self.remove_stale_flows(&mut outcome);
+        self.stale_flows.settle(&mut outcome);
         Ok(!self.stale_flows.is_empty())
     }
 

@@ -173,11 +173,22 @@ impl Rule {
         address.zip(udp_port)
     }
 
-    fn key(&self) -> (Vec<&Match>, Option<&Target>) {
-        let mut matches: Vec<&Match> = self.matches.iter().collect();
-        matches.sort_unstable();
-        (matches, self.target.as_ref())
+    /// Does the same, whatever people are told (spec §5.33).
+    pub(super) fn is_same_but_comments(&self, other: &Rule) -> bool {
+        let is_test = |condition: &&Match| !matches!(condition, Match::Comment(_));
+        self.target == other.target
+            && sorted(self.matches.iter().filter(is_test)) == sorted(other.matches.iter().filter(is_test))
     }
+
+    fn key(&self) -> (Vec<&Match>, Option<&Target>) {
+        (sorted(self.matches.iter()), self.target.as_ref())
+    }
+}
+
+fn sorted<'a>(matches: impl Iterator<Item = &'a Match>) -> Vec<&'a Match> {
+    let mut matches: Vec<&Match> = matches.collect();
+    matches.sort_unstable();
+    matches
 }
 
 impl PartialEq for Rule {
@@ -197,19 +208,18 @@ impl std::hash::Hash for Rule {
 /// The rule as iptables-restore takes it, without the chain.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut port = None;
         let mut between = "";
-        for condition in &self.matches {
+        let mut matches = self.matches.iter().peekable();
+        while let Some(condition) = matches.next() {
             f.write_str(between)?;
             between = " ";
             write_match(f, condition)?;
-            // As everybody writes it, an address stands between a protocol and its port.
-            if let Match::Transport { port: given, .. } = condition {
-                port = *given;
-            }
-            let address_follows = matches!(condition, Match::Transport { .. })
-                && matches!(self.next(condition), Some(Match::Destination { .. }));
-            if !address_follows && let Some(port) = port.take() {
+            if let Match::Transport { port: Some(port), .. } = condition {
+                // As everybody writes it, an address stands between a protocol and its port.
+                if let Some(address) = matches.next_if(|next| matches!(next, Match::Destination { .. })) {
+                    f.write_char(' ')?;
+                    write_match(f, address)?;
+                }
                 write!(f, " --dport {port}")?;
             }
         }
@@ -218,13 +228,6 @@ impl fmt::Display for Rule {
             write_target(f, target)?;
         }
         Ok(())
-    }
-}
-
-impl Rule {
-    fn next(&self, condition: &Match) -> Option<&Match> {
-        let place = self.matches.iter().position(|other| std::ptr::eq(other, condition))?;
-        self.matches.get(place + 1)
     }
 }
 

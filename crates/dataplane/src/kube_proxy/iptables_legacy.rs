@@ -6,10 +6,11 @@ use portolan_netfilter::xtables::{self, Place, Reduced, ReplaceError, Table, Xta
 use portolan_service::Family;
 
 use super::iptables_nft::table_family;
-use super::ownership::{self, CANARY, Chain, Owner, Selection, TABLES, is_ours};
+use super::ownership::{self, Chain, Owner, Selection, TABLES, is_ours};
 use super::report::{Failure, Kept, Part, Report, Variant};
 use super::xtables_lock::XtablesLock;
 use super::{MARK, Search};
+use crate::iptables::CANARY;
 
 /// How often a table is read again because others, who do not take the lock, changed it.
 const ATTEMPTS: usize = 10;

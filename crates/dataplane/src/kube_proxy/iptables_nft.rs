@@ -6,9 +6,10 @@ use portolan_netfilter::nft::{Batch, ChainInfo, ChainJumps, TableFamily, TableRe
 use portolan_netfilter::socket::{CommitError, MessageError, Socket};
 use portolan_service::Family;
 
-use super::ownership::{self, CANARY, Chain, Owner, Selection, TABLES, is_ours};
+use super::ownership::{self, Chain, Owner, Selection, TABLES, is_ours};
 use super::report::{Failure, Kept, Part, Report, Variant};
 use super::{MARK, Search};
+use crate::iptables::CANARY;
 
 /// How often removal starts over because others changed what had been read.
 const ATTEMPTS: usize = 10;

@@ -6,12 +6,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::iptables::{self, MARK_MASQ, POSTROUTING};
+
 /// The tables that kube-proxy has ever written to.
 pub(super) const TABLES: [&str; 3] = ["filter", "nat", "mangle"];
-
-const MARK_MASQ: &str = "KUBE-MARK-MASQ";
-const POSTROUTING: &str = "KUBE-POSTROUTING";
-pub(super) const CANARY: &str = "KUBE-PROXY-CANARY";
 
 /// Whose chains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,20 +19,6 @@ pub(super) enum Owner {
     /// Those that mode iptables does not use: the others are a proxy's that serves now.
     OtherModes,
 }
-
-/// Mode iptables (spec §5.8). KUBE-FIREWALL is kubelet's too (§5.40).
-const FILTER_CHAINS: [&str; 6] = [
-    "KUBE-SERVICES",
-    "KUBE-EXTERNAL-SERVICES",
-    "KUBE-FORWARD",
-    "KUBE-NODEPORTS",
-    "KUBE-PROXY-FIREWALL",
-    CANARY,
-];
-/// As [`FILTER_CHAINS`].
-const NAT_CHAINS: [&str; 5] = ["KUBE-SERVICES", "KUBE-NODEPORTS", POSTROUTING, MARK_MASQ, CANARY];
-/// Chains of one Service port or endpoint (spec §5.9).
-const NAT_PREFIXES: [&str; 5] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-"];
 
 /// Modes IPVS (spec §7.18) and userspace (§7.24).
 const OTHER_FILTER_CHAINS: [&str; 5] = [
@@ -59,16 +43,7 @@ const OTHER_NAT_PREFIX: &str = "KUBE-XLB-";
 
 /// The chain is one of `owner`.
 pub(super) fn is_ours(owner: Owner, table: &str, chain: &str) -> bool {
-    is_of_other_modes(table, chain) || owner == Owner::KubeProxy && is_of_mode_iptables(table, chain)
-}
-
-fn is_of_mode_iptables(table: &str, chain: &str) -> bool {
-    match table {
-        "filter" => FILTER_CHAINS.contains(&chain),
-        "nat" => NAT_CHAINS.contains(&chain) || NAT_PREFIXES.iter().any(|prefix| chain.starts_with(prefix)),
-        "mangle" => chain == CANARY,
-        _ => false,
-    }
+    is_of_other_modes(table, chain) || owner == Owner::KubeProxy && iptables::is_ours(table, chain)
 }
 
 fn is_of_other_modes(table: &str, chain: &str) -> bool {

@@ -80,11 +80,9 @@ impl Nftables {
         for family in Family::ALL {
             check_detector(settings.local.get(family).as_ref(), family)?;
         }
-        let ipv6 = std::path::Path::new("/proc/net/if_inet6").exists();
-        let families = Family::ALL.into_iter().filter(|family| *family == Family::V4 || ipv6).collect();
         Ok(Nftables {
             settings,
-            families,
+            families: crate::families(),
             kernel: Kernel::open()?,
             inventories: None,
             refused: HashMap::new(),
@@ -234,14 +232,6 @@ impl Nftables {
         }
     }
 
-    /// Removes stale UDP flows. What fails stays pending for [`Dataplane::tidy`]: the rules are in force already.
-    fn remove_stale_flows(&mut self, outcome: &mut Outcome) {
-        match self.stale_flows.remove() {
-            Ok(reconciled) => outcome.reconciled = reconciled,
-            Err(error) => tracing::warn!(%error, "stale UDP flows could not be removed; will be tried again"),
-        }
-    }
-
     /// Deletes chains and rules that were of no use the last time either: what comes and goes often stays.
     /// Returns whether some are left.
     fn drop_idle(&mut self, inventories: &mut PerFamily<Inventory>) -> Result<bool, Error> {
@@ -333,13 +323,8 @@ impl Dataplane for Nftables {
         self.inventories = Some(inventories);
         let in_effect =
             || (0..).zip(&steps).filter(|(owner, _)| !left_out.contains(owner)).map(|(_, step)| step);
-        for step in in_effect() {
-            self.stale_flows.supersede(step.before);
-        }
-        for step in in_effect() {
-            self.stale_flows.change(step.before, step.after);
-        }
-        self.remove_stale_flows(&mut outcome);
+        self.stale_flows.changes(|| in_effect().map(|step| (step.before, step.after)));
+        self.stale_flows.settle(&mut outcome);
 
         let mut now_refused = HashMap::new();
         for (owner, change) in (0..).zip(&changes.services) {
@@ -371,7 +356,7 @@ impl Dataplane for Nftables {
 
     fn tidy(&mut self) -> Result<bool, Error> {
         let mut outcome = Outcome::default();
-        self.remove_stale_flows(&mut outcome);
+        self.stale_flows.settle(&mut outcome);
         let Some(mut inventories) = self.inventories.take() else { return Ok(!self.stale_flows.is_empty()) };
         let result = self.drop_idle(&mut inventories);
         self.inventories = Some(inventories);

@@ -179,7 +179,7 @@ impl Nftables {
         self.refused = left_out.iter().map(|owner| (plans[*owner as usize].name.clone(), None)).collect();
         let in_force = (0..).zip(plans).filter(|(owner, _)| !left_out.contains(owner)).map(|(_, plan)| *plan);
         self.stale_flows = StaleFlows::everything(in_force, udp_frontends);
-        self.remove_stale_flows(outcome);
+        self.stale_flows.settle(outcome);
         self.idle.clear();
         self.compared = Some(Instant::now());
     }

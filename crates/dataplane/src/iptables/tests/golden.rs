@@ -16,7 +16,8 @@ use crate::{LocalDetector, NodePorts, Settings};
 /// All that is written on a host without any of it.
 pub(super) fn script(style: &Style, plans: &[ServicePlan]) -> String {
     let plans: Vec<&ServicePlan> = plans.iter().collect();
-    let wanted = Wanted { style, plans: &plans, left_out: &BTreeSet::new(), whole: false, ahead: false };
+    let wanted =
+        Wanted { style, plans: &plans, left_out: &BTreeSet::new(), whole: false, ahead: false, tell: true };
     compare(&wanted, &Tables::default()).script.text()
 }
 

@@ -89,7 +89,7 @@ fn compared(
     ahead: bool,
 ) -> Comparison {
     let plans: Vec<&ServicePlan> = plans.iter().flatten().map(|plan| &**plan).collect();
-    let wanted = Wanted { style, plans: &plans, left_out: &BTreeSet::new(), whole: false, ahead };
+    let wanted = Wanted { style, plans: &plans, left_out: &BTreeSet::new(), whole: false, ahead, tell: true };
     compare(&wanted, &Tables::read(&tables.print()))
 }
 
@@ -199,7 +199,8 @@ fn a_service_that_is_left_out_stays_as_it_is() {
     let other = ServicePlan { name: ObjectName::new("shop", "other"), ..changed.clone() };
     let wanted = [&changed, &other];
     let left_out = BTreeSet::from([0]);
-    let wanted = Wanted { style: &style, plans: &wanted, left_out: &left_out, whole: false, ahead: false };
+    let wanted =
+        Wanted { style: &style, plans: &wanted, left_out: &left_out, whole: false, ahead: false, tell: true };
     let comparison = compare(&wanted, &Tables::read(&tables.print()));
     let differences = &comparison.differences;
     assert!(
