@@ -3,11 +3,8 @@
 //!
 //! The server is the tests' stand-in, in the process that measures; objects are as large as real ones.
 
-use std::fs::{self, File};
-use std::io::Read;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,11 +14,11 @@ use portolan_apiserver::{Credentials, Options, Server};
 use portolan_service::Protocol;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::element::{Elements, Question};
 use crate::forwarding;
 use crate::process;
+use crate::program::Program;
 use crate::report::{Figure, Line, Required};
 use crate::sample::Sample;
 use crate::step::{self, Step};
@@ -93,7 +90,7 @@ pub(crate) fn follow(
     let server = Server::start(Options::default()).context("starting the API server")?;
     server.load(cluster.objects()).context("loading the API server")?;
     let started = Instant::now();
-    let mut program = Program::start(program, &server, &node_name())?;
+    let mut program = start(program, &server, &node_name())?;
     let first = started.elapsed();
 
     let mut elements = Elements::open().context("opening a netlink socket")?;
@@ -108,16 +105,20 @@ pub(crate) fn follow(
         let sent = Instant::now();
         server.apply(slice).context("changing a slice")?;
         while !elements.hold(&question).context("asking for an element")? {
-            ensure!(sent.elapsed() < CHANGE_LIMIT, "{service}: no change in the kernel; {}", program.log());
+            ensure!(
+                sent.elapsed() < CHANGE_LIMIT,
+                "{service}: no change in the kernel; it said:\n{}",
+                program.log()
+            );
         }
         times.push(sent.elapsed());
     }
-    let before = process::cpu_time(program.child.id())?;
+    let before = process::cpu_time(program.id())?;
     thread::sleep(IDLE);
-    let idle = process::cpu_time(program.child.id())?.saturating_sub(before);
-    let memory = process::memory(&program.child.id().to_string())?;
+    let idle = process::cpu_time(program.id())?.saturating_sub(before);
+    let memory = process::memory(&program.id().to_string())?;
     // What it did since is part of it.
-    ensure!(program.child.try_wait()?.is_none(), "the program has ended; {}", program.log());
+    ensure!(program.is_running()?, "the program has ended; it said:\n{}", program.log());
     Ok(Followed { first, changes: times, resident: memory.resident, peak: memory.peak, idle })
 }
 
@@ -147,59 +148,15 @@ fn replaced(cluster: Cluster, service: usize, change: usize) -> anyhow::Result<(
     Ok((name, slices.swap_remove(0), question))
 }
 
-/// `portolan run` with a kubeconfig. Killed when dropped.
-struct Program {
-    child: Child,
-    folder: TempDir,
-}
-
-impl Program {
-    /// Starts it and waits until all Services are in force.
-    fn start(program: &Path, server: &Server, node: &str) -> anyhow::Result<Program> {
-        let folder = tempfile::tempdir().context("creating a temporary folder")?;
-        let kubeconfig = folder.path().join("kubeconfig");
-        server.kubeconfig(&kubeconfig, &Credentials::None).context("writing a kubeconfig")?;
-        let log = File::create(folder.path().join("log")).context("creating the log")?;
-        let mut command = Command::new(program);
-        command.args([
-            "run",
-            "--ready-fd",
-            "1",
-            "--hostname-override",
-            node,
-            "--cluster-cidr",
-            "10.64.0.0/10",
-        ]);
+/// Starts `portolan run` with a kubeconfig and waits until all Services are in force.
+fn start(program: &Path, server: &Server, node: &str) -> anyhow::Result<Program> {
+    let folder = tempfile::tempdir().context("creating a temporary folder")?;
+    let kubeconfig = folder.path().join("kubeconfig");
+    server.kubeconfig(&kubeconfig, &Credentials::None).context("writing a kubeconfig")?;
+    Program::launch(program, folder, node, "10.64.0.0/10", |command| {
         // What belongs to the machine is not changed for a measurement.
         command.args(["--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0"]);
         command.args(["--conntrack-tcp-timeout-close-wait=0", "--oom-score-adj=0"]);
-        command.arg("--kubeconfig").arg(&kubeconfig).arg("--state-dir").arg(folder.path().join("state"));
-        command.arg("--socket").arg(folder.path().join("socket"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-        let child = process::die_with_parent(&mut command)
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
-        let mut program = Program { child, folder };
-        let mut ready = [0];
-        let output =
-            program.child.stdout.as_mut().context("a child process without the pipe it was given")?;
-        let read = output.read(&mut ready).context("waiting for the program")?;
-        ensure!(read == 1, "the program ended before it was ready; {}", program.log());
-        Ok(program)
-    }
-
-    fn log(&self) -> String {
-        let log =
-            fs::read_to_string(self.folder.path().join("log")).unwrap_or_else(|error| error.to_string());
-        let lines: Vec<&str> = log.lines().collect();
-        format!("it said:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"))
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // Both fail only if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+        command.arg("--kubeconfig").arg(&kubeconfig);
+    })
 }

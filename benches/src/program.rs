@@ -1,4 +1,4 @@
-//! The program itself, running on a folder of manifests.
+//! The program itself, running on a folder of manifests or in a cluster.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -67,12 +67,27 @@ impl Program {
         for member in members(shape, Protocol::Tcp) {
             fs::write(manifests.join(member.file_name()), member.manifest()).context("writing a manifest")?;
         }
+        Program::launch(program, folder, NODE, POD_NETWORK, |command| {
+            command.arg("--manifests").arg(&manifests);
+        })
+    }
+
+    /// Starts `program` on `node` with its state in `folder` and the flags that `add` adds, and waits until all Services are
+    /// in force.
+    pub(crate) fn launch(
+        program: &Path,
+        folder: TempDir,
+        node: &str,
+        pods: &str,
+        add: impl FnOnce(&mut Command),
+    ) -> anyhow::Result<Program> {
         let log = File::create(folder.path().join("log")).context("creating the log")?;
         let mut command = Command::new(program);
         // Its output is not used otherwise, so it can be the descriptor that tells that it is ready.
-        command.args(["run", "--ready-fd", "1", "--hostname-override", NODE, "--cluster-cidr", POD_NETWORK]);
-        command.arg("--manifests").arg(&manifests).arg("--state-dir").arg(folder.path().join("state"));
+        command.args(["run", "--ready-fd", "1", "--hostname-override", node, "--cluster-cidr", pods]);
+        command.arg("--state-dir").arg(folder.path().join("state"));
         command.arg("--socket").arg(folder.path().join("socket"));
+        add(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let child = process::die_with_parent(&mut command)
             .spawn()
@@ -96,6 +111,16 @@ impl Program {
         let called = renamed();
         fs::rename(&draft, &file).with_context(|| format!("replacing {}", file.display()))?;
         Ok(called)
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// It has not ended.
+    pub(crate) fn is_running(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait().context("looking after the program")?.is_none())
     }
 
     pub(crate) fn memory(&self) -> anyhow::Result<process::Memory> {

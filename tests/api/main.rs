@@ -11,41 +11,14 @@ mod watches;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
-use portolan_lab::sandbox::{self, Entered};
-use portolan_tests::proxy;
+use libtest_mimic::Trial;
+use portolan_tests::harness::{self, trial};
 
 /// Tests mostly wait for the program to try again.
 const THREADS: usize = 4;
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(THREADS);
-    let trials = trials();
-    if arguments.list {
-        return libtest_mimic::run(&arguments, trials).exit_code();
-    }
-    // Before the sandbox: building may need the network.
-    if let Err(error) = portolan_tests::site::use_binary() {
-        eprintln!("api: {error:#}");
-        return ExitCode::FAILURE;
-    }
-    match sandbox::enter() {
-        Ok(Entered::Inside) => libtest_mimic::run(&arguments, trials).exit_code(),
-        Ok(Entered::Ended(code)) => code,
-        Err(error) => {
-            eprintln!("api: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn trial(name: &str, test: fn() -> anyhow::Result<()>) -> Trial {
-    Trial::test(name, move || {
-        let done = test();
-        let lines = proxy::take_last_lines();
-        done.map_err(|error| format!("{error:#}{lines}").into())
-    })
+    harness::run("api", THREADS, trials())
 }
 
 fn trials() -> Vec<Trial> {

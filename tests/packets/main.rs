@@ -21,11 +21,10 @@ mod world;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
-use portolan_lab::sandbox::{self, Entered};
+use libtest_mimic::Trial;
 use portolan_netfilter::nft::TableFamily;
 use portolan_service::{Family, Protocol};
-use portolan_tests::proxy;
+use portolan_tests::harness::{self, trial};
 
 use crate::case::{Client, Frontend, Mode, Setting};
 
@@ -33,33 +32,7 @@ use crate::case::{Client, Frontend, Mode, Setting};
 const THREADS: usize = 6;
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(THREADS);
-    let trials = trials();
-    if arguments.list {
-        return libtest_mimic::run(&arguments, trials).exit_code();
-    }
-    // Before the sandbox: building may need the network.
-    if let Err(error) = portolan_tests::site::use_binary() {
-        eprintln!("packets: {error:#}");
-        return ExitCode::FAILURE;
-    }
-    match sandbox::enter() {
-        Ok(Entered::Inside) => libtest_mimic::run(&arguments, trials).exit_code(),
-        Ok(Entered::Ended(code)) => code,
-        Err(error) => {
-            eprintln!("packets: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn trial(name: impl Into<String>, test: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
-    Trial::test(name, move || {
-        let done = test();
-        let lines = proxy::take_last_lines();
-        done.map_err(|error| format!("{error:#}{lines}").into())
-    })
+    harness::run("packets", THREADS, trials())
 }
 
 fn trials() -> Vec<Trial> {

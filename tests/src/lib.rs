@@ -3,6 +3,7 @@
 
 pub mod ask;
 pub mod binary;
+pub mod harness;
 pub mod manifests;
 pub mod proxy;
 pub mod sctp;

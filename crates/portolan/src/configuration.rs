@@ -60,3 +60,15 @@ pub(crate) fn until_changed(flags: &Flags, in_use: &Config, file: &mut ConfigFil
         }
     }
 }
+
+/// The configuration that these flags alone make.
+#[cfg(test)]
+pub(crate) fn of_flags(flags: &[&str]) -> Config {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: Flags,
+    }
+    let line = <Line as clap::Parser>::parse_from(["test"].iter().chain(flags));
+    portolan_config::load(&line.flags, None).unwrap().config
+}

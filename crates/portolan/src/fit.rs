@@ -74,19 +74,10 @@ fn has_ipv6(root: &Path) -> bool {
 mod tests {
     use std::time::Instant;
 
-    use clap::Parser;
-
     use super::*;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        flags: portolan_config::Flags,
-    }
-
     fn fit(flags: &[&str], in_cluster: bool) -> Fit {
-        let line = Line::parse_from(["test"].iter().chain(flags));
-        let config = portolan_config::load(&line.flags, None).unwrap().config;
+        let config = configuration::of_flags(flags);
         Fit { dual_stack: false, ..Fit::new(&config, "host1", in_cluster) }
     }
 

@@ -498,11 +498,11 @@ mod tests {
     use std::collections::VecDeque;
     use std::rc::Rc;
 
-    use clap::Parser;
     use portolan_dataplane::{Difference, Error};
     use portolan_service::{ExternalPolicy, InternalPolicy, Protocol, Service, ServicePort, ServiceType};
 
     use super::*;
+    use crate::configuration;
 
     /// Records what it is asked, and fails or finds changes when told to.
     #[derive(Default)]
@@ -559,15 +559,8 @@ mod tests {
         }
     }
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        flags: portolan_config::Flags,
-    }
-
     fn proxy(script: &Rc<RefCell<Script>>) -> Proxy {
-        let line = Line::parse_from(["test"]);
-        let config = portolan_config::load(&line.flags, None).unwrap().config;
+        let config = configuration::of_flags(&[]);
         let script = script.clone();
         Proxy::new(
             ThisNode::new("here", &config, &[], false),

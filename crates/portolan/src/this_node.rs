@@ -210,19 +210,11 @@ pub(crate) fn name(config: &Config) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        flags: portolan_config::Flags,
-    }
+    use crate::configuration;
 
     fn config(flags: &[&str]) -> Config {
-        let line = Line::parse_from(["test", "--hostname-override", " Host1 "].iter().chain(flags));
-        portolan_config::load(&line.flags, None).unwrap().config
+        configuration::of_flags(&[&["--hostname-override", " Host1 "], flags].concat())
     }
 
     fn this_node(flags: &[&str]) -> ThisNode {

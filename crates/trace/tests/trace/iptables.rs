@@ -2,22 +2,13 @@
 
 use portolan_trace::{Error, Family, Hook, Node, Record, Ruleset, StepKind, evaluate};
 
-use crate::notation::{node, packet, written};
+use crate::notation::{check, node, packet, written};
 
 const SPEC: &str = include_str!("../dumps/spec.iptables-save");
 const NODE_OF_2017: &str = include_str!("../dumps/node-of-2017.iptables-save");
 
 fn read(text: &str) -> Ruleset {
     Ruleset::from_iptables_save(text, Family::V4).expect("a dump")
-}
-
-fn check(rules: &Ruleset, node: &Node, cases: &[(&str, &str, &str)]) {
-    for (name, line, expected) in cases {
-        let actual = written(&evaluate(rules, node, &packet(line), Record::Nothing));
-        assert_eq!(actual, *expected, "{name}: {line}");
-        let recorded = written(&evaluate(rules, node, &packet(line), Record::Steps));
-        assert_eq!(recorded, *expected, "{name}, recorded: {line}");
-    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use portolan_trace::ruleset::{Action, Part, Test};
 use portolan_trace::{Error, Family, Record, Ruleset, StepKind, evaluate};
 
-use crate::notation::{node, packet, written};
+use crate::notation::{self, node, packet};
 
 const PORTOLAN: &str = include_str!("../dumps/portolan.nft.json");
 const KUBE_PROXY: &str = include_str!("../dumps/kube-proxy.nft.json");
@@ -55,12 +55,7 @@ const BOTH: [(&str, &str, &str); 21] = [
 ];
 
 fn check(rules: &Ruleset, cases: &[(&str, &str, &str)]) {
-    for (name, line, expected) in cases {
-        let actual = written(&evaluate(rules, &node(), &packet(line), Record::Nothing));
-        assert_eq!(actual, *expected, "{name}: {line}");
-        let recorded = written(&evaluate(rules, &node(), &packet(line), Record::Steps));
-        assert_eq!(recorded, *expected, "{name}, recorded: {line}");
-    }
+    notation::check(rules, &node(), cases);
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use portolan_trace::{Answer, Entry, Node, Outcome, Packet, Protocol, State, Verdict};
+use portolan_trace::{
+    Answer, Entry, Node, Outcome, Packet, Protocol, Record, Ruleset, State, Verdict, evaluate,
+};
 
 /// `[established|invalid] FROM PROTOCOL SOURCE DESTINATION`: from `pod` (through cni0), `outside` (through eth0), or `node`.
 pub(crate) fn packet(line: &str) -> Packet {
@@ -69,4 +71,14 @@ fn line(answer: &Answer, outcome: &Outcome) -> String {
         text.push_str(&condition.text);
     }
     text
+}
+
+/// Each case is a name, a packet, and what becomes of it, the same whether the way is recorded or not.
+pub(crate) fn check(rules: &Ruleset, node: &Node, cases: &[(&str, &str, &str)]) {
+    for (name, line, expected) in cases {
+        let actual = written(&evaluate(rules, node, &packet(line), Record::Nothing));
+        assert_eq!(actual, *expected, "{name}: {line}");
+        let recorded = written(&evaluate(rules, node, &packet(line), Record::Steps));
+        assert_eq!(recorded, *expected, "{name}, recorded: {line}");
+    }
 }
