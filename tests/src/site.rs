@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -24,6 +24,14 @@ pub fn use_binary() -> anyhow::Result<()> {
     let binary = crate::binary::portolan()?;
     BINARY.get_or_init(|| binary);
     Ok(())
+}
+
+/// The program under test.
+///
+/// # Panics
+/// If [`use_binary`] was not called.
+pub fn binary() -> &'static Path {
+    BINARY.get().expect("use_binary was called")
 }
 
 /// A node to be.
@@ -163,7 +171,7 @@ impl Site {
     /// If [`use_binary`] was not called.
     pub fn launch<'a>(&self, node: &str, flags: impl IntoIterator<Item = &'a str>) -> Launch {
         Launch {
-            binary: BINARY.get().cloned().expect("use_binary was called"),
+            binary: binary().to_owned(),
             node: node.to_owned(),
             objects: Objects::Manifests(self.manifests.path().to_owned()),
             state: self.folder.path().join(format!("state-{node}")),
