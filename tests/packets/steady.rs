@@ -1,6 +1,7 @@
 //! No new connection fails while endpoints flap, and while proxies come and go. All pods answer all the time, so
 //! that every failure is the rules'.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use portolan_dataplane::iptables::Iptables;
 use portolan_dataplane::kube_proxy;
 use portolan_dataplane::nftables::Nftables;
@@ -19,6 +20,7 @@ use portolan_service::{
     PerFamily, Planner, Protocol, Service, ServicePort, ServiceType, SlicePort,
 };
 use portolan_tests::ask::{self, Flow, Outcome};
+use portolan_tests::proxy::Proxy;
 
 use crate::case::{Mode, Setting};
 use crate::fixture::{PORT, TARGET, pod_address};
@@ -149,7 +151,6 @@ pub(crate) fn flapping_manifests(mode: Mode) -> anyhow::Result<()> {
     };
     let scene = scene(mode)?;
     let proxy = scene.site.proxy("host1")?;
-    let mut seen = proxy.lines_written();
     undisturbed(&scene, || {
         let mut tcp_lists = LISTS.iter().cycle().skip(1);
         let mut udp_lists = tcp_lists.clone();
@@ -160,9 +161,10 @@ pub(crate) fn flapping_manifests(mode: Mode) -> anyhow::Result<()> {
             } else {
                 (Protocol::Tcp, &mut tcp_lists)
             };
-            flap_endpoints(&scene, protocol, lists.next().copied().unwrap_or_default())?;
+            let pods = lists.next().copied().unwrap_or_default();
+            flap_endpoints(&scene, protocol, pods)?;
             // One by one: the next is written when this one is in force.
-            seen = proxy.wait_for_line_after(seen, "after it was seen", SOON)?;
+            in_force(proxy, protocol, pods).with_context(|| format!("flap {flap}"))?;
         }
         scene.settle()
     })
@@ -172,6 +174,19 @@ pub(crate) fn flapping_manifests(mode: Mode) -> anyhow::Result<()> {
 fn flap_endpoints(scene: &Scene, protocol: Protocol, pods: &[&str]) -> anyhow::Result<()> {
     let port = protocol.to_string();
     scene.endpoints_in(&format!("steady-{port}"), "steady", &[(&port, protocol)], pods)
+}
+
+/// Waits until these are the endpoints that the proxy has in force.
+fn in_force(proxy: &Proxy, protocol: Protocol, pods: &[&str]) -> anyhow::Result<()> {
+    let wanted: BTreeSet<SocketAddr> = Family::ALL
+        .iter()
+        .flat_map(|family| pods.iter().map(|pod| SocketAddr::new(pod_address(pod, *family), TARGET)))
+        .collect();
+    eventually(SOON, || {
+        let endpoints = proxy.endpoints(("default", "steady"), protocol)?;
+        ensure!(endpoints == wanted, "in force over {protocol}: {endpoints:?}, and not {pods:?}");
+        Ok(())
+    })
 }
 
 /// The proxy is killed and started again while endpoints flap.
@@ -186,7 +201,9 @@ pub(crate) fn restarts(mode: Mode) -> anyhow::Result<()> {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 flap_endpoints(&scene, protocol, list)?;
             }
-            proxy.wait_for_log("after it was seen", SOON)?;
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                in_force(&proxy, protocol, list)?;
+            }
         }
         Ok(())
     })
@@ -227,7 +244,9 @@ pub(crate) fn switching() -> anyhow::Result<()> {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 flap_endpoints(&scene, protocol, list)?;
             }
-            proxy.wait_for_log("after it was seen", SOON)?;
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                in_force(&proxy, protocol, list)?;
+            }
             eventually(SOON, || {
                 let tables = tables::table_names(node)?.iter().any(|name| name == "ip portolan");
                 let chains = !node.run(kube_proxy::marked)??.is_empty();

@@ -1,7 +1,9 @@
 //! A running `portolan run`.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, PipeReader, Read};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
@@ -10,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use portolan_lab::netns::Namespace;
+use portolan_observe::control::{self, Query, Table};
+use portolan_observe::rows::EndpointRow;
+use portolan_service::Protocol;
 
 thread_local! {
     /// The proxies that were started on this thread, which runs one test at a time.
@@ -72,7 +77,8 @@ impl Launch {
             Objects::Manifests(folder) => command.arg("--manifests").arg(folder),
             Objects::Cluster(kubeconfig) => command.arg("--kubeconfig").arg(kubeconfig),
         };
-        command.arg("--socket").arg(self.state.join(format!("{}.sock", self.node)));
+        let socket = self.state.join(format!("{}.sock", self.node));
+        command.arg("--socket").arg(&socket);
         // Standard input is the one descriptor that can be handed over without unsafe code.
         command.args(["--ready-fd", "0"]).stdin(writer);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -85,7 +91,7 @@ impl Launch {
         if let Some(stdout) = child.stdout.take() {
             log.follow(stdout);
         }
-        let proxy = Proxy { node: self.node.clone(), child, log, unread: None };
+        let proxy = Proxy { node: self.node.clone(), child, log, socket, unread: None };
         STARTED.with_borrow_mut(|started| started.push((self.node.clone(), proxy.log.clone())));
         Ok((proxy, reader))
     }
@@ -135,6 +141,8 @@ pub struct Proxy {
     node: String,
     child: Child,
     log: Log,
+    /// Where it answers `portolan get`.
+    socket: PathBuf,
     /// Keeps the end of the pipe open that it announces itself on, when nobody waits for that.
     unread: Option<PipeReader>,
 }
@@ -171,27 +179,26 @@ impl Proxy {
         }
     }
 
-    /// How many lines it has written so far.
-    pub fn lines_written(&self) -> usize {
-        self.log.lines().len()
-    }
-
-    /// Waits until it has written a line that contains `text` after its first `seen` lines; returns how many lines there
-    /// are up to that one.
-    pub fn wait_for_line_after(&self, seen: usize, text: &str, patience: Duration) -> anyhow::Result<usize> {
-        self.log.wait_for(seen, text, patience).map(|(number, _)| number).with_context(|| {
-            format!(
-                "the proxy did not write {text:?} within {patience:?} after line {seen}{}",
-                self.last_lines()
-            )
-        })
+    /// The endpoints that it has in force for new connections to the ports of a Service with this protocol, by the
+    /// Service's namespace and name.
+    pub fn endpoints(
+        &self,
+        (namespace, name): (&str, &str),
+        protocol: Protocol,
+    ) -> anyhow::Result<BTreeSet<SocketAddr>> {
+        let query = Query { table: Table::Endpoints, namespace: Some(namespace.to_owned()) };
+        let mut answer = control::ask(&self.socket, &query)?;
+        let rows: Vec<EndpointRow> = serde_json::from_value(answer[query.table.name()].take())?;
+        let of_service =
+            rows.iter().filter(|row| row.service == name && row.protocol == protocol.to_string());
+        let new_connections = of_service.filter(|row| row.lists.iter().any(|list| list != "serving"));
+        Ok(new_connections.map(EndpointRow::socket).collect())
     }
 
     /// Waits until it has written a line that contains `text`.
     pub fn wait_for_log(&self, text: &str, patience: Duration) -> anyhow::Result<String> {
         self.log
-            .wait_for(0, text, patience)
-            .map(|(_, line)| line)
+            .wait_for(text, patience)
             .with_context(|| format!("the proxy did not write {text:?}; its log:\n{}", self.log()))
     }
 }
@@ -234,15 +241,16 @@ impl Log {
         )
     }
 
-    /// The first line after `seen` lines that contains `text`, with its number.
-    fn wait_for(&self, mut seen: usize, text: &str, patience: Duration) -> Option<(usize, String)> {
+    /// The first line that contains `text`.
+    fn wait_for(&self, text: &str, patience: Duration) -> Option<String> {
         let deadline = Instant::now() + patience;
         let mut lines = self.lines();
+        let mut seen = 0;
         loop {
             for line in &lines[seen..] {
                 seen += 1;
                 if line.contains(text) {
-                    return Some((seen, line.clone()));
+                    return Some(line.clone());
                 }
             }
             let left = deadline.checked_duration_since(Instant::now())?;
