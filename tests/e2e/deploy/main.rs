@@ -2,9 +2,12 @@
 //!
 //! Programs run in namespaces of their own; nothing is left behind.
 
+mod chart;
 mod documents;
 mod files;
+mod monitoring;
 mod node;
+mod patch;
 mod program;
 
 use std::process::ExitCode;
@@ -47,14 +50,24 @@ fn trials() -> Vec<Trial> {
         ("every configuration is accepted without a warning", program::configurations_are_accepted),
         ("every command line is accepted", program::command_lines_are_accepted),
         ("kubeadm's command and configuration are accepted under its program's path", program::kubeadm),
+        ("kubeadm's patch swaps kube-proxy in kubeadm's DaemonSet", patch::swaps_kube_proxy),
+        ("the chart's schema has the values that there are", chart::schema_has_the_values),
+        ("alerts and dashboard ask for metrics and labels that there are", monitoring::metrics_are_there),
+        ("docs/metrics.md has the alerts that there are", monitoring::alerts_are_documented),
         ("docs/configuration.md names every flag, and none that is not there", documents::flags),
         ("docs/replacing-kube-proxy.md quotes messages that are there", documents::messages),
     ];
-    tests
-        .iter()
-        .map(|(name, test)| {
-            let test = *test;
-            Trial::test(*name, move || test().map_err(|error| format!("{error:#}").into()))
-        })
-        .collect()
+    // They need Helm's engine, which ./test installs.
+    let of_helm: &[(&str, Test)] = &[
+        ("the chart makes what deploy/base is", chart::makes_the_base),
+        ("the chart refuses values that cannot be", chart::refuses_bad_values),
+        ("the program accepts what the chart makes", chart::program_accepts_it),
+        ("the chart's monitoring finds the proxies", chart::monitoring_fits),
+    ];
+    let trial = |(name, test): &(&str, Test)| {
+        let test = *test;
+        Trial::test(*name, move || test().map_err(|error| format!("{error:#}").into()))
+    };
+    let of_helm = of_helm.iter().map(|test| trial(test).with_ignored_flag(chart::engine().is_none()));
+    tests.iter().map(trial).chain(of_helm).collect()
 }

@@ -81,7 +81,7 @@ winkernel:
 ";
 
 /// Runs the program, which must succeed, and returns what it logged.
-fn succeed(program: &Path, args: &[String]) -> anyhow::Result<String> {
+pub(crate) fn succeed(program: &Path, args: &[String]) -> anyhow::Result<String> {
     let Output { status, stderr, .. } = Command::new(program)
         .args(args)
         .output()
@@ -92,7 +92,7 @@ fn succeed(program: &Path, args: &[String]) -> anyhow::Result<String> {
 }
 
 /// Lines of a log that an operator should do something about.
-fn complaints(log: &str) -> Vec<&str> {
+pub(crate) fn complaints(log: &str) -> Vec<&str> {
     log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect()
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn configurations_are_accepted() -> anyhow::Result<()> {
 
 /// The container's arguments as they would be on a node, but that the configuration is `config`, and is written
 /// to `written` instead of being put into force.
-fn on_a_node(args: &[String], config: &Path, written: &Path) -> Vec<String> {
+pub(crate) fn on_a_node(args: &[String], config: &Path, written: &Path) -> Vec<String> {
     let mut args: Vec<String> = args
         .iter()
         .map(|arg| match arg.split_once('=') {
@@ -134,7 +134,7 @@ fn on_a_node(args: &[String], config: &Path, written: &Path) -> Vec<String> {
 }
 
 /// All containers of a pod's template.
-fn containers(object: &Value) -> Vec<Value> {
+pub(crate) fn containers(object: &Value) -> Vec<Value> {
     let pod = &object["spec"]["template"]["spec"];
     items(&pod["initContainers"]).chain(items(&pod["containers"])).cloned().collect()
 }
@@ -148,7 +148,7 @@ pub(crate) fn command_lines_are_accepted() -> anyhow::Result<()> {
         succeed(&program, &on_a_node(&texts(&container["args"]), &config, &written))?;
     }
     // Of the patch, what follows the program's path.
-    let patch = objects("deploy/kubeadm/daemonset-patch.yaml")?.remove(0);
+    let patch = objects("deploy/kubeadm/kubeproxydaemonset+strategic.yaml")?.remove(0);
     for container in containers(&patch) {
         let command = texts(&container["command"]);
         let (path, args) = command.split_first().context("a patch without a command")?;

@@ -1,0 +1,65 @@
+{{/* There is one service proxy in a cluster, so that names are fixed. */}}
+
+{{- define "portolan.selectorLabels" -}}
+app.kubernetes.io/name: portolan
+{{- end }}
+
+{{- define "portolan.labels" -}}
+{{ include "portolan.selectorLabels" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "portolan.image" -}}
+{{- $suffix := eq (.Values.config.mode | default "nftables") "iptables" | ternary "-iptables" "" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default (print .Chart.AppVersion $suffix) }}
+{{- end }}
+
+{{/* The number after the last colon of an address and port. */}}
+{{- define "portolan.port" -}}
+{{ regexFind "[0-9]+$" . }}
+{{- end }}
+
+{{- define "portolan.config" -}}
+{{- $own := dict
+  "apiVersion" "kubeproxy.config.k8s.io/v1alpha1"
+  "kind" "KubeProxyConfiguration"
+  "clientConnection" (dict "kubeconfig" "/var/lib/portolan-config/kubeconfig.conf") -}}
+{{ merge $own (deepCopy .Values.config) | toYaml }}
+{{- end }}
+
+{{- define "portolan.kubeconfig" -}}
+{{- $message := "apiServer: give the API server's own address, such as https://192.0.2.10:6443 (kubectl config view --minify shows it)" -}}
+apiVersion: v1
+kind: Config
+clusters:
+- name: cluster
+  cluster:
+    server: {{ required $message .Values.apiServer | quote }}
+    certificate-authority: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt
+users:
+- name: portolan
+  user:
+    tokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token
+contexts:
+- name: portolan
+  context:
+    cluster: cluster
+    user: portolan
+current-context: portolan
+{{- end }}
+
+{{/* What both containers have. */}}
+{{- define "portolan.container" -}}
+image: {{ include "portolan.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+env:
+- name: NODE_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+{{- end }}
