@@ -71,17 +71,22 @@ impl Scene {
         self.site.manifests().write(slices_name, &slices)
     }
 
-    /// Returns when everything written before is in force on both nodes: a Service written after it answers.
+    /// Returns when everything written before is in force on both nodes: a Service written after it answers, in both
+    /// families, which mode iptables brings into force one after the other.
     pub(crate) fn settle(&self) -> anyhow::Result<()> {
         let number = self.settled.fetch_add(1, Ordering::Relaxed) + 1;
         ensure!(number < 200, "a scene can settle 199 times");
         let name = format!("settled-{number}");
-        let address = SocketAddr::new([10, 96, 3, number].into(), PORT);
-        let service = ServiceManifest::new(&name, &[address.ip()]).port("tcp", Protocol::Tcp, PORT);
+        let addresses: [IpAddr; 2] =
+            [[10, 96, 3, number].into(), [0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0x300 + u16::from(number)].into()];
+        let service = ServiceManifest::new(&name, &addresses).port("tcp", Protocol::Tcp, PORT);
         self.service(&name, &service)?;
         self.endpoints(&name, &[("tcp", Protocol::Tcp)], &["a1"])?;
         for client in ["client-a", "client-b"] {
-            self.await_outcome(client, Protocol::Tcp, address, |outcome| outcome.pod().is_some())?;
+            for address in addresses {
+                let address = SocketAddr::new(address, PORT);
+                self.await_outcome(client, Protocol::Tcp, address, |outcome| outcome.pod().is_some())?;
+            }
         }
         Ok(())
     }
@@ -125,12 +130,21 @@ pub(crate) fn await_outcome_in(
         .map_err(|last| anyhow!("{to} over {protocol}: still {last} after {SOON:?}"))
 }
 
-/// Tries until it succeeds or patience ends, then gives the last failure.
+/// A time limit for a quiet machine, made longer by as much as more processes want to run here than there are processors.
+pub(crate) fn when_busy(limit: Duration) -> Duration {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = load.split(' ').next().and_then(|minute| minute.parse().ok()).unwrap_or_default();
+    let processors = thread::available_parallelism()
+        .map_or(1, |processors| u16::try_from(processors.get()).unwrap_or(u16::MAX));
+    limit.mul_f64((load / f64::from(processors)).max(1.0))
+}
+
+/// Tries until it succeeds or patience, that of a quiet machine, ends; then gives the last failure.
 pub(crate) fn eventually<T, E>(
     patience: Duration,
     mut attempt: impl FnMut() -> Result<T, E>,
 ) -> Result<T, E> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + when_busy(patience);
     loop {
         match attempt() {
             Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
