@@ -12,6 +12,7 @@ mod health;
 mod metrics;
 pub mod rows;
 pub mod servers;
+pub mod status;
 pub mod table;
 mod timestamp;
 

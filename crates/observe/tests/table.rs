@@ -64,34 +64,68 @@ fn services() {
     same(
         &table::services(&rows),
         &[
-            "NAMESPACE  NAME         PORT  FAMILY  PROTOCOL  FRONTENDS                                         POLICY                            ENDPOINTS",
-            "shop       a-long-name  http  IPv6    tcp       [fd00::1]:80,[2001:db8::1]:30080 (outside: drop)  internal Cluster, external Local  3 (1 local)",
-            "shop       none         -     IPv4    tcp       10.96.0.2:80 (reject)                             -                                 0",
-            "shop       headless     -     IPv4    tcp       -                                                 Cluster                           3",
+            "SERVICE                TYPE       ENDPOINTS    ADDRESS",
+            "shop/a-long-name:http  ClusterIP  3 (1 local)  [fd00::1]:80/tcp",
+            "                       NodePort   drop         [2001:db8::1]:30080/tcp",
+            "  from this node and its pods: 3 (1 local)",
+            "shop/none              ClusterIP  reject       10.96.0.2:80/tcp",
+            "shop/headless          -          3            -",
         ],
     );
-    same(&table::services(&[]), &["NAMESPACE  NAME  PORT  FAMILY  PROTOCOL  FRONTENDS  POLICY  ENDPOINTS"]);
+    same(&table::services(&[]), &["SERVICE  TYPE  ENDPOINTS  ADDRESS"]);
 }
 
 #[test]
-fn frontends_tell_what_does_not_go_through() {
-    for (inside, outside, sources, expected) in [
-        ("cluster", "local", &[][..], "10.96.0.2:80"),
-        ("drop", "local", &[], "10.96.0.2:80 (inside: drop)"),
-        ("reject", "drop", &[], "10.96.0.2:80 (inside: reject; outside: drop)"),
-        ("drop", "drop", &[], "10.96.0.2:80 (drop)"),
-        (
-            "local",
-            "local",
-            &["192.0.2.0/24", "198.51.100.1/32"],
-            "10.96.0.2:80 (only from 192.0.2.0/24 198.51.100.1/32)",
-        ),
-        ("local", "drop", &["192.0.2.0/24"], "10.96.0.2:80 (outside: drop; only from 192.0.2.0/24)"),
+fn names_and_addresses_of_full_length_stay_within_80_columns() {
+    let full = "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff";
+    let long = "a-service-with-a-name-that-nearly-fills-a-line";
+    let mut limited = frontend("LoadBalancer", full, 30080, "local", "drop");
+    limited.allowed_sources = (0..20).map(|number| format!("192.0.2.{number}/32")).collect();
+    let rows = [ServiceRow {
+        port: "https-metrics".to_owned(),
+        endpoints: 120,
+        local_endpoints: 12,
+        ..service(long, "IPv6", vec![frontend("ClusterIP", full, 443, "cluster", "cluster"), limited])
+    }];
+    same(
+        &table::services(&rows),
+        &[
+            "SERVICE  TYPE          ENDPOINTS       ADDRESS",
+            "shop/a-service-with-a-name-that-nearly-fills-a-line:https-metrics",
+            "         ClusterIP     120 (12 local)",
+            "                                [2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:443/tcp",
+            "         LoadBalancer  drop",
+            "                              [2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:30080/tcp",
+            "  from this node and its pods: 12 local",
+            "  only from 192.0.2.0/32, 192.0.2.1/32, 192.0.2.2/32, 192.0.2.3/32,",
+            "      192.0.2.4/32, 192.0.2.5/32, 192.0.2.6/32, 192.0.2.7/32, 192.0.2.8/32,",
+            "      192.0.2.9/32, 192.0.2.10/32, 192.0.2.11/32, 192.0.2.12/32, 192.0.2.13/32,",
+            "      192.0.2.14/32, 192.0.2.15/32, 192.0.2.16/32, 192.0.2.17/32, 192.0.2.18/32,",
+            "      192.0.2.19/32",
+        ],
+    );
+}
+
+#[test]
+fn what_does_not_hold_for_all_clients_is_below_the_address() {
+    let sources = ["192.0.2.0/24", "198.51.100.1/32"];
+    for (kind, inside, outside, sources, to, notes) in [
+        ("NodePort", "local", "local", &[][..], "1 local", &[][..]),
+        ("ClusterIP", "local", "cluster", &[], "1 local", &["from outside: 3 (1 local)"]),
+        ("NodePort", "cluster", "local", &[], "1 local", &["from this node and its pods: 3 (1 local)"]),
+        ("NodePort", "reject", "drop", &[], "drop", &["from this node and its pods: reject"]),
+        ("ClusterIP", "drop", "drop", &[], "drop", &[]),
+        ("LoadBalancer", "local", "local", &sources, "1 local", &["only from 192.0.2.0/24, 198.51.100.1/32"]),
     ] {
-        let mut row = frontend("LoadBalancer", "10.96.0.2", 80, inside, outside);
-        row.allowed_sources = sources.iter().map(|source: &&str| (*source).to_owned()).collect();
-        let table = table::services(&[service("web", "IPv4", vec![row])]);
-        assert!(table.contains(&format!("  {expected}  ")), "{expected} is not in\n{table}");
+        let mut row = frontend(kind, "10.96.0.2", 80, inside, outside);
+        row.allowed_sources = sources.iter().map(|source| (*source).to_owned()).collect();
+        let table =
+            table::services(&[ServiceRow { local_endpoints: 1, ..service("web", "IPv4", vec![row]) }]);
+        let lines: Vec<&str> = table.lines().skip(1).collect();
+        let cells: Vec<&str> = lines[0].split("  ").filter(|cell| !cell.is_empty()).map(str::trim).collect();
+        assert_eq!(cells, ["shop/web", kind, to, "10.96.0.2:80/tcp"], "{inside}, {outside}");
+        let below: Vec<&str> = lines[1..].iter().map(|line| line.trim()).collect();
+        assert_eq!(below, notes, "{inside}, {outside}");
     }
 }
 
@@ -113,9 +147,9 @@ fn endpoints() {
             row([10, 1, 200, 3], false, &["serving"]),
         ]),
         &[
-            "NAMESPACE  SERVICE  PORT  PROTOCOL  ENDPOINT         LOCAL  LISTS",
-            "shop       web      http  udp       10.1.0.2:8080    yes    cluster,local",
-            "shop       web      http  udp       10.1.200.3:8080  no     serving",
+            "SERVICE        LOCAL  LISTS          ENDPOINT",
+            "shop/web:http  yes    cluster,local  10.1.0.2:8080/udp",
+            "               no     serving        10.1.200.3:8080/udp",
         ],
     );
 }
@@ -148,13 +182,17 @@ fn changes() {
     same(
         &table::changes(&rows, Duration::from_secs(1_709_202_605)),
         &[
-            "AGO    LATENCY  COMMIT   OPERATIONS  CHANGE",
-            "2d10h  -        450.0µs  6           everything written anew",
-            "2h0m   1.2ms    450.0µs  6           2 Services",
-            "                                     failed: out of memory",
-            "48s    1.2ms    450.0µs  6           shop/a: gone",
-            "                                     shop/b: new",
-            "5s     1.2ms    450.0µs  6           shop/c: endpoints 2 -> 3",
+            "AGO    LATENCY  COMMIT   OPERATIONS",
+            "2d10h  -        450.0µs  6",
+            "  everything written anew",
+            "2h0m   1.2ms    450.0µs  6",
+            "  2 Services",
+            "  failed: out of memory",
+            "48s    1.2ms    450.0µs  6",
+            "  shop/a: gone",
+            "  shop/b: new",
+            "5s     1.2ms    450.0µs  6",
+            "  shop/c: endpoints 2 -> 3",
         ],
     );
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use portolan_config::Level;
 use portolan_dataplane::Difference;
 use portolan_service::{Change, Planner};
 use portolan_source::manifests::Manifests;
@@ -12,6 +13,7 @@ use tracing::warn;
 use crate::addresses;
 use crate::cli::{CheckArgs, Output};
 use crate::configuration::{self, Loaded};
+use crate::describe::counted;
 use crate::run::{make_dataplane, options};
 use crate::this_node::{self, ThisNode};
 use crate::{kernel_settings, logging};
@@ -20,7 +22,8 @@ use crate::{kernel_settings, logging};
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let (Loaded { config, notes }, _) = configuration::load(&args.proxy.flags)?;
     logging::start(config.logging.verbosity, config.logging.format);
-    configuration::log(&notes);
+    // What holds on every node without a word of its own is for the node's log.
+    configuration::log(notes.iter().filter(|note| note.level == Level::Warning));
     let liberal = kernel_settings::tcp_is_liberal();
     let mut node =
         ThisNode::new(&this_node::name(&config)?, &config, &args.proxy.service_cluster_ip_range, liberal);
@@ -57,12 +60,12 @@ fn print_text(problems: &[String], services: usize, differences: Option<&[Differ
     for problem in problems {
         println!("problem: {problem}");
     }
-    println!("{services} Services to forward, {} problems", problems.len());
+    println!("{} to forward, {}", counted(services, "Service"), counted(problems.len(), "problem"));
     match differences {
         None => {}
         Some([]) => println!("The kernel holds exactly this: nothing would change."),
         Some(differences) => {
-            println!("In the kernel {} things would change:", differences.len());
+            println!("In the kernel {} would change:", counted(differences.len(), "thing"));
             for difference in differences {
                 println!("  {difference}");
             }

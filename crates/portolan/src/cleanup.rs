@@ -8,19 +8,30 @@ use portolan_config::Mode;
 use portolan_dataplane::kube_proxy::{self, Removed, Search, Variant};
 use portolan_dataplane::nftables::Nftables;
 use portolan_dataplane::{Dataplane, Settings};
-use portolan_service::PerFamily;
+use portolan_service::{Family, PerFamily};
 use tracing::{info, warn};
 
-/// Removes our rules, of all modes.
-pub(crate) fn own() -> anyhow::Result<()> {
-    own_tables()?;
-    Search { own: true, ..Search::default() }.remove().map_err(|error| anyhow!("{error}"))?;
+/// Removes our rules, of all modes. `say` takes a line for each part, for people.
+pub(crate) fn own(say: impl Fn(&str)) -> anyhow::Result<()> {
+    let tables = own_tables()?;
+    for family in &tables {
+        let family = if *family == Family::V4 { "ip" } else { "ip6" };
+        say(&format!("removed nftables: table {family} portolan"));
+    }
+    let removed = Search { own: true, ..Search::default() }.remove().map_err(|error| anyhow!("{error}"))?;
+    if tables.is_empty() && removed.is_empty() {
+        say("nothing of Portolan's is left");
+    }
+    say_removed(&removed, say);
     Ok(())
 }
 
-/// Removes the tables of mode nftables.
-fn own_tables() -> Result<(), portolan_dataplane::Error> {
-    Nftables::new(Settings::default())?.cleanup()
+/// Removes the tables of mode nftables, and says of which families there were any.
+fn own_tables() -> Result<Vec<Family>, portolan_dataplane::Error> {
+    let mut dataplane = Nftables::new(Settings::default())?;
+    let tables = dataplane.tables()?;
+    dataplane.cleanup()?;
+    Ok(tables)
 }
 
 /// Removes what kube-proxy left, of all modes. `say` takes a line for each part, for people.
@@ -29,13 +40,16 @@ pub(crate) fn kube_proxy(say: impl Fn(&str)) -> anyhow::Result<()> {
     if removed.is_empty() {
         say("nothing of kube-proxy's is left");
     }
-    tell(&removed, say);
+    say_removed(&removed, say);
     Ok(())
 }
 
-fn tell(removed: &Removed, say: impl Fn(&str)) {
-    for line in removed.lines() {
-        say(&line);
+fn say_removed(removed: &Removed, say: impl Fn(&str)) {
+    for part in &removed.parts {
+        say(&format!("removed {part}"));
+    }
+    for kept in &removed.kept {
+        say(&kept.to_string());
     }
 }
 
@@ -82,7 +96,9 @@ impl TakeOver {
         }
         match search.remove() {
             Ok(removed) => {
-                tell(&removed, |line| info!("removed what {} left: {line}", self.predecessor()));
+                for line in removed.lines() {
+                    info!("removed what {} left: {line}", self.predecessor());
+                }
                 info!(
                     "the rules of {} are gone after {:.1?}; ours serve",
                     self.predecessor(),

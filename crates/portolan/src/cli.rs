@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::trace::TraceArgs;
@@ -65,7 +65,47 @@ pub(crate) struct RunArgs {
 /// Where `portolan get` finds the proxy.
 pub(crate) const SOCKET: &str = "/run/portolan/portolan.sock";
 
+/// Flags of `run` that change nothing of what `check` prints, by their fields.
+const WITHOUT_EFFECT_ON_CHECK: &[&str] = &[
+    "write_config_to",
+    "cleanup",
+    "init_only",
+    "master",
+    "kubeconfig",
+    "kube_api_qps",
+    "kube_api_burst",
+    "healthz_bind_address",
+    "metrics_bind_address",
+    "bind_address_hard_fail",
+    "iptables_sync_period",
+    "iptables_min_sync_period",
+    "ipvs_sync_period",
+    "ipvs_min_sync_period",
+    "ipvs_scheduler",
+    "ipvs_exclude_cidrs",
+    "ipvs_strict_arp",
+    "ipvs_tcp_timeout",
+    "ipvs_tcpfin_timeout",
+    "ipvs_udp_timeout",
+    "oom_score_adj",
+    "conntrack_max_per_core",
+    "conntrack_min",
+    "conntrack_tcp_timeout_established",
+    "conntrack_tcp_timeout_close_wait",
+    "conntrack_udp_timeout",
+    "conntrack_udp_timeout_stream",
+];
+
+fn of_check(flag: Arg) -> Arg {
+    let without_effect = WITHOUT_EFFECT_ON_CHECK.contains(&flag.get_id().as_str());
+    if without_effect { flag.hide(true) } else { flag }
+}
+
 #[derive(Debug, Args)]
+#[command(
+    mut_args(of_check),
+    after_help = "A node's flags can be given as they are: those that change nothing here are accepted."
+)]
 pub(crate) struct CheckArgs {
     /// Folder of YAML and JSON manifests
     #[arg(value_name = "DIR")]
@@ -192,6 +232,25 @@ mod tests {
     fn command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn check_shows_the_flags_that_change_what_it_prints() {
+        use clap::CommandFactory;
+        let mut cli = Cli::command();
+        let check = cli.find_subcommand_mut("check").expect("it is there");
+        for id in WITHOUT_EFFECT_ON_CHECK {
+            assert!(check.get_arguments().any(|flag| flag.get_id() == id), "{id} is no flag");
+        }
+        let help = check.render_long_help().to_string();
+        for flag in ["--cluster-cidr", "--proxy-mode", "--nodeport-addresses", "--state-dir"] {
+            assert!(help.contains(flag), "{flag}");
+        }
+        for flag in ["--kubeconfig", "--cleanup", "--ipvs", "--oom-score-adj", "--healthz-bind-address"] {
+            assert!(!help.contains(flag), "{flag}");
+        }
+        let given = ["portolan", "check", "folder", "--kubeconfig=/k", "--oom-score-adj=-999"];
+        assert!(Cli::try_parse_from(given).is_ok(), "a node's flags, as they are");
     }
 
     #[test]

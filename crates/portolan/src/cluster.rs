@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::batch::Batch;
 use crate::cli::RunArgs;
+use crate::describe::counted;
 use crate::run::Event;
 
 /// The cluster that is being followed.
@@ -81,14 +82,14 @@ fn snapshot(args: &RunArgs) -> Option<PathBuf> {
 }
 
 fn announce(update: &Update) {
-    let count = update.changes.len();
+    let objects = counted(update.changes.len(), "object");
     match update.origin {
         Origin::Snapshot { taken } => warn!(
-            "the API server has not answered: forwarding for the cluster as it was {:.0?} ago, {count} objects from the snapshot",
+            "the API server has not answered: forwarding for the cluster as it was {:.0?} ago, {objects} from the snapshot",
             taken.elapsed().unwrap_or_default()
         ),
         Origin::Initial => info!(
-            "the cluster's first state is complete: {count} objects, read in {:.1?}",
+            "the cluster's first state is complete: {objects}, read in {:.1?}",
             update.received.elapsed()
         ),
         Origin::Change => {}

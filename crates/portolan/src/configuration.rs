@@ -26,7 +26,7 @@ pub(crate) fn unusable(errors: &[ConfigError]) -> String {
 }
 
 /// Logs what an operator should know of the configuration.
-pub(crate) fn log(notes: &[Note]) {
+pub(crate) fn log<'a>(notes: impl IntoIterator<Item = &'a Note>) {
     for note in notes {
         match note.level {
             Level::Warning => warn!("{note}"),

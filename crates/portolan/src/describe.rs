@@ -8,6 +8,11 @@ use portolan_service::{Backend, PortPlan, ServiceChange, ServicePlan, Verdict};
 /// At most this many endpoints are named in a line.
 const NAMED: usize = 4;
 
+/// A number of things: `1 Service`, `2 Services`.
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
 /// One line for each Service port that changed, such as `shop/web:http: endpoints 2 -> 3, + 10.1.2.3:8080`.
 pub(crate) fn lines(change: &ServiceChange) -> Vec<String> {
     let (before, after) = (change.before.as_deref(), change.after.as_deref());
@@ -60,10 +65,7 @@ fn summary(port: &PortPlan) -> String {
 
 fn verdict(port: &PortPlan, verdict: Verdict) -> String {
     match verdict {
-        Verdict::Forward(list) => match port.backends(list).len() {
-            1 => "1 endpoint".to_owned(),
-            count => format!("{count} endpoints"),
-        },
+        Verdict::Forward(list) => counted(port.backends(list).len(), "endpoint"),
         Verdict::Reject => "rejected".to_owned(),
         Verdict::Drop => "dropped".to_owned(),
     }

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod batch;
+mod causes;
 mod check;
 mod cleanup;
 mod cli;
@@ -46,8 +47,8 @@ fn main() -> ExitCode {
         Command::Trace(args) => trace::trace(args),
         Command::Cleanup(args) => {
             logging::start_plain();
-            let done =
-                if args.kube_proxy { cleanup::kube_proxy(|line| println!("{line}")) } else { cleanup::own() };
+            let say = |line: &str| println!("{line}");
+            let done = if args.kube_proxy { cleanup::kube_proxy(say) } else { cleanup::own(say) };
             done.map(|()| ExitCode::SUCCESS)
         }
         Command::Lab { command } => {
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
         }
     };
     done.unwrap_or_else(|error| {
-        eprintln!("portolan: {error:#}");
+        eprintln!("portolan: {}", causes::text(&error));
         ExitCode::FAILURE
     })
 }

@@ -15,6 +15,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::batch::Batch;
 use crate::describe;
+use crate::describe::counted;
 use crate::pending::Pending;
 use crate::tally::Tally;
 use crate::this_node::ThisNode;
@@ -277,9 +278,9 @@ impl Proxy {
         let took = received.elapsed();
         report(changes, &format!("in force {took:.1?} after it was seen"));
         debug!(
-            "{} Services changed: {} kernel operations in {:.1?}",
-            changes.services.len(),
-            outcome.operations,
+            "{} changed: {} in {:.1?}",
+            counted(changes.services.len(), "Service"),
+            counted(outcome.operations, "kernel operation"),
             outcome.commit
         );
         for change in &changes.services {
@@ -303,9 +304,9 @@ impl Proxy {
             Ok(outcome) => {
                 let took = received.elapsed();
                 info!(
-                    "all {} Services in force: {} kernel operations in {:.1?}, {took:.1?} after the first was seen",
-                    self.planner.plans().len(),
-                    outcome.operations,
+                    "everything is in force, {}: {} in {:.1?}, {took:.1?} after the first was seen",
+                    counted(self.planner.plans().len(), "Service"),
+                    counted(outcome.operations, "kernel operation"),
                     outcome.commit,
                 );
                 self.refused.clear();
@@ -323,7 +324,8 @@ impl Proxy {
     /// Tells logs, metrics and the log of changes what a commit did.
     fn record(&mut self, changes: &ChangeSet, full: bool, outcome: &Outcome, took: Option<Duration>) {
         if outcome.conntrack_removed() > 0 {
-            info!("removed {} stale UDP connection tracking entries", outcome.conntrack_removed());
+            let flows = counted(outcome.conntrack_removed(), "stale UDP flow");
+            info!("ended {flows}");
         }
         for (service, reason) in &outcome.refused {
             error!("Service {service}: the kernel refused its rules: {reason}; the others are in force");
@@ -456,7 +458,8 @@ fn report(changes: &ChangeSet, outcome: &str) {
         info!("{}; {outcome}", describe::lines(change).join("; "));
     }
     if changes.services.len() > LOGGED_CHANGES {
-        info!("{} more Services changed; {outcome}", changes.services.len() - LOGGED_CHANGES);
+        let more = counted(changes.services.len() - LOGGED_CHANGES, "more Service");
+        info!("{more} changed; {outcome}");
     }
 }
 

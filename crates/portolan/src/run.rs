@@ -27,6 +27,7 @@ use crate::batch::Batch;
 use crate::cleanup::TakeOver;
 use crate::cli::{ProxyArgs, RunArgs};
 use crate::configuration::{self, Loaded};
+use crate::describe::counted;
 use crate::fit::Fit;
 use crate::proxy::{MakeDataplane, Proxy, Surroundings};
 use crate::this_node::{self, ThisNode};
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
         return configuration::write(config, path);
     }
     if flags.cleanup == Some(true) {
-        cleanup::own()?;
+        cleanup::own(|line| info!("{line}"))?;
         return cleanup::kube_proxy(|line| info!("{line}"));
     }
     if !AVAILABLE.contains(&config.mode) {
@@ -133,7 +134,8 @@ fn forward(args: &RunArgs, loaded: &Loaded, file: Option<ConfigFile>, name: &str
         let started = Instant::now();
         let first = manifests.load();
         log_problems(&first);
-        info!("{}: {} objects read in {:.1?}", folder.display(), first.changes.len(), started.elapsed());
+        let objects = counted(first.changes.len(), "object");
+        info!("{}: {objects} read in {:.1?}", folder.display(), started.elapsed());
         let first = Batch::of_changes(first.changes, started);
         fit.check(&first)?;
         proxy.received(&first);

@@ -243,7 +243,7 @@ fn packets_are_answered_line_by_line_and_unmet_expectations_fail() {
     ] {
         assert!(out.contains(part), "{part}: {out}");
     }
-    assert!(error.contains("of 3 packets 1 are not as expected, and 1 lines are no packets"), "{error}");
+    assert!(error.contains("3 packets: 1 not as expected; 1 line without a packet"), "{error}");
     assert!(!out.contains('\u{1b}'), "{out:?}");
 
     let (code, out, _) = trace(&[&arguments[..], &["-o", "json"]].concat(), &format!("{good}\n{unmet}\n"));

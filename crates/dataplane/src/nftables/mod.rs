@@ -287,6 +287,19 @@ impl Nftables {
     }
 }
 
+impl Nftables {
+    /// The families whose table of ours is in the kernel.
+    pub fn tables(&mut self) -> Result<Vec<Family>, Error> {
+        let mut found = Vec::new();
+        for family in Family::ALL {
+            if self.kernel.has_table(family)? {
+                found.push(family);
+            }
+        }
+        Ok(found)
+    }
+}
+
 impl Dataplane for Nftables {
     fn sync(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Outcome, Error> {
         let plans: Vec<&ServicePlan> = plans.collect();

@@ -29,6 +29,7 @@ use self::names::Names;
 use self::packets_file::Asked;
 use self::question::Question;
 use self::rules::{Inputs, Rules};
+use crate::describe::counted;
 
 /// The exit status when a packet of `--packets` is not as expected.
 const UNMET: u8 = 1;
@@ -125,8 +126,10 @@ fn many(args: &TraceArgs, packets: &str, known: &Known, template: &Question) -> 
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!(
-        "portolan: of {} packets {} are not as expected, and {} lines are no packets",
-        tally.packets, tally.unmet, tally.malformed
+        "portolan: {}: {} not as expected; {} without a packet",
+        counted(tally.packets, "packet"),
+        tally.unmet,
+        counted(tally.malformed, "line")
     );
     Ok(ExitCode::from(UNMET))
 }

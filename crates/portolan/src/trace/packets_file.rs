@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::args::{Place, StateName, TraceOutput};
 use super::names::{Names, protocol_named};
 use super::question::Question;
+use crate::causes;
 use clap::ValueEnum;
 
 /// One line.
@@ -89,9 +90,9 @@ pub(super) fn answer(
                 tally.malformed += 1;
                 match output {
                     TraceOutput::Json => {
-                        writeln!(to, "{}", json!({"line": number, "error": format!("{error:#}")}))
+                        writeln!(to, "{}", json!({"line": number, "error": causes::text(&error)}))
                     }
-                    _ => writeln!(to, "line {number}: {error:#}"),
+                    _ => writeln!(to, "line {number}: {}", causes::text(&error)),
                 }
             }
         }
