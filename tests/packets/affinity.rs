@@ -46,7 +46,10 @@ impl Sticky {
         }
         sticky.scene.service("sticky", &service)?;
         sticky.endpoints(PODS)?;
-        sticky.scene.settle()?;
+        // No other Service shows that it is in force: in one transaction with another one it would be more than
+        // iptables-nft can send without privileges over the machine.
+        let first = SocketAddr::new(cluster_ip(NUMBER, family), FIRST_PORT);
+        sticky.scene.await_outcome("client-a", protocol, first, |outcome| outcome.pod().is_some())?;
         Ok(sticky)
     }
 
