@@ -13,8 +13,8 @@
 //! json .PATH != VALUE   with other values there, or none
 //! ```
 //!
-//! `...` in a text stands for anything within the line. In a path, `*` stands for every item of a list; `=` wants one at
-//! least.
+//! `...` in a text stands for anything within the line. In a path, `*` stands for every item of a
+//! list; `=` wants one at least.
 
 use std::fmt;
 

@@ -1,6 +1,8 @@
-//! Inputs of the shape of what people really have: dumps, manifests, command lines. Each folder beside this file is one.
+//! Inputs of the shape of what people really have: dumps, manifests, command lines. Each folder
+//! beside this file is one.
 //!
-//! - `cmd` has a command a line, run inside the folder with `portolan` on the PATH, as root of a network namespace
+//! - `cmd` has a command a line, run inside the folder with `portolan` on the PATH, as root of a
+//!   network namespace
 //!   that has nothing but a loopback interface.
 //! - `expect` has what each of them must do. [`expect`] has the form.
 //! - Whatever else there is belongs to the commands.
@@ -82,7 +84,8 @@ fn names_are_folders() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the commands of a folder. Fails if one does not do what is expected, and for a folder of the list if all do.
+/// Runs the commands of a folder. Fails if one does not do what is expected, and for a folder of
+/// the list if all do.
 fn comes_out(name: &str, folder: &Path) -> anyhow::Result<()> {
     let read = |file: &str| fs::read_to_string(folder.join(file)).with_context(|| format!("{name}/{file}"));
     let commands = read("cmd")?;

@@ -46,8 +46,8 @@ impl Sticky {
         }
         sticky.scene.service("sticky", &service)?;
         sticky.endpoints(PODS)?;
-        // No other Service shows that it is in force: in one transaction with another one it would be more than
-        // iptables-nft can send without privileges over the machine.
+        // No other Service shows that it is in force: in one transaction with another one it would
+        // be more than iptables-nft can send without privileges over the machine.
         let first = SocketAddr::new(cluster_ip(NUMBER, family), FIRST_PORT);
         sticky.scene.await_outcome("client-a", protocol, first, |outcome| outcome.pod().is_some())?;
         Ok(sticky)
@@ -123,7 +123,8 @@ pub(crate) fn use_renews(mode: Mode, protocol: Protocol, family: Family) -> anyh
     bail!("this machine is too busy to test timeouts")
 }
 
-/// Uses an affinity for longer than its timeout, or gives up if the timeout passes between two uses.
+/// Uses an affinity for longer than its timeout, or gives up if the timeout passes between two
+/// uses.
 fn stays_in_use(mode: Mode, seconds: u32, protocol: Protocol, family: Family) -> anyhow::Result<bool> {
     let timeout = Duration::from_secs(seconds.into());
     let sticky = Sticky::new(mode, seconds, protocol, family)?;

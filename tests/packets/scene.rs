@@ -71,8 +71,8 @@ impl Scene {
         self.site.manifests().write(slices_name, &slices)
     }
 
-    /// Returns when everything written before is in force on both nodes: a Service written after it answers, in both
-    /// families, which mode iptables brings into force one after the other.
+    /// Returns when everything written before is in force on both nodes: a Service written after it
+    /// answers, in both families, which mode iptables brings into force one after the other.
     pub(crate) fn settle(&self) -> anyhow::Result<()> {
         let number = self.settled.fetch_add(1, Ordering::Relaxed) + 1;
         ensure!(number < 200, "a scene can settle 199 times");
@@ -130,7 +130,8 @@ pub(crate) fn await_outcome_in(
         .map_err(|last| anyhow!("{to} over {protocol}: still {last} after {SOON:?}"))
 }
 
-/// A time limit for a quiet machine, made longer by as much as more processes want to run here than there are processors.
+/// A time limit for a quiet machine, made longer by as much as more processes want to run here than
+/// there are processors.
 pub(crate) fn when_busy(limit: Duration) -> Duration {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: f64 = load.split(' ').next().and_then(|minute| minute.parse().ok()).unwrap_or_default();

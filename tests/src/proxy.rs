@@ -179,8 +179,8 @@ impl Proxy {
         }
     }
 
-    /// The endpoints that it has in force for new connections to the ports of a Service with this protocol, by the
-    /// Service's namespace and name.
+    /// The endpoints that it has in force for new connections to the ports of a Service with this
+    /// protocol, by the Service's namespace and name.
     pub fn endpoints(
         &self,
         (namespace, name): (&str, &str),

@@ -10,8 +10,8 @@ use crate::table::{ago, push_wrapped};
 const PLACED: [&str; 9] =
     ["lastUpdated", "currentTime", "nodeEligible", "healthy", "status", "absent", "reason", "view", "note"];
 
-/// The answer to [`crate::control::Table::Status`], under the key `status`, in lines for people. `now` in seconds since
-/// 1970.
+/// The answer to [`crate::control::Table::Status`], under the key `status`, in lines for people.
+/// `now` in seconds since 1970.
 pub fn text(status: &Value, now: Duration) -> String {
     let mut lines = Vec::new();
     let mut line = |name: &str, value: String| lines.push((name.to_owned(), value));

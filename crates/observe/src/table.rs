@@ -1,15 +1,18 @@
-//! Rows as tables for people: columns aligned, a header above, lines of at most [`WIDTH`] characters.
+//! Rows as tables for people: columns aligned, a header above, lines of at most [`WIDTH`]
+//! characters.
 
 use std::time::Duration;
 
 use crate::rows::{ChangeRow, EndpointRow, FrontendRow, ServiceRow};
 
-/// What a terminal shows of a line. Only words that are longer, such as names of full length, reach beyond.
+/// What a terminal shows of a line. Only words that are longer, such as names of full length, reach
+/// beyond.
 const WIDTH: usize = 80;
 /// Between two columns.
 const GAP: usize = 2;
 
-/// Services: a line for each address that clients connect to, and below it what does not hold for all clients.
+/// Services: a line for each address that clients connect to, and below it what does not hold for
+/// all clients.
 pub fn services(rows: &[ServiceRow]) -> String {
     let mut lines = Vec::new();
     let mut before = String::new();
@@ -47,8 +50,8 @@ pub fn endpoints(rows: &[EndpointRow]) -> String {
     align(["SERVICE", "LOCAL", "LISTS", "ENDPOINT"], &lines.collect::<Vec<_>>())
 }
 
-/// Transactions, the last one at the bottom, and below each what it changed. `now` in seconds since 1970, to tell how
-/// long ago they were.
+/// Transactions, the last one at the bottom, and below each what it changed. `now` in seconds since
+/// 1970, to tell how long ago they were.
 pub fn changes(rows: &[ChangeRow], now: Duration) -> String {
     let lines = rows.iter().map(|row| {
         let mut notes = row.lines.clone();
@@ -140,8 +143,9 @@ struct Line<const N: usize> {
     notes: Vec<String>,
 }
 
-/// Each column as wide as its widest cell, but for the first: it leaves the others their place. A first cell that is longer
-/// than its column has a line of its own. So has a last cell that would reach beyond the width.
+/// Each column as wide as its widest cell, but for the first: it leaves the others their place. A
+/// first cell that is longer than its column has a line of its own. So has a last cell that would
+/// reach beyond the width.
 fn align<const N: usize>(header: [&str; N], lines: &[Line<N>]) -> String {
     let header = Line { cells: header.map(str::to_owned), notes: Vec::new() };
     let mut widths: [usize; N] = std::array::from_fn(|column| {
@@ -181,7 +185,8 @@ fn push_cells(text: &mut String, cells: &[String], widths: &[usize]) {
     push_line(text, &written);
 }
 
-/// Writes `begin` and after it `words`, in lines of at most [`WIDTH`] characters; all but the first are indented.
+/// Writes `begin` and after it `words`, in lines of at most [`WIDTH`] characters; all but the first
+/// are indented.
 pub(crate) fn push_wrapped(text: &mut String, begin: &str, words: &str, indent: usize) {
     let mut written = begin.to_owned();
     let mut is_empty = true;

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-/// `reading x: No such file or directory`. Libraries differ in whether a message has its cause's text in it; a cause
-/// that is there already is not said again.
+/// `reading x: No such file or directory`. Libraries differ in whether a message has its cause's
+/// text in it; a cause that is there already is not said again.
 pub(crate) fn text(error: &anyhow::Error) -> String {
     joined(error.chain())
 }

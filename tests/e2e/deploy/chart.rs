@@ -17,7 +17,8 @@ const CHART: &str = "deploy/helm/portolan";
 /// The one value that has to be given, as `deploy/base` has it.
 const API_SERVER: &str = "https://api.cluster.example:6443";
 
-/// The Python that has Helm's engine: what `PORTOLAN_HELM_PYTHON` names, or what `./test` has installed.
+/// The Python that has Helm's engine: what `PORTOLAN_HELM_PYTHON` names, or what `./test` has
+/// installed.
 pub(crate) fn engine() -> Option<PathBuf> {
     let named = std::env::var_os("PORTOLAN_HELM_PYTHON").map(PathBuf::from);
     named.or_else(|| Some(repository("target/tools/helm/bin/python")).filter(|path| path.exists()))
@@ -105,7 +106,8 @@ pub(crate) fn makes_the_base() -> anyhow::Result<()> {
     }
     let base = object("deploy/base/daemonset.yaml", "DaemonSet")?;
     let mut of_chart = made["DaemonSet portolan"].clone();
-    // Kustomize adds the selector and the label; which policy pulls the image is Kubernetes' own default.
+    // Kustomize adds the selector and the label; which policy pulls the image is Kubernetes' own
+    // default.
     let label = json!({"app.kubernetes.io/name": "portolan"});
     ensure!(of_chart["spec"]["selector"]["matchLabels"] == label, "another selector");
     ensure!(of_chart["spec"]["template"]["metadata"]["labels"] == label, "other labels of pods");
@@ -252,7 +254,8 @@ pub(crate) fn monitoring_fits() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Without Helm: every default has its place in the schema, of its type, and the schema has no value that is nowhere.
+/// Without Helm: every default has its place in the schema, of its type, and the schema has no
+/// value that is nowhere.
 pub(crate) fn schema_has_the_values() -> anyhow::Result<()> {
     let schema: Value = serde_json::from_str(&text(&format!("{CHART}/values.schema.json"))?)?;
     let values = objects(&format!("{CHART}/values.yaml"))?.remove(0);

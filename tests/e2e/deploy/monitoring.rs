@@ -40,7 +40,8 @@ pub(crate) struct Metric {
     labels: BTreeSet<String>,
 }
 
-/// A query's metrics, each with the labels that it is selected by, and the labels that results are grouped by.
+/// A query's metrics, each with the labels that it is selected by, and the labels that results are
+/// grouped by.
 #[derive(Debug, Default)]
 struct Query {
     metrics: Vec<(String, Vec<String>)>,

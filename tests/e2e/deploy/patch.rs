@@ -50,7 +50,8 @@ fn kubeadm() -> Value {
     })
 }
 
-/// The field by which a strategic merge finds the item of a list, by the list's own field (the API's types say so).
+/// The field by which a strategic merge finds the item of a list, by the list's own field (the
+/// API's types say so).
 fn merge_key(list: &str) -> Option<&'static str> {
     match list {
         "containers" | "initContainers" | "volumes" | "env" => Some("name"),
@@ -60,8 +61,8 @@ fn merge_key(list: &str) -> Option<&'static str> {
     }
 }
 
-/// A strategic merge, as far as DaemonSets go: objects are merged, items of lists that have a key are, too, and all else
-/// is replaced.
+/// A strategic merge, as far as DaemonSets go: objects are merged, items of lists that have a key
+/// are, too, and all else is replaced.
 fn merge(field: &str, into: &mut Value, patch: &Value) {
     match (into, patch) {
         (Value::Object(into), Value::Object(patch)) => {

@@ -1,6 +1,6 @@
 #!/bin/bash
-# A node with one address, 198.51.100.10, whose proxy is to serve NodePorts on other addresses. Prints where its
-# health-check port listens. Usage: live.sh MODE NETWORK
+# A node with one address, 198.51.100.10, whose proxy is to serve NodePorts on other addresses.
+# Prints where its health-check port listens. Usage: live.sh MODE NETWORK
 set -eu
 [ "${IN_NS:-}" ] || exec env IN_NS=1 unshare -n -m "$0" "$@"
 d=$(mktemp -d)

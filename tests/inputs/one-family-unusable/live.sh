@@ -1,6 +1,6 @@
 #!/bin/bash
-# A node in mode iptables, of which table nat of one family becomes unreadable for the tools. Prints what the kernel
-# holds of the other one after a change. Usage: live.sh 4|6, the family to break.
+# A node in mode iptables, of which table nat of one family becomes unreadable for the tools. Prints
+# what the kernel holds of the other one after a change. Usage: live.sh 4|6, the family to break.
 set -eu
 [ "${IN_NS:-}" ] || exec env IN_NS=1 unshare -n -m "$0" "$@"
 d=$(mktemp -d); mkdir "$d/m"

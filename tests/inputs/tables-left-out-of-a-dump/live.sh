@@ -1,5 +1,6 @@
 #!/bin/bash
-# A node in mode iptables, with a rule in table nat that nft can write and iptables-save cannot print.
+# A node in mode iptables, with a rule in table nat that nft can write and iptables-save cannot
+# print.
 set -eu
 [ "${IN_NS:-}" ] || exec env IN_NS=1 unshare -n -m "$0"
 d=$(mktemp -d); mkdir "$d/m"
