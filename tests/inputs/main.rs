@@ -2,8 +2,7 @@
 //! beside this file is one.
 //!
 //! - `cmd` has a command a line, run inside the folder with `portolan` on the PATH, as root of a
-//!   network namespace
-//!   that has nothing but a loopback interface.
+//!   network namespace that has nothing but a loopback interface.
 //! - `expect` has what each of them must do. [`expect`] has the form.
 //! - Whatever else there is belongs to the commands.
 
