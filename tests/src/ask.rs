@@ -8,8 +8,9 @@ use std::time::Duration;
 use portolan_lab::probe::{self, Request};
 use portolan_service::Protocol;
 
-/// How long to wait for an answer that must come; long enough for a SYN to be sent again.
-pub const PATIENCE: Duration = Duration::from_secs(4);
+/// How long to wait for an answer that must come. It takes a millisecond; but a lost SYN is sent again, and a machine
+/// may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(15);
 /// How long nothing must be heard for a packet to count as dropped; answers take about a millisecond.
 pub const SILENCE: Duration = Duration::from_millis(400);
 
