@@ -180,6 +180,8 @@ pub(crate) fn program_accepts_it() -> anyhow::Result<()> {
                     "clusterCIDR": "10.244.0.0/16,fd00:10:244::/56",
                     "healthzBindAddress": "[::]:10257",
                     "clientConnection": {"qps": 50},
+                    // Numbers that Go prints with an exponent, unless it is kept from it.
+                    "conntrack": {"maxPerCore": 1_048_576, "min": 16_777_216},
                 },
                 "image": {"repository": "registry.example/portolan", "tag": "edge", "pullPolicy": "Always"},
                 "imagePullSecrets": [{"name": "registry"}],
