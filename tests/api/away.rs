@@ -3,12 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use portolan_apiserver::Resource;
+use portolan_apiserver::{Resource, Starting};
 
 use crate::scene::{RECOVERY, SOON, Scene};
 
-/// Two watches in a row may be quiet for 3 minutes each before the proxy lists again; a little more for a busy machine.
-const SILENCES: Duration = Duration::from_secs(400);
+/// How long a server whose history went back may go unnoticed.
+const NOTICED: Duration = Duration::from_secs(30);
+/// How far behind the readiness of a server the proxy may be: 2 s, and what a machine takes that is
+/// busy with other tests.
+const BEHIND: Duration = Duration::from_secs(4);
 
 pub(crate) fn at_the_start() -> anyhow::Result<()> {
     let scene = Scene::new()?;
@@ -84,14 +87,42 @@ pub(crate) fn restored() -> anyhow::Result<()> {
     scene.endpoints(1, &["b"])?;
     scene.service(5, &["b"])?;
     scene.server.restore(10);
-    scene.server.up();
-    scene.becomes(1, "b", SILENCES)?;
+    scene.server.boot(Starting::Initializing);
+    scene.server.ready();
+    scene.becomes(1, "b", NOTICED)?;
     scene.becomes(5, "b", SOON)?;
     scene.vanishes(4, SOON)?;
     scene.answered_by(2, "a")?;
     // And it is followed from there.
     scene.endpoints(2, &["b"])?;
     scene.becomes(2, "b", SOON)
+}
+
+pub(crate) fn restarted() -> anyhow::Result<()> {
+    for starting in [Starting::Forbidden, Starting::Initializing] {
+        let scene = Scene::new()?;
+        scene.service(1, &["a"])?;
+        let _proxy = scene.start()?;
+        scene.watched(SOON)?;
+        scene.server.down();
+        let down = Instant::now();
+        scene.endpoints(1, &["b"])?;
+        // Long enough for pauses to grow. What was known stays in force.
+        while down.elapsed() < Duration::from_secs(5) {
+            scene.answered_by(1, "a")?;
+        }
+        let before = scene.server.look(|state| state.requests().len());
+        scene.server.boot(starting);
+        // The proxy asks, and is refused, more than once.
+        scene.server_sees("requests", SOON, |state| state.requests().len() >= before + 2)?;
+        scene.answered_by(1, "a")?;
+        scene.server.ready();
+        let ready = Instant::now();
+        scene.becomes(1, "b", RECOVERY)?;
+        ensure!(ready.elapsed() < BEHIND, "{starting:?}: {:?} behind the server", ready.elapsed());
+        scene.watched(SOON)?;
+    }
+    Ok(())
 }
 
 pub(crate) fn killed_in_a_storm() -> anyhow::Result<()> {

@@ -16,7 +16,8 @@ pub(crate) fn rotating_token() -> anyhow::Result<()> {
     let scene = Scene::with(Options { authentication: tokens(&["first"]), ..Options::default() })?;
     scene.service(1, &["a"])?;
     let path = scene.file("token");
-    fs::write(&path, "first")?;
+    // A line, as editors write it.
+    fs::write(&path, "first\n")?;
     let _proxy = scene.start_as(&Credentials::TokenFile(path.clone()))?;
     scene.answered_by(1, "a")?;
     // The old one ends at once, before the proxy has a reason to look.

@@ -40,5 +40,5 @@ pub use kubeconfig::Credentials;
 pub use object::Invalid;
 pub use resource::Resource;
 pub use server::{Corruption, Options, Server, StartError};
-pub use state::{Authentication, Credential, Request, State};
+pub use state::{Authentication, Credential, Request, Starting, State};
 pub use tls::TlsError;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Response};
 use serde_json::{Value, json};
 
@@ -41,6 +41,7 @@ impl Service {
             path: http.uri().path().to_owned(),
             query: parse_query(http.uri().query().unwrap_or_default()),
             credential: self.credential(&http),
+            accept: text(&http, ACCEPT).to_owned(),
             resource: target.resource(),
             code: None,
         };
@@ -75,8 +76,7 @@ impl Service {
     }
 
     fn credential(&self, http: &hyper::Request<Incoming>) -> Credential {
-        let token = http.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        match token.and_then(|token| token.strip_prefix("Bearer ")) {
+        match text(http, AUTHORIZATION).strip_prefix("Bearer ") {
             Some(token) => Credential::Token(token.trim().to_owned()),
             None if self.certificate => Credential::Certificate,
             None => Credential::None,
@@ -107,7 +107,9 @@ impl Service {
         if !known && !matches!(target, Target::Version | Target::Healthy) {
             return Some(Failure::new(401, "Unauthorized"));
         }
-        target.resource().and_then(|resource| state.faults.always.get(&resource).cloned())
+        let resource = target.resource()?;
+        let starting = state.faults.starting.map(|starting| starting.failure(resource));
+        starting.or_else(|| state.faults.always.get(&resource).cloned())
     }
 
     async fn answer(
@@ -120,6 +122,9 @@ impl Service {
         let method = http.method().clone();
         match target {
             Target::Unknown => Err(Failure::new(404, "the server could not find the requested resource")),
+            Target::Healthy if shared.lock().faults.starting.is_some() => {
+                Err(Failure::new(500, "[-]poststarthook/rbac/bootstrap-roles failed: not finished"))
+            }
             Target::Healthy => Ok((200, Body::whole("ok"))),
             Target::Version | Target::CoreVersions | Target::Groups | Target::Resources(_) => {
                 Ok((200, json_body(&discovery(&target))))
@@ -183,6 +188,11 @@ impl Service {
             },
         }
     }
+}
+
+/// The value of a header; empty if it is missing, or no text.
+fn text(http: &hyper::Request<Incoming>, name: HeaderName) -> &str {
+    http.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 fn not_allowed() -> Failure {

@@ -20,7 +20,7 @@ use crate::kubeconfig::{self, Credentials};
 use crate::object::Invalid;
 use crate::resource::Resource;
 use crate::serve::Service;
-use crate::state::{Authentication, Shared, State};
+use crate::state::{Authentication, Shared, Starting, State};
 use crate::status::Failure;
 use crate::store::Store;
 use crate::tls::{Identities, TlsError};
@@ -208,6 +208,22 @@ impl Server {
     /// Undoes [`Self::down`].
     pub fn up(&self) {
         self.refuse_connections(false);
+    }
+
+    /// Starts again after [`Self::down`], as a real server does. Its watch caches begin with what
+    /// there is now: no version that was given out before can be continued from (410). Until
+    /// [`Self::ready`] it refuses everything about resources.
+    pub fn boot(&self, starting: Starting) {
+        self.shared.change(|state| {
+            state.store.forget();
+            state.faults.starting = Some(starting);
+        });
+        self.up();
+    }
+
+    /// Ends what [`Self::boot`] began: it answers everything.
+    pub fn ready(&self) {
+        self.shared.change(|state| state.faults.starting = None);
     }
 
     /// Sends nothing more about a resource (none: about anything) on connections that stay open, new requests included,

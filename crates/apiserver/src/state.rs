@@ -23,6 +23,34 @@ pub enum Authentication {
     ClientCertificate,
 }
 
+/// Why a server that has just started refuses everything about resources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Starting {
+    /// It has not read yet what it allows to whom: 403.
+    Forbidden,
+    /// It has not read the objects yet: 429, and try again in a second.
+    Initializing,
+}
+
+impl Starting {
+    /// What it answers to a request about `resource`.
+    pub(crate) fn failure(self, resource: Resource) -> Failure {
+        let (plural, group) = (resource.plural(), resource.group());
+        match self {
+            Starting::Forbidden => Failure::new(
+                403,
+                format!(
+                    "{plural} is forbidden: User \"system:kube-proxy\" cannot list resource \"{plural}\" in API group \
+                     \"{group}\" at the cluster scope"
+                ),
+            ),
+            Starting::Initializing => {
+                Failure { retry_after: Some(1), ..Failure::new(429, "storage is (re)initializing") }
+            }
+        }
+    }
+}
+
 /// What a request showed to say who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
@@ -47,6 +75,8 @@ pub struct Request {
     pub query: Vec<(String, String)>,
     /// What it showed.
     pub credential: Credential,
+    /// The header `Accept`.
+    pub accept: String,
     /// The resource it is about, if it is about one.
     pub resource: Option<Resource>,
     /// The status code of the answer; none while the answer is held back.
@@ -81,6 +111,7 @@ pub(crate) struct Watcher {
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) refusing: bool,
+    pub(crate) starting: Option<Starting>,
     pub(crate) stalled: [bool; Resource::ALL.len()],
     pub(crate) next_answers: VecDeque<(Option<Resource>, Failure)>,
     pub(crate) always: BTreeMap<Resource, Failure>,

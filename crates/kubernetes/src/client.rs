@@ -1,34 +1,30 @@
 //! Requests to the API server, with the credentials as they are now.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, header};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use kube::client::{AuthError, Body, ConfigExt};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use tower::{BoxError, ServiceBuilder};
+use kube::client::Body;
 
+use crate::access::{Access, Authorization, PluginError, Way};
 use crate::pace::Throttle;
-use crate::{Error, Options, Status, wire};
+use crate::reach::Reach;
+use crate::{Error, Observation, Options, Status, wire};
 
-/// An unused connection is kept for as long: enough for the pages of a list, too short to become half-open unnoticed.
-const IDLE_CONNECTION: Duration = Duration::from_secs(10);
-/// The most of an answer that is read at once. Answers are taken in as they come.
-const READ_BUFFER: usize = 64 * 1024;
+/// What is asked for: objects without the fields that say who changed what, where the server can
+/// leave them out (KEP-5958, alpha in Kubernetes 1.38). One that cannot does not mind.
+const ACCEPT: &str = "application/json;drop=metadata.managedFields,application/json";
 /// The most that is read of an answer that says what went wrong.
 const FAILURE_TEXT: usize = 16 * 1024;
 /// Configuration and credentials are read again no more often than this.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// While nothing answers, they are read again this often: the address or the authority may have changed.
 const RENEW_UNREACHABLE: Duration = Duration::from_mins(1);
-/// The longest that the server may tell us to wait.
+/// The longest that the server may ask us to wait.
 const RETRY_AFTER_AT_MOST: Duration = Duration::from_mins(5);
 
 /// Why a list or watch did not go on.
@@ -77,62 +73,68 @@ impl Failure {
 }
 
 /// Sends requests to the API server.
-#[derive(Debug)]
 pub(crate) struct Client {
     access: Arc<Access>,
-    connection: RefCell<Connection>,
+    connection: RefCell<Option<Connection>>,
+    /// Held by whoever makes a connection: programs that give credentials are not run side by side.
+    making: tokio::sync::Mutex<Option<(Instant, Failure)>>,
     throttle: RefCell<Throttle>,
     status: Arc<Status>,
+    reach: Reach,
 }
 
 /// What to send requests through.
 #[derive(Clone)]
 struct Connection {
-    client: Option<kube::Client>,
+    client: kube::Client,
+    authorization: Rc<Authorization>,
+    expires: Option<SystemTime>,
     made: Instant,
-    number: u64,
 }
 
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("number", &self.number).finish_non_exhaustive()
+impl Connection {
+    fn new(way: Way) -> Connection {
+        let Way { client, authorization, expires } = way;
+        Connection { client, authorization: Rc::new(authorization), expires, made: Instant::now() }
     }
-}
 
-/// Where the API server is and where the credentials come from.
-#[derive(Debug)]
-struct Access {
-    kubeconfig: Option<PathBuf>,
-    master: Option<String>,
-    connect_timeout: Duration,
+    fn is_valid(&self) -> bool {
+        // Credentials that are over when they are given are still asked for no more often than
+        // this.
+        self.made.elapsed() < RENEW_EVERY || self.expires.is_none_or(|at| SystemTime::now() < at)
+    }
 }
 
 impl Client {
     /// A client as `options` say. Fails if the configuration is unusable, not if credentials cannot be had at the moment.
     pub(crate) async fn new(options: &Options, connect_timeout: Duration) -> Result<Client, Error> {
-        let access = Arc::new(Access {
-            kubeconfig: options.kubeconfig.clone(),
-            master: options.master.clone().filter(|url| !url.is_empty()),
-            connect_timeout,
-        });
-        let config = access.config().await?;
-        let host = config.cluster_url.authority().map_or_else(String::new, ToString::to_string);
-        let client = match access.connect(config) {
-            Ok(client) => Some(client),
+        let access = Arc::new(Access::new(options, connect_timeout));
+        let configuration = access.configuration().await?;
+        let host = configuration.library.cluster_url.authority();
+        let status = Arc::new(Status::new(host.map_or_else(String::new, ToString::to_string)));
+        let connection = match access.open(configuration, &status) {
+            Ok(way) => Some(Connection::new(way)),
             Err(error) if passing(&error) => None,
             Err(error) => return Err(error),
         };
         Ok(Client {
             access,
-            connection: RefCell::new(Connection { client, made: Instant::now(), number: 0 }),
+            connection: RefCell::new(connection),
+            making: tokio::sync::Mutex::new(None),
             throttle: RefCell::new(Throttle::new(options.qps, options.burst)),
-            status: Arc::new(Status::new(host)),
+            status,
+            reach: Reach::new(),
         })
     }
 
     /// Where requests are counted.
     pub(crate) fn status(&self) -> Arc<Status> {
         self.status.clone()
+    }
+
+    /// Whether the server answers.
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     /// Sends a request and returns the answer when its headers are there, which must be within `timeout`. An answer that is no success
@@ -144,8 +146,10 @@ impl Client {
         body: Option<(&'static str, Vec<u8>)>,
         timeout: Duration,
     ) -> Result<Response<Body>, Failure> {
-        let at = self.throttle.borrow_mut().take(Instant::now());
+        let asked = Instant::now();
+        let at = self.throttle.borrow_mut().take(asked);
         tokio::time::sleep_until(at.into()).await;
+        self.status.observe(&Observation::Limited { method, took: asked.elapsed() });
         self.send_now(method, target, body, timeout).await
     }
 
@@ -157,147 +161,114 @@ impl Client {
         body: Option<(&'static str, Vec<u8>)>,
         timeout: Duration,
     ) -> Result<Response<Body>, Failure> {
-        let mut request =
-            Request::builder().method(method).uri(target).header(header::ACCEPT, "application/json");
+        let mut request = Request::builder().method(method).uri(target).header(header::ACCEPT, ACCEPT);
         if let Some((media_type, _)) = &body {
             request = request.header(header::CONTENT_TYPE, *media_type);
         }
+        let connection = self.connection().await?;
+        if let Some(value) = connection.authorization.header() {
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let length = body.as_ref().map_or(0, |(_, bytes)| bytes.len());
         let body = body.map_or_else(Body::empty, |(_, bytes)| Body::from(bytes));
         let request = request.body(body).map_err(|error| Failure::Unintelligible(error.to_string()))?;
 
-        let (number, client) = self.connection().await?;
         let sent = Instant::now();
-        let answer = tokio::time::timeout(timeout, client.send(request)).await;
-        let code = answer
-            .as_ref()
-            .ok()
-            .and_then(|answer| answer.as_ref().ok())
-            .map(|answer| answer.status().as_u16());
-        self.status.request(method, code, sent.elapsed());
+        let answer = tokio::time::timeout(timeout, connection.client.send(request)).await;
+        let code = answer.as_ref().ok().and_then(|answer| answer.as_ref().ok());
+        let code = code.map(|answer| answer.status().as_u16());
+        self.status.observe(&Observation::Request { method, code, took: sent.elapsed(), length });
         let answer = match answer {
             Err(_) => {
-                self.renew(number, RENEW_UNREACHABLE);
+                self.renew(&connection, RENEW_UNREACHABLE);
+                self.reach.absent();
                 return Err(Failure::NoAnswer(timeout));
             }
-            Ok(Err(error @ kube::Error::Auth(_))) => {
-                self.renew(number, RENEW_EVERY);
-                return Err(Failure::Credentials(error.to_string()));
-            }
             Ok(Err(error)) => {
-                self.renew(number, RENEW_UNREACHABLE);
+                self.renew(&connection, RENEW_UNREACHABLE);
+                self.reach.absent();
                 return Err(Failure::Unreachable(causes(&error)));
             }
             Ok(Ok(answer)) => answer,
         };
-        if answer.status().is_success() {
+        let status = answer.status();
+        // That a version is too old is known only by a server that knows all there is.
+        if status.is_success() || status == StatusCode::GONE {
+            self.reach.answered(Instant::now());
+        } else if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            self.reach.absent();
+        }
+        if status.is_success() {
             return Ok(answer);
         }
-        if answer.status() == StatusCode::UNAUTHORIZED {
-            self.renew(number, RENEW_EVERY);
+        if status == StatusCode::UNAUTHORIZED {
+            self.renew(&connection, RENEW_EVERY);
         }
-        Err(refusal(answer, timeout).await)
+        let (failure, length) = refusal(answer, timeout).await;
+        self.status.observe(&Observation::Answer { method, length });
+        Err(failure)
+    }
+
+    fn current(&self) -> Option<Connection> {
+        self.connection.borrow().clone().filter(Connection::is_valid)
     }
 
     /// The connection, made anew if it was given up.
-    async fn connection(&self) -> Result<(u64, kube::Client), Failure> {
-        let current = self.connection.borrow().clone();
-        if let Some(client) = current.client {
-            return Ok((current.number, client));
+    async fn connection(&self) -> Result<Connection, Failure> {
+        if let Some(connection) = self.current() {
+            return Ok(connection);
         }
-        let access = self.access.clone();
+        let mut failed = self.making.lock().await;
+        if let Some(connection) = self.current() {
+            return Ok(connection);
+        }
+        if let Some((at, failure)) = &*failed
+            && at.elapsed() < RENEW_EVERY
+        {
+            return Err(failure.clone());
+        }
+        let (access, status) = (self.access.clone(), self.status.clone());
         // Credentials may come from files and from programs: those may take their time, off this thread.
         let handle = tokio::runtime::Handle::current();
         let made = tokio::task::spawn_blocking(move || {
-            handle.block_on(async { access.config().await.and_then(|config| access.connect(config)) })
+            let configuration = handle.block_on(access.configuration())?;
+            access.open(configuration, &status)
         });
-        let client = made.await.map_err(|error| Failure::Credentials(error.to_string()))?;
-        let client = client.map_err(|error| Failure::Credentials(error.to_string()))?;
-        let mut connection = self.connection.borrow_mut();
-        *connection =
-            Connection { client: Some(client.clone()), made: Instant::now(), number: connection.number + 1 };
-        Ok((connection.number, client))
-    }
-
-    /// Gives up connection `number` if it is older than `age`, so that the next request reads configuration and credentials again.
-    fn renew(&self, number: u64, age: Duration) {
-        let mut connection = self.connection.borrow_mut();
-        if connection.number == number && connection.made.elapsed() >= age {
-            connection.client = None;
+        let made = made.await.map_err(|error| error.to_string());
+        let made = made.and_then(|way| way.map_err(|error| error.to_string()));
+        match made {
+            Ok(way) => {
+                let connection = Connection::new(way);
+                *failed = None;
+                *self.connection.borrow_mut() = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(reason) => {
+                let failure = Failure::Credentials(reason);
+                *failed = Some((Instant::now(), failure.clone()));
+                Err(failure)
+            }
         }
     }
-}
 
-impl Access {
-    async fn config(&self) -> Result<kube::Config, Error> {
-        let url = |text: &String| {
-            let text = text.trim_end_matches('/');
-            let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-            text.parse::<Uri>()
-        };
-        let master = match &self.master {
-            Some(text) => Some(url(text).map_err(|reason| Error::Master { url: text.clone(), reason })?),
-            None => None,
-        };
-        let config = match (&self.kubeconfig, master) {
-            (Some(path), master) => {
-                let failed = |reason| Error::Kubeconfig { path: path.clone(), reason: Box::new(reason) };
-                let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
-                let proxy =
-                    kubeconfig.clusters.iter().find_map(|named| named.cluster.as_ref()?.proxy_url.clone());
-                let choice = KubeConfigOptions::default();
-                let config = kube::Config::from_custom_kubeconfig(kubeconfig, &choice);
-                let mut config = config.await.map_err(failed)?;
-                if let Some(url) = config.proxy_url.take().map(|url| url.to_string()) {
-                    if proxy.is_some_and(|proxy| url.starts_with(proxy.trim_end_matches('/'))) {
-                        return Err(Error::Proxy { url });
-                    }
-                    tracing::warn!(url, "HTTPS_PROXY is not used for the API server");
-                }
-                config.cluster_url = master.unwrap_or(config.cluster_url);
-                config
-            }
-            (None, Some(master)) => kube::Config::new(master),
-            (None, None) => kube::Config::incluster().map_err(|reason| Error::InCluster(Box::new(reason)))?,
-        };
-        Ok(config)
-    }
-
-    fn connect(&self, config: kube::Config) -> Result<kube::Client, Error> {
-        let from = match &self.kubeconfig {
-            Some(path) => format!("kubeconfig {}", path.display()),
-            None => "the pod's service account".to_owned(),
-        };
-        let failed = |reason| Error::Credentials { from: from.clone(), reason: Box::new(reason) };
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(self.connect_timeout));
-        connector.set_keepalive(Some(Duration::from_secs(30)));
-        let connector = config.rustls_https_connector_with_connector(connector).map_err(failed)?;
-        let client = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .pool_max_idle_per_host(2)
-            .http1_max_buf_size(READ_BUFFER)
-            .build(connector);
-        let service = ServiceBuilder::new()
-            .layer(config.base_uri_layer())
-            .option_layer(config.auth_layer().map_err(failed)?)
-            .layer(config.extra_headers_layer().map_err(failed)?)
-            .map_err(BoxError::from)
-            .service(client);
-        Ok(kube::Client::new(service, config.default_namespace))
+    /// Gives up `connection` if it is older than `age`, so that the next request reads
+    /// configuration and credentials again.
+    fn renew(&self, connection: &Connection, age: Duration) {
+        let mut current = self.connection.borrow_mut();
+        let same = current.as_ref().is_some_and(|current| current.made == connection.made);
+        if same && connection.made.elapsed() >= age {
+            *current = None;
+        }
     }
 }
 
 /// Whether what stands against a start may pass by itself: a program that gives credentials has run, and given none.
 fn passing(error: &Error) -> bool {
-    let Error::Credentials { reason, .. } = error else { return false };
-    matches!(**reason, kube::Error::Auth(AuthError::AuthExecRun { .. }))
+    matches!(error, Error::Plugin { reason: PluginError::Failed { .. } | PluginError::Slow { .. }, .. })
 }
 
-/// What an answer that is no success says.
-async fn refusal(answer: Response<Body>, timeout: Duration) -> Failure {
+/// What an answer that is no success says, and how many bytes of it were read.
+async fn refusal(answer: Response<Body>, timeout: Duration) -> (Failure, usize) {
     let code = answer.status().as_u16();
     let retry_after =
         answer.headers().get(header::RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
@@ -317,9 +288,9 @@ async fn refusal(answer: Response<Body>, timeout: Duration) -> Failure {
         _ => String::from_utf8_lossy(&text[..text.len().min(200)]).trim().to_owned(),
     };
     if code == StatusCode::GONE.as_u16() {
-        return Failure::Expired(message);
+        return (Failure::Expired(message), text.len());
     }
-    Failure::Refused { code, message, retry_after }
+    (Failure::Refused { code, message, retry_after }, text.len())
 }
 
 /// `Retry-After`: seconds, or the date when (RFC 9110 §10.2.3).

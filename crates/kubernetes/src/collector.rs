@@ -1,6 +1,6 @@
 //! Brings together what is heard of all resources, and says when it is to be delivered. No I/O but the snapshot's.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -281,13 +281,8 @@ impl Collector {
         if pending.changes.len() < pending.compact_at.max(COMPACT_AT_LEAST) {
             return;
         }
-        let mut seen = HashSet::new();
-        let mut changes = std::mem::take(&mut pending.changes);
-        changes.reverse();
-        changes.retain(|change| seen.insert(key(change)));
-        changes.reverse();
-        pending.compact_at = changes.len() * 2;
-        pending.changes = changes;
+        Change::keep_last(&mut pending.changes);
+        pending.compact_at = pending.changes.len() * 2;
     }
 }
 
@@ -303,18 +298,6 @@ fn change(name: &ObjectName, object: &Object<'_>, names: &mut Names) -> Option<C
         Object::EndpointSlice(slice) => convert::slice(name.clone(), slice, names).map(Change::Slice),
         Object::Node(node) => Some(Change::Node(convert::node(node))),
         Object::ServiceCidr(_) => None,
-    }
-}
-
-/// What a change is about.
-fn key(change: &Change) -> (u8, ObjectName) {
-    match change {
-        Change::Service(service) => (0, service.name.clone()),
-        Change::ServiceRemoved(name) => (0, name.clone()),
-        Change::Slice(slice) => (1, slice.name.clone()),
-        Change::SliceRemoved(name) => (1, name.clone()),
-        Change::Node(node) => (2, ObjectName::new("", &node.name)),
-        Change::NodeRemoved(name) => (2, ObjectName::new("", name)),
     }
 }
 

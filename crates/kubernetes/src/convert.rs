@@ -1,9 +1,9 @@
 //! From what the API server sends to the domain, as leniently as kube-proxy: what cannot be used is left out, the rest is
 //! used (spec §1.10-1.26). The API server has validated the objects; what is wrong here was accepted by an older one.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use ipnet::IpNet;
 use portolan_service::{
@@ -19,26 +19,28 @@ const REMOVAL: &str = "ToBeDeletedByClusterAutoscaler";
 /// The API's default, in seconds (spec §1.17).
 const DEFAULT_AFFINITY: i64 = 10_800;
 
-/// One copy of each name of a node, zone or port, however many objects mention it.
+/// One copy of each name of a node, zone or port, however many objects mention it. It keeps none of
+/// them: whoever takes the objects may have a pool of its own, and two pools that keep names would
+/// keep each other's for ever.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    names: HashSet<Arc<str>>,
+    names: HashMap<Box<str>, Weak<str>>,
     /// Names nobody uses any more are dropped when there are this many.
     clean_at: usize,
 }
 
 impl Names {
     fn shared(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.names.get(name) {
-            return known.clone();
+        if let Some(known) = self.names.get(name).and_then(Weak::upgrade) {
+            return known;
         }
         if self.names.len() >= self.clean_at {
-            self.names.retain(|name| Arc::strong_count(name) > 1);
+            self.names.retain(|_, name| name.strong_count() > 0);
             self.clean_at = (self.names.len() * 2).max(1024);
         }
-        let name: Arc<str> = name.into();
-        self.names.insert(name.clone());
-        name
+        let shared: Arc<str> = name.into();
+        self.names.insert(name.into(), Arc::downgrade(&shared));
+        shared
     }
 }
 

@@ -81,7 +81,7 @@ impl Ledger {
             return;
         };
         let list = self.list;
-        let unknown = Known { version: 0, list, state: State::Bad };
+        let unknown = Known { version: UNKNOWN, list, state: State::Bad };
         let Some(known) = self.objects.get_mut(name) else {
             self.undecodable += 1;
             self.objects.insert(name.clone(), unknown);
@@ -123,7 +123,7 @@ impl Ledger {
     /// Forgets all versions: the next list's objects are all [`News::Changed`] or new.
     pub(crate) fn distrust_versions(&mut self) {
         for known in self.objects.values_mut() {
-            known.version = !known.version;
+            known.version = UNKNOWN;
         }
     }
 
@@ -143,11 +143,14 @@ impl Ledger {
     }
 }
 
+/// No object's version.
+const UNKNOWN: u64 = 0;
+
 /// A version in a word: the same for the same `uid` and `resourceVersion`.
 pub(crate) fn version(uid: &str, resource_version: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (uid, resource_version).hash(&mut hasher);
-    hasher.finish()
+    hasher.finish().max(UNKNOWN + 1)
 }
 
 #[cfg(test)]
@@ -233,7 +236,11 @@ mod tests {
     fn distrusted_versions_are_changes() {
         let mut ledger = Ledger::default();
         ledger.put(&name("a"), 1);
+        ledger.put(&name("b"), 1);
         ledger.distrust_versions();
         assert_eq!(ledger.put(&name("a"), 1), News::Changed);
+        // The list broke off, and begins again.
+        ledger.distrust_versions();
+        assert_eq!(ledger.put(&name("b"), 1), News::Changed);
     }
 }

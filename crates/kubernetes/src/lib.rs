@@ -9,6 +9,7 @@
 //!
 //! An API server that is away is no error. What it last said stays; it is asked again for ever.
 
+mod access;
 mod client;
 mod collector;
 mod convert;
@@ -17,8 +18,10 @@ mod dry_run;
 mod error;
 mod follow;
 mod ledger;
+mod outbox;
 mod pace;
 mod publish;
+mod reach;
 mod record;
 mod resource;
 mod shared;
@@ -36,11 +39,12 @@ use std::time::{Instant, SystemTime};
 use ipnet::IpNet;
 use portolan_service::{Change, ObjectName};
 
+pub use access::PluginError;
 #[doc(hidden)]
 pub use dry_run::dry_run;
 pub use error::Error;
 pub use source::{Source, start, start_with};
-pub use status::{Received, Report, Request, ResourceReport, Status};
+pub use status::{Observation, Received, Report, ResourceReport, Status};
 pub use timing::Timing;
 
 /// How to reach the API server, and as whom.

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::mpsc::Receiver;
 use tracing::debug;
 
 use crate::client::{Client, Failure};
+use crate::outbox::Outbox;
 use crate::{Event, Regarding};
 
 /// Who reports: the name that people know.
@@ -42,22 +42,23 @@ impl Publisher {
         Publisher { client, node_name: node_name.to_owned(), timeout, series: HashMap::new() }
     }
 
-    /// Sends what comes from `events` until the sender is gone.
-    pub(crate) async fn run(mut self, mut events: Receiver<Event>) {
-        while let Some(event) = events.recv().await {
-            if let Err(failure) = self.send(event).await {
+    /// Sends what comes from `events` until nothing comes any more.
+    pub(crate) async fn run(mut self, events: &Outbox) {
+        while let Some((event, count)) = events.next().await {
+            if let Err(failure) = self.send(event, count).await {
                 debug!(reason = %failure, "an Event could not be sent");
             }
         }
     }
 
-    async fn send(&mut self, event: Event) -> Result<(), Failure> {
+    /// Sends `event`, which has happened `count` times.
+    async fn send(&mut self, event: Event, count: u32) -> Result<(), Failure> {
         let now = Instant::now();
         self.series.retain(|_, series| now.duration_since(series.last) < SERIES);
         let namespace = event.namespace().to_owned();
         if let Some(series) = self.series.get_mut(&event) {
             series.last = now;
-            series.count += 1;
+            series.count = series.count.saturating_add(count);
             let patch = json!({"series": {"count": series.count, "lastObservedTime": micro_time()}});
             let target = format!("{COLLECTION}/{namespace}/events/{}", series.name);
             let body = Some(("application/strategic-merge-patch+json", patch.to_string().into_bytes()));
@@ -68,11 +69,15 @@ impl Publisher {
             }
         }
         let name = format!("{}.{:016x}", event.subject(&self.node_name), unique());
-        let body = event.to_json(&name, &self.node_name).to_string().into_bytes();
+        let mut json = event.to_json(&name, &self.node_name);
+        if count > 1 {
+            json["series"] = json!({"count": count, "lastObservedTime": micro_time()});
+        }
+        let body = json.to_string().into_bytes();
         let target = format!("{COLLECTION}/{namespace}/events");
         self.client.send("POST", &target, Some(("application/json", body)), self.timeout).await?;
         if self.series.len() < SERIES_AT_MOST {
-            self.series.insert(event, Series { name, count: 1, last: now });
+            self.series.insert(event, Series { name, count, last: now });
         }
         Ok(())
     }

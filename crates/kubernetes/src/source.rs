@@ -6,12 +6,12 @@ use std::sync::mpsc as std_mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::mpsc;
 use tokio::task::{LocalSet, yield_now};
 
 use crate::client::Client;
 use crate::collector::Collector;
 use crate::follow::Follower;
+use crate::outbox::Outbox;
 use crate::publish::Publisher;
 use crate::record::Recorder;
 use crate::resource::Resource;
@@ -19,8 +19,6 @@ use crate::shared::Shared;
 use crate::timing::Timing;
 use crate::{Error, Event, Options, Status, Update};
 
-/// Events that wait to be sent. More are dropped: they are for people, and the first ones tell most.
-const EVENTS_AT_MOST: usize = 64;
 /// What comes without a pause is one update, unless it goes on for longer than this.
 const BURST_AT_MOST: Duration = Duration::from_millis(5);
 /// As often as this without anything new, a burst is over: what the kernel had was read.
@@ -32,7 +30,7 @@ const ANSWERING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Source {
     status: Arc<Status>,
-    events: mpsc::Sender<Event>,
+    events: Arc<Outbox>,
 }
 
 impl Source {
@@ -43,9 +41,15 @@ impl Source {
 
     /// Sends `event` to the API server, best effort: never waits, and one that repeats is sent as a series.
     pub fn publish(&self, event: Event) {
-        if self.events.try_send(event).is_err() {
+        if !self.events.put(event) {
             tracing::debug!("an Event was dropped: too many are waiting");
         }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.events.close();
     }
 }
 
@@ -62,7 +66,8 @@ pub fn start_with(
     timing: Timing,
     deliver: impl FnMut(Update) + Send + 'static,
 ) -> Result<Source, Error> {
-    let (events, waiting) = mpsc::channel(EVENTS_AT_MOST);
+    let events = Arc::new(Outbox::default());
+    let waiting = events.clone();
     let (started, result) = std_mpsc::sync_channel(1);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -94,7 +99,7 @@ async fn follow_all(
     client: Client,
     options: Options,
     timing: Timing,
-    events: mpsc::Receiver<Event>,
+    events: Arc<Outbox>,
     deliver: impl FnMut(Update) + 'static,
 ) {
     let has_snapshot = options.snapshot.is_some();
@@ -108,7 +113,7 @@ async fn follow_all(
     }
     let delivery = Delivery { status: client.status(), shared, timing: timing.clone() };
     tokio::task::spawn_local(delivery.run(has_snapshot, deliver));
-    Publisher::new(client, &options.node_name, timing.answer).run(events).await;
+    Publisher::new(client, &options.node_name, timing.answer).run(&events).await;
 }
 
 /// Delivers what the followers bring.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::resource::Resource;
 
-/// So many requests are kept until somebody asks to be told of them.
-const KEPT_REQUESTS: usize = 100;
+/// So much is kept until somebody asks to see it.
+const KEPT: usize = 200;
 
 /// How it goes. Shared between threads; asking is cheap.
 #[derive(Debug)]
@@ -19,13 +19,15 @@ struct State {
     host: String,
     resources: [Follower; Resource::ALL.len()],
     snapshot: Option<SystemTime>,
-    /// Those that nobody has been told of.
-    requests: Vec<Request>,
+    /// What nobody has seen yet.
+    observed: Vec<Observation>,
     observer: Option<Observer>,
+    /// Since when the client certificate of a program is used.
+    certificate_since: Option<SystemTime>,
 }
 
-/// Is told of each request.
-struct Observer(Box<dyn Fn(&Request) + Send>);
+/// Sees each observation.
+struct Observer(Box<dyn Fn(&Observation) + Send>);
 
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,21 +35,71 @@ impl fmt::Debug for Observer {
     }
 }
 
-/// A request to the API server.
+/// Something to count or to measure of what is sent to the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// The HTTP method.
-    pub method: &'static str,
-    /// The status of the answer; `None` if there was none.
-    pub code: Option<u16>,
-    /// From sending it to the head of the answer.
-    pub took: Duration,
+pub enum Observation {
+    /// A request waited for its turn.
+    Limited {
+        /// The HTTP method.
+        method: &'static str,
+        /// For how long.
+        took: Duration,
+    },
+    /// A request was answered, or was not.
+    Request {
+        /// The HTTP method.
+        method: &'static str,
+        /// The status of the answer; `None` if there was none.
+        code: Option<u16>,
+        /// From sending it to the head of the answer.
+        took: Duration,
+        /// The bytes of its body.
+        length: usize,
+    },
+    /// An answer was read to its end. Watches are not counted.
+    Answer {
+        /// The HTTP method.
+        method: &'static str,
+        /// The bytes of its body.
+        length: usize,
+    },
+    /// A request is made again when the server has asked for it (`Retry-After`).
+    Retried {
+        /// The HTTP method.
+        method: &'static str,
+        /// The status of the answer.
+        code: u16,
+    },
+    /// The server's name was looked up.
+    Resolved {
+        /// How long that took.
+        took: Duration,
+    },
+    /// A program was asked for credentials.
+    Plugin {
+        /// How it ended; 0 only if it gave some.
+        code: i32,
+        /// `no_error`, or what went wrong, in client-go's words.
+        outcome: &'static str,
+    },
+    /// A program gave a client certificate.
+    Certificate {
+        /// When it has to be replaced; `None`: never.
+        until: Option<SystemTime>,
+        /// How long the one before it was used.
+        replaced_after: Option<Duration>,
+    },
+    /// Something to send requests through was made, as the configuration and the credentials now
+    /// are.
+    Transport,
 }
 
 #[derive(Debug, Default)]
 struct Follower {
     connected: bool,
     heard: Option<(Instant, SystemTime)>,
+    /// When it was last certain that what is known is current.
+    proved: Option<Instant>,
     listed: bool,
     relists: u64,
     watch_errors: BTreeMap<&'static str, u64>,
@@ -111,10 +163,14 @@ impl Status {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How old the view of Services and endpoints may be: the time since the one of the two was heard from that was not heard from for
-    /// longer. `None` as long as the API server has not given both lists.
+    /// How old the view of Services and endpoints may be: the time since the last proof that it is
+    /// current, of the one of the two that has gone without for longer. `None` as long as the API
+    /// server has not given both lists.
     ///
-    /// On a quiet cluster it rises to the time between two bookmarks, about a minute.
+    /// A complete list is a proof, and so is an event or a bookmark of a watch, and an answer that
+    /// shows that the server knows what we know. That a server accepts a watch is none: it may be
+    /// one that knows less. On a quiet cluster the age rises to the time between two bookmarks,
+    /// about a minute.
     pub fn age(&self) -> Option<Duration> {
         self.state().age(Instant::now())
     }
@@ -146,6 +202,11 @@ impl Status {
         let follower = &mut self.state().resources[resource as usize];
         follower.connected = true;
         follower.heard = Some((Instant::now(), SystemTime::now()));
+    }
+
+    /// What is known of `resource` is certain to be current.
+    pub(crate) fn proved(&self, resource: Resource) {
+        self.state().resources[resource as usize].proved = Some(Instant::now());
     }
 
     pub(crate) fn received(&self, resource: Resource, count: impl FnOnce(&mut Received)) {
@@ -186,29 +247,36 @@ impl Status {
         self.state().snapshot = taken;
     }
 
-    /// Tells `observer` of each request from the first one on. It is called in the source's thread and must not block.
-    pub fn on_request(&self, observer: impl Fn(&Request) + Send + 'static) {
+    /// Shows `observer` each observation from the first one on. It is called in the source's
+    /// threads and must not block.
+    pub fn on_observation(&self, observer: impl Fn(&Observation) + Send + 'static) {
         let mut state = self.state();
-        state.requests.drain(..).for_each(|request| observer(&request));
+        state.observed.drain(..).for_each(|observation| observer(&observation));
         state.observer = Some(Observer(Box::new(observer)));
     }
 
-    pub(crate) fn request(&self, method: &'static str, code: Option<u16>, took: Duration) {
+    pub(crate) fn observe(&self, observation: &Observation) {
         let mut state = self.state();
-        let request = Request { method, code, took };
         match &state.observer {
-            Some(observer) => (observer.0)(&request),
-            None if state.requests.len() < KEPT_REQUESTS => state.requests.push(request),
+            Some(observer) => (observer.0)(observation),
+            None if state.observed.len() < KEPT => state.observed.push(observation.clone()),
             None => {}
         }
+    }
+
+    /// A client certificate is used from now on.
+    pub(crate) fn certificate(&self, until: Option<SystemTime>) {
+        let now = SystemTime::now();
+        let before = self.state().certificate_since.replace(now);
+        let replaced_after = before.and_then(|since| now.duration_since(since).ok());
+        self.observe(&Observation::Certificate { until, replaced_after });
     }
 }
 
 impl State {
     fn age(&self, now: Instant) -> Option<Duration> {
         let followers = [Resource::Services, Resource::EndpointSlices].map(|r| &self.resources[r as usize]);
-        let heard = followers.map(|follower| follower.heard.filter(|_| follower.listed).map(|(at, _)| at));
-        let [a, b] = heard;
+        let [a, b] = followers.map(|follower| follower.proved.filter(|_| follower.listed));
         Some(now.saturating_duration_since(a?.min(b?)))
     }
 }
@@ -221,28 +289,38 @@ mod tests {
     fn the_view_is_as_old_as_its_older_half() {
         let status = Status::new(String::new());
         assert_eq!(status.age(), None, "nothing heard");
-        status.heard(Resource::Services);
+        for resource in [Resource::Services, Resource::EndpointSlices] {
+            status.heard(resource);
+            status.proved(resource);
+        }
         status.listed(Resource::Services);
-        status.heard(Resource::EndpointSlices);
         assert_eq!(status.age(), None, "no complete list of slices");
         status.listed(Resource::EndpointSlices);
-        status.heard(Resource::Nodes);
         let hour = Duration::from_hours(1);
         let mut state = status.state();
         let now = Instant::now();
-        state.resources[Resource::EndpointSlices as usize].heard = Some((now + hour, SystemTime::now()));
-        state.resources[Resource::Services as usize].heard = Some((now, SystemTime::now()));
+        state.resources[Resource::EndpointSlices as usize].proved = Some(now + hour);
+        state.resources[Resource::Services as usize].proved = Some(now);
         assert_eq!(state.age(now + 2 * hour), Some(2 * hour));
+        drop(state);
+        status.heard(Resource::Services);
+        status.proved(Resource::Nodes);
+        assert_eq!(
+            status.state().age(now + 2 * hour),
+            Some(2 * hour),
+            "that something was heard proves nothing"
+        );
     }
 
     #[test]
-    fn no_request_is_missed_by_whoever_asks_later() {
+    fn no_observation_is_missed_by_whoever_asks_later() {
         let status = Status::new("host:6443".to_owned());
-        let told = std::sync::Arc::new(Mutex::new(Vec::new()));
-        status.request("GET", Some(200), Duration::from_millis(30));
-        let list = told.clone();
-        status.on_request(move |request| list.lock().unwrap().push((request.method, request.code)));
-        status.request("POST", None, Duration::ZERO);
-        assert_eq!(*told.lock().unwrap(), [("GET", Some(200)), ("POST", None)]);
+        let seen = std::sync::Arc::new(Mutex::new(Vec::new()));
+        status.observe(&Observation::Transport);
+        let list = seen.clone();
+        status.on_observation(move |observation| list.lock().unwrap().push(observation.clone()));
+        let resolved = Observation::Resolved { took: Duration::from_millis(30) };
+        status.observe(&resolved);
+        assert_eq!(*seen.lock().unwrap(), [Observation::Transport, resolved]);
     }
 }

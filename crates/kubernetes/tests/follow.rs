@@ -9,9 +9,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use portolan_apiserver::{
-    Authentication, Corruption, Credential, Credentials, Options as ServerOptions, Resource, Server,
+    Authentication, Corruption, Credential, Credentials, Options as ServerOptions, Resource, Server, Starting,
 };
-use portolan_kubernetes::{Event, Options, Origin, Problem, Regarding, Source, Timing, Update, start_with};
+use portolan_kubernetes::{
+    Event, Observation, Options, Origin, Problem, Regarding, Source, Timing, Update, start_with,
+};
 use portolan_service::{Catalog, Change, Node, ObjectName};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -29,6 +31,7 @@ fn hurried() -> Timing {
         pause: Duration::from_millis(20),
         pause_at_most: Duration::from_millis(200),
         rarely: Duration::from_millis(100),
+        proof: Duration::from_millis(50),
         snapshot: Duration::from_millis(500),
         grace: Duration::from_secs(2),
         ..Timing::default()
@@ -169,6 +172,8 @@ impl Cluster {
             let of_interest =
                 |resource| matches!(resource, Some(Resource::Services | Resource::EndpointSlices));
             let requests = state.requests().iter().filter(|request| of_interest(request.resource));
+            // One object is asked for to learn the server's version.
+            let requests = requests.filter(|r| r.parameter("limit") != Some("1"));
             requests.filter(|r| !r.is_watch() || r.parameter("sendInitialEvents").is_some()).count()
         })
     }
@@ -474,6 +479,151 @@ fn a_server_that_comes_back_from_a_backup_is_believed() {
     }
 }
 
+/// What a restart of the server may cost: as much as it takes to notice, and what a busy machine
+/// takes.
+const SOON: Duration = Duration::from_secs(3);
+
+#[test]
+fn a_server_that_restarts_is_followed_as_soon_as_it_is_ready() {
+    for starting in [Starting::Forbidden, Starting::Initializing] {
+        let situation = format!("{starting:?}");
+        let mut cluster = Cluster::small();
+        cluster.server.apply(service_cidr("kubernetes", "10.96.0.0/12")).unwrap();
+        cluster.follow_as(&Credentials::None, Timing::default());
+        cluster.agree(&situation);
+        cluster.watched(&situation);
+        cluster.server.down();
+        // An outage that is long enough for pauses to grow.
+        let failures = |name| -> u64 {
+            let proxy = cluster.proxy.as_ref().unwrap();
+            proxy.resource(name).watch_errors.get("unreachable").copied().unwrap_or_default()
+        };
+        let until = Instant::now() + PATIENCE;
+        while failures("services") + failures("endpointslices") < 8 {
+            assert!(Instant::now() < until, "{situation}: attempts are made");
+            std::thread::yield_now();
+        }
+        cluster.server.apply(service("a", "10.96.0.2")).unwrap();
+        cluster.server.apply(slice("a", &["10.1.0.2"])).unwrap();
+        cluster.server.apply(service_cidr("more", "10.112.0.0/12")).unwrap();
+        let before = cluster.server.look(|state| state.requests().len());
+        cluster.server.boot(starting);
+        let booted = Instant::now();
+        let asked = cluster.server.wait_for(|state| state.requests().len() >= before + 4, PATIENCE);
+        assert!(asked, "{situation}: asked while it starts");
+        assert!(
+            booted.elapsed() > Duration::from_secs(1),
+            "{situation}: four times in {:?}",
+            booted.elapsed()
+        );
+        cluster.server.ready();
+        let ready = Instant::now();
+        let proxy = cluster.agree(&situation);
+        proxy.wait(&situation, |proxy| proxy.networks.as_ref().is_some_and(|networks| networks.len() == 2));
+        let behind = ready.elapsed();
+        assert!(behind < SOON, "{situation}: {behind:?} behind the server");
+    }
+}
+
+#[test]
+fn a_refusal_of_a_moment_is_no_lasting_one() {
+    let mut cluster = Cluster::small();
+    cluster.server.apply(service_cidr("kubernetes", "10.96.0.0/12")).unwrap();
+    cluster.server.answer_next(1, Some(Resource::ServiceCidrs), 403, None);
+    cluster.follow_as(&Credentials::None, Timing::default());
+    let begun = Instant::now();
+    let proxy = cluster.agree("start");
+    proxy.wait("ServiceCIDRs", |proxy| proxy.networks.is_some());
+    assert!(begun.elapsed() < SOON, "asked again after {:?}", begun.elapsed());
+}
+
+#[test]
+fn a_list_that_must_replace_a_watch_is_made_at_once() {
+    let mut cluster = Cluster::small();
+    cluster.follow_as(&Credentials::None, Timing::default());
+    cluster.agree("start");
+    cluster.watched("start");
+    let lists = cluster.lists();
+    cluster.server.forget();
+    cluster.server.fail_watches(None, 410, "too old resource version");
+    let begun = Instant::now();
+    cluster.server.apply(service("b", "10.96.0.2")).unwrap();
+    cluster.agree("listed again");
+    assert!(begun.elapsed() < Duration::from_secs(1), "after {:?}", begun.elapsed());
+    assert!(cluster.lists() > lists, "it did list");
+}
+
+#[test]
+fn a_history_that_goes_back_is_noticed_soon() {
+    for streaming in [true, false] {
+        let situation = format!("streaming: {streaming}");
+        // Bookmarks as rare as real ones, and patience as long as in a cluster.
+        let mut cluster =
+            Cluster::new(ServerOptions { streaming_lists: streaming, ..ServerOptions::default() });
+        cluster.server.load([service("a", "10.96.0.1"), slice("a", &["10.1.0.1"])]).unwrap();
+        for i in 1..30 {
+            cluster.server.apply(service("b", &format!("10.96.1.{i}"))).unwrap();
+        }
+        cluster.follow_as(&Credentials::None, Timing::default());
+        cluster.agree(&situation);
+        cluster.watched(&situation);
+        cluster.server.down();
+        cluster.server.restore(2);
+        cluster.server.apply(service("b", "10.96.2.1")).unwrap();
+        cluster.server.delete(Resource::EndpointSlices, "shop", "a-1");
+        cluster.server.up();
+        let back = Instant::now();
+        let proxy = cluster.agree(&situation);
+        assert!(back.elapsed() < Duration::from_secs(10), "{situation}: noticed after {:?}", back.elapsed());
+        assert_eq!(proxy.resource("services").watch_errors.get("went_back"), Some(&1), "{situation}");
+        cluster.server.apply(service("c", "10.96.2.2")).unwrap();
+        cluster.agree(&situation);
+    }
+}
+
+#[test]
+fn that_a_watch_is_accepted_makes_the_view_no_younger() {
+    let mut cluster = Cluster::new(ServerOptions::default());
+    cluster.server.load([service("a", "10.96.0.1"), slice("a", &["10.1.0.1"])]).unwrap();
+    let timing = Timing { proof: Duration::from_hours(1), quiet: Duration::from_hours(1), ..hurried() };
+    cluster.follow_as(&Credentials::None, timing);
+    cluster.agree("start");
+    cluster.watched("start");
+    let known = Instant::now();
+    let watches = |state: &portolan_apiserver::State| {
+        let answered = state.requests().iter().filter(|r| r.is_watch() && r.code == Some(200));
+        answered.filter(|r| r.resource == Some(Resource::Services)).count()
+    };
+    for round in 0..3 {
+        let before = cluster.server.look(watches);
+        cluster.server.cut();
+        assert!(cluster.server.wait_for(|state| watches(state) > before, PATIENCE), "watched again");
+        cluster.watched("again");
+        let age = cluster.proxy.as_ref().unwrap().source.status().age().expect("an age");
+        assert!(age >= known.elapsed(), "round {round}: {age:?} of {:?}", known.elapsed());
+    }
+    // An event is a proof.
+    cluster.server.apply(service("b", "10.96.0.2")).unwrap();
+    cluster.server.apply(slice("b", &["10.1.0.2"])).unwrap();
+    let changed = Instant::now();
+    let proxy = cluster.agree("changed");
+    assert!(proxy.source.status().age().is_some_and(|age| age <= changed.elapsed()), "younger again");
+}
+
+#[test]
+fn what_nobody_reads_is_not_asked_for() {
+    let mut cluster = Cluster::small();
+    cluster.follow();
+    cluster.agree("start");
+    cluster.server.look(|state| {
+        for request in state.requests().iter().filter(|request| request.method == "GET") {
+            // KEP-5958, and for servers without it the media type alone.
+            let wanted = "application/json;drop=metadata.managedFields,application/json";
+            assert_eq!(request.accept, wanted, "{}", request.path);
+        }
+    });
+}
+
 #[test]
 fn a_server_that_is_gone_is_waited_for() {
     let mut cluster = Cluster::small();
@@ -577,11 +727,10 @@ fn refusals_are_survived() {
         assert_eq!(proxy.origins, [Origin::Initial], "{situation}");
         let refused = Arc::new(AtomicUsize::new(0));
         let count = refused.clone();
-        proxy.source.status().on_request(move |request| {
-            count.fetch_add(
-                usize::from(request.method == "GET" && request.code == Some(code)),
-                Ordering::Relaxed,
-            );
+        proxy.source.status().on_observation(move |observation| {
+            let refused =
+                matches!(observation, Observation::Request { code: seen, .. } if *seen == Some(code));
+            count.fetch_add(usize::from(refused), Ordering::Relaxed);
         });
         assert_eq!(refused.load(Ordering::Relaxed), 6, "{situation}: told by code");
         if retry_after == Some(1) {
@@ -669,7 +818,8 @@ fn a_program_that_gives_no_credentials_yet_is_asked_again() {
 fn a_token_that_is_replaced_is_read_again() {
     let mut cluster = Cluster::small();
     let file = cluster.folder.path().join("token");
-    std::fs::write(&file, "old").unwrap();
+    // As editors and `echo` write it.
+    std::fs::write(&file, "old\n").unwrap();
     cluster.server.authenticate(Authentication::Tokens(vec!["old".to_owned()]));
     cluster.follow_as(&Credentials::TokenFile(file.clone()), hurried());
     cluster.agree("old token");
@@ -736,6 +886,17 @@ fn unusable_configurations_say_what_to_do() {
              clusters: [{{name: c, cluster: {{server: 'https://192.0.2.1:6443'}}}}], users: [{{name: u, user: {user}}}]}}"
         )
     };
+    // In YAML as in JSON the last of two values of a key may win, or be an error: the server is
+    // named once.
+    let on = |field: &str| {
+        let server = if field.starts_with("server") { "" } else { ", server: 'https://192.0.2.1:6443'" };
+        format!(
+            "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: c, user: u}}}}], \
+             clusters: [{{name: c, cluster: {{{field}{server}}}}}]}}"
+        )
+    };
+    let empty = folder.path().join("no-token").display().to_string();
+    std::fs::write(&empty, "\n").unwrap();
     let table = [
         ("missing file", Some(folder.path().join("none")), None, "none"),
         ("not YAML", Some(write("bad", "{")), None, "bad"),
@@ -755,9 +916,64 @@ fn unusable_configurations_say_what_to_do() {
                 ),
             )),
             None,
-            "run auth exec",
+            "/nonexistent cannot be run",
         ),
         ("no URL", None, Some("not a url".to_owned()), "https://HOST:PORT"),
+        ("a port of the URL", None, Some("https://192.0.2.1:0".to_owned()), "not in 1-65535"),
+        (
+            "a token of two words",
+            Some(write("words", &cluster("{token: 'two words'}"))),
+            None,
+            r#"user "u": token: the token has a character"#,
+        ),
+        (
+            "an empty token file",
+            Some(write("empty-token", &cluster(&format!("{{tokenFile: {empty}}}")))),
+            None,
+            "empty",
+        ),
+        (
+            "a provider that is gone",
+            Some(write("gcp", &cluster("{auth-provider: {name: gcp}}"))),
+            None,
+            r#"user "u": auth-provider: "gcp" cannot be used"#,
+        ),
+        (
+            "a program without a version",
+            Some(write("version", &cluster("{exec: {command: /bin/true}}"))),
+            None,
+            r#"user "u": exec: apiVersion"#,
+        ),
+        (
+            "too many groups",
+            Some(write("groups", &cluster(&format!("{{as: a, as-groups: [{}]}}", "g, ".repeat(257))))),
+            None,
+            r#"user "u": as-groups: there are 257"#,
+        ),
+        (
+            "a server's name",
+            Some(write("name", &on("tls-server-name: 'a b'"))),
+            None,
+            r#"cluster "c": tls-server-name"#,
+        ),
+        (
+            "a proxy",
+            Some(write("proxy", &on("proxy-url: 'http://192.0.2.9:3128'"))),
+            None,
+            r#"cluster "c": proxy-url"#,
+        ),
+        (
+            "another scheme",
+            Some(write("scheme", &on("server: 'ftp://192.0.2.1'"))),
+            None,
+            r#"cluster "c": server"#,
+        ),
+        (
+            "no server",
+            Some(write("server", &on("server: ''"))),
+            None,
+            r#"cluster "c": server: "": it is empty"#,
+        ),
     ];
     for (situation, kubeconfig, master, expected) in table {
         let node_name: Arc<str> = "n1".into();

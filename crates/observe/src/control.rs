@@ -6,7 +6,7 @@ mod socket;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
@@ -18,6 +18,7 @@ pub use self::client::{Error, ask};
 use crate::Telemetry;
 use crate::rows::{EndpointRow, ServiceRow};
 use crate::servers::answer::{self, Answer, TEXT};
+use crate::servers::complaint::Complaint;
 use crate::servers::listener::{self, Limits};
 use crate::servers::pages::Status;
 use crate::servers::{OnFailure, RETRY, Server, ServerFailure};
@@ -97,15 +98,18 @@ pub(crate) async fn serve(
     let listener = loop {
         match socket::listen(&control.path) {
             Ok(listener) => break listener,
-            Err(error) if told.as_ref() == Some(&error.to_string()) => {}
             Err(error) => {
-                told = Some(error.to_string());
+                let Some(lasting) = Complaint::note(&mut told, error.to_string(), Instant::now()) else {
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                };
                 on_failure(ServerFailure {
                     server: Server::Control,
                     address: control.path.display().to_string(),
                     port: 0,
                     error,
                     fatal: false,
+                    lasting,
                 });
             }
         }

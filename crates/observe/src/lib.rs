@@ -23,7 +23,8 @@ use portolan_service::Family;
 pub use build_info::BuildInfo;
 pub use changes::{Change, ChangeLog};
 pub use health::{Age, Eligibility, Health, Turn, View};
-pub use metrics::{ApiRequest, Commit, Feature, FeatureStage, Metrics, Mode, PacketCounter, Totals};
+use metrics::HealthCheck;
+pub use metrics::{ApiClient, Commit, Feature, FeatureStage, Metrics, Mode, PacketCounter, Totals};
 
 /// What is known of the running proxy. Shared between its loop, which tells, and the servers, which are asked.
 #[derive(Debug)]
@@ -50,5 +51,14 @@ impl Telemetry {
     pub fn metrics_text(&self) -> String {
         self.metrics.view(&self.health.view());
         self.metrics.text()
+    }
+
+    /// The health checks as service level indicators, as Prometheus reads them: filled from the
+    /// first scrape on.
+    pub(crate) fn slis_text(&self) -> String {
+        self.metrics.slis_text(|check| match check {
+            HealthCheck::Healthz => self.health.healthz().0.as_u16(),
+            HealthCheck::Livez => self.health.livez().0.as_u16(),
+        })
     }
 }

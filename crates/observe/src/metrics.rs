@@ -1,6 +1,7 @@
 //! The metrics: those of kube-proxy under their names, so that its dashboards and alerts go on working (spec §11.16), those that
 //! every Kubernetes component has (§11.17), and our own, which begin with `portolan_`.
 
+mod api_client;
 mod component;
 mod kube_proxy;
 mod own;
@@ -14,8 +15,10 @@ use std::time::{Duration, SystemTime};
 use portolan_service::{Family, PerFamily};
 use prometheus::{Registry, TextEncoder};
 
-pub use self::component::{ApiRequest, Feature, FeatureStage};
+pub use self::api_client::ApiClient;
+pub(crate) use self::component::HealthCheck;
 use self::component::{Component, HealthSlis};
+pub use self::component::{Feature, FeatureStage};
 use self::kube_proxy::KubeProxy;
 use self::own::Own;
 pub use self::packets::PacketCounter;
@@ -76,6 +79,7 @@ pub struct Metrics {
     families: Vec<Family>,
     kube_proxy: KubeProxy,
     component: Component,
+    api_client: api_client::Metrics,
     own: Own,
     process: Process,
     slis: HealthSlis,
@@ -97,6 +101,7 @@ impl Metrics {
         Metrics {
             kube_proxy: KubeProxy::register(&registry, mode, families),
             component: Component::register(&registry, build),
+            api_client: api_client::Metrics::register(&registry),
             own: Own::register(&registry, families, build),
             process: Process::register(&registry),
             slis: HealthSlis::new(),
@@ -111,8 +116,14 @@ impl Metrics {
         encode(&self.registry)
     }
 
-    /// What `/metrics/slis` answers: the health checks as they were last asked.
-    pub(crate) fn slis_text(&self) -> String {
+    /// What `/metrics/slis` answers: the health checks as they were last asked. At the first scrape
+    /// those that nobody has asked yet are asked, by `ask`, which returns their status.
+    pub(crate) fn slis_text(&self, ask: impl Fn(HealthCheck) -> u16) -> String {
+        if self.slis.is_first_reading() {
+            for check in HealthCheck::ALL.into_iter().filter(|check| !self.slis.has(*check)) {
+                self.slis.answered(check, ask(check));
+            }
+        }
         encode(self.slis.registry())
     }
 
@@ -229,9 +240,9 @@ impl Metrics {
         self.own.config(hash);
     }
 
-    /// The API server answered a request, or did not.
-    pub fn api_request(&self, request: &ApiRequest) {
-        self.component.api_request(request);
+    /// Something happened to requests to the API server at `host`, its host and port.
+    pub fn api_client(&self, host: &str, what: &ApiClient) {
+        self.api_client.happened(host, what);
     }
 
     /// The state of a feature gate.
@@ -242,13 +253,13 @@ impl Metrics {
     /// `/healthz` was answered.
     pub(crate) fn healthz_answered(&self, code: u16) {
         self.kube_proxy.healthz_answered(code);
-        self.slis.answered("healthz", code);
+        self.slis.answered(HealthCheck::Healthz, code);
     }
 
     /// `/livez` was answered.
     pub(crate) fn livez_answered(&self, code: u16) {
         self.kube_proxy.livez_answered(code);
-        self.slis.answered("livez", code);
+        self.slis.answered(HealthCheck::Livez, code);
     }
 
     /// Where the objects come from, and how old that is, now.

@@ -1,6 +1,7 @@
 //! The servers: one thread with its own small runtime answers everybody. The proxy's loop never waits for a client.
 
 pub(crate) mod answer;
+pub(crate) mod complaint;
 mod health_check;
 mod healthz;
 pub(crate) mod listener;
@@ -10,13 +11,14 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use portolan_service::ObjectName;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
+use self::complaint::Complaint;
 pub use self::health_check::{Addresses, Responder, Responders};
 use self::listener::{Handler, Limits};
 use crate::control::{self, Control};
@@ -51,6 +53,9 @@ pub struct ServerFailure {
     pub error: io::Error,
     /// It is not tried again, and the proxy must not go on (`bindAddressHardFail`).
     pub fatal: bool,
+    /// It has been so for a minute, and was reported when it began. Until then it may be that of a
+    /// proxy that gives way.
+    pub lasting: bool,
 }
 
 impl ServerFailure {
@@ -84,7 +89,8 @@ impl fmt::Display for ServerFailure {
     }
 }
 
-/// Told of servers that could not be started: once for each address and reason, not at each attempt.
+/// Told of servers that could not be started: once for each address and reason, and once more if it
+/// lasts; not at each attempt.
 pub type OnFailure = Arc<dyn Fn(ServerFailure) + Send + Sync>;
 
 /// Sets the verbosity of the log, as `PUT /debug/flags/v` asks; the error is for whoever asked.
@@ -201,7 +207,7 @@ struct Attempts {
     hard_fail: bool,
     on_failure: OnFailure,
     /// The last reason that was told.
-    told: Option<String>,
+    told: Option<Complaint>,
 }
 
 impl Attempts {
@@ -215,16 +221,15 @@ impl Attempts {
             }
             Err(error) => {
                 let text = error.to_string();
-                if self.told.as_ref() == Some(&text) {
-                    debug!("{:?} server: {}: still {text}", self.server, self.address);
-                } else {
-                    self.told = Some(text);
+                debug!("{:?} server: {}: {text}", self.server, self.address);
+                if let Some(lasting) = Complaint::note(&mut self.told, text, Instant::now()) {
                     (self.on_failure)(ServerFailure {
                         server: self.server.clone(),
                         address: self.address.to_string(),
                         port: self.address.port(),
                         error,
                         fatal: self.hard_fail,
+                        lasting,
                     });
                 }
                 None

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use portolan_observe::{
-    ApiRequest, BuildInfo, Commit, Feature, FeatureStage, Metrics, Mode, Telemetry, Totals, View,
+    ApiClient, BuildInfo, Commit, Feature, FeatureStage, Metrics, Mode, Telemetry, Totals, View,
 };
 use portolan_service::{Family, PerFamily};
 use scrape::Scrape;
@@ -107,18 +107,20 @@ fn what_is_told_is_what_is_counted() {
     metrics.config("b");
     metrics.feature(&Feature { name: "One".to_owned(), stage: FeatureStage::Beta, enabled: true });
     metrics.feature(&Feature { name: "Two".to_owned(), stage: FeatureStage::Stable, enabled: false });
-    metrics.api_request(&ApiRequest {
-        method: "GET".to_owned(),
-        host: "10.0.0.1:6443".to_owned(),
-        code: Some(200),
-        took: Duration::from_millis(20),
-    });
-    metrics.api_request(&ApiRequest {
-        method: "GET".to_owned(),
-        host: "10.0.0.1:6443".to_owned(),
-        code: None,
-        took: Duration::from_secs(30),
-    });
+    let request = |code, took| ApiClient::Request { method: "GET", code, took, length: 300 };
+    for what in [
+        request(Some(200), Duration::from_millis(20)),
+        request(None, Duration::from_secs(30)),
+        ApiClient::Limited { method: "GET", took: Duration::from_millis(200) },
+        ApiClient::Answer { method: "GET", length: 5000 },
+        ApiClient::Retried { method: "GET", code: 429 },
+        ApiClient::Resolved { took: Duration::from_millis(3) },
+        ApiClient::Plugin { code: 0, outcome: "no_error" },
+        ApiClient::Certificate { until: None, replaced_after: Some(Duration::from_hours(2)) },
+        ApiClient::Transport,
+    ] {
+        metrics.api_client("10.0.0.1:6443", &what);
+    }
     let scrape = Scrape::read(&metrics.text());
     for (sample, expected) in [
         (r#"kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"}"#, 3.0),
@@ -168,6 +170,20 @@ fn what_is_told_is_what_is_counted() {
         (r#"rest_client_requests_total{code="200",host="10.0.0.1:6443",method="GET"}"#, 1.0),
         (r#"rest_client_requests_total{code="<error>",host="10.0.0.1:6443",method="GET"}"#, 1.0),
         (r#"rest_client_request_duration_seconds_bucket{host="10.0.0.1:6443",verb="GET",le="0.025"}"#, 1.0),
+        (r#"rest_client_request_size_bytes_bucket{host="10.0.0.1:6443",verb="GET",le="512"}"#, 2.0),
+        (r#"rest_client_response_size_bytes_bucket{host="10.0.0.1:6443",verb="GET",le="4096"}"#, 0.0),
+        (r#"rest_client_response_size_bytes_bucket{host="10.0.0.1:6443",verb="GET",le="16384"}"#, 1.0),
+        (
+            r#"rest_client_rate_limiter_duration_seconds_bucket{host="10.0.0.1:6443",verb="GET",le="0.25"}"#,
+            1.0,
+        ),
+        (r#"rest_client_dns_resolution_duration_seconds_bucket{host="10.0.0.1:6443",le="0.005"}"#, 1.0),
+        (r#"rest_client_request_retries_total{code="429",host="10.0.0.1:6443",verb="GET"}"#, 1.0),
+        (r#"rest_client_exec_plugin_call_total{call_status="no_error",code="0"}"#, 1.0),
+        (r#"rest_client_exec_plugin_certificate_rotation_age_bucket{le="14400"}"#, 1.0),
+        ("rest_client_exec_plugin_ttl_seconds", f64::INFINITY),
+        ("rest_client_transport_cache_entries", 1.0),
+        (r#"rest_client_transport_create_calls_total{result="miss"}"#, 1.0),
     ] {
         assert_eq!(scrape.value(sample), Some(expected), "{sample}");
     }
@@ -210,6 +226,8 @@ fn the_process_is_measured() {
     assert!(value("process_open_fds") >= 3.0);
     assert!(value("process_max_fds") >= value("process_open_fds"));
     assert!(value("process_threads") >= 1.0);
+    assert!(value("process_network_receive_bytes_total") >= 0.0);
+    assert!(value("process_network_transmit_bytes_total") >= 0.0);
     let age = before - value("process_start_time_seconds");
     assert!((-2.0..600.0).contains(&age), "{age}");
 }

@@ -104,7 +104,13 @@ fn pages_of_the_metrics_server() {
     let text = "text/plain; charset=utf-8";
     for (path, status, kind, part) in [
         ("/metrics", 200, "text/plain; version=0.0.4; charset=utf-8", "\nportolan_problems 7\n"),
-        ("/metrics/slis", 200, "text/plain; version=0.0.4; charset=utf-8", ""),
+        // Nobody has asked for the health yet.
+        (
+            "/metrics/slis",
+            200,
+            "text/plain; version=0.0.4; charset=utf-8",
+            "kubernetes_healthcheck{name=\"proxy\",type=\"livez\"} 1\n",
+        ),
         ("/healthz", 200, text, "ok"),
         ("/proxyMode", 200, text, "nftables"),
         ("/configz", 200, "application/json", r#"{"kubeproxy.config.k8s.io":{"#),

@@ -6,7 +6,15 @@ use std::time::{Instant, SystemTime};
 use ipnet::IpNet;
 use portolan_service::{Change, ObjectName};
 
+/// Fewer changes than this are not worth merging.
+const MERGE_AT_LEAST: usize = 4096;
+/// Of so many changes of endpoints the times are measured; of more that wait at once, they are not.
+const TRIGGERS_AT_MOST: usize = 16_384;
+
 /// Everything that was observed since the last commit, in order. All of it goes into the next one.
+///
+/// It takes no more memory than the cluster itself, however long it waits: of each object only the
+/// last change counts.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     /// Changes of objects.
@@ -21,6 +29,8 @@ pub(crate) struct Batch {
     pub(crate) triggers: Vec<(ObjectName, SystemTime)>,
     /// When the oldest of all this was noticed.
     received: Option<Instant>,
+    /// When there are so many changes, those that later ones make pointless are dropped.
+    merge_at: usize,
 }
 
 impl Batch {
@@ -41,9 +51,14 @@ impl Batch {
             self.changes = other.changes;
         } else {
             self.changes.extend(other.changes);
+            if self.changes.len() >= self.merge_at.max(MERGE_AT_LEAST) {
+                Change::keep_last(&mut self.changes);
+                self.merge_at = self.changes.len() * 2;
+            }
         }
         self.complete |= other.complete;
-        self.triggers.extend(other.triggers);
+        let room = TRIGGERS_AT_MOST.saturating_sub(self.triggers.len());
+        self.triggers.extend(other.triggers.into_iter().take(room));
         self.service_networks = other.service_networks.or(self.service_networks.take());
         self.addresses = other.addresses.or(self.addresses.take());
         self.received = self.received.into_iter().chain(other.received).min();
@@ -87,5 +102,24 @@ mod tests {
         assert_eq!(batch.addresses.as_ref().map(Vec::len), Some(1));
         assert_eq!(batch.received(), early);
         assert!(!batch.is_empty());
+    }
+
+    #[test]
+    fn what_waits_for_long_is_merged() {
+        let mut batch = Batch::default();
+        let removed = |number: usize| Change::ServiceRemoved(ObjectName::new("shop", &format!("s{number}")));
+        let trigger = (ObjectName::new("shop", "s0"), SystemTime::now());
+        for round in 0..100 {
+            let changes = (0..1000).map(|number| removed((number + round) % 1000)).collect();
+            let triggers = vec![trigger.clone(); 1000];
+            batch.extend(Batch { triggers, ..Batch::of_changes(changes, Instant::now()) });
+            assert!(
+                batch.changes.len() < 2 * MERGE_AT_LEAST,
+                "{} changes of 1000 objects",
+                batch.changes.len()
+            );
+        }
+        assert_eq!(batch.changes.last(), Some(&removed(98)), "the last one is last");
+        assert_eq!(batch.triggers.len(), TRIGGERS_AT_MOST);
     }
 }

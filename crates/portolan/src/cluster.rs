@@ -1,18 +1,20 @@
 //! The cluster as the source of objects, and as the place to report to.
 
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 
 use portolan_config::Config;
-use portolan_kubernetes::{Event as ClusterEvent, Options, Origin, Regarding, Source, Status, Update};
+use portolan_kubernetes::{
+    Event as ClusterEvent, Observation, Options, Origin, Regarding, Source, Status, Update,
+};
 use portolan_observe::servers::{Server, ServerFailure};
-use portolan_observe::{ApiRequest, Telemetry, View};
+use portolan_observe::{ApiClient, Telemetry, View};
 use tracing::{info, warn};
 
 use crate::batch::Batch;
 use crate::cli::RunArgs;
 use crate::describe::counted;
+use crate::mailbox::Sender;
 use crate::run::Event;
 
 /// The cluster that is being followed.
@@ -28,7 +30,7 @@ pub(crate) fn follow(
     config: &Config,
     node: &str,
     telemetry: &Arc<Telemetry>,
-    events: &Sender<Event>,
+    events: &Sender,
 ) -> anyhow::Result<Cluster> {
     let node: Arc<str> = node.into();
     let options = Options {
@@ -63,17 +65,30 @@ pub(crate) fn follow(
         let _ = events.send(Event::Observed(batch(update)));
     })?;
     let (metrics, host) = (telemetry.clone(), source.status().report().host);
-    source.status().on_request(move |request| {
-        metrics.metrics.api_request(&ApiRequest {
-            method: request.method.to_owned(),
-            host: host.clone(),
-            code: request.code,
-            took: request.took,
-        });
+    source.status().on_observation(move |observation| {
+        metrics.metrics.api_client(&host, &seen(observation));
     });
     // Set once, here.
     let _ = status.set(source.status());
     Ok(Cluster { source: Arc::new(source), node })
+}
+
+/// What the metrics are told of an observation.
+fn seen(observation: &Observation) -> ApiClient {
+    match *observation {
+        Observation::Limited { method, took } => ApiClient::Limited { method, took },
+        Observation::Request { method, code, took, length } => {
+            ApiClient::Request { method, code, took, length }
+        }
+        Observation::Answer { method, length } => ApiClient::Answer { method, length },
+        Observation::Retried { method, code } => ApiClient::Retried { method, code },
+        Observation::Resolved { took } => ApiClient::Resolved { took },
+        Observation::Plugin { code, outcome } => ApiClient::Plugin { code, outcome },
+        Observation::Certificate { until, replaced_after } => {
+            ApiClient::Certificate { until, replaced_after }
+        }
+        Observation::Transport => ApiClient::Transport,
+    }
 }
 
 fn snapshot(args: &RunArgs) -> Option<PathBuf> {

@@ -3,7 +3,13 @@
 use std::io::IsTerminal;
 
 use portolan_config::config::LogFormat;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// The client library warns at each connection that a kubeconfig asks it not to look at the
+/// server's certificate; we say so once.
+const REPEATED: &str = "kube_client::client::tls";
 
 /// Starts logging. `verbosity` is kube-proxy's `-v`: 0-1 shows what happened, 2-3 also details, 4 and up everything.
 pub(crate) fn start(verbosity: u32, format: LogFormat) {
@@ -17,9 +23,10 @@ pub(crate) fn start(verbosity: u32, format: LogFormat) {
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal());
+    let said = Targets::new().with_default(level).with_target(REPEATED, LevelFilter::OFF);
     match format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Text => lines.finish().with(said).init(),
+        LogFormat::Json => lines.json().flatten_event(true).finish().with(said).init(),
     }
 }
 

@@ -13,6 +13,7 @@ mod fit;
 mod get;
 mod kernel_settings;
 mod logging;
+mod mailbox;
 mod pending;
 mod privileges;
 mod proxy;

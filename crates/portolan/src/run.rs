@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::os::fd::FromRawFd;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ use crate::cli::{ProxyArgs, RunArgs};
 use crate::configuration::{self, Loaded};
 use crate::describe::counted;
 use crate::fit::Fit;
+use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::proxy::{MakeDataplane, Proxy, Surroundings};
 use crate::this_node::{self, ThisNode};
 use crate::{cleanup, cluster, kernel_settings, logging, privileges, servers};
@@ -40,7 +41,7 @@ pub(crate) const AVAILABLE: &[Mode] = &[Mode::Nftables, Mode::Iptables];
 pub(crate) enum Event {
     Observed(Batch),
     /// Somebody wants to know all plans.
-    Asked(Sender<Vec<Arc<ServicePlan>>>),
+    Asked(mpsc::Sender<Vec<Arc<ServicePlan>>>),
     /// A thread cannot go on, or the process must not.
     Lost(anyhow::Error),
 }
@@ -113,7 +114,7 @@ fn forward(args: &RunArgs, loaded: &Loaded, file: Option<ConfigFile>, name: &str
         metrics.count_packets(PacketCounter::InvalidDropped, iptables::invalid_dropped);
         metrics.count_packets(PacketCounter::LocalhostAccepted, iptables::localhost_accepted);
     }
-    let (events, received) = mpsc::channel();
+    let (events, received) = mailbox();
     let service_networks: &[_] =
         if args.manifests.is_some() { &args.proxy.service_cluster_ip_range } else { &[] };
     let node = ThisNode::new(name, config, service_networks, kernel_settings::tcp_is_liberal());
@@ -199,7 +200,7 @@ struct Follow {
 impl Follow {
     /// Brings what is received into force for as long as the process lives. Between the end of a commit and the next
     /// one at least `min_sync_period` passes; what comes meanwhile waits and goes into one transaction.
-    fn run(&mut self, received: &Receiver<Event>) -> anyhow::Result<()> {
+    fn run(&mut self, received: &Receiver) -> anyhow::Result<()> {
         let mut waiting = Batch::default();
         let mut not_before = Instant::now();
         let mut take_over = true;
@@ -207,7 +208,7 @@ impl Follow {
             let commit_at = (!waiting.is_empty()).then_some(not_before);
             let event = match self.proxy.next_tick().into_iter().chain(commit_at).min() {
                 Some(due) => received.recv_timeout(due.saturating_duration_since(Instant::now())),
-                None => received.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                None => received.recv(),
             };
             let telemetry = self.telemetry.clone();
             let _turn = telemetry.health.turn();
@@ -272,8 +273,8 @@ pub(crate) fn make_dataplane(mode: Mode) -> MakeDataplane {
 
 fn spawn(
     name: &str,
-    events: &Sender<Event>,
-    follow: impl FnOnce(&Sender<Event>) -> anyhow::Result<()> + Send + 'static,
+    events: &Sender,
+    follow: impl FnOnce(&Sender) -> anyhow::Result<()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let events = events.clone();
     thread::Builder::new()
@@ -287,7 +288,7 @@ fn spawn(
         .with_context(|| format!("starting the {name} thread"))
 }
 
-fn follow_manifests(manifests: &mut Manifests, events: &Sender<Event>) -> anyhow::Result<()> {
+fn follow_manifests(manifests: &mut Manifests, events: &Sender) -> anyhow::Result<()> {
     loop {
         if let Some(update) = manifests.wait(None).context("following the manifests")? {
             log_problems(&update);
@@ -296,7 +297,7 @@ fn follow_manifests(manifests: &mut Manifests, events: &Sender<Event>) -> anyhow
     }
 }
 
-fn follow_addresses(watch: &addresses::Watch, events: &Sender<Event>) -> anyhow::Result<()> {
+fn follow_addresses(watch: &addresses::Watch, events: &Sender) -> anyhow::Result<()> {
     let mut last = None;
     loop {
         match addresses::list() {

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -17,6 +17,7 @@ use tracing::{error, warn};
 use crate::cli::RunArgs;
 use crate::cluster::Cluster;
 use crate::configuration::Loaded;
+use crate::mailbox::Sender;
 use crate::run::Event;
 
 /// The proxy's loop answers within this time or is stuck.
@@ -28,7 +29,7 @@ pub(crate) fn start(
     loaded: &Loaded,
     build: &BuildInfo,
     telemetry: &Arc<Telemetry>,
-    events: &Sender<Event>,
+    events: &Sender,
     cluster: Option<&Cluster>,
 ) -> anyhow::Result<Servers> {
     let config = &loaded.config;
@@ -53,10 +54,13 @@ pub(crate) fn start(
             if failure.server == Server::Control {
                 // Without root there is no place for it; nothing else needs it.
                 warn!("{failure}; `portolan get` will not find this proxy");
-            } else {
+            } else if failure.fatal || failure.lasting {
                 error!("{failure}");
+            } else {
+                // While one proxy gives way to another the port is still taken.
+                warn!("{failure}");
             }
-            if let Some(cluster) = &reported {
+            if let Some(cluster) = reported.as_ref().filter(|_| !failure.lasting) {
                 cluster.report(&failure);
             }
             if failure.fatal {
@@ -86,7 +90,7 @@ pub(crate) fn tell_configuration(config: &Config, metrics: &Metrics) {
 }
 
 /// Asks the proxy's loop for what is in force.
-fn ask(events: Sender<Event>) -> AskProxy {
+fn ask(events: Sender) -> AskProxy {
     let events = std::sync::Mutex::new(events);
     Arc::new(move |query| {
         let (answer, answered) = mpsc::channel();

@@ -24,7 +24,7 @@ pub use name::ObjectName;
 pub use node::{LocalNode, Node, NodePortAddresses};
 pub use object::{
     Change, Endpoint, EndpointSlice, ExternalPolicy, IngressMode, InternalPolicy, LoadBalancerIngress,
-    Service, ServicePort, ServiceType, SlicePort,
+    Service, ServicePort, ServiceType, SlicePort, Subject,
 };
 pub use plan::{
     AllowedSources, Backend, ChangeSet, Frontend, FrontendKind, HealthCheck, List, Masquerade, PortPlan,

@@ -2,6 +2,7 @@
 //!
 //! Sources build these; they have checked ports and parsed addresses, so that every value here is usable.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -24,6 +25,38 @@ pub enum Change {
     Node(Node),
     /// A Node is gone.
     NodeRemoved(Arc<str>),
+}
+
+/// What a change is about: of two changes with the same subject the later one says everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Subject<'a> {
+    /// The Service of this name.
+    Service(&'a ObjectName),
+    /// The EndpointSlice of this name.
+    Slice(&'a ObjectName),
+    /// The Node of this name.
+    Node(&'a str),
+}
+
+impl Change {
+    /// What it is about.
+    pub fn subject(&self) -> Subject<'_> {
+        match self {
+            Change::Service(service) => Subject::Service(&service.name),
+            Change::ServiceRemoved(name) => Subject::Service(name),
+            Change::Slice(slice) => Subject::Slice(&slice.name),
+            Change::SliceRemoved(name) => Subject::Slice(name),
+            Change::Node(node) => Subject::Node(&node.name),
+            Change::NodeRemoved(name) => Subject::Node(name),
+        }
+    }
+
+    /// Leaves of all `changes` with the same subject the last one, in their order.
+    pub fn keep_last(changes: &mut Vec<Change>) {
+        let mut seen = HashSet::with_capacity(changes.len());
+        let mut last: Vec<bool> = changes.iter().rev().map(|change| seen.insert(change.subject())).collect();
+        changes.retain(|_| last.pop().unwrap_or(true));
+    }
 }
 
 /// `spec.type` of a Service.
@@ -164,4 +197,20 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
     /// `endpoints` that have an address.
     pub endpoints: Vec<Endpoint>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_object_the_last_change_is_kept() {
+        let name = |name| ObjectName::new("shop", name);
+        let node = |name: &str| Change::NodeRemoved(name.into());
+        let (gone, gone_slice) =
+            (|text| Change::ServiceRemoved(name(text)), |text| Change::SliceRemoved(name(text)));
+        let mut changes = vec![gone("a"), gone_slice("a"), gone("b"), node("a"), gone("a"), node("a")];
+        Change::keep_last(&mut changes);
+        assert_eq!(changes, [gone_slice("a"), gone("b"), gone("a"), node("a")]);
+    }
 }

@@ -5,7 +5,7 @@ mod client;
 use std::time::Duration;
 
 use portolan_apiserver::{
-    Authentication, Corruption, Credential, Credentials, Options, Resource, Server, scale,
+    Authentication, Corruption, Credential, Credentials, Options, Resource, Server, Starting, scale,
 };
 use serde_json::{Value, json};
 
@@ -195,6 +195,28 @@ async fn forgets() {
     assert_eq!(get(&server, Version::Http1, &path).await.code, 410);
     let later = apply(&server, "db", "10.96.0.2");
     assert_eq!(open.short().await, format!("ADDED db@{later}"), "an open watch goes on");
+}
+
+#[tokio::test]
+async fn starts_as_a_real_server_does() {
+    for (starting, code) in [(Starting::Forbidden, 403), (Starting::Initializing, 429)] {
+        let server = start();
+        let before = apply(&server, "a", "10.96.0.1");
+        server.down();
+        server.boot(starting);
+        for version in VERSIONS {
+            assert_eq!(get(&server, version, SERVICES).await.code, code);
+            assert_eq!(get(&server, version, "/readyz").await.code, 500);
+        }
+        server.ready();
+        for version in VERSIONS {
+            assert_eq!(get(&server, version, "/readyz").await.code, 200);
+            assert_eq!(names(&get(&server, version, SERVICES).await.json().await), ["a"]);
+            let path = format!("{SERVICES}?watch=1&resourceVersion={before}");
+            let event = get(&server, version, &path).await.event().await;
+            assert_eq!(event["object"]["code"], 410, "{event}");
+        }
+    }
 }
 
 #[tokio::test]

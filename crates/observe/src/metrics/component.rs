@@ -1,25 +1,12 @@
-//! What every Kubernetes component tells: its build, its feature gates, its requests to the API server, its health checks
-//! (spec §11.17).
+//! What every Kubernetes component has: its build, its feature gates, its health checks (spec
+//! §11.17).
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry};
+use prometheus::{IntCounterVec, IntGaugeVec, Registry};
 
 use super::register::Register;
 use crate::BuildInfo;
-
-/// One request to the API server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiRequest {
-    /// The HTTP method, such as `GET`.
-    pub method: String,
-    /// Host and port of the server.
-    pub host: String,
-    /// The status of the answer; `None` if there was none.
-    pub code: Option<u16>,
-    /// From sending the request to the head of the answer.
-    pub took: Duration,
-}
 
 /// How settled a feature is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,15 +33,12 @@ pub struct Feature {
 }
 
 pub(super) struct Component {
-    requests: IntCounterVec,
-    request_duration: HistogramVec,
     features: IntGaugeVec,
 }
 
 impl Component {
     pub(super) fn register(registry: &Registry, build: &BuildInfo) -> Component {
         let kubernetes = Register { registry, prefix: "kubernetes" };
-        let client = Register { registry, prefix: "rest_client" };
         let labels = [
             ("major", &build.major),
             ("minor", &build.minor),
@@ -72,31 +56,12 @@ impl Component {
             .with_label_values(&values)
             .set(1);
         Component {
-            requests: client.int_counters(
-                "requests_total",
-                "Requests to the API server by status code (<error> if none came), method and host",
-                &["code", "method", "host"],
-            ),
-            request_duration: client.histograms(
-                "request_duration_seconds",
-                "How long the API server took to answer, in seconds",
-                vec![0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0],
-                &["verb", "host"],
-            ),
             features: kubernetes.int_gauges(
                 "feature_enabled",
                 "Feature gates: 1 if on, 0 if off",
                 &["name", "stage"],
             ),
         }
-    }
-
-    pub(super) fn api_request(&self, request: &ApiRequest) {
-        let code = request.code.map_or_else(|| "<error>".to_owned(), |code| code.to_string());
-        self.requests.with_label_values(&[code.as_str(), &request.method, &request.host]).inc();
-        self.request_duration
-            .with_label_values(&[&request.method, &request.host])
-            .observe(request.took.as_secs_f64());
     }
 
     pub(super) fn feature(&self, feature: &Feature) {
@@ -110,11 +75,33 @@ impl Component {
     }
 }
 
+/// What is asked of a proxy's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HealthCheck {
+    /// `/healthz`
+    Healthz,
+    /// `/livez`
+    Livez,
+}
+
+impl HealthCheck {
+    pub(crate) const ALL: [HealthCheck; 2] = [HealthCheck::Healthz, HealthCheck::Livez];
+
+    fn kind(self) -> &'static str {
+        match self {
+            HealthCheck::Healthz => "healthz",
+            HealthCheck::Livez => "livez",
+        }
+    }
+}
+
 /// The answers of the health checks as service level indicators, in a registry of their own: `/metrics/slis`.
 pub(super) struct HealthSlis {
     registry: Registry,
     last: IntGaugeVec,
     answers: IntCounterVec,
+    /// They have been read.
+    read: AtomicBool,
 }
 
 impl HealthSlis {
@@ -132,18 +119,30 @@ impl HealthSlis {
                 "Answers of the health check by status",
                 &["name", "type", "status"],
             ),
+            read: AtomicBool::new(false),
             registry,
         }
+    }
+
+    /// Whether this is the first time that they are read.
+    pub(super) fn is_first_reading(&self) -> bool {
+        !self.read.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    pub(super) fn answered(&self, check: &str, code: u16) {
+    /// Whether `check` has been answered since the answers were last forgotten.
+    pub(super) fn has(&self, check: HealthCheck) -> bool {
+        let count = |status| self.answers.with_label_values(&["proxy", check.kind(), status]).get();
+        count("success") + count("error") > 0
+    }
+
+    pub(super) fn answered(&self, check: HealthCheck, code: u16) {
         let ok = code == 200;
-        self.last.with_label_values(&["proxy", check]).set(i64::from(ok));
-        self.answers.with_label_values(&["proxy", check, if ok { "success" } else { "error" }]).inc();
+        self.last.with_label_values(&["proxy", check.kind()]).set(i64::from(ok));
+        self.answers.with_label_values(&["proxy", check.kind(), if ok { "success" } else { "error" }]).inc();
     }
 
     pub(super) fn reset(&self) {

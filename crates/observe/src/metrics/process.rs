@@ -14,6 +14,8 @@ pub(super) struct Process {
     start_time: Gauge,
     open_fds: Gauge,
     max_fds: Gauge,
+    received: Counter,
+    sent: Counter,
 }
 
 impl Process {
@@ -28,6 +30,14 @@ impl Process {
                 .gauge("start_time_seconds", "When the process started, in seconds since 1970"),
             open_fds: register.gauge("open_fds", "Open file descriptors"),
             max_fds: register.gauge("max_fds", "File descriptors that may be open"),
+            received: register.counter(
+                "network_receive_bytes_total",
+                "Bytes that the process' network namespace has received",
+            ),
+            sent: register.counter(
+                "network_transmit_bytes_total",
+                "Bytes that the process' network namespace has sent",
+            ),
         }
     }
 
@@ -45,6 +55,13 @@ impl Process {
             self.resident.set(exact(stat.resident_pages) * exact(rustix::param::page_size() as u64));
             if let Some(boot) = boot {
                 self.start_time.set(exact(boot) + exact(stat.start_ticks) / ticks);
+            }
+        }
+        if let Ok(text) = std::fs::read_to_string("/proc/self/net/netstat") {
+            for (counter, name) in [(&self.received, "InOctets"), (&self.sent, "OutOctets")] {
+                if let Some(bytes) = ip_octets(&text, name) {
+                    counter.inc_by((exact(bytes) - counter.get()).max(0.0));
+                }
             }
         }
         if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
@@ -88,6 +105,15 @@ impl Stat {
     }
 }
 
+/// A counter of the protocol group `IpExt` of /proc/net/netstat: a line of names, then a line of
+/// values.
+fn ip_octets(netstat: &str, name: &str) -> Option<u64> {
+    let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("IpExt: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let position = names.split_ascii_whitespace().position(|known| known == name)?;
+    values.split_ascii_whitespace().nth(position)?.parse().ok()
+}
+
 /// When the machine started, in seconds since 1970: the line `btime` of proc_stat(5).
 fn boot_time(stat: &str) -> Option<u64> {
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
@@ -115,5 +141,13 @@ mod tests {
         for text in ["", "42 (x", "42 (x) S 1 1", "42 (x) S a b c d e f g h i j k l m n o p q r s t u v"] {
             assert_eq!(Stat::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn octets_stand_below_their_names() {
+        let text = "TcpExt: SyncookiesSent\nTcpExt: 1\nIpExt: InNoRoutes InOctets OutOctets\nIpExt: 0 17 4\n";
+        assert_eq!((ip_octets(text, "InOctets"), ip_octets(text, "OutOctets")), (Some(17), Some(4)));
+        assert_eq!(ip_octets(text, "InMcastOctets"), None);
+        assert_eq!(ip_octets("IpExt: InOctets\n", "InOctets"), None, "cut short");
     }
 }

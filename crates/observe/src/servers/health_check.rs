@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use hyper::StatusCode;
 use hyper::header::HeaderName;
@@ -17,6 +18,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 use super::answer::{self, Answer, JSON};
+use super::complaint::Complaint;
 use super::listener::{self, Handler, Limits, Scope};
 use super::{OnFailure, RETRY, Server, ServerFailure};
 use crate::{Health, Telemetry};
@@ -54,7 +56,7 @@ pub(super) async fn serve(
     on_failure: OnFailure,
 ) {
     let mut open: HashMap<(Family, u16), Open> = HashMap::new();
-    let mut told: HashMap<(Family, u16), (ObjectName, String)> = HashMap::new();
+    let mut told: HashMap<(Family, u16), Option<Complaint>> = HashMap::new();
     let (mut responders, mut addresses) = (Responders::new(), Addresses::new());
     loop {
         let missing = responders.len() != open.len();
@@ -98,18 +100,17 @@ pub(super) async fn serve(
                     );
                 }
                 Err((address, error)) => {
-                    let reason = (responder.service.clone(), format!("{address}: {error}"));
-                    if told.get(&(family, port)) == Some(&reason) {
-                        debug!("Service {}: healthCheckNodePort {port}: still {}", reason.0, reason.1);
-                        continue;
-                    }
-                    told.insert((family, port), reason);
+                    let reason = format!("Service {}: {address}: {error}", responder.service);
+                    debug!("healthCheckNodePort {port}: {reason}");
+                    let told = told.entry((family, port)).or_default();
+                    let Some(lasting) = Complaint::note(told, reason, Instant::now()) else { continue };
                     on_failure(ServerFailure {
                         server: Server::HealthCheck(responder.service.clone()),
                         address: address.to_string(),
                         port,
                         error,
                         fatal: false,
+                        lasting,
                     });
                 }
             }

@@ -66,7 +66,7 @@ impl Pages {
                 self.telemetry.metrics.reset_slis();
                 answer::text("metrics reset\n")
             }
-            "/metrics/slis" => answer::answer(StatusCode::OK, METRICS, self.telemetry.metrics.slis_text()),
+            "/metrics/slis" => answer::answer(StatusCode::OK, METRICS, self.telemetry.slis_text()),
             // Of this server alone; the health of the proxy is elsewhere.
             "/healthz" => answer::text("ok"),
             "/proxyMode" => answer::text(self.options.mode.clone()),
