@@ -73,7 +73,7 @@ pub(crate) fn follow(
     Ok(Cluster { source: Arc::new(source), node })
 }
 
-/// What the metrics are told of an observation.
+/// An observation as the metrics count it.
 fn seen(observation: &Observation) -> ApiClient {
     match *observation {
         Observation::Limited { method, took } => ApiClient::Limited { method, took },
