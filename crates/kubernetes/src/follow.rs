@@ -26,6 +26,7 @@ use failing::Next;
 const SHORT: Duration = Duration::from_secs(1);
 
 /// Follows one resource.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all are used together")]
 pub(crate) struct Follower {
     resource: Resource,
     client: Rc<Client>,

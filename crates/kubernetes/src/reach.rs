@@ -56,15 +56,13 @@ impl Reach {
         if self.answers_since.get().is_some() {
             return true;
         }
-        match self.scout.get() {
-            Some(scout) => scout == resource,
-            None => {
-                if resource.required() {
-                    self.scout.set(Some(resource));
-                }
-                true
-            }
+        if let Some(scout) = self.scout.get() {
+            return scout == resource;
         }
+        if resource.required() {
+            self.scout.set(Some(resource));
+        }
+        true
     }
 
     /// Waits until it answers again, at most for `patience`.

@@ -121,23 +121,19 @@ fn check_cluster(
     clean(&mut of.tls_server_name);
     absolute(folder, &mut of.certificate_authority);
     unwrapped(&mut of.certificate_authority_data);
-    of.server = Some(match master {
-        Some(master) => master,
-        None => {
-            let text = of.server.as_deref().unwrap_or_default();
-            // As client-go takes a host without a scheme.
-            let tls = of.certificate_authority.is_some()
-                || of.certificate_authority_data.is_some()
-                || of.insecure_skip_tls_verify == Some(true)
-                || auth.client_certificate.is_some()
-                || auth.client_certificate_data.is_some();
-            let scheme = if tls { "https" } else { "http" };
-            server::url(text, scheme)
-                .map_err(|reason| {
-                    cluster("server", format!("{text:?}: {reason}; write it as https://HOST:PORT"))
-                })?
-                .to_string()
-        }
+    of.server = Some(if let Some(master) = master {
+        master
+    } else {
+        let text = of.server.as_deref().unwrap_or_default();
+        // As client-go takes a host without a scheme.
+        let tls = of.certificate_authority.is_some()
+            || of.certificate_authority_data.is_some()
+            || of.insecure_skip_tls_verify == Some(true)
+            || auth.client_certificate.is_some()
+            || auth.client_certificate_data.is_some();
+        let url = server::url(text, if tls { "https" } else { "http" });
+        url.map_err(|reason| cluster("server", format!("{text:?}: {reason}; write it as https://HOST:PORT")))?
+            .to_string()
     });
     if let Some(name) = of.tls_server_name.as_deref().filter(|name| !server::is_server_name(name)) {
         return Err(cluster("tls-server-name", format!("{name:?} is neither a DNS name nor an address")));
