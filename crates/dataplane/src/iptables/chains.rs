@@ -105,7 +105,7 @@ const FORWARD: &str = "KUBE-FORWARD";
 /// Kubelet's too: never removed (spec §5.40).
 const FIREWALL: &str = "KUBE-FIREWALL";
 /// Vanishes with all others when somebody flushes tables (spec §5.38).
-pub(crate) const CANARY: &str = "KUBE-PROXY-CANARY";
+const CANARY: &str = "KUBE-PROXY-CANARY";
 
 /// Counter of what the rule against invalid packets drops (spec §5.16).
 pub(super) const DROPPED_INVALID: &str = "ct_state_invalid_dropped_pkts";
@@ -149,7 +149,6 @@ pub(super) fn fixed(style: &Style) -> Vec<Fixed> {
     let mark = style.settings.masquerade_mark;
     let marked = |not| Match::Mark { not, value: mark, mask: mark };
     let chain = |table, chain, rules| Fixed { table, chain, rules: Some(rules) };
-    let written_by = Rule::new().comment(MARK).target(Target::Return);
     let invalid = style.settings.drop_invalid.then(|| {
         Rule::new().state(States::Invalid).maybe(style.counter(DROPPED_INVALID)).target(Target::Drop)
     });
@@ -167,9 +166,11 @@ pub(super) fn fixed(style: &Style) -> Vec<Fixed> {
         Rule::new()
             .comment("kubernetes service traffic requiring SNAT")
             .target(Target::Masquerade { random_fully: style.random_fully }),
+        // No packet gets here.
+        Rule::new().comment(MARK).target(Target::Return),
     ];
     vec![
-        chain(Table::Mangle, CANARY, vec![written_by]),
+        chain(Table::Mangle, CANARY, Vec::new()),
         chain(Table::Filter, CANARY, Vec::new()),
         chain(Table::Nat, CANARY, Vec::new()),
         chain(Table::Filter, FORWARD, forward),

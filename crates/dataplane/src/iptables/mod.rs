@@ -28,8 +28,8 @@ use portolan_netfilter::nfacct;
 use portolan_netfilter::socket::Socket;
 use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
 
-pub(crate) use self::chains::{CANARY, MARK_MASQ, POSTROUTING};
 use self::chains::{Counts, Style, Table};
+pub(crate) use self::chains::{MARK_MASQ, POSTROUTING};
 use self::compare::{Comparison, Tables, Wanted, compare};
 use self::script::{Owner, Script};
 use self::tool::{Fingerprint, RestoreError, Tool};

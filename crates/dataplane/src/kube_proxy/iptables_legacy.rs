@@ -10,7 +10,7 @@ use super::ownership::{self, Chain, Owner, Selection, TABLES, is_ours};
 use super::report::{Failure, Kept, Part, Report, Variant};
 use super::xtables_lock::XtablesLock;
 use super::{MARK, Search};
-use crate::iptables::CANARY;
+use crate::iptables::POSTROUTING;
 
 /// How often a table is read again because others, who do not take the lock, changed it.
 const ATTEMPTS: usize = 10;
@@ -115,11 +115,11 @@ fn open(family: Family, name: &str) -> Result<Option<(Xtables, Table)>, Failure>
 
 /// The rules are ours.
 pub(super) fn is_marked(family: Family) -> Result<bool, Failure> {
-    let Some((_, table)) = open(family, "mangle")? else { return Ok(false) };
+    let Some((_, table)) = open(family, "nat")? else { return Ok(false) };
     Ok(table
         .chains()
         .iter()
-        .filter(|chain| matches!(&chain.place, Place::User(name) if name == CANARY))
+        .filter(|chain| matches!(&chain.place, Place::User(name) if name == POSTROUTING))
         .flat_map(|chain| chain.rules.clone())
         .any(|rule| table.comment(rule) == Some(MARK)))
 }

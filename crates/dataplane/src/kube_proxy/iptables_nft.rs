@@ -9,7 +9,7 @@ use portolan_service::Family;
 use super::ownership::{self, Chain, Owner, Selection, TABLES, is_ours};
 use super::report::{Failure, Kept, Part, Report, Variant};
 use super::{MARK, Search};
-use crate::iptables::CANARY;
+use crate::iptables::POSTROUTING;
 
 /// How often removal starts over because others changed what had been read.
 const ATTEMPTS: usize = 10;
@@ -53,11 +53,11 @@ fn each_family(
 
 /// The rules are ours.
 pub(super) fn is_marked(socket: &mut Socket, family: Family) -> Result<bool, Failure> {
-    let table = TableRef { family: table_family(family), name: "mangle" };
+    let table = TableRef { family: table_family(family), name: "nat" };
     let rules = socket
         .rules(table)
-        .map_err(Failure::system(format!("{}: listing rules of table mangle", part(family))))?;
-    Ok(rules.iter().any(|rule| rule.chain == CANARY && rule.comment.as_deref() == Some(MARK)))
+        .map_err(Failure::system(format!("{}: listing rules of table nat", part(family))))?;
+    Ok(rules.iter().any(|rule| rule.chain == POSTROUTING && rule.comment.as_deref() == Some(MARK)))
 }
 
 fn tell(report: &mut Report, family: Family, tables: &[TableSelection]) {

@@ -24,8 +24,10 @@ use portolan_netfilter::socket::Socket;
 use portolan_service::{Family, PerFamily};
 use report::Report;
 
-/// The comment of a rule in chain `KUBE-PROXY-CANARY` of table `mangle`, which no packet gets to: it says that the chains
-/// that are kube-proxy's by name were written by our mode iptables.
+/// The comment of a rule at the end of chain `KUBE-POSTROUTING` of table `nat`, which no packet
+/// gets to: it says that the chains that are kube-proxy's by name were written by our mode
+/// iptables. kube-proxy writes that chain anew with each sync, so that the mark is gone once the
+/// chains are its own again.
 pub const MARK: &str = "written by portolan";
 
 /// What to look for.

@@ -280,12 +280,12 @@ pub(crate) fn nftables_mode() -> Result<(), Failed> {
 
 /// Rules of mode iptables with some that only other modes have, marked as ours or not.
 fn with_other_modes(marked: bool) -> String {
-    let mark = format!("-A KUBE-PROXY-CANARY -m comment --comment \"{MARK}\" -j RETURN\n");
+    let mark = format!("-A KUBE-POSTROUTING -m comment --comment \"{MARK}\" -j RETURN\n");
     format!(
-        "*mangle\n:KUBE-PROXY-CANARY - [0:0]\n{}COMMIT\n\
-         *nat\n:KUBE-SERVICES - [0:0]\n:KUBE-SVC-A - [0:0]\n:KUBE-XLB-A - [0:0]\n:KUBE-NODE-PORT - [0:0]\n\
-         -A OUTPUT -m comment --comment \"{MARK}\" -j KUBE-SERVICES\n-A OUTPUT -j KUBE-NODE-PORT\n\
-         -A KUBE-SERVICES -d 10.96.0.1 -j KUBE-SVC-A\n-A KUBE-XLB-A -j KUBE-SVC-A\nCOMMIT\n",
+        "*mangle\n:KUBE-PROXY-CANARY - [0:0]\nCOMMIT\n\
+         *nat\n:KUBE-POSTROUTING - [0:0]\n:KUBE-SERVICES - [0:0]\n:KUBE-SVC-A - [0:0]\n:KUBE-XLB-A - [0:0]\n\
+         :KUBE-NODE-PORT - [0:0]\n{}-A OUTPUT -m comment --comment \"{MARK}\" -j KUBE-SERVICES\n\
+         -A OUTPUT -j KUBE-NODE-PORT\n-A KUBE-SERVICES -d 10.96.0.1 -j KUBE-SVC-A\n-A KUBE-XLB-A -j KUBE-SVC-A\nCOMMIT\n",
         if marked { &mark } else { "" }
     )
 }
@@ -308,7 +308,7 @@ fn marks(variant: Variant, kind: Kind) -> Result<(), Failed> {
         assert_eq!(saved(variant, false)?, before);
         tool(
             &format!(
-                "{} -t mangle -A KUBE-PROXY-CANARY -m comment --comment writtenbyportolan -j RETURN",
+                "{} -t nat -A KUBE-POSTROUTING -m comment --comment writtenbyportolan -j RETURN",
                 program(variant, false, "")
             ),
             "",
@@ -329,15 +329,24 @@ fn marks(variant: Variant, kind: Kind) -> Result<(), Failed> {
         for gone in ["KUBE-XLB-A", "KUBE-NODE-PORT"] {
             assert!(!left.contains(gone), "{gone}:\n{left}");
         }
-        for stays in ["-A OUTPUT", "-A KUBE-SERVICES", "-A KUBE-PROXY-CANARY", ":KUBE-SVC-A"] {
+        for stays in ["-A OUTPUT", "-A KUBE-SERVICES", "-A KUBE-POSTROUTING", ":KUBE-SVC-A"] {
             assert!(left.contains(stays), "{stays}:\n{left}");
         }
         let removed = own().remove()?;
-        let [Part::Iptables { chains: 3, rules: 3, .. }] = removed.parts[..] else {
+        let [Part::Iptables { chains: 4, rules: 3, .. }] = removed.parts[..] else {
             return Err(format!("removed {removed}").into());
         };
         assert!(!saved(variant, false)?.contains("KUBE-"));
         assert!(kube_proxy::marked()?.is_empty());
+        Ok(())
+    })?;
+    // kube-proxy begins each sync with the header of this chain, which empties it.
+    alone(move || {
+        restore(variant, false, &with_other_modes(true))?;
+        let sync = "*nat\n:KUBE-POSTROUTING - [0:0]\n-A KUBE-POSTROUTING -j MASQUERADE\nCOMMIT\n";
+        tool(&format!("{} --noflush", program(variant, false, "-restore")), sync)?;
+        assert!(kube_proxy::marked()?.is_empty(), "the chains are kube-proxy's again");
+        assert!(own().find()?.is_empty());
         Ok(())
     })
 }

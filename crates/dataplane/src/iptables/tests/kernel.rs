@@ -215,7 +215,7 @@ fn changes_and_damage(dataplane: &mut Iptables, variant: Variant) {
         "-t nat -F KUBE-MARK-MASQ",
         "-t filter -D INPUT 1",
         "-t filter -F KUBE-FORWARD",
-        "-t mangle -F KUBE-PROXY-CANARY",
+        "-t mangle -X KUBE-PROXY-CANARY",
         "-t nat -A KUBE-SERVICES -j RETURN",
         "-t nat -N KUBE-SEP-NOBODYS",
     ] {
