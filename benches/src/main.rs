@@ -1,6 +1,7 @@
 //! Speed and memory of Portolan, as ratios within one run. See README.md for method and meaning.
 
 mod api;
+mod build;
 mod change;
 mod cluster;
 mod element;
@@ -78,7 +79,9 @@ enum Bench {
     Iptables,
     /// Packets traced through the rules of a whole cluster, against a small one
     Trace,
-    /// Everything
+    /// What the first command of README.md compiles, against the shipped program; takes a quarter of an hour
+    Build,
+    /// Everything but the build
     All,
 }
 
@@ -181,6 +184,11 @@ fn measure(cli: &Cli) -> anyhow::Result<bool> {
         }
         one => vec![one],
     };
+    if cli.bench != Bench::Build && !is_shipped_profile() {
+        eprintln!(
+            "not optimised as what is shipped: take figures with cargo run --profile dist -p portolan-benches"
+        );
+    }
     // Before the namespaces: cargo may want to fetch something.
     let needs_program = benches
         .iter()
@@ -205,6 +213,12 @@ fn measure(cli: &Cli) -> anyhow::Result<bool> {
     Ok(!cli.strict || all.iter().all(|line| line.met() != Some(false)))
 }
 
+/// Whether this program, and so the one that it measures, was built in the profile of what is shipped.
+fn is_shipped_profile() -> bool {
+    let own = std::env::current_exe().ok();
+    own.and_then(|own| Some(own.parent()?.file_name()? == "dist")).unwrap_or_default()
+}
+
 fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>> {
     match bench {
         Bench::Load => load::bench(scale.load, scale.load_rounds),
@@ -214,6 +228,7 @@ fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>>
         Bench::Cluster => api::bench(program, scale.clusters, scale.cluster_changes),
         Bench::Iptables => iptables::bench(scale.iptables, scale.iptables_changes),
         Bench::Trace => trace::bench(program, scale.trace, scale.traced),
+        Bench::Build => build::bench(),
         Bench::All => unreachable!("taken apart by the caller"),
     }
 }
@@ -227,6 +242,7 @@ fn heading(bench: Bench) -> &'static str {
         Bench::Cluster => "cluster: following an API server with so many Services x endpoints",
         Bench::Iptables => "iptables: mode iptables with Services x endpoints, median",
         Bench::Trace => "trace: packets through the rules of Services x endpoints",
+        Bench::Build => "build: everything from nothing, on this machine",
         Bench::All => unreachable!("taken apart by the caller"),
     }
 }

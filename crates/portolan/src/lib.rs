@@ -1,0 +1,77 @@
+//! Portolan: a Kubernetes service proxy, as a program to call from `main`.
+//!
+//! Without the feature `cluster` it has no client of the Kubernetes API, whose libraries take most of the time to compile:
+//! it forwards for folders of manifests, builds labs, traces and checks, and refuses to follow a cluster.
+
+mod addresses;
+mod batch;
+mod causes;
+mod check;
+mod cleanup;
+mod cli;
+#[cfg(feature = "cluster")]
+mod cluster;
+#[cfg(not(feature = "cluster"))]
+#[path = "without_cluster.rs"]
+mod cluster;
+mod configuration;
+mod describe;
+mod fit;
+mod get;
+mod kernel_settings;
+mod logging;
+mod mailbox;
+mod pending;
+mod privileges;
+mod proxy;
+mod run;
+mod servers;
+mod tally;
+mod this_node;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use portolan_config::Mode;
+use portolan_dataplane::Settings;
+use portolan_lab::commands::Program;
+
+use crate::cli::{Cli, Command};
+
+/// Does what the command line says. The process must have one thread only.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse_from(cli::meant(std::env::args_os().collect())) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody may be reading. Help is no error; all others are the same one to a supervisor (spec §11.21).
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let done = match &cli.command {
+        Command::Run(args) => run::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Check(args) => check::check(args),
+        Command::Get(args) => get::get(args).map(|()| ExitCode::SUCCESS),
+        Command::Trace(args) => trace::trace(args),
+        Command::Cleanup(args) => {
+            logging::start_plain();
+            let say = |line: &str| println!("{line}");
+            let done = if args.kube_proxy { cleanup::kube_proxy(say) } else { cleanup::own(say) };
+            done.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Lab { command } => {
+            logging::start_plain();
+            portolan_lab::commands::run(command, Program { listing })
+        }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("portolan: {}", causes::text(&error));
+        ExitCode::FAILURE
+    })
+}
+
+/// What the kernel holds in this thread's network namespace, for people.
+fn listing() -> anyhow::Result<Vec<String>> {
+    Ok(run::make_dataplane(Mode::Nftables)(Settings::default())?.listing()?)
+}

@@ -1,0 +1,41 @@
+//! In place of `cluster` where the program has no client of the Kubernetes API.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use portolan_config::Config;
+use portolan_observe::Telemetry;
+use portolan_observe::servers::ServerFailure;
+
+use crate::cli::RunArgs;
+use crate::mailbox::Sender;
+
+/// A cluster that is being followed: there is none.
+#[derive(Debug, Clone)]
+pub(crate) enum Cluster {}
+
+/// Refuses.
+pub(crate) fn follow(
+    _args: &RunArgs,
+    _config: &Config,
+    _node: &str,
+    _telemetry: &Arc<Telemetry>,
+    _events: &Sender,
+) -> anyhow::Result<Cluster> {
+    bail!(
+        "this program was built without the client of the Kubernetes API: give --manifests DIR, or run the whole program, \
+         from `cargo build --release -p portolan`"
+    )
+}
+
+impl Cluster {
+    /// Reports that the proxy starts.
+    pub(crate) fn announce_start(&self) {
+        match *self {}
+    }
+
+    /// Reports a server that could not be started.
+    pub(crate) fn report(&self, _failure: &ServerFailure) {
+        match *self {}
+    }
+}
