@@ -12,7 +12,8 @@ const FIRST: &[&str] = &["build", "--release"];
 /// What is shipped, which is also what the first command built when it was slow.
 const SHIPPED: &[&str] = &["build", "--profile", "dist", "--package", "portolan"];
 
-/// Builds both from nothing. Processor time is compared, because it depends little on what else the machine does.
+/// Builds both from nothing. Processor time is compared, because it depends little on what else the
+/// machine does.
 pub(crate) fn bench() -> anyhow::Result<Vec<Line>> {
     let first = measure(FIRST)?;
     let shipped = measure(SHIPPED)?;
@@ -43,7 +44,8 @@ fn measure(arguments: &[&str]) -> anyhow::Result<Duration> {
 /// The processor time of this process's children that have ended, and of theirs.
 fn of_children() -> anyhow::Result<Duration> {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the kernel fills the structure that the pointer leads to, which lives until the call returns.
+    // SAFETY: the kernel fills the structure that the pointer leads to, which lives until the call
+    // returns.
     let result = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
     ensure!(result == 0, "getrusage: {}", std::io::Error::last_os_error());
     // SAFETY: zeroes are a valid value, and the call has succeeded.

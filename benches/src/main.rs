@@ -79,7 +79,8 @@ enum Bench {
     Iptables,
     /// Packets traced through the rules of a whole cluster, against a small one
     Trace,
-    /// What the first command of README.md compiles, against the shipped program; takes a quarter of an hour
+    /// What the first command of README.md compiles, against the shipped program; takes a quarter
+    /// of an hour
     Build,
     /// Everything but the build
     All,
@@ -213,7 +214,8 @@ fn measure(cli: &Cli) -> anyhow::Result<bool> {
     Ok(!cli.strict || all.iter().all(|line| line.met() != Some(false)))
 }
 
-/// Whether this program, and so the one that it measures, was built in the profile of what is shipped.
+/// Whether this program, and so the one that it measures, was built in the profile of what is
+/// shipped.
 fn is_shipped_profile() -> bool {
     let own = std::env::current_exe().ok();
     own.and_then(|own| Some(own.parent()?.file_name()? == "dist")).unwrap_or_default()

@@ -4,6 +4,8 @@
 //! and a folder of manifests (`folder`) that the proxies follow by themselves.
 
 mod folder;
+mod observed;
+mod own_files;
 mod placement;
 mod proxy;
 mod workload;
@@ -11,7 +13,7 @@ mod workload;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,10 +23,14 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::probe::{self, Request};
 use crate::topology::{Lab, Spec};
-use folder::{Folder, Watch};
+use folder::{Folder, Taken, Watch};
+use observed::Observed;
+pub use observed::{Finding, PortStatus, ServiceStatus};
+pub(crate) use own_files::own_files;
 use placement::Placed;
+pub use proxy::ProxyMode;
 use proxy::{Launch, Proxy};
-use workload::Wanted;
+use workload::{Count, Wanted};
 
 /// How a cluster is made.
 #[derive(Debug, Clone)]
@@ -39,6 +45,8 @@ pub struct Options {
     pub state: PathBuf,
     /// The program that is the proxy when it is called with `run`.
     pub program: PathBuf,
+    /// The mode of the proxies.
+    pub proxy_mode: ProxyMode,
 }
 
 /// A running cluster. It ends when this is dropped.
@@ -50,6 +58,7 @@ pub struct Cluster {
     options: Options,
     placed: Mutex<BTreeMap<String, Placed>>,
     watch: Mutex<Watch>,
+    observed: Mutex<Observed>,
 }
 
 /// What there is, for people and programs.
@@ -59,6 +68,12 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// The pods.
     pub pods: Vec<PodStatus>,
+    /// The Services, as the proxies have them.
+    pub services: Vec<ServiceStatus>,
+    /// What is wrong with the manifests, or ignored in them.
+    pub problems: Vec<Finding>,
+    /// The mode of the proxies.
+    pub proxy_mode: String,
     /// The addresses of the client outside.
     pub client: Vec<IpAddr>,
     /// The folder of manifests, logs and what the proxies remember, as `lab exec` sees it.
@@ -94,14 +109,16 @@ pub struct PodStatus {
 impl Cluster {
     /// Builds the cluster. When this returns, all proxies have everything in force and all pods answer.
     pub fn start(options: Options) -> Result<Cluster, Error> {
+        own_files::hide_those_of_the_machine()?;
         let folder = Folder::create(&options.state)?;
         // Before reading: a change in between is seen as a change.
         let watch = Watch::start(&options.files)?;
-        let wanted = folder.take_over(&options.files)?;
-        let (nodes, client) = placement::nodes(&wanted, options.nodes);
-        let placed = placement::pods(&wanted, &nodes, &BTreeMap::new(), &options.pod_addresses)?;
-        folder.write("lab-nodes.json", &placement::node_objects(&nodes, &wanted))?;
-        folder.write("lab-pods.json", &objects(&placed, &wanted))?;
+        let taken = folder.take_over(&options.files)?;
+        let wanted = &taken.wanted;
+        let (nodes, client) = placement::nodes(wanted, options.nodes);
+        let placed = placement::pods(wanted, &nodes, &BTreeMap::new(), &options.pod_addresses)?;
+        folder.write("lab-nodes.json", &placement::node_objects(&nodes, wanted))?;
+        folder.write("lab-pods.json", &objects(&placed, wanted))?;
         let pods = placed.values().map(|pod| pod.spec.clone()).collect();
         let cluster_networks = placement::cluster_networks(&nodes);
         let lab = Lab::build(&Spec { nodes, pods, client })?;
@@ -111,15 +128,24 @@ impl Cluster {
             manifests: folder.manifests().to_owned(),
             state: options.state.clone(),
             cluster_networks,
+            mode: options.proxy_mode,
         };
         let proxies = lab
             .node_names()
             .into_iter()
             .map(|node| launch.start(node, lab.node(node)?))
             .collect::<Result<Vec<_>, _>>()?;
-        let cluster =
-            Cluster { proxies, lab, folder, options, placed: Mutex::new(placed), watch: Mutex::new(watch) };
-        cluster.proxies.iter().try_for_each(Proxy::wait_ready)?;
+        proxies.iter().try_for_each(Proxy::wait_ready)?;
+        let observed = Observed::start(folder.manifests(), &proxy::state_dir(&options.state), taken)?;
+        let cluster = Cluster {
+            proxies,
+            lab,
+            folder,
+            options,
+            placed: Mutex::new(placed),
+            watch: Mutex::new(watch),
+            observed: Mutex::new(observed),
+        };
         cluster.ask_pods()?;
         Ok(cluster)
     }
@@ -148,6 +174,16 @@ impl Cluster {
         Ok(())
     }
 
+    /// The folder of manifests, logs and what the proxies remember.
+    pub fn state(&self) -> &Path {
+        &self.options.state
+    }
+
+    /// The program that is the proxy when it is called with `run`.
+    pub fn program(&self) -> &Path {
+        &self.options.program
+    }
+
     /// The topology.
     pub fn lab(&self) -> &Lab {
         &self.lab
@@ -157,11 +193,13 @@ impl Cluster {
     /// and changes nothing; call this again.
     pub fn follow(&self) -> Result<(), Error> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner).wait(&self.options.files)?;
-        self.update()
+        let taken = self.update();
+        self.observed().update(taken)
     }
 
-    fn update(&self) -> Result<(), Error> {
-        let wanted = self.folder.take_over(&self.options.files)?;
+    fn update(&self) -> Result<Taken, Error> {
+        let taken = self.folder.take_over(&self.options.files)?;
+        let wanted = &taken.wanted;
         let nodes: Vec<_> = self
             .lab
             .node_names()
@@ -169,7 +207,7 @@ impl Cluster {
             .map(|name| self.lab.node_spec(name).cloned())
             .collect::<Result<_, _>>()?;
         let mut placed = self.placed();
-        let new = placement::pods(&wanted, &nodes, &placed, &self.options.pod_addresses)?;
+        let new = placement::pods(wanted, &nodes, &placed, &self.options.pod_addresses)?;
         let changed = |name: &String, pod: &Placed, others: &BTreeMap<String, Placed>| {
             others.get(name).is_none_or(|other| other.spec != pod.spec)
         };
@@ -192,13 +230,13 @@ impl Cluster {
         for pod in come {
             self.lab.add_pod(pod)?;
         }
-        self.folder.write("lab-nodes.json", &placement::node_objects(&nodes, &wanted))?;
-        self.folder.write("lab-pods.json", &objects(&new, &wanted))?;
+        self.folder.write("lab-nodes.json", &placement::node_objects(&nodes, wanted))?;
+        self.folder.write("lab-pods.json", &objects(&new, wanted))?;
         for name in gone.iter().filter(|name| !replaced(name)) {
             self.lab.remove_pod(name)?;
         }
         *placed = new;
-        Ok(())
+        Ok(taken)
     }
 
     /// What there is now.
@@ -218,12 +256,28 @@ impl Cluster {
             addresses: pod.addresses,
             ports: pod.ports,
         });
+        let (services, problems) = self.observed().look();
         Status {
             nodes: nodes.collect(),
             pods: pods.collect(),
+            services,
+            problems,
+            proxy_mode: self.options.proxy_mode.name().to_owned(),
             client: self.lab.client_spec().addresses.iter().map(IpNet::addr).collect(),
             state: self.options.state.clone(),
         }
+    }
+
+    /// The name of the node, the pod or the client whose network namespace `target` is in: a pod on
+    /// the host network is in its node's.
+    pub fn owner_of_network(&self, target: &str) -> String {
+        let pods = self.lab.pod_specs();
+        let host = pods.iter().find(|pod| pod.name == target && pod.host_network);
+        host.map_or(target, |pod| pod.node.as_str()).to_owned()
+    }
+
+    fn observed(&self) -> MutexGuard<'_, Observed> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn placed(&self) -> MutexGuard<'_, BTreeMap<String, Placed>> {
@@ -239,18 +293,18 @@ impl Drop for Cluster {
     }
 }
 
-/// The objects of the pods that no file tells whole.
+/// The objects of the pods that no file has whole.
 fn objects(placed: &BTreeMap<String, Placed>, wanted: &[Wanted]) -> Vec<serde_json::Value> {
-    let told = |name: &String| {
+    let whole = |name: &String| {
         wanted.iter().any(|item| match item {
             Wanted::Pods(pods) => {
-                pods.replicas.is_none()
+                pods.count == Count::One
                     && pods.node.is_some()
                     && !pods.addresses.is_empty()
-                    && pods.pod_names().contains(name)
+                    && pods.pods(std::iter::empty()).iter().any(|(own, _)| own == name)
             }
             Wanted::Node(_) => false,
         })
     };
-    placed.iter().filter(|(name, _)| !told(name)).map(|(_, pod)| pod.object.clone()).collect()
+    placed.iter().filter(|(name, _)| !whole(name)).map(|(_, pod)| pod.object.clone()).collect()
 }

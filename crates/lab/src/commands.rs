@@ -1,10 +1,12 @@
 //! `portolan lab`: the commands, for a program whose `run` is the proxy.
 
+mod capture;
 mod control;
 mod demo;
 mod enter;
 mod place;
 mod report;
+mod trace;
 mod up;
 
 use std::ffi::OsString;
@@ -12,6 +14,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
+
+use crate::cluster::ProxyMode;
 
 /// What the lab asks of the program that it is a part of.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +33,12 @@ pub enum Command {
     Up(UpArgs),
     /// Run a command on a node, in a pod or on the client
     Exec(ExecArgs),
-    /// Show the nodes and pods of a running lab
+    /// Say where a packet goes in a running lab, and why: `portolan trace` where the packet meets
+    /// rules
+    Trace(TraceArgs),
+    /// Show the packets of a node, a pod or the client, with tcpdump
+    Capture(CaptureArgs),
+    /// Show nodes, pods, Services and what is wrong with the manifests of a running lab
     Status(StatusArgs),
     /// End a running lab
     Down(NameArgs),
@@ -54,6 +63,10 @@ pub struct UpArgs {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=99))]
     nodes: u8,
 
+    /// The mode of the proxies
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = ProxyMode::Nftables)]
+    proxy_mode: ProxyMode,
+
     #[command(flatten)]
     lab: NameArgs,
 
@@ -64,10 +77,19 @@ pub struct UpArgs {
     /// How a lab in the background starts itself: it leaves the terminal, and its first lines go to the one that waits
     #[arg(long, hide = true, conflicts_with = "foreground")]
     detached: bool,
+
+    /// The folder that a lab in the background was started in
+    #[arg(long, hide = true, requires = "detached")]
+    from: Option<PathBuf>,
 }
 
 /// `portolan lab exec`
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  portolan lab exec client -- curl -s http://10.96.7.7/
+  portolan lab exec host1 -- portolan get services
+  portolan lab exec host1 -- nft list table ip portolan")]
 pub struct ExecArgs {
     #[command(flatten)]
     lab: NameArgs,
@@ -78,6 +100,49 @@ pub struct ExecArgs {
     /// The command and its arguments
     #[arg(required = true, last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+}
+
+/// `portolan lab trace`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  portolan lab trace web-1 svc/web
+  portolan lab trace client host2:30080
+  portolan lab trace shop/cart-1 svc/shop/web:http -- --output svg")]
+pub struct TraceArgs {
+    #[command(flatten)]
+    lab: NameArgs,
+
+    /// Where the packet comes from: a pod's or node's name, or `client`
+    from: String,
+
+    /// Where it is sent to: svc/NAME or svc/NAMESPACE/NAME, with :PORT if it has several; a name
+    /// with :PORT; an address
+    to: String,
+
+    /// After `--`: further flags of `portolan trace`, such as --protocol or --verbose
+    #[arg(last = true, value_name = "FLAG")]
+    flags: Vec<OsString>,
+}
+
+/// `portolan lab capture`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  portolan lab capture web-1
+  portolan lab capture host1 -- -c 10 tcp port 80
+  portolan lab capture host1 -- -w /tmp/host1.pcap")]
+pub struct CaptureArgs {
+    #[command(flatten)]
+    lab: NameArgs,
+
+    /// A node's or pod's name, or `client`
+    target: String,
+
+    /// After `--`: further flags of tcpdump, and what to look for. All interfaces are shown, unless
+    /// -i names one
+    #[arg(last = true, value_name = "FLAG|FILTER")]
+    flags: Vec<OsString>,
 }
 
 /// `portolan lab status`
@@ -103,10 +168,14 @@ pub fn run(command: &Command, program: Program) -> anyhow::Result<ExitCode> {
         Command::Demo => demo::run(program),
         Command::Up(args) => up::run(args),
         Command::Exec(args) => enter::run(&args.lab.name, &args.target, &args.command),
+        Command::Trace(args) => trace::run(&args.lab.name, &args.from, &args.to, &args.flags),
+        Command::Capture(args) => capture::run(&args.lab.name, &args.target, &args.flags),
         Command::Status(args) => {
             let status = control::status(&args.lab.name)?;
             match args.output {
-                Output::Text => print!("{}", report::status(&status)),
+                Output::Text => {
+                    print!("{}", report::status(&status, std::env::current_dir().ok().as_deref()))
+                }
                 Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
             }
             let running = status.nodes.iter().all(|node| node.proxy == "running");
@@ -118,6 +187,14 @@ pub fn run(command: &Command, program: Program) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// How this program is called from a shell: by its name, or by cargo where that has built it for a
+/// first look.
+fn called() -> &'static str {
+    let own = std::env::current_exe().ok();
+    let is_first_look = own.and_then(|own| Some(own.file_name()? == "portolan-local")).unwrap_or_default();
+    if is_first_look { "cargo run --release --" } else { "portolan" }
 }
 
 /// A name that is the name of a folder, too.
@@ -154,6 +231,13 @@ mod tests {
             ("lab up a.yaml --name ../x", false),
             ("lab exec host1 -- ip -4 route", true),
             ("lab exec host1", false),
+            ("lab up a.yaml --proxy-mode iptables", true),
+            ("lab up a.yaml --proxy-mode ipvs", false),
+            ("lab trace web-1 svc/web", true),
+            ("lab trace web-1", false),
+            ("lab trace web-1 svc/web -- --verbose", true),
+            ("lab capture web-1 -- -c 1 tcp port 80", true),
+            ("lab capture", false),
             ("lab status -o json", true),
             ("lab down --name x", true),
         ] {

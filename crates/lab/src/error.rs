@@ -60,10 +60,12 @@ pub enum Error {
         networks: String,
     },
     /// A field of a manifest that the lab cannot work with.
-    #[error("{file}: {object}: {field}: {message}")]
+    #[error("{file}:{line}: {object}: {field}: {message}")]
     Manifest {
         /// The file.
         file: String,
+        /// The line, from 1.
+        line: usize,
         /// Kind and name.
         object: String,
         /// The field's path.

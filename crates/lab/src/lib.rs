@@ -9,6 +9,7 @@ pub mod commands;
 mod error;
 pub mod link;
 pub mod netns;
+mod privileges;
 pub mod probe;
 pub mod responder;
 pub mod sandbox;

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 use nix::errno::Errno;
@@ -198,7 +199,7 @@ fn is_closed(pipe: &PipeReader) -> bool {
     poll(&mut set, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// Mounts that nobody outside sees: /proc of the new processes, and an empty /run.
+/// Mounts that nobody outside sees: /proc of the new processes, an empty /run, and a resolv.conf.
 fn private_mounts() -> Result<(), Failure> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
@@ -211,7 +212,58 @@ fn private_mounts() -> Result<(), Failure> {
         Err(errno) => return Err(Failure { step: "mounting /proc".to_owned(), errno }),
     }
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=0755"))
-        .map_err(Failure::at("mounting /run"))
+        .map_err(Failure::at("mounting /run"))?;
+    private_resolver()
+}
+
+/// What name resolution reads inside. No name server of the machine's can be reached from there,
+/// and programs such as `iptables -L` would wait a minute for each name; on its own loopback a
+/// question is refused at once.
+const RESOLV_CONF: &str = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
+
+/// Puts [`RESOLV_CONF`] where the machine has its own.
+fn private_resolver() -> Result<(), Failure> {
+    const PLACE: &str = "/etc/resolv.conf";
+    const OWN: &str = "/run/resolv.conf";
+    let write = |path: &Path| {
+        fs::write(path, RESOLV_CONF)
+            .map_err(|error| Failure::at(format!("writing {}", path.display()))(errno(&error)))
+    };
+    // A link into /run, as systemd-resolved has it, leads nowhere now.
+    if let Some(target) = fs::read_link(PLACE)
+        .ok()
+        .map(|link| Path::new("/etc").join(link))
+        .filter(|_| !Path::new(PLACE).exists())
+    {
+        // Where the link leads out of /run there is nothing to make: without the file, 127.0.0.1 is
+        // asked (resolv.conf(5)).
+        let target = normal(&target);
+        if let (true, Some(folder)) = (target.starts_with("/run"), target.parent()) {
+            fs::create_dir_all(folder)
+                .map_err(|error| Failure::at(format!("creating {}", folder.display()))(errno(&error)))?;
+            write(&target)?;
+        }
+        return Ok(());
+    }
+    if !Path::new(PLACE).exists() {
+        return Ok(());
+    }
+    write(Path::new(OWN))?;
+    let none: Option<&str> = None;
+    mount(Some(OWN), PLACE, none, MsFlags::MS_BIND, none).map_err(Failure::at(format!("mounting {PLACE}")))
+}
+
+/// The path without `..`, as if no folder on the way were a link.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        if part == Component::ParentDir {
+            normal.pop();
+        } else {
+            normal.push(part);
+        }
+    }
+    normal
 }
 
 /// Process 1: waits for orphans, and ends with the worker.

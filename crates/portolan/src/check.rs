@@ -6,7 +6,7 @@ use anyhow::Context;
 use portolan_config::Level;
 use portolan_dataplane::Difference;
 use portolan_service::{Change, Planner};
-use portolan_source::manifests::Manifests;
+use portolan_source::manifests::{Manifests, Severity, Workloads};
 use serde_json::json;
 use tracing::warn;
 
@@ -18,7 +18,16 @@ use crate::run::{make_dataplane, options};
 use crate::this_node::{self, ThisNode};
 use crate::{kernel_settings, logging};
 
-/// Prints problems and differences. The exit status is 1 if the manifests have problems.
+/// What is wrong with the manifests.
+struct Findings {
+    /// What cannot be done as it is asked for.
+    problems: Vec<String>,
+    /// What is ignored, or matches nothing.
+    warnings: Vec<String>,
+}
+
+/// Prints problems and differences. The exit status is 1 if the manifests have problems; with
+/// `--strict`, if they have problems or warnings.
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let (Loaded { config, notes }, _) = configuration::load(&args.proxy.flags)?;
     logging::start(config.logging.verbosity, config.logging.format);
@@ -27,7 +36,8 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let liberal = kernel_settings::tcp_is_liberal();
     let mut node =
         ThisNode::new(&this_node::name(&config)?, &config, &args.proxy.service_cluster_ip_range, liberal);
-    let update = Manifests::open(&args.manifests, options(&args.proxy, true))?.load();
+    let mut manifests = Manifests::open(&args.manifests, options(&args.proxy, true))?;
+    let update = manifests.load();
     for change in &update.changes {
         if let Change::Node(object) = change
             && object.name == *node.name()
@@ -39,8 +49,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let mut planner = Planner::new(node.local_node());
     planner.apply(update.changes);
 
-    let mut problems: Vec<String> = update.new_problems.iter().map(ToString::to_string).collect();
-    problems.extend(planner.problems().iter().map(ToString::to_string));
+    let findings = findings(&manifests, planner.problems().iter().map(ToString::to_string));
 
     let mut dataplane = make_dataplane(config.mode)(node.settings())?;
     let mut plans = planner.plans().map(|plan| &**plan);
@@ -50,17 +59,38 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     }
     let differences = compared.ok();
     match args.output {
-        Output::Text => print_text(&problems, planner.plans().len(), differences.as_deref()),
-        Output::Json => println!("{:#}", as_json(&problems, planner.plans().len(), differences.as_deref())),
+        Output::Text => print_text(&findings, planner.plans().len(), differences.as_deref()),
+        Output::Json => println!("{:#}", as_json(&findings, planner.plans().len(), differences.as_deref())),
     }
-    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let failed = !findings.problems.is_empty() || (args.strict && !findings.warnings.is_empty());
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn print_text(problems: &[String], services: usize, differences: Option<&[Difference]>) {
+fn findings(manifests: &Manifests, of_plans: impl Iterator<Item = String>) -> Findings {
+    let (warnings, problems): (Vec<_>, Vec<_>) =
+        manifests.problems().into_iter().cloned().partition(|problem| problem.severity == Severity::Warning);
+    let mut warnings = [warnings, manifests.unmatched(Workloads::Ignored)].concat();
+    warnings.sort();
+    Findings {
+        problems: problems.iter().map(ToString::to_string).chain(of_plans).collect(),
+        warnings: warnings.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn print_text(findings: &Findings, services: usize, differences: Option<&[Difference]>) {
+    let Findings { problems, warnings } = findings;
     for problem in problems {
         println!("problem: {problem}");
     }
-    println!("{} to forward, {}", counted(services, "Service"), counted(problems.len(), "problem"));
+    for warning in warnings {
+        println!("warning: {warning}");
+    }
+    let [services, problems, warnings] = [
+        counted(services, "Service"),
+        counted(problems.len(), "problem"),
+        counted(warnings.len(), "warning"),
+    ];
+    println!("{services} to forward, {problems}, {warnings}");
     match differences {
         None => {}
         Some([]) => println!("The kernel holds exactly this: nothing would change."),
@@ -73,7 +103,7 @@ fn print_text(problems: &[String], services: usize, differences: Option<&[Differ
     }
 }
 
-fn as_json(problems: &[String], services: usize, differences: Option<&[Difference]>) -> serde_json::Value {
+fn as_json(findings: &Findings, services: usize, differences: Option<&[Difference]>) -> serde_json::Value {
     let differences = differences.map(|differences| {
         differences
             .iter()
@@ -84,5 +114,6 @@ fn as_json(problems: &[String], services: usize, differences: Option<&[Differenc
             })
             .collect::<Vec<_>>()
     });
-    json!({"problems": problems, "services": services, "changes": differences})
+    let Findings { problems, warnings } = findings;
+    json!({"problems": problems, "warnings": warnings, "services": services, "changes": differences})
 }

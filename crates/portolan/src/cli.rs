@@ -114,6 +114,10 @@ pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) proxy: ProxyArgs,
 
+    /// Fail on warnings, too: unknown kinds and fields, and names that match nothing
+    #[arg(long)]
+    pub(crate) strict: bool,
+
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,

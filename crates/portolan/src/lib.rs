@@ -1,7 +1,8 @@
 //! Portolan: a Kubernetes service proxy, as a program to call from `main`.
 //!
-//! Without the feature `cluster` it has no client of the Kubernetes API, whose libraries take most of the time to compile:
-//! it forwards for folders of manifests, builds labs, traces and checks, and refuses to follow a cluster.
+//! Without the feature `cluster` it has no client of the Kubernetes API, whose libraries take most
+//! of the time to compile: it forwards for folders of manifests, builds labs, traces and checks,
+//! and refuses to follow a cluster.
 
 mod addresses;
 mod batch;
@@ -44,7 +45,8 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(cli::meant(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(error) => {
-            // Nobody may be reading. Help is no error; all others are the same one to a supervisor (spec §11.21).
+            // Nobody may be reading. Help is no error; all others are the same one to a supervisor
+            // (spec §11.21).
             let _ = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }

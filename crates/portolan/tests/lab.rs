@@ -163,8 +163,8 @@ fn a_lab_follows_its_manifests_until_it_is_taken_down() {
 fn a_lab_that_cannot_be_built_says_why_and_leaves_nothing() {
     let user = User::new();
     for (manifest, message) in [
-        ("kind: Pod\n", "web.yaml: Pod ?: metadata.name: is missing; give one"),
-        ("kind: [\n", "line 2"),
+        ("kind: Pod\n", "web.yaml:1: Pod ?: metadata.name: is missing; give one"),
+        ("kind: [\n", "web.yaml:2: "),
         (
             "kind: Pod\nmetadata: {name: a}\nspec: {nodeName: n}\nstatus: {podIP: 10.9.0.5}\n---\n\
              kind: Pod\nmetadata: {name: b}\nspec: {nodeName: n}\nstatus: {podIP: 10.9.0.5}\n",
@@ -176,4 +176,135 @@ fn a_lab_that_cannot_be_built_says_why_and_leaves_nothing() {
         assert!(!up.status.success() && text(&up).contains(message), "{manifest}: {}", text(&up));
         assert!(!Path::new(&user.folder.path().join("portolan-lab/default")).exists(), "{manifest}");
     }
+}
+
+/// Everything that a lab can hold, and some that it cannot.
+const WORKLOADS: &str = "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec: {containers: [{name: db, ports: [{containerPort: 5432, hostPort: 5432}]}]}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec: {containers: [{name: agent, ports: [{name: http, containerPort: 9000}]}]}
+---
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: old}
+spec:
+  selector: {app: old}
+  template:
+    metadata: {labels: {app: old}}
+    spec: {containers: [{name: old, ports: [{containerPort: 80}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: agent}
+spec: {type: NodePort, clusterIP: 10.96.7.8, selector: {app: agent}, ports: [{name: web, port: 80, targetPort: http, nodePort: 30778}]}
+";
+
+#[test]
+fn a_lab_shows_its_services_and_what_is_wrong_where() {
+    let user = User::new();
+    user.write(WORKLOADS);
+    let up = user.lab(&["up", "web.yaml", "--proxy-mode", "iptables"]);
+    let shown = text(&up);
+    assert!(up.status.success(), "{shown}");
+    assert_eq!(pod_names(&user.status()), ["agent-host1", "agent-host2", "db-0", "db-1", "old-1"]);
+    for expected in [
+        "svc/agent  10.96.7.8  port 80 (web, on nodes 30778)",
+        "warning: web.yaml:10: StatefulSet db: spec.template.spec.containers[0].ports[0].hostPort: is ignored",
+    ] {
+        assert!(shown.contains(expected), "{expected} is missing in:\n{shown}");
+    }
+    let rules = user.lab(&["exec", "host1", "--", "iptables-save", "-t", "nat"]);
+    assert!(text(&rules).contains("default/agent:web"), "{}", text(&rules));
+
+    // A file that is broken while the lab runs: what was in force stays, and the status says which
+    // line it is.
+    user.write(&WORKLOADS.replace("kind: Service", "kind: ["));
+    user.wait_for("the broken line", |status| {
+        status["problems"].as_array().unwrap().iter().any(|problem| {
+            problem["line"].as_u64() >= Some(30)
+                && problem["is_warning"] == false
+                && problem["file"].as_str().unwrap().ends_with("/web.yaml")
+        }) && status["services"][0]["name"] == "agent"
+    });
+    let status = text(&user.lab(&["status"]));
+    assert!(status.contains("\nproblem: web.yaml:3"), "{status}");
+    user.write(&WORKLOADS.replace("nodePort:", "nodeport:"));
+    user.wait_for("a field that nobody has", |status| {
+        status["problems"].as_array().unwrap().iter().any(|problem| {
+            problem["message"]
+                .as_str()
+                .unwrap()
+                .contains("nodeport: unknown field, which is ignored; is nodePort meant?")
+        })
+    });
+}
+
+#[test]
+fn a_node_of_a_lab_is_like_a_machine_of_its_own() {
+    let user = User::new();
+    user.write(MANIFEST);
+    let up = user.lab(&["up", "web.yaml"]);
+    assert!(up.status.success(), "{}", text(&up));
+    // As it is typed: no flags. The proxy of each node has its socket where that node's programs
+    // look for it.
+    for node in ["host1", "host2"] {
+        let services = user.lab(&["exec", node, "--", "portolan", "get", "services"]);
+        assert!(services.status.success() && text(&services).contains("10.96.7.7"), "{}", text(&services));
+    }
+    for (from, to) in [("web-1", "svc/web"), ("client", "host1:30777"), ("host2", "svc/web")] {
+        let trace = user.lab(&["trace", from, to]);
+        assert!(trace.status.success() && text(&trace).contains("10.244."), "{from} {to}: {}", text(&trace));
+    }
+    for (situation, command, output) in [
+        ("the host name", "hostname || cat /proc/sys/kernel/hostname", "host1\n"),
+        ("names are asked of nobody else", "grep -c '^nameserver 127.0.0.1$' /etc/resolv.conf", "1\n"),
+        ("no state of the machine's", "ls /var/lib/portolan | wc -l", "0\n"),
+        ("a state of its own", "touch /var/lib/portolan/x && ls /var/lib/portolan", "x\n"),
+        ("giving up groups", "setpriv --groups 1 true 2>&1 || true", ""),
+    ] {
+        let done = user.lab(&["exec", "host1", "--", "sh", "-c", command]);
+        assert_eq!(text(&done), output, "{situation}");
+    }
+    let other = user.lab(&["exec", "host2", "--", "ls", "/var/lib/portolan"]);
+    assert_eq!(text(&other), "", "host1's state is not host2's");
+    assert!(!Path::new("/var/lib/portolan/x").exists(), "the machine's own state is left alone");
+}
+
+#[test]
+fn packets_of_a_lab_are_shown() {
+    if Command::new("tcpdump").arg("--version").output().is_err() {
+        eprintln!("tcpdump is not installed: SKIPPED");
+        return;
+    }
+    let user = User::new();
+    user.write(MANIFEST);
+    let up = user.lab(&["up", "web.yaml"]);
+    assert!(up.status.success(), "{}", text(&up));
+    // Connections that go on until the capture has seen one packet: nothing has to be waited for.
+    let mut knocking = Command::new(env!("CARGO_BIN_EXE_portolan"))
+        .args(["lab", "exec", "client", "--", "bash", "-c"])
+        .arg("while :; do (exec 3<>/dev/tcp/192.168.50.1/30777); sleep 0.1; done")
+        .env("XDG_RUNTIME_DIR", user.folder.path())
+        .spawn()
+        .unwrap();
+    let captured = user.lab(&["capture", "host1", "--", "-c", "1", "arp or ip or ip6"]);
+    knocking.kill().unwrap();
+    knocking.wait().unwrap();
+    let shown = text(&captured);
+    assert!(captured.status.success() && shown.contains("1 packet captured"), "{shown}");
 }

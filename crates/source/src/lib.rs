@@ -7,6 +7,8 @@
 mod cluster;
 mod declared;
 pub mod manifests;
+mod nearest;
 pub mod objects;
+mod schema;
 
 pub use declared::{parse_address, parse_network};

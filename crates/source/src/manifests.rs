@@ -5,6 +5,7 @@ mod file;
 mod folder;
 mod problem;
 mod sources;
+mod unmatched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,10 +19,12 @@ use file::Reading;
 use folder::Folder;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use portolan_service::{Change, ObjectName, PerFamily};
-pub use problem::Problem;
+pub use portolan_yaml::Tree;
+pub use problem::{Problem, Severity};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use sources::Sources;
+pub use unmatched::Workloads;
 
 use crate::cluster::ledger::Ledger;
 use crate::cluster::{Cluster, Ranges};
@@ -172,6 +175,16 @@ impl Manifests {
         problems
     }
 
+    /// Names in the folder's files that match nothing, and pods that nobody makes, sorted by file
+    /// and line. This reads all files again: it is for people who ask, not for every change.
+    pub fn unmatched(&self, workloads: Workloads) -> Vec<Problem> {
+        let texts = self.folder.files().filter_map(|path| match file::read(&self.folder.full(path)) {
+            Reading::Text(text) => Some((path.to_owned(), text)),
+            _ => None,
+        });
+        unmatched(&texts.collect::<Vec<_>>(), workloads)
+    }
+
     fn read(&mut self, files: &BTreeSet<PathBuf>, received: Instant) -> Update {
         let mut update = Update {
             changes: Vec::new(),
@@ -191,8 +204,14 @@ impl Manifests {
                 Reading::Gone if !self.sources.knows(path) && !self.has_problems(path) => continue,
                 Reading::Gone => contents::Contents::default(),
                 Reading::Failed(message) => {
-                    let problem =
-                        Problem { file: path.clone(), line: None, object: None, field: None, message };
+                    let problem = Problem {
+                        file: path.clone(),
+                        line: None,
+                        object: None,
+                        field: None,
+                        message,
+                        severity: Severity::Error,
+                    };
                     self.report(About::File(path.clone()), vec![problem], &mut update);
                     continue;
                 }
@@ -228,6 +247,7 @@ impl Manifests {
             object: None,
             field: None,
             message: error.to_string(),
+            severity: Severity::Error,
         });
         let problems = problems.collect();
         self.report(About::Ledger, problems, &mut update);
@@ -237,6 +257,7 @@ impl Manifests {
             object: None,
             field: None,
             message: message.clone(),
+            severity: Severity::Error,
         });
         let failed = failed.collect();
         self.report(About::Folder, failed, &mut update);
@@ -268,7 +289,14 @@ impl Manifests {
         let (file, line) = self.sources.place(key, &issue.field)?;
         let field = (!issue.field.is_empty()).then_some(issue.field);
         let object = Some(key.to_string());
-        Some(Problem { file: file.to_owned(), line, object, field, message: issue.message })
+        Some(Problem {
+            file: file.to_owned(),
+            line,
+            object,
+            field,
+            message: issue.message,
+            severity: Severity::Error,
+        })
     }
 
     /// `problems` are now all there are about this.
@@ -301,11 +329,16 @@ pub fn validate(file: &Path, text: &str) -> Vec<Problem> {
     contents::read(file, text).problems
 }
 
+/// Names in these files that match nothing in any of them, and pods that nobody makes, sorted by
+/// file and line. Documents that cannot be read are passed over: [`validate`] reports them.
+pub fn unmatched(files: &[(PathBuf, String)], workloads: Workloads) -> Vec<Problem> {
+    unmatched::find(files, workloads)
+}
+
 /// The documents of a manifest's text, whatever their kinds, with the line each begins on. The error is a line and a
 /// message.
-pub fn documents(text: &str) -> Result<Vec<(usize, serde_json::Value)>, (usize, String)> {
-    let trees = portolan_yaml::parse(text, 1).map_err(|error| (error.line, error.message))?;
-    Ok(trees.into_iter().map(|tree| (tree.line, tree.to_json())).collect())
+pub fn documents(text: &str) -> Result<Vec<Tree>, (usize, String)> {
+    portolan_yaml::parse(text, 1).map_err(|error| (error.line, error.message))
 }
 
 /// What changes an object, and which.

@@ -158,7 +158,33 @@ fn a_wrong_object_or_document_is_named() {
     let table: &[(&str, &str, &str, &[&str])] = &[
         ("empty", "a.yaml", "", &[]),
         ("comments only", "a.yaml", "# nothing\n---\n# here\n---\n", &[]),
-        ("kinds of others", "a.yaml", "kind: Deployment\napiVersion: apps/v1\n---\nkind: Widget\n", &[]),
+        (
+            "kinds of others",
+            "a.yaml",
+            "kind: Deployment\napiVersion: apps/v1\n---\nkind: Widget\napiVersion: example.com/v1\n---\n\
+             kind: Service\napiVersion: serving.knative.dev/v1\n",
+            &[],
+        ),
+        (
+            "kinds that nobody has",
+            "a.yaml",
+            "kind: Servcie\napiVersion: v1\n---\nkind: Widget\n---\nkind: Deployment\napiVersion: app/v1\n",
+            &[
+                "a.yaml:1: kind: \"Servcie\" is no kind of v1, and is ignored; is Service meant?",
+                "a.yaml:4: kind: \"Widget\" is no kind of the Kubernetes API, and is ignored",
+                "a.yaml:7: apiVersion: \"app/v1\" is no version of the Kubernetes API; is apps/v1 meant?",
+            ],
+        ),
+        (
+            "unknown fields, of a Service and of what makes its pods",
+            "a.yaml",
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  selectr:\n    app: a\n  ports: [{port: 80}]\n---\n\
+             apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {replica: 2}\n",
+            &[
+                "a.yaml:5: Service default/a: spec.selectr: unknown field, which is ignored; is selector meant?",
+                "a.yaml:12: Deployment default/a: spec.replica: unknown field, which is ignored; is replicas meant?",
+            ],
+        ),
         (
             "no kind",
             "a.yaml",
@@ -281,7 +307,7 @@ fn a_wrong_object_or_document_is_named() {
             "anchors, aliases and merge keys",
             "a.yaml",
             "x: &x {name: a}\nkind: Namespace\napiVersion: v1\nmetadata:\n  <<: *x\n  labels: {a: b}\n",
-            &[],
+            &["a.yaml:1: Namespace a: x: unknown field, which is ignored"],
         ),
     ];
     for (name, file, text, expected) in table {

@@ -19,6 +19,8 @@ const MAX_COPIED: usize = 100_000;
 pub struct Tree {
     /// From 1.
     pub line: usize,
+    /// The line of its key, if it is a value in a mapping; its own otherwise.
+    pub key_line: usize,
     /// What it is.
     pub content: Content,
 }
@@ -79,6 +81,14 @@ impl Tree {
         }
     }
 
+    /// The items, if this is a sequence.
+    pub fn items(&self) -> Option<&[Tree]> {
+        match &self.content {
+            Content::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
     /// The line of the value at `path` (as `spec.ports[0].port`), or of the nearest value around it.
     pub fn line_of(&self, path: &str) -> usize {
         let path = path.strip_prefix('.').unwrap_or(path);
@@ -130,7 +140,11 @@ impl Tree {
                 Content::Map(map.into_iter().map(|(key, value)| (key, Tree::from_json(value))).collect())
             }
         };
-        Tree { line: 1, content }
+        Tree::new(1, content)
+    }
+
+    fn new(line: usize, content: Content) -> Tree {
+        Tree { line, key_line: line, content }
     }
 
     fn size(&self) -> usize {
@@ -179,7 +193,12 @@ struct Open {
 
 enum OpenContent {
     List(Vec<Tree>),
-    Map { entries: BTreeMap<String, Tree>, key: Option<String>, merged: Vec<Tree> },
+    Map {
+        entries: BTreeMap<String, Tree>,
+        /// The key whose value comes next, and its line.
+        key: Option<(String, usize)>,
+        merged: Vec<Tree>,
+    },
 }
 
 struct Builder {
@@ -199,7 +218,7 @@ impl Builder {
                 let as_text = style != ScalarStyle::Plain
                     || tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "str");
                 let content = if as_text { Content::Text(text.into_owned()) } else { plain(&text) };
-                self.put(Tree { line, content }, anchor)?;
+                self.put(Tree::new(line, content), anchor)?;
             }
             Event::SequenceStart(anchor, _) => self.begin(line, anchor, OpenContent::List(Vec::new()))?,
             Event::MappingStart(anchor, _) => {
@@ -248,10 +267,10 @@ impl Builder {
                 Content::Map(entries)
             }
         };
-        self.put(Tree { line, content }, anchor)
+        self.put(Tree::new(line, content), anchor)
     }
 
-    fn put(&mut self, tree: Tree, anchor: usize) -> Result<(), String> {
+    fn put(&mut self, mut tree: Tree, anchor: usize) -> Result<(), String> {
         if anchor != 0 {
             self.count(&tree)?;
             self.anchors.insert(anchor, tree.clone());
@@ -268,9 +287,10 @@ impl Builder {
             }
             Some(OpenContent::List(items)) => items.push(tree),
             Some(OpenContent::Map { entries, key, merged }) => match key.take() {
-                None => *key = Some(key_text(&tree)?),
-                Some(key) if key == "<<" => merged.push(tree),
-                Some(key) => {
+                None => *key = Some((key_text(&tree)?, tree.line)),
+                Some((key, _)) if key == "<<" => merged.push(tree),
+                Some((key, key_line)) => {
+                    tree.key_line = key_line;
                     if let Some(first) = entries.get(&key) {
                         let Some(repeated) = &mut self.repeated else {
                             return Err(format!(
@@ -298,7 +318,9 @@ fn path_of(around: &[Open], key: &str) -> String {
     for open in around {
         match &open.inner {
             OpenContent::List(items) => path.extend(["[", &items.len().to_string(), "]"]),
-            OpenContent::Map { key, .. } => push_key(&mut path, key.as_deref().unwrap_or_default()),
+            OpenContent::Map { key, .. } => {
+                push_key(&mut path, key.as_ref().map_or("", |(key, _)| key.as_str()));
+            }
         }
     }
     push_key(&mut path, key);
@@ -411,6 +433,16 @@ mod tests {
         {
             assert_eq!(tree.line_of(path), line, "{path}");
         }
+    }
+
+    #[test]
+    fn values_know_the_lines_of_their_keys() {
+        let tree = parse("a:\n\n  b:\n  - 1\nc: 5\n", 10).unwrap().remove(0);
+        let a = tree.get("a").unwrap();
+        assert_eq!((a.key_line, a.line), (10, 12));
+        let b = a.get("b").unwrap();
+        assert_eq!((b.key_line, b.line), (12, 13));
+        assert_eq!(tree.get("c").unwrap().key_line, 14);
     }
 
     #[test]

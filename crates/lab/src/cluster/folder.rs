@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use portolan_source::manifests::Problem;
 use serde_json::{Value, json};
 
 use super::workload::{self, Wanted};
@@ -20,6 +21,16 @@ const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 #[derive(Debug)]
 pub(super) struct Folder {
     manifests: PathBuf,
+}
+
+/// The user's files, as they were taken over.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) wanted: Vec<Wanted>,
+    /// What the lab does not do.
+    pub(super) warnings: Vec<Problem>,
+    /// The user's file behind each name in the folder.
+    pub(super) files: BTreeMap<PathBuf, PathBuf>,
 }
 
 impl Folder {
@@ -35,15 +46,18 @@ impl Folder {
 
     /// Reads the user's files, and makes the folder lead to each of them: by a link, through which the proxies see
     /// changes at once, or by a copy without what the lab completes. With an error, nothing has changed.
-    pub(super) fn take_over(&self, files: &[PathBuf]) -> Result<Vec<Wanted>, Error> {
-        let mut wanted = Vec::new();
+    pub(super) fn take_over(&self, files: &[PathBuf]) -> Result<Taken, Error> {
+        let mut taken = Taken::default();
         let mut entries: BTreeMap<String, (PathBuf, Option<String>)> = BTreeMap::new();
         for (number, file) in expand(files)?.into_iter().enumerate() {
             let text = fs::read_to_string(&file).map_err(Error::io(format!("reading {}", file.display())))?;
             let contents = workload::read(&file, &text)?;
-            wanted.extend(contents.wanted);
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            entries.insert(format!("{number:03}-{name}"), (file, contents.text));
+            taken.wanted.extend(contents.wanted);
+            taken.warnings.extend(contents.warnings);
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let name = format!("{number:03}-{name}");
+            taken.files.insert(PathBuf::from(&name), file.clone());
+            entries.insert(name, (file, contents.text));
         }
         for (name, (file, text)) in &entries {
             match text {
@@ -59,7 +73,7 @@ impl Folder {
                 fs::remove_file(entry.path()).map_err(failed())?;
             }
         }
-        Ok(wanted)
+        Ok(taken)
     }
 
     /// Writes objects of the lab's own.
@@ -211,7 +225,7 @@ mod tests {
         write("pod.yaml", POD);
         write("notes.txt", "nothing");
         folder.write("lab-pods.json", &[]).unwrap();
-        assert_eq!(folder.take_over(&files).unwrap().len(), 1);
+        assert_eq!(folder.take_over(&files).unwrap().wanted.len(), 1);
         assert_eq!(names(&folder), ["000-pod.yaml", "001-service.yaml", "lab-pods.json"]);
         assert!(folder.manifests().join("001-service.yaml").is_symlink());
         assert!(!folder.manifests().join("000-pod.yaml").is_symlink(), "the Pod is the lab's to complete");
@@ -221,7 +235,7 @@ mod tests {
         assert_eq!(names(&folder), ["000-pod.yaml", "001-service.yaml", "lab-pods.json"]);
 
         fs::remove_file(user.path().join("pod.yaml")).unwrap();
-        assert!(folder.take_over(&files).unwrap().is_empty());
+        assert!(folder.take_over(&files).unwrap().wanted.is_empty());
         assert_eq!(names(&folder), ["000-service.yaml", "lab-pods.json"]);
     }
 

@@ -181,15 +181,18 @@ pub(super) fn pods(
     before: &BTreeMap<String, Placed>,
     preferred: &[IpAddr],
 ) -> Result<BTreeMap<String, Placed>, Error> {
-    let all: Vec<(&WantedPods, String)> = wanted
+    let all: Vec<(&WantedPods, String, Option<&str>)> = wanted
         .iter()
         .filter_map(|item| match item {
             Wanted::Pods(pods) => Some(pods),
             Wanted::Node(_) => None,
         })
-        .flat_map(|pods| pods.pod_names().into_iter().map(move |name| (pods, name)))
+        .flat_map(|pods| {
+            let of_nodes = nodes.iter().map(|node| node.name.as_str());
+            pods.pods(of_nodes).into_iter().map(move |(name, node)| (pods, name, node))
+        })
         .collect();
-    let names: BTreeSet<&String> = all.iter().map(|(_, name)| name).collect();
+    let names: BTreeSet<&String> = all.iter().map(|(_, name, _)| name).collect();
     let mut taken: BTreeSet<IpAddr> = nodes
         .iter()
         .flat_map(|node| node.addresses.iter().copied().chain(node.gateways()))
@@ -198,12 +201,12 @@ pub(super) fn pods(
     taken.extend(
         before.iter().filter(|(name, _)| names.contains(name)).flat_map(|(_, pod)| &pod.spec.addresses),
     );
-    taken.extend(all.iter().flat_map(|(pods, _)| &pods.addresses));
+    taken.extend(all.iter().flat_map(|(pods, _, _)| &pods.addresses));
 
     let mut placed: BTreeMap<String, Placed> = BTreeMap::new();
-    for (number, (pods, name)) in all.iter().enumerate() {
+    for (number, (pods, name, on)) in all.iter().enumerate() {
         let old = before.get(name).map(|old| &old.spec);
-        let node_name = pods.node.clone().or_else(|| old.map(|old| old.node.clone()));
+        let node_name = on.map(str::to_owned).or_else(|| old.map(|old| old.node.clone()));
         let node = match &node_name {
             Some(node_name) => nodes.iter().find(|node| node.name == *node_name),
             None => nodes.get(number % nodes.len().max(1)),
@@ -277,13 +280,14 @@ fn pod_object(pods: &WantedPods, name: &str, spec: &PodSpec) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::workload::Count;
     use super::*;
 
     fn replicas(name: &str, replicas: u32) -> Wanted {
         Wanted::Pods(WantedPods {
             namespace: "default".to_owned(),
             name: name.to_owned(),
-            replicas: Some(replicas),
+            count: Count::Replicas(replicas),
             labels: json!({}),
             node: None,
             addresses: vec![],
@@ -330,7 +334,7 @@ mod tests {
     fn nodes_are_those_of_the_manifests() {
         let fixed = |node: &str, address: &str| {
             let Wanted::Pods(mut pods) = replicas("fixed", 1) else { unreachable!() };
-            pods.replicas = None;
+            pods.count = Count::One;
             pods.node = Some(node.to_owned());
             pods.addresses = vec![address.parse().unwrap()];
             Wanted::Pods(pods)

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::own_files;
 use crate::Error;
 use crate::netns::Namespace;
 
@@ -18,6 +19,32 @@ use crate::netns::Namespace;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// So much of a log is shown, in lines.
 const LOG_LINES: usize = 20;
+
+/// A mode that proxies can be started in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ProxyMode {
+    /// Portolan's own tables of nftables.
+    #[default]
+    Nftables,
+    /// kube-proxy's chains of iptables.
+    Iptables,
+}
+
+impl ProxyMode {
+    /// As `--proxy-mode` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProxyMode::Nftables => "nftables",
+            ProxyMode::Iptables => "iptables",
+        }
+    }
+}
+
+/// Where the proxies of a cluster remember what they allocated: one place for all, so that they
+/// agree.
+pub(super) fn state_dir(state: &Path) -> PathBuf {
+    state.join("proxy")
+}
 
 /// What all proxies of a cluster are started with.
 #[derive(Debug, Clone)]
@@ -27,6 +54,7 @@ pub(super) struct Launch {
     /// Logs, and what the proxies remember.
     pub(super) state: PathBuf,
     pub(super) cluster_networks: Vec<IpNet>,
+    pub(super) mode: ProxyMode,
 }
 
 impl Launch {
@@ -36,8 +64,9 @@ impl Launch {
         let mut command = Command::new(&self.program);
         command.arg("run").arg("--manifests").arg(&self.manifests);
         command.args(["--hostname-override", node, "--cluster-cidr", &networks]);
-        command.arg("--state-dir").arg(self.state.join("proxy"));
-        command.arg("--socket").arg(self.state.join(format!("{node}.sock")));
+        command.args(["--proxy-mode", self.mode.name()]);
+        command.arg("--state-dir").arg(state_dir(&self.state));
+        command.arg("--socket").arg(own_files(&self.state, node).run.join("portolan.sock"));
         // Standard input is the one descriptor that can be handed over as a number without further ado.
         command.args(["--ready-fd", "0"]);
         command
@@ -47,6 +76,7 @@ impl Launch {
     pub(super) fn start(&self, node: &str, namespace: &Namespace) -> Result<Proxy, Error> {
         let what = || format!("starting the proxy of node {node}");
         let log = self.state.join(format!("{node}.log"));
+        own_files(&self.state, node).create()?;
         let output = File::create(&log).map_err(Error::io(format!("creating {}", log.display())))?;
         let (ready, writer) = io::pipe().map_err(Error::io(what()))?;
         let mut command = self.command(node);

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
@@ -29,8 +30,19 @@ enum Question {
 enum Answer {
     Status(Status),
     /// It comes with the descriptors of [`Namespaces`].
-    Enter,
+    Enter(Entry),
     Failed(String),
+}
+
+/// What whoever enters must know.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// The node, the pod or the client whose network it is.
+    pub(super) owner: String,
+    /// The lab's folder, as seen inside.
+    pub(super) state: PathBuf,
+    /// The program that the lab's proxies are.
+    pub(super) program: PathBuf,
 }
 
 /// The namespaces of a node, a pod or the client.
@@ -52,15 +64,17 @@ pub(super) fn status(name: &str) -> anyhow::Result<Status> {
 }
 
 /// The namespaces of `target` in the lab of this name.
-pub(super) fn namespaces(name: &str, target: &str) -> anyhow::Result<Namespaces> {
+pub(super) fn namespaces(name: &str, target: &str) -> anyhow::Result<(Entry, Namespaces)> {
     let (answer, fds) = ask(name, &Question::Enter(target.to_owned()))?;
-    match answer {
-        Answer::Enter => {}
+    let entry = match answer {
+        Answer::Enter(entry) => entry,
         other => return Err(unexpected(&other)),
-    }
+    };
     let mut fds = fds.into_iter();
     let mut next = || fds.next().context("the lab sent too few descriptors");
-    Ok(Namespaces { user: next()?, mount: next()?, process: next()?, host_name: next()?, network: next()? })
+    let namespaces =
+        Namespaces { user: next()?, mount: next()?, process: next()?, host_name: next()?, network: next()? };
+    Ok((entry, namespaces))
 }
 
 /// Ends the lab of this name and waits for its end.
@@ -161,7 +175,12 @@ fn answer(stream: &mut UnixStream, cluster: &Cluster) -> anyhow::Result<Next> {
         Question::Status => send(stream, &Answer::Status(cluster.status()))?,
         Question::Enter(target) => match open_namespaces(cluster, &target) {
             Ok(namespaces) => {
-                let mut line = serde_json::to_vec(&Answer::Enter)?;
+                let entry = Entry {
+                    owner: cluster.owner_of_network(&target),
+                    state: cluster.state().to_owned(),
+                    program: cluster.program().to_owned(),
+                };
+                let mut line = serde_json::to_vec(&Answer::Enter(entry))?;
                 line.push(b'\n');
                 let fds = namespaces.each_ref().map(|fd| fd.as_fd().as_raw_fd());
                 let message = ControlMessage::ScmRights(&fds);

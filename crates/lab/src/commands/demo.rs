@@ -12,7 +12,7 @@ use anyhow::Context;
 use super::Program;
 use super::report::{self, Style};
 use super::up::STATE;
-use crate::cluster::{Cluster, Options};
+use crate::cluster::{Cluster, Options, ProxyMode};
 use crate::probe::{self, Outcome, Request};
 use crate::sandbox::{self, Entered};
 
@@ -45,8 +45,9 @@ pub(super) fn run(program: Program) -> anyhow::Result<ExitCode> {
         pod_addresses: PODS.to_vec(),
         state: STATE.into(),
         program: std::env::current_exe().context("finding this program")?,
+        proxy_mode: ProxyMode::default(),
     })?;
-    print!("{}", report::status(&cluster.status()));
+    print!("{}", report::places(&cluster.status()));
 
     heading(style, "One Service in front of the pods: default/hello-app-service");
     println!("  ClusterIP  {CLUSTER_IP}");
@@ -108,7 +109,7 @@ pub(super) fn run(program: Program) -> anyhow::Result<ExitCode> {
         seconds(ready),
         seconds(begun.elapsed())
     );
-    println!("Next, with your own manifests: portolan lab up FILE...");
+    println!("Next, with your own manifests: {} lab up FILE...", super::called());
     std::io::stdout().flush().context("writing")?;
     Ok(if all_answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,18 +1,40 @@
-//! `portolan lab exec`
+//! `portolan lab exec`, and what the commands that look into a lab share.
 
-use std::ffi::OsString;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigSet, Signal};
 
-use super::control;
+use super::control::{self, Entry};
+use crate::cluster::own_files;
+use crate::privileges;
 
 /// Runs a command where `target` is and returns its exit code.
 pub(super) fn run(name: &str, target: &str, command: &[OsString]) -> anyhow::Result<ExitCode> {
-    let namespaces = control::namespaces(name, target)?;
+    let inside = enter(name, target)?;
+    let Some((program, arguments)) = command.split_first() else { return Ok(ExitCode::FAILURE) };
+    inside.run(Command::new(program).args(arguments))
+}
+
+/// The calling process, in the namespaces of a node, a pod or the client.
+pub(super) struct Inside {
+    path: OsString,
+    /// The lab's folder.
+    pub(super) state: PathBuf,
+}
+
+/// Goes where `target` is: with its network, and its own host name, `/run/portolan` and
+/// `/var/lib/portolan`. The process must have one thread only.
+pub(super) fn enter(name: &str, target: &str) -> anyhow::Result<Inside> {
+    let (Entry { owner, state, program }, namespaces) = control::namespaces(name, target)?;
     // The user namespace first: it gives the right to enter the others (user_namespaces(7)).
     for (fd, kind, what) in [
         (&namespaces.user, CloneFlags::CLONE_NEWUSER, "user"),
@@ -24,19 +46,52 @@ pub(super) fn run(name: &str, target: &str, command: &[OsString]) -> anyhow::Res
         setns(fd, kind)
             .with_context(|| format!("entering the lab's {what} namespace; does the lab belong to you?"))?;
     }
-    let Some((program, arguments)) = command.split_first() else { return Ok(ExitCode::FAILURE) };
-    // A Ctrl-C is for the command; its exit code tells what became of it.
-    [Signal::SIGINT, Signal::SIGQUIT].into_iter().collect::<SigSet>().thread_block()?;
-    let mut child = match Command::new(program).args(arguments).spawn() {
-        Ok(child) => child,
-        Err(error) => {
-            eprintln!("portolan: starting {}: {error}", program.display());
-            // As a shell says "not found" and "not to be run".
-            let missing = error.kind() == std::io::ErrorKind::NotFound;
-            return Ok(ExitCode::from(if missing { 127 } else { 126 }));
+    // What is different in each place is for this process and its children alone.
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS).context("creating namespaces in the lab")?;
+    nix::unistd::sethostname(owner.replace('/', ".")).context("setting the host name")?;
+    own_files(&state, &owner).put_in_place()?;
+    privileges::ignore_setgroups().context("installing a filter of system calls")?;
+    Ok(Inside { path: path(&state, &program)?, state })
+}
+
+impl Inside {
+    /// Runs a command and returns its exit code.
+    pub(super) fn run(&self, command: &mut Command) -> anyhow::Result<ExitCode> {
+        // A Ctrl-C is for the command; its exit code says what became of it.
+        [Signal::SIGINT, Signal::SIGQUIT].into_iter().collect::<SigSet>().thread_block()?;
+        let program = command.get_program().to_owned();
+        let mut child = match command.env("PATH", &self.path).spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                eprintln!("portolan: starting {}: {error}", program.display());
+                // As a shell says "not found" and "not to be run".
+                let missing = error.kind() == std::io::ErrorKind::NotFound;
+                return Ok(ExitCode::from(if missing { 127 } else { 126 }));
+            }
+        };
+        let status = child.wait().context("waiting for the command")?;
+        let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+        Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from))
+    }
+}
+
+/// The caller's PATH, with the lab's own `portolan` first, and with the folders of administrators'
+/// tools, which not every user has.
+fn path(state: &Path, program: &Path) -> anyhow::Result<OsString> {
+    let folder = state.join("bin");
+    let link = folder.join("portolan");
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    match symlink(program, &link) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(error).with_context(|| format!("creating {}", link.display()));
         }
-    };
-    let status = child.wait().context("waiting for the command")?;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from))
+        _ => {}
+    }
+    let mut path = folder.into_os_string();
+    let others = env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    for part in [others.as_os_str(), OsStr::from_bytes(b"/usr/local/sbin:/usr/sbin:/sbin")] {
+        path.push(":");
+        path.push(part);
+    }
+    Ok(path)
 }

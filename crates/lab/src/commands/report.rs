@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 use std::io::IsTerminal;
+use std::net::IpAddr;
+use std::path::Path;
 
-use crate::cluster::Status;
+use crate::cluster::{Finding, PortStatus, ServiceStatus, Status};
 
 /// Text styles, where the output is a terminal (and <https://no-color.org> does not ask for none).
 #[derive(Debug, Clone, Copy)]
@@ -39,12 +41,24 @@ impl Style {
     }
 }
 
-/// The nodes, each with its pods, and the client.
-pub(super) fn status(status: &Status) -> String {
-    render(status, Style::of_output())
+/// Nodes with their pods and the client, then Services, then what is wrong with the manifests,
+/// whose names are shortened as someone in `folder` would write them.
+pub(super) fn status(status: &Status, folder: Option<&Path>) -> String {
+    render(status, folder, Style::of_output())
 }
 
-fn render(status: &Status, style: Style) -> String {
+/// Nodes with their pods and the client.
+pub(super) fn places(status: &Status) -> String {
+    render_places(status, Style::of_output())
+}
+
+fn render(status: &Status, folder: Option<&Path>, style: Style) -> String {
+    render_places(status, style)
+        + &services(&status.services, style)
+        + &findings(&status.problems, folder, style)
+}
+
+fn render_places(status: &Status, style: Style) -> String {
     let names = status
         .nodes
         .iter()
@@ -80,6 +94,51 @@ fn render(status: &Status, style: Style) -> String {
     text
 }
 
+fn services(services: &[ServiceStatus], style: Style) -> String {
+    let width = services.iter().map(|service| service.name.len() + 4).max().unwrap_or_default();
+    let mut text = String::new();
+    for service in services {
+        let name = format!("{:<width$}", format!("svc/{}", service.name));
+        let addresses: Vec<IpAddr> =
+            service.cluster_ips.iter().chain(&service.external_ips).copied().collect();
+        let addresses = if addresses.is_empty() { "no address".to_owned() } else { joined(&addresses) };
+        let ports: Vec<String> = service.ports.iter().map(port).collect();
+        let ports = if ports.is_empty() { String::new() } else { format!("  port {}", ports.join(", ")) };
+        let _ = writeln!(text, "  {}  {addresses}{}", style.strong(&name), style.faint(&ports));
+    }
+    if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+/// `80`, `53/UDP`, `80 (http)`, `80 (on nodes 30080)`
+fn port(port: &PortStatus) -> String {
+    let mut text = port.port.to_string();
+    if port.protocol != "TCP" {
+        let _ = write!(text, "/{}", port.protocol);
+    }
+    let name = Some(port.name.clone()).filter(|name| !name.is_empty());
+    let node_port = port.node_port.map(|number| format!("on nodes {number}"));
+    let more: Vec<String> = [name, node_port].into_iter().flatten().collect();
+    if !more.is_empty() {
+        let _ = write!(text, " ({})", more.join(", "));
+    }
+    text
+}
+
+fn findings(findings: &[Finding], folder: Option<&Path>, style: Style) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let kind = if finding.is_warning { style.strong("warning") } else { style.bad("problem") };
+        let _ = write!(text, "{kind}: ");
+        if let Some(file) = &finding.file {
+            let short = folder.and_then(|folder| file.strip_prefix(folder).ok()).unwrap_or(file);
+            let line = finding.line.map_or(String::new(), |line| format!(":{line}"));
+            let _ = write!(text, "{}{line}: ", short.display());
+        }
+        let _ = writeln!(text, "{}", finding.message);
+    }
+    if text.is_empty() { text } else { format!("\n{text}") }
+}
+
 fn joined<T: ToString>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -105,15 +164,63 @@ mod tests {
                 addresses: vec![[10, 244, 1, 2].into()],
                 ports: vec![8080, 9090],
             }],
+            services: vec![
+                ServiceStatus {
+                    name: "web".to_owned(),
+                    cluster_ips: vec![[10, 96, 0, 9].into()],
+                    external_ips: vec![[203, 0, 113, 5].into()],
+                    ports: vec![
+                        PortStatus {
+                            name: "http".to_owned(),
+                            protocol: "TCP".to_owned(),
+                            port: 80,
+                            node_port: Some(30_080),
+                        },
+                        PortStatus {
+                            name: String::new(),
+                            protocol: "UDP".to_owned(),
+                            port: 53,
+                            node_port: None,
+                        },
+                    ],
+                },
+                ServiceStatus {
+                    name: "shop/none".to_owned(),
+                    cluster_ips: vec![],
+                    external_ips: vec![],
+                    ports: vec![],
+                },
+            ],
+            problems: vec![
+                Finding {
+                    file: Some("/home/me/web.yaml".into()),
+                    line: Some(3),
+                    message: "not valid YAML".to_owned(),
+                    is_warning: false,
+                },
+                Finding {
+                    file: Some("/etc/x.yaml".into()),
+                    line: None,
+                    message: "Job j: kind: is passed over".to_owned(),
+                    is_warning: true,
+                },
+            ],
+            proxy_mode: "nftables".to_owned(),
             client: vec![[192, 168, 50, 100].into()],
             state: "/run/x".into(),
         };
         assert_eq!(
-            render(&status, Style { colour: false }),
+            render(&status, Some(Path::new("/home/me")), Style { colour: false }),
             "  client   192.168.50.100\n  \
                host1    192.168.50.1  pods 10.244.1.0/24\n    \
                  web-1  10.244.1.2  port 8080, 9090\n  \
-               host2    192.168.50.2  pods 10.244.2.0/24  proxy ended, signal: 9\n"
+               host2    192.168.50.2  pods 10.244.2.0/24  proxy ended, signal: 9\n\
+             \n  \
+               svc/web        10.96.0.9, 203.0.113.5  port 80 (http, on nodes 30080), 53/UDP\n  \
+               svc/shop/none  no address\n\
+             \n\
+             problem: web.yaml:3: not valid YAML\n\
+             warning: /etc/x.yaml: Job j: kind: is passed over\n"
         );
     }
 }

@@ -60,9 +60,14 @@ fn detach(args: &UpArgs, files: &[PathBuf], place: &Place) -> anyhow::Result<Exi
         &args.lab.name,
         "--nodes",
         &args.nodes.to_string(),
-        "--",
+        "--proxy-mode",
+        args.proxy_mode.name(),
     ]);
-    command.args(files).current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    // Where the user is, which is how the lab's first words name files.
+    if let Ok(folder) = std::env::current_dir() {
+        command.arg("--from").arg(folder);
+    }
+    command.arg("--").args(files).current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     let mut child = command.spawn().context("starting the lab in the background")?;
     let output = child.stdout.take().context("the lab's output")?;
     for line in BufReader::new(output).lines() {
@@ -70,8 +75,9 @@ fn detach(args: &UpArgs, files: &[PathBuf], place: &Place) -> anyhow::Result<Exi
         if line == READY {
             let name = &args.lab.name;
             let other = if name == "default" { String::new() } else { format!(" --name {name}") };
+            let program = super::called();
             println!(
-                "\nportolan lab exec{other} client -- COMMAND looks around in there; portolan lab down{other} ends it."
+                "\n{program} lab exec{other} client -- COMMAND looks around in there; {program} lab down{other} ends it."
             );
             return Ok(ExitCode::SUCCESS);
         }
@@ -115,9 +121,10 @@ fn stay(args: &UpArgs, files: Vec<PathBuf>, place: &Place, lock: Lock) -> anyhow
         pod_addresses: Vec::new(),
         state: STATE.into(),
         program: std::env::current_exe().context("finding this program")?,
+        proxy_mode: args.proxy_mode,
     })?;
     let mut output = io::stdout();
-    let mut text = report::status(&cluster.status());
+    let mut text = report::status(&cluster.status(), args.from.as_deref());
     text.push_str(if args.detached { READY } else { "\nCtrl-C ends the lab." });
     // From here on, only a write that fails tells that nobody waits.
     WAITED_FOR.store(false, Ordering::Release);

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use portolan_service::ObjectName;
 use portolan_yaml::{Content, Tree};
-use tracing::debug;
 
-use super::problem::Problem;
+use super::problem::{Problem, Severity};
 use crate::declared::{self, Issue, Key, Kind, Object};
+use crate::schema;
 
 /// The objects and problems of a file.
 #[derive(Debug, Default)]
@@ -60,44 +60,51 @@ impl Lines {
     }
 }
 
-/// Kinds that are not for a service proxy, but stand beside Services in most folders.
-const EXPECTED: [&str; 14] = [
-    "Deployment",
-    "ReplicaSet",
-    "StatefulSet",
-    "DaemonSet",
-    "Job",
-    "CronJob",
-    "ConfigMap",
-    "Secret",
-    "Ingress",
-    "ServiceAccount",
-    "Role",
-    "RoleBinding",
-    "ClusterRole",
-    "ClusterRoleBinding",
-];
+/// Kinds that make pods of a template.
+pub(super) const WORKLOADS: [&str; 5] =
+    ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "ReplicationController"];
 
 /// Reads the text of the file called `file`.
 pub(super) fn read(file: &Path, text: &str) -> Contents {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let last_line = text.lines().count().max(1);
     let mut reader = Reader { file, last_line, contents: Contents::default(), seen: HashSet::new() };
-    if file.extension().is_some_and(|extension| extension == "json") {
-        reader.json(text);
-    } else {
-        for (first_line, document) in documents(text) {
-            match portolan_yaml::parse(document, first_line) {
-                Ok(trees) => {
-                    for tree in &trees {
-                        reader.object(tree, None);
-                    }
+    for read in trees(file, text) {
+        match read {
+            Ok(trees) => {
+                for tree in &trees {
+                    reader.object(tree, None);
                 }
-                Err(error) => reader.unreadable(error.line, error.message),
             }
+            Err((line, message)) => reader.unreadable(line, message),
         }
     }
     reader.contents
+}
+
+/// The documents of each part of a file, or the line and the message of what is wrong with the
+/// part.
+pub(super) fn trees(file: &Path, text: &str) -> Vec<Result<Vec<Tree>, (usize, String)>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if file.extension().is_some_and(|extension| extension == "json") {
+        return vec![json(text)];
+    }
+    let parse = |(first_line, document)| {
+        portolan_yaml::parse(document, first_line).map_err(|error| (error.line, error.message))
+    };
+    documents(text).into_iter().map(parse).collect()
+}
+
+fn json(text: &str) -> Result<Vec<Tree>, (usize, String)> {
+    // A tab is white space in JSON, and cannot be anything else in valid JSON; YAML minds it.
+    portolan_yaml::parse(&text.replace('\t', " "), 1).or_else(|error| {
+        // What is wrong with JSON is better said in terms of JSON; and JSON may pair escapes as
+        // YAML does not.
+        match serde_json::from_str::<serde_json::Value>(text) {
+            Err(json) => Err((json.line(), format!("not valid JSON: {json}"))),
+            Ok(_) if !error.is_grammar => Err((error.line, error.message)),
+            Ok(value) => Ok(vec![Tree::from_json(value)]),
+        }
+    })
 }
 
 /// The documents in `text` with their first lines. Split here, so that an error in one leaves the others alone.
@@ -130,28 +137,23 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn json(&mut self, text: &str) {
-        // A tab is white space in JSON, and cannot be anything else in valid JSON; YAML minds it.
-        let trees = match portolan_yaml::parse(&text.replace('\t', " "), 1) {
-            Ok(trees) => trees,
-            // What is wrong with JSON is better said in terms of JSON; and JSON may pair escapes as YAML does not.
-            Err(error) => match serde_json::from_str::<serde_json::Value>(text) {
-                Err(json) => return self.unreadable(json.line(), format!("not valid JSON: {json}")),
-                Ok(_) if !error.is_grammar => return self.unreadable(error.line, error.message),
-                Ok(value) => vec![Tree::from_json(value)],
-            },
-        };
-        for tree in &trees {
-            self.object(tree, None);
-        }
-    }
-
     fn unreadable(&mut self, line: usize, message: String) {
         self.contents.partial = true;
         self.problem(line, None, "", message);
     }
 
     fn problem(&mut self, line: usize, object: Option<String>, field: &str, message: String) {
+        self.report(Severity::Error, line, object, field, message);
+    }
+
+    fn report(
+        &mut self,
+        severity: Severity,
+        line: usize,
+        object: Option<String>,
+        field: &str,
+        message: String,
+    ) {
         let field = (!field.is_empty()).then(|| field.to_owned());
         self.contents.problems.push(Problem {
             file: self.file.to_owned(),
@@ -160,6 +162,7 @@ impl Reader<'_> {
             object,
             field,
             message,
+            severity,
         });
     }
 
@@ -191,17 +194,32 @@ impl Reader<'_> {
             }
             return;
         }
-        let Some(kind) = Kind::named(kind) else {
-            if !EXPECTED.contains(&kind) {
-                debug!(
-                    "{}:{}: kind {kind} is not for a service proxy; ignored",
-                    self.file.display(),
-                    tree.line
-                );
-            }
+        let version = tree.get("apiVersion").and_then(Tree::text);
+        if version.is_some_and(schema::is_foreign) {
             return;
-        };
+        }
+        let Some(kind) = Kind::named(kind) else { return self.passed_over(tree, version, kind) };
         self.known(tree, kind, implied == Some(kind));
+    }
+
+    /// An object of a kind that is not for a service proxy.
+    fn passed_over(&mut self, tree: &Tree, version: Option<&str>, kind: &str) {
+        let metadata = |field| tree.get("metadata").and_then(|metadata| metadata.get(field)?.text());
+        let object = metadata("name").map(|name| match metadata("namespace") {
+            None if !WORKLOADS.contains(&kind) => format!("{kind} {name}"),
+            namespace => format!("{kind} {}/{name}", namespace.unwrap_or("default")),
+        });
+        let unknown = match schema::unknown_kind(version, kind, tree) {
+            Some(unknown) => vec![unknown],
+            None => schema::unknown_fields(kind, tree),
+        };
+        self.warnings(object.as_deref(), unknown);
+    }
+
+    fn warnings(&mut self, object: Option<&str>, unknown: Vec<schema::Unknown>) {
+        for schema::Unknown { field, line, message } in unknown {
+            self.report(Severity::Warning, line, object.map(str::to_owned), &field, message);
+        }
     }
 
     fn unreadable_field(&mut self, tree: &Tree, field: &str, message: &str) {
@@ -276,6 +294,7 @@ impl Reader<'_> {
                 None
             }
         };
+        self.warnings(Some(&key.to_string()), schema::unknown_fields(kind.name(), tree));
         let lines = Lines::of(tree, &key);
         self.contents.items.push(Item { key, object, lines });
     }

@@ -89,6 +89,11 @@ impl Folder {
         self.files.contains(path)
     }
 
+    /// The files of the folder, as far as is known, by path below the root.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(PathBuf::as_path)
+    }
+
     /// Looks at everything anew. Returns the files that are there or were.
     pub(super) fn rescan(&mut self) -> BTreeSet<PathBuf> {
         let mut changed = std::mem::take(&mut self.files);

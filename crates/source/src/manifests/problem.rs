@@ -3,6 +3,15 @@
 use std::fmt;
 use std::path::PathBuf;
 
+/// How bad a [`Problem`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Something that was asked for cannot be done.
+    Error,
+    /// Something is ignored, or has no effect, that was probably meant to have one.
+    Warning,
+}
+
 /// One thing in the manifests that could not be honoured, and where.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -16,13 +25,15 @@ pub struct Problem {
     pub field: Option<String>,
     /// What is wrong, with the value, and what to do.
     pub message: String,
+    /// How bad it is.
+    pub severity: Severity,
 }
 
 impl Problem {
     /// Whether this is the same problem as `other`, though perhaps on another line.
     pub(super) fn is(&self, other: &Problem) -> bool {
-        (&self.file, &self.object, &self.field, &self.message)
-            == (&other.file, &other.object, &other.field, &other.message)
+        (&self.file, &self.object, &self.field, &self.message, self.severity)
+            == (&other.file, &other.object, &other.field, &other.message, other.severity)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::contents::{Contents, Lines};
-use super::problem::Problem;
+use super::problem::{Problem, Severity};
 use crate::declared::{Key, Object};
 
 /// The objects in force and the files they come from. The first file by name that declares an object has it.
@@ -137,6 +137,7 @@ fn duplicates(key: &Key, candidates: &[Candidate]) -> Vec<Problem> {
             object: Some(key.to_string()),
             field: None,
             message: format!("also declared at {declared}, which counts; remove one of the two"),
+            severity: Severity::Error,
         })
         .collect()
 }

@@ -1,0 +1,167 @@
+//! `portolan lab trace`
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::process::{Command, ExitCode};
+
+use anyhow::bail;
+
+use super::{control, enter};
+use crate::cluster::Status;
+
+/// Runs `portolan trace` on the node whose rules the packet meets first, and returns its exit code.
+pub(super) fn run(name: &str, from: &str, to: &str, flags: &[OsString]) -> anyhow::Result<ExitCode> {
+    let status = control::status(name)?;
+    let question = Question::of(&status, from, to, wants_v6(flags, to))?;
+    let inside = enter::enter(name, &question.node)?;
+    let mut trace = Command::new("portolan");
+    trace.args(["trace", "--from", &question.from, "--to", &question.to]);
+    trace.arg("--manifests").arg(inside.state.join("manifests")).args(flags);
+    inside.run(&mut trace)
+}
+
+fn wants_v6(flags: &[OsString], to: &str) -> bool {
+    let address = to.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_v6 = address.is_ok_and(|address| address.is_ipv6())
+        || to.parse::<SocketAddr>().is_ok_and(|to| to.is_ipv6());
+    is_v6 || flags.iter().any(|flag| flag == "ipv6" || flag == "--family=ipv6")
+}
+
+/// What `portolan trace` is asked, and where.
+#[derive(Debug, PartialEq, Eq)]
+struct Question {
+    node: String,
+    from: String,
+    to: String,
+}
+
+impl Question {
+    /// In the words of the lab: names of pods, nodes and the client, and `svc/NAME` in the
+    /// namespace `default`.
+    fn of(status: &Status, from: &str, to: &str, v6: bool) -> anyhow::Result<Question> {
+        let is_node = |name: &str| status.nodes.iter().any(|node| node.name == name);
+        let to_place = to_place(status, to, v6)?;
+        let node = if let Some(pod) = status.pods.iter().find(|pod| pod.name == from) {
+            pod.node.clone()
+        } else if is_node(from) {
+            from.to_owned()
+        } else if from == "client" {
+            // It sends what is for no node by way of the first one.
+            let aimed_at = status.nodes.iter().find(|node| {
+                node.name == split(to).0
+                    || node.addresses.iter().any(|own| address_of(&to_place) == Some(*own))
+            });
+            let Some(node) = aimed_at.or(status.nodes.first()) else { bail!("the lab has no node") };
+            node.name.clone()
+        } else {
+            bail!("there is no pod or node {from:?} in the lab; there is {}", names(status).join(", "));
+        };
+        let from = if is_node(from) { "node".to_owned() } else { place(status, from, None, v6)? };
+        Ok(Question { node, from, to: to_place })
+    }
+}
+
+fn names(status: &Status) -> Vec<&str> {
+    let nodes = status.nodes.iter().map(|node| node.name.as_str());
+    ["client"].into_iter().chain(nodes).chain(status.pods.iter().map(|pod| pod.name.as_str())).collect()
+}
+
+/// A name and the port behind it.
+fn split(text: &str) -> (&str, Option<&str>) {
+    text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)))
+}
+
+fn address_of(place: &str) -> Option<IpAddr> {
+    let socket = place.parse::<SocketAddr>().map(|socket| socket.ip());
+    socket.or_else(|_| place.parse()).ok()
+}
+
+fn to_place(status: &Status, to: &str, v6: bool) -> anyhow::Result<String> {
+    let (name, port) = split(to);
+    if let Some(service) = name.strip_prefix("svc/").or_else(|| name.strip_prefix("service/")) {
+        let namespace = if service.contains('/') { "" } else { "default/" };
+        let port = port.map_or(String::new(), |port| format!(":{port}"));
+        return Ok(format!("svc/{namespace}{service}{port}"));
+    }
+    if names(status).contains(&name) { place(status, name, port, v6) } else { Ok(to.to_owned()) }
+}
+
+/// The place of a pod, a node or the client, in the words of `portolan trace`.
+fn place(status: &Status, name: &str, port: Option<&str>, v6: bool) -> anyhow::Result<String> {
+    let suffix = port.map_or(String::new(), |port| format!(":{port}"));
+    if status.pods.iter().any(|pod| pod.name == name) {
+        let namespace = if name.contains('/') { "" } else { "default/" };
+        return Ok(format!("pod/{namespace}{name}{suffix}"));
+    }
+    let node = status.nodes.iter().find(|node| node.name == name);
+    let addresses = node.map_or(&status.client, |node| &node.addresses);
+    let Some(address) = addresses.iter().find(|address| address.is_ipv6() == v6) else {
+        bail!("{name} has no {} address", if v6 { "IPv6" } else { "IPv4" });
+    };
+    Ok(match (address, port) {
+        (IpAddr::V6(address), Some(port)) => format!("[{address}]:{port}"),
+        (address, _) => format!("{address}{suffix}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{NodeStatus, PodStatus};
+
+    fn status() -> Status {
+        let node = |name: &str, last: u8| NodeStatus {
+            name: name.to_owned(),
+            addresses: vec![[192, 168, 50, last].into(), [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)].into()],
+            pod_networks: vec![],
+            proxy: "running".to_owned(),
+        };
+        let pod = |name: &str, node: &str| PodStatus {
+            name: name.to_owned(),
+            node: node.to_owned(),
+            addresses: vec![],
+            ports: vec![],
+        };
+        Status {
+            nodes: vec![node("host1", 1), node("host2", 2)],
+            pods: vec![pod("front-1", "host2"), pod("shop/cart-1", "host1")],
+            services: vec![],
+            problems: vec![],
+            proxy_mode: "nftables".to_owned(),
+            client: vec![[192, 168, 50, 100].into()],
+            state: "/run/x".into(),
+        }
+    }
+
+    #[test]
+    fn the_words_of_the_lab_become_places() {
+        for (from, to, node, from_place, to_place) in [
+            ("front-1", "svc/front", "host2", "pod/default/front-1", "svc/default/front"),
+            ("shop/cart-1", "svc/shop/web:http", "host1", "pod/shop/cart-1", "svc/shop/web:http"),
+            ("front-1", "shop/cart-1:80", "host2", "pod/default/front-1", "pod/shop/cart-1:80"),
+            ("front-1", "shop/web", "host2", "pod/default/front-1", "shop/web"),
+            ("host1", "10.96.0.1:80", "host1", "node", "10.96.0.1:80"),
+            ("client", "host2:30080", "host2", "192.168.50.100", "192.168.50.2:30080"),
+            ("client", "192.168.50.2:30080", "host2", "192.168.50.100", "192.168.50.2:30080"),
+            ("client", "svc/front", "host1", "192.168.50.100", "svc/default/front"),
+            ("host2", "[fd00::1]:80", "host2", "node", "[fd00::1]:80"),
+        ] {
+            let question = Question::of(&status(), from, to, false).unwrap();
+            let expected =
+                Question { node: node.to_owned(), from: from_place.to_owned(), to: to_place.to_owned() };
+            assert_eq!(question, expected, "{from} {to}");
+        }
+        let unknown = Question::of(&status(), "nobody", "svc/front", false).unwrap_err().to_string();
+        assert_eq!(
+            unknown,
+            "there is no pod or node \"nobody\" in the lab; there is client, host1, host2, front-1, shop/cart-1"
+        );
+    }
+
+    #[test]
+    fn the_family_follows_the_destination() {
+        assert!(wants_v6(&[], "[fd00::1]:80") && wants_v6(&[], "fd00::1"));
+        assert!(wants_v6(&["--family".into(), "ipv6".into()], "svc/web"));
+        assert!(!wants_v6(&[], "10.0.0.1:80") && !wants_v6(&["--verbose".into()], "svc/web"));
+    }
+}

@@ -1,0 +1,98 @@
+//! What `portolan check` reports as ignored.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Runs `portolan check` on a folder with one file: its exit code and what it says.
+fn check(manifest: &str, flags: &[&str]) -> (Option<i32>, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("web.yaml"), manifest).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_portolan"))
+        .arg("check")
+        .arg(folder.path())
+        .args(["--hostname-override=here", "--state-dir=/nonexistent", "-o", "json"])
+        .args(flags)
+        .output()
+        .expect("portolan starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    (output.status.code(), serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
+}
+
+const RIGHT: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+  ports: [{port: 80, targetPort: http}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-1, labels: {app: web}}
+spec:
+  containers: [{name: a, image: b, resources: {limits: {cpu: 1}}, ports: [{name: http, containerPort: 8080}]}]
+status: {podIP: 10.244.1.2, conditions: [{type: Ready, status: 'True'}]}
+";
+
+#[test]
+fn what_is_ignored_is_a_warning_and_an_error_if_asked_for() {
+    for (situation, from, to, expected) in [
+        ("nothing", "web", "web", &[][..]),
+        (
+            "a kind that nobody has",
+            "kind: Service",
+            "kind: Servcie",
+            &[
+                "web.yaml:2: Servcie web: kind: \"Servcie\" is no kind of v1, and is ignored; is Service meant?",
+            ],
+        ),
+        (
+            "a field that nobody has, without which there are no endpoints",
+            "selector:",
+            "selectr:",
+            &[
+                "web.yaml:1: Service default/web: nothing gives it endpoints: it has no selector, and no EndpointSlice here \
+                 names it; connections are refused",
+                "web.yaml:5: Service default/web: spec.selectr: unknown field, which is ignored; is selector meant?",
+            ],
+        ),
+        (
+            "a port name that no pod has",
+            "targetPort: http",
+            "targetPort: htpp",
+            &[
+                "web.yaml:6: Service default/web: spec.ports[0].targetPort: no selected pod has a TCP port called \"htpp\"; they \
+                 have \"http\"",
+            ],
+        ),
+        (
+            "labels that no pod has",
+            "{app: web}}",
+            "{app: wbe}}",
+            &[
+                "web.yaml:5: Service default/web: spec.selector: no pod here has the labels app=web; is app=wbe meant?",
+            ],
+        ),
+    ] {
+        let manifest = RIGHT.replace(from, to);
+        let (code, said) = check(&manifest, &[]);
+        assert_eq!(said["warnings"], serde_json::json!(expected), "{situation}");
+        assert_eq!((code, &said["problems"]), (Some(0), &serde_json::json!([])), "{situation}");
+        let (strict, _) = check(&manifest, &["--strict"]);
+        assert_eq!(strict, Some(i32::from(!expected.is_empty())), "{situation}");
+    }
+}
+
+#[test]
+fn a_deployment_that_nobody_runs_is_a_warning() {
+    let (code, said) = check(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\n\
+         spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: []}}}\n",
+        &["--strict"],
+    );
+    let warnings = said["warnings"].as_array().unwrap();
+    assert_eq!((code, warnings.len()), (Some(1), 1), "{said}");
+    let warning = warnings[0].as_str().unwrap();
+    assert!(warning.starts_with("web.yaml:2: Deployment shop/web: kind: is passed over: "), "{warning}");
+}

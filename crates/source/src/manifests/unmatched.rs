@@ -1,0 +1,521 @@
+//! Names in manifests that match nothing in them: selectors without pods, ports that no pod has,
+//! slices of no Service.
+//!
+//! The files are looked at by themselves: what another tool adds while the proxy runs is not known
+//! here. So these are warnings for people who ask, and never of the proxy.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use portolan_yaml::{Content, Tree};
+
+use super::contents::{self, WORKLOADS};
+use super::problem::{Problem, Severity};
+use crate::nearest::nearest;
+
+/// Whether somebody makes the pods of Deployments and the like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workloads {
+    /// Nobody: a folder of manifests has no controllers.
+    Ignored,
+    /// A cluster or a lab.
+    Run,
+}
+
+/// The label that names a slice's Service (spec §1.20).
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// An object of a file.
+struct Object<'a> {
+    file: &'a Path,
+    kind: &'a str,
+    namespace: &'a str,
+    name: &'a str,
+    tree: &'a Tree,
+}
+
+/// A Pod, or the template of one.
+struct PodLike<'a> {
+    object: &'a Object<'a>,
+    labels: BTreeMap<&'a str, &'a str>,
+    /// Names and protocols of its containers' ports.
+    ports: BTreeSet<(&'a str, &'a str)>,
+}
+
+/// What is to be found in [`super::unmatched`].
+pub(super) fn find(files: &[(PathBuf, String)], workloads: Workloads) -> Vec<Problem> {
+    let trees: Vec<(&Path, Tree)> = files
+        .iter()
+        .flat_map(|(file, text)| contents::trees(file, text).into_iter().map(move |trees| (file, trees)))
+        .flat_map(|(file, trees)| trees.unwrap_or_default().into_iter().map(|tree| (file.as_path(), tree)))
+        .collect();
+    let mut objects = Vec::new();
+    for (file, tree) in &trees {
+        collect(file, tree, None, &mut objects);
+    }
+    let known = Known::of(&objects);
+    let mut problems: Vec<Problem> = objects
+        .iter()
+        .flat_map(|object| match object.kind {
+            "Service" => known.service(object),
+            "EndpointSlice" => known.slice(object),
+            "Endpoints" => known.endpoints(object),
+            "Pod" => known.node(object),
+            kind if WORKLOADS.contains(&kind) => workload(object, workloads),
+            _ => Vec::new(),
+        })
+        .collect();
+    problems.sort();
+    problems
+}
+
+/// Takes the objects of a document, which may be a list.
+fn collect<'a>(file: &'a Path, tree: &'a Tree, implied: Option<&'a str>, objects: &mut Vec<Object<'a>>) {
+    let Some(kind) = tree.get("kind").and_then(Tree::text).or(implied) else { return };
+    if let (Some(of), Some(items)) = (kind.strip_suffix("List"), tree.get("items")) {
+        if let Content::List(items) = &items.content {
+            let of = Some(of).filter(|of| !of.is_empty());
+            for item in items {
+                collect(file, item, of, objects);
+            }
+        }
+        return;
+    }
+    let Some(name) = text(tree, "metadata.name") else { return };
+    let namespace = text(tree, "metadata.namespace").filter(|namespace| !namespace.is_empty());
+    objects.push(Object { file, kind, namespace: namespace.unwrap_or("default"), name, tree });
+}
+
+fn at<'a>(tree: &'a Tree, path: &str) -> Option<&'a Tree> {
+    path.split('.').try_fold(tree, |tree, key| tree.get(key))
+}
+
+fn text<'a>(tree: &'a Tree, path: &str) -> Option<&'a str> {
+    at(tree, path)?.text()
+}
+
+fn items<'a>(tree: &'a Tree, path: &str) -> &'a [Tree] {
+    match at(tree, path).map(|tree| &tree.content) {
+        Some(Content::List(items)) => items,
+        _ => &[],
+    }
+}
+
+fn texts<'a>(tree: &'a Tree, path: &str) -> BTreeMap<&'a str, &'a str> {
+    match at(tree, path).map(|tree| &tree.content) {
+        Some(Content::Map(map)) => {
+            map.iter().filter_map(|(key, value)| Some((key.as_str(), value.text()?))).collect()
+        }
+        _ => BTreeMap::new(),
+    }
+}
+
+fn meant(likely: Option<String>) -> String {
+    likely.map_or(String::new(), |likely| format!("; is {likely} meant?"))
+}
+
+fn written(labels: &BTreeMap<&str, &str>) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+impl Object<'_> {
+    fn problem(&self, field: &str, message: String) -> Problem {
+        Problem {
+            file: self.file.to_owned(),
+            line: Some(self.tree.line_of(field)),
+            object: Some(self.title()),
+            field: (!field.is_empty()).then(|| field.to_owned()),
+            message,
+            severity: Severity::Warning,
+        }
+    }
+
+    fn title(&self) -> String {
+        format!("{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// What names can match.
+struct Known<'a> {
+    pods: Vec<PodLike<'a>>,
+    /// Pods by each of their labels.
+    by_label: HashMap<(&'a str, &'a str), Vec<usize>>,
+    services: BTreeSet<(&'a str, &'a str)>,
+    /// The slices, or Endpoints, of each Service.
+    given: HashMap<(&'a str, &'a str), Vec<&'a Object<'a>>>,
+    nodes: BTreeSet<&'a str>,
+}
+
+impl<'a> Known<'a> {
+    fn of(objects: &'a [Object<'a>]) -> Known<'a> {
+        let pods: Vec<PodLike<'a>> = objects.iter().filter_map(PodLike::of).collect();
+        let mut by_label: HashMap<_, Vec<usize>> = HashMap::new();
+        for (index, pod) in pods.iter().enumerate() {
+            for (key, value) in &pod.labels {
+                by_label.entry((*key, *value)).or_default().push(index);
+            }
+        }
+        let mut given: HashMap<_, Vec<_>> = HashMap::new();
+        for object in objects {
+            let service = match object.kind {
+                "EndpointSlice" => texts(object.tree, "metadata.labels").get(SERVICE_NAME).copied(),
+                "Endpoints" => Some(object.name),
+                _ => None,
+            };
+            if let Some(service) = service {
+                given.entry((object.namespace, service)).or_default().push(object);
+            }
+        }
+        let of_kind = |kind: &'static str| objects.iter().filter(move |object| object.kind == kind);
+        Known {
+            pods,
+            by_label,
+            services: of_kind("Service").map(|service| (service.namespace, service.name)).collect(),
+            given,
+            nodes: of_kind("Node").map(|node| node.name).collect(),
+        }
+    }
+
+    /// The pods, in any namespace, that have all of these labels.
+    fn selected(&self, selector: &BTreeMap<&str, &str>) -> Vec<&PodLike<'a>> {
+        let candidates = selector
+            .iter()
+            .map(|(key, value)| self.by_label.get(&(*key, *value)))
+            .min_by_key(|candidates| candidates.map_or(0, Vec::len));
+        let has = |pod: &&PodLike<'_>| selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
+        candidates.flatten().into_iter().flatten().map(|index| &self.pods[*index]).filter(has).collect()
+    }
+
+    fn service(&self, object: &Object<'_>) -> Vec<Problem> {
+        if text(object.tree, "spec.type") == Some("ExternalName") {
+            return Vec::new();
+        }
+        let selector = texts(object.tree, "spec.selector");
+        if selector.is_empty() { self.given(object) } else { self.selecting(object, &selector) }
+    }
+
+    /// A Service whose endpoints are given.
+    fn given(&self, object: &Object<'_>) -> Vec<Problem> {
+        let Some(given) = self.given.get(&(object.namespace, object.name)) else {
+            let message =
+                "nothing gives it endpoints: it has no selector, and no EndpointSlice here names it; \
+                           connections are refused"
+                    .to_owned();
+            return vec![object.problem("", message)];
+        };
+        let names: BTreeSet<&str> = given
+            .iter()
+            .flat_map(|given| match given.kind {
+                "Endpoints" => {
+                    items(given.tree, "subsets").iter().flat_map(|subset| items(subset, "ports")).collect()
+                }
+                _ => items(given.tree, "ports").iter().collect::<Vec<_>>(),
+            })
+            .map(|port| text(port, "name").unwrap_or_default())
+            .collect();
+        let ports = items(object.tree, "spec.ports").iter().enumerate();
+        ports
+            .filter_map(|(index, port)| {
+                let name = text(port, "name").unwrap_or_default();
+                let missing = !names.is_empty() && !names.contains(name);
+                let quoted = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+                missing.then(|| {
+                    let likely = nearest(name, names.iter().copied()).filter(|likely| !likely.is_empty());
+                    object.problem(
+                        &format!("spec.ports[{index}].name"),
+                        format!(
+                            "no EndpointSlice of this Service has a port called {name:?}; they have {quoted}{}",
+                            meant(likely.map(|likely| format!("{likely:?}")))
+                        ),
+                    )
+                })
+            })
+            .collect()
+    }
+
+    /// A Service that selects pods.
+    fn selecting(&self, object: &Object<'_>, selector: &BTreeMap<&str, &str>) -> Vec<Problem> {
+        let everywhere = self.selected(selector);
+        let pods: Vec<_> = everywhere.iter().filter(|pod| pod.object.namespace == object.namespace).collect();
+        if pods.is_empty() {
+            let elsewhere =
+                everywhere.first().map(|pod| format!("; {} has, in another namespace", pod.object.title()));
+            let likely = || meant(self.likely_labels(object.namespace, selector));
+            let message = format!(
+                "no pod here has the labels {}{}",
+                written(selector),
+                elsewhere.unwrap_or_else(likely)
+            );
+            return vec![object.problem("spec.selector", message)];
+        }
+        let mut problems = Vec::new();
+        for (index, port) in items(object.tree, "spec.ports").iter().enumerate() {
+            let Some(wanted) = text(port, "targetPort") else { continue };
+            let protocol = text(port, "protocol").unwrap_or("TCP");
+            if pods.iter().any(|pod| pod.ports.contains(&(wanted, protocol))) {
+                continue;
+            }
+            let names: BTreeSet<&str> = pods
+                .iter()
+                .flat_map(|pod| &pod.ports)
+                .filter(|(_, of)| *of == protocol)
+                .map(|(name, _)| *name)
+                .collect();
+            let have = if names.is_empty() {
+                "give one of their container ports this name, or write a number".to_owned()
+            } else {
+                let names: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
+                format!("they have {}", names.join(", "))
+            };
+            let message = format!("no selected pod has a {protocol} port called {wanted:?}; {have}");
+            problems.push(object.problem(&format!("spec.ports[{index}].targetPort"), message));
+        }
+        problems
+    }
+
+    /// The labels of a pod of this namespace that differ from the selector by a slip, or in one
+    /// value.
+    fn likely_labels(&self, namespace: &str, selector: &BTreeMap<&str, &str>) -> Option<String> {
+        let wanted = written(selector);
+        let of_pods: BTreeSet<String> = self
+            .pods
+            .iter()
+            .filter(|pod| pod.object.namespace == namespace)
+            .map(|pod| {
+                let same_keys = pod.labels.iter().filter(|(key, _)| {
+                    selector.contains_key(*key) || nearest(key, selector.keys().copied()).is_some()
+                });
+                written(&same_keys.map(|(key, value)| (*key, *value)).collect())
+            })
+            .filter(|labels| !labels.is_empty())
+            .collect();
+        nearest(&wanted, of_pods.iter().map(String::as_str)).map(str::to_owned)
+    }
+
+    fn slice(&self, object: &Object<'_>) -> Vec<Problem> {
+        let field = format!("metadata.labels.{SERVICE_NAME}");
+        let labels = texts(object.tree, "metadata.labels");
+        let mut problems = match labels.get(SERVICE_NAME).filter(|name| !name.is_empty()) {
+            None => vec![object.problem(
+                "metadata.labels",
+                format!("the label {SERVICE_NAME} is missing, so that no Service uses this slice; let it name the Service"),
+            )],
+            Some(service) => self.no_service(object, &field, service),
+        };
+        let node_of = |(index, _): (usize, &Tree)| format!("endpoints[{index}].nodeName");
+        let endpoints = items(object.tree, "endpoints").iter().enumerate();
+        problems.extend(endpoints.filter_map(|(index, endpoint)| {
+            self.no_node(object, &node_of((index, endpoint)), text(endpoint, "nodeName")?)
+        }));
+        problems
+    }
+
+    fn endpoints(&self, object: &Object<'_>) -> Vec<Problem> {
+        self.no_service(object, "metadata.name", object.name)
+    }
+
+    fn no_service(&self, object: &Object<'_>, field: &str, service: &str) -> Vec<Problem> {
+        if self.services.contains(&(object.namespace, service)) {
+            return Vec::new();
+        }
+        let others = self.services.iter().filter(|(namespace, _)| *namespace == object.namespace);
+        let likely = nearest(service, others.map(|(_, name)| *name)).map(str::to_owned);
+        let message = format!("there is no Service {}/{service} here{}", object.namespace, meant(likely));
+        vec![object.problem(field, message)]
+    }
+
+    fn node(&self, object: &Object<'_>) -> Vec<Problem> {
+        let name = text(object.tree, "spec.nodeName");
+        name.and_then(|name| self.no_node(object, "spec.nodeName", name)).into_iter().collect()
+    }
+
+    /// Folders without any Node are usual; beside Nodes, a name that none has is a slip.
+    fn no_node(&self, object: &Object<'_>, field: &str, node: &str) -> Option<Problem> {
+        if self.nodes.is_empty() || node.is_empty() || self.nodes.contains(node) {
+            return None;
+        }
+        let likely = nearest(node, self.nodes.iter().copied()).map(str::to_owned);
+        Some(object.problem(field, format!("there is no Node {node} here{}", meant(likely))))
+    }
+}
+
+impl<'a> PodLike<'a> {
+    fn of(object: &'a Object<'a>) -> Option<PodLike<'a>> {
+        let pod = match object.kind {
+            "Pod" => object.tree,
+            kind if WORKLOADS.contains(&kind) => at(object.tree, "spec.template")?,
+            _ => return None,
+        };
+        let lists = ["spec.containers", "spec.initContainers"];
+        let ports =
+            lists.iter().flat_map(|list| items(pod, list)).flat_map(|container| items(container, "ports"));
+        Some(PodLike {
+            object,
+            labels: texts(pod, "metadata.labels"),
+            ports: ports
+                .filter_map(|port| Some((text(port, "name")?, text(port, "protocol").unwrap_or("TCP"))))
+                .collect(),
+        })
+    }
+}
+
+fn workload(object: &Object<'_>, workloads: Workloads) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if workloads == Workloads::Ignored {
+        problems.push(object.problem(
+            "kind",
+            "is passed over: without a cluster nobody makes its pods; write Pods or EndpointSlices with the addresses, \
+             or try it with `portolan lab up`"
+                .to_owned(),
+        ));
+    }
+    let field =
+        if object.kind == "ReplicationController" { "spec.selector" } else { "spec.selector.matchLabels" };
+    let (selector, labels) = (texts(object.tree, field), texts(object.tree, "spec.template.metadata.labels"));
+    if let Some((key, value)) = selector.iter().find(|(key, value)| labels.get(*key) != Some(value)) {
+        let has = labels.get(key).map_or("does not have it".to_owned(), |other| format!("has {key}={other}"));
+        problems.push(object.problem(field, format!("asks for {key}={value}, but its own template {has}")));
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Vec<String> {
+        let files = [(PathBuf::from("a.yaml"), text.to_owned())];
+        find(&files, Workloads::Run).iter().map(ToString::to_string).collect()
+    }
+
+    const POD: &str = "
+kind: Pod
+metadata: {name: web-1, labels: {app: web, tier: x}}
+spec: {nodeName: one, containers: [{ports: [{name: http, containerPort: 80}, {name: dns, containerPort: 53, protocol: UDP}]}]}
+---";
+    const DEPLOYMENT: &str = "
+kind: Deployment
+metadata: {name: front}
+spec:
+  selector: {matchLabels: {app: front}}
+  template:
+    metadata: {labels: {app: front}}
+    spec: {containers: [{ports: [{name: http, containerPort: 80}]}]}
+---";
+
+    #[test]
+    fn what_matches_nothing_is_found() {
+        let service =
+            |spec: &str| format!("{POD}{DEPLOYMENT}\nkind: Service\nmetadata: {{name: s}}\nspec: {spec}\n");
+        let slice = |labels: &str| {
+            format!(
+                "kind: Service\nmetadata: {{name: s}}\nspec: {{ports: [{{name: http, port: 80}}]}}\n---\nkind: \
+                 EndpointSlice\nmetadata: {{name: x, labels: {labels}}}\nports: [{{name: htp, port: 80}}]\n"
+            )
+        };
+        for (situation, text, expected) in [
+            (
+                "a selector that fits a Pod",
+                service("{selector: {app: web}, ports: [{targetPort: http}]}"),
+                &[][..],
+            ),
+            ("one that fits a template", service("{selector: {app: front}, ports: [{targetPort: 5}]}"), &[]),
+            (
+                "one that fits nothing, by a slip",
+                service("{selector: {app: wbe}}"),
+                &[
+                    "a.yaml:16: Service default/s: spec.selector: no pod here has the labels app=wbe; is app=web meant?",
+                ],
+            ),
+            (
+                "one that fits in another namespace",
+                service("{selector: {app: web}}").replace("name: s}", "name: s, namespace: shop}"),
+                &[
+                    "a.yaml:16: Service shop/s: spec.selector: no pod here has the labels app=web; Pod default/web-1 has, in \
+                     another namespace",
+                ],
+            ),
+            (
+                "a port name that no pod has",
+                service("{selector: {app: web}, ports: [{targetPort: http}, {targetPort: htpp}]}"),
+                &[
+                    "a.yaml:16: Service default/s: spec.ports[1].targetPort: no selected pod has a TCP port called \"htpp\"; \
+                     they have \"http\"",
+                ],
+            ),
+            (
+                "one that is of another protocol",
+                service("{selector: {app: front}, ports: [{targetPort: http, protocol: UDP}]}"),
+                &[
+                    "a.yaml:16: Service default/s: spec.ports[0].targetPort: no selected pod has a UDP port called \"http\"; \
+                     give one of their container ports this name, or write a number",
+                ],
+            ),
+            (
+                "no selector and no slices",
+                service("{ports: [{port: 80}]}"),
+                &[
+                    "a.yaml:14: Service default/s: nothing gives it endpoints: it has no selector, and no EndpointSlice here \
+                     names it; connections are refused",
+                ],
+            ),
+            ("an ExternalName needs none", service("{type: ExternalName, externalName: a.b}"), &[]),
+            (
+                "a slice whose port names differ",
+                slice("{kubernetes.io/service-name: s}"),
+                &[
+                    "a.yaml:3: Service default/s: spec.ports[0].name: no EndpointSlice of this Service has a port called \
+                     \"http\"; they have \"htp\"; is \"htp\" meant?",
+                ],
+            ),
+            (
+                "a slice of no Service",
+                format!(
+                    "{}---\nkind: EndpointSlice\nmetadata: {{name: y, labels: {{kubernetes.io/service-name: t}}}}\n",
+                    slice("{kubernetes.io/service-name: s}").replace("htp,", "http,")
+                ),
+                &[
+                    "a.yaml:10: EndpointSlice default/y: metadata.labels.kubernetes.io/service-name: there is no Service \
+                     default/t here; is s meant?",
+                ],
+            ),
+            (
+                "a slice without the label",
+                "kind: EndpointSlice\nmetadata: {name: y}\n".to_owned(),
+                &[
+                    "a.yaml:2: EndpointSlice default/y: metadata.labels: the label kubernetes.io/service-name is missing, so \
+                     that no Service uses this slice; let it name the Service",
+                ],
+            ),
+            (
+                "Endpoints of no Service",
+                "kind: Endpoints\nmetadata: {name: y}\n".to_owned(),
+                &["a.yaml:2: Endpoints default/y: metadata.name: there is no Service default/y here"],
+            ),
+            (
+                "a node that is not there, beside one that is",
+                format!("{POD}\nkind: Node\nmetadata: {{name: onee}}\n"),
+                &["a.yaml:4: Pod default/web-1: spec.nodeName: there is no Node one here; is onee meant?"],
+            ),
+            (
+                "a Deployment whose template has other labels",
+                DEPLOYMENT.replace("metadata: {labels: {app: front}}", "metadata: {labels: {app: back}}"),
+                &[
+                    "a.yaml:5: Deployment default/front: spec.selector.matchLabels: asks for app=front, but its own template \
+                     has app=back",
+                ],
+            ),
+        ] {
+            assert_eq!(found(&text), *expected, "{situation}");
+        }
+    }
+
+    #[test]
+    fn pods_that_nobody_makes_are_reported_where_nobody_makes_them() {
+        let files = [(PathBuf::from("a.yaml"), DEPLOYMENT.to_owned())];
+        assert_eq!(find(&files, Workloads::Run), []);
+        let found = find(&files, Workloads::Ignored);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].to_string().starts_with("a.yaml:2: Deployment default/front: kind: is passed over"));
+    }
+}
