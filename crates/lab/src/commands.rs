@@ -174,7 +174,7 @@ pub fn run(command: &Command, program: Program) -> anyhow::Result<ExitCode> {
             let status = control::status(&args.lab.name)?;
             match args.output {
                 Output::Text => {
-                    print!("{}", report::status(&status, std::env::current_dir().ok().as_deref()))
+                    print!("{}", report::status(&status, std::env::current_dir().ok().as_deref()));
                 }
                 Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
             }

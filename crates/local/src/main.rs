@@ -1,7 +1,8 @@
 //! Portolan for one machine: everything that needs no cluster.
 //!
-//! It is what `cargo run` builds where no package is named, because it compiles in a fraction of the time: the libraries of
-//! the Kubernetes API's client, most of all dependencies, are left out. `cargo install --path crates/portolan` has them.
+//! It is what `cargo run` builds where no package is named, because it compiles in a fraction of
+//! the time: the libraries of the Kubernetes API's client, most of all dependencies, are left out.
+//! `cargo install --path crates/portolan` has them.
 
 fn main() -> std::process::ExitCode {
     portolan::main()
