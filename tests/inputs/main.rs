@@ -19,19 +19,15 @@ use crate::expect::{Done, Expectation};
 
 /// Folders that do not come out as expected yet. One that does has to leave the list.
 const NOT_YET: &[&str] = &[
-    "blocklist-with-timeouts",
     "both-families-in-one-dump",
     "empty-path-flags",
     "hairpin-without-node-name",
     "health-port-of-another",
-    "interface-by-prefix",
     "iptables-rules-as-nft-json",
     "loopback-bind-address",
     "no-address-selected",
     "one-family-unusable",
-    "redirect-in-prerouting",
     "removed-flags",
-    "same-interface-asked-twice",
     "special-external-ips",
     "tables-left-out-of-a-dump",
     "unsupported-revision",

@@ -27,6 +27,7 @@
 
 mod evaluate;
 pub mod explain;
+mod host;
 mod iptables_save;
 mod nft_json;
 mod packet;
@@ -35,8 +36,9 @@ mod probability;
 pub mod ruleset;
 
 pub use evaluate::{
-    Answer, Assumption, Condition, Outcome, Path, Record, Step, StepKind, Undecided, Verdict, evaluate,
+    Answer, Assumption, Condition, Outcome, Path, Record, Step, StepKind, Stop, Undecided, Verdict, evaluate,
 };
+pub use host::{Host, Interface, Refusal, ReversePath};
 pub use packet::{Entry, Node, Packet, State};
 pub use portolan_service::{Family, Protocol};
 pub use printable::printable;

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use portolan_service::{Family, Protocol};
 
+use crate::host::{Host, Refusal};
+
 /// Where a packet meets the rules first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
@@ -61,6 +63,19 @@ impl Packet {
     }
 }
 
+/// What the routes say of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Routed<'a> {
+    /// Packets to it leave through this interface.
+    Through(&'a str),
+    /// A route refuses them.
+    Refused(Refusal),
+    /// There is no route.
+    Nowhere,
+    /// No route is known, or several that are as good.
+    Unknown,
+}
+
 /// What rules can ask about the node. Loopback addresses are always local.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Node {
@@ -69,6 +84,8 @@ pub struct Node {
     /// Its routes: what leaves through which interface. Networks of [`Node::addresses`] count as routes, too. Rules that ask
     /// for the interface of a packet without a route "depend".
     pub routes: Vec<(IpNet, String)>,
+    /// What else its kernel says, if it was asked: then addresses and routes are all there are.
+    pub host: Option<Host>,
 }
 
 impl Node {
@@ -79,15 +96,46 @@ impl Node {
 
     /// The interface through which a packet to `address` leaves.
     pub fn route(&self, address: IpAddr) -> Option<&str> {
-        if self.is_local(address) {
-            return Some("lo");
+        match self.routed(address) {
+            Routed::Through(interface) => Some(interface),
+            Routed::Refused(_) | Routed::Nowhere | Routed::Unknown => None,
         }
-        self.addresses
+    }
+
+    /// What the longest of the routes to `address` says. Where a kernel was asked for all of its routes, the networks of its
+    /// addresses are among them.
+    pub(crate) fn routed(&self, address: IpAddr) -> Routed<'_> {
+        if self.is_local(address) {
+            return Routed::Through("lo");
+        }
+        let connected = if self.host.is_none() { &self.addresses[..] } else { &[] };
+        let refused = self.host.iter().flat_map(|host| &host.refused);
+        let ways = connected
             .iter()
             .chain(&self.routes)
-            .filter(|(network, _)| network.contains(&address))
-            .max_by_key(|(network, _)| network.prefix_len())
-            .map(|(_, interface)| interface.as_str())
+            .map(|(network, interface)| (network, Routed::Through(interface)))
+            .chain(refused.map(|(network, refusal)| (network, Routed::Refused(*refusal))))
+            .filter(|(network, _)| network.contains(&address));
+        let mut longest: Option<(u8, Routed<'_>)> = None;
+        for (network, way) in ways {
+            match longest {
+                Some((length, _)) if length > network.prefix_len() => {}
+                Some((length, other)) if length == network.prefix_len() && other != way => {
+                    longest = Some((length, Routed::Unknown));
+                }
+                _ => longest = Some((network.prefix_len(), way)),
+            }
+        }
+        match (longest, &self.host) {
+            (Some((_, way)), _) => way,
+            (None, Some(host)) if !host.policy_routing => Routed::Nowhere,
+            (None, _) => Routed::Unknown,
+        }
+    }
+
+    /// Whether this is one of the interfaces that a kernel listed.
+    pub(crate) fn has_interface(&self, name: &str) -> bool {
+        self.host.as_ref().is_some_and(|host| host.interfaces.contains_key(name))
     }
 
     /// The first address of `family` at `interface`.

@@ -117,6 +117,7 @@ fn ask(
             (clusters::bridge_network(cluster.family), "cni0".to_owned()),
         ],
         routes: vec![(clusters::everything(cluster.family), "eth0".to_owned())],
+        ..Node::default()
     };
     let mut asked = 0;
     for destination in cluster.destinations(plans) {

@@ -11,7 +11,22 @@ use portolan_trace::State;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Places: an address or ADDRESS:PORT, pod/NAMESPACE/NAME[:PORT], svc/NAMESPACE/NAME[:PORT] with the name or the number of a Service
-port (svc/ may be left out), node[:PORT], localhost[:PORT], outside.")]
+port (svc/ may be left out), node[:PORT], localhost[:PORT], outside.
+
+Examples:
+  Where a pod's packets to a Service go, by the rules in force on this node (as root):
+    portolan trace --from 10.244.1.5 --to shop/web:http
+  Why a NodePort does not answer, with all rules that do not match:
+    portolan trace --from outside --in-interface eth0 --to node:30080 -v
+  By the rules of another node:
+    ssh node-2 sudo iptables-save | portolan trace --iptables-save - --from outside --to shop/web
+    ssh node-2 sudo nft -j list ruleset | portolan trace --nft-json - --from 10.244.1.5 --to 10.96.0.10:80
+  By the rules that a folder of manifests would have, before there is a cluster; as a picture:
+    portolan trace --manifests examples/trace --proxy-mode iptables --from pod/shop/cart-0 --to shop/web:http \
+      -o svg -- --hostname-override=worker-1 --cluster-cidr=10.244.0.0/16 > way.svg
+  Real packets, as they pass:
+    portolan trace --watch --to shop/web:http --count 3
+More in docs/trace.md.")]
 pub(crate) struct TraceArgs {
     /// Where the packet comes from
     #[arg(long, value_name = "PLACE", required_unless_present_any = ["packets", "watch"], conflicts_with = "packets")]

@@ -46,7 +46,9 @@ impl Comments {
     /// Reads the rules of iptables: kube-proxy's and ours name the Service port in a comment, `shop/web:http cluster IP`.
     pub(super) fn read_iptables(&mut self, rules: &Ruleset) {
         for table in rules.tables().iter().filter(|table| table.tool == Tool::Iptables) {
-            for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
+            // Comments of other programs may read alike.
+            let chains = table.chains.iter().filter(|chain| table.is_proxys(chain));
+            for rule in chains.flat_map(|chain| &chain.rules) {
                 self.read_rule(rule);
             }
         }
@@ -84,7 +86,9 @@ impl Comments {
     /// `service-XXXXXXXX-shop/web/tcp/http`.
     pub(super) fn read_listing(&mut self, listing: &Value) {
         let cluster_ips = cluster_ips(listing);
-        let maps = objects(listing).filter_map(|object| object.get("map"));
+        let is_proxys =
+            |map: &&Value| map.get("table").is_some_and(|table| table == "portolan" || table == "kube-proxy");
+        let maps = objects(listing).filter_map(|object| object.get("map")).filter(is_proxys);
         for element in maps.filter_map(|map| map.get("elem")?.as_array()).flatten() {
             self.read_element(element, &cluster_ips);
         }

@@ -139,7 +139,7 @@ fn known(source: &SourceArgs) -> anyhow::Result<Result<Known, ExitCode>> {
     let dumps = !source.iptables_save.is_empty() || !source.nft_json.is_empty();
     let given: Vec<(IpNet, String)> =
         source.node_ip.iter().map(|address| (IpNet::from(*address), String::new())).collect();
-    let given = (!given.is_empty()).then(|| Node { addresses: given, routes: Vec::new() });
+    let given = (!given.is_empty()).then(|| Node { addresses: given, ..Node::default() });
     let here = || this_host::node().context("asking the kernel for addresses and routes");
     let planned = match &source.manifests {
         None => None,
@@ -165,7 +165,8 @@ fn known(source: &SourceArgs) -> anyhow::Result<Result<Known, ExitCode>> {
             if *elsewhere {
                 of_addresses(&planned.node_addresses)
             } else {
-                host.clone()
+                // Whether this machine forwards today says nothing of rules that it does not have.
+                Node { host: None, ..host.clone() }
             }
         }
         (Some((planned, ..)), None) if dumps => of_addresses(&planned.node_addresses),
@@ -191,13 +192,14 @@ fn known(source: &SourceArgs) -> anyhow::Result<Result<Known, ExitCode>> {
         None => from_proxy(source),
     };
     names.told_by_rules.clone_from(&rules.services);
+    names.without_proxy = !rules.ruleset.has_proxy();
     Ok(Ok(Known { rules, names, node }))
 }
 
 fn of_addresses(addresses: &[IpAddr]) -> Node {
     Node {
         addresses: addresses.iter().map(|address| (IpNet::from(*address), String::new())).collect(),
-        routes: Vec::new(),
+        ..Node::default()
     }
 }
 

@@ -8,9 +8,9 @@ use anyhow::{anyhow, bail};
 use portolan_observe::rows::{EndpointRow, ServiceRow};
 use portolan_service::{
     Change, EndpointSlice, ExternalPolicy, Family, FrontendKind, InternalPolicy, ObjectName, PerFamily,
-    Protocol, Service, ServicePlan,
+    Protocol, Service, ServicePlan, ServiceType,
 };
-use portolan_trace::explain::{KnownEndpoint, KnownFrontend, KnownService, Services};
+use portolan_trace::explain::{KnownEndpoint, KnownFrontend, KnownService, Services, Unserved};
 
 /// Everything that has a name.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +21,12 @@ pub(super) struct Names {
     pub(super) told_by_rules: Services,
     /// Where the names are from, for error messages.
     pub(super) origin: &'static str,
+    /// The rules hold none of a service proxy.
+    pub(super) without_proxy: bool,
 }
+
+/// Where names of manifests are from.
+const MANIFESTS: &str = "the manifests";
 
 /// A Service port that a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +46,7 @@ impl Names {
             );
         }
         let addresses = self.pods.get(&ObjectName::new(namespace, name)).ok_or_else(|| {
-            let all = self.pods.keys().map(|pod| pod.as_str().to_owned());
+            let all = self.pods.keys().map(|pod| pod.as_str().to_owned()).collect();
             anyhow!("pod/{namespace}/{name}: no such pod{}", nearest(&format!("{namespace}/{name}"), all))
         })?;
         match family {
@@ -77,17 +82,32 @@ impl Names {
             frontends = of(&self.told_by_rules);
         }
         if frontends.is_empty() {
-            let exists = self.services.services.iter().any(|it| it.namespace == namespace && it.name == name);
-            if exists {
-                bail!("{title} has no address that is served: it is headless, or of type ExternalName");
+            if let Some(known) =
+                self.services.services.iter().find(|it| it.namespace == namespace && it.name == name)
+            {
+                bail!("{title} {}", without_address(known));
             }
-            let all =
-                self.services.services.iter().chain(&self.told_by_rules.services).map(KnownService::title);
-            bail!(
-                "{title}: no such Service in {}{}",
-                self.origin,
-                nearest(&format!("{namespace}/{name}"), all)
-            );
+            let all: Vec<String> = self
+                .services
+                .services
+                .iter()
+                .chain(&self.told_by_rules.services)
+                .map(KnownService::title)
+                .collect();
+            if all.is_empty() && self.without_proxy {
+                bail!(
+                    "{title}: there are no rules of any service proxy here, and so no Service is known by name: does a proxy run on \
+                     this node, and in a mode that writes rules (not IPVS or eBPF)? Give an address and port, or names with --manifests"
+                );
+            }
+            let near = nearest(&format!("{namespace}/{name}"), all);
+            // Only manifests have Services without an address.
+            let others = if self.origin == MANIFESTS || near.ends_with('?') {
+                ""
+            } else {
+                "; those without an address (headless, or of type ExternalName) are not among them"
+            };
+            bail!("{title}: no such Service in {}{near}{others}", self.origin);
         }
         frontends.retain(|it| protocol.is_none_or(|protocol| it.protocol == protocol));
         if frontends.is_empty() {
@@ -138,26 +158,102 @@ fn listed(frontends: &[KnownFrontend]) -> String {
     ports.join(", ")
 }
 
-/// The names most like `wanted`, for people who slipped.
-fn nearest(wanted: &str, all: impl Iterator<Item = String>) -> String {
-    let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
-    let (wanted_base, mut near): (String, Vec<String>) = (base(wanted), all.collect());
-    near.sort();
-    near.dedup();
-    let count = near.len();
-    if count == 0 {
-        return String::new();
-    }
-    near.retain(|name| {
-        let name = base(name);
-        name.contains(&wanted_base) || wanted_base.contains(&name)
-    });
-    near.truncate(5);
-    if near.is_empty() {
-        format!(" ({count} others are known)")
+/// Why a Service has no address, and what to ask for instead.
+fn without_address(service: &KnownService) -> String {
+    let mut pods: Vec<String> = service
+        .endpoints
+        .iter()
+        .map(|endpoint| match &endpoint.pod {
+            Some(pod) => format!("pod/{pod}:{}", endpoint.address.port()),
+            None => endpoint.address.to_string(),
+        })
+        .collect();
+    pods.truncate(3);
+    let example = if pods.is_empty() {
+        "it has no endpoints now".to_owned()
     } else {
-        format!(": is {} meant?", near.join(" or "))
+        format!("ask for one of them: {}", pods.join(", "))
+    };
+    match service.unserved {
+        Some(Unserved::Headless) => format!(
+            "is headless (clusterIP: None): its name stands for the addresses of its pods, and no rule of a proxy is for it; {example}"
+        ),
+        Some(Unserved::ExternalName) => {
+            "is of type ExternalName: DNS answers with another name, and no rule of a proxy is for it; ask for the address \
+             of that name"
+                .to_owned()
+        }
+        Some(Unserved::OtherProxy) => {
+            "has the label service.kubernetes.io/service-proxy-name: another proxy serves it".to_owned()
+        }
+        None => "has no address that is served yet: is its clusterIP allocated?".to_owned(),
     }
+}
+
+/// The names most like `wanted`, as `namespace/name`, for people who slipped: those of another namespace, then those with
+/// few other letters.
+fn nearest(wanted: &str, mut all: Vec<String>) -> String {
+    const SHOWN: usize = 5;
+    all.sort();
+    all.dedup();
+    let split = |name: &str| -> (String, String) {
+        let (namespace, name) = name.split_once('/').unwrap_or(("", name));
+        (namespace.to_owned(), name.to_owned())
+    };
+    let (namespace, name) = split(wanted);
+    let few_letters = |word: &str| (word.chars().count() / 3).max(1);
+    let mut near: Vec<(usize, &String)> = all
+        .iter()
+        .filter_map(|candidate| {
+            let (other_namespace, other) = split(candidate);
+            let slips = edits(&name, &other);
+            let alike = slips <= few_letters(&name);
+            let part = name.len().min(other.len()) > 2 && (other.contains(&name) || name.contains(&other));
+            let elsewhere = edits(&namespace, &other_namespace);
+            let rank = match (elsewhere, slips) {
+                (_, 0) => elsewhere,
+                (0, _) if alike => slips,
+                (0, _) if part => few_letters(&name) + 1,
+                (1..=2, _) if alike => 5 + slips,
+                (_, _) if alike || part => 100 + slips,
+                _ => return None,
+            };
+            Some((rank, candidate))
+        })
+        .collect();
+    near.sort();
+    // Those of other namespaces and names are none if there are better ones.
+    let best = near.first().map_or(0, |(rank, _)| *rank);
+    near.retain(|(rank, _)| *rank < 100 || best >= 100);
+    let names: Vec<&str> = near.iter().take(SHOWN).map(|(_, name)| name.as_str()).collect();
+    match (names.is_empty(), all.len()) {
+        (false, _) => format!(": is {} meant?", names.join(" or ")),
+        (true, 0) => String::new(),
+        (true, 1..=SHOWN) => format!("; known are {}", all.join(", ")),
+        (true, count) => format!(" ({count} others are known)"),
+    }
+}
+
+/// How many letters must be changed, left out, added or swapped with their neighbour to make one word of the other
+/// (optimal string alignment).
+fn edits(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    for (row, letter) in one.iter().enumerate() {
+        let mut next = vec![row + 1];
+        for (column, against) in other.iter().enumerate() {
+            let changed = last[column] + usize::from(letter != against);
+            let mut least = changed.min(last[column + 1] + 1).min(next[column] + 1);
+            let swapped = row > 0 && column > 0 && *letter == other[column - 1] && one[row - 1] == *against;
+            if swapped {
+                least = least.min(before[column - 1] + 1);
+            }
+            next.push(least);
+        }
+        before = std::mem::replace(&mut last, next);
+    }
+    last.last().copied().unwrap_or_default()
 }
 
 /// Services as their objects, and the plans made of them, tell.
@@ -202,13 +298,19 @@ pub(super) fn from_objects<'a>(
             internal_local: service.internal_policy == InternalPolicy::Local,
             external_local: service.external_policy == ExternalPolicy::Local,
             source_ranges: service.source_ranges.clone(),
+            unserved: unserved(service),
         })
         .collect();
-    Names {
-        services: Services { services },
-        pods,
-        told_by_rules: Services::default(),
-        origin: "the manifests",
+    Names { services: Services { services }, pods, origin: MANIFESTS, ..Names::default() }
+}
+
+fn unserved(service: &Service) -> Option<Unserved> {
+    if service.kind == ServiceType::ExternalName {
+        Some(Unserved::ExternalName)
+    } else if service.other_proxy {
+        Some(Unserved::OtherProxy)
+    } else {
+        service.cluster_ip.is_none().then_some(Unserved::Headless)
     }
 }
 
@@ -302,9 +404,8 @@ pub(super) fn from_rows(services: Vec<ServiceRow>, endpoints: Vec<EndpointRow>) 
     }
     Names {
         services: Services { services: known },
-        pods: HashMap::new(),
-        told_by_rules: Services::default(),
         origin: "what the running proxy forwards",
+        ..Names::default()
     }
 }
 
@@ -321,4 +422,75 @@ fn kind_named(name: &str) -> Option<FrontendKind> {
 /// The protocol, as rules and rows write it.
 pub(super) fn protocol_named(name: &str) -> Option<Protocol> {
     Protocol::ALL.into_iter().find(|protocol| protocol.to_string() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(title: &str) -> KnownService {
+        let (namespace, name) = title.split_once('/').unwrap();
+        KnownService { namespace: namespace.into(), name: name.into(), ..KnownService::default() }
+    }
+
+    #[test]
+    fn slips_are_recognised() {
+        let all = ["shop/web", "shop/cart", "default/kubernetes", "kube-system/kube-dns", "shop/db", "a/b"];
+        for (wanted, expected) in [
+            ("shop/wbe", ": is shop/web meant?"),
+            ("shop/webs", ": is shop/web meant?"),
+            ("default/web", ": is shop/web meant?"),
+            ("shpo/cart", ": is shop/cart meant?"),
+            ("kube-system/coredns", " (6 others are known)"),
+            ("kube-system/dns", ": is kube-system/kube-dns meant?"),
+            ("shop/zebra", " (6 others are known)"),
+        ] {
+            let all = all.map(str::to_owned).to_vec();
+            assert_eq!(nearest(wanted, all), expected, "{wanted}");
+        }
+        assert_eq!(nearest("shop/zebra", vec!["a/b".into(), "c/d".into()]), "; known are a/b, c/d");
+        assert_eq!(nearest("shop/zebra", Vec::new()), "");
+        for (one, other, expected) in
+            [("", "", 0), ("web", "", 3), ("web", "wbe", 1), ("web", "wab", 1), ("abc", "ca", 3)]
+        {
+            assert_eq!(edits(one, other), expected, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn services_without_an_address_say_why() {
+        let endpoint = KnownEndpoint {
+            address: "10.244.1.7:5432".parse().unwrap(),
+            pod: Some("shop/db-0".into()),
+            ready: true,
+            serving: true,
+            terminating: false,
+            node: None,
+            local: false,
+            port_name: String::new(),
+        };
+        let headless = KnownService {
+            unserved: Some(Unserved::Headless),
+            endpoints: vec![endpoint],
+            ..known("shop/db")
+        };
+        let alias = KnownService { unserved: Some(Unserved::ExternalName), ..known("shop/mail") };
+        let names = Names {
+            services: Services { services: vec![headless, alias, known("shop/new")] },
+            origin: MANIFESTS,
+            ..Names::default()
+        };
+        let bare = Names { origin: "the comments of the rules", without_proxy: true, ..Names::default() };
+        for (names, name, part) in [
+            (&names, "db", "is headless (clusterIP: None)"),
+            (&names, "db", "ask for one of them: pod/shop/db-0:5432"),
+            (&names, "mail", "is of type ExternalName"),
+            (&names, "new", "is its clusterIP allocated?"),
+            (&names, "dbs", "no such Service in the manifests: is shop/db meant?"),
+            (&bare, "web", "there are no rules of any service proxy here"),
+        ] {
+            let refused = names.service("shop", name, None, None, None).unwrap_err().to_string();
+            assert!(refused.contains(part), "{name}: {refused}");
+        }
+    }
 }

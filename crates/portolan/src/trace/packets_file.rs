@@ -230,7 +230,7 @@ impl Brief {
         for outcome in strangers {
             verdicts.insert(name(outcome.verdict));
             let Outcome { verdict, masquerade, probability, .. } = outcome;
-            if matches!(verdict, Verdict::Forward(_) | Verdict::Accept) {
+            if matches!(verdict, Verdict::Forward(_) | Verdict::ToNode { .. } | Verdict::Accept) {
                 masquerades.insert(*masquerade);
             }
             let Verdict::Forward(address) = *verdict else { continue };
@@ -301,10 +301,11 @@ impl Brief {
 
 fn name(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Forward(_) => "forward",
+        Verdict::Forward(_) | Verdict::ToNode { .. } => "forward",
         Verdict::Accept => "accept",
+        Verdict::Stopped { by, .. } if by.rejects() => "reject",
         Verdict::Reject => "reject",
-        Verdict::Drop => "drop",
+        Verdict::Drop | Verdict::Stopped { .. } => "drop",
         Verdict::Undecided(_) => "depends",
     }
 }

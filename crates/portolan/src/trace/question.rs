@@ -11,6 +11,8 @@ use super::names::Names;
 
 /// Where clients send from; rules of service proxies do not ask for it.
 const CLIENT_PORT: u16 = 40000;
+/// So many interfaces are listed when one is missing.
+const LISTED: usize = 8;
 /// A machine outside: addresses that nobody has (RFC 5737, RFC 3849).
 const OUTSIDE: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(192, 0, 2, 7), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7));
@@ -45,12 +47,28 @@ impl Question {
             }
             Entry::Output
         } else {
+            self.check_interface(node)?;
             Entry::Prerouting { interface: self.in_interface.clone() }
         };
         let mut packet =
             Packet::new(SocketAddr::new(source, port.unwrap_or(CLIENT_PORT)), destination, protocol, entry);
         packet.state = self.state;
         Ok(packet)
+    }
+
+    /// A live node has no other interfaces than those that its kernel listed.
+    fn check_interface(&self, node: &Node) -> anyhow::Result<()> {
+        let (Some(asked), Some(host)) = (&self.in_interface, &node.host) else { return Ok(()) };
+        if host.interfaces.contains_key(asked) {
+            return Ok(());
+        }
+        let known: Vec<&str> = host.interfaces.keys().map(String::as_str).take(LISTED).collect();
+        let more = host.interfaces.len().saturating_sub(LISTED);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        bail!(
+            "--in-interface {asked}: this node has no such interface; it has {}{more} (`ip link`)",
+            known.join(", ")
+        );
     }
 
     pub(super) fn family(&self) -> anyhow::Result<Option<Family>> {
@@ -186,6 +204,7 @@ mod tests {
                 address("fd00:50::1/64", "eth0"),
             ],
             routes: vec![address("0.0.0.0/0", "eth0")],
+            ..Node::default()
         }
     }
 

@@ -25,14 +25,63 @@ pub enum Record {
 pub enum Verdict {
     /// At this translated destination.
     Forward(SocketAddr),
+    /// At this port of the node itself: a rule redirects it to an address of the interface that it came in through, which is
+    /// not known.
+    ToNode {
+        /// The port.
+        port: u16,
+    },
     /// At the destination it names: no rule translates it.
     Accept,
     /// Nowhere; its sender is told.
     Reject,
     /// Nowhere.
     Drop,
+    /// Nowhere: the kernel stops it on the way there, whatever the rules say.
+    Stopped {
+        /// Why.
+        by: Stop,
+        /// Where it was on the way to.
+        towards: SocketAddr,
+    },
     /// The rules do not say.
     Undecided(Undecided),
+}
+
+/// Why a kernel stops a packet outside of its rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stop {
+    /// The interface that it would come in through is down.
+    ComesInByDown,
+    /// Packets of its family are not forwarded.
+    NotForwarding,
+    /// Packets that come in through its interface are not forwarded.
+    NotForwardingHere,
+    /// It comes in through another interface than packets to its source leave through, or there is no route to its source.
+    ReversePath,
+    /// It is for a loopback address, and comes from outside.
+    Loopback,
+    /// There is no route to its destination.
+    NoRoute,
+    /// A route of type `blackhole`.
+    Blackhole,
+    /// A route of type `unreachable`.
+    Unreachable,
+    /// A route of type `prohibit`.
+    Prohibited,
+    /// The interface that its route leads through is down.
+    LeavesByDown,
+    /// The interface that its route leads through has no carrier.
+    LeavesWithoutCarrier,
+    /// It is redirected to an address of the interface that it came in through, which has none of its family.
+    NoOwnAddress,
+}
+
+impl Stop {
+    /// Whether the sender is told.
+    pub fn rejects(self) -> bool {
+        matches!(self, Stop::NoRoute | Stop::Unreachable | Stop::Prohibited)
+    }
 }
 
 /// Why the rules do not say where a packet ends up.
@@ -186,7 +235,7 @@ pub(super) fn collect(
             NewSource::Kept => None,
             NewSource::Translated(to) => to.map(|value| value_address(value, family)),
         };
-        let delivered = matches!(verdict, Verdict::Forward(_) | Verdict::Accept);
+        let delivered = matches!(verdict, Verdict::Forward(_) | Verdict::ToNode { .. } | Verdict::Accept);
         let masquerade = delivered && flight.source_translation != NewSource::Kept;
         let end = (verdict, masquerade, source.filter(|_| delivered));
         let (probability, paths) =
@@ -197,8 +246,16 @@ pub(super) fn collect(
         }
     }
     if !conditions.is_empty() {
-        for number in 0..u32::try_from(conditions.len()).unwrap_or(u32::MAX) {
-            forget_if_idle(&mut ends, number);
+        // Those that are asked last first: what is asked before them may be idle without them.
+        let last = u32::try_from(conditions.len()).unwrap_or(u32::MAX);
+        loop {
+            let before = ends.len();
+            for number in (0..last).rev() {
+                forget_if_idle(&mut ends, number);
+            }
+            if ends.len() == before {
+                break;
+            }
         }
     }
     let mut outcomes: Vec<Outcome> = ends

@@ -2,10 +2,11 @@
 
 mod several;
 
-use super::answer::{StepKind, Undecided};
+use super::answer::{StepKind, Stop, Undecided};
+use super::fact::{self, Bits, Fact};
 use super::flight::{Flight, Frame, NewSource, Place};
 use super::test::Truth;
-use super::{ConditionKey, MOST_COPIED, Walk, address_value, words};
+use super::{Asking, Kept, MOST_COPIED, Walk, address_value, words};
 use crate::packet::State;
 use crate::probability::Probability;
 use crate::ruleset::{Action, Bound, Goal, Mark, Part, Rule, SourceAddress, Table, Tool, Translation};
@@ -17,6 +18,8 @@ pub(super) enum End {
     Passed,
     Dropped,
     Rejected,
+    /// The kernel stops it, whatever the rules say.
+    Stopped(Stop),
     Undecided(Undecided),
 }
 
@@ -24,6 +27,8 @@ pub(super) enum End {
 enum Next {
     /// The next part.
     Part,
+    /// The same part again: more is known now.
+    Again,
     /// The next rule: this one failed.
     Rule,
     /// Where a goal says.
@@ -78,12 +83,9 @@ impl Walk<'_> {
         while let Some(frame) = flight.stack.last_mut() {
             let chain = &table.chains[frame.chain as usize];
             if frame.part == 0 {
-                let next = chain.index.next(
-                    frame.rule,
-                    chain.rules.len(),
-                    flight.destination,
-                    flight.destination_port,
-                );
+                let destination = (!flight.at_own_address).then_some(flight.destination);
+                let next =
+                    chain.index.next(frame.rule, chain.rules.len(), destination, flight.destination_port);
                 let Some(next) = next else {
                     flight.stack.pop();
                     continue;
@@ -117,6 +119,7 @@ impl Walk<'_> {
             let Some(frame) = flight.stack.last_mut() else { break };
             match next {
                 Next::Part => frame.part += 1,
+                Next::Again => {}
                 Next::Rule | Next::Goal(Goal::Continue) => {
                     *frame = Frame { rule: frame.rule + 1, part: 0, ..*frame }
                 }
@@ -193,19 +196,16 @@ impl Walk<'_> {
                 Next::Part
             }
             Truth::Depends { condition, negate } => {
-                if let Some(holds) = flight.assumed(condition) {
-                    return if holds == negate { Next::Rule } else { Next::Part };
-                }
                 // Without room for both, the copy that is left undecided has assumed nothing.
                 let Some(mut other) = self.branch_assuming(flight, visit) else {
                     flight.probability = Probability::zero();
                     return Next::End(End::Undecided(Undecided::TooMany));
                 };
-                other.assume(condition, negate);
-                self.fail(&mut other, visit, frame);
+                // Both ask again, and know the answer.
+                self.assume(&mut other, condition, negate);
                 visit.open.push(other);
-                flight.assume(condition, !negate);
-                Next::Part
+                self.assume(flight, condition, !negate);
+                Next::Again
             }
         }
     }
@@ -280,22 +280,23 @@ impl Walk<'_> {
             }
             Action::SaveMark { .. } | Action::ForgetConnectionMark if !connection => return Next::Part,
             Action::Goal(goal) => return Next::Goal(*goal),
-            Action::Mark(mark) => flight.mark = flight.mark.map(|old| mark.apply(old)),
+            Action::Mark(mark) => flight.mark = flight.mark.changed(*mark),
             Action::ConnectionMark(mark) => {
-                flight.connection_mark = flight.connection_mark.map(|old| mark.apply(old));
+                flight.connection_mark = flight.connection_mark.changed(*mark);
             }
-            Action::ForgetMark => flight.mark = None,
-            Action::ForgetConnectionMark => flight.connection_mark = None,
+            Action::ForgetMark => flight.mark = self.forgotten(visit.place, frame),
+            Action::ForgetConnectionMark => flight.connection_mark = self.forgotten(visit.place, frame),
             Action::SaveMark { connection, packet } => {
-                flight.connection_mark =
-                    flight.connection_mark.zip(flight.mark).map(|(connection_mark, mark)| {
-                        Mark { keep: !connection, flip: mark & packet }.apply(connection_mark)
-                    });
+                flight.connection_mark = flight
+                    .connection_mark
+                    .mixed(!connection, flight.mark, *packet)
+                    .unwrap_or_else(|| self.forgotten(visit.place, frame));
             }
             Action::RestoreMark { connection, packet } => {
-                flight.mark = flight.mark.zip(flight.connection_mark).map(|(mark, connection_mark)| {
-                    Mark { keep: !packet, flip: connection_mark & connection }.apply(mark)
-                });
+                flight.mark = flight
+                    .mark
+                    .mixed(!packet, flight.connection_mark, *connection)
+                    .unwrap_or_else(|| self.forgotten(visit.place, frame));
             }
             Action::Source(source) => {
                 let named = match source {
@@ -318,6 +319,11 @@ impl Walk<'_> {
         Next::Part
     }
 
+    /// A mark of which nothing is known but which rule set it.
+    fn forgotten(&mut self, place: Place, frame: Frame) -> Bits {
+        Bits::of(self.fact(Fact::MarkBy(part_at(place, frame))))
+    }
+
     /// A target that is not known: it takes the packet, or it does not.
     fn act_unknown(
         &mut self,
@@ -327,14 +333,10 @@ impl Walk<'_> {
         rule: &Rule,
         text: &str,
     ) -> Next {
-        let key = ConditionKey::Rule {
-            table: visit.place.table,
-            chain: frame.chain,
-            rule: frame.rule,
-            part: frame.part,
-        };
-        let place = Place { chain: frame.chain, ..visit.place };
-        let condition = self.condition(key, place, frame.rule, || format!("{text} takes the packet"));
+        let taken = self.fact(Fact::Rule(part_at(visit.place, frame)));
+        let asking = Asking { table: visit.place.table, chain: frame.chain, rule: frame.rule };
+        let text_of = || format!("{text} takes the packet");
+        let condition = self.condition(taken, &[fact::HOLDS], Kept::Nowhere, asking, text_of);
         if self.steps {
             self.hit(flight, visit.place, frame, rule, format!("{text}, which is not known"));
         }
@@ -345,14 +347,19 @@ impl Walk<'_> {
             flight.probability = Probability::zero();
             return Next::End(End::Undecided(Undecided::TooMany));
         };
-        other.assume(condition, false);
+        self.assume(&mut other, condition, false);
         if let Some(top) = other.stack.last_mut() {
             top.part += 1;
         }
         visit.open.push(other);
-        flight.assume(condition, true);
+        self.assume(flight, condition, true);
         Next::End(End::Undecided(Undecided::UnknownTarget))
     }
+}
+
+/// The part of a rule that `frame` is at.
+pub(super) fn part_at(place: Place, frame: Frame) -> fact::Part {
+    fact::Part { table: place.table, chain: frame.chain, rule: frame.rule, number: frame.part }
 }
 
 /// Whether reaching `part` is told as a hit by itself.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use portolan_service::Family;
 
 use super::answer::{Assumption, Step, StepKind};
+use super::fact::{self, Bits, Ends, Fact, Knowledge};
 use super::{address_value, interface_value, value_address};
 use crate::packet::{Entry, Packet, State};
 use crate::probability::Probability;
@@ -45,9 +46,10 @@ pub(super) struct Flight {
     pub(super) destination_port: u16,
     pub(super) in_interface: Option<(u128, Rc<str>)>,
     pub(super) out_interface: Option<(u128, Rc<str>)>,
-    /// `None` after a mark of the connection was copied that is not known.
-    pub(super) mark: Option<u32>,
-    pub(super) connection_mark: Option<u32>,
+    /// The number of the fact that it is, where it is not known.
+    pub(super) out_fact: u32,
+    pub(super) mark: Bits,
+    pub(super) connection_mark: Bits,
     /// Connection tracking has seen it.
     pub(super) tracked: bool,
     pub(super) untracked: bool,
@@ -59,8 +61,12 @@ pub(super) struct Flight {
     pub(super) changed: Changed,
     /// It came back over the loopback interface.
     pub(super) came_back: bool,
+    /// It was redirected to an address of the node itself that is not known.
+    pub(super) at_own_address: bool,
     /// In order of condition.
     pub(super) assumptions: Vec<Assumption>,
+    /// What follows from them.
+    pub(super) knowledge: Knowledge,
     pub(super) stack: Vec<Frame>,
     pub(super) steps: Vec<Step>,
 }
@@ -76,8 +82,8 @@ pub(super) struct Changed {
 #[derive(PartialEq, Eq, Hash)]
 pub(super) struct Same {
     destination: (u128, u16),
-    marks: (Option<u32>, Option<u32>),
-    flags: (bool, bool, bool),
+    marks: (Bits, Bits),
+    flags: (bool, bool, bool, bool),
     source_translation: NewSource,
     changed: Changed,
     assumptions: Vec<Assumption>,
@@ -99,15 +105,21 @@ impl Flight {
             destination_port: packet.destination.port(),
             in_interface,
             out_interface: None,
-            mark: Some(packet.mark),
-            connection_mark: (packet.state == State::New).then_some(0),
+            out_fact: u32::MAX,
+            mark: Bits::known(packet.mark),
+            connection_mark: match packet.state {
+                State::New => Bits::known(0),
+                _ => Bits::of(fact::number(&Fact::ConnectionMark)),
+            },
             tracked: false,
             untracked: false,
             translated: false,
             source_translation: NewSource::Kept,
             changed: Changed::default(),
             came_back: false,
+            at_own_address: false,
             assumptions: Vec::new(),
+            knowledge: Knowledge::default(),
             stack: Vec::new(),
             steps: Vec::new(),
         }
@@ -122,6 +134,7 @@ impl Flight {
             in_interface: self.in_interface.clone(),
             out_interface: self.out_interface.clone(),
             assumptions: self.assumptions.clone(),
+            knowledge: self.knowledge.clone(),
             stack: self.stack.clone(),
             ..*self
         }
@@ -129,6 +142,18 @@ impl Flight {
 
     pub(super) fn destination(&self, family: Family) -> IpAddr {
         value_address(self.destination, family)
+    }
+
+    /// Where it is from and where it goes, as far as that is known.
+    pub(super) fn ends(&self) -> Ends {
+        Ends {
+            source: (self.source, self.source_port),
+            destination: (self.known_destination(), self.destination_port),
+        }
+    }
+
+    pub(super) fn known_destination(&self) -> Option<u128> {
+        (!self.at_own_address).then_some(self.destination)
     }
 
     pub(super) fn destination_and_port(&self, family: Family) -> SocketAddr {
@@ -139,7 +164,7 @@ impl Flight {
         Same {
             destination: (self.destination, self.destination_port),
             marks: (self.mark, self.connection_mark),
-            flags: (self.untracked, self.translated, self.came_back),
+            flags: (self.untracked, self.translated, self.came_back, self.at_own_address),
             source_translation: self.source_translation,
             changed: self.changed,
             assumptions: self.assumptions.clone(),

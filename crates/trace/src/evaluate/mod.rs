@@ -2,20 +2,26 @@
 
 mod answer;
 mod chain;
+mod fact;
 mod flight;
+mod routing;
 mod test;
 mod words;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
 
 use portolan_service::Family;
 
-pub use answer::{Answer, Assumption, Condition, Outcome, Path, Record, Step, StepKind, Undecided, Verdict};
+pub use answer::{
+    Answer, Assumption, Condition, Outcome, Path, Record, Step, StepKind, Stop, Undecided, Verdict,
+};
 
 use crate::packet::{Entry, Node, Packet, State};
 use crate::ruleset::{Hook, Kind, Ruleset};
 use chain::End;
+use fact::{Cube, Fact};
 use flight::{Flight, Place};
 
 /// An address as the number that rules compare.
@@ -58,6 +64,8 @@ pub fn evaluate(ruleset: &Ruleset, node: &Node, packet: &Packet, record: Record)
         forks: MOST_FORKS,
         assumed: MOST_ASSUMED,
         conditions: Vec::new(),
+        facts: fact::common(),
+        asked: Vec::new(),
         known: HashMap::new(),
         finished: Vec::new(),
     };
@@ -91,20 +99,38 @@ struct Walk<'a> {
     forks: u32,
     assumed: u32,
     conditions: Vec<Condition>,
-    /// Conditions by what they ask, so that nothing is assumed twice and differently.
-    known: HashMap<ConditionKey, u32>,
+    /// Facts by number, so that nothing is assumed twice and differently.
+    facts: HashMap<Fact, u32>,
+    /// What each condition asks, by its number.
+    asked: Vec<Asked>,
+    /// Conditions by what they ask.
+    known: HashMap<Asked, u32>,
     finished: Vec<(Flight, Verdict)>,
 }
 
-/// What makes two conditions one.
+/// The rule that asks first.
+#[derive(Debug, Clone, Copy)]
+struct Asking {
+    table: u32,
+    chain: u32,
+    rule: u32,
+}
+
+/// Where clients are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Nowhere,
+    /// In a list of iptables' match `recent`.
+    InList,
+    /// In a set whose entry for the client is known.
+    InSet,
+}
+
+/// Whether a fact has one of some values.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum ConditionKey {
-    /// The same part of the same rule.
-    Rule { table: u32, chain: u32, rule: u32, part: u32 },
-    /// The same list of remembered clients.
-    List(Box<str>),
-    /// The same element of a set that packets fill.
-    Element { table: u32, set: u32, key: Box<[u128]> },
+struct Asked {
+    fact: u32,
+    among: Rc<[Cube]>,
 }
 
 impl Walk<'_> {
@@ -112,24 +138,28 @@ impl Walk<'_> {
         let flight = Flight::new(self.packet);
         let leaving = match &self.packet.entry {
             Entry::Prerouting { .. } => {
-                let routed = self.hook(Hook::Prerouting, vec![flight]);
-                let (to_node, through): (Vec<_>, Vec<_>) = routed
-                    .into_iter()
-                    .partition(|flight| self.node.is_local(flight.destination(self.family)));
+                let came_in = self.passing(vec![flight], routing::comes_in);
+                let translated = self.hook(Hook::Prerouting, came_in);
+                let routed = self.passing(translated, routing::is_accepted);
+                let (to_node, through): (Vec<_>, Vec<_>) =
+                    routed.into_iter().partition(|flight| self.is_for_node(flight));
                 self.deliver(to_node);
+                let through = self.passing(through, routing::is_forwarded);
                 let through = self.route(through);
                 self.hook(Hook::Forward, through)
             }
             Entry::Output => {
-                let routed = self.route(vec![flight]);
-                let sent = self.hook(Hook::Output, routed);
-                self.route(sent)
+                let sent = self.passing(vec![flight], routing::leaves);
+                let routed = self.route(sent);
+                let translated = self.hook(Hook::Output, routed);
+                let translated = self.passing(translated, routing::leaves);
+                self.route(translated)
             }
         };
         let left = self.hook(Hook::Postrouting, leaving);
-        let (mut back, gone): (Vec<_>, Vec<_>) = left.into_iter().partition(|flight| {
-            self.packet.entry == Entry::Output && self.node.is_local(flight.destination(self.family))
-        });
+        let (mut back, gone): (Vec<_>, Vec<_>) = left
+            .into_iter()
+            .partition(|flight| self.packet.entry == Entry::Output && self.is_for_node(flight));
         for flight in gone {
             self.finish(flight, Verdict::Accept);
         }
@@ -140,6 +170,37 @@ impl Walk<'_> {
         self.deliver(back);
     }
 
+    /// Those of `flights` that the kernel does not stop.
+    fn passing(&mut self, flights: Vec<Flight>, stops: fn(&routing::Leg<'_>) -> Option<Stop>) -> Vec<Flight> {
+        let node = self.node;
+        let Some(host) = &node.host else { return flights };
+        let mut passing = Vec::with_capacity(flights.len());
+        for flight in flights {
+            let leg = routing::Leg {
+                host,
+                node,
+                family: self.family,
+                source: value_address(flight.source, self.family),
+                destination: (!flight.at_own_address).then(|| flight.destination(self.family)),
+                interface: flight.in_interface.as_ref().map(|(_, name)| &**name),
+            };
+            match stops(&leg) {
+                Some(by) => self.stop(flight, by),
+                None => passing.push(flight),
+            }
+        }
+        passing
+    }
+
+    fn stop(&mut self, flight: Flight, by: Stop) {
+        let towards = flight.destination_and_port(self.family);
+        self.finished.push((flight, Verdict::Stopped { by, towards }));
+    }
+
+    fn is_for_node(&self, flight: &Flight) -> bool {
+        flight.at_own_address || self.node.is_local(flight.destination(self.family))
+    }
+
     /// To a process of the node.
     fn deliver(&mut self, flights: Vec<Flight>) {
         for flight in self.hook(Hook::Input, flights) {
@@ -147,8 +208,9 @@ impl Walk<'_> {
         }
     }
 
-    fn route(&self, mut flights: Vec<Flight>) -> Vec<Flight> {
+    fn route(&mut self, mut flights: Vec<Flight>) -> Vec<Flight> {
         for flight in &mut flights {
+            flight.out_fact = self.fact(Fact::OutInterface(flight.destination));
             flight.out_interface = self
                 .node
                 .route(flight.destination(self.family))
@@ -160,6 +222,7 @@ impl Walk<'_> {
     /// Ends `flight`, which leaves the last hook or a rule with `verdict`.
     fn finish(&mut self, flight: Flight, verdict: Verdict) {
         let verdict = match verdict {
+            Verdict::Accept if flight.at_own_address => Verdict::ToNode { port: flight.destination_port },
             Verdict::Accept if flight.translated => {
                 Verdict::Forward(flight.destination_and_port(self.family))
             }
@@ -197,6 +260,7 @@ impl Walk<'_> {
                         End::Passed => passed.push(flight),
                         End::Dropped => self.finish(flight, Verdict::Drop),
                         End::Rejected => self.finish(flight, Verdict::Reject),
+                        End::Stopped(by) => self.stop(flight, by),
                         End::Undecided(why) => self.finish(flight, Verdict::Undecided(why)),
                     }
                 }
@@ -232,32 +296,47 @@ impl Walk<'_> {
         merged
     }
 
-    /// The number of the condition with this `key`, told by `text` when it is new.
+    /// The number of `fact`.
+    fn fact(&mut self, fact: Fact) -> u32 {
+        let next = u32::try_from(self.facts.len()).unwrap_or(u32::MAX);
+        *self.facts.entry(fact).or_insert(next)
+    }
+
+    /// The number of the condition that `fact` is among `among`, told by `text` when it is new.
     fn condition(
         &mut self,
-        key: ConditionKey,
-        place: Place,
-        rule: u32,
+        fact: u32,
+        among: &[Cube],
+        kind: Kept,
+        asking: Asking,
         text: impl FnOnce() -> String,
     ) -> u32 {
-        if let Some(known) = self.known.get(&key) {
+        let asked = Asked { fact, among: among.into() };
+        if let Some(known) = self.known.get(&asked) {
             return *known;
         }
         let number = u32::try_from(self.conditions.len()).unwrap_or(u32::MAX);
-        let table = self.ruleset.table(place.table);
-        let chain = &table.chains[place.chain as usize];
-        let remembers = !matches!(key, ConditionKey::Rule { .. });
-        let is_entry = matches!(key, ConditionKey::Element { .. });
+        let table = self.ruleset.table(asking.table);
+        let chain = &table.chains[asking.chain as usize];
         self.conditions.push(Condition {
             text: text(),
-            remembers,
-            is_entry,
+            remembers: kind != Kept::Nowhere && table.is_proxys(chain),
+            is_entry: kind == Kept::InSet,
             table: table.name.clone(),
             chain: chain.name.clone(),
-            rule: chain.rules.get(rule as usize).map_or_else(Box::default, |rule| rule.text.clone()),
+            rule: chain.rules.get(asking.rule as usize).map_or_else(Box::default, |rule| rule.text.clone()),
         });
-        self.known.insert(key, number);
+        self.asked.push(asked.clone());
+        self.known.insert(asked, number);
         number
+    }
+
+    /// From here on, `condition` holds or does not for `flight`.
+    fn assume(&self, flight: &mut Flight, condition: u32, holds: bool) {
+        flight.assume(condition, holds);
+        if let Some(Asked { fact, among }) = self.asked.get(condition as usize) {
+            flight.knowledge.assume(*fact, among, holds);
+        }
     }
 
     /// Whether there is room for one more way; takes it.

@@ -1,10 +1,12 @@
 //! Whether a test holds.
 
+use super::chain::part_at;
+use super::fact::{self, Cube, Fact, KeyPart, Unknown};
 use super::flight::{Flight, Frame, Place};
-use super::{ConditionKey, Walk, address_value, value_address};
+use super::{Asking, Kept, Walk, address_value, value_address};
 use crate::packet::State;
 use crate::probability::Probability;
-use crate::ruleset::{Data, Field, Hook, Operand, Table, Test, state};
+use crate::ruleset::{Data, Field, Hook, Operand, Ranges, Set, Table, Test, state};
 use portolan_service::{Family, Protocol};
 
 /// What a field holds.
@@ -13,8 +15,8 @@ pub(super) enum Value {
     Known(u128),
     /// The packet has no such field.
     Absent,
-    /// It has one, and it is not known.
-    Unknown,
+    /// It has one, and some of it is not known.
+    Unknown(Unknown),
 }
 
 /// Whether a test holds.
@@ -42,9 +44,12 @@ pub(super) enum Found<'a> {
     Drawn(Vec<(Probability, Option<&'a Data>)>),
     /// This, if the client is still remembered.
     Remembered { condition: u32, data: &'a Data },
-    /// Something in the key is not known; nothing is found if the condition fails.
-    Depends { condition: u32 },
+    /// Something in the key is not known: whether anything is found is for this to say, and what is not known.
+    Unknown(Truth),
 }
+
+/// RTN_LOCAL of linux/rtnetlink.h.
+const LOCAL: u8 = 2;
 
 /// From how many numbers is drawn, at most.
 const MOST_DRAWN: u32 = 1 << 16;
@@ -56,9 +61,16 @@ impl Walk<'_> {
             |family: Family, value: u128| if family == self.family { known(value) } else { Value::Absent };
         let connection = !flight.untracked && flight.tracked && self.packet.state != State::Invalid;
         let of_connection = |value: Value| if connection { value } else { Value::Absent };
-        let bits = |bits: Option<u32>| bits.map_or(Value::Unknown, |bits| known(bits.into()));
+        let bits = |bits: fact::Bits| match bits.within(operand.mask) {
+            Ok(value) => Value::Known(value),
+            Err(unknown) => Value::Unknown(unknown),
+        };
+        let unknown = |fact: u32| Value::Unknown(Unknown { fact, bits: operand.mask, with: 0 });
+        let common = |of: &Fact| unknown(fact::number(of));
+        let own_address = flight.at_own_address;
         match operand.field {
             Field::Source(family) => of_family(family, flight.source),
+            Field::Destination(family) if own_address && family == self.family => common(&Fact::OwnAddress),
             Field::Destination(family) => of_family(family, flight.destination),
             Field::Protocol => known(self.packet.protocol.number().into()),
             Field::SourcePort => known(flight.source_port.into()),
@@ -68,11 +80,11 @@ impl Walk<'_> {
                 Family::V6 => 10,
             }),
             Field::InInterface => {
-                flight.in_interface.as_ref().map_or(Value::Unknown, |(interface, _)| known(*interface))
+                flight.in_interface.as_ref().map_or_else(|| common(&Fact::InInterface), |(it, _)| known(*it))
             }
             Field::OutInterface if matches!(hook, Hook::Prerouting | Hook::Input) => known(0),
             Field::OutInterface => {
-                flight.out_interface.as_ref().map_or(Value::Unknown, |(interface, _)| known(*interface))
+                flight.out_interface.as_ref().map_or_else(|| unknown(flight.out_fact), |(it, _)| known(*it))
             }
             Field::Mark => bits(flight.mark),
             Field::ConnectionMark => of_connection(bits(flight.connection_mark)),
@@ -87,17 +99,22 @@ impl Walk<'_> {
             }
             Field::OriginalSourcePort => of_connection(known(self.packet.source.port().into())),
             Field::OriginalDestinationPort => of_connection(known(self.packet.destination.port().into())),
+            Field::ReplySource(family) if own_address && family == self.family => {
+                of_connection(common(&Fact::OwnAddress))
+            }
             Field::ReplySource(family) => of_connection(of_family(family, flight.destination)),
             Field::ReplySourcePort => of_connection(known(flight.destination_port.into())),
             Field::SourceType => {
                 known(self.node.address_type(value_address(flight.source, self.family)).into())
             }
+            Field::DestinationType if own_address => known(LOCAL.into()),
             Field::DestinationType => {
                 known(self.node.address_type(value_address(flight.destination, self.family)).into())
             }
             Field::TcpFlags if self.packet.protocol != Protocol::Tcp => Value::Absent,
             Field::TcpFlags if self.is_new() => known(0x02),
-            Field::TcpFlags | Field::Random { .. } => Value::Unknown,
+            // What is drawn is looked at where it is asked for.
+            Field::TcpFlags | Field::Random { .. } => common(&Fact::TcpFlags),
         }
     }
 
@@ -121,11 +138,12 @@ impl Walk<'_> {
     fn status(&self, flight: &Flight, mask: u128) -> Value {
         const SNAT: u128 = 1 << 4;
         const DNAT: u128 = 1 << 5;
-        if !self.is_new() && mask & !DNAT != 0 {
-            return Value::Unknown;
-        }
         let snat = if flight.changed.source { SNAT } else { 0 };
         let dnat = if flight.changed.destination { DNAT } else { 0 };
+        if !self.is_new() && mask & !DNAT != 0 {
+            let status = fact::number(&Fact::Status);
+            return Value::Unknown(Unknown { fact: status, bits: mask & !DNAT, with: dnat & mask });
+        }
         Value::Known((snat | dnat) & mask)
     }
 
@@ -143,7 +161,9 @@ impl Walk<'_> {
             Test::Compare { operand, ranges, negate } => match self.value(flight, place.hook, *operand) {
                 Value::Known(value) => (ranges.contains(value) != *negate).into(),
                 Value::Absent => Truth::Fails,
-                Value::Unknown => self.depends(flight, place, table, test),
+                Value::Unknown(unknown) => self.is_among(flight, place, unknown, ranges, *negate, |walk| {
+                    walk.about(flight, *operand, ranges)
+                }),
             },
             Test::Lookup { key, set, negate } => {
                 let Some(frame) = flight.stack.last().copied() else { return Truth::Fails };
@@ -160,46 +180,122 @@ impl Walk<'_> {
                         }
                         Truth::Chance(if *negate { among.complement() } else { among })
                     }
-                    Found::Remembered { condition, .. } | Found::Depends { condition } => {
-                        Truth::Depends { condition, negate: *negate }
-                    }
+                    Found::Remembered { condition, .. } => match flight.assumed(condition) {
+                        Some(remembered) => (remembered != *negate).into(),
+                        None => Truth::Depends { condition, negate: *negate },
+                    },
+                    Found::Unknown(truth) => truth.negated_if(*negate),
                 }
             }
             Test::Any(tests) => {
-                let mut open = None;
+                let mut open = Truth::Fails;
                 for test in tests {
-                    match self.truth(flight, place, table, test) {
-                        Truth::Holds => return Truth::Holds,
-                        Truth::Fails => {}
-                        truth @ (Truth::Chance(_) | Truth::Depends { .. }) => open = Some(truth),
+                    match (self.truth(flight, place, table, test), &open) {
+                        (Truth::Holds, _) => return Truth::Holds,
+                        // The first that is open is decided first; the others are asked again then.
+                        (truth, Truth::Fails) => open = truth,
+                        _ => {}
                     }
                 }
-                open.unwrap_or(Truth::Fails)
+                open
             }
             Test::Chance(chance) => Truth::Chance((**chance).clone()),
             Test::Remembered { list, seconds, negate } => {
-                let (rule, place) = asking(flight, place);
-                let condition =
-                    self.condition(ConditionKey::List(list.clone()), place, rule, || match seconds {
-                        Some(seconds) => {
-                            format!("the client was seen in list {list} in the last {seconds} s")
-                        }
-                        None => format!("the client was seen in list {list}"),
-                    });
-                Truth::Depends { condition, negate: *negate }
+                // Never seen is longer ago than any time.
+                let ago = Ranges::One(0, seconds.map_or(u128::MAX - 1, u128::from));
+                let seen = Unknown { fact: self.fact(Fact::Seen(list.clone())), bits: u128::MAX, with: 0 };
+                let text = |_: &Self| match seconds {
+                    Some(seconds) => format!("the client was seen in list {list} in the last {seconds} s"),
+                    None => format!("the client was seen in list {list}"),
+                };
+                self.is_among_of(flight, place, seen, &ago, *negate, Kept::InList, text)
             }
             Test::Never => Truth::Fails,
-            Test::Unknown(_) => self.depends(flight, place, table, test),
+            Test::Unknown(text) => {
+                let (text, negate) = fact::positive(text);
+                let fact = if fact::is_fickle(&text) {
+                    let Some(frame) = flight.stack.last() else { return Truth::Fails };
+                    Fact::Rule(part_at(place, *frame))
+                } else {
+                    Fact::Holds { text: text.as_str().into(), of: flight.ends().asked_by(&text) }
+                };
+                let of = match &fact {
+                    Fact::Holds { of, .. } if flight.translated && of.destination.0.is_some() => {
+                        format!(" for packets to {}", flight.destination_and_port(self.family))
+                    }
+                    _ => String::new(),
+                };
+                let fact = self.fact(fact);
+                let told = || format!("`{text}` holds{of}");
+                self.depends(flight, place, fact, &[fact::HOLDS], Kept::Nowhere, told).negated_if(negate)
+            }
         }
     }
 
-    /// The test at hand as a condition of its own.
-    fn depends(&mut self, flight: &Flight, place: Place, table: &Table, test: &Test) -> Truth {
-        let Some(frame) = flight.stack.last().copied() else { return Truth::Fails };
-        let (rule, place) = asking(flight, place);
-        let key = ConditionKey::Rule { table: place.table, chain: frame.chain, rule, part: frame.part };
-        let condition = self.condition(key, place, rule, || super::words::condition(test, table));
-        Truth::Depends { condition, negate: false }
+    /// Whether a value of which something is not known is among `ranges`, or if `negate`, is not; `about` says what that means.
+    fn is_among(
+        &mut self,
+        flight: &Flight,
+        place: Place,
+        unknown: Unknown,
+        ranges: &Ranges,
+        negate: bool,
+        about: impl FnOnce(&Self) -> String,
+    ) -> Truth {
+        self.is_among_of(flight, place, unknown, ranges, negate, Kept::Nowhere, about)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what is asked, of what, and how it is told")]
+    fn is_among_of(
+        &mut self,
+        flight: &Flight,
+        place: Place,
+        unknown: Unknown,
+        ranges: &Ranges,
+        negate: bool,
+        kept: Kept,
+        about: impl FnOnce(&Self) -> String,
+    ) -> Truth {
+        let text = about(self);
+        let (fact, among) = if let Some(among) = fact::asked(unknown, ranges) {
+            (unknown.fact, among)
+        } else {
+            let Some(frame) = flight.stack.last() else { return Truth::Fails };
+            (self.fact(Fact::Rule(part_at(place, *frame))), [fact::HOLDS].into())
+        };
+        self.depends(flight, place, fact, &among, kept, || text).negated_if(negate)
+    }
+
+    /// What it means that the value of `operand`, which is not known, is among `ranges`.
+    fn about(&self, flight: &Flight, operand: Operand, ranges: &Ranges) -> String {
+        let to = if operand.field == Field::OutInterface && flight.translated && !flight.at_own_address {
+            format!(" to {}", flight.destination(self.family))
+        } else {
+            String::new()
+        };
+        format!("{}{to} is {}", operand.field, super::words::expected(operand, ranges))
+    }
+
+    /// Whether `fact` is among `among`: as was assumed, or else open.
+    fn depends(
+        &mut self,
+        flight: &Flight,
+        place: Place,
+        fact: u32,
+        among: &[Cube],
+        kept: Kept,
+        text: impl FnOnce() -> String,
+    ) -> Truth {
+        if let Some(holds) = flight.knowledge.decides(fact, among) {
+            return holds.into();
+        }
+        let Some(frame) = flight.stack.last() else { return Truth::Fails };
+        let asking = Asking { table: place.table, chain: frame.chain, rule: frame.rule };
+        let condition = self.condition(fact, among, kept, asking, text);
+        match flight.assumed(condition) {
+            Some(holds) => holds.into(),
+            None => Truth::Depends { condition, negate: false },
+        }
     }
 
     /// What set or map `number` holds for the packet. No possibilities at all if the packet lacks a field of the key.
@@ -215,46 +311,44 @@ impl Walk<'_> {
         let set = &table.sets[number as usize];
         let mut values = Vec::with_capacity(key.len());
         let mut drawn: Option<(usize, u32, u32)> = None;
-        let mut unknown = false;
+        let mut too_much = false;
+        let mut parts = Vec::with_capacity(key.len());
         for (place_in_key, operand) in key.iter().enumerate() {
             if let Field::Random { modulus, offset } = operand.field {
-                unknown |= drawn.is_some() || modulus > MOST_DRAWN || modulus == 0;
+                too_much |= drawn.is_some() || modulus > MOST_DRAWN || modulus == 0;
                 drawn = Some((place_in_key, modulus, offset));
                 values.push(u128::from(offset));
                 continue;
             }
             match self.value(flight, place.hook, *operand) {
-                Value::Known(value) => values.push(value),
-                Value::Absent => return Found::Drawn(Vec::new()),
-                Value::Unknown => {
-                    unknown = true;
-                    values.push(0);
+                Value::Known(value) => {
+                    values.push(value);
+                    parts.push(KeyPart::Known(value));
                 }
+                Value::Absent => return Found::Drawn(Vec::new()),
+                Value::Unknown(unknown) => parts.push(KeyPart::Unknown(unknown)),
             }
         }
-        if unknown {
-            let key = ConditionKey::Rule {
-                table: place.table,
-                chain: frame.chain,
-                rule: frame.rule,
-                part: frame.part,
+        let unknown = parts.iter().any(|part| matches!(part, KeyPart::Unknown(_)));
+        if unknown || too_much {
+            // What is drawn is another each time.
+            let fact = if drawn.is_some() {
+                Fact::Rule(part_at(place, frame))
+            } else {
+                Fact::InSet { table: place.table, set: number, key: parts.as_slice().into() }
             };
-            let condition = self
-                .condition(key, place, frame.rule, || format!("the packet is in {}", super::words::set(set)));
-            return Found::Depends { condition };
+            return Found::Unknown(self.unknown_key(flight, place, key, set, &parts, fact));
         }
         let Some((drawn_at, modulus, offset)) = drawn else {
             let data = set.get(&values);
             return match data {
-                Some(data) if set.learns => {
-                    let key = ConditionKey::Element {
-                        table: place.table,
-                        set: number,
-                        key: values.into_boxed_slice(),
-                    };
-                    let condition = self.condition(key, place, frame.rule, || {
-                        format!("the entry in {} has not expired", super::words::set(set))
-                    });
+                // Session affinity. What others keep in sets for a time is there as long as the listing says so.
+                Some(data) if set.learns && table.is_proxys(&table.chains[frame.chain as usize]) => {
+                    let entry = Fact::Entry { table: place.table, set: number, key: values.into() };
+                    let entry = self.fact(entry);
+                    let asking = Asking { table: place.table, chain: frame.chain, rule: frame.rule };
+                    let text = || format!("the entry in {} has not expired", super::words::set(set));
+                    let condition = self.condition(entry, &[fact::HOLDS], Kept::InSet, asking, text);
                     Found::Remembered { condition, data }
                 }
                 data => Found::Drawn(vec![(Probability::one(), data)]),
@@ -275,12 +369,41 @@ impl Walk<'_> {
         }
         Found::Drawn(found)
     }
+
+    /// Whether `set` has an element for a key of which something is not known.
+    fn unknown_key(
+        &mut self,
+        flight: &Flight,
+        place: Place,
+        key: &[Operand],
+        set: &Set,
+        parts: &[KeyPart],
+        fact: Fact,
+    ) -> Truth {
+        let name = super::words::set(set);
+        // Of a single value, the elements say which.
+        if let ([operand], [KeyPart::Unknown(unknown)], Some(keys)) = (key, parts, set.single_keys()) {
+            let text = |walk: &Self| match &*set.name {
+                "" => walk.about(flight, *operand, &Ranges::any(keys.clone())),
+                _ => format!("{} is in {name}", operand.field),
+            };
+            return self.is_among(flight, place, *unknown, &Ranges::any(keys.clone()), false, text);
+        }
+        let fact = self.fact(fact);
+        let text = || format!("the packet is in {name}");
+        self.depends(flight, place, fact, &[fact::HOLDS], Kept::Nowhere, text)
+    }
 }
 
-/// The rule that asks, and where it stands.
-fn asking(flight: &Flight, place: Place) -> (u32, Place) {
-    match flight.stack.last() {
-        Some(frame) => (frame.rule, Place { chain: frame.chain, ..place }),
-        None => (0, place),
+impl Truth {
+    /// The contrary, if `negate`.
+    fn negated_if(self, negate: bool) -> Truth {
+        match self {
+            truth if !negate => truth,
+            Truth::Holds => Truth::Fails,
+            Truth::Fails => Truth::Holds,
+            Truth::Chance(chance) => Truth::Chance(chance.complement()),
+            Truth::Depends { condition, negate } => Truth::Depends { condition, negate: !negate },
+        }
     }
 }

@@ -26,7 +26,7 @@ impl Walk<'_> {
                 let expected = expected(*operand, ranges);
                 match self.value(flight, place.hook, *operand) {
                     Value::Known(value) => {
-                        let actual = written(*operand, value);
+                        let actual = written(*operand, self.whole(flight, place, *operand).unwrap_or(value));
                         // Of a masked value, nothing may be left.
                         if among && actual == expected || actual.is_empty() {
                             return format!("{} {is} {expected}", operand.field);
@@ -36,7 +36,7 @@ impl Walk<'_> {
                         format!("{} {actual} {is} {within}{expected}", operand.field)
                     }
                     Value::Absent => format!("the packet has no {}", operand.field),
-                    Value::Unknown => format!("assuming that {} {is} {expected}", operand.field),
+                    Value::Unknown(_) => format!("assuming that {} {is} {expected}", operand.field),
                 }
             }
             Test::Lookup { key, set, negate } => {
@@ -65,6 +65,18 @@ impl Walk<'_> {
         }
     }
 
+    /// All of a value of which a rule compares some bits: a name or an address that is cut reads as another. Of sets of
+    /// states, only those that are compared matter.
+    fn whole(&self, flight: &Flight, place: Place, operand: Operand) -> Option<u128> {
+        if matches!(operand.field, Field::State | Field::Status | Field::TcpFlags) {
+            return None;
+        }
+        match self.value(flight, place.hook, Operand { mask: u128::MAX, ..operand }) {
+            Value::Known(value) => Some(value),
+            Value::Absent | Value::Unknown(_) => None,
+        }
+    }
+
     pub(super) fn why_lookup(
         &self,
         flight: &Flight,
@@ -83,8 +95,11 @@ impl Walk<'_> {
                 (Field::Random { modulus, .. }, _) => {
                     let _ = write!(text, "one of {modulus}, drawn");
                 }
-                (_, Value::Known(value)) => text.push_str(&written(*operand, value)),
-                (field, Value::Absent | Value::Unknown) => {
+                (_, Value::Known(value)) => {
+                    let value = self.whole(flight, place, *operand).unwrap_or(value);
+                    text.push_str(&written(*operand, value));
+                }
+                (field, Value::Absent | Value::Unknown(_)) => {
                     let _ = write!(text, "{field}");
                 }
             }
@@ -105,26 +120,6 @@ impl Walk<'_> {
 /// A set, as rules name it.
 pub(super) fn set(set: &Set) -> String {
     if set.name.is_empty() { "the rule's own set".to_owned() } else { format!("@{}", set.name) }
-}
-
-/// What a test that cannot be evaluated depends on.
-pub(super) fn condition(test: &Test, table: &Table) -> String {
-    match test {
-        Test::Compare { operand, ranges, negate } => {
-            format!(
-                "{} is {}{}",
-                operand.field,
-                if *negate { "not " } else { "" },
-                expected(*operand, ranges)
-            )
-        }
-        Test::Lookup { set: number, .. } => {
-            format!("the packet is in {}", table.sets.get(*number as usize).map_or_else(String::new, set))
-        }
-        Test::Unknown(text) => format!("`{text}` holds"),
-        Test::Any(tests) => tests.iter().map(|test| condition(test, table)).collect::<Vec<_>>().join(" or "),
-        Test::Chance(_) | Test::Remembered { .. } | Test::Never => "the test holds".to_owned(),
-    }
 }
 
 /// What an action does.
@@ -217,7 +212,7 @@ fn written(operand: Operand, value: u128) -> String {
 }
 
 /// What a field is compared with.
-fn expected(operand: Operand, ranges: &Ranges) -> String {
+pub(super) fn expected(operand: Operand, ranges: &Ranges) -> String {
     if *ranges == Ranges::nonzero() {
         return match operand.field {
             Field::State => states(operand.mask),
@@ -256,7 +251,10 @@ fn span(operand: Operand, low: u128, high: u128) -> String {
         return format!("{}+", written(operand, low));
     }
     if low == high {
-        return written(operand, low);
+        return match mask(operand) {
+            Some(mask) => format!("{}/{mask}", written(operand, low)),
+            None => written(operand, low),
+        };
     }
     // All names that begin so.
     if interface {
@@ -272,6 +270,28 @@ fn span(operand: Operand, low: u128, high: u128) -> String {
             .then(|| format!("{}/{}", written(operand, low), bits - size.trailing_zeros()))
     });
     network.unwrap_or_else(|| format!("{}-{}", written(operand, low), written(operand, high)))
+}
+
+/// The bits of an address or a mark that are compared, if not all are.
+fn mask(operand: Operand) -> Option<String> {
+    match operand.field {
+        Field::Source(family)
+        | Field::Destination(family)
+        | Field::OriginalSource(family)
+        | Field::OriginalDestination(family)
+        | Field::ReplySource(family) => {
+            let all = match family {
+                Family::V4 => u128::from(u32::MAX),
+                Family::V6 => u128::MAX,
+            };
+            (operand.mask & all != all).then(|| value_address(operand.mask, family).to_string())
+        }
+        Field::Mark | Field::ConnectionMark => {
+            let all = u128::from(u32::MAX);
+            (operand.mask & all != all).then(|| format!("{:#x}", operand.mask))
+        }
+        _ => None,
+    }
 }
 
 fn states(bits: u128) -> String {

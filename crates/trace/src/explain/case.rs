@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use portolan_service::Protocol;
 
 use super::known::Services;
-use crate::evaluate::{Answer, Outcome, Path, Step, StepKind, Verdict};
+use crate::evaluate::{Answer, Outcome, Path, Step, StepKind, Stop, Verdict};
 use crate::packet::{Node, Packet};
 use crate::printable::printable;
-use crate::ruleset::{Action, Chain, Goal, Part, Rule, Ruleset, Table, Test, Tool};
+use crate::ruleset::{Action, Chain, Goal, Part, Rule, Ruleset, Table, Test};
 
 use super::explanation::ToldRule;
 
@@ -37,11 +37,7 @@ impl<'a> Case<'a> {
 
     /// Whether a service proxy wrote the chain of `step`.
     pub(super) fn is_proxys(&self, step: &Step) -> bool {
-        let table = self.table(step);
-        match table.tool {
-            Tool::Iptables => self.chain(step).name.starts_with("KUBE-"),
-            Tool::Nftables => matches!(&*table.name, "kube-proxy" | "portolan"),
-        }
+        self.table(step).is_proxys(self.chain(step))
     }
 
     /// The rule at which `step` is; at the end of a base chain, its policy.
@@ -84,6 +80,30 @@ impl<'a> Case<'a> {
             .filter(|outcome| matches!(outcome.verdict, Verdict::Reject | Verdict::Drop))
             .flat_map(|outcome| &outcome.paths)
             .find_map(|path| path.steps.last())
+    }
+
+    /// Why the kernel stops it, and where it was on the way to, if it stops one of the outcomes outside of its rules.
+    pub(super) fn stopped_by_kernel(&self) -> Option<(Stop, SocketAddr)> {
+        self.answer.outcomes.iter().find_map(|outcome| match outcome.verdict {
+            Verdict::Stopped { by, towards } => Some((by, towards)),
+            _ => None,
+        })
+    }
+
+    /// The rule that decided on the destination of `outcome`, if one did and steps were recorded.
+    pub(super) fn translated_by(&self, outcome: &'a Outcome) -> Option<&'a Step> {
+        let steps = outcome.paths.first().map_or(&[][..], |path| &path.steps);
+        steps.iter().rev().find(|step| {
+            is(step, StepKind::Hit)
+                && self
+                    .rule(step)
+                    .is_some_and(|rule| actions(rule).any(|action| matches!(action, Action::Destination(_))))
+        })
+    }
+
+    /// Whether a service proxy has written any rule here.
+    pub(super) fn has_proxy(&self) -> bool {
+        self.ruleset.has_proxy()
     }
 
     /// `address`, with the pod that has it if that is known.

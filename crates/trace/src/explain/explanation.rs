@@ -151,6 +151,10 @@ pub struct ToldEndpoint {
     pub source: Option<IpAddr>,
     /// Its pod, if that is known.
     pub pod: Option<String>,
+    /// Whether it is an endpoint of the Service: the proxy's own rules lead there, or manifests or the running proxy say so.
+    pub of_service: bool,
+    /// The rule that translates the destination.
+    pub translated_by: Option<ToldRule>,
     /// What must be so, other than that the client is remembered.
     pub conditions: Vec<ToldAssumption>,
 }
@@ -169,6 +173,10 @@ pub struct ToldOutcome {
     pub masquerade: bool,
     /// What must be so.
     pub conditions: Vec<ToldAssumption>,
+    /// The port of this node itself that it is redirected to, at an address that is not known.
+    pub own_port: Option<u16>,
+    /// Why the kernel stops it, if no rule does.
+    pub stopped: Option<String>,
 }
 
 /// One answer to a condition.
@@ -248,6 +256,18 @@ pub enum ReasonCode {
     NotNew,
     /// A rule that is not the proxy's.
     OtherRule,
+    /// There is not one rule of a service proxy.
+    NoProxyRules,
+    /// The node does not forward packets of this family, or through this interface.
+    NotForwarding,
+    /// The node has no route to where the packet is to go.
+    NoRoute,
+    /// The packet comes in through another interface than the one that leads to its source (`rp_filter`).
+    ReversePath,
+    /// It comes from outside and is for a loopback address.
+    Loopback,
+    /// An interface on the way is down, or has no carrier or no address.
+    InterfaceDown,
     /// Something that is not told by rules or Services.
     Unknown,
 }

@@ -71,7 +71,8 @@ pub(super) fn all(case: &Case<'_>) -> Vec<Frontend> {
         }
         match table.tool {
             Tool::Iptables => of_iptables(table, family, &mut of_rules),
-            Tool::Nftables => of_nftables(table, family, &mut of_rules),
+            Tool::Nftables if table.is_all_proxys() => of_nftables(table, family, &mut of_rules),
+            Tool::Nftables => {}
         }
     }
     of_rules.sort();

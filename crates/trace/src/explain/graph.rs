@@ -1,8 +1,9 @@
-//! The chains that a packet comes through, as boxes and arrows.
+//! The chains that a packet comes through, as boxes: base chain by base chain, each with the chains that it calls as a
+//! tree below it, and the ends after the last.
 
 use std::collections::HashMap;
 
-use super::explanation::{Arm, Explanation, ToldAssumption, ToldHit, ToldStep, ToldVerdict};
+use super::explanation::{Arm, Explanation, ToldAssumption, ToldHit, ToldOutcome, ToldStep, ToldVerdict};
 use super::fractions;
 use super::reason::few;
 
@@ -21,39 +22,32 @@ pub(super) enum Look {
 pub(super) struct Shape {
     /// Number of the stage; ends come after the last.
     pub(super) band: usize,
-    /// How many arrows it is from the base chain.
-    pub(super) column: usize,
+    /// The chain that calls it; none for base chains and ends.
+    pub(super) caller: Option<usize>,
+    /// When, and how likely, it is come to; empty: always.
+    pub(super) label: String,
     pub(super) title: String,
     pub(super) lines: Vec<(String, Look)>,
     pub(super) look: Look,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Arrow {
-    pub(super) from: usize,
-    pub(super) to: usize,
-    pub(super) label: String,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Graph {
     /// The title of each band.
     pub(super) bands: Vec<String>,
+    /// A chain that several chains of a band call has one box with its rules, and a short one for each other caller.
     pub(super) shapes: Vec<Shape>,
-    pub(super) arrows: Vec<Arrow>,
-    places: HashMap<(usize, String), usize>,
+    /// The base chains on the way, in order.
+    pub(super) spine: Vec<usize>,
+    /// Where the last of them leads to.
+    pub(super) ends: Vec<usize>,
+    pub(super) places: HashMap<(usize, String), usize>,
     /// The conditions that a client is remembered.
-    remembering: Vec<String>,
+    pub(super) remembering: Vec<String>,
 }
 
 /// So many ends, and so many ways of a choice, are drawn.
 const DRAWN: usize = 24;
-
-/// Texts in boxes have so many characters, at most.
-const LONGEST: usize = 72;
-
-/// The same of arrows.
-const LONGEST_LABEL: usize = 36;
 
 impl Graph {
     pub(super) fn of(told: &Explanation) -> Graph {
@@ -62,55 +56,81 @@ impl Graph {
             remembering: remembering.map(|condition| condition.text.clone()).collect(),
             ..Graph::default()
         };
-        let mut before = None;
         for stage in &told.steps {
             if matches!(stage.steps[..], [] | [ToldStep::Policy { policy: "accept" }]) {
                 continue;
             }
             let band = graph.bands.len();
             graph.bands.push(format!("{}, table {}", stage.hook, stage.table));
-            let base = graph.chain(band, &stage.chain, 0);
-            if let Some(before) = before {
-                graph.arrow(before, base, "");
+            let base = graph.shape(band, None, &stage.chain, Look::Matched);
+            if !stage.only.is_empty() {
+                graph.shapes[base].label = format!("only {}", few(stage.only.iter().cloned()));
             }
-            before = Some(base);
+            graph.spine.push(base);
             graph.walk(&stage.steps, band, &[base], String::new());
-            if graph.shapes[base].lines.is_empty() {
+            let called = graph.shapes.iter().any(|shape| shape.caller == Some(base));
+            if graph.shapes[base].lines.is_empty() && !called {
                 graph.shapes[base].look = Look::Idle;
                 graph.shapes[base].lines.push(("no rule matches".into(), Look::Idle));
             }
         }
-        graph.ends(told, before);
+        graph.end(told);
         graph
     }
 
-    fn chain(&mut self, band: usize, title: &str, column: usize) -> usize {
-        self.shape(band, title, column, Look::Matched)
+    /// The shapes that `of` calls, in order.
+    pub(super) fn called_by(&self, of: usize) -> impl Iterator<Item = usize> {
+        (0..self.shapes.len()).filter(move |number| self.shapes[*number].caller == Some(of))
     }
 
-    fn shape(&mut self, band: usize, title: &str, column: usize, look: Look) -> usize {
-        let key = (band, title.to_owned());
-        if let Some(known) = self.places.get(&key) {
-            return *known;
-        }
-        self.shapes.push(Shape { band, column, title: title.into(), lines: Vec::new(), look });
-        self.places.insert(key, self.shapes.len() - 1);
-        self.shapes.len() - 1
+    fn shape(&mut self, band: usize, caller: Option<usize>, title: &str, look: Look) -> usize {
+        self.shapes.push(Shape {
+            band,
+            caller,
+            label: String::new(),
+            title: title.into(),
+            lines: Vec::new(),
+            look,
+        });
+        let number = self.shapes.len() - 1;
+        self.places.entry((band, title.to_owned())).or_insert(number);
+        number
     }
 
-    fn arrow(&mut self, from: usize, to: usize, label: &str) {
-        match self.arrows.iter_mut().find(|arrow| (arrow.from, arrow.to) == (from, to)) {
-            Some(known) if label.is_empty() || known.label == label => {}
-            Some(known) if known.label.is_empty() => label.clone_into(&mut known.label),
-            Some(known) => {
-                known.label.push_str(" / ");
-                known.label.push_str(label);
+    /// The shape of a chain that `from` calls, and the one that has its rules.
+    fn call(&mut self, from: usize, title: &str, label: String) -> usize {
+        let band = self.shapes[from].band;
+        let known = self.places.get(&(band, title.to_owned())).copied();
+        let of_caller = self.called_by(from).find(|number| self.shapes[*number].title == title);
+        let arrived = match (of_caller, known) {
+            (Some(again), _) => again,
+            (None, Some(known)) => {
+                // Base chains and chains of other callers are shown where they are called first.
+                let again = self.shape(band, Some(from), title, Look::Idle);
+                self.shapes[again].lines.push(("as shown above".into(), Look::Idle));
+                self.label(again, label);
+                return known;
             }
-            None => self.arrows.push(Arrow { from, to, label: label.to_owned() }),
+            (None, None) => self.shape(band, Some(from), title, Look::Matched),
+        };
+        self.label(arrived, label);
+        known.unwrap_or(arrived)
+    }
+
+    fn label(&mut self, of: usize, label: String) {
+        let known = &mut self.shapes[of].label;
+        if label.is_empty() || *known == label {
+            return;
+        }
+        if known.is_empty() {
+            *known = label;
+        } else if !known.split(" / ").any(|one| one == label) {
+            known.push_str(" / ");
+            known.push_str(&label);
         }
     }
 
-    /// Draws `steps`; `stack` has the chains that wait, `label` is for the next arrow.
+    /// Draws `steps`; `stack` has the chains that wait, `label` is for the next call.
     fn walk(&mut self, steps: &[ToldStep], band: usize, stack: &[usize], mut label: String) {
         let mut stack = stack.to_vec();
         for step in steps {
@@ -143,7 +163,7 @@ impl Graph {
         }
     }
 
-    /// Goes to the chain of `hit`, along an arrow if it was not there.
+    /// Goes to the chain of `hit`, which is called if it was not there.
     fn enter(&mut self, hit: &ToldHit, band: usize, stack: &mut Vec<usize>, label: &mut String) -> usize {
         let depth = hit.depth as usize;
         let known = self.places.get(&(band, hit.chain.clone())).copied();
@@ -151,9 +171,7 @@ impl Graph {
         let here = here.unwrap_or_else(|| {
             // A chain that was gone to takes the place of the one before it.
             let from = stack.get(depth).or(stack.last()).copied().unwrap_or_default();
-            let to = self.chain(band, &hit.chain, self.shapes[from].column + 1);
-            self.arrow(from, to, &std::mem::take(label));
-            to
+            self.call(from, &hit.chain, std::mem::take(label))
         });
         stack.truncate(depth);
         stack.push(here);
@@ -166,35 +184,37 @@ impl Graph {
             Some("drop" | "reject") => Look::Stopped,
             _ => Look::Matched,
         };
-        let line = cut(&format!("{}: {}", hit.rule, essence(hit)));
+        let mut line = format!("{}: {}", hit.rule, essence(hit));
+        // One rule leads to each of several destinations: the ends say how likely each is.
+        if let Some((_, to)) = hit.why.rsplit_once("destination becomes ")
+            && !line.contains(to)
+        {
+            line = format!("{line} -> one of the ends below");
+        }
         let lines = &mut self.shapes[here].lines;
         if !lines.iter().any(|(other, _)| *other == line) {
             lines.push((line, look));
         }
-        if let Some((_, to)) = hit.why.rsplit_once("destination becomes ") {
-            let to = self.shape(band, to, self.shapes[here].column + 1, Look::Forwarded);
-            self.arrow(here, to, &std::mem::take(label));
-        }
     }
 
-    /// When a way is taken, and how likely, in few words: labels stand between boxes.
+    /// When a way is taken, and how likely, in few words.
     fn label_of(&self, arm: &Arm) -> String {
         let chance = arm.chance.as_ref().filter(|chance| !chance.is_certain()).map(fractions::written);
         let when = if self.remembering.iter().any(|condition| arm.when.contains(condition)) {
             "if remembered".to_owned()
         } else {
-            shortened(&arm.when, LONGEST_LABEL)
+            arm.when.clone()
         };
         match (when.is_empty(), chance) {
             (true, Some(chance)) => chance,
-            (true, None) => format!("to {}", shortened(&few(arm.leads_to.iter().cloned()), LONGEST_LABEL)),
+            (true, None) => format!("to {}", few(arm.leads_to.iter().cloned())),
             (false, Some(chance)) => format!("{when}, {chance}"),
             (false, None) => when,
         }
     }
 
     /// The ends, after the last band.
-    fn ends(&mut self, told: &Explanation, last: Option<usize>) {
+    fn end(&mut self, told: &Explanation) {
         let band = self.bands.len();
         self.bands.push("in the end".into());
         let remembered = |assumed: &ToldAssumption| told.conditions[assumed.condition as usize].remembers;
@@ -204,28 +224,23 @@ impl Graph {
             .iter()
             .filter(|outcome| !outcome.conditions.iter().any(|assumed| assumed.holds && remembered(assumed)));
         for outcome in ends.clone().take(DRAWN) {
-            let (title, look) = match (outcome.endpoint, outcome.verdict) {
-                (Some(endpoint), _) => (endpoint.to_string(), Look::Forwarded),
-                (None, ToldVerdict::Reject) => ("rejected".to_owned(), Look::Stopped),
-                (None, ToldVerdict::Drop) => ("dropped".to_owned(), Look::Stopped),
-                (None, ToldVerdict::Depends) => ("not known".to_owned(), Look::Open),
-                (None, _) => (format!("{}, untranslated", told.packet.destination), Look::Open),
-            };
-            let to = self.shape(band, &title, 0, look);
+            let (title, look) = end_of(told, outcome);
+            let known = self.places.get(&(band, title.clone())).copied();
+            let to = known.unwrap_or_else(|| {
+                let to = self.shape(band, None, &title, look);
+                self.ends.push(to);
+                to
+            });
             let pod = told.endpoints.iter().find_map(|endpoint| {
                 let same = outcome
                     .endpoint
                     .is_some_and(|end| (end.ip(), end.port()) == (endpoint.ip, endpoint.port));
                 endpoint.pod.as_ref().filter(|_| same)
             });
-            if let Some(pod) = pod {
-                let line = (cut(&format!("pod {pod}")), look);
-                if !self.shapes[to].lines.contains(&line) {
-                    self.shapes[to].lines.push(line);
-                }
-            }
-            if outcome.masquerade {
-                let line = ("source translated".to_owned(), look);
+            let pod = pod.map(|pod| format!("pod {pod}"));
+            let translated = outcome.masquerade.then(|| "source translated".to_owned());
+            for line in [pod, translated, outcome.stopped.clone()].into_iter().flatten() {
+                let line = (line, look);
                 if !self.shapes[to].lines.contains(&line) {
                     self.shapes[to].lines.push(line);
                 }
@@ -234,15 +249,25 @@ impl Graph {
             if !outcome.conditions.iter().all(remembered) {
                 label.push_str(" under conditions");
             }
-            if let Some(last) = last {
-                self.arrow(last, to, &label);
-            }
+            self.label(to, label);
         }
         let more = ends.skip(DRAWN).count();
         if more > 0 {
-            let title = format!("and {more} more");
-            self.shape(band, &title, 0, Look::Idle);
+            let to = self.shape(band, None, &format!("and {more} more"), Look::Idle);
+            self.ends.push(to);
         }
+    }
+}
+
+/// What an end is called, and how it looks.
+fn end_of(told: &Explanation, outcome: &ToldOutcome) -> (String, Look) {
+    match (outcome.endpoint, outcome.own_port, outcome.verdict) {
+        (Some(endpoint), ..) => (endpoint.to_string(), Look::Forwarded),
+        (None, Some(port), _) => (format!("port {port} of this node"), Look::Forwarded),
+        (None, None, ToldVerdict::Reject) => ("rejected".to_owned(), Look::Stopped),
+        (None, None, ToldVerdict::Drop) => ("dropped".to_owned(), Look::Stopped),
+        (None, None, ToldVerdict::Depends) => ("not known".to_owned(), Look::Open),
+        (None, None, _) => (format!("{}, untranslated", told.packet.destination), Look::Open),
     }
 }
 
@@ -270,13 +295,25 @@ fn essence(hit: &ToldHit) -> String {
     format!("{before}{}", after.unwrap_or_default().trim_start())
 }
 
-fn cut(text: &str) -> String {
-    shortened(text, LONGEST)
-}
-
-fn shortened(text: &str, longest: usize) -> String {
-    match text.char_indices().nth(longest) {
-        Some((at, _)) => format!("{}...", &text[..at]),
-        None => text.to_owned(),
+/// `text` in lines of at most `longest` characters, broken between words, or else within them: nothing is left out.
+pub(super) fn wrapped(text: &str, longest: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        let mut word = word;
+        let room = longest.saturating_sub(if line.is_empty() { 0 } else { line.chars().count() + 1 });
+        if !line.is_empty() && word.chars().count() > room {
+            lines.push(std::mem::take(&mut line));
+        }
+        while let Some((at, _)) = word.char_indices().nth(longest) {
+            lines.push(word[..at].to_owned());
+            word = &word[at..];
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
     }
+    lines.push(line);
+    lines
 }

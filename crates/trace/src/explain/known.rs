@@ -32,6 +32,19 @@ pub struct KnownService {
     pub external_local: bool,
     /// `loadBalancerSourceRanges`; empty: everybody.
     pub source_ranges: Vec<IpNet>,
+    /// Why it has no address that is served, if it has none.
+    pub unserved: Option<Unserved>,
+}
+
+/// Why a Service has no address that a proxy serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unserved {
+    /// `clusterIP: None`: its name stands for the addresses of its pods.
+    Headless,
+    /// `type: ExternalName`: its name stands for another name.
+    ExternalName,
+    /// It has the label `service.kubernetes.io/service-proxy-name`.
+    OtherProxy,
 }
 
 /// One address and port that clients connect to.

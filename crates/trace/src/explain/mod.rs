@@ -6,6 +6,7 @@ mod explanation;
 mod fractions;
 mod frontends;
 mod graph;
+mod kernel;
 mod known;
 mod naming;
 mod neighbours;
@@ -23,7 +24,7 @@ pub use explanation::{
     ToldEndpoint, ToldHit, ToldMiss, ToldOutcome, ToldPacket, ToldRule, ToldService, ToldSource, ToldStep,
     ToldVerdict,
 };
-pub use known::{KnownEndpoint, KnownFrontend, KnownService, Services};
+pub use known::{KnownEndpoint, KnownFrontend, KnownService, Services, Unserved};
 
 use crate::evaluate::Answer;
 use crate::packet::{Node, Packet};

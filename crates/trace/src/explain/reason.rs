@@ -1,10 +1,10 @@
 //! Why a packet is not forwarded.
 
-use portolan_service::FrontendKind;
+use portolan_service::{Family, FrontendKind};
 
 use super::case::{Case, is, tests};
 use super::explanation::{Reason, ReasonCode, ToldVerdict};
-use super::frontends::{Frontend, Has};
+use super::frontends::{Frontend, Has, kind_name};
 use super::known::{KnownEndpoint, KnownService};
 use super::naming::PortName;
 use super::neighbours::{neighbours, node_port_not_here};
@@ -12,16 +12,27 @@ use super::summary::asked;
 use crate::evaluate::{Step, StepKind};
 use crate::packet::State;
 use crate::printable::printable;
-use crate::ruleset::{Field, Test};
+use crate::ruleset::{Field, TableFamily, Test, Tool};
 
 /// So many ports or endpoints are named.
 const NAMED: usize = 8;
 
 /// Why the packet ends as `verdict`; `None` if it is forwarded or let through.
 pub(super) fn reason(case: &Case<'_>, verdict: ToldVerdict, frontends: &[Frontend]) -> Option<Reason> {
+    if let (ToldVerdict::Drop | ToldVerdict::Reject | ToldVerdict::Depends, Some((by, towards))) =
+        (verdict, case.stopped_by_kernel())
+    {
+        let (code, text) = super::kernel::stopped(case, by, towards);
+        if !case.has_proxy() {
+            let (code, first) = without_proxy();
+            return Some(Reason { code, text: format!("{first}; and {text}") });
+        }
+        return Some(Reason { code, text });
+    }
     let stop = match verdict {
         ToldVerdict::Accept if case.packet.state != State::New && case.packet.translated.is_none() => None,
-        ToldVerdict::Forward | ToldVerdict::Accept => return None,
+        ToldVerdict::Forward => return other_translation(case, frontends),
+        ToldVerdict::Accept => return None,
         ToldVerdict::Depends => case.stop().map(Some)?,
         ToldVerdict::Reject | ToldVerdict::Drop => case.stop(),
         ToldVerdict::None => None,
@@ -35,6 +46,29 @@ pub(super) fn reason(case: &Case<'_>, verdict: ToldVerdict, frontends: &[Fronten
         None => unmatched(case, frontends),
     };
     Some(Reason { code, text })
+}
+
+/// That a rule of another program decides where a packet for a Service goes.
+fn other_translation(case: &Case<'_>, frontends: &[Frontend]) -> Option<Reason> {
+    let others = case.unremembered().filter_map(|outcome| case.translated_by(outcome));
+    let mut others = others.filter(|step| !case.is_proxys(step));
+    let step = others.next()?;
+    let rule = case.told_rule(step);
+    let asked = asked(case, frontends);
+    let whose = if asked.is_empty() {
+        format!("a rule of chain {} in table {} leads there", rule.chain, rule.table)
+    } else {
+        let title = asked
+            .iter()
+            .find_map(|frontend| frontend.service.as_ref())
+            .map_or("a Service".to_owned(), PortName::title);
+        let kind = asked.iter().find_map(|frontend| frontend.kind).map_or("address", kind_name);
+        format!(
+            "a rule of chain {} in table {} leads there, which is not the proxy's, although {} is the {kind} of {title}",
+            rule.chain, rule.table, case.packet.destination
+        )
+    };
+    Some(Reason { code: ReasonCode::OtherRule, text: whose })
 }
 
 /// A reason, and the words for it.
@@ -54,16 +88,7 @@ fn stopped(case: &Case<'_>, step: &Step, frontends: &[Frontend]) -> Why {
         return (ReasonCode::SourceRanges, source_ranges(case, &title, &asked));
     }
     if !case.is_proxys(step) {
-        let table = case.table(step);
-        let chain = &case.chain(step).name;
-        let what = if rule.is_some() { "a rule" } else { "the policy" };
-        return (
-            ReasonCode::OtherRule,
-            format!(
-                "{what} of chain {chain} in table {} {}, which is not the proxy's, stops it",
-                table.family, table.name
-            ),
-        );
+        return (ReasonCode::OtherRule, other_rule(case, step));
     }
     let no_local = comment.ends_with("has no local endpoints")
         || met_chain(case, "KUBE-XLB-")
@@ -110,6 +135,25 @@ fn stopped(case: &Case<'_>, step: &Step, frontends: &[Frontend]) -> Why {
     (code, text)
 }
 
+/// Which rule or policy of another program stops it, and whose it looks like.
+fn other_rule(case: &Case<'_>, step: &Step) -> String {
+    let table = case.table(step);
+    let chain = &case.chain(step).name;
+    let place = format!("chain {chain} of table {} {}", table.family, table.name);
+    let program = match table.tool {
+        Tool::Iptables => {
+            let v6 = table.family == TableFamily::Only(Family::V6);
+            format!("{} -t {} -S {chain}", if v6 { "ip6tables" } else { "iptables" }, table.name)
+        }
+        Tool::Nftables => format!("nft list chain {} {} {chain}", table.family, table.name),
+    };
+    let stops = match case.rule(step) {
+        Some(_) => format!("a rule of {place} stops it"),
+        None => format!("the policy of {place} is drop, and no rule before its end accepts the packet"),
+    };
+    format!("{stops}; it is not the service proxy's (`{program}` shows it)")
+}
+
 fn asks_for_destination(test: &Test) -> bool {
     match test {
         Test::Compare { operand, negate: false, .. } => matches!(operand.field, Field::Destination(_)),
@@ -126,6 +170,7 @@ fn is_cluster_ip(case: &Case<'_>) -> bool {
     case.ruleset
         .tables()
         .iter()
+        .filter(|table| table.is_all_proxys())
         .flat_map(|table| &table.sets)
         .any(|set| &*set.name == "cluster-ips" && set.get(&[address]).is_some())
 }
@@ -218,8 +263,19 @@ fn no_local_endpoints(case: &Case<'_>, title: &str, asked: &[&Frontend]) -> Stri
     text
 }
 
+fn without_proxy() -> Why {
+    (
+        ReasonCode::NoProxyRules,
+        "this node holds no rules of any service proxy: none runs here, or one in a mode without rules (IPVS, eBPF)"
+            .to_owned(),
+    )
+}
+
 /// Why no rule of the proxy matches.
 fn unmatched(case: &Case<'_>, frontends: &[Frontend]) -> Why {
+    if !case.has_proxy() {
+        return without_proxy();
+    }
     let asked = asked(case, frontends);
     let Some(name) = asked.iter().find_map(|frontend| frontend.service.as_ref()) else {
         return neighbours(case, frontends);

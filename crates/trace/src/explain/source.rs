@@ -12,7 +12,9 @@ use crate::ruleset::{Action, Field, Mark, Rule, Test};
 pub(super) fn source(case: &Case<'_>) -> Option<ToldSource> {
     let arriving: Vec<&Outcome> = case
         .unremembered()
-        .filter(|outcome| matches!(outcome.verdict, Verdict::Forward(_) | Verdict::Accept))
+        .filter(|outcome| {
+            matches!(outcome.verdict, Verdict::Forward(_) | Verdict::ToNode { .. } | Verdict::Accept)
+        })
         .collect();
     let first = arriving.first()?;
     let addresses: Vec<Option<IpAddr>> = arriving.iter().map(|outcome| seen_source(case, outcome)).collect();

@@ -18,7 +18,8 @@ pub(super) fn stage(page: &mut Page, stage: &Stage, verbose: bool) {
         let _ = write!(heading, " (only {})", few(stage.only.iter().cloned()));
     }
     let empty = matches!(stage.steps[..], [] | [ToldStep::Policy { policy: "accept" }]);
-    if empty && !verbose {
+    // That a packet is delivered to the node itself is worth a line.
+    if empty && !verbose && stage.hook != "input" {
         return;
     }
     let idle = stage.steps.iter().all(|step| matches!(step, ToldStep::Miss { .. } | ToldStep::Policy { .. }));

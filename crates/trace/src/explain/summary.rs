@@ -22,7 +22,7 @@ pub(super) fn explanation(case: &Case<'_>) -> Explanation {
     let frontends = frontends::all(case);
     let verdict = verdict(case);
     let service = service(case, &frontends);
-    let endpoints = endpoints(case);
+    let endpoints = endpoints(case, service.as_ref());
     let explanation = Explanation {
         packet: packet(case),
         verdict,
@@ -59,30 +59,44 @@ fn sentence(told: &Explanation) -> String {
             "{what} is forwarded to {entry}{of}, where the client is remembered (session affinity){source}."
         );
     }
-    match (told.verdict, ends.iter().next()) {
-        (ToldVerdict::Forward, Some(one)) if ends.len() == 1 => {
-            let (ip, port) = *one;
-            let only = if told.service.is_some() { ", an endpoint" } else { "" };
-            format!("{what} is forwarded to {}{only}{of}{source}.", SocketAddr::new(ip, port))
+    match told.verdict {
+        ToldVerdict::Forward => {
+            format!("{what} is {}{source}{}.", forwarded(told, &ends, &of), because(told))
         }
-        (ToldVerdict::Forward, _) => {
-            format!("{what} is forwarded to one of {} endpoints{of}{source}.", ends.len())
-        }
-        (ToldVerdict::Reject, _) => format!("{what} is rejected{}.", because(told)),
-        (ToldVerdict::Drop, _) => format!("{what} is dropped{}.", because(told)),
-        (ToldVerdict::Accept, _) => format!("{what} is let through to where it was sent{}.", because(told)),
-        (ToldVerdict::None, _) => {
+        ToldVerdict::Reject => format!("{what} is rejected{}.", because(told)),
+        ToldVerdict::Drop => format!("{what} is dropped{}.", because(told)),
+        ToldVerdict::Accept => format!("{what} is let through to where it was sent{}.", because(told)),
+        ToldVerdict::None => {
             format!("{what}: no rule of the proxy matches, the node's routing decides{}.", because(told))
         }
-        (ToldVerdict::Depends, _) => {
+        ToldVerdict::Depends => {
             let conditions = told.conditions.iter().filter(|condition| !condition.remembers).count();
             let on = match conditions {
+                0 if told.outcomes.iter().any(|outcome| outcome.stopped.is_some()) => {
+                    format!("depends on chance{}", because(told))
+                }
                 0 => "depends on chance, or on rules that cannot be followed".to_owned(),
                 1 => "depends on a condition that neither packet nor node tell".to_owned(),
                 many => format!("depends on {many} conditions that neither packet nor node tell"),
             };
             format!("{what}: where it goes {on}.")
         }
+    }
+}
+
+/// Where a packet is forwarded to. An endpoint is one only if the proxy's rules or the plan say so.
+fn forwarded(told: &Explanation, ends: &BTreeSet<(IpAddr, u16)>, of: &str) -> String {
+    if let (true, Some(port)) = (ends.is_empty(), told.outcomes.iter().find_map(|outcome| outcome.own_port)) {
+        let of = of.replacen(" of ", ", for ", 1);
+        return format!("redirected to port {port} of this node itself{of}");
+    }
+    let of_service = told.endpoints.iter().all(|endpoint| endpoint.of_service);
+    let only = ends.iter().next().filter(|_| ends.len() == 1);
+    match only.map(|(ip, port)| SocketAddr::new(*ip, *port)) {
+        Some(only) if of_service && !of.is_empty() => format!("forwarded to {only}, an endpoint{of}"),
+        Some(only) => format!("forwarded to {only}"),
+        None if of_service => format!("forwarded to one of {} endpoints{of}", ends.len()),
+        None => format!("forwarded to one of {} destinations", ends.len()),
     }
 }
 
@@ -122,10 +136,11 @@ fn verdict(case: &Case<'_>) -> ToldVerdict {
 
 fn told_verdict(outcome: &Outcome) -> ToldVerdict {
     match outcome.verdict {
-        Verdict::Forward(_) => ToldVerdict::Forward,
+        Verdict::Forward(_) | Verdict::ToNode { .. } => ToldVerdict::Forward,
         Verdict::Accept => ToldVerdict::None,
+        Verdict::Stopped { by, .. } if by.rejects() => ToldVerdict::Reject,
         Verdict::Reject => ToldVerdict::Reject,
-        Verdict::Drop => ToldVerdict::Drop,
+        Verdict::Drop | Verdict::Stopped { .. } => ToldVerdict::Drop,
         Verdict::Undecided(_) => ToldVerdict::Depends,
     }
 }
@@ -141,6 +156,14 @@ fn outcomes(case: &Case<'_>) -> Vec<ToldOutcome> {
             chance: Chance::from(&outcome.probability),
             masquerade: outcome.masquerade,
             conditions: outcome.conditions.iter().copied().map(told_assumption).collect(),
+            own_port: match outcome.verdict {
+                Verdict::ToNode { port } => Some(port),
+                _ => None,
+            },
+            stopped: match outcome.verdict {
+                Verdict::Stopped { by, towards } => Some(super::kernel::stopped(case, by, towards).1),
+                _ => None,
+            },
         })
         .collect();
     outcomes.sort_by_key(|outcome| (outcome.endpoint, outcome.masquerade));
@@ -170,7 +193,27 @@ fn accepts(case: &Case<'_>) -> bool {
     })
 }
 
-fn endpoints(case: &Case<'_>) -> Vec<ToldEndpoint> {
+/// Whether `to` is an endpoint of the Service that is asked for: the proxy's own rules lead there, or the plan has it.
+fn is_of_service<'a>(
+    case: &Case<'a>,
+    outcome: &'a Outcome,
+    to: SocketAddr,
+    service: Option<&ToldService>,
+) -> bool {
+    let planned = || {
+        case.services
+            .services
+            .iter()
+            .filter(|known| {
+                service.is_some_and(|told| told.namespace == known.namespace && told.name == known.name)
+            })
+            .flat_map(|known| &known.endpoints)
+            .any(|endpoint| endpoint.address == to)
+    };
+    case.translated_by(outcome).is_some_and(|step| case.is_proxys(step)) || planned()
+}
+
+fn endpoints(case: &Case<'_>, service: Option<&ToldService>) -> Vec<ToldEndpoint> {
     let forwarded =
         case.unremembered().filter_map(|outcome| endpoint_of(outcome).map(|endpoint| (outcome, endpoint)));
     let mut endpoints: Vec<ToldEndpoint> = forwarded
@@ -181,6 +224,8 @@ fn endpoints(case: &Case<'_>) -> Vec<ToldEndpoint> {
             masquerade: outcome.masquerade,
             source: seen_source(case, outcome),
             pod: case.pod(to),
+            of_service: is_of_service(case, outcome, to, service),
+            translated_by: case.translated_by(outcome).map(|step| case.told_rule(step)),
             conditions: outcome
                 .conditions
                 .iter()
@@ -249,7 +294,8 @@ fn service(case: &Case<'_>, frontends: &[Frontend]) -> Option<ToldService> {
 fn affinity(case: &Case<'_>) -> Option<ToldAffinity> {
     let mut asked = false;
     let mut seconds = None;
-    for step in case.every_step() {
+    // What others keep for a time (blocklists, rates) makes no client stay anywhere.
+    for step in case.every_step().filter(|step| case.is_proxys(step)) {
         let Some(rule) = case.rule(step) else { continue };
         for test in tests(rule) {
             match test {

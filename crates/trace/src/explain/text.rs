@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::explanation::{Chance, Explanation, Style, ToldAssumption, ToldRule, ToldVerdict};
+use super::explanation::{
+    Chance, Explanation, ReasonCode, Style, ToldAssumption, ToldOutcome, ToldRule, ToldVerdict,
+};
 use super::fractions;
 use super::paint::{Ink, Page};
 use super::reason::few;
@@ -39,6 +41,9 @@ fn verdict(page: &mut Page, told: &Explanation, verbose: bool) {
         ToldVerdict::Forward if remembered.is_some() => remembered.as_deref().unwrap_or_default(),
         ToldVerdict::Forward => "forwarded to",
         ToldVerdict::Accept => "let through, untranslated",
+        ToldVerdict::Reject if is_unrouted(told) => {
+            "rejected: the sender is told at once (network or host unreachable)"
+        }
         ToldVerdict::Reject => "rejected: the sender is told at once (connection refused)",
         ToldVerdict::Drop => "dropped: the sender hears nothing and waits until its time is up",
         ToldVerdict::None => "no rule of the proxy matches: the node's routing decides",
@@ -63,6 +68,11 @@ fn verdict(page: &mut Page, told: &Explanation, verbose: bool) {
         let text = format!("{} ({})", condition.text, rule_text(&condition.rule));
         page.line(&format!("Depends on [{}]: ", number + 1), "  ", &text, Ink::Open);
     }
+}
+
+/// Whether it is for want of a route that the packet goes nowhere.
+fn is_unrouted(told: &Explanation) -> bool {
+    told.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::NoRoute)
 }
 
 fn rule_line(page: &mut Page, what: &str, rule: &ToldRule) {
@@ -112,21 +122,46 @@ fn endpoints(page: &mut Page, told: &Explanation, verbose: bool) {
         let pod = endpoint.pod.as_ref().map_or_else(String::new, |pod| format!(", pod {pod}"));
         let likely = likely(told, &endpoint.chance, &endpoint.conditions);
         let masquerade = if endpoint.masquerade { ", source translated" } else { "" };
-        (format!("{address}{pod}: {likely}{masquerade}"), Ink::Good)
+        let other = match &endpoint.translated_by {
+            Some(rule) if !endpoint.of_service => {
+                format!(", by chain {} of table {}", rule.chain, rule.table)
+            }
+            _ => String::new(),
+        };
+        (format!("{address}{pod}: {likely}{masquerade}{other}"), Ink::Good)
     });
-    list(page, lines, verbose);
+    let own = told.outcomes.iter().filter(|outcome| !is_remembered(told, &outcome.conditions));
+    let own = own.filter_map(|outcome| {
+        let likely = likely(told, &outcome.chance, &outcome.conditions);
+        let masquerade = if outcome.masquerade { ", source translated" } else { "" };
+        Some((format!("{}: {likely}{masquerade}", own_port(told, outcome.own_port?)), Ink::Good))
+    });
+    list(page, lines.chain(own), verbose);
+}
+
+/// Whether it is assumed that the client is remembered.
+fn is_remembered(told: &Explanation, conditions: &[ToldAssumption]) -> bool {
+    conditions.iter().any(|assumed| assumed.holds && told.conditions[assumed.condition as usize].remembers)
+}
+
+/// A port of the node itself at an address that is not known.
+fn own_port(told: &Explanation, port: u16) -> String {
+    let interface =
+        told.packet.interface.as_deref().unwrap_or("the interface that the packet comes in through");
+    format!("port {port} of this node itself, at an address of {interface}")
 }
 
 /// Every end, for a client that no rule remembers.
 fn outcomes(page: &mut Page, told: &Explanation, verbose: bool) {
-    let remembered =
-        |assumed: &ToldAssumption| assumed.holds && told.conditions[assumed.condition as usize].remembers;
-    let outcomes = told.outcomes.iter().filter(|outcome| !outcome.conditions.iter().any(remembered));
+    let outcomes = told.outcomes.iter().filter(|outcome| !is_remembered(told, &outcome.conditions));
     let lines = outcomes.map(|outcome| {
         let end = match (outcome.endpoint, outcome.verdict) {
             (Some(endpoint), _) => format!("forwarded to {endpoint}"),
-            (None, ToldVerdict::Reject) => "rejected".to_owned(),
-            (None, ToldVerdict::Drop) => "dropped".to_owned(),
+            (None, _) if outcome.own_port.is_some() => {
+                format!("redirected to {}", own_port(told, outcome.own_port.unwrap_or_default()))
+            }
+            (None, ToldVerdict::Reject) => format!("rejected{}", stopped(outcome)),
+            (None, ToldVerdict::Drop) => format!("dropped{}", stopped(outcome)),
             (None, ToldVerdict::Depends) => "not known, a rule takes it that cannot be followed".to_owned(),
             (None, _) => "let through, untranslated".to_owned(),
         };
@@ -135,6 +170,10 @@ fn outcomes(page: &mut Page, told: &Explanation, verbose: bool) {
         (format!("{end}: {likely}{masquerade}"), ink(outcome.verdict))
     });
     list(page, lines, verbose);
+}
+
+fn stopped(outcome: &ToldOutcome) -> String {
+    outcome.stopped.as_ref().map_or_else(String::new, |why| format!(", because {why}"))
 }
 
 fn list(page: &mut Page, mut lines: impl Iterator<Item = (String, Ink)>, verbose: bool) {
@@ -177,7 +216,8 @@ fn source(page: &mut Page, told: &Explanation) {
     if !forwarded && source.masquerade == "never" {
         return;
     }
-    let who = if forwarded { "the endpoint" } else { "the destination" };
+    let to_endpoint = forwarded && told.endpoints.iter().all(|endpoint| endpoint.of_service);
+    let who = if to_endpoint { "the endpoint" } else { "the destination" };
     let client = told.packet.source.ip();
     let sees = match (source.masquerade, source.address) {
         ("never", _) => format!("{who} sees {client}, the client itself; {}", source.why),

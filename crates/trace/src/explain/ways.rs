@@ -44,9 +44,14 @@ pub(super) fn stages(case: &Case<'_>) -> Vec<Stage> {
 fn end(case: &Case<'_>, outcome: &Outcome) -> String {
     match outcome.verdict {
         Verdict::Forward(to) => to.to_string(),
+        Verdict::ToNode { port } => format!("port {port} of this node"),
         Verdict::Accept => format!("{}, untranslated", case.packet.destination),
+        Verdict::Stopped { by, towards } if case.packet.destination != towards => {
+            format!("{} on the way to {towards}", if by.rejects() { "rejected" } else { "dropped" })
+        }
+        Verdict::Stopped { by, .. } if by.rejects() => "rejected".to_owned(),
         Verdict::Reject => "rejected".to_owned(),
-        Verdict::Drop => "dropped".to_owned(),
+        Verdict::Drop | Verdict::Stopped { .. } => "dropped".to_owned(),
         Verdict::Undecided(_) => "undecided".to_owned(),
     }
 }
@@ -86,7 +91,7 @@ fn stage(case: &Case<'_>, ways: &[Way<'_>], number: usize, (hook, table, chain):
     let come_this_far = ways
         .iter()
         .filter(|way| {
-            matches!(way.outcome.verdict, Verdict::Forward(_) | Verdict::Accept)
+            matches!(way.outcome.verdict, Verdict::Forward(_) | Verdict::ToNode { .. } | Verdict::Accept)
                 || way.visits.last().is_some_and(|(last, _)| *last >= number)
         })
         .count();

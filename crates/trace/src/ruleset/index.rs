@@ -49,11 +49,12 @@ impl Index {
         index
     }
 
-    /// The first rule from `from` on that a packet to `address` and `port` can match; `None` if there is none among `len`.
-    pub(crate) fn next(&self, from: u32, len: usize, address: u128, port: u16) -> Option<u32> {
-        if self.walked {
+    /// The first rule from `from` on that a packet to `address`, if it is known, and `port` can match; `None` if there is none
+    /// among `len`.
+    pub(crate) fn next(&self, from: u32, len: usize, address: Option<u128>, port: u16) -> Option<u32> {
+        let Some(address) = address.filter(|_| !self.walked) else {
             return (usize::try_from(from).is_ok_and(|from| from < len)).then_some(from);
-        }
+        };
         let first = |rules: Option<&Vec<u32>>| {
             let rules = rules?;
             rules.get(rules.partition_point(|rule| *rule < from)).copied()

@@ -2,6 +2,7 @@
 
 mod action;
 mod index;
+mod proxy;
 mod set;
 mod test;
 

@@ -73,6 +73,19 @@ impl Set {
         self.exact.iter().map(|(key, element)| (&**key, &element.data, element.comment.as_deref()))
     }
 
+    /// All keys of a set whose keys are single values, as ranges; `None` if it has others.
+    pub(crate) fn single_keys(&self) -> Option<Vec<(u128, u128)>> {
+        let exact = self.exact.keys().map(|key| match **key {
+            [value] => Some((value, value)),
+            _ => None,
+        });
+        let intervals = self.intervals.values().flatten().map(|(key, _)| match **key {
+            [range] => Some(range),
+            _ => None,
+        });
+        exact.chain(intervals).collect()
+    }
+
     /// The element for `key`.
     pub fn get(&self, key: &[u128]) -> Option<&Data> {
         if let Some(element) = self.exact.get(key) {

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use portolan_service::FrontendKind;
+use portolan_service::{FrontendKind, PerFamily};
 use portolan_trace::explain::{
     Explanation, KnownEndpoint, KnownFrontend, KnownService, ReasonCode, Services, Style, ToldVerdict,
     explain,
 };
-use portolan_trace::{Family, Node, Protocol, Record, Ruleset, evaluate};
+use portolan_trace::{Family, Host, Interface, Node, Protocol, Record, ReversePath, Ruleset, evaluate};
 
 use crate::notation::{node, packet};
 
@@ -116,6 +116,7 @@ fn the_node_of_2017() {
             (network("10.100.2.1/24"), "cni0".into()),
         ],
         routes: vec![(network("0.0.0.0/0"), "eth0".into())],
+        ..Node::default()
     };
     check_all(
         "2017",
@@ -332,6 +333,100 @@ fn what_cannot_be_evaluated() {
         &Services::default(),
         &[("unknown-match", "pod tcp 10.244.1.5 10.96.0.5:80", Depends, Some(Why::OtherRule))],
     );
+}
+
+#[test]
+fn rules_of_other_programs() {
+    // Another program's rule comes first, and its set with timeouts is asked on the way.
+    let other = r#"{"nftables": [
+        {"table": {"family": "ip", "name": "guard", "handle": 1}},
+        {"set": {"family": "ip", "name": "blocked", "table": "guard", "type": "ipv4_addr", "handle": 2, "flags": ["timeout"],
+            "elem": [{"elem": {"val": "203.0.113.99", "timeout": 14400, "expires": 14399}}]}},
+        {"chain": {"family": "ip", "table": "guard", "name": "early", "handle": 1, "type": "nat", "hook": "prerouting", "prio": -110,
+            "policy": "accept"}},
+        {"chain": {"family": "ip", "table": "guard", "name": "forward", "handle": 2, "type": "filter", "hook": "forward", "prio": -10,
+            "policy": "accept"}},
+        {"rule": {"family": "ip", "table": "guard", "chain": "early", "handle": 4, "expr": [
+            {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "daddr"}}, "right": "10.96.0.4"}},
+            {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": "tcp"}},
+            {"dnat": {"addr": "10.244.7.7", "port": 8080}}]}},
+        {"rule": {"family": "ip", "table": "guard", "chain": "forward", "handle": 3, "expr": [
+            {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "@blocked"}}, {"drop": null}]}}
+        ]}"#;
+    let mut rules = nft(other);
+    rules.merge(spec());
+    check_all(
+        "other",
+        &rules,
+        &node(),
+        &shop(),
+        &[
+            ("translation", "pod tcp 10.244.1.5 10.96.0.4:80", Forward, Some(Why::OtherRule)),
+            ("blocklist", "outside tcp 203.0.113.99 10.96.0.1:80", Drop, Some(Why::OtherRule)),
+            ("blocklist-passed", "outside tcp 198.51.100.20 10.96.0.1:80", Forward, None),
+        ],
+    );
+}
+
+#[test]
+fn a_kernel_without_rules() {
+    let rules = iptables("*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\nCOMMIT\n");
+    let none = ("rules", "pod tcp 10.244.1.5 10.96.0.1:80", Nothing, Some(Why::NoProxyRules));
+    check_all("no", &rules, &node(), &shop(), &[none]);
+}
+
+#[test]
+fn redirected_to_the_node_itself() {
+    // kube-proxy's mode userspace, until 1.25.
+    let rules = iptables(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:KUBE-PORTALS-CONTAINER - [0:0]\n\
+         -A PREROUTING -m comment --comment \"handle ClusterIPs\" -j KUBE-PORTALS-CONTAINER\n\
+         -A KUBE-PORTALS-CONTAINER -d 10.96.0.80/32 -p tcp -m comment --comment \"shop/web:http\" -m tcp --dport 80 -j REDIRECT --to-ports 41234\n\
+         COMMIT\n*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 41234 -j ACCEPT\nCOMMIT\n",
+    );
+    let bare = Services::default();
+    let case = ("to-the-node", "pod tcp 10.244.1.5 10.96.0.80:80", Forward, None);
+    check_all("redirected", &rules, &Node::default(), &bare, &[case]);
+}
+
+#[test]
+fn stopped_by_the_kernel() {
+    let interface = |reverse_path| Interface {
+        up: true,
+        carrier: true,
+        forwards_v4: true,
+        reverse_path,
+        route_localnet: false,
+    };
+    let mut node = node();
+    node.routes = vec![
+        ("192.168.50.0/24".parse().expect("a network"), "eth0".into()),
+        ("10.244.1.0/24".parse().expect("a network"), "cni0".into()),
+    ];
+    node.host = Some(Host {
+        forwarding: PerFamily { v4: true, v6: false },
+        interfaces: [("eth0", ReversePath::Strict), ("cni0", ReversePath::Off), ("lo", ReversePath::Off)]
+            .map(|(name, reverse_path)| (name.to_owned(), interface(reverse_path)))
+            .into(),
+        refused: Vec::new(),
+        policy_routing: false,
+    });
+    let bare = Services::default();
+    check_all(
+        "kernel",
+        &spec(),
+        &node,
+        &bare,
+        &[
+            ("one-endpoint-without-route", "pod tcp 10.244.1.5 10.96.0.1:80", Depends, Some(Why::NoRoute)),
+            ("reverse-path", "outside tcp 10.244.1.5 10.96.0.1:80", Drop, Some(Why::ReversePath)),
+            ("no-route-from-the-node", "node tcp 192.168.50.1 10.96.0.1:80", Reject, Some(Why::NoRoute)),
+        ],
+    );
+    node.host.as_mut().expect("known").forwarding.v4 = false;
+    node.host.as_mut().expect("known").interfaces.values_mut().for_each(|it| it.forwards_v4 = false);
+    let not = ("not-forwarding", "pod tcp 10.244.1.5 10.96.0.1:80", Drop, Some(Why::NotForwarding));
+    check_all("kernel", &spec(), &node, &bare, &[not]);
 }
 
 #[test]

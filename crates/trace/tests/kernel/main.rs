@@ -156,7 +156,8 @@ fn is(outcome: &Outcome, sent: &Sent, seen: Seen) -> bool {
         Verdict::Accept => sent.destination.into(),
         Verdict::Reject => return seen == Seen::Rejected,
         Verdict::Drop => return seen == Seen::Nothing,
-        Verdict::Undecided(_) => return false,
+        // Nothing is known of the kernel here, and every interface has an address.
+        Verdict::ToNode { .. } | Verdict::Stopped { .. } | Verdict::Undecided(_) => return false,
     };
     match seen {
         Seen::Delivered { source, destination } => {

@@ -95,6 +95,7 @@ pub(crate) fn described() -> Node {
     Node {
         addresses: vec![at("127.0.0.1/8", "lo"), at("10.1.0.1/24", "vc"), at("10.2.0.1/24", "vs")],
         routes: vec![at("10.96.0.0/16", "vs")],
+        ..Node::default()
     }
 }
 

@@ -99,6 +99,7 @@ fn the_node_of_2017() {
             (network("10.100.2.1/24"), "cni0".into()),
         ],
         routes: vec![(network("0.0.0.0/0"), "eth0".into())],
+        ..Node::default()
     };
     let rules = read(NODE_OF_2017);
     assert_eq!(rules.rule_count(), NODE_OF_2017.lines().filter(|line| line.starts_with("-A")).count());

@@ -46,6 +46,7 @@ pub(crate) fn node() -> Node {
             (network("fd00:50::1/64"), "eth0".into()),
         ],
         routes: vec![(network("0.0.0.0/0"), "eth0".into()), (network("::/0"), "eth0".into())],
+        ..Node::default()
     }
 }
 
@@ -58,7 +59,9 @@ pub(crate) fn written(answer: &Answer) -> String {
 fn line(answer: &Answer, outcome: &Outcome) -> String {
     let verdict = match outcome.verdict {
         Verdict::Forward(endpoint) => endpoint.to_string(),
+        Verdict::ToNode { port } => format!("own port {port}"),
         Verdict::Accept => "accept".to_owned(),
+        Verdict::Stopped { by, towards } => format!("{by:?} towards {}", towards.ip()),
         Verdict::Reject => "reject".to_owned(),
         Verdict::Drop => "drop".to_owned(),
         Verdict::Undecided(why) => format!("{why:?}"),

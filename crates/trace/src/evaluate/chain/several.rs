@@ -1,11 +1,13 @@
 //! Rules that leave several possibilities open: maps, and destinations of which one is taken.
 
 use super::{End, Next, Visit, deepest};
+use crate::evaluate::fact::{self, Cube, Fact, Unknown};
 use crate::evaluate::flight::{Flight, Frame, Place};
 use crate::evaluate::test::{Found, Truth};
-use crate::evaluate::{StepKind, Undecided, Walk, address_value, value_address, words};
+use crate::evaluate::{StepKind, Stop, Undecided, Walk, address_value, value_address, words};
 use crate::probability::Probability;
-use crate::ruleset::{Data, Goal, Operand, Rule, Translation};
+use crate::ruleset::{Data, Goal, Operand, Ranges, Rule, Translation};
+use portolan_service::Family;
 
 /// Of how many addresses and ports one is taken, at most.
 const MOST_DESTINATIONS: u128 = 4096;
@@ -64,13 +66,12 @@ impl Walk<'_> {
         mut go: impl FnMut(&mut Self, &mut Flight, &mut Visit<'a>, Option<&'a Data>) -> Next,
     ) -> Next {
         let (condition, possibilities) = match found {
-            // If there is an element, it is not known which.
-            Found::Depends { condition } => {
-                let next = self.decide(flight, visit, frame, Truth::Depends { condition, negate: false });
-                return if matches!(next, Next::Part) {
-                    Next::End(End::Undecided(Undecided::UnknownAddress))
-                } else {
-                    next
+            Found::Unknown(truth) => {
+                return match truth {
+                    // There is an element, and it is not known which.
+                    Truth::Holds => Next::End(End::Undecided(Undecided::UnknownAddress)),
+                    Truth::Fails => go(self, flight, visit, None),
+                    truth => self.decide(flight, visit, frame, truth),
                 };
             }
             Found::Remembered { condition, data } => match flight.assumed(condition) {
@@ -84,17 +85,20 @@ impl Walk<'_> {
         for (number, (probability, data)) in possibilities.into_iter().enumerate() {
             let take = |flight: &mut Flight| {
                 flight.probability = flight.probability.and(&probability);
-                if let Some(condition) = condition {
-                    flight.assume(condition, data.is_some());
-                }
             };
             if number == last {
                 take(flight);
+                if let Some(condition) = condition {
+                    self.assume(flight, condition, data.is_some());
+                }
                 return go(self, flight, visit, data);
             }
             match self.branch(flight, visit) {
                 Some(mut other) => {
                     take(&mut other);
+                    if let Some(condition) = condition {
+                        self.assume(&mut other, condition, data.is_some());
+                    }
                     let next = go(self, &mut other, visit, data);
                     Self::settle(other, visit, &next);
                 }
@@ -115,7 +119,7 @@ impl Walk<'_> {
             Next::Goal(Goal::Accept) => Some(End::Passed),
             Next::Goal(Goal::Drop) => Some(End::Dropped),
             Next::Goal(Goal::Reject) => Some(End::Rejected),
-            Next::Part | Next::Rule | Next::Goal(_) => None,
+            Next::Part | Next::Again | Next::Rule | Next::Goal(_) => None,
         };
         if let Some(end) = end {
             visit.left.push((flight, end));
@@ -124,6 +128,7 @@ impl Walk<'_> {
         if let Some(top) = flight.stack.last_mut() {
             match next {
                 Next::Part => top.part += 1,
+                Next::Again => {}
                 Next::Goal(Goal::Goto(chain)) => *top = Frame { chain: *chain, rule: 0, part: 0 },
                 _ => *top = Frame { rule: top.rule + 1, part: 0, ..*top },
             }
@@ -150,22 +155,31 @@ impl Walk<'_> {
         rule: &Rule,
         translation: &Translation,
     ) -> Next {
+        // At the node itself, and it is not known at which address.
+        let mut somewhere = false;
         let (addresses, ports) = match translation {
             Translation::To { addresses, ports } => (*addresses, *ports),
             Translation::ToNode { ports } => {
                 let interface = flight.in_interface.as_ref().map(|(_, name)| &**name);
                 let own = match interface {
                     Some("" | "lo") => Some(match self.family {
-                        portolan_service::Family::V4 => std::net::Ipv4Addr::LOCALHOST.into(),
-                        portolan_service::Family::V6 => std::net::Ipv6Addr::LOCALHOST.into(),
+                        Family::V4 => std::net::Ipv4Addr::LOCALHOST.into(),
+                        Family::V6 => std::net::Ipv6Addr::LOCALHOST.into(),
                     }),
                     Some(interface) => self.node.address_at(interface, self.family),
                     None => None,
                 };
-                let Some(own) = own.map(address_value) else {
-                    return Next::End(End::Undecided(Undecided::UnknownAddress));
-                };
-                (Some((own, own)), *ports)
+                match own.map(address_value) {
+                    Some(own) => (Some((own, own)), *ports),
+                    // Whoever listed the interfaces listed their addresses.
+                    None if interface.is_some_and(|name| self.node.has_interface(name)) => {
+                        return Next::End(End::Stopped(Stop::NoOwnAddress));
+                    }
+                    None => {
+                        somewhere = true;
+                        (None, *ports)
+                    }
+                }
             }
             Translation::Map { key, map, port } => {
                 let found = self.found(flight, visit, frame, key, *map);
@@ -178,7 +192,7 @@ impl Walk<'_> {
                         return Next::End(End::Undecided(Undecided::UnknownAddress));
                     };
                     let mapped = mapped.and_then(|mapped| u16::try_from(*mapped).ok());
-                    walk.send(flight, visit.place, frame, rule, *address, mapped.or(*port));
+                    walk.send(flight, visit.place, frame, rule, Some(*address), mapped.or(*port));
                     Next::End(End::Passed)
                 });
             }
@@ -199,6 +213,7 @@ impl Walk<'_> {
         let each = Probability::ratio(1, u64::try_from(count).unwrap_or(u64::MAX));
         let destinations = (first..=last).flat_map(|address| (low..=high).map(move |port| (address, port)));
         for (number, (address, port)) in (1..).zip(destinations) {
+            let address = if somewhere { None } else { Some(address) };
             if number == count {
                 flight.probability = flight.probability.and(&each);
                 self.send(flight, visit.place, frame, rule, address, Some(port));
@@ -220,24 +235,49 @@ impl Walk<'_> {
         Next::End(End::Passed)
     }
 
-    /// Gives `flight` a new destination.
+    /// Gives `flight` a new destination: `None` is an address of the interface that it came in through.
     fn send(
         &self,
         flight: &mut Flight,
         place: Place,
         frame: Frame,
         rule: &Rule,
-        address: u128,
+        address: Option<u128>,
         port: Option<u16>,
     ) {
         let port = port.unwrap_or(flight.destination_port);
         if self.steps {
-            let to = std::net::SocketAddr::new(value_address(address, self.family), port);
+            let to = match (address, &flight.in_interface) {
+                (Some(address), _) => {
+                    std::net::SocketAddr::new(value_address(address, self.family), port).to_string()
+                }
+                (None, Some((_, interface))) => {
+                    format!("port {port} of this node itself, at an address of {interface}")
+                }
+                (None, None) => format!(
+                    "port {port} of this node itself, at an address of the interface that the packet came in through"
+                ),
+            };
             self.hit(flight, place, frame, rule, format!("destination becomes {to}"));
         }
-        flight.changed.destination = (address, port) != (flight.destination, flight.destination_port);
-        flight.destination = address;
+        let same = flight.destination_port == port && address == flight.known_destination();
+        flight.changed.destination = !same;
+        flight.at_own_address = address.is_none();
+        if flight.at_own_address {
+            flight.knowledge.assume(fact::number(&Fact::OwnAddress), &loopback(self.family), false);
+        }
+        flight.destination = address.unwrap_or(flight.destination);
         flight.destination_port = port;
         flight.translated = true;
     }
+}
+
+/// Loopback addresses, which no other interface has.
+fn loopback(family: Family) -> Box<[Cube]> {
+    let addresses = match family {
+        Family::V4 => Ranges::One(0x7f00_0000, 0x7fff_ffff),
+        Family::V6 => Ranges::value(1),
+    };
+    let any = Unknown { fact: fact::number(&Fact::OwnAddress), bits: u128::MAX, with: 0 };
+    fact::asked(any, &addresses).unwrap_or_default()
 }
