@@ -1,4 +1,5 @@
-//! Addresses, routes and sets of a node as text: whatever it is, it is read or refused, and packets get answers that add up.
+//! Addresses, routes and sets of a node as text: whatever it is, it is read or refused, and packets
+//! get answers that add up.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

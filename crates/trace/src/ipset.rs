@@ -1,4 +1,5 @@
-//! Sets of ipset, which rules of iptables look into: read from what `ipset save` or `ipset list` prints.
+//! Sets of ipset, which rules of iptables look into: read from what `ipset save` or `ipset list`
+//! prints.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -139,8 +140,8 @@ impl IpSets {
         }
     }
 
-    /// The tests of `-m set --match-set NAME DIRECTIONS`, all of which must hold; `None` if they are not known. Sets that are
-    /// looked into are added to `sets`, those of the table.
+    /// The tests of `-m set --match-set NAME DIRECTIONS`, all of which must hold; `None` if they
+    /// are not known. Sets that are looked into are added to `sets`, those of the table.
     pub(crate) fn tests(
         &self,
         (name, directions): (&str, &str),

@@ -1,7 +1,8 @@
 //! Follows a packet through rules that were read from a dump, and says where it goes and why.
 //!
-//! One model of rules ([`Ruleset`]), readers that fill it ([`Ruleset::from_iptables`], [`Ruleset::from_nft_json`],
-//! [`Ruleset::from_nft_text`]), and one evaluator ([`evaluate`]). No input or output, no privileges: texts in, an
+//! One model of rules ([`Ruleset`]), readers that fill it ([`Ruleset::from_iptables`],
+//! [`Ruleset::from_nft_json`], [`Ruleset::from_nft_text`]), and one evaluator ([`evaluate`]). No
+//! input or output, no privileges: texts in, an
 //! [`Answer`] out, which [`explain::explain`] puts in words.
 //!
 //! ```

@@ -15,7 +15,8 @@ use crate::printable::{printable, shortened};
 type At = (IpNet, String);
 
 impl Node {
-    /// Addresses and their interfaces from the output of `ip address`, also with `-o`, `-br` or `-j`.
+    /// Addresses and their interfaces from the output of `ip address`, also with `-o`, `-br` or
+    /// `-j`.
     ///
     /// # Errors
     /// A text without an address.
@@ -28,9 +29,9 @@ impl Node {
         if found.is_empty() { Err(nothing(text, "ip address")) } else { Ok(found) }
     }
 
-    /// Routes of the main table and the interfaces that they lead through, from the output of `ip route` or `ip -6 route`, also
-    /// with `-j`. Of several to one network those with the lowest metric are taken; routes that refuse lead nowhere and are
-    /// left out.
+    /// Routes of the main table and the interfaces that they lead through, from the output of `ip
+    /// route` or `ip -6 route`, also with `-j`. Of several to one network those with the lowest
+    /// metric are taken; routes that refuse lead nowhere and are left out.
     ///
     /// # Errors
     /// A text without a route.
@@ -98,7 +99,7 @@ fn text_addresses(text: &str) -> Vec<At> {
             continue;
         }
         // `ip -br address`: name, state, addresses.
-        if let [name, "UP" | "DOWN" | "UNKNOWN" | "LOWERLAYERDOWN" | "DORMANT", own @ ..] = words[..] {
+        if let [name, "UP" | "DOWN" | "UNKNOWN" | "LOWERLAYERDOWN" | "DORMANT", ref own @ ..] = words[..] {
             found.extend(own.iter().filter_map(|word| address(word)).map(|own| (own, interface(name))));
         }
     }

@@ -79,30 +79,34 @@ pub(crate) struct SourceArgs {
     #[arg(long, conflicts_with_all = ["iptables_save", "nft_json", "dump", "proxy_mode"])]
     pub(crate) live: bool,
 
-    /// Ask rules that iptables-save or ip6tables-save has printed, or `iptables -S`, `iptables -L -n -v`, or a part of these (`| grep
-    /// KUBE`); repeat for other tables and the other family; `-` is standard input
+    /// Ask rules that iptables-save or ip6tables-save has printed, or `iptables -S`, `iptables -L
+    /// -n -v`, or a part of these (`| grep KUBE`); repeat for other tables and the other family;
+    /// `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "proxy_mode", aliases = ["ip6tables-save", "iptables", "iptables-list"])]
     pub(crate) iptables_save: Vec<PathBuf>,
 
-    /// Ask rules that `nft -j list ruleset` or `nft list ruleset` has printed; `-` is standard input
+    /// Ask rules that `nft -j list ruleset` or `nft list ruleset` has printed; `-` is standard
+    /// input
     #[arg(long, value_name = "FILE", conflicts_with = "proxy_mode", aliases = ["nft", "nft-list", "nft-text"])]
     pub(crate) nft_json: Vec<PathBuf>,
 
-    /// Ask rules that any of these programs has printed: which one is seen from the text; `-` is standard input
+    /// Ask rules that any of these programs has printed: which one is seen from the text; `-` is
+    /// standard input
     #[arg(long, value_name = "FILE", conflicts_with = "proxy_mode")]
     pub(crate) dump: Vec<PathBuf>,
 
-    /// Sets that rules of iptables look into, as `ipset save` or `ipset list` has printed them; `-` is standard input
+    /// Sets that rules of iptables look into, as `ipset save` or `ipset list` has printed them; `-`
+    /// is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["proxy_mode", "live"], aliases = ["ipset", "ipset-list"])]
     pub(crate) ipset_save: Vec<PathBuf>,
 
-    /// Addresses of the node and their interfaces, for rules that are not this node's, as `ip addr` or `ip -j addr` has printed
-    /// them; `-` is standard input
+    /// Addresses of the node and their interfaces, for rules that are not this node's, as `ip addr`
+    /// or `ip -j addr` has printed them; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "live", aliases = ["ip-address"])]
     pub(crate) ip_addr: Vec<PathBuf>,
 
-    /// Routes of the node, for rules that are not this node's, as `ip route` or `ip -j route` has printed them; repeat for `ip -6
-    /// route`; `-` is standard input
+    /// Routes of the node, for rules that are not this node's, as `ip route` or `ip -j route` has
+    /// printed them; repeat for `ip -6 route`; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "live", aliases = ["ip-routes"])]
     pub(crate) ip_route: Vec<PathBuf>,
 

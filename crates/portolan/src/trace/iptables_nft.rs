@@ -1,10 +1,12 @@
-//! Tables of iptables-nft: what iptables-save prints of them is held against the kernel's own rules. The tool passes over
-//! conditions that only nft can have written (a set of ports, a field that it has no option for) without a word.
+//! Tables of iptables-nft: what iptables-save prints of them is held against the kernel's own
+//! rules. The tool passes over conditions that only nft can have written (a set of ports, a field
+//! that it has no option for) without a word.
 
 use std::collections::HashMap;
 
-use portolan_trace::ruleset::Table;
-use serde_json::Value;
+use portolan_trace::Ruleset;
+use portolan_trace::ruleset::{Part as RulePart, Table, Test};
+use serde_json::{Value, json};
 
 /// A rule of which iptables-save has printed a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,12 +14,36 @@ pub(super) struct Part {
     pub(super) chain: String,
     /// Counted from 0.
     pub(super) rule: usize,
-    /// What is missing, as nft would say it.
+    /// What is missing, in words.
     pub(super) missing: String,
+    /// What is missing, as nft lists it.
+    statements: Vec<Value>,
 }
 
-/// The rules of `saved` that have fewer conditions than those of `listing`, which `nft -j list table` has printed of the same table.
-/// `None` if these are not the same rules at all.
+impl Part {
+    /// What the rule asks besides what was printed. It is not known where a named set is looked into.
+    pub(super) fn tests(&self) -> Vec<Test> {
+        let listing = json!({"nftables": [
+            {"table": {"family": "inet", "name": "t"}},
+            {"chain": {"family": "inet", "table": "t", "name": "c"}},
+            {"rule": {"family": "inet", "table": "t", "chain": "c", "expr": self.statements}},
+        ]});
+        let read = Ruleset::from_nft_listing(&listing).ok();
+        let parts =
+            read.as_ref().and_then(|read| read.tables()[0].chains[0].rules.first()).map(|rule| &rule.parts);
+        let tests = parts.into_iter().flatten().map(|part| match part {
+            RulePart::Test(test @ Test::Compare { .. }) => Some(test.clone()),
+            _ => None,
+        });
+        match tests.collect::<Option<Vec<Test>>>() {
+            Some(tests) if !tests.is_empty() => tests,
+            _ => vec![Test::Unknown(format!("{}, which iptables-save does not print", self.missing).into())],
+        }
+    }
+}
+
+/// The rules of `saved` that have fewer conditions than those of `listing`, which `nft -j list
+/// table` has printed of the same table. `None` if these are not the same rules at all.
 pub(super) fn parts(listing: &Value, saved: &Table) -> Option<Vec<Part>> {
     let mut numbers: HashMap<&str, usize> = HashMap::new();
     let mut parts = Vec::new();
@@ -28,10 +54,18 @@ pub(super) fn parts(listing: &Value, saved: &Table) -> Option<Vec<Part>> {
         let of_saved = saved.chains.iter().find(|it| &*it.name == chain)?.rules.get(*number)?;
         let options: Vec<&str> = of_saved.text.split_ascii_whitespace().collect();
         let statements = rule.get("expr").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let missing: Vec<String> =
-            statements.iter().filter_map(|statement| missing(statement, &options)).collect();
-        if !missing.is_empty() {
-            parts.push(Part { chain: chain.to_owned(), rule: *number, missing: missing.join(" ") });
+        let found: Vec<(String, &Value)> = statements
+            .iter()
+            .filter_map(|statement| Some((missing(statement, &options)?, statement)))
+            .collect();
+        if !found.is_empty() {
+            let missing: Vec<&str> = found.iter().map(|(words, _)| words.as_str()).collect();
+            parts.push(Part {
+                chain: chain.to_owned(),
+                rule: *number,
+                missing: missing.join(", "),
+                statements: found.iter().map(|(_, statement)| (*statement).clone()).collect(),
+            });
         }
         *number += 1;
     }
@@ -79,6 +113,7 @@ fn field(left: &Value) -> (String, &'static [&'static str]) {
         ("dport", "", "") => &["--dport", "--dports", "--ports"],
         ("flags", "", "") => &["--tcp-flags", "--syn"],
         ("type", "", "") => &["--icmp-type", "--icmpv6-type"],
+        ("ttl" | "hoplimit", "", "") => &["--ttl-eq", "--hl-eq"],
         ("", "mark", "") => &["--mark"],
         ("", "pkttype", "") => &["--pkt-type"],
         ("", "", "state") => &["--ctstate", "--state"],
@@ -92,8 +127,7 @@ fn field(left: &Value) -> (String, &'static [&'static str]) {
 
 #[cfg(test)]
 mod tests {
-    use portolan_trace::{Family, Ruleset};
-    use serde_json::json;
+    use portolan_trace::Family;
 
     use super::*;
 
@@ -112,42 +146,46 @@ mod tests {
         let of = |rule: &str, expressions: Value| {
             let text = format!("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT {rule}\nCOMMIT\n");
             let saved = Ruleset::from_iptables_save(&text, Family::V4).unwrap();
-            parts(&listing(&[expressions]), &saved.tables()[0])
+            let found = parts(&listing(&[expressions]), &saved.tables()[0])?;
+            Some(found.iter().map(|part| (part.missing.clone(), part.tests())).collect::<Vec<_>>())
         };
-        let missing = |what: &str| Some(vec![Part { chain: "INPUT".into(), rule: 0, missing: what.into() }]);
         for (situation, rule, expressions, expected) in [
             (
                 "all is printed",
                 "-p tcp -m tcp --dport 80 -j DROP",
                 json!([is(payload("tcp", "dport"), json!(80)), drop]),
-                Some(vec![]),
+                None,
             ),
             (
                 "a set of ports",
                 "-p tcp -j DROP",
                 json!([is(payload("tcp", "dport"), json!({"set": [80, 443]})), drop]),
-                missing("tcp dport is in a set of nft"),
+                Some(("tcp dport is in a set of nft", true)),
             ),
             (
                 "a named set",
                 "-j DROP",
                 json!([is(payload("ip", "saddr"), json!("@blocked")), drop]),
-                missing("ip saddr is in a set of nft"),
+                Some(("ip saddr is in a set of nft", false)),
             ),
             (
                 "a field without option",
                 "-j DROP",
-                json!([is(payload("ip", "ttl"), json!(3)), drop]),
-                missing("ip ttl is as nft says"),
+                json!([is(payload("ip", "length"), json!(3)), drop]),
+                Some(("ip length is as nft says", false)),
             ),
             (
                 "the matches of iptables have names only",
                 "-m multiport --dports 80,443 -j DROP",
                 json!([{"xt": {"type": "match", "name": "multiport"}}, drop]),
-                Some(vec![]),
+                None,
             ),
         ] {
-            assert_eq!(of(rule, expressions), expected, "{situation}");
+            let found = of(rule, expressions).expect(situation);
+            let missing = found.first().map(|(words, tests)| {
+                (words.as_str(), !tests.iter().any(|test| matches!(test, Test::Unknown(_))))
+            });
+            assert_eq!(missing, expected, "{situation}");
         }
         let two = listing(&[json!([drop]), json!([drop])]);
         let saved = Ruleset::from_iptables_save(
@@ -155,6 +193,6 @@ mod tests {
             Family::V4,
         )
         .unwrap();
-        assert_eq!(parts(&two, &saved.tables()[0]), None, "a rule that is not printed at all");
+        assert!(parts(&two, &saved.tables()[0]).is_none(), "a rule that is not printed at all");
     }
 }

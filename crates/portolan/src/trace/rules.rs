@@ -11,7 +11,7 @@ use portolan_netfilter::nft::{TableFamily, TableRef};
 use portolan_netfilter::socket::Socket;
 use portolan_service::Family;
 use portolan_trace::explain::Services;
-use portolan_trace::{IpSets, Ruleset, is_nft_text, nft_text_listing};
+use portolan_trace::{IpSets, Ruleset, is_nft_text, nft_text_listing, ruleset};
 use serde_json::{Value, json};
 
 use super::args::SourceArgs;
@@ -212,15 +212,27 @@ pub(super) fn live() -> anyhow::Result<Rules> {
     collected.others(&mut socket, others)?;
     if !iptables_nft.is_empty() {
         collected.ipsets()?;
-        collected.saved(&["-nft-save", "-save"], "nf_tables")?;
+        // It fails, too, where there are rules of nft in a table that it cannot read: nft can.
+        let unread = collected.saved(&["-nft-save", "-save"], "nf_tables")?;
         for (family, name) in &iptables_nft {
             collected.check(&mut socket, *family, name)?;
         }
+        for (family, name) in &iptables_nft {
+            if !collected.ruleset.has(of_family(*family), name) {
+                collected.warnings.extend(unread.iter().cloned());
+                break;
+            }
+        }
     }
     if legacy_in_use() {
-        collected.saved(&["-legacy-save", "-save"], "legacy")?;
+        let unread = collected.saved(&["-legacy-save", "-save"], "legacy")?;
+        collected.warnings.extend(unread);
     }
     Ok(collected.done())
+}
+
+fn of_family(family: TableFamily) -> ruleset::TableFamily {
+    ruleset::TableFamily::Only(if family == TableFamily::Ip6 { Family::V6 } else { Family::V4 })
 }
 
 fn denied(error: &io::Error, doing: &str) -> anyhow::Error {
@@ -281,13 +293,11 @@ impl Collected {
         Ok(())
     }
 
-    /// Holds what iptables-save has printed of a table against the kernel's own rules. Where it is not all, what nft lists of the
-    /// table takes its place, or else answers depend on what is missing.
+    /// Holds what iptables-save has printed of a table against the kernel's own rules. Where it is
+    /// not all, what nft lists of the table takes its place, or else answers depend on what is
+    /// missing.
     fn check(&mut self, socket: &mut Socket, family: TableFamily, name: &str) -> anyhow::Result<()> {
-        let of = portolan_trace::ruleset::TableFamily::Only(match family {
-            TableFamily::Ip6 => Family::V6,
-            _ => Family::V4,
-        });
+        let of = of_family(family);
         let arguments = ["list", "table", &family.to_string(), name];
         let Some(listing) = run("nft", &[&["-j"][..], &arguments].concat())? else {
             if self.ruleset.stands_in(of, name) {
@@ -303,47 +313,49 @@ impl Collected {
             // Of a table without any chain iptables-save prints nothing.
             _ => None,
         };
-        if parts.as_ref().is_some_and(Vec::is_empty) {
+        if let Some(parts) = parts {
+            for part in parts {
+                self.ruleset.require(of, name, &part.chain, part.rule, part.tests());
+            }
             return Ok(());
         }
-        let Some(text) = run("nft", &arguments)? else { return Ok(()) };
-        let read = Ruleset::from_nft_listing(&nft_text_listing(&text)?)?;
-        // nft may not know what the matches of iptables ask.
-        match parts {
-            Some(parts) if read.has_opaque_tables() => {
-                for part in parts {
-                    let missing = format!("{}, which iptables-save does not print", part.missing);
-                    self.ruleset.require(of, name, &part.chain, part.rule, &missing);
-                }
-            }
-            _ => self.ruleset.replace(of, name, read),
+        if let Some(text) = run("nft", &arguments)? {
+            let read = Ruleset::from_nft_listing(&nft_text_listing(&text)?)?;
+            self.ruleset.replace(of, name, read);
         }
         Ok(())
     }
 
-    /// What the first program of these prints that is of `variant`, for each family.
-    fn saved(&mut self, programs: &[&str], variant: &str) -> anyhow::Result<()> {
+    /// What the first program of these prints that is of `variant`, for each family. Returns
+    /// warnings where none did.
+    fn saved(&mut self, programs: &[&str], variant: &str) -> anyhow::Result<Vec<String>> {
+        let mut unread = Vec::new();
         for (family, name) in [(Family::V4, "iptables"), (Family::V6, "ip6tables")] {
             let mut found = false;
             for suffix in programs {
                 let Some(text) = run(&format!("{name}{suffix}"), &[])? else { continue };
                 let is_nft = text.contains("(nf_tables)");
                 let of_variant = suffix.len() > "-save".len() || is_nft == (variant == "nf_tables");
-                if of_variant {
-                    self.iptables(&text, family).with_context(|| format!("{name}{suffix}"))?;
-                    found = true;
-                    break;
+                if !of_variant {
+                    continue;
                 }
+                match self.iptables(&text, family) {
+                    Ok(()) => found = true,
+                    // It ends where it met a rule that it cannot read.
+                    Err(error) if is_nft => unread.push(format!("{name}{suffix}: {error}")),
+                    Err(error) => return Err(error.context(format!("{name}{suffix}"))),
+                }
+                break;
             }
             if !found {
-                self.warnings.push(format!(
-                    "rules of iptables ({variant}) are in force, but {name}{} of that variant is missing: they are left out; \
-                     install the package iptables",
+                unread.push(format!(
+                    "rules of iptables ({variant}) are in force, but {name}{} of that variant is missing or fails: they are left \
+                     out; install the package iptables",
                     programs[0]
                 ));
             }
         }
-        Ok(())
+        Ok(unread)
     }
 }
 

@@ -36,7 +36,8 @@ pub(super) fn command(line: &str) -> Option<Command> {
     Some(Command { table, family })
 }
 
-/// The rule in `line`: behind counters, or behind the line number and the file name that grep writes.
+/// The rule in `line`: behind counters, or behind the line number and the file name that grep
+/// writes.
 pub(super) fn rule(line: &str) -> Option<&str> {
     let line = line.trim();
     let at =
@@ -94,13 +95,12 @@ pub(super) fn groups(text: &str) -> Result<Vec<Group>, Error> {
             declares && group.has_rules() || base.is_some_and(|base| group.is_another(base))
         });
         if begin || again || groups.is_empty() {
-            groups.push(Group::new(said.as_ref().and_then(|said| said.table.clone())));
-            let named = said.as_ref().map(|said| said.family).filter(|family| *family == Family::V6);
-            groups.last_mut().expect("it was added").named = named;
+            // A command is of what it prints, and of no table that follows without one.
+            let said = said.take();
+            let mut group = Group::new(said.as_ref().and_then(|said| said.table.clone()));
+            group.named = said.map(|said| said.family).filter(|family| *family == Family::V6);
+            groups.push(group);
             begin = false;
-            if again {
-                said = None;
-            }
         }
         let group = groups.last_mut().expect("it was added");
         if let Some(declaration) = policy {

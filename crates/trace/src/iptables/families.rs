@@ -64,9 +64,9 @@ fn parts(text: &str) -> Vec<Part<'_>> {
     parts
 }
 
-/// The family of each part. A header of ip6tables-save is believed; one of iptables-save is printed for either family by programs
-/// that are called by several names. A part without a header or address goes with the last of its file that has not
-/// shown the same table.
+/// The family of each part. A header of ip6tables-save is believed; one of iptables-save is printed
+/// for either family by programs that are called by several names. A part without a header or
+/// address goes with the last of its file that has not shown the same table.
 fn families(parts: &[Part<'_>]) -> Vec<Family> {
     let mut families: Vec<Family> = Vec::with_capacity(parts.len());
     for (number, part) in parts.iter().enumerate() {

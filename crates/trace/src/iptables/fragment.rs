@@ -1,5 +1,6 @@
-//! Parts of tables: lines that grep has found, or single chains. What is there is read; what kube-proxy writes in every
-//! cluster is assumed where it is missing; what else is missing is named, and answers depend on it.
+//! Parts of tables: lines that grep has found, or single chains. What is there is read; what
+//! kube-proxy writes in every cluster is assumed where it is missing; what else is missing is
+//! named, and answers depend on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +12,9 @@ use crate::ruleset::{Action, Goal, Part, Rule, Ruleset, Table, TableFamily, Test
 /// Chains that nothing is seen to lead to: so many of them are followed.
 const MOST_ORPHANS: usize = 8;
 
-/// Rules by which kube-proxy leads to its chains, and what its constant chains hold (`writeIptablesRules` of its proxier.go): table,
-/// the chain that must be there, and the rules that are written where none leads to it.
+/// Rules by which kube-proxy leads to its chains, and what its constant chains hold
+/// (`writeIptablesRules` of its proxier.go): table, the chain that must be there, and the rules
+/// that are written where none leads to it.
 const LEADING: [(&str, &str, &[&str]); 9] = [
     ("nat", "KUBE-NODEPORTS", &["-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS"]),
     ("nat", "KUBE-SERVICES", &["-A PREROUTING -j KUBE-SERVICES", "-A OUTPUT -j KUBE-SERVICES"]),
@@ -189,8 +191,8 @@ fn chain_of(rule: &str) -> Option<&str> {
     rule.split_ascii_whitespace().nth(1)
 }
 
-/// The lines of each table. A rule that could be in several is in the one that others of its chain, or rules that
-/// lead to it, are in.
+/// The lines of each table. A rule that could be in several is in the one that others of its chain,
+/// or rules that lead to it, are in.
 fn by_table(parts: Vec<Group>) -> BTreeMap<String, Vec<Line>> {
     let mut known: BTreeMap<String, String> = BTreeMap::new();
     for group in &parts {
@@ -242,7 +244,8 @@ fn assumptions(table: &str, rules: &[Shown<'_>]) -> Vec<String> {
     added
 }
 
-/// Lets the base chains lead to chains that nothing is seen to lead to, on a condition. Returns all of those chains.
+/// Lets the base chains lead to chains that nothing is seen to lead to, on a condition. Returns all
+/// of those chains.
 fn lead_to_orphans(open: &mut Open, table: &str) -> Vec<String> {
     let entries: &[&str] =
         if table == "filter" { &["INPUT", "FORWARD", "OUTPUT"] } else { &["PREROUTING", "OUTPUT"] };

@@ -63,8 +63,8 @@ impl Group {
         self.rules > 0
     }
 
-    /// Whether the base chain `name` can only be another table's: each has it once, and PREROUTING is the first of those
-    /// that have it.
+    /// Whether the base chain `name` can only be another table's: each has it once, and PREROUTING
+    /// is the first of those that have it.
     pub(super) fn is_another(&self, name: &str) -> bool {
         self.bases.iter().any(|base| base == name) || name == "PREROUTING" && !self.bases.is_empty()
     }

@@ -15,9 +15,10 @@ pub(super) struct Missing {
 }
 
 impl Missing {
-    /// Looks whether `line`, a comment of a dump or a message on standard error, says that something is missing:
-    /// ``Table `nat' is incompatible, use 'nft' tool.``, `Warning: iptables-legacy tables present, use iptables-legacy-save to
-    /// see them` (xtables-save.c and xtables.c of iptables).
+    /// Looks whether `line`, a comment of a dump or a message on standard error, says that
+    /// something is missing: ``Table `nat' is incompatible, use 'nft' tool.``, `Warning:
+    /// iptables-legacy tables present, use iptables-legacy-save to see them` (xtables-save.c and
+    /// xtables.c of iptables).
     pub(super) fn look_at(&mut self, line: &str, family: Family) {
         let named = line.to_ascii_lowercase();
         if let Some((before, _)) = named.split_once(" is incompatible")

@@ -1,5 +1,5 @@
-//! What `iptables -L` prints, with and without `-n`, `-v` and `--line-numbers`: each row is turned into the words of
-//! iptables-save. Words that are not known become conditions that are named.
+//! What `iptables -L` prints, with and without `-n`, `-v` and `--line-numbers`: each row is turned
+//! into the words of iptables-save. Words that are not known become conditions that are named.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -13,7 +13,8 @@ use super::matches::AS_LISTED;
 use crate::Error;
 use crate::printable::{printable, shortened};
 
-/// The line that begins a chain: `Chain INPUT (policy ACCEPT 0 packets, 0 bytes)`, `Chain KUBE-SERVICES (2 references)`.
+/// The line that begins a chain: `Chain INPUT (policy ACCEPT 0 packets, 0 bytes)`, `Chain
+/// KUBE-SERVICES (2 references)`.
 pub(super) fn heading(line: &str) -> Option<(&str, Option<&str>)> {
     let (name, after) = line.trim().strip_prefix("Chain ")?.split_once(" (")?;
     if name.is_empty() || name.contains(char::is_whitespace) || !after.ends_with(')') {
@@ -315,7 +316,8 @@ fn is_masked(word: &str) -> bool {
         .is_some_and(|(ip, mask)| ip.parse::<IpAddr>().is_ok() && mask.parse::<IpAddr>().is_ok())
 }
 
-/// Ports by the names that listings without `-n` have for them (IANA's registry; those that clusters use).
+/// Ports by the names that listings without `-n` have for them (IANA's registry; those that
+/// clusters use).
 const PORTS: [(&str, u16); 30] = [
     ("ftp", 21),
     ("ssh", 22),
@@ -371,8 +373,8 @@ fn ports(text: &str) -> Option<String> {
     Some(text.split(',').map(range).collect::<Option<Vec<_>>>()?.join(","))
 }
 
-/// Writes the matches of a row, and returns the options of its target. What each prints: `print` functions of the
-/// extensions of iptables (libxt_*.c, libipt_*.c).
+/// Writes the matches of a row, and returns the options of its target. What each prints: `print`
+/// functions of the extensions of iptables (libxt_*.c, libipt_*.c).
 fn extensions(mut rest: Rest<'_>, target: &str, out: &mut Out) -> String {
     let mut options = String::new();
     let mut unknown = String::new();
@@ -551,7 +553,8 @@ fn named_match(word: &str, mut negated: bool, rest: &mut Rest<'_>, out: &mut Out
     Some(())
 }
 
-/// `tcp dpt:80`, `udp spts:1:2 dpt:!53`, `tcp flags:0x17/0x02`; nothing, where the match asks for nothing.
+/// `tcp dpt:80`, `udp spts:1:2 dpt:!53`, `tcp flags:0x17/0x02`; nothing, where the match asks for
+/// nothing.
 fn protocol_match(protocol: &str, rest: &mut Rest<'_>, out: &mut Out) -> Option<()> {
     out.option(false, &["-m", protocol]);
     while let Some(word) = rest.peek() {

@@ -372,7 +372,8 @@ impl<'a> Matches<'a> {
         })
     }
 
-    /// Behind the name of the match that is being read stands that iptables-save cannot print this revision of it.
+    /// Behind the name of the match that is being read stands that iptables-save cannot print this
+    /// revision of it.
     fn unsupported(&mut self) {
         let name = match &self.module {
             Module::Plain(name) if matches!(name.as_str(), "comment" | "nfacct") => return,

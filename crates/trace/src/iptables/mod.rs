@@ -1,5 +1,6 @@
-//! Reads what the programs of iptables print, of the legacy and the nft variant: iptables-save and ip6tables-save with and
-//! without counters, `iptables -S`, `iptables -L`, and lines that grep has cut out of these.
+//! Reads what the programs of iptables print, of the legacy and the nft variant: iptables-save and
+//! ip6tables-save with and without counters, `iptables -S`, `iptables -L`, and lines that grep has
+//! cut out of these.
 
 mod commands;
 mod families;
@@ -53,9 +54,10 @@ impl Ruleset {
         reader.done()
     }
 
-    /// Reads whatever a program of iptables has printed of its rules, and finds out what it is: iptables-save, `iptables -S` or
-    /// `iptables -L`, one table or several, of either family or both, whole or a part (`iptables-save | grep KUBE`). What a part
-    /// leaves out is named in [`Ruleset::left_out`], and answers depend on it. `ipsets` are those that rules look into.
+    /// Reads whatever a program of iptables has printed of its rules, and finds out what it is:
+    /// iptables-save, `iptables -S` or `iptables -L`, one table or several, of either family or
+    /// both, whole or a part (`iptables-save | grep KUBE`). What a part leaves out is named in
+    /// [`Ruleset::left_out`], and answers depend on it. `ipsets` are those that rules look into.
     ///
     /// # Errors
     /// As [`Ruleset::from_iptables_save`].
@@ -233,7 +235,8 @@ impl Open {
         number
     }
 
-    /// Adds the rule of `line`, in the words of iptables-save; `shown` is how the dump itself has it.
+    /// Adds the rule of `line`, in the words of iptables-save; `shown` is how the dump itself has
+    /// it.
     fn append(&mut self, line: &str, shown: Option<&str>, given: Given<'_>) -> Result<(), Problem> {
         let mut words = Words::of(line)?;
         let mut insert = false;

@@ -35,7 +35,8 @@ const NOTES: [&str; 22] = [
     "ACCOUNT",
 ];
 
-/// What can be said of a target whose options are not shown: those that log never take a packet, and marks stay packets'.
+/// What can be said of a target whose options are not shown: those that log never take a packet,
+/// and marks stay packets'.
 pub(crate) fn unsupported_target(name: &str) -> Option<Action> {
     match name {
         name if NOTES.contains(&name) => Some(Action::Note),

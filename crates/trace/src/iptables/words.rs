@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-/// What iptables-save prints for options of a revision that it does not know (`print_match_save` of iptables.c).
+/// What iptables-save prints for options of a revision that it does not know (`print_match_save` of
+/// iptables.c).
 pub(super) const UNSUPPORTED: &str = "[unsupported revision]";
 
 /// A word of a line.

@@ -1,5 +1,5 @@
-//! Reads what `nft list ruleset` prints (nft(8)), as the listing that `nft -j` would print of it: one reader serves both.
-//! Statements that are not known become conditions that are named.
+//! Reads what `nft list ruleset` prints (nft(8)), as the listing that `nft -j` would print of it:
+//! one reader serves both. Statements that are not known become conditions that are named.
 
 mod expression;
 mod rule;
@@ -16,11 +16,12 @@ use crate::ruleset::Ruleset;
 use tokens::{Cursor, Token, tokens};
 
 impl Ruleset {
-    /// Reads the output of `nft list ruleset`, or a listing of some tables; also a file for `nft -f` that has no variables and
-    /// includes. As [`Ruleset::from_nft_json`] otherwise.
+    /// Reads the output of `nft list ruleset`, or a listing of some tables; also a file for `nft
+    /// -f` that has no variables and includes. As [`Ruleset::from_nft_json`] otherwise.
     ///
     /// # Errors
-    /// A text without a table, or one that ends within a table; a rule of a chain that is not there.
+    /// A text without a table, or one that ends within a table; a rule of a chain that is not
+    /// there.
     pub fn from_nft_text(text: &str) -> Result<Ruleset, Error> {
         Ruleset::from_nft_listing(&listing(text)?)
     }
@@ -78,7 +79,8 @@ pub fn listing(text: &str) -> Result<Value, Error> {
     Ok(json!({"nftables": objects}))
 }
 
-/// Adds the chains that rules and elements name and that are not listed, each with a rule that is not known.
+/// Adds the chains that rules and elements name and that are not listed, each with a rule that is
+/// not known.
 fn add_left_out(objects: &mut Vec<Value>) {
     let mut listed = BTreeSet::new();
     let mut named = BTreeSet::new();
@@ -194,7 +196,8 @@ fn chain(
     Ok(())
 }
 
-/// A priority by its number, by its name, or by its distance from a name (nft(8), `Standard priority names`).
+/// A priority by its number, by its name, or by its distance from a name (nft(8), `Standard
+/// priority names`).
 fn priority(words: &[&str]) -> Option<i64> {
     let named = |name: &str| {
         Some(match name {

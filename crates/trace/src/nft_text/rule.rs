@@ -18,7 +18,11 @@ pub(super) fn object(family: &str, table: &str, chain: &str, tokens: &[Token]) -
         }
         let mut ahead = cursor;
         if let Some(statement) = statement(&mut ahead) {
-            statements.push(statement);
+            statements.push(if mistranslated(table, &statement) {
+                condition(MISTRANSLATED)
+            } else {
+                statement
+            });
             cursor = ahead;
             continue;
         }
@@ -33,8 +37,18 @@ pub(super) fn object(family: &str, table: &str, chain: &str, tokens: &[Token]) -
     json!({"rule": about})
 }
 
-/// Words that are not understood, up to where a statement begins that is no comparison: a condition of their own, or
-/// an action if they look up where the packet goes.
+/// In place of a comparison of `ct status` in tables of iptables.
+const MISTRANSLATED: &str = "iptables' match conntrack, of which nft may show a part";
+
+/// Whether nft may have shown it wrongly: of `-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT` the
+/// translation by libxtables 1.8.9 is `ct status dnat`.
+fn mistranslated(table: &str, statement: &Value) -> bool {
+    let of_iptables = matches!(table, "filter" | "nat" | "mangle" | "raw" | "security");
+    of_iptables && statement.pointer("/match/left/ct/key").is_some_and(|key| key == "status")
+}
+
+/// Words that are not understood, up to where a statement begins that is no comparison: a condition
+/// of their own, or an action if they look up where the packet goes.
 fn unknown(cursor: &mut Cursor<'_>) -> Value {
     let mut taken: Vec<Token> = Vec::new();
     while let Some(token) = cursor.peek() {
@@ -277,7 +291,8 @@ fn translation(cursor: &mut Cursor<'_>) -> Option<Value> {
     Some(about)
 }
 
-/// `10.0.0.1`, `10.0.0.1:80`, `[fd00::1]:80`, `:80`, or what a map holds: `ip daddr map @m`, with a port behind it.
+/// `10.0.0.1`, `10.0.0.1:80`, `[fd00::1]:80`, `:80`, or what a map holds: `ip daddr map @m`, with a
+/// port behind it.
 fn to(cursor: &mut Cursor<'_>, about: &mut Value) -> Option<()> {
     if expression::begins(cursor.word()) {
         let key = concatenation(cursor)?;
@@ -364,7 +379,8 @@ fn comparison(cursor: &mut Cursor<'_>) -> Option<Value> {
     Some(json!({"match": {"op": operator, "left": left, "right": right}}))
 }
 
-/// `ct count over 20`, which only the kernel knows; `ct helper set "ftp"` and the like, which change nothing here.
+/// `ct count over 20`, which only the kernel knows; `ct helper set "ftp"` and the like, which
+/// change nothing here.
 fn connections(cursor: &mut Cursor<'_>) -> Option<Value> {
     let (first, second) = (cursor.peek()?, cursor.peek_at(1)?);
     if !first.is("ct") {
@@ -412,7 +428,8 @@ fn option(cursor: &mut Cursor<'_>) -> Option<Value> {
     Some(if sets { json!({"mangle": {"key": {"tcp option": null}}}) } else { condition(&words(&taken)) })
 }
 
-/// `meta random & 2147483647`, by which the translation of iptables' match `statistic` draws, as a number below 2^31.
+/// `meta random & 2147483647`, by which the translation of iptables' match `statistic` draws, as a
+/// number below 2^31.
 fn draw(left: &Value) -> Option<Value> {
     let [of, mask] = left.get("&")?.as_array()?.as_slice() else { return None };
     let random =
@@ -420,7 +437,8 @@ fn draw(left: &Value) -> Option<Value> {
     random.then(|| json!({"numgen": {"mode": "random", "mod": 1_u64 << 31, "offset": 0}}))
 }
 
-/// What a field is set to: a value, or a mark that is changed: `meta mark | 0x4000`, and `mark or 0x4000` as iptables writes it.
+/// What a field is set to: a value, or a mark that is changed: `meta mark | 0x4000`, and `mark or
+/// 0x4000` as iptables writes it.
 fn assigned(cursor: &mut Cursor<'_>) -> Option<Value> {
     if !expression::begins(cursor.word()) {
         return value(cursor);

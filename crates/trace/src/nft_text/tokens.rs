@@ -109,7 +109,8 @@ impl<'a> Cursor<'a> {
         self.rest.is_empty()
     }
 
-    /// What lies between the next token, an opening brace, and the brace that closes it. Both are taken.
+    /// What lies between the next token, an opening brace, and the brace that closes it. Both are
+    /// taken.
     pub(super) fn braces(&mut self) -> Option<&'a [Token]> {
         self.peek().filter(|token| token.is("{"))?;
         let mut depth = 0_usize;

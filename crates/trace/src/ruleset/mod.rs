@@ -252,7 +252,8 @@ impl Ruleset {
     }
 
     /// Adds what another dump of the same node holds. Where `nft` lists tables of iptables without saying what their rules test, the
-    /// tables of iptables-save take their place; tables that are there take the place of those that another dump leaves out.
+    /// tables of iptables-save take their place; tables that are there take the place of those that
+    /// another dump leaves out.
     pub fn merge(&mut self, other: Ruleset) {
         self.tables.extend(other.tables);
         self.left_out.extend(other.left_out);
@@ -283,9 +284,9 @@ impl Ruleset {
             .any(|table| table.family == family && &*table.name == name && table.stand_in.is_some())
     }
 
-    /// Whether there are tables of iptables of which only the names of matches and targets are known.
-    pub fn has_opaque_tables(&self) -> bool {
-        self.tables.iter().any(|table| table.opaque)
+    /// Whether it has this table, or says that it is missing.
+    pub fn has(&self, family: TableFamily, name: &str) -> bool {
+        self.tables.iter().any(|table| table.family == family && &*table.name == name)
     }
 
     /// Puts what another listing holds in the place of a table, for lack of a better one.
@@ -295,8 +296,8 @@ impl Ruleset {
         self.merge(other);
     }
 
-    /// Lets rule number `rule` of a chain, from 0, ask for something more, which is not known.
-    pub fn require(&mut self, family: TableFamily, table: &str, chain: &str, rule: usize, what: &str) {
+    /// Lets rule number `rule` of a chain, from 0, ask for something more. `tests` look into no set.
+    pub fn require(&mut self, family: TableFamily, table: &str, chain: &str, rule: usize, tests: Vec<Test>) {
         let chains = self
             .tables
             .iter_mut()
@@ -305,8 +306,8 @@ impl Ruleset {
             .filter(|it| &*it.name == chain);
         for chain in chains {
             if let Some(rule) = chain.rules.get_mut(rule) {
-                let test = Part::Test(Test::Unknown(what.into()));
-                rule.parts = std::iter::once(test).chain(rule.parts.iter().cloned()).collect();
+                let tests = tests.iter().cloned().map(Part::Test);
+                rule.parts = tests.chain(rule.parts.iter().cloned()).collect();
                 chain.index = Index::of(&chain.rules);
             }
         }

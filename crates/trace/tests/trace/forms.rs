@@ -1,5 +1,6 @@
-//! The same rules in every form that people post them in get the same answers. The forms in `dumps/forms` were printed by
-//! iptables 1.8.9 and nft 1.0.6 of rules that were loaded in a network namespace.
+//! The same rules in every form that people post them in get the same answers. The forms in
+//! `dumps/forms` were printed by iptables 1.8.9 and nft 1.0.6 of rules that were loaded in a
+//! network namespace.
 
 use std::collections::BTreeSet;
 
@@ -87,12 +88,18 @@ fn iptables_in_every_form() {
     assert_eq!(comments(&iptables(LISTED)), comments(&saved), "Services have their names");
 }
 
-/// Lists that remember clients are no expressions of nftables, so that Services with session affinity are left out.
+/// Lists that remember clients are no expressions of nftables, so that Services with session
+/// affinity are left out.
 #[test]
 fn iptables_nft_as_text_of_nft() {
     let text = include_str!("../dumps/forms/spec.nft");
     let read = Ruleset::from_nft_text(text).expect("a listing");
-    alike("nft list ruleset", &iptables(SAVED), &read, |line| line.contains("10.96.0.5:80"));
+    alike("nft list ruleset", &iptables(SAVED), &read, |line| {
+        line.contains("10.96.0.5:80") || line.contains("127.0.0.1")
+    });
+    let asked = packet("outside tcp 192.0.2.1 127.0.0.1:80");
+    let answer = evaluate(&read, &node(), &asked, Record::Nothing);
+    assert!(answer.conditions.iter().any(|it| it.text.contains("match conntrack")), "{answer:?}");
 }
 
 #[test]
@@ -112,7 +119,8 @@ fn nft_as_text_and_as_json() {
     }
 }
 
-/// The tests and actions of every rule, but for those that are not known: these are named as each form has them.
+/// The tests and actions of every rule, but for those that are not known: these are named as each
+/// form has them.
 fn parts(rules: &Ruleset) -> Vec<String> {
     let rules = rules.tables().iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
     let known = |part: &Part| match part {

@@ -36,7 +36,8 @@ fn harmless(text: &str) -> bool {
     printable(text) == text
 }
 
-/// What is read is asked, and shows nothing that a terminal would act upon; nor does what is said of the rest.
+/// What is read is asked, and shows nothing that a terminal would act upon; nor does what is said
+/// of the rest.
 fn judge(read: Result<Ruleset, Error>, holds: u64) {
     let rules = match read {
         Ok(rules) => rules,
