@@ -128,6 +128,88 @@ fn iptables_dumps_come_by_standard_input_too() {
     assert_eq!(verdict, "forward");
 }
 
+const FORMS: &str = "crates/trace/tests/dumps/forms";
+
+#[test]
+fn every_form_of_a_dump_has_names_and_the_same_endpoints() {
+    for (file, flag) in [
+        ("spec.iptables-save", "--iptables-save"),
+        ("spec.iptables-S", "--iptables-save"),
+        ("spec.iptables-L", "--iptables-save"),
+        ("spec.iptables-L", "--dump"),
+        ("kube-proxy.nft", "--nft-json"),
+        ("kube-proxy.nft", "--dump"),
+        ("kube-proxy.nft.json", "--dump"),
+    ] {
+        let path = format!("{FORMS}/{file}");
+        let arguments =
+            [flag, &path, "--from", "10.244.1.5", "--in-interface", "cni0", "--to", "shop/web:http"];
+        assert_eq!(told(&arguments), ("forward".to_owned(), 3), "{flag} {file}");
+    }
+}
+
+#[test]
+fn a_part_is_followed_and_what_is_missing_is_said() {
+    let text = std::fs::read_to_string(root().join(FORMS).join("spec.iptables-save")).expect("a dump");
+    let part: Vec<&str> = text.lines().filter(|line| line.contains("shop/web")).collect();
+    let arguments = ["--dump", "-", "--from", "10.244.1.5", "--to", "shop/web:http"];
+    let (code, out, error) = trace(&arguments, &part.join("\n"));
+    assert_eq!(code, Some(0), "{error}");
+    let mut lines = out.lines();
+    assert!(lines.next().is_some_and(|line| line.contains("one of 3 endpoints of shop/web:http")), "{out}");
+    assert!(lines.next().is_some_and(|line| line.starts_with("Missing: ")), "{out}");
+    let (_, out, _) = trace(&[&arguments[..], &["-o", "json"]].concat(), &part.join("\n"));
+    let told: Value = serde_json::from_str(&out).expect("JSON");
+    assert!(told["left_out"][0].as_str().is_some_and(|said| said.contains("iptables-save")), "{out}");
+}
+
+#[test]
+fn what_is_known_beside_the_rules_decides() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let rules = file(
+        "rules",
+        "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -o cni0 -m set --match-set clients src -j ACCEPT\nCOMMIT\n\
+         *nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -m addrtype --dst-type LOCAL -p tcp -m tcp --dport 30080 -j DNAT --to-destination 10.244.1.5:80\n\
+         COMMIT\n",
+    );
+    let addresses = file("addresses", "2: eth0: <UP>\n    inet 192.0.2.50/24 scope global eth0\n");
+    let routes = file("routes", "10.244.1.0/24 dev cni0 proto kernel\ndefault via 192.0.2.1 dev eth0\n");
+    let elsewhere = file("elsewhere", r#"[{"dst":"default","gateway":"192.0.2.1","dev":"eth0"}]"#);
+    let sets = file("sets", "create clients hash:net family inet\nadd clients 198.51.100.0/24\n");
+    for (situation, flags, verdict) in [
+        ("nothing more", &["--node-ip", "192.0.2.50"][..], "depends"),
+        ("all of it", &["--ip-addr", &addresses, "--ip-route", &routes, "--ipset-save", &sets], "forward"),
+        (
+            "through another interface",
+            &["--ip-addr", &addresses, "--ip-route", &elsewhere, "--ipset-save", &sets],
+            "drop",
+        ),
+        (
+            "through the one that is said",
+            &["--ip-addr", &addresses, "--out-interface", "cni0", "--ipset-save", &sets],
+            "forward",
+        ),
+        ("and another one", &["--node-ip", "192.0.2.50", "--out-interface", "eth0"], "drop"),
+    ] {
+        let asked = ["--iptables-save", &rules, "--from", "198.51.100.7", "--to", "192.0.2.50:30080"];
+        assert_eq!(told(&[&asked[..], flags].concat()).0, verdict, "{situation}");
+    }
+    let (code, _, error) = trace(&["--ip-route", &routes, "--from", "outside", "--to", "10.96.0.1:80"], "");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("--ip-route is for rules that are not this node's"), "{error}");
+    let (code, _, error) = trace(
+        &["--iptables-save", &rules, "--ip-addr", "-", "--from", "outside", "--to", "node:30080"],
+        "nothing of the kind\n",
+    );
+    assert_eq!(code, Some(1));
+    assert!(error.contains("ip address"), "{error}");
+}
+
 #[test]
 fn pictures_are_whole() {
     let arguments = ["--nft-json", FLAT, "--from", "10.244.1.5", "--to", "shop/web:http", "-o"];

@@ -1,7 +1,8 @@
 //! Follows a packet through rules that were read from a dump, and says where it goes and why.
 //!
-//! One model of rules ([`Ruleset`]), readers that fill it ([`Ruleset::from_iptables_save`],
-//! [`Ruleset::from_nft_json`]), and one evaluator ([`evaluate`]). No input or output, no privileges: texts in, an
+//! One model of rules ([`Ruleset`]), readers that fill it ([`Ruleset::from_iptables`],
+//! [`Ruleset::from_nft_json`], [`Ruleset::from_nft_text`]), and one evaluator ([`evaluate`]). No
+//! input or output, no privileges: texts in, an
 //! [`Answer`] out, which [`explain::explain`] puts in words.
 //!
 //! ```
@@ -28,8 +29,11 @@
 mod evaluate;
 pub mod explain;
 mod host;
-mod iptables_save;
+mod ipset;
+mod iptables;
 mod nft_json;
+mod nft_text;
+mod node_text;
 mod packet;
 mod printable;
 mod probability;
@@ -39,6 +43,8 @@ pub use evaluate::{
     Answer, Assumption, Condition, Outcome, Path, Record, Step, StepKind, Stop, Undecided, Verdict, evaluate,
 };
 pub use host::{Host, Interface, Refusal, ReversePath};
+pub use ipset::IpSets;
+pub use nft_text::{is_nft_text, listing as nft_text_listing};
 pub use packet::{Entry, Node, Packet, State};
 pub use portolan_service::{Family, Protocol};
 pub use printable::printable;
@@ -67,6 +73,34 @@ pub enum Error {
         table: String,
         /// Where the table begins.
         line: usize,
+    },
+    /// A part of an nft listing is not what nft prints.
+    #[error("line {line}: {problem}: `{text}`; give the output of `nft list ruleset` as it is")]
+    NftText {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+        /// The beginning of it.
+        text: String,
+    },
+    /// An nft listing ends within a table.
+    #[error(
+        "the text ends within table {table} (no closing brace after line {line}): it was cut off; list it again"
+    )]
+    CutOffListing {
+        /// The table.
+        table: String,
+        /// Where the table begins.
+        line: usize,
+    },
+    /// What is said of the node besides its rules cannot be understood.
+    #[error("{problem}; give the output of `{program}` as it is")]
+    NodeText {
+        /// What should have printed it.
+        program: &'static str,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The text is not JSON.
     #[error("not JSON: {0}; give the output of `nft -j list ruleset`")]

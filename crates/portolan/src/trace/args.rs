@@ -48,6 +48,10 @@ pub(crate) struct TraceArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) in_interface: Option<String>,
 
+    /// The interface it leaves through, if it leaves; otherwise routes decide
+    #[arg(long, value_name = "NAME", conflicts_with = "watch")]
+    pub(crate) out_interface: Option<String>,
+
     /// What connection tracking says of it
     #[arg(long, value_enum, default_value_t = StateName::New)]
     pub(crate) state: StateName,
@@ -59,7 +63,8 @@ pub(crate) struct TraceArgs {
 
     /// Follow real packets of this node through the rules of nftables; what is left out of --from, --to and --protocol may be
     /// anything. Needs root
-    #[arg(long, conflicts_with_all = ["packets", "state", "iptables_save", "nft_json", "proxy_mode", "node_ip"])]
+    #[arg(long, conflicts_with_all = ["packets", "state", "iptables_save", "nft_json", "dump", "proxy_mode", "node_ip", "ip_addr",
+        "ip_route", "ipset_save"])]
     pub(crate) watch: bool,
 
     /// Watch until so many packets were seen
@@ -86,16 +91,39 @@ pub(crate) struct TraceArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
     /// Ask the rules that this node's kernel holds (the default)
-    #[arg(long, conflicts_with_all = ["iptables_save", "nft_json", "proxy_mode"])]
+    #[arg(long, conflicts_with_all = ["iptables_save", "nft_json", "dump", "proxy_mode"])]
     pub(crate) live: bool,
 
-    /// Ask rules that iptables-save or ip6tables-save has printed; repeat for the other family; `-` is standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "proxy_mode")]
+    /// Ask rules that iptables-save or ip6tables-save has printed, or `iptables -S`, `iptables -L
+    /// -n -v`, or a part of these (`| grep KUBE`); repeat for other tables and the other family;
+    /// `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "proxy_mode", aliases = ["ip6tables-save", "iptables", "iptables-list"])]
     pub(crate) iptables_save: Vec<PathBuf>,
 
-    /// Ask rules that `nft -j list ruleset` has printed; `-` is standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "proxy_mode")]
+    /// Ask rules that `nft -j list ruleset` or `nft list ruleset` has printed; `-` is standard
+    /// input
+    #[arg(long, value_name = "FILE", conflicts_with = "proxy_mode", aliases = ["nft", "nft-list", "nft-text"])]
     pub(crate) nft_json: Vec<PathBuf>,
+
+    /// Ask rules that any of these programs has printed: which one is seen from the text; `-` is
+    /// standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "proxy_mode")]
+    pub(crate) dump: Vec<PathBuf>,
+
+    /// Sets that rules of iptables look into, as `ipset save` or `ipset list` has printed them; `-`
+    /// is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["proxy_mode", "live"], aliases = ["ipset", "ipset-list"])]
+    pub(crate) ipset_save: Vec<PathBuf>,
+
+    /// Addresses of the node and their interfaces, for rules that are not this node's, as `ip addr`
+    /// or `ip -j addr` has printed them; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "live", aliases = ["ip-address"])]
+    pub(crate) ip_addr: Vec<PathBuf>,
+
+    /// Routes of the node, for rules that are not this node's, as `ip route` or `ip -j route` has
+    /// printed them; repeat for `ip -6 route`; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "live", aliases = ["ip-routes"])]
+    pub(crate) ip_route: Vec<PathBuf>,
 
     /// Folder of manifests: its Services and pods have names; with --proxy-mode, ask the rules that they would have
     #[arg(long, value_name = "DIR")]
@@ -116,6 +144,13 @@ pub(crate) struct SourceArgs {
     /// After `--`: flags of `portolan run` that rules computed from manifests follow from, such as --cluster-cidr
     #[arg(last = true, value_name = "FLAG", requires = "proxy_mode")]
     pub(crate) run_flags: Vec<String>,
+}
+
+impl SourceArgs {
+    /// Whether rules are those of dumps.
+    pub(crate) fn has_dumps(&self) -> bool {
+        !(self.iptables_save.is_empty() && self.nft_json.is_empty() && self.dump.is_empty())
+    }
 }
 
 /// Modes whose rules can be computed.

@@ -3,6 +3,7 @@
 mod args;
 mod comments;
 mod computed;
+mod iptables_nft;
 mod kernel_tables;
 mod names;
 mod packets_file;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use ipnet::IpNet;
 use portolan_observe::control::{self, Query, Table};
+use portolan_service::Family;
 use portolan_trace::explain::{Style, explain};
 use portolan_trace::{Node, Record, evaluate};
 use serde_json::Value;
@@ -27,12 +29,15 @@ use self::args::{Place, SourceArgs, TraceOutput};
 use self::computed::Computed;
 use self::names::Names;
 use self::packets_file::Asked;
-use self::question::Question;
+use self::question::{OfRules, Question};
 use self::rules::{Inputs, Rules};
 use crate::describe::counted;
 
 /// The exit status when a packet of `--packets` is not as expected.
 const UNMET: u8 = 1;
+
+/// A network, or an address with its network, and its interface.
+type At = (IpNet, String);
 
 /// Everything that questions are answered from.
 struct Known {
@@ -45,22 +50,14 @@ struct Known {
 pub(crate) fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let mut input = Inputs::default();
     let source = &args.source;
-    let packets = match &args.packets {
-        None => None,
-        Some(path) => {
-            let dumps = source.iptables_save.iter().chain(&source.nft_json);
-            if path.as_os_str() == "-" && dumps.clone().any(|dump| dump.as_os_str() == "-") {
-                anyhow::bail!(
-                    "standard input (`-`) can be read only once: give --packets or the dump as a file"
-                );
-            }
-            Some(input.read(path)?)
-        }
-    };
-    let mut known = match known(source)? {
+    let packets = args.packets.as_ref().map(|path| input.read(path)).transpose()?;
+    let mut known = match known(source, &mut input)? {
         Ok(known) => known,
         Err(code) => return Ok(code),
     };
+    if let Some(interface) = &args.out_interface {
+        leave_through(&mut known.node, interface);
+    }
     for warning in &known.rules.warnings {
         eprintln!("portolan: {warning}");
     }
@@ -71,6 +68,7 @@ pub(crate) fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
         family: args.family.map(Into::into),
         in_interface: args.in_interface.clone(),
         state: args.state.into(),
+        rules: if source.has_dumps() { OfRules::of(&known.rules.ruleset) } else { OfRules::default() },
     };
     if args.watch {
         return watch::watch(args, &mut known, &question);
@@ -121,6 +119,11 @@ fn many(args: &TraceArgs, packets: &str, known: &Known, template: &Question) -> 
         );
     }
     let asked = Asked { ruleset: &known.rules.ruleset, node: &known.node, names: &known.names, template };
+    for family in Family::ALL {
+        for what in known.rules.ruleset.left_out(family) {
+            eprintln!("portolan: {family}: {what}");
+        }
+    }
     let tally = packets_file::answer(packets, &asked, args.output, std::io::stdout().lock())?;
     if tally.unmet + tally.malformed == 0 {
         return Ok(ExitCode::SUCCESS);
@@ -134,11 +137,19 @@ fn many(args: &TraceArgs, packets: &str, known: &Known, template: &Question) -> 
     Ok(ExitCode::from(UNMET))
 }
 
+/// Whatever leaves `node` leaves through `interface`.
+fn leave_through(node: &mut Node, interface: &str) {
+    for (address, _) in &mut node.addresses {
+        *address = IpNet::from(address.addr());
+    }
+    let everything = [IpNet::V4(ipnet::Ipv4Net::default()), IpNet::V6(ipnet::Ipv6Net::default())];
+    node.routes = everything.map(|network| (network, interface.to_owned())).into();
+}
+
 /// Gathers rules, names and the node; or the exit code of a process inside that has done the rest.
-fn known(source: &SourceArgs) -> anyhow::Result<Result<Known, ExitCode>> {
-    let dumps = !source.iptables_save.is_empty() || !source.nft_json.is_empty();
-    let given: Vec<(IpNet, String)> =
-        source.node_ip.iter().map(|address| (IpNet::from(*address), String::new())).collect();
+fn known(source: &SourceArgs, input: &mut Inputs) -> anyhow::Result<Result<Known, ExitCode>> {
+    let dumps = source.has_dumps();
+    let (given, routes) = given(source, input)?;
     let given = (!given.is_empty()).then(|| Node { addresses: given, ..Node::default() });
     let here = || this_host::node().context("asking the kernel for addresses and routes");
     let planned = match &source.manifests {
@@ -159,7 +170,7 @@ fn known(source: &SourceArgs) -> anyhow::Result<Result<Known, ExitCode>> {
             Some((planned, elsewhere, host))
         }
     };
-    let node = match (&planned, given) {
+    let mut node = match (&planned, given) {
         (_, Some(given)) => given,
         (Some((planned, elsewhere, host)), None) if source.proxy_mode.is_some() => {
             if *elsewhere {
@@ -173,12 +184,15 @@ fn known(source: &SourceArgs) -> anyhow::Result<Result<Known, ExitCode>> {
         (None, None) if dumps => Node::default(),
         _ => here()?,
     };
+    if !routes.is_empty() {
+        node.routes = routes;
+    }
     let rules = match (source.proxy_mode, &planned) {
         (Some(mode), Some((planned, ..))) => match planned.rules(mode)? {
             Computed::Rules(rules) => *rules,
             Computed::Ended(code) => return Ok(Err(code)),
         },
-        _ if dumps => rules::from_dumps(&source.iptables_save, &source.nft_json)?,
+        _ if dumps => rules::from_dumps(source, input)?,
         _ => rules::live()?,
     };
     let mut names = match planned {
@@ -194,6 +208,37 @@ fn known(source: &SourceArgs) -> anyhow::Result<Result<Known, ExitCode>> {
     names.told_by_rules.clone_from(&rules.services);
     names.without_proxy = !rules.ruleset.has_proxy();
     Ok(Ok(Known { rules, names, node }))
+}
+
+/// Addresses and routes of the node that flags give.
+fn given(source: &SourceArgs, input: &mut Inputs) -> anyhow::Result<(Vec<At>, Vec<At>)> {
+    let others = source.has_dumps() || source.proxy_mode.is_some();
+    for (flag, files) in [
+        ("--ip-addr", &source.ip_addr),
+        ("--ip-route", &source.ip_route),
+        ("--ipset-save", &source.ipset_save),
+    ] {
+        if !files.is_empty() && !others {
+            anyhow::bail!("{flag} is for rules that are not this node's: give them, too, or leave it out");
+        }
+    }
+    let mut addresses = Vec::new();
+    for path in &source.ip_addr {
+        let text = input.read(path)?;
+        addresses.extend(Node::addresses_from(&text).with_context(|| path.display().to_string())?);
+    }
+    let known = |address: &IpAddr, all: &[At]| all.iter().any(|(own, _)| own.addr() == *address);
+    for address in &source.node_ip {
+        if !known(address, &addresses) {
+            addresses.push((IpNet::from(*address), String::new()));
+        }
+    }
+    let mut routes = Vec::new();
+    for path in &source.ip_route {
+        let text = input.read(path)?;
+        routes.extend(Node::routes_from(&text).with_context(|| path.display().to_string())?);
+    }
+    Ok((addresses, routes))
 }
 
 fn of_addresses(addresses: &[IpAddr]) -> Node {

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{anyhow, bail};
 use portolan_service::{Family, Protocol};
-use portolan_trace::{Entry, Node, Packet, State};
+use portolan_trace::ruleset::Tool;
+use portolan_trace::{Entry, Node, Packet, Ruleset, State};
 
 use super::args::Place;
 use super::names::Names;
@@ -26,14 +27,40 @@ pub(super) struct Question {
     pub(super) family: Option<Family>,
     pub(super) in_interface: Option<String>,
     pub(super) state: State,
+    pub(super) rules: OfRules,
+}
+
+/// What dumps say of families.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct OfRules {
+    /// The only family that they have rules of: asked for where nothing else says which.
+    only: Option<Family>,
+    /// Each dump is of one family, so that rules of the other are missing.
+    one_a_dump: bool,
+}
+
+impl OfRules {
+    pub(super) fn of(rules: &Ruleset) -> OfRules {
+        OfRules {
+            only: rules.only_family(),
+            one_a_dump: rules.tables().iter().all(|table| table.tool == Tool::Iptables),
+        }
+    }
 }
 
 impl Question {
     /// The packet, on `node`.
     pub(super) fn packet(&self, names: &Names, node: &Node) -> anyhow::Result<Packet> {
-        let wanted = self.family()?;
+        let wanted = self.family()?.or(self.rules.only);
         let (destination, protocol) = self.destination(names, node, wanted)?;
         let family = Family::of(destination.ip());
+        if let Some(only) = self.rules.only.filter(|only| self.rules.one_a_dump && *only != family) {
+            let program = if family == Family::V6 { "ip6tables-save" } else { "iptables-save" };
+            bail!(
+                "the packet is of {family}, and the rules that were given are of {only} only: give what {program} \
+                 prints, too"
+            );
+        }
         let protocol = self.protocol.or(protocol).unwrap_or(Protocol::Tcp);
         let (source, port, from_node) = self.source(names, node, family, destination.ip())?;
         if Family::of(source) != family {
@@ -94,6 +121,7 @@ impl Question {
                 anyhow!("--to {example}: the port is missing: write {example}:80, for instance")
             })
         };
+        let of_node = || family.or_else(|| only_family(node)).unwrap_or(Family::V4);
         match &self.to {
             Place::Address(address @ IpAddr::V6(_), port) => {
                 with_port(*address, port, &format!("[{address}]"))
@@ -107,11 +135,11 @@ impl Question {
                 let found = names.service(namespace, name, port.as_deref(), self.protocol, family)?;
                 let address = match found.address {
                     Some(address) => address,
-                    None => address_of(node, family.or_else(|| self.from.family()).unwrap_or(Family::V4))?,
+                    None => address_of(node, of_node())?,
                 };
                 Ok((SocketAddr::new(address, found.port), Some(found.protocol)))
             }
-            Place::Node(port) => with_port(address_of(node, family.unwrap_or(Family::V4))?, port, "node"),
+            Place::Node(port) => with_port(address_of(node, of_node())?, port, "node"),
             Place::Localhost(port) => with_port(loopback(family.unwrap_or(Family::V4)), port, "localhost"),
             Place::Outside => with_port(outside(family.unwrap_or(Family::V4)), &Some(443), "outside"),
         }
@@ -144,6 +172,18 @@ impl Question {
             Place::Outside => (outside(family), None, false),
         })
     }
+}
+
+/// The only family that the node is known to have an address of.
+fn only_family(node: &Node) -> Option<Family> {
+    let mut families = node
+        .addresses
+        .iter()
+        .map(|(address, _)| address.addr())
+        .filter(|address| !address.is_loopback() && !is_link_local(*address))
+        .map(Family::of);
+    let first = families.next()?;
+    families.all(|family| family == first).then_some(first)
 }
 
 /// The address that the node sends from to `destination`: that of the interface it leaves through, else the first.
@@ -217,6 +257,7 @@ mod tests {
             family: words.get(2).map(|family| if *family == "IPv6" { Family::V6 } else { Family::V4 }),
             in_interface: None,
             state: State::New,
+            rules: OfRules::default(),
         };
         let packet = question.packet(&Names::default(), &node())?;
         let hook = if packet.entry == Entry::Output { "output" } else { "prerouting" };

@@ -10,12 +10,13 @@ use anyhow::{Context, anyhow, bail};
 use portolan_netfilter::nft::{TableFamily, TableRef};
 use portolan_netfilter::socket::Socket;
 use portolan_service::Family;
-use portolan_trace::Ruleset;
 use portolan_trace::explain::Services;
+use portolan_trace::{IpSets, Ruleset, is_nft_text, nft_text_listing, ruleset};
 use serde_json::{Value, json};
 
+use super::args::SourceArgs;
 use super::comments::Comments;
-use super::kernel_tables;
+use super::{iptables_nft, kernel_tables};
 
 /// Rules, with the names of Services in them.
 #[derive(Debug, Default)]
@@ -30,21 +31,57 @@ pub(super) struct Rules {
 const IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
 
 /// Reads dumps. Each may be standard input, once.
-pub(super) fn from_dumps(iptables_save: &[PathBuf], nft_json: &[PathBuf]) -> anyhow::Result<Rules> {
-    let mut input = Inputs::default();
+pub(super) fn from_dumps(source: &SourceArgs, input: &mut Inputs) -> anyhow::Result<Rules> {
     let mut collected = Collected::default();
-    for path in nft_json {
+    for path in &source.ipset_save {
         let text = input.read(path)?;
-        collected.listing(&text).with_context(|| path.display().to_string())?;
+        collected.ipsets.extend(IpSets::from_text(&text).with_context(|| path.display().to_string())?);
     }
-    for path in iptables_save {
+    for path in &source.nft_json {
         let text = input.read(path)?;
-        if text.trim_start().starts_with('{') {
+        let read = match Printed::of(&text) {
+            Printed::NftText => collected.nft_text(&text),
+            Printed::NftJson | Printed::Iptables => collected.listing(&text),
+        };
+        read.with_context(|| path.display().to_string())?;
+    }
+    for path in &source.iptables_save {
+        let text = input.read(path)?;
+        if Printed::of(&text) != Printed::Iptables {
             bail!("{}: is a listing of nftables: give it with --nft-json", path.display());
         }
-        collected.iptables(&text, family_of(&text)).with_context(|| path.display().to_string())?;
+        collected.printed_by_iptables(&text).with_context(|| path.display().to_string())?;
+    }
+    for path in &source.dump {
+        let text = input.read(path)?;
+        let read = match Printed::of(&text) {
+            Printed::NftJson => collected.listing(&text),
+            Printed::NftText => collected.nft_text(&text),
+            Printed::Iptables => collected.printed_by_iptables(&text),
+        };
+        read.with_context(|| path.display().to_string())?;
     }
     Ok(collected.done())
+}
+
+/// What a text was printed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Printed {
+    NftJson,
+    NftText,
+    Iptables,
+}
+
+impl Printed {
+    fn of(text: &str) -> Printed {
+        if text.trim_start().starts_with('{') {
+            Printed::NftJson
+        } else if is_nft_text(text) {
+            Printed::NftText
+        } else {
+            Printed::Iptables
+        }
+    }
 }
 
 /// Reads files, and standard input for `-`.
@@ -69,37 +106,11 @@ impl Inputs {
     }
 }
 
-/// The family of a dump, by its header or by the first address in it. One without either holds no rule that asks for
-/// an address, and is taken for IPv4's.
-pub(super) fn family_of(text: &str) -> Family {
-    for line in text.lines() {
-        let line = line.trim();
-        if line.starts_with('#') {
-            if line.contains("ip6tables-save v") {
-                return Family::V6;
-            }
-            // iptables-save also prints this name, of either family, when it is called through a multi-call binary.
-            continue;
-        }
-        let mut words = line.split_ascii_whitespace();
-        while let Some(word) = words.next() {
-            if matches!(word, "-s" | "-d" | "--to-destination" | "--src-range" | "--dst-range") {
-                let value = words.next().unwrap_or("");
-                let is_v6 = value.starts_with('[') || value.matches(':').count() > 1;
-                return if is_v6 { Family::V6 } else { Family::V4 };
-            }
-            if matches!(word, "ipv6-icmp" | "icmp6" | "icmp6-port-unreachable") {
-                return Family::V6;
-            }
-        }
-    }
-    Family::V4
-}
-
 /// Rule sets that are put together.
 #[derive(Debug, Default)]
 struct Collected {
     ruleset: Ruleset,
+    ipsets: IpSets,
     comments: Comments,
     warnings: Vec<String>,
 }
@@ -108,29 +119,48 @@ impl Collected {
     fn listing(&mut self, text: &str) -> anyhow::Result<()> {
         let listing: Value = serde_json::from_str(text)
             .map_err(|error| anyhow!("not JSON ({error}): give the output of `nft -j list ruleset`"))?;
-        if let Some(table) = without_elements(&listing) {
+        self.tables(&listing)
+    }
+
+    /// What nft lists as text.
+    fn nft_text(&mut self, text: &str) -> anyhow::Result<()> {
+        self.tables(&nft_text_listing(text)?)
+    }
+
+    fn tables(&mut self, listing: &Value) -> anyhow::Result<()> {
+        if let Some(table) = without_elements(listing) {
             bail!(
                 "no set or map of table {table} has an element, so that no answer could be trusted: was it listed with \
                  `nft -t`? List it without -t"
             );
         }
-        self.comments.read_listing(&listing);
-        self.ruleset.merge(Ruleset::from_nft_json(text)?);
+        self.comments.read_listing(listing);
+        self.ruleset.merge(Ruleset::from_nft_listing(listing)?);
         Ok(())
     }
 
     fn objects(&mut self, objects: &[Value]) -> anyhow::Result<()> {
         let listing = json!({"nftables": objects});
         self.comments.read_listing(&listing);
-        self.ruleset.merge(Ruleset::from_nft_json(&listing.to_string())?);
+        self.ruleset.merge(Ruleset::from_nft_listing(&listing)?);
         Ok(())
     }
 
     fn iptables(&mut self, text: &str, family: Family) -> anyhow::Result<()> {
-        let rules = Ruleset::from_iptables_save(text, family)?;
+        self.add(Ruleset::from_iptables_save_with(text, family, &self.ipsets)?);
+        Ok(())
+    }
+
+    /// The same, in whatever form and of whatever family.
+    fn printed_by_iptables(&mut self, text: &str) -> anyhow::Result<()> {
+        self.add(Ruleset::from_iptables(text, &self.ipsets)?);
+        Ok(())
+    }
+
+    /// Adds rules of iptables.
+    fn add(&mut self, rules: Ruleset) {
         self.comments.read_iptables(&rules);
         self.ruleset.merge(rules);
-        Ok(())
     }
 
     fn done(self) -> Rules {
@@ -163,7 +193,7 @@ pub(super) fn live() -> anyhow::Result<Rules> {
     let mut collected = Collected::default();
     let mut socket = Socket::open().context("opening netfilter")?;
     let mut objects = Vec::new();
-    let mut iptables_nft = false;
+    let mut iptables_nft = Vec::new();
     let mut others = BTreeSet::new();
     for family in [TableFamily::Ip, TableFamily::Ip6] {
         let tables = socket.tables(family).map_err(|error| denied(&error, "reading tables of nftables"))?;
@@ -172,7 +202,7 @@ pub(super) fn live() -> anyhow::Result<Rules> {
                 let read = kernel_tables::read(&mut socket, TableRef { family, name: &table.name });
                 objects.extend(read.map_err(|error| denied(&error, "reading table portolan"))?);
             } else if IPTABLES.contains(&table.name.as_str()) {
-                iptables_nft = true;
+                iptables_nft.push((family, table.name));
             } else {
                 others.insert((family.to_string(), table.name));
             }
@@ -180,13 +210,29 @@ pub(super) fn live() -> anyhow::Result<Rules> {
     }
     collected.objects(&objects)?;
     collected.others(&mut socket, others)?;
-    if iptables_nft {
-        collected.saved(&["-nft-save", "-save"], "nf_tables")?;
+    if !iptables_nft.is_empty() {
+        collected.ipsets()?;
+        // It fails, too, where there are rules of nft in a table that it cannot read: nft can.
+        let unread = collected.saved(&["-nft-save", "-save"], "nf_tables")?;
+        for (family, name) in &iptables_nft {
+            collected.check(&mut socket, *family, name)?;
+        }
+        for (family, name) in &iptables_nft {
+            if !collected.ruleset.has(of_family(*family), name) {
+                collected.warnings.extend(unread.iter().cloned());
+                break;
+            }
+        }
     }
     if legacy_in_use() {
-        collected.saved(&["-legacy-save", "-save"], "legacy")?;
+        let unread = collected.saved(&["-legacy-save", "-save"], "legacy")?;
+        collected.warnings.extend(unread);
     }
     Ok(collected.done())
+}
+
+fn of_family(family: TableFamily) -> ruleset::TableFamily {
+    ruleset::TableFamily::Only(if family == TableFamily::Ip6 { Family::V6 } else { Family::V4 })
 }
 
 fn denied(error: &io::Error, doing: &str) -> anyhow::Error {
@@ -237,29 +283,79 @@ impl Collected {
         Ok(())
     }
 
-    /// What the first program of these prints that is of `variant`, for each family.
-    fn saved(&mut self, programs: &[&str], variant: &str) -> anyhow::Result<()> {
+    /// The sets that rules of iptables look into.
+    fn ipsets(&mut self) -> anyhow::Result<()> {
+        if let Some(text) = run("ipset", &["save"])?
+            && let Ok(sets) = IpSets::from_text(&text)
+        {
+            self.ipsets = sets;
+        }
+        Ok(())
+    }
+
+    /// Holds what iptables-save has printed of a table against the kernel's own rules. Where it is
+    /// not all, what nft lists of the table takes its place, or else answers depend on what is
+    /// missing.
+    fn check(&mut self, socket: &mut Socket, family: TableFamily, name: &str) -> anyhow::Result<()> {
+        let of = of_family(family);
+        let arguments = ["list", "table", &family.to_string(), name];
+        let Some(listing) = run("nft", &[&["-j"][..], &arguments].concat())? else {
+            if self.ruleset.stands_in(of, name) {
+                let objects = kernel_tables::read(socket, TableRef { family, name });
+                self.objects(&objects.map_err(|error| denied(&error, "reading tables of nftables"))?)?;
+            }
+            return Ok(());
+        };
+        let listing: Value = serde_json::from_str(&listing).context("what `nft -j list table` prints")?;
+        let saved = self.ruleset.tables().iter().find(|table| table.family == of && &*table.name == name);
+        let parts = match saved {
+            Some(saved) if !self.ruleset.stands_in(of, name) => iptables_nft::parts(&listing, saved),
+            // Of a table without any chain iptables-save prints nothing.
+            _ => None,
+        };
+        if let Some(parts) = parts {
+            for part in parts {
+                self.ruleset.require(of, name, &part.chain, part.rule, part.tests());
+            }
+            return Ok(());
+        }
+        if let Some(text) = run("nft", &arguments)? {
+            let read = Ruleset::from_nft_listing(&nft_text_listing(&text)?)?;
+            self.ruleset.replace(of, name, read);
+        }
+        Ok(())
+    }
+
+    /// What the first program of these prints that is of `variant`, for each family. Returns
+    /// warnings where none did.
+    fn saved(&mut self, programs: &[&str], variant: &str) -> anyhow::Result<Vec<String>> {
+        let mut unread = Vec::new();
         for (family, name) in [(Family::V4, "iptables"), (Family::V6, "ip6tables")] {
             let mut found = false;
             for suffix in programs {
                 let Some(text) = run(&format!("{name}{suffix}"), &[])? else { continue };
                 let is_nft = text.contains("(nf_tables)");
                 let of_variant = suffix.len() > "-save".len() || is_nft == (variant == "nf_tables");
-                if of_variant {
-                    self.iptables(&text, family).with_context(|| format!("{name}{suffix}"))?;
-                    found = true;
-                    break;
+                if !of_variant {
+                    continue;
                 }
+                match self.iptables(&text, family) {
+                    Ok(()) => found = true,
+                    // It ends where it met a rule that it cannot read.
+                    Err(error) if is_nft => unread.push(format!("{name}{suffix}: {error}")),
+                    Err(error) => return Err(error.context(format!("{name}{suffix}"))),
+                }
+                break;
             }
             if !found {
-                self.warnings.push(format!(
-                    "rules of iptables ({variant}) are in force, but {name}{} of that variant is missing: they are left out; \
-                     install the package iptables",
+                unread.push(format!(
+                    "rules of iptables ({variant}) are in force, but {name}{} of that variant is missing or fails: they are left \
+                     out; install the package iptables",
                     programs[0]
                 ));
             }
         }
-        Ok(())
+        Ok(unread)
     }
 }
 
@@ -292,22 +388,6 @@ pub(super) fn from_texts(texts: &[(Family, String)]) -> anyhow::Result<Rules> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn families_of_dumps() {
-        for (text, expected) in [
-            ("", Family::V4),
-            ("# Generated by iptables-save v1.8.9 (nf_tables)\n*nat\nCOMMIT\n", Family::V4),
-            ("# Generated by ip6tables-save v1.8.9 on X\n*nat\nCOMMIT\n", Family::V6),
-            ("*nat\n-A X -d 10.0.0.1/32 -j Y\nCOMMIT\n", Family::V4),
-            ("*nat\n-A X -d fd00::1/128 -j Y\nCOMMIT\n", Family::V6),
-            ("*nat\n-A X -j DNAT --to-destination [fd00::1]:80\nCOMMIT\n", Family::V6),
-            ("*nat\n-A X -j DNAT --to-destination 10.0.0.1:80\nCOMMIT\n", Family::V4),
-            ("*filter\n-A X -j REJECT --reject-with icmp6-port-unreachable\nCOMMIT\n", Family::V6),
-        ] {
-            assert_eq!(family_of(text), expected, "{text}");
-        }
-    }
 
     #[test]
     fn a_listing_without_elements_is_known() {

@@ -32,6 +32,8 @@ pub struct Explanation {
     pub reason: Option<Reason>,
     /// What the rules ask that neither packet nor node tell.
     pub conditions: Vec<ToldCondition>,
+    /// What is missing from the rules that were given, and how to get it.
+    pub left_out: Vec<String>,
     /// The way through the rules, base chain by base chain.
     pub steps: Vec<Stage>,
 }

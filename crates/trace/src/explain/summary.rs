@@ -35,6 +35,7 @@ pub(super) fn explanation(case: &Case<'_>) -> Explanation {
         stopped_by: case.stop().map(|step| case.told_rule(step)),
         reason: reason::reason(case, verdict, &frontends),
         conditions: conditions(case),
+        left_out: case.ruleset.left_out(case.packet.family()),
         steps: ways::stages(case),
     };
     let summary = sentence(&explanation);

@@ -16,6 +16,9 @@ const LISTED: usize = 24;
 pub(super) fn write(told: &Explanation, style: Style) -> String {
     let mut page = Page::new(style);
     page.line("", "", &told.summary, Ink::Bold);
+    for what in &told.left_out {
+        page.line("Missing: ", "  ", what, Ink::Open);
+    }
     page.blank();
     for stage in &told.steps {
         steps::stage(&mut page, stage, style.verbose);

@@ -31,6 +31,14 @@ impl Ruleset {
     pub fn from_nft_json(text: &str) -> Result<Ruleset, Error> {
         let document: Value =
             serde_json::from_str(text).map_err(|error| Error::Json(shortened(&error.to_string())))?;
+        Ruleset::from_nft_listing(&document)
+    }
+
+    /// The same, of a listing that was parsed already.
+    ///
+    /// # Errors
+    /// A listing that does not hang together.
+    pub fn from_nft_listing(document: &Value) -> Result<Ruleset, Error> {
         let objects = document.get("nftables").and_then(Value::as_array).ok_or_else(|| Error::Object {
             object: "the document".into(),
             problem: "it has no list `nftables`".into(),
@@ -50,7 +58,18 @@ impl Ruleset {
                 })?;
             }
         }
-        Ok(Ruleset::of(reader.tables.into_iter().map(|open| open.table).collect()))
+        let mut ruleset = Ruleset::of(reader.tables.into_iter().map(|open| open.table).collect());
+        let bound = ruleset.tables().iter().flat_map(|table| &table.chains).any(|chain| chain.base.is_some());
+        if ruleset.rule_count() > 0 && !bound {
+            for family in Family::ALL {
+                ruleset.leaves_out(
+                    family,
+                    "No chain of this listing is bound to a hook, so that no packet meets its rules: `nft list ruleset` prints \
+                     all chains.",
+                );
+            }
+        }
+        Ok(ruleset)
     }
 }
 
@@ -179,7 +198,11 @@ impl Reader {
         for statement in statements {
             statement::parts(statement, open, &mut parts)?;
         }
-        let rule = Rule { text: text::rule(statements).into(), comment, parts: parts.into() };
+        let text = match body.get("text").and_then(Value::as_str) {
+            Some(text) => printable(text).into(),
+            None => text::rule(statements).into(),
+        };
+        let rule = Rule { text, comment, parts: parts.into() };
         open.table.chains[chain as usize].rules.push(rule);
         Ok(())
     }

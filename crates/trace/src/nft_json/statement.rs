@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::value::ValueKind;
 use super::{Open, expression, text, value};
+use crate::iptables;
 use crate::ruleset::{Action, Goal, Mark, Operand, Part, Ranges, Set, SourceAddress, Test, Translation};
 
 /// A verdict; `None` for anything else.
@@ -67,7 +68,7 @@ pub(super) fn parts(statement: &Value, open: &mut Open, parts: &mut Vec<Part>) -
                 parts.push(unknown_test());
                 return Ok(());
             }
-            None
+            body.get("name").and_then(Value::as_str).and_then(iptables::unsupported_target)
         }
         // With a limit of its own, adding to a set is a test.
         "set" | "map" if body.get("stmt").is_some() => {
@@ -140,6 +141,12 @@ fn comparison(body: &Value, open: &mut Open, implied: &mut Vec<Test>) -> Result<
         return Ok(ranges.and_then(|ranges| compare(Ranges::any(ranges), negate)));
     }
     Ok(match operator {
+        // None of these flags is set.
+        "!=" if right.is_array() => kind.single(right).map(|bits| Test::Compare {
+            operand: Operand { mask: operand.mask & bits, ..operand },
+            ranges: Ranges::nonzero(),
+            negate: true,
+        }),
         "==" | "!=" => kind.range(right).and_then(|(first, last)| compare(Ranges::One(first, last), negate)),
         "in" => kind.single(right).map(|bits| Test::Compare {
             operand: Operand { mask: operand.mask & bits, ..operand },

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::expression;
 use super::statement::goal;
 use crate::evaluate::{address_value, interface_value};
-use crate::iptables_save::{network_range, prefix_mask};
+use crate::iptables::{network_range, port_named, prefix_mask};
 use crate::printable::printable;
 use crate::ruleset::{Data, Field, Set, state};
 
@@ -135,7 +135,7 @@ impl ValueKind {
                 let digits = name.strip_prefix("0x");
                 return match digits {
                     Some(digits) => u128::from_str_radix(digits, 16).ok(),
-                    None => name.parse().ok(),
+                    None => name.parse().ok().or_else(|| port_named(name).map(u128::from)),
                 };
             }
             ValueKind::Protocol => match name {

@@ -151,6 +151,15 @@ pub enum Tool {
     Nftables,
 }
 
+/// What a table stands for whose rules a dump leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum StandIn {
+    /// The table of this name.
+    Table,
+    /// All tables of iptables-legacy.
+    Legacy,
+}
+
 /// A table of chains and sets.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -168,6 +177,10 @@ pub struct Table {
     pub(crate) opaque: bool,
     /// iptables-nft's, read from iptables-save.
     pub(crate) by_iptables_nft: bool,
+    /// Its rules are missing: one rule that is not known stands for them.
+    pub(crate) stand_in: Option<StandIn>,
+    /// Read from a text that shows one table at a time.
+    pub(crate) shown_alone: bool,
 }
 
 impl Table {
@@ -180,6 +193,8 @@ impl Table {
             sets: Vec::new(),
             opaque: false,
             by_iptables_nft: false,
+            stand_in: None,
+            shown_alone: false,
         }
     }
 }
@@ -190,6 +205,8 @@ pub struct Ruleset {
     tables: Vec<Table>,
     /// Per hook: table, chain and binding, in the order in which the kernel enters them.
     hooks: [Vec<Bound>; 5],
+    /// What parts of dumps leave out, in sentences.
+    left_out: Vec<(Family, String)>,
 }
 
 /// A base chain in its place.
@@ -220,7 +237,7 @@ impl Ruleset {
         for chain in tables.iter_mut().flat_map(|table| &mut table.chains) {
             chain.index = Index::of(&chain.rules);
         }
-        let mut ruleset = Ruleset { tables, hooks: Default::default() };
+        let mut ruleset = Ruleset { tables, hooks: Default::default(), left_out: Vec::new() };
         ruleset.bind();
         ruleset
     }
@@ -236,22 +253,122 @@ impl Ruleset {
     }
 
     /// Adds what another dump of the same node holds. Where `nft` lists tables of iptables without saying what their rules test, the
-    /// tables of iptables-save take their place.
+    /// tables of iptables-save take their place; tables that are there take the place of those that
+    /// another dump leaves out.
     pub fn merge(&mut self, other: Ruleset) {
         self.tables.extend(other.tables);
-        let told: Vec<(TableFamily, Box<str>, bool)> = self
-            .tables
-            .iter()
-            .filter(|table| table.tool == Tool::Iptables)
-            .map(|table| (table.family, table.name.clone(), table.by_iptables_nft))
-            .collect();
-        self.tables.retain(|table| {
-            table.tool == Tool::Iptables
-                || !told.iter().any(|(family, name, by_nft)| {
-                    *family == table.family && *name == table.name && (*by_nft || table.opaque)
-                })
-        });
+        self.left_out.extend(other.left_out);
+        let tables = &self.tables;
+        let is_read = |table: &Table| table.tool == Tool::Iptables && table.stand_in.is_none();
+        let takes_the_place = |other: &Table, table: &Table| {
+            let same = other.family == table.family && other.name == table.name;
+            match (table.stand_in, table.tool) {
+                (Some(StandIn::Table), _) => same && other.stand_in.is_none(),
+                (Some(StandIn::Legacy), _) => {
+                    other.family == table.family && is_read(other) && !other.by_iptables_nft
+                }
+                (None, Tool::Iptables) => false,
+                (None, Tool::Nftables) => same && is_read(other) && (other.by_iptables_nft || table.opaque),
+            }
+        };
+        let stays: Vec<bool> =
+            tables.iter().map(|table| !tables.iter().any(|other| takes_the_place(other, table))).collect();
+        let mut stays = stays.into_iter();
+        self.tables.retain(|_| stays.next().unwrap_or(true));
         self.bind();
+    }
+
+    /// Whether the rules of this table are missing from a dump that names it.
+    pub fn stands_in(&self, family: TableFamily, name: &str) -> bool {
+        self.tables
+            .iter()
+            .any(|table| table.family == family && &*table.name == name && table.stand_in.is_some())
+    }
+
+    /// Whether it has this table, or says that it is missing.
+    pub fn has(&self, family: TableFamily, name: &str) -> bool {
+        self.tables.iter().any(|table| table.family == family && &*table.name == name)
+    }
+
+    /// Puts what another listing holds in the place of a table, for lack of a better one.
+    pub fn replace(&mut self, family: TableFamily, name: &str, mut other: Ruleset) {
+        other.tables.iter_mut().for_each(|table| table.opaque = false);
+        self.tables.retain(|table| table.family != family || &*table.name != name);
+        self.merge(other);
+    }
+
+    /// Lets rule number `rule` of a chain, from 0, ask for something more. `tests` look into no set.
+    pub fn require(&mut self, family: TableFamily, table: &str, chain: &str, rule: usize, tests: Vec<Test>) {
+        let chains = self
+            .tables
+            .iter_mut()
+            .filter(|it| it.family == family && &*it.name == table)
+            .flat_map(|table| &mut table.chains)
+            .filter(|it| &*it.name == chain);
+        for chain in chains {
+            if let Some(rule) = chain.rules.get_mut(rule) {
+                let tests = tests.iter().cloned().map(Part::Test);
+                rule.parts = tests.chain(rule.parts.iter().cloned()).collect();
+                chain.index = Index::of(&chain.rules);
+            }
+        }
+    }
+
+    /// Whether it has a table that packets of `family` meet.
+    pub fn sees(&self, family: Family) -> bool {
+        self.tables.iter().any(|table| table.family.sees(family))
+    }
+
+    /// The only family of which it has tables.
+    pub fn only_family(&self) -> Option<Family> {
+        match (self.sees(Family::V4), self.sees(Family::V6)) {
+            (true, false) => Some(Family::V4),
+            (false, true) => Some(Family::V6),
+            _ => None,
+        }
+    }
+
+    /// Says, in a sentence, what is missing from it for packets of `family`.
+    pub(crate) fn leaves_out(&mut self, family: Family, what: &str) {
+        self.left_out.push((family, what.to_owned()));
+    }
+
+    /// What is missing from it for packets of `family`, a sentence each, with how to get it.
+    pub fn left_out(&self, family: Family) -> Vec<String> {
+        let mut said: Vec<String> =
+            self.left_out.iter().filter(|(of, _)| *of == family).map(|(_, what)| what.clone()).collect();
+        let of_family = || self.tables.iter().filter(move |table| table.family.sees(family));
+        for table in of_family() {
+            let name = &table.name;
+            let program =
+                if table.family == TableFamily::Only(Family::V6) { "ip6tables" } else { "iptables" };
+            match table.stand_in {
+                Some(StandIn::Table) => said.push(format!(
+                    "{program}-save cannot print table {name}, which holds rules that only nft can read: give what \
+                     `nft list ruleset` prints (or `nft -j list ruleset`), too (--nft-json)."
+                )),
+                Some(StandIn::Legacy) => said.push(format!(
+                    "There are rules of {name} beside these: give what `{name}-save` prints, too (--iptables-save)."
+                )),
+                None if table.opaque => said.push(format!(
+                    "Table {} {name} was written by iptables, and this listing names the matches and targets of iptables \
+                     (xt) without what they ask: what `{program}-save` of the node prints gives the answer.",
+                    table.family
+                )),
+                None => {}
+            }
+        }
+        let alone = of_family().any(|table| table.shown_alone);
+        for name in ["nat", "filter"] {
+            let known = of_family().any(|table| table.tool == Tool::Iptables && &*table.name == name);
+            if alone && !known {
+                said.push(format!(
+                    "Table {name} was not given: what its rules do is not known (`iptables -t {name} -S` prints them, \
+                     iptables-save all tables)."
+                ));
+            }
+        }
+        said
     }
 
     fn bind(&mut self) {

@@ -6,12 +6,15 @@ mod nftables;
 mod topology;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use fastrand::Rng;
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sched::{CloneFlags, unshare};
-use portolan_trace::{Entry, Family, Outcome, Packet, Protocol, Record, Ruleset, Verdict, evaluate};
+use portolan_trace::{
+    Answer, Entry, Family, IpSets, Outcome, Packet, Protocol, Record, Ruleset, Verdict, evaluate,
+};
 
 use self::topology::{CLIENTS, NODE, SERVERS, Topology, VIRTUAL, described, tool};
 use self::wire::{Seen, Sent, Wire};
@@ -54,21 +57,66 @@ fn some<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
     of[rng.usize(..of.len())]
 }
 
-/// Loads random rules, and returns them as written and as read back.
-type Load = dyn Fn(&mut Rng, u16) -> Result<(String, Ruleset), Failed>;
+/// Rules that were loaded.
+struct Loaded {
+    written: String,
+    ruleset: Ruleset,
+    /// The same rules, as other commands print them.
+    otherwise: Vec<(&'static str, Ruleset)>,
+}
 
-fn iptables_rules(rng: &mut Rng, first_port: u16) -> Result<(String, Ruleset), Failed> {
+/// Loads random rules, and reads them back.
+type Load = dyn Fn(&mut Rng, u16) -> Result<Loaded, Failed>;
+
+fn iptables_rules(rng: &mut Rng, first_port: u16) -> Result<Loaded, Failed> {
     tool("iptables-nft-restore", &iptables::rules(rng, first_port))?;
     let saved = tool("iptables-nft-save", "")?;
     let ruleset = Ruleset::from_iptables_save(&saved, Family::V4)?;
-    Ok((saved, ruleset))
+    let each = |list: &str| -> Result<String, Failed> {
+        let mut all = String::new();
+        for table in ["raw", "mangle", "nat", "filter"] {
+            all.push_str(&tool(&format!("iptables-nft -t {table} {list}"), "")?);
+            all.push('\n');
+        }
+        Ok(all)
+    };
+    let sets = IpSets::default();
+    let otherwise = vec![
+        ("iptables -S", Ruleset::from_iptables(&each("-S")?, &sets)?),
+        ("iptables -L -n -v", Ruleset::from_iptables(&each("-L -n -v")?, &sets)?),
+        ("nft list ruleset", Ruleset::from_nft_text(&tool("nft list ruleset", "")?)?),
+    ];
+    Ok(Loaded { written: saved, ruleset, otherwise })
 }
 
-fn nftables_rules(rng: &mut Rng, first_port: u16) -> Result<(String, Ruleset), Failed> {
+fn nftables_rules(rng: &mut Rng, first_port: u16) -> Result<Loaded, Failed> {
     let written = nftables::rules(rng, first_port);
     tool("nft -f -", &written)?;
     let ruleset = Ruleset::from_nft_json(&tool("nft -j list ruleset", "")?)?;
-    Ok((written, ruleset))
+    let otherwise = vec![("nft list ruleset", Ruleset::from_nft_text(&tool("nft list ruleset", "")?)?)];
+    Ok(Loaded { written, ruleset, otherwise })
+}
+
+/// Every form gives the same answer, unless it does not show what a rule asks.
+fn same(answer: &Answer, loaded: &Loaded, asked: &Packet, compared: &mut usize) -> Result<(), Failed> {
+    let outcomes = |answer: &Answer| -> BTreeSet<String> {
+        let shown =
+            |it: &Outcome| format!("{:?} {} {} {:?}", it.verdict, it.probability, it.masquerade, it.source);
+        answer.outcomes.iter().map(shown).collect()
+    };
+    for (form, ruleset) in &loaded.otherwise {
+        let other = evaluate(ruleset, &described(), asked, Record::Nothing);
+        if !answer.conditions.is_empty() || !other.conditions.is_empty() {
+            continue;
+        }
+        *compared += 1;
+        let (expected, actual) = (outcomes(answer), outcomes(&other));
+        if expected != actual {
+            let written = &loaded.written;
+            return Err(format!("{written}\n{asked:?}\nby {form}: {actual:?}\nexpected: {expected:?}").into());
+        }
+    }
+    Ok(())
 }
 
 fn packet(rng: &mut Rng, source_port: u16) -> Sent {
@@ -98,6 +146,8 @@ struct Count {
     dropped: usize,
     certain: usize,
     undecided: usize,
+    /// Answers by other forms of the same rules.
+    compared: usize,
 }
 
 fn agree(load: &Load) -> Result<(), Failed> {
@@ -107,7 +157,8 @@ fn agree(load: &Load) -> Result<(), Failed> {
     let mut count = Count::default();
     for seed in 0..RULE_SETS {
         let mut rng = Rng::with_seed(seed);
-        let (rules, ruleset) = load(&mut rng, wire.next_port())?;
+        let loaded = load(&mut rng, wire.next_port())?;
+        let Loaded { written: rules, ruleset, .. } = &loaded;
         let packets: Vec<Sent> = (0..PACKETS).map(|_| packet(&mut rng, wire.next_port())).collect();
         for (sent, seen) in packets.iter().zip(wire.send(&packets)?) {
             let entry = if sent.from_node {
@@ -116,11 +167,12 @@ fn agree(load: &Load) -> Result<(), Failed> {
                 Entry::Prerouting { interface: Some("vc".to_owned()) }
             };
             let asked = Packet::new(sent.source.into(), sent.destination.into(), sent.protocol, entry);
-            let answer = evaluate(&ruleset, &node, &asked, Record::Nothing);
+            let answer = evaluate(ruleset, &node, &asked, Record::Nothing);
+            same(&answer, &loaded, &asked, &mut count.compared)?;
             let undecided =
                 answer.outcomes.iter().any(|outcome| matches!(outcome.verdict, Verdict::Undecided(_)));
             if !undecided && !answer.outcomes.iter().any(|outcome| is(outcome, sent, seen)) {
-                let told = evaluate(&ruleset, &node, &asked, Record::Steps);
+                let told = evaluate(ruleset, &node, &asked, Record::Steps);
                 let steps: Vec<String> = told
                     .outcomes
                     .iter()
@@ -192,7 +244,8 @@ impl Count {
             && self.masqueraded > tenth / 4
             && self.rejected > tenth / 10
             && self.certain > 5 * tenth
-            && self.undecided < tenth / 4;
+            && self.undecided < tenth / 4
+            && self.compared > 5 * tenth;
         if varied { Ok(()) } else { Err(format!("these rules ask too little: {self:?}").into()) }
     }
 }

@@ -1,6 +1,7 @@
 //! Packets through rule sets, as a table of cases a dump; and dumps that nobody wrote.
 
 mod facts;
+mod forms;
 mod host;
 mod iptables;
 mod nft;

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use portolan_trace::{Family, Probability, Record, Ruleset, Undecided, Verdict, evaluate};
+use portolan_trace::{
+    Error, Family, IpSets, Node, Probability, Record, Ruleset, Undecided, Verdict, evaluate, printable,
+};
 use proptest::prelude::*;
 
 use crate::notation::{node, packet};
@@ -28,6 +30,45 @@ fn ask(rules: &Ruleset, holds: u64) {
         assert!(sum.is_one(), "{line}: {sum} of {possible:?}");
     }
 }
+
+/// Whether a terminal would only print it.
+fn harmless(text: &str) -> bool {
+    printable(text) == text
+}
+
+/// What is read is asked, and shows nothing that a terminal would act upon; nor does what is said
+/// of the rest.
+fn judge(read: Result<Ruleset, Error>, holds: u64) {
+    let rules = match read {
+        Ok(rules) => rules,
+        Err(error) => return assert!(harmless(&error.to_string()), "{error:?}"),
+    };
+    ask(&rules, holds);
+    for table in rules.tables() {
+        assert!(harmless(&table.name), "{:?}", table.name);
+        for chain in &table.chains {
+            assert!(harmless(&chain.name), "{:?}", chain.name);
+            for rule in &chain.rules {
+                assert!(harmless(&rule.text) && rule.comment.as_deref().is_none_or(harmless), "{rule:?}");
+            }
+        }
+    }
+    for said in Family::ALL.iter().flat_map(|family| rules.left_out(*family)) {
+        assert!(harmless(&said), "{said:?}");
+    }
+}
+
+fn lines_with(text: &str, word: &str) -> String {
+    text.lines().filter(|line| line.contains(word)).collect::<Vec<_>>().join("\n")
+}
+
+const SETS: &str = "create hosts hash:ip family inet\nadd hosts 192.0.2.1\nadd hosts 192.0.2.8/30\n\
+                    create frontends hash:ip,port family inet\nadd frontends 10.96.0.1,tcp:80\n\
+                    create all list:set size 8\nadd all hosts\nadd all all\nName: x\nType: hash:net\nMembers:\n10.0.0.0/8";
+const ADDRESSES: &str = "1: lo: <LOOPBACK,UP> mtu 65536\n    inet 127.0.0.1/8 scope host lo\n2: eth0@if5: <UP> mtu 1500\n\
+                         inet 10.0.0.5/24 brd 10.0.0.255 scope global eth0\ncni0 UP 10.244.1.1/24 fd00::1/64";
+const ROUTES: &str = "default via 10.0.0.1 dev eth0 proto dhcp metric 100\n10.244.1.0/24 dev cni0 proto kernel\n\
+                      unreachable 10.9.0.0/16\ndefault proto static\n\tnexthop via 10.0.0.1 dev eth0 weight 1";
 
 /// Text with some lines cut, doubled, swapped or with some bytes changed.
 fn mutated(text: &'static str) -> impl Strategy<Value = String> {
@@ -86,6 +127,70 @@ proptest! {
     fn mutated_listings_of_many_expressions(text in mutated(include_str!("../dumps/expressions.nft.json")), holds: u64) {
         if let Ok(rules) = Ruleset::from_nft_json(&text) {
             ask(&rules, holds);
+        }
+    }
+
+    #[test]
+    fn mutated_output_of_iptables_in_every_form(
+        commands in mutated(include_str!("../dumps/forms/spec.iptables-S")),
+        listed in mutated(include_str!("../dumps/forms/spec.iptables-L")),
+        saved in mutated(include_str!("../dumps/forms/spec.iptables-save")),
+        holds: u64,
+    ) {
+        for text in [commands, listed, saved] {
+            for part in [text.clone(), lines_with(&text, "KUBE"), lines_with(&text, "shop")] {
+                judge(Ruleset::from_iptables(&part, &IpSets::default()), holds);
+            }
+        }
+    }
+
+    #[test]
+    fn mutated_text_of_nft(
+        one in mutated(include_str!("../dumps/forms/kube-proxy.nft")),
+        other in mutated(include_str!("../dumps/forms/expressions.nft")),
+        third in mutated(include_str!("../dumps/forms/spec.nft")),
+        holds: u64,
+    ) {
+        for text in [one, other, third] {
+            judge(Ruleset::from_nft_text(&text), holds);
+        }
+    }
+
+    #[test]
+    fn mutated_output_about_the_node(
+        sets in mutated(SETS),
+        addresses in mutated(ADDRESSES),
+        routes in mutated(ROUTES),
+        control in "[\u{1b}\u{202e}\t a-z0-9.:/]{0,12}",
+        holds: u64,
+    ) {
+        let found = Node::addresses_from(&(addresses + &control)).into_iter().chain(Node::routes_from(&(routes + &control)));
+        for (_, interface) in found.flatten() {
+            prop_assert!(harmless(&interface), "{interface:?}");
+        }
+        if let Ok(sets) = IpSets::from_text(&(sets + &control)) {
+            let rules = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m set --match-set hosts src -j DROP\n\
+                         -A FORWARD -m set ! --match-set frontends dst,dst -j DROP\n-A FORWARD -m set --match-set all src -j DROP\nCOMMIT\n";
+            judge(Ruleset::from_iptables(rules, &sets), holds);
+        }
+    }
+
+    #[test]
+    fn any_text_in_every_form(text in "\\PC{0,80}[\u{1b}\u{9b}\u{202e}]\\PC{0,80}", holds: u64) {
+        for frame in [
+            format!("Chain INPUT (policy ACCEPT)\ntarget     prot opt source               destination\n{text}\n"),
+            format!("Chain INPUT (policy ACCEPT)\ntarget     prot opt source               destination\nDROP all -- 0.0.0.0/0 0.0.0.0/0 {text}\n"),
+            format!("-P INPUT ACCEPT\n-A INPUT {text}\n"),
+            format!("-A KUBE-SERVICES {text}\n{text}\n"),
+        ] {
+            judge(Ruleset::from_iptables(&frame, &IpSets::default()), holds);
+        }
+        for frame in [
+            format!("table ip t {{\n\tchain c {{\n\t\ttype filter hook forward priority 0; policy accept;\n\t\t{text}\n\t}}\n}}\n"),
+            format!("table inet t {{\n\tset s {{\n\t\ttype ipv4_addr\n\t\telements = {{ {text} }}\n\t}}\n}}\n"),
+            format!("table {text} {{\n}}\n"),
+        ] {
+            judge(Ruleset::from_nft_text(&frame), holds);
         }
     }
 

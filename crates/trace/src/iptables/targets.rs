@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use portolan_service::Family;
 
 use super::values::{number, value_and_mask};
-use super::words::Words;
+use super::words::{UNSUPPORTED, Words};
 use crate::ruleset::{Action, Goal, Mark, SourceAddress, Translation};
 
 /// Targets that neither change what rules ask nor where the packet goes.
@@ -35,6 +35,17 @@ const NOTES: [&str; 22] = [
     "ACCOUNT",
 ];
 
+/// What can be said of a target whose options are not shown: those that log never take a packet,
+/// and marks stay packets'.
+pub(crate) fn unsupported_target(name: &str) -> Option<Action> {
+    match name {
+        name if NOTES.contains(&name) => Some(Action::Note),
+        "MARK" => Some(Action::ForgetMark),
+        "CONNMARK" => Some(Action::ForgetConnectionMark),
+        _ => None,
+    }
+}
+
 /// How a rule names its target.
 pub(super) struct Target {
     pub(super) name: String,
@@ -47,12 +58,20 @@ pub(super) fn action(
     target: Target,
     words: &mut Words<'_>,
     chains: &HashMap<Box<str>, u32>,
+    in_part: bool,
     family: Family,
 ) -> Result<Action, String> {
     let Target { name, goto } = target;
     let mut options = Options::read(words)?;
+    if options.unsupported {
+        let action = unsupported_target(&name);
+        return Ok(action.unwrap_or_else(|| Action::Unknown(format!("{name} {UNSUPPORTED}").into())));
+    }
     if let Some(chain) = chains.get(name.as_str()) {
         return Ok(Action::Goal(if goto { Goal::Goto(*chain) } else { Goal::Jump(*chain) }));
+    }
+    if in_part && (goto || name.contains('-') || name.chars().any(char::is_lowercase)) {
+        return Ok(Action::Unknown(format!("chain {name}, which the dump leaves out,").into()));
     }
     if goto {
         return Err(format!("chain {name} was not declared"));
@@ -79,12 +98,22 @@ pub(super) fn action(
 }
 
 /// The options of a target.
-struct Options(Vec<(String, Option<String>)>);
+struct Options {
+    all: Vec<(String, Option<String>)>,
+    /// In their place stands that they cannot be printed.
+    unsupported: bool,
+}
 
 impl Options {
     fn read(words: &mut Words<'_>) -> Result<Options, String> {
         let mut options: Vec<(String, Option<String>)> = Vec::new();
+        let mut unsupported = false;
         while let Some(word) = words.next() {
+            if words.at_unsupported(&word) {
+                words.next();
+                unsupported = true;
+                continue;
+            }
             if word.is_option() {
                 options.push((word.text.into_owned(), None));
                 continue;
@@ -98,20 +127,20 @@ impl Options {
                 None => *value = Some(word.text.into_owned()),
             }
         }
-        Ok(Options(options))
+        Ok(Options { all: options, unsupported })
     }
 
     fn has(&self, option: &str) -> bool {
-        self.0.iter().any(|(name, _)| name == option)
+        self.all.iter().any(|(name, _)| name == option)
     }
 
     fn value(&self, option: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| name == option)?.1.as_deref()
+        self.all.iter().find(|(name, _)| name == option)?.1.as_deref()
     }
 
     fn text(&self, target: &str) -> String {
         let mut text = target.to_owned();
-        for (name, value) in &self.0 {
+        for (name, value) in &self.all {
             text.push(' ');
             text.push_str(name);
             if let Some(value) = value {
@@ -125,7 +154,7 @@ impl Options {
     /// The ways to write a change of a mark (iptables-extensions(8), MARK).
     fn mark(&mut self) -> Result<Option<Mark>, String> {
         let word = |text: &str| number(text, "a mark");
-        for (option, value) in &self.0 {
+        for (option, value) in &self.all {
             let Some(value) = value else { continue };
             let mark = match option.as_str() {
                 "--set-xmark" => {
@@ -161,7 +190,7 @@ impl Options {
     }
 
     fn dnat(&self, family: Family) -> Result<Option<Action>, String> {
-        let mut destinations = self.0.iter().filter(|(name, _)| name == "--to-destination");
+        let mut destinations = self.all.iter().filter(|(name, _)| name == "--to-destination");
         let (Some((_, Some(text))), None) = (destinations.next(), destinations.next()) else {
             return Ok(None);
         };

@@ -1,5 +1,13 @@
-//! Reads what iptables-save and ip6tables-save write, of the legacy and the nft variant, with and without counters.
+//! Reads what the programs of iptables print, of the legacy and the nft variant: iptables-save and
+//! ip6tables-save with and without counters, `iptables -S`, `iptables -L`, and lines that grep has
+//! cut out of these.
 
+mod commands;
+mod families;
+mod fragment;
+mod group;
+mod incomplete;
+mod listing;
 mod matches;
 mod targets;
 mod values;
@@ -11,9 +19,12 @@ use std::ops::ControlFlow;
 use portolan_service::Family;
 
 use crate::Error;
+use crate::ipset::{InUse, IpSets};
 use crate::printable::{printable, shortened};
 use crate::ruleset::{Base, Chain, Hook, Kind, Part, Rule, Ruleset, Table, TableFamily, Tool};
-use matches::Matches;
+pub(crate) use listing::port_named;
+use matches::{Lookups, Matches};
+pub(crate) use targets::unsupported_target;
 pub(crate) use values::{network_range, prefix_mask};
 use words::Words;
 
@@ -28,26 +39,107 @@ impl Ruleset {
     /// # Errors
     /// A line that iptables-save does not write, or a text that was cut off.
     pub fn from_iptables_save(text: &str, family: Family) -> Result<Ruleset, Error> {
-        let mut reader = Reader { family, tables: Vec::new(), current: None, by_iptables_nft: false };
+        Ruleset::from_iptables_save_with(text, family, &IpSets::default())
+    }
+
+    /// The same, for rules that look into `ipsets`.
+    ///
+    /// # Errors
+    /// As [`Ruleset::from_iptables_save`].
+    pub fn from_iptables_save_with(text: &str, family: Family, ipsets: &IpSets) -> Result<Ruleset, Error> {
+        let mut reader = Reader::new(Given { family, ipsets });
         for (line, raw) in (1..).zip(text.lines()) {
-            reader.line(line, &printable(raw)).map_err(|problem| Error::Line {
-                line,
-                problem,
-                text: shortened(raw),
-            })?;
+            reader.read(line, raw)?;
         }
-        match reader.current {
-            Some(open) => Err(Error::CutOff { table: shortened(&open.table.name), line: open.line }),
-            None => Ok(Ruleset::of(reader.tables)),
+        reader.done()
+    }
+
+    /// Reads whatever a program of iptables has printed of its rules, and finds out what it is:
+    /// iptables-save, `iptables -S` or `iptables -L`, one table or several, of either family or
+    /// both, whole or a part (`iptables-save | grep KUBE`). What a part leaves out is named in
+    /// [`Ruleset::left_out`], and answers depend on it. `ipsets` are those that rules look into.
+    ///
+    /// # Errors
+    /// As [`Ruleset::from_iptables_save`].
+    pub fn from_iptables(text: &str, ipsets: &IpSets) -> Result<Ruleset, Error> {
+        match form(text) {
+            Form::Saved => families::read(text, ipsets),
+            Form::Listed => group::read(listing::groups(text)?, ipsets),
+            Form::Commands => group::read(commands::groups(text)?, ipsets),
         }
     }
 }
 
-struct Reader {
+/// What a text was printed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// iptables-save.
+    Saved,
+    /// `iptables -L`.
+    Listed,
+    /// `iptables -S`, or lines cut out of what iptables-save has printed.
+    Commands,
+}
+
+fn form(text: &str) -> Form {
+    let any = |holds: fn(&str) -> bool| text.lines().any(|line| holds(line.trim_start()));
+    // Whole tables begin with an asterisk and end with COMMIT; a part may have lost either.
+    let rules = any(|line| commands::rule(line).is_some());
+    let begins = any(|line| line.starts_with('*'));
+    let ends = any(|line| line.trim_end() == "COMMIT");
+    if any(|line| listing::heading(line).is_some()) && !ends {
+        return Form::Listed;
+    }
+    let declares = any(|line| line.starts_with(':'));
+    if rules && !(begins && (ends || declares)) || !begins && any(|line| line.starts_with("-P ")) {
+        return Form::Commands;
+    }
+    Form::Saved
+}
+
+/// What rules are read with.
+#[derive(Debug, Clone, Copy)]
+struct Given<'a> {
     family: Family,
+    ipsets: &'a IpSets,
+}
+
+struct Reader<'a> {
+    given: Given<'a>,
     tables: Vec<Table>,
     current: Option<Open>,
     by_iptables_nft: bool,
+    missing: incomplete::Missing,
+}
+
+impl<'a> Reader<'a> {
+    fn new(given: Given<'a>) -> Reader<'a> {
+        Reader {
+            given,
+            tables: Vec::new(),
+            current: None,
+            by_iptables_nft: false,
+            missing: incomplete::Missing::default(),
+        }
+    }
+
+    /// Takes line number `line` of the dump.
+    fn read(&mut self, line: usize, raw: &str) -> Result<(), Error> {
+        self.line(line, &printable(raw)).map_err(|problem| Error::Line {
+            line,
+            problem,
+            text: shortened(raw),
+        })
+    }
+
+    fn done(self) -> Result<Ruleset, Error> {
+        if let Some(open) = self.current {
+            return Err(Error::CutOff { table: shortened(&open.table.name), line: open.line });
+        }
+        let mut tables = self.tables;
+        tables.extend(self.missing.tables());
+        Ok(Ruleset::of(tables))
+    }
 }
 
 /// How many rules a text may insert before others: each moves all of those.
@@ -59,9 +151,12 @@ struct Open {
     table: Table,
     line: usize,
     chains: HashMap<Box<str>, u32>,
+    /// Rules may call chains that are left out.
+    in_part: bool,
+    in_use: InUse,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn line(&mut self, number: usize, line: &str) -> Result<(), Problem> {
         let line = line.trim();
         if line.is_empty() {
@@ -71,15 +166,16 @@ impl Reader {
             if comment.contains("tables-save v") {
                 self.by_iptables_nft = comment.contains("(nf_tables)");
             }
+            self.missing.look_at(comment, self.given.family);
             return Ok(());
         }
         if let Some(name) = line.strip_prefix('*') {
             if let Some(open) = &self.current {
                 return Err(format!("table {} has no COMMIT before it", open.table.name));
             }
-            let mut table = Table::new(TableFamily::Only(self.family), name.trim(), Tool::Iptables);
+            let mut table = Table::new(TableFamily::Only(self.given.family), name.trim(), Tool::Iptables);
             table.by_iptables_nft = self.by_iptables_nft;
-            self.current = Some(Open { insertions: 0, table, line: number, chains: HashMap::new() });
+            self.current = Some(Open::new(table, number));
             return Ok(());
         }
         if line == "COMMIT" {
@@ -87,7 +183,16 @@ impl Reader {
             self.tables.push(open.table);
             return Ok(());
         }
-        let family = self.family;
+        if self.current.is_none() {
+            if commands::is_message(line) {
+                self.missing.look_at(line, self.given.family);
+                return Ok(());
+            }
+            if commands::command(line).is_some() || commands::is_noise(line) {
+                return Ok(());
+            }
+        }
+        let given = self.given;
         let open = self.current.as_mut().ok_or("no table before it")?;
         if let Some(declaration) = line.strip_prefix(':') {
             return open.declare(declaration);
@@ -96,11 +201,15 @@ impl Reader {
             Some(counted) => counted.split_once(']').ok_or("counters without an end")?.1.trim_start(),
             None => line,
         };
-        open.append(rule, family)
+        open.append(rule, None, given)
     }
 }
 
 impl Open {
+    fn new(table: Table, line: usize) -> Open {
+        Open { insertions: 0, table, line, chains: HashMap::new(), in_part: false, in_use: InUse::default() }
+    }
+
     fn declare(&mut self, declaration: &str) -> Result<(), Problem> {
         let mut words = declaration.split_ascii_whitespace();
         let name = words.next().ok_or("a chain without a name")?;
@@ -126,7 +235,9 @@ impl Open {
         number
     }
 
-    fn append(&mut self, line: &str, family: Family) -> Result<(), Problem> {
+    /// Adds the rule of `line`, in the words of iptables-save; `shown` is how the dump itself has
+    /// it.
+    fn append(&mut self, line: &str, shown: Option<&str>, given: Given<'_>) -> Result<(), Problem> {
         let mut words = Words::of(line)?;
         let mut insert = false;
         match words.next().map(|word| word.text.to_string()).as_deref() {
@@ -148,6 +259,7 @@ impl Open {
             Some(known) => *known,
             None => match base(&self.table.name, &name, false) {
                 Some(base) => self.add_chain(&name, Some(base)),
+                None if self.in_part => self.add_chain(&name, None),
                 None => return Err(format!("chain {name} was not declared")),
             },
         };
@@ -168,20 +280,23 @@ impl Open {
                 .filter(|at| *at <= rules)
                 .ok_or("no rule of this number")?;
         }
-        let mut matches = Matches::new(family);
+        let lookups = Lookups { given: given.ipsets, sets: &mut self.table.sets, in_use: &mut self.in_use };
+        let mut matches = Matches::new(given.family, lookups);
         let mut action = None;
         while let Some(word) = words.next() {
             match matches.option(&word, &mut words)? {
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(target) => {
-                    action = Some(targets::action(target, &mut words, &self.chains, family)?);
+                    action =
+                        Some(targets::action(target, &mut words, &self.chains, self.in_part, given.family)?);
                     break;
                 }
             }
         }
         let (tests, comment) = matches.finish()?;
         let parts = tests.into_iter().map(Part::Test).chain(action.map(Part::Action)).collect();
-        self.table.chains[chain as usize].rules.insert(at, Rule { text: line.into(), comment, parts });
+        let text = shown.unwrap_or(line).into();
+        self.table.chains[chain as usize].rules.insert(at, Rule { text, comment, parts });
         Ok(())
     }
 }

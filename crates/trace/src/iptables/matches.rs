@@ -11,13 +11,25 @@ use super::values::{
     address_types, flags, interface, network_range, number, ports, probability, protocol, range, states,
     value_and_mask, whole,
 };
-use super::words::{Word, Words};
+use super::words::{UNSUPPORTED, Word, Words};
 use crate::evaluate::address_value;
+use crate::ipset::{InUse, IpSets};
 use crate::probability::Probability;
-use crate::ruleset::{Field, Operand, Ranges, Test};
+use crate::ruleset::{Field, Operand, Ranges, Set, Test};
+
+/// An option that takes what a rule asks in words.
+pub(super) const AS_LISTED: &str = "--as-listed";
+
+/// The sets of ipset that rules look into, and where the table keeps them.
+pub(super) struct Lookups<'a> {
+    pub(super) given: &'a IpSets,
+    pub(super) sets: &'a mut Vec<Set>,
+    pub(super) in_use: &'a mut InUse,
+}
 
 /// Collects the tests of one rule, option by option.
-pub(super) struct Matches {
+pub(super) struct Matches<'a> {
+    lookups: Lookups<'a>,
     family: Family,
     /// Addresses, protocol and interfaces: the kernel asks for them first.
     header: Vec<Test>,
@@ -45,14 +57,24 @@ enum Module {
         seconds: Option<u32>,
         text: String,
     },
+    Set {
+        name: String,
+        directions: String,
+        negated: bool,
+        /// As written.
+        text: String,
+        /// It asks for more than whether something is in the set.
+        asks_more: bool,
+    },
     Unknown {
         text: String,
     },
 }
 
-impl Matches {
-    pub(super) fn new(family: Family) -> Matches {
+impl<'a> Matches<'a> {
+    pub(super) fn new(family: Family, lookups: Lookups<'a>) -> Matches<'a> {
         Matches {
+            lookups,
             family,
             header: Vec::new(),
             extensions: Vec::new(),
@@ -81,6 +103,11 @@ impl Matches {
             self.negated = !self.negated;
             return Ok(ControlFlow::Continue(()));
         }
+        if words.at_unsupported(word) {
+            words.next();
+            self.unsupported();
+            return Ok(ControlFlow::Continue(()));
+        }
         if word.quoted || !option.starts_with('-') {
             return Err(format!("{option} stands where an option is expected"));
         }
@@ -96,6 +123,11 @@ impl Matches {
             "-c" | "--set-counters" => {
                 words.argument(option)?;
                 words.argument(option)?;
+            }
+            // Ours, for what a listing shows in words that are not known.
+            AS_LISTED => {
+                self.close()?;
+                self.extensions.push(Test::Unknown((*words.argument(option)?).into()));
             }
             _ => {
                 // Old versions write the negation behind the option.
@@ -204,6 +236,25 @@ impl Matches {
                         let _ = write!(text, " {value}");
                     }
                     _ => return Err(format!("{option} is no option of match recent")),
+                }
+            }
+            Module::Set { name, directions, negated: negate, text, asks_more } => {
+                let _ = write!(text, "{}{option}", if negated { " ! " } else { " " });
+                match option {
+                    "--match-set" => {
+                        *negate = negated;
+                        *name = words.argument(option)?.into_owned();
+                        *directions = words.argument(option)?.into_owned();
+                        let _ = write!(text, " {name} {directions}");
+                    }
+                    "--update-counters" | "--update-subcounters" => {}
+                    _ => {
+                        *asks_more = true;
+                        while let Some(word) = words.peek(0).filter(|word| !word.is_option()) {
+                            push_word(text, word);
+                            words.next();
+                        }
+                    }
                 }
             }
             // An option of a known match after an unknown one: not distinguishable from the unknown one's own.
@@ -321,6 +372,19 @@ impl Matches {
         })
     }
 
+    /// Behind the name of the match that is being read stands that iptables-save cannot print this
+    /// revision of it.
+    fn unsupported(&mut self) {
+        let name = match &self.module {
+            Module::Plain(name) if matches!(name.as_str(), "comment" | "nfacct") => return,
+            Module::Plain(name) => format!("-m {name}"),
+            Module::Statistic { .. } => "-m statistic".to_owned(),
+            Module::Recent { text, .. } | Module::Set { text, .. } | Module::Unknown { text } => text.clone(),
+            Module::None => String::new(),
+        };
+        self.module = Module::Unknown { text: format!("{name} {UNSUPPORTED}").trim_start().to_owned() };
+    }
+
     /// Ends the match that is being read.
     fn close(&mut self) -> Result<(), String> {
         let test = match std::mem::replace(&mut self.module, Module::None) {
@@ -335,6 +399,17 @@ impl Matches {
             }
             Module::Recent { list, ask: Some(negate), seconds, .. } => {
                 Test::Remembered { list: list.into(), seconds, negate }
+            }
+            Module::Set { name, directions, negated, text, asks_more } => {
+                let Lookups { given, sets, in_use } = &mut self.lookups;
+                let tests = given.tests((&name, &directions), negated, self.family, sets, in_use);
+                match tests.filter(|_| !asks_more) {
+                    Some(tests) => {
+                        self.extensions.extend(tests);
+                        return Ok(());
+                    }
+                    None => Test::Unknown(text.into()),
+                }
             }
             Module::Recent { text, .. } | Module::Unknown { text } => Test::Unknown(text.into()),
         };
@@ -357,6 +432,13 @@ impl Module {
                 ask: None,
                 seconds: None,
                 text: "-m recent".to_owned(),
+            },
+            "set" => Module::Set {
+                name: String::new(),
+                directions: String::new(),
+                negated: false,
+                text: "-m set".to_owned(),
+                asks_more: false,
             },
             name => Module::Unknown { text: format!("-m {name}") },
         }

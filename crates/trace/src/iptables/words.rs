@@ -2,6 +2,10 @@
 
 use std::borrow::Cow;
 
+/// What iptables-save prints for options of a revision that it does not know (`print_match_save` of
+/// iptables.c).
+pub(super) const UNSUPPORTED: &str = "[unsupported revision]";
+
 /// A word of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Word<'a> {
@@ -51,6 +55,11 @@ impl<'a> Words<'a> {
     /// The word after `skip` others, without taking it.
     pub(super) fn peek(&self, skip: usize) -> Option<&Word<'a>> {
         self.words.as_slice().get(skip)
+    }
+
+    /// Whether `word`, which was taken, and the next are [`UNSUPPORTED`].
+    pub(super) fn at_unsupported(&self, word: &Word<'_>) -> bool {
+        word.is("[unsupported") && self.peek(0).is_some_and(|next| next.is("revision]"))
     }
 
     /// The argument of `option`.

@@ -1,0 +1,8 @@
+//! Text of iptables in any form: whatever it is, it is read or refused, and packets get answers
+//! that add up.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use portolan_trace::{IpSets, Ruleset};
+
+fuzz_target!(|text: &str| portolan_fuzz::check_rules(Ruleset::from_iptables(text, &IpSets::default())));
