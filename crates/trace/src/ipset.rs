@@ -209,14 +209,13 @@ impl IpSets {
         if directions.len() < parts.len() {
             return None;
         }
-        let number = match in_use.numbers.get(name) {
-            Some(number) => *number,
-            None => {
-                let number = u32::try_from(sets.len()).ok()?;
-                sets.push(set.elements.clone());
-                in_use.numbers.insert(name.to_owned(), number);
-                number
-            }
+        let number = if let Some(number) = in_use.numbers.get(name) {
+            *number
+        } else {
+            let number = u32::try_from(sets.len()).ok()?;
+            sets.push(set.elements.clone());
+            in_use.numbers.insert(name.to_owned(), number);
+            number
         };
         tests.push(Test::Lookup { key: key.into(), set: number, negate });
         Some(())

@@ -315,7 +315,7 @@ impl Collected {
         };
         if let Some(parts) = parts {
             for part in parts {
-                self.ruleset.require(of, name, &part.chain, part.rule, part.tests());
+                self.ruleset.require(of, name, &part.chain, part.rule, &part.tests());
             }
             return Ok(());
         }

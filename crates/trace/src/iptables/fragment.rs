@@ -9,6 +9,21 @@ use super::{Given, Open, base};
 use crate::Error;
 use crate::ruleset::{Action, Goal, Part, Rule, Ruleset, Table, TableFamily, Test, Tool};
 
+/// Chains and targets of kube-proxy begin so in table nat, and nowhere else.
+const IN_NAT: [&str; 8] = [
+    "KUBE-SVC-",
+    "KUBE-SVL-",
+    "KUBE-SEP-",
+    "KUBE-FW-",
+    "KUBE-EXT-",
+    "KUBE-XLB-",
+    "KUBE-MARK-",
+    "KUBE-POSTROUTING",
+];
+/// The same of table filter.
+const IN_FILTER: [&str; 4] =
+    ["KUBE-FORWARD", "KUBE-FIREWALL", "KUBE-EXTERNAL-SERVICES", "KUBE-PROXY-FIREWALL"];
+
 /// Chains that nothing is seen to lead to: so many of them are followed.
 const MOST_ORPHANS: usize = 8;
 
@@ -79,28 +94,17 @@ impl<'a> Shown<'a> {
     fn table(&self) -> Option<&'static str> {
         let target = self.target.unwrap_or_default();
         let begins = |name: &str, with: &[&str]| with.iter().any(|prefix| name.starts_with(prefix));
-        const NAT: [&str; 8] = [
-            "KUBE-SVC-",
-            "KUBE-SVL-",
-            "KUBE-SEP-",
-            "KUBE-FW-",
-            "KUBE-EXT-",
-            "KUBE-XLB-",
-            "KUBE-MARK-",
-            "KUBE-POSTROUTING",
-        ];
-        const FILTER: [&str; 4] =
-            ["KUBE-FORWARD", "KUBE-FIREWALL", "KUBE-EXTERNAL-SERVICES", "KUBE-PROXY-FIREWALL"];
-        if begins(self.chain, &NAT) || begins(target, &NAT) {
+        if begins(self.chain, &IN_NAT) || begins(target, &IN_NAT) {
             return Some("nat");
         }
-        if begins(self.chain, &FILTER) || begins(target, &FILTER) {
+        if begins(self.chain, &IN_FILTER) || begins(target, &IN_FILTER) {
             return Some("filter");
         }
         match (self.chain, target) {
             (_, "DNAT" | "SNAT" | "MASQUERADE" | "REDIRECT" | "NETMAP") => Some("nat"),
-            ("FORWARD", _) => Some("filter"),
-            ("KUBE-SERVICES" | "KUBE-NODEPORTS", "REJECT" | "DROP" | "ACCEPT") => Some("filter"),
+            ("FORWARD", _) | ("KUBE-SERVICES" | "KUBE-NODEPORTS", "REJECT" | "DROP" | "ACCEPT") => {
+                Some("filter")
+            }
             // Both tables lead there; that of filter asks for new connections only.
             ("INPUT" | "OUTPUT", "KUBE-SERVICES") if self.text.contains("--ctstate NEW") => Some("filter"),
             ("PREROUTING" | "POSTROUTING" | "OUTPUT", _) if target.starts_with("KUBE-") => Some("nat"),

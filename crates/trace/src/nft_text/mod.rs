@@ -187,7 +187,7 @@ fn chain(
                 about["prio"] = priority.unwrap_or(0).into();
             }
             ["policy", policy] => about["policy"] = policy.into(),
-            ["comment", ..] | ["flags", ..] | ["devices", ..] => {}
+            ["comment" | "flags" | "devices", ..] => {}
             _ => rules.push(rule::object(family, table, &name.text, statement)),
         }
     }

@@ -298,7 +298,7 @@ impl Ruleset {
     }
 
     /// Lets rule number `rule` of a chain, from 0, ask for something more. `tests` look into no set.
-    pub fn require(&mut self, family: TableFamily, table: &str, chain: &str, rule: usize, tests: Vec<Test>) {
+    pub fn require(&mut self, family: TableFamily, table: &str, chain: &str, rule: usize, tests: &[Test]) {
         let chains = self
             .tables
             .iter_mut()

@@ -339,7 +339,7 @@ fn without_v_a_listing_hides_interfaces() {
                 \nChain OUTPUT (policy ACCEPT)\ntarget     prot opt source               destination         \n";
     check(
         &iptables(text),
-        &Node { addresses: node().addresses, routes: Vec::new() },
+        &Node { addresses: node().addresses, ..Node::default() },
         &[(
             "it may be that of loopback",
             "outside tcp 192.0.2.1 192.168.50.1:80",
