@@ -55,7 +55,15 @@ pub(crate) fn metrics(text: &str, bind: Family, problems: &mut Problems<'_>) -> 
 /// The value of `--healthz-port` or `--metrics-port`, where it counts: neither beside a file nor when the
 /// configuration is only written (spec §10.5).
 fn deprecated_port(given: Option<i32>, problems: &Problems<'_>) -> Option<i32> {
-    given.filter(|_| problems.file.is_none() && problems.flags.write_config_to.is_none())
+    given.filter(|_| problems.file.is_none() && problems.flags.write_to().is_none())
+}
+
+/// The two parts of what may be an IPv6 address and a port without brackets between them: `::1:80`. Some such texts
+/// are addresses as well, which hardly anybody means: kube-proxy would listen on the address `::1:80`.
+fn without_brackets(text: &str) -> Option<(Ipv6Addr, u16)> {
+    let (address, port) = text.rsplit_once(':')?;
+    let port = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok())??;
+    Some((address.parse().ok()?, port))
 }
 
 fn server(
@@ -69,6 +77,17 @@ fn server(
         "healthzBindAddress" => ("healthz-port", "--healthz-bind-address"),
         _ => ("metrics-port", "--metrics-bind-address"),
     };
+    if let Some((address, port_given)) = without_brackets(text) {
+        let also = text.parse::<IpAddr>().map_or_else(
+            |_| String::new(),
+            |address| format!(", or [{address}]:{} if this is an address without a port", default.port()),
+        );
+        let message = format!(
+            "{text:?}: an IPv6 address with a port needs brackets; write [{address}]:{port_given}{also}"
+        );
+        problems.error(field, message);
+        return default;
+    }
     // A port of its own is only missing from an address without one; the default has one.
     if let Ok(address) = text.parse::<IpAddr>() {
         let port = deprecated_port.unwrap_or(i32::from(default.port()));

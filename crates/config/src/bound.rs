@@ -3,7 +3,6 @@
 use std::fmt::Display;
 
 use ipnet::IpNet;
-use portolan_service::NodePortAddresses;
 
 use crate::config::Config;
 use crate::duration::GoDuration;
@@ -38,7 +37,7 @@ pub(crate) const ALL: &[Bound] = &[
     bound(
         "kubeconfig",
         &["clientConnection.kubeconfig"],
-        |f| f.kubeconfig.as_ref().map(|path| path.display().to_string()),
+        |f| f.kubeconfig.as_ref().map(|path| path.display().to_string()).filter(|path| !path.is_empty()),
         |c| c.client.kubeconfig.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
     ),
     bound(
@@ -246,10 +245,7 @@ pub(crate) const ALL: &[Bound] = &[
         "nodeport-addresses",
         &["nodePortAddresses"],
         |f| networks(&f.nodeport_addresses),
-        |c| match &c.nodeport_addresses {
-            NodePortAddresses::Primary => "primary".to_owned(),
-            NodePortAddresses::Networks(networks) => joined(networks),
-        },
+        |c| joined(&c.nodeport_addresses.0),
     ),
     bound("oom-score-adj", &["oomScoreAdj"], |f| text(f.oom_score_adj), |c| c.oom_score_adj.to_string()),
     bound(
@@ -337,8 +333,8 @@ fn networks(flags: &[String]) -> Option<String> {
     (!flags.is_empty()).then(|| from_flags::list(flags).into_iter().map(kept).collect::<Vec<_>>().join(","))
 }
 
-fn joined(networks: &[IpNet]) -> String {
-    networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+fn joined(items: &[impl Display]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -357,7 +353,8 @@ mod tests {
 
     #[test]
     fn every_flag_has_a_value() {
-        let removed = ["udp-timeout", "proxy-port-range", "cleanup-ipvs"];
+        let removed = crate::Removed::augment_args(clap::Command::new("kube-proxy"));
+        let removed: Vec<&str> = removed.get_arguments().filter_map(clap::Arg::get_long).collect();
         let command = Flags::augment_args(clap::Command::new("kube-proxy"));
         let mut flags: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
         flags.retain(|flag| !removed.contains(flag));

@@ -70,6 +70,12 @@ impl Config {
         gate.enabled(&self.feature_gates)
     }
 
+    /// The address that stands for the node's own whatever its Node object says (spec §1.33): `bindAddress`, unless
+    /// it is unspecified or loopback, which say nothing about where others find the node.
+    pub fn node_address(&self) -> Option<IpAddr> {
+        Some(self.bind_address).filter(|address| !address.is_unspecified() && !address.is_loopback())
+    }
+
     /// The node's name in the API, given the host's name; `None` if there is none (spec §1.6).
     pub fn node_name(&self, host: &str) -> Option<String> {
         let name = self.hostname_override.as_deref().unwrap_or(host).trim().to_lowercase();

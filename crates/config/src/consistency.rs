@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use portolan_service::{Family, NodePortAddresses};
+use portolan_service::{Family, NodePortSelector};
 
 use crate::config::{Config, DetectLocalMode, Mode};
 use crate::problem::{ConfigError, Level, Note, Place};
@@ -65,7 +65,16 @@ impl Config {
 
     fn check_nodeport_addresses(&self, node: &NodeFacts, warn: &mut impl FnMut(&str, String)) {
         let field = "nodePortAddresses";
-        let NodePortAddresses::Networks(networks) = &self.nodeport_addresses else { return };
+        let selectors = &self.nodeport_addresses.0;
+        let networks = selectors.iter().filter_map(|selector| match selector {
+            NodePortSelector::Network(network) => Some(*network),
+            // The words are about both families.
+            NodePortSelector::Primary | NodePortSelector::Localhost | NodePortSelector::All => None,
+        });
+        let networks: &[IpNet] = &networks.collect::<Vec<_>>();
+        if networks.len() < selectors.len() {
+            return;
+        }
         let wrong = other(node.primary);
         if networks.is_empty() {
             let message = "not set: NodePorts answer on all addresses of this node; set it to [primary] for the node's \

@@ -8,8 +8,8 @@ use std::path::Path;
 use portolan_yaml::{Content, Repeated, SyntaxError, Tree};
 
 use crate::object::{
-    API_VERSION, Client, Conntrack, DetectLocal, Iptables, Ipvs, KIND, LogStreams, Logging, Nftables, Object,
-    Vmodule, Winkernel,
+    API_VERSION, Client, Conntrack, DetectLocal, Iptables, Ipvs, KIND, LogStreams, Logging, NEXT_API_VERSION,
+    Nftables, Object, Vmodule, Winkernel,
 };
 use crate::problem::{ConfigError, Level, Place};
 use crate::problems::Problems;
@@ -75,6 +75,13 @@ pub(crate) fn decode(path: &Path, document: &Document, problems: &mut Problems<'
         match document.tree.get(field).map(|value| &value.content) {
             Some(Content::Text(text)) if text == expected => {}
             None | Some(Content::Null) => problems.error(field, format!("is missing; it must be {expected}")),
+            Some(Content::Text(text)) if text == NEXT_API_VERSION => {
+                let message = format!(
+                    "{text} is not read by this version, as its fields are arranged otherwise; write the file as \
+                     {expected}, which kube-proxy reads too"
+                );
+                problems.error(field, message);
+            }
             Some(Content::Text(text)) => {
                 problems.error(field, format!("{text:?} is not known here; it must be {expected}"));
             }

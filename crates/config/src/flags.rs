@@ -3,11 +3,13 @@
 //! Each is optional, so that what was given explicitly is known. What a value must be beyond its type is checked by
 //! [`crate::load`], together with everything else. Names may be written with `_` for `-` if the program sees to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use crate::duration::GoDuration;
+use crate::removed::Removed;
 
 /// kube-proxy's flags, but for `--version` and `--help`.
 ///
@@ -16,11 +18,11 @@ use crate::duration::GoDuration;
 #[command(args_override_self = true)]
 pub struct Flags {
     /// Configuration file, in place of all flags but those for logging and the host name
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub config: Option<PathBuf>,
 
     /// Write the effective configuration to this file and exit
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub write_config_to: Option<PathBuf>,
 
     /// Remove all rules from this node and exit
@@ -40,7 +42,7 @@ pub struct Flags {
     pub feature_gates: Vec<String>,
 
     /// How to reach the API server; without it, as a pod in the cluster does
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     pub kubeconfig: Option<PathBuf>,
 
     /// Accepted, without effect
@@ -196,8 +198,8 @@ pub struct Flags {
     #[arg(long, value_name = "CIDR,...")]
     pub cluster_cidr: Option<String>,
 
-    /// Networks whose local addresses answer on NodePorts, or `primary` for the node's own address [default:
-    /// primary in nftables mode, else all addresses]
+    /// Networks whose local addresses answer on NodePorts, and the words `primary` for the node's own address,
+    /// `localhost` for loopback addresses and `all` [default: primary in nftables mode, else all addresses]
     #[arg(long, value_name = "CIDR,...")]
     pub nodeport_addresses: Vec<String>,
 
@@ -245,17 +247,30 @@ pub struct Flags {
     #[arg(long, value_name = "FILE,...", hide = true)]
     pub machine_id_file: Option<String>,
 
-    /// Removed from kube-proxy
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "")]
-    pub udp_timeout: Option<String>,
+    /// Those that kube-proxy has no more
+    #[command(flatten)]
+    pub removed: Removed,
+}
 
-    /// Removed from kube-proxy
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "")]
-    pub proxy_port_range: Option<String>,
+impl Flags {
+    /// The configuration file, if one is named: an empty path names none.
+    pub fn file(&self) -> Option<&Path> {
+        named(self.config.as_ref())
+    }
 
-    /// Removed from kube-proxy
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "")]
-    pub cleanup_ipvs: Option<String>,
+    /// Where to write the effective configuration, if anywhere: an empty path is nowhere.
+    pub fn write_to(&self) -> Option<&Path> {
+        named(self.write_config_to.as_ref())
+    }
+}
+
+fn named(path: Option<&PathBuf>) -> Option<&Path> {
+    path.map(PathBuf::as_path).filter(|path| !path.as_os_str().is_empty())
+}
+
+/// A path, which may be empty: templates write `--config=` where there is none.
+pub fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// Go's `strconv.ParseBool`.
@@ -308,7 +323,10 @@ mod tests {
             pod-interface-name-prefix cluster-cidr nodeport-addresses oom-score-adj conntrack-max-per-core \
             conntrack-min conntrack-tcp-timeout-established conntrack-tcp-timeout-close-wait \
             conntrack-tcp-be-liberal conntrack-udp-timeout conntrack-udp-timeout-stream config-sync-period \
-            boot-id-file machine-id-file udp-timeout proxy-port-range cleanup-ipvs";
+            boot-id-file machine-id-file udp-timeout proxy-port-range cleanup-ipvs cleanup-iptables \
+            resource-container conntrack-max google-json-key azure-container-registry-config logtostderr \
+            alsologtostderr stderrthreshold log-dir log-file log-file-max-size skip-headers skip-log-headers \
+            add-dir-header one-output log-backtrace-at";
         let command = Program::command();
         let found: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
         assert_eq!(found, expected.split_whitespace().collect::<Vec<_>>());
@@ -356,8 +374,7 @@ mod tests {
                 &["--feature-gates=A=true,B=false"],
                 Some(|f| f.feature_gates = vec!["A=true,B=false".to_owned()]),
             ),
-            (&["--cleanup-ipvs"], Some(|f| f.cleanup_ipvs = Some(String::new()))),
-            (&["--udp-timeout=5s"], Some(|f| f.udp_timeout = Some("5s".to_owned()))),
+            (&["--config="], Some(|f| f.config = Some(PathBuf::new()))),
             (&["--no-such-flag"], None),
             (&["word"], None),
         ];
@@ -369,5 +386,13 @@ mod tests {
             });
             assert_eq!(parse(args).ok(), expected, "{args:?}");
         }
+    }
+
+    #[test]
+    fn empty_paths_name_nothing() {
+        let flags = parse(&["--config=", "--kubeconfig=", "--write-config-to="]).unwrap();
+        assert_eq!((flags.file(), flags.write_to()), (None, None));
+        let flags = parse(&["--config=/c", "--write-config-to", "w"]).unwrap();
+        assert_eq!((flags.file(), flags.write_to()), (Some(Path::new("/c")), Some(Path::new("w"))));
     }
 }

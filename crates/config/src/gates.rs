@@ -19,6 +19,12 @@ pub enum Gate {
     ComponentStatusz,
     /// Histograms in Prometheus' native form.
     NativeHistograms,
+    /// The nftables mode writes over netlink, not with the program `nft`.
+    NftablesNetlink,
+    /// The ipvs mode may be chosen.
+    KubeProxyIpvs,
+    /// NodePorts answer on loopback addresses in nftables mode.
+    KubeProxyNftablesLocalhostNodePorts,
     /// Alpha options of logging.
     LoggingAlphaOptions,
     /// Beta options of logging.
@@ -30,11 +36,12 @@ enum Stage {
     Alpha,
     Beta,
     Ga,
+    Deprecated,
 }
 
 impl Gate {
     /// All of them.
-    pub const ALL: [Gate; 9] = [
+    pub const ALL: [Gate; 12] = [
         Gate::AllowServiceExternalIps,
         Gate::PreferSameTrafficDistribution,
         Gate::NftablesProxyMode,
@@ -42,6 +49,9 @@ impl Gate {
         Gate::ComponentFlagz,
         Gate::ComponentStatusz,
         Gate::NativeHistograms,
+        Gate::NftablesNetlink,
+        Gate::KubeProxyIpvs,
+        Gate::KubeProxyNftablesLocalhostNodePorts,
         Gate::LoggingAlphaOptions,
         Gate::LoggingBetaOptions,
     ];
@@ -56,17 +66,21 @@ impl Gate {
             Gate::ComponentFlagz => "ComponentFlagz",
             Gate::ComponentStatusz => "ComponentStatusz",
             Gate::NativeHistograms => "NativeHistograms",
+            Gate::NftablesNetlink => "NFTablesNetlink",
+            Gate::KubeProxyIpvs => "KubeProxyIPVS",
+            Gate::KubeProxyNftablesLocalhostNodePorts => "KubeProxyNFTablesLocalhostNodePorts",
             Gate::LoggingAlphaOptions => "LoggingAlphaOptions",
             Gate::LoggingBetaOptions => "LoggingBetaOptions",
         }
     }
 
-    /// How far the feature is, as in the metric `kubernetes_feature_enabled`: `ALPHA`, `BETA` or empty.
+    /// How far the feature is, as in the metric `kubernetes_feature_enabled`: `ALPHA`, `BETA`, `DEPRECATED` or empty.
     pub fn stage(self) -> &'static str {
         match self.stage_and_default().0 {
             Stage::Alpha => "ALPHA",
             Stage::Beta => "BETA",
             Stage::Ga => "",
+            Stage::Deprecated => "DEPRECATED",
         }
     }
 
@@ -89,8 +103,14 @@ impl Gate {
             | Gate::PreferSameTrafficDistribution
             | Gate::NftablesProxyMode
             | Gate::MultiCidrServiceAllocator => (Stage::Ga, true),
-            Gate::ComponentFlagz | Gate::ComponentStatusz | Gate::LoggingBetaOptions => (Stage::Beta, true),
-            Gate::NativeHistograms | Gate::LoggingAlphaOptions => (Stage::Alpha, false),
+            Gate::KubeProxyIpvs => (Stage::Deprecated, true),
+            Gate::ComponentFlagz
+            | Gate::ComponentStatusz
+            | Gate::NftablesNetlink
+            | Gate::LoggingBetaOptions => (Stage::Beta, true),
+            Gate::NativeHistograms
+            | Gate::KubeProxyNftablesLocalhostNodePorts
+            | Gate::LoggingAlphaOptions => (Stage::Alpha, false),
         }
     }
 
@@ -99,7 +119,7 @@ impl Gate {
         let all = match stage {
             Stage::Alpha => given.get(ALL_ALPHA),
             Stage::Beta => given.get(ALL_BETA),
-            Stage::Ga => None,
+            Stage::Ga | Stage::Deprecated => None,
         };
         given.get(self.name()).or(all).copied().unwrap_or(default)
     }

@@ -27,7 +27,7 @@ pub struct Loaded {
 /// With a file, it alone counts, but for flags of logging and `--hostname-override` (spec §10.1). The error is
 /// everything that is wrong.
 pub fn load(flags: &Flags, file: Option<(&Path, &str)>) -> Result<Loaded, Vec<ConfigError>> {
-    let removed = removed(flags);
+    let removed = flags.removed.errors();
     let Some((path, text)) = file else {
         let mut problems = Problems::new(flags, None);
         problems.errors = removed;
@@ -61,26 +61,6 @@ fn finish(object: &Object, origin: Origin, mut problems: Problems<'_>) -> Result
     } else {
         Err(problems.errors)
     }
-}
-
-/// Spec §10.11.
-fn removed(flags: &Flags) -> Vec<ConfigError> {
-    let flags = [
-        (
-            "udp-timeout",
-            &flags.udp_timeout,
-            "it was for userspace mode; --conntrack-udp-timeout sets the timeout of connection tracking",
-        ),
-        ("proxy-port-range", &flags.proxy_port_range, "it was for userspace mode, and has no successor"),
-        ("cleanup-ipvs", &flags.cleanup_ipvs, "--cleanup removes the rules of all modes"),
-    ];
-    let given = flags.into_iter().filter(|(_, value, _)| value.is_some());
-    given
-        .map(|(flag, _, instead)| ConfigError {
-            place: Place::Flag(flag),
-            message: format!("was removed from kube-proxy: {instead}; take it out"),
-        })
-        .collect()
 }
 
 /// Names flags that were given, and that the file decides otherwise (spec §10.1, where they are ignored silently).

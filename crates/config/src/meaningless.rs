@@ -1,5 +1,7 @@
 //! Options that are accepted and change nothing: each is named, with the reason, if it was set to something.
 
+use portolan_service::{Family, NodePortSelector};
+
 use crate::config::{Config, DetectLocalMode, Mode};
 use crate::duration::GoDuration;
 use crate::gates::Gate;
@@ -18,6 +20,7 @@ pub(crate) fn note(object: &Object, config: &Config, origin: Origin, problems: &
     of_any_mode(object, problems);
     logging(object, config, problems);
     detect_local(object, config, problems);
+    loopback(config, problems);
     of_other_modes(object, config.mode, origin, problems);
     of_flags(problems);
 }
@@ -71,6 +74,16 @@ fn of_any_mode(object: &Object, problems: &mut Problems<'_>) {
             Gate::NativeHistograms.enabled(&object.feature_gates),
             "no effect: histograms have buckets",
         ),
+        (
+            "featureGates.NFTablesNetlink",
+            !Gate::NftablesNetlink.enabled(&object.feature_gates),
+            "no effect: rules are always written over netlink, and the program nft is not needed",
+        ),
+        (
+            "featureGates.KubeProxyNFTablesLocalhostNodePorts",
+            Gate::KubeProxyNftablesLocalhostNodePorts.enabled(&object.feature_gates),
+            "no effect: this version serves no NodePorts on loopback addresses in nftables mode",
+        ),
     ];
     warn_of(options, problems);
 }
@@ -123,6 +136,32 @@ fn detect_local(object: &Object, config: &Config, problems: &mut Problems<'_>) {
             problems.warn(field, format!("no effect: it is for detectLocalMode {of}, which is {mode}"));
         }
     }
+}
+
+/// NodePorts on loopback addresses that were asked for, and do not answer (spec §3.10).
+fn loopback(config: &Config, problems: &mut Problems<'_>) {
+    let asked = |family: Family| {
+        config.nodeport_addresses.0.iter().any(|selector| match selector {
+            NodePortSelector::Localhost => true,
+            NodePortSelector::Network(network) => {
+                Family::of(network.addr()) == family && network.addr().is_loopback()
+            }
+            NodePortSelector::Primary | NodePortSelector::All => false,
+        })
+    };
+    let message = match config.mode {
+        Mode::Nftables | Mode::Ipvs if asked(Family::V4) || asked(Family::V6) => {
+            "no effect on loopback addresses: this version serves no NodePorts there in this mode"
+        }
+        Mode::Iptables if asked(Family::V4) && !config.iptables.localhost_nodeports => {
+            "no effect on loopback addresses: iptables.localhostNodePorts is false"
+        }
+        Mode::Iptables if asked(Family::V6) => {
+            "no effect on ::1: in iptables mode, NodePorts answer on loopback addresses of IPv4 only"
+        }
+        _ => return,
+    };
+    problems.warn("nodePortAddresses", message);
 }
 
 /// What is in the sections of modes that are not used.

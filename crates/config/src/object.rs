@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use crate::duration::GoDuration;
 
 pub(crate) const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
+/// What comes after it (KEP-784).
+pub(crate) const NEXT_API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha2";
 pub(crate) const KIND: &str = "KubeProxyConfiguration";
 
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use portolan_service::{Family, NodePortAddresses};
+use portolan_service::{Family, NodePortAddresses, NodePortSelector};
 
 use crate::address;
 use crate::config::{
@@ -319,25 +319,24 @@ fn cluster_cidrs(object: &Object, mode: DetectLocalMode, problems: &mut Problems
     networks
 }
 
-/// Spec §3.6, §3.11, §10.16.
+/// Spec §3.6, §3.11, §10.16, but that words go with each other and with networks (KEP-6032).
 fn nodeport_addresses(given: &[String], mode: Mode, problems: &mut Problems<'_>) -> NodePortAddresses {
-    match given {
-        [] if mode == Mode::Nftables => return NodePortAddresses::Primary,
-        [word] if word == "primary" => return NodePortAddresses::Primary,
-        _ => {}
+    if given.is_empty() && mode == Mode::Nftables {
+        return NodePortAddresses::primary();
     }
-    let mut networks = Vec::new();
+    let mut selectors = Vec::new();
     for (i, text) in given.iter().enumerate() {
-        let field = format!("nodePortAddresses[{i}]");
-        match text.parse::<IpNet>() {
-            Ok(network) => networks.push(network.trunc()),
-            Err(_) if text == "primary" => {
-                problems.error(&field, "\"primary\" cannot be combined with networks; give it alone");
+        let word = NodePortSelector::WORDS.into_iter().find(|(word, _)| word == text);
+        match (word, text.parse::<IpNet>()) {
+            (Some((_, selector)), _) => selectors.push(selector),
+            (None, Ok(network)) => selectors.push(NodePortSelector::Network(network.trunc())),
+            (None, Err(_)) => {
+                let message = format!("{}, or one of primary, localhost, all", not_a_network(text));
+                problems.error(&format!("nodePortAddresses[{i}]"), message);
             }
-            Err(_) => problems.error(&field, format!("{}, or \"primary\"", not_a_network(text))),
         }
     }
-    NodePortAddresses::Networks(networks)
+    NodePortAddresses(selectors)
 }
 
 /// Spec §8.8, §10.18.

@@ -1,7 +1,7 @@
 //! The effective configuration as `KubeProxyConfiguration` v1alpha1 (spec §10.5, §11.14).
 
-use ipnet::IpNet;
-use portolan_service::NodePortAddresses;
+use std::fmt::Display;
+
 use portolan_yaml::Content;
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ pub fn to_json(config: &Config) -> Value {
             "kubeconfig": kubeconfig.unwrap_or_default(),
             "qps": number(config.client.qps),
         },
-        "clusterCIDR": networks(&config.detect_local.cluster_cidrs).join(","),
+        "clusterCIDR": texts(&config.detect_local.cluster_cidrs).join(","),
         "configSyncPeriod": duration(config.config_sync_period),
         "conntrack": {
             "maxPerCore": conntrack.max_per_core,
@@ -72,10 +72,7 @@ pub fn to_json(config: &Config) -> Value {
         "metricsBindAddress": config.metrics.to_string(),
         "mode": config.mode.name(),
         "nftables": nftables,
-        "nodePortAddresses": match &config.nodeport_addresses {
-            NodePortAddresses::Primary => vec!["primary".to_owned()],
-            NodePortAddresses::Networks(list) => networks(list),
-        },
+        "nodePortAddresses": texts(&config.nodeport_addresses.0),
         "oomScoreAdj": config.oom_score_adj,
         "portRange": config.port_range,
         "showHiddenMetricsForVersion": config.show_hidden_metrics_for_version,
@@ -100,7 +97,7 @@ fn sections(config: &Config) -> (Value, Value, Value) {
         "syncPeriod": "0s",
     });
     let ipvs = json!({
-        "excludeCIDRs": networks(&config.ipvs.exclude_cidrs),
+        "excludeCIDRs": texts(&config.ipvs.exclude_cidrs),
         "minSyncPeriod": "0s",
         "scheduler": config.ipvs.scheduler,
         "strictARP": config.ipvs.strict_arp,
@@ -151,8 +148,8 @@ fn duration(duration: std::time::Duration) -> Value {
     GoDuration::from(duration).to_string().into()
 }
 
-fn networks(networks: &[IpNet]) -> Vec<String> {
-    networks.iter().map(ToString::to_string).collect()
+fn texts(items: &[impl Display]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
 }
 
 /// As short as a 32-bit number can be written.

@@ -233,6 +233,12 @@ fn flags_alone() {
             &[("nodePortAddresses", json!(["10.0.0.0/8", "192.0.2.0/24", "fd00::/8"]))],
         ),
         (
+            "KEP-6032: words, in any company",
+            "--nodeport-addresses=primary,localhost --nodeport-addresses 10.0.0.0/8,all",
+            &[("nodePortAddresses", json!(["primary", "localhost", "10.0.0.0/8", "all"]))],
+        ),
+        ("empty paths name nothing", "--kubeconfig=", &[("clientConnection.kubeconfig", json!(""))]),
+        (
             "gates gather",
             "--feature-gates=A=true,ComponentFlagz=false --feature-gates=A=false",
             &[("featureGates", json!({"A": false, "ComponentFlagz": false}))],
@@ -476,6 +482,10 @@ fn feature_gates() {
         ("AllBeta=false", Gate::ComponentFlagz, false),
         ("AllBeta=false", Gate::AllowServiceExternalIps, true),
         ("NFTablesProxyMode=true", Gate::NftablesProxyMode, true),
+        ("", Gate::NftablesNetlink, true),
+        ("AllBeta=false", Gate::NftablesNetlink, false),
+        ("", Gate::KubeProxyIpvs, true),
+        ("AllAlpha=true", Gate::KubeProxyNftablesLocalhostNodePorts, true),
     ] {
         let config = load(&format!("--feature-gates={gates}"), None).unwrap().config;
         assert_eq!(config.enabled(gate), expected, "{gates}: {}", gate.name());

@@ -89,15 +89,19 @@ fn files_that_are_refused() {
             ],
         ),
         (
-            "§10.16: primary alone",
-            "nodePortAddresses:\n- primary\n- 10.0.0.0/8",
-            &["c:4: nodePortAddresses[0]: \"primary\" cannot be combined with networks; give it alone"],
+            "§10.16: words",
+            "nodePortAddresses:\n- primary\n- Localhost",
+            &[
+                "c:5: nodePortAddresses[1]: \"Localhost\" is not a network such as 192.0.2.0/24, or one of primary, \
+               localhost, all",
+            ],
         ),
         (
             "§10.16: networks",
             "nodePortAddresses: [10.0.0.0/8, 10.0.0.1]",
             &[
-                "c:3: nodePortAddresses[1]: \"10.0.0.1\" is not a network such as 192.0.2.0/24, or \"primary\"",
+                "c:3: nodePortAddresses[1]: \"10.0.0.1\" is not a network such as 192.0.2.0/24, or one of primary, \
+                 localhost, all",
             ],
         ),
         (
@@ -231,6 +235,14 @@ fn files_that_are_something_else() {
                 "c:2: kind: \"KubeletConfiguration\" is not known here; it must be KubeProxyConfiguration",
             ],
         ),
+        (
+            "the next version",
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha2\nkind: KubeProxyConfiguration\nlinux: {}\n",
+            &[
+                "c:1: apiVersion: kubeproxy.config.k8s.io/v1alpha2 is not read by this version, as its fields are \
+               arranged otherwise; write the file as kubeproxy.config.k8s.io/v1alpha1, which kube-proxy reads too",
+            ],
+        ),
     ];
     for (name, text, expected) in cases {
         let errors = portolan_config::load(&common::flags(""), Some((Path::new("c"), text))).unwrap_err();
@@ -284,11 +296,20 @@ fn flags_that_are_refused() {
             ],
         ),
         (
+            "missing brackets, of a text that is an address too",
+            "--metrics-bind-address=::1:80 --healthz-bind-address=2001:db8:1:2:3:4:5:6:10256",
+            &[
+                "--healthz-bind-address: \"2001:db8:1:2:3:4:5:6:10256\": an IPv6 address with a port needs brackets; \
+                 write [2001:db8:1:2:3:4:5:6]:10256",
+                "--metrics-bind-address: \"::1:80\": an IPv6 address with a port needs brackets; write [::1]:80, or \
+                 [::1:80]:10249 if this is an address without a port",
+            ],
+        ),
+        (
             "lists",
             "--nodeport-addresses=10.0.0.0/8 --nodeport-addresses=primary,x",
             &[
-                "--nodeport-addresses: \"primary\" cannot be combined with networks; give it alone",
-                "--nodeport-addresses: \"x\" is not a network such as 192.0.2.0/24, or \"primary\"",
+                "--nodeport-addresses: \"x\" is not a network such as 192.0.2.0/24, or one of primary, localhost, all",
             ],
         ),
         (
@@ -331,13 +352,17 @@ fn flags_that_are_refused() {
         ),
         (
             "§10.11: removed flags",
-            "--udp-timeout=5s --proxy-port-range=1-2 --cleanup-ipvs",
+            "--log-dir /var/log --udp-timeout=5s --proxy-port-range=1-2 --cleanup-ipvs --logtostderr=true",
             &[
                 "--udp-timeout: was removed from kube-proxy: it was for userspace mode; --conntrack-udp-timeout sets the \
              timeout of connection tracking; take it out",
                 "--proxy-port-range: was removed from kube-proxy: it was for userspace mode, and has no successor; take it \
              out",
                 "--cleanup-ipvs: was removed from kube-proxy: --cleanup removes the rules of all modes; take it out",
+                "--logtostderr: was removed from kube-proxy: log lines go to standard error, which the container runtime \
+                 or systemd keeps; take it out",
+                "--log-dir: was removed from kube-proxy: log lines go to standard error, which the container runtime or \
+                 systemd keeps; take it out",
             ],
         ),
     ];
@@ -430,6 +455,24 @@ fn files_that_are_accepted_with_a_word() {
                 "c:8: winkernel.enableDSR: no effect: it is for Windows",
                 "c:9: windowsRunAsService: no effect: it is for Windows",
                 "c:11: logging.flushFrequency: no effect: each log line is written to stderr at once",
+            ],
+        ),
+        (
+            "NodePorts on loopback addresses",
+            "nodePortAddresses: [primary, localhost]",
+            &[
+                "c:4: nodePortAddresses: no effect on loopback addresses: this version serves no NodePorts there in this \
+               mode",
+            ],
+        ),
+        (
+            "gates of 1.37",
+            "featureGates: {NFTablesNetlink: false, KubeProxyIPVS: true, KubeProxyNFTablesLocalhostNodePorts: true}",
+            &[
+                "c:4: featureGates.NFTablesNetlink: no effect: rules are always written over netlink, and the program \
+                 nft is not needed",
+                "c:4: featureGates.KubeProxyNFTablesLocalhostNodePorts: no effect: this version serves no NodePorts on \
+                 loopback addresses in nftables mode",
             ],
         ),
         (

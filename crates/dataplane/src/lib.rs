@@ -41,8 +41,25 @@ pub enum NodePorts {
 
 /// The families that are served: IPv6 if the kernel has it (`/proc/net/if_inet6`, spec §1.32).
 fn families() -> Vec<Family> {
-    let ipv6 = std::path::Path::new("/proc/net/if_inet6").exists();
-    Family::ALL.into_iter().filter(|family| *family == Family::V4 || ipv6).collect()
+    Family::ALL.into_iter().filter(|family| absence(*family).is_none()).collect()
+}
+
+/// Why the host does not have a family, for people; `None` if it does.
+fn absence(family: Family) -> Option<String> {
+    let has_ipv6 = || std::path::Path::new("/proc/net/if_inet6").exists();
+    (family == Family::V6 && !has_ipv6()).then(|| "the kernel has no IPv6".to_owned())
+}
+
+/// How a family is served. One that is not keeps no other from it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Its tables hold what the last call left.
+    #[default]
+    Served,
+    /// Its tables could not be brought to what is wanted; why, for people. What they held stays in force.
+    Behind(String),
+    /// The host does not have it, or lacks what this mode needs for it; why, and what to do, for people.
+    Absent(String),
 }
 
 /// Settings that hold for the whole node. Those that only mode iptables has are at their default in other modes.
@@ -166,22 +183,36 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
-    /// Anything else the kernel lacks or answers that cannot be worked with, and what to do about it.
+    /// Anything else that the kernel answers and that cannot be worked with, and what to do about it.
     #[error("{0}")]
     Unusable(String),
+    /// The host lacks a program or a part of the kernel; which, and what to do about it.
+    #[error("{0}")]
+    Missing(String),
 }
 
 /// Brings plans into the kernel. All changes of one call are one atomic transaction.
 pub trait Dataplane {
     /// Makes the kernel hold exactly `plans`, whatever of ours it holds now (nothing, the state of an earlier
     /// process, a damaged state), without a moment in which a Service in both fails.
+    ///
+    /// A family for which that cannot be done stays as it is, which [`Dataplane::standing`] says from then on. An error
+    /// only if it can be done for none.
     fn sync(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Outcome, Error>;
 
-    /// Applies `changes` to what the last successful call left. Costs what the change costs. If the kernel turns
-    /// out not to hold what was left, fails with nothing changed: call [`Dataplane::sync`].
+    /// Applies `changes` to what the last successful call left, in the families that are served. Costs what the change
+    /// costs. If the kernel turns out not to hold what was left, or a family cannot be changed, fails: call
+    /// [`Dataplane::sync`].
     fn apply(&mut self, changes: &ChangeSet) -> Result<Outcome, Error>;
 
-    /// Looks whether the kernel still holds what was left: `plans`, as given to [`Dataplane::sync`] and changed
+    /// How each family is served since the last call.
+    fn standing(&self) -> PerFamily<Standing>;
+
+    /// Tries again to make the families that are not served hold `plans`, as [`Dataplane::sync`] does, and leaves the
+    /// others as they are. `None` if nothing has become of it.
+    fn catch_up(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Option<Outcome>, Error>;
+
+    /// Looks whether the kernel still holds what was left in the families that are served: `plans`, as given to [`Dataplane::sync`] and changed
     /// by [`Dataplane::apply`] since. Asks for no plan, and costs one small request, when nobody changed anything.
     fn verify(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Integrity, Error>;
 

@@ -1,8 +1,8 @@
 //! The thread that follows the API server.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,17 +26,26 @@ const QUIET_TURNS: u32 = 2;
 /// How long an API server that is sending a list may be silent and still count as answering.
 const ANSWERING: Duration = Duration::from_secs(2);
 
+/// How often the thread shows that it goes on.
+const TURN: Duration = Duration::from_secs(5);
+
 /// A running source. Dropping it ends its thread.
 #[derive(Debug)]
 pub struct Source {
     status: Arc<Status>,
     events: Arc<Outbox>,
+    last_turn: Arc<Mutex<Instant>>,
 }
 
 impl Source {
     /// How it goes.
     pub fn status(&self) -> Arc<Status> {
         self.status.clone()
+    }
+
+    /// When its thread last showed that it goes on, which it does every few seconds, whatever the API server does.
+    pub fn last_turn(&self) -> Instant {
+        *self.last_turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends `event` to the API server, best effort: never waits, and one that repeats is sent as a series.
@@ -74,8 +83,16 @@ pub fn start_with(
         .max_blocking_threads(2)
         .build()
         .map_err(Error::Thread)?;
+    let last_turn = Arc::new(Mutex::new(Instant::now()));
+    let turns = last_turn.clone();
     let body = move || {
         let local = LocalSet::new();
+        local.spawn_local(async move {
+            loop {
+                *turns.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                tokio::time::sleep(TURN).await;
+            }
+        });
         local.block_on(&runtime, async move {
             match Client::new(&options, timing.connect).await {
                 Ok(client) => {
@@ -91,7 +108,7 @@ pub fn start_with(
     thread::Builder::new().name("kubernetes".to_owned()).spawn(body).map_err(Error::Thread)?;
     let ended = |_| Error::Thread(std::io::Error::other("it has ended"));
     let status = result.recv().map_err(ended)??;
-    Ok(Source { status, events })
+    Ok(Source { status, events, last_turn })
 }
 
 /// Follows all resources until nobody can send Events any more: until the [`Source`] is dropped.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::StatusCode;
-use portolan_service::Family;
+use portolan_service::{Family, PerFamily};
 use serde::Serialize;
 
 use crate::timestamp::{self, rfc3339};
@@ -78,7 +78,16 @@ impl fmt::Debug for View {
     }
 }
 
-/// The proxy's health. The proxy's loop tells it what happens, the servers ask.
+/// Why one family is not served while others are; each with the reason, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// Its rules are not as wanted. What was in force stays.
+    Behind(String),
+    /// This host does not have it, or nothing to serve it with. That is no failure.
+    Absent(String),
+}
+
+/// The proxy's health. The proxy's loop reports what happens, the servers ask.
 #[derive(Debug)]
 pub struct Health {
     families: Vec<Family>,
@@ -89,15 +98,38 @@ pub struct Health {
 
 #[derive(Debug, Default)]
 struct State {
-    /// When the kernel was last brought to what is wanted.
-    in_force_at: Option<SystemTime>,
+    families: PerFamily<FamilyState>,
     /// Since when the oldest unsatisfied change waits.
     pending_since: Option<Instant>,
-    failure: Option<Failure>,
     /// When the turn began that the loop is in.
     turn_since: Option<Instant>,
+    /// When the source of objects last showed that it goes on, if it does that.
+    source_seen: Option<Instant>,
+    /// What nothing is written before, for people.
+    waiting_for: Option<String>,
+    /// What else should be known; no reason to be unhealthy.
+    note: Option<String>,
     node: Eligibility,
     view: View,
+}
+
+#[derive(Debug, Default)]
+struct FamilyState {
+    /// When the kernel was last brought to what is wanted.
+    in_force_at: Option<SystemTime>,
+    failure: Option<Failure>,
+    absent: Option<String>,
+}
+
+impl FamilyState {
+    fn is_healthy(&self) -> bool {
+        self.failure.is_none() && self.in_force_at.is_some()
+    }
+
+    fn fail(&mut self, reason: &str) {
+        let since = self.failure.as_ref().map_or_else(Instant::now, |known| known.since);
+        self.failure = Some(Failure { since, reason: reason.to_owned() });
+    }
 }
 
 #[derive(Debug)]
@@ -109,8 +141,9 @@ struct Failure {
 /// What the state means at one moment.
 struct Assessment {
     healthy: bool,
+    /// What concerns all families is well.
+    common: bool,
     live: bool,
-    eligible: bool,
     reasons: Vec<String>,
 }
 
@@ -139,17 +172,53 @@ impl Health {
 
     /// The kernel holds what is wanted: nothing is waiting, nothing has failed.
     pub fn in_force(&self) {
+        self.in_force_but(&PerFamily::default());
+    }
+
+    /// The kernel holds what is wanted, but for families that are in trouble.
+    pub fn in_force_but(&self, troubles: &PerFamily<Option<Trouble>>) {
         let mut state = self.state();
-        state.in_force_at = Some(SystemTime::now());
         state.pending_since = None;
-        state.failure = None;
+        for family in &self.families {
+            let of_family = state.families.get_mut(*family);
+            match troubles.get(*family) {
+                None => {
+                    let in_force_at = Some(SystemTime::now());
+                    *of_family = FamilyState { in_force_at, ..FamilyState::default() };
+                }
+                Some(Trouble::Behind(reason)) => {
+                    of_family.absent = None;
+                    of_family.fail(reason);
+                }
+                Some(Trouble::Absent(reason)) => {
+                    *of_family = FamilyState { absent: Some(reason.clone()), ..FamilyState::default() };
+                }
+            }
+        }
     }
 
     /// The kernel does not hold what is wanted, or nobody knows; `reason` for people. Lasts until [`Health::in_force`].
     pub fn failed(&self, reason: &str) {
         let mut state = self.state();
-        let since = state.failure.as_ref().map_or_else(Instant::now, |known| known.since);
-        state.failure = Some(Failure { since, reason: reason.to_owned() });
+        for family in &self.families {
+            state.families.get_mut(*family).fail(reason);
+        }
+    }
+
+    /// The source of objects goes on, whether it has anything new or not. Once it has said so, it has to again within
+    /// a minute.
+    pub fn source_goes_on(&self) {
+        self.state().source_seen = Some(Instant::now());
+    }
+
+    /// Nothing is written before something has happened, which is `waiting_for` for people; `None` when it has.
+    pub fn set_waiting_for(&self, waiting_for: Option<String>) {
+        self.state().waiting_for = waiting_for;
+    }
+
+    /// What else should be known, for people.
+    pub fn set_note(&self, note: Option<String>) {
+        self.state().note = note;
     }
 
     /// The proxy's loop has something to do, until what this returns is dropped. A turn that does not end is a loop that
@@ -180,6 +249,12 @@ impl Health {
         self.assess(Instant::now()).healthy
     }
 
+    /// [`Health::healthy`], as far as it concerns one family.
+    pub fn family_healthy(&self, family: Family) -> bool {
+        let assessment = self.assess(Instant::now());
+        assessment.common && self.state().families.get(family).is_healthy()
+    }
+
     /// Status and body of `/healthz`: 200 if traffic should come to this node (spec §11.2-11.5).
     pub fn healthz(&self) -> (StatusCode, String) {
         self.healthz_at(Instant::now(), SystemTime::now())
@@ -192,40 +267,64 @@ impl Health {
 
     fn healthz_at(&self, now: Instant, wall: SystemTime) -> (StatusCode, String) {
         let mut assessment = self.assess(now);
-        let eligible = assessment.eligible;
+        let node = self.state().node;
+        let eligible = matches!(node, Eligibility::NoNodes | Eligibility::Eligible);
         let ok = assessment.healthy && eligible;
         if !eligible {
-            assessment.reasons.push(match self.state().node {
+            assessment.reasons.push(match node {
                 Eligibility::Leaving => "the node is being deleted or marked for deletion".to_owned(),
                 _ => "the Node object has not been seen".to_owned(),
             });
         }
-        self.answer(ok, Some(eligible), assessment.healthy, &assessment.reasons, wall)
+        self.answer(ok, Some(eligible), &assessment, wall)
     }
 
     fn livez_at(&self, now: Instant, wall: SystemTime) -> (StatusCode, String) {
         let assessment = self.assess(now);
-        self.answer(assessment.live, None, assessment.healthy, &assessment.reasons, wall)
+        self.answer(assessment.live, None, &assessment, wall)
     }
 
     fn assess(&self, now: Instant) -> Assessment {
         let state = self.state();
-        let mut assessment = Assessment {
-            healthy: true,
-            live: true,
-            eligible: matches!(state.node, Eligibility::NoNodes | Eligibility::Eligible),
-            reasons: Vec::new(),
-        };
+        let present = || self.families.iter().filter(|family| state.families.get(**family).absent.is_none());
+        let mut assessment = Assessment { healthy: true, common: true, live: true, reasons: Vec::new() };
+        let mut failed_for_long = 0;
+        let failures: Vec<(Family, &Failure)> = present()
+            .filter_map(|family| Some((*family, state.families.get(*family).failure.as_ref()?)))
+            .collect();
+        for (family, failure) in &failures {
+            let lasts = now.saturating_duration_since(failure.since);
+            failed_for_long += usize::from(lasts >= self.patience);
+            // What concerns all families is said once.
+            let same = |(_, other): &(Family, &Failure)| other.reason == failure.reason;
+            let everywhere = failures.len() == self.families.len() && failures.iter().all(same);
+            if everywhere && *family != failures[0].0 {
+                continue;
+            }
+            let whose = if everywhere { String::new() } else { format!("{family}: ") };
+            assessment.reasons.push(format!("{whose}{} (for {})", failure.reason, seconds(lasts)));
+        }
+        let never = present().all(|family| state.families.get(*family).in_force_at.is_none());
+        if failures.is_empty() && never {
+            assessment.reasons.push("no state has been brought into force yet".to_owned());
+        }
+        assessment.healthy = present().all(|family| state.families.get(*family).is_healthy()) && !never;
+        // A restart does not help one family, and would harm the other.
+        assessment.live = failed_for_long == 0 || failed_for_long < present().count();
         let mut unhealthy = |live: bool, reason: String| {
             assessment.healthy = false;
+            assessment.common = false;
             assessment.live &= live;
             assessment.reasons.push(reason);
         };
-        if let Some(failure) = &state.failure {
-            let lasts = now.saturating_duration_since(failure.since);
-            unhealthy(lasts < self.patience, format!("{} (for {})", failure.reason, seconds(lasts)));
-        } else if state.in_force_at.is_none() {
-            unhealthy(true, "no state has been brought into force yet".to_owned());
+        if let Some(what) = &state.waiting_for {
+            unhealthy(true, what.clone());
+        }
+        if let Some(seen) = state.source_seen {
+            let silent = now.saturating_duration_since(seen);
+            if silent >= self.patience.max(TURN_AT_LEAST) {
+                unhealthy(false, format!("the source of objects has been stuck for {}", seconds(silent)));
+            }
         }
         if let Some(since) = state.pending_since {
             let waits = now.saturating_duration_since(since);
@@ -246,27 +345,36 @@ impl Health {
         &self,
         ok: bool,
         node_eligible: Option<bool>,
-        healthy: bool,
-        reasons: &[String],
+        assessment: &Assessment,
         wall: SystemTime,
     ) -> (StatusCode, String) {
-        let (in_force_at, view) = {
-            let state = self.state();
-            (state.in_force_at, state.view.clone())
-        };
+        let Assessment { healthy, common, ref reasons, .. } = *assessment;
+        let state = self.state();
+        let view = state.view.clone();
+        let of_families = || self.families.iter().map(|family| state.families.get(*family));
         let now = rfc3339(wall);
+        let in_force_at = of_families().filter_map(|family| family.in_force_at).max();
         let last_updated = in_force_at.map_or_else(|| timestamp::NEVER.to_owned(), rfc3339);
         let family = |family| {
-            self.families
-                .contains(&family)
-                .then(|| FamilyBody { last_updated: last_updated.clone(), healthy })
+            let known = self.families.contains(&family).then(|| state.families.get(family));
+            known.filter(|of_family| of_family.absent.is_none()).map(|of_family| FamilyBody {
+                last_updated: of_family.in_force_at.map(rfc3339),
+                healthy: common && of_family.is_healthy(),
+            })
         };
+        let absent = |family| state.families.get(family).absent.clone();
+        let absent = AbsentBody { v4: absent(Family::V4), v6: absent(Family::V6) };
+        let note = state.note.clone();
+        let status = StatusBody { v4: family(Family::V4), v6: family(Family::V6) };
+        drop(state);
         let body = Body {
             last_updated: if ok { now.clone() } else { last_updated.clone() },
             current_time: now,
             node_eligible,
             healthy,
-            status: StatusBody { v4: family(Family::V4), v6: family(Family::V6) },
+            status,
+            absent: (absent != AbsentBody::default()).then_some(absent),
+            note,
             reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
             // Outside of the lock: the age is asked of somebody else.
             view: ViewBody::of(&view),
@@ -296,7 +404,11 @@ struct Body {
     healthy: bool,
     status: StatusBody,
     #[serde(skip_serializing_if = "Option::is_none")]
+    absent: Option<AbsentBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
     view: ViewBody,
 }
 
@@ -308,10 +420,21 @@ struct StatusBody {
     v6: Option<FamilyBody>,
 }
 
+/// Families that this host does not have, with the reason.
+#[derive(Serialize, Default, PartialEq, Eq)]
+struct AbsentBody {
+    #[serde(rename = "IPv4", skip_serializing_if = "Option::is_none")]
+    v4: Option<String>,
+    #[serde(rename = "IPv6", skip_serializing_if = "Option::is_none")]
+    v6: Option<String>,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct FamilyBody {
-    last_updated: String,
+    /// Missing if it never was in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_updated: Option<String>,
     healthy: bool,
 }
 

@@ -22,7 +22,7 @@ use portolan_service::Family;
 
 pub use build_info::BuildInfo;
 pub use changes::{Change, ChangeLog};
-pub use health::{Age, Eligibility, Health, Turn, View};
+pub use health::{Age, Eligibility, Health, Trouble, Turn, View};
 use metrics::HealthCheck;
 pub use metrics::{ApiClient, Commit, Feature, FeatureStage, Metrics, Mode, PacketCounter, Totals};
 

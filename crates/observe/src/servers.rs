@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info};
 
 use self::complaint::Complaint;
-pub use self::health_check::{Addresses, Responder, Responders};
+pub use self::health_check::{Addresses, Listen, Responder, Responders};
 use self::listener::{Handler, Limits};
 use crate::control::{self, Control};
 use crate::{BuildInfo, Metrics, Telemetry};

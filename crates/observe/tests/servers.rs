@@ -4,13 +4,15 @@ mod http;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use http::{Reply, ask, ask_until, exchange};
-use portolan_observe::servers::{self, Options, Responder, Responders, Server, ServerFailure, Servers};
+use portolan_observe::servers::{
+    self, Addresses, Listen, Options, Responder, Responders, Server, ServerFailure, Servers,
+};
 use portolan_observe::{BuildInfo, Eligibility, Mode, Telemetry};
 use portolan_service::{Family, ObjectName};
 use serde_json::{Value, json};
@@ -243,7 +245,7 @@ fn health_check_node_ports_answer_with_count_and_health() {
     // spec §11.8-11.12
     let running = Running::with(options());
     let address = SocketAddr::new(LOOPBACK, free_port());
-    let set = |responders| running.servers.set_responders(responders, vec![LOOPBACK]);
+    let set = |responders| running.servers.set_responders(responders, on_loopback());
     set(responders(address.port(), "web", 2));
     let reply = ask_until(address, |reply| reply.status == 503);
     assert_eq!(
@@ -284,23 +286,57 @@ fn a_health_check_node_port_that_is_taken_is_told_once() {
         on_failure: Arc::new(move |failure| tell.send(failure).unwrap()),
         ..options()
     });
-    running.servers.set_responders(responders(port, "web", 1), vec![LOOPBACK]);
+    running.servers.set_responders(responders(port, "web", 1), on_loopback());
     let failure = told.recv_timeout(LIMIT).unwrap();
     let note = failure.service_event_note("n1").unwrap();
     let expected = format!("node n1 failed to start healthcheck \"shop/web\" on port {port}: ");
     assert!(note.starts_with(&expected), "{note}");
     assert!(!failure.fatal);
     // Tried again with the next change, and told no second time.
-    running.servers.set_responders(responders(port, "web", 2), vec![LOOPBACK]);
+    running.servers.set_responders(responders(port, "web", 2), on_loopback());
     let other = free_port();
     let mut both = responders(port, "web", 2);
     both.extend(responders(other, "else", 1));
-    running.servers.set_responders(both, vec![LOOPBACK]);
+    running.servers.set_responders(both, on_loopback());
     ask_until(SocketAddr::new(LOOPBACK, other), |reply| reply.status == 503);
     assert!(told.try_recv().is_err());
     drop(holder);
     let reply = ask_until(SocketAddr::new(LOOPBACK, port), |_| true);
     assert_eq!(reply.json()["localEndpoints"], 2);
+}
+
+fn on_loopback() -> Addresses {
+    Addresses { v4: Listen::On(vec![LOOPBACK]), ..Addresses::default() }
+}
+
+#[test]
+fn responders_listen_only_where_they_are_asked_to() {
+    // spec §11.8
+    let running = Running::with(options());
+    let port = free_port();
+    let asked =
+        |address: [u8; 4]| std::net::TcpStream::connect(SocketAddr::new(address.into(), port)).is_ok();
+    let set = |v4| {
+        // Answers once what was set before is done.
+        let marker = free_port();
+        let mut all = responders(port, "web", 1);
+        all.extend(HashMap::from([(
+            (Family::V6, marker),
+            Responder { service: ObjectName::new("shop", "marker"), local_endpoints: 1 },
+        )]));
+        let v6 = Listen::On(vec![Ipv6Addr::LOCALHOST.into()]);
+        running.servers.set_responders(all, Addresses { v4, v6 });
+        ask_until(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), marker), |_| true);
+    };
+    for (name, v4, [first, second]) in [
+        ("nowhere", Listen::On(Vec::new()), [false, false]),
+        ("on one address", Listen::On(vec![LOOPBACK]), [true, false]),
+        ("on all", Listen::Any, [true, true]),
+        ("nowhere again", Listen::default(), [false, false]),
+    ] {
+        set(v4);
+        assert_eq!([asked([127, 0, 0, 1]), asked([127, 0, 0, 2])], [first, second], "{name}");
+    }
 }
 
 #[test]

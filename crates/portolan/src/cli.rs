@@ -43,14 +43,14 @@ pub(crate) enum Command {
 pub(crate) struct RunArgs {
     /// Forward for a folder of YAML and JSON manifests instead of a cluster: Service, EndpointSlice, Endpoints, Pod,
     /// Node, Namespace
-    #[arg(long, value_name = "DIR")]
-    pub(crate) manifests: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", value_parser = portolan_config::path())]
+    manifests: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) proxy: ProxyArgs,
 
     /// Socket on which `portolan get` asks this proxy; an empty name for none
-    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    #[arg(long, value_name = "PATH", default_value = SOCKET, value_parser = portolan_config::path())]
     pub(crate) socket: PathBuf,
 
     /// Write a newline to this file descriptor and close it once all Services are first in force
@@ -60,6 +60,13 @@ pub(crate) struct RunArgs {
     /// Print the version and exit: as kube-proxy writes it, or all of it
     #[arg(long, value_name = "true|raw", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) version: Option<String>,
+}
+
+impl RunArgs {
+    /// The folder of manifests, if one is named: an empty path names none.
+    pub(crate) fn manifests(&self) -> Option<&Path> {
+        self.manifests.as_deref().filter(|path| !path.as_os_str().is_empty())
+    }
 }
 
 /// Where `portolan get` finds the proxy.
@@ -138,7 +145,7 @@ pub(crate) struct GetArgs {
     pub(crate) output: Output,
 
     /// The socket of the proxy
-    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    #[arg(long, value_name = "PATH", default_value = SOCKET, value_parser = portolan_config::path())]
     pub(crate) socket: PathBuf,
 }
 
@@ -187,8 +194,9 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767", value_parser = port_range)]
     pub(crate) service_node_port_range: RangeInclusive<u16>,
 
-    /// Folder for what is remembered over restarts: the last state of the cluster, allocated addresses and ports
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/portolan")]
+    /// Folder for what is remembered over restarts: the last state of the cluster, allocated addresses and ports; an
+    /// empty name to remember nothing
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/portolan", value_parser = portolan_config::path())]
     pub(crate) state_dir: PathBuf,
 }
 

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use anyhow::anyhow;
 use portolan_config::Config;
 use portolan_kubernetes::{
     Event as ClusterEvent, Observation, Options, Origin, Regarding, Source, Status, Update,
 };
 use portolan_observe::servers::{Server, ServerFailure};
-use portolan_observe::{ApiClient, Telemetry, View};
+use portolan_observe::{ApiClient, Health, Telemetry, View};
 use tracing::{info, warn};
 
 use crate::batch::Batch;
@@ -16,6 +18,9 @@ use crate::cli::RunArgs;
 use crate::describe::counted;
 use crate::mailbox::Sender;
 use crate::run::Event;
+
+/// The thread that follows the API server comes by more often than this.
+const SOURCE_IS_STUCK: Duration = Duration::from_secs(20);
 
 /// The cluster that is being followed.
 #[derive(Debug, Clone)]
@@ -49,7 +54,10 @@ pub(crate) fn follow(
         View::Live { age: Arc::new(move || age.get()?.age()) }
     };
     telemetry.health.set_view(live());
+    let ended = Ended(events.clone());
     let source = portolan_kubernetes::start(options, move |update| {
+        // Dropped with this closure, when the thread ends.
+        let _ = &ended;
         announce(&update);
         match update.origin {
             Origin::Snapshot { taken } => told.health.set_view(View::Snapshot { taken }),
@@ -91,6 +99,16 @@ fn seen(observation: &Observation) -> ApiClient {
     }
 }
 
+/// Ends the process when the thread that has this ends: nothing would be followed any more.
+struct Ended(Sender);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // The loop may have ended, too.
+        let _ = self.0.send(Event::Lost(anyhow!("the thread that follows the API server has ended")));
+    }
+}
+
 fn snapshot(args: &RunArgs) -> Option<PathBuf> {
     let folder = &args.proxy.state_dir;
     (!folder.as_os_str().is_empty()).then(|| folder.join("cluster.snapshot"))
@@ -119,6 +137,13 @@ fn batch(update: Update) -> Batch {
 }
 
 impl Cluster {
+    /// Has `health` know whether the thread that follows the API server still does.
+    pub(crate) fn tell_that_it_goes_on(&self, health: &Health) {
+        if self.source.last_turn().elapsed() < SOURCE_IS_STUCK {
+            health.source_goes_on();
+        }
+    }
+
     /// Reports that the proxy starts (spec §11.20).
     pub(crate) fn announce_start(&self) {
         self.source.publish(ClusterEvent {

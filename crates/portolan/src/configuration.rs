@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 /// The configuration that `flags` ask for, and the file that it is in, already watched.
 pub(crate) fn load(flags: &Flags) -> anyhow::Result<(Loaded, Option<ConfigFile>)> {
-    let file = flags.config.as_ref().map(ConfigFile::open).transpose().context("--config")?;
+    let file = flags.file().map(ConfigFile::open).transpose().context("--config")?;
     let text = file.as_ref().map(|file| (file.path(), file.text()));
     match portolan_config::load(flags, text) {
         Ok(loaded) => Ok((loaded, file)),

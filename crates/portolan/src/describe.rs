@@ -37,6 +37,21 @@ pub(crate) fn lines(change: &ServiceChange) -> Vec<String> {
     lines
 }
 
+/// Each port of `after` that `before` does not have, with where clients find it, such as
+/// `shop/web:http at 10.96.0.5:80/TCP`.
+pub(crate) fn new_ports(before: Option<&ServicePlan>, after: Option<&ServicePlan>) -> Vec<String> {
+    let Some(plan) = after else { return Vec::new() };
+    let new = plan.ports.iter().filter(|port| !ports(before).iter().any(|other| same(port, other)));
+    new.map(|port| {
+        let frontends = port.frontends.iter().map(|frontend| {
+            let address = std::net::SocketAddr::new(frontend.address, frontend.port);
+            format!("{address}/{}", port.protocol.to_string().to_uppercase())
+        });
+        format!("{} at {}", plan.port_name(port), frontends.collect::<Vec<_>>().join(", "))
+    })
+    .collect()
+}
+
 fn ports(plan: Option<&ServicePlan>) -> &[PortPlan] {
     plan.map_or(&[], |plan| &plan.ports)
 }
@@ -142,6 +157,17 @@ mod tests {
             }],
             health_check: None,
         })
+    }
+
+    #[test]
+    fn new_ports_are_named_with_where_they_are() {
+        let web = || Some(plan(&["10.1.0.1"], Verdict::Forward(List::Cluster)));
+        let named = |before: Option<Arc<ServicePlan>>, after: Option<Arc<ServicePlan>>| {
+            new_ports(before.as_deref(), after.as_deref())
+        };
+        assert_eq!(named(None, web()), ["shop/web:http at 10.96.0.5:80/TCP"]);
+        assert!(named(web(), Some(plan(&[], Verdict::Reject))).is_empty(), "it is there already");
+        assert!(named(web(), None).is_empty());
     }
 
     #[test]

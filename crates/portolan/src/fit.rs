@@ -53,8 +53,7 @@ impl Fit {
 
     fn facts(&self, node: Option<&Node>) -> NodeFacts {
         let addresses: Vec<IpAddr> = node.map_or_else(Vec::new, |node| node.addresses.clone());
-        // Spec §1.33.
-        let bind = Some(self.config.bind_address).filter(|address| !address.is_unspecified());
+        let bind = self.config.node_address();
         NodeFacts {
             primary: bind.or(addresses.first().copied()).map_or(Family::V4, Family::of),
             dual_stack: self.dual_stack,

@@ -65,7 +65,8 @@ impl fmt::Display for Outcome {
         let name = self.path.file_name().unwrap_or_default().display();
         let wanted = self.wanted;
         let error = match (&self.result, self.found) {
-            (SettingResult::AsWanted, _) => return write!(f, "{name} is {wanted}"),
+            (SettingResult::AsWanted, Some(found)) => return write!(f, "{name} is {found}"),
+            (SettingResult::AsWanted, None) => return write!(f, "{name} is {wanted}"),
             (SettingResult::Written, Some(found)) => return write!(f, "{name} set to {wanted}, was {found}"),
             (SettingResult::Written, None) => return write!(f, "{name} set to {wanted}"),
             (SettingResult::Refused(error), found) => {
@@ -162,7 +163,9 @@ pub(crate) fn apply_conntrack(root: &Path, conntrack: &Conntrack, processors: u3
     let mut outcomes = Vec::new();
     if let Some(max) = max_connections(conntrack, processors) {
         let leave = || Remedy { elsewhere: PRIVILEGED, leave: "conntrack.maxPerCore: 0".to_owned() };
-        let outcome = set(sysctl("nf_conntrack_max"), max.into(), leave());
+        // Whoever raised it knows the machine; 0 is no limit (nf_conntrack_core.c).
+        let is_enough = |found| found == 0 || found >= i64::from(max);
+        let outcome = set_unless(sysctl("nf_conntrack_max"), max.into(), leave(), is_enough);
         let in_force = !outcome.is_refused();
         outcomes.push(outcome);
         // Four connections a bucket are the kernel's own measure (spec §8.9).
@@ -236,9 +239,14 @@ fn max_connections(conntrack: &Conntrack, processors: u32) -> Option<u32> {
 
 /// Writes a setting if it is another than `wanted`.
 fn set(path: PathBuf, wanted: i64, remedy: Remedy) -> Outcome {
+    set_unless(path, wanted, remedy, |found| found == wanted)
+}
+
+/// Writes a setting if `is_enough` does not hold for what it is.
+fn set_unless(path: PathBuf, wanted: i64, remedy: Remedy, is_enough: impl Fn(i64) -> bool) -> Outcome {
     let found = read(&path);
     let result = match &found {
-        Ok(Some(found)) if *found == wanted => SettingResult::AsWanted,
+        Ok(Some(found)) if is_enough(*found) => SettingResult::AsWanted,
         Ok(_) => match write(&path, wanted) {
             Ok(()) => SettingResult::Written,
             Err(error) => SettingResult::Refused(error),
@@ -345,8 +353,26 @@ mod tests {
     }
 
     #[test]
+    fn the_limit_of_connections_is_never_lowered() {
+        // Name, what it is, what it is then.
+        for (name, found, expected) in [
+            ("less than wanted", "65536\n", "524288"),
+            ("as wanted", "524288\n", "524288\n"),
+            ("more", "2097152\n", "2097152\n"),
+            ("no limit", "0\n", "0\n"),
+        ] {
+            let root =
+                root(&[(MAX, found), (HASHSIZE, "262144\n"), (ESTABLISHED, "86400"), (CLOSE_WAIT, "3600")]);
+            let outcomes = apply_conntrack(root.path(), &conntrack(), 16);
+            assert!(!outcomes[0].is_refused(), "{name}");
+            assert_eq!(fs::read_to_string(root.path().join(MAX)).unwrap(), expected, "{name}");
+        }
+    }
+
+    #[test]
     fn a_larger_hash_table_is_left() {
-        let root = root(&[(MAX, "0"), (HASHSIZE, "262144\n"), (ESTABLISHED, "86400"), (CLOSE_WAIT, "3600")]);
+        let root =
+            root(&[(MAX, "1000"), (HASHSIZE, "262144\n"), (ESTABLISHED, "86400"), (CLOSE_WAIT, "3600")]);
         apply_conntrack(root.path(), &conntrack(), 1);
         assert_eq!(fs::read_to_string(root.path().join(HASHSIZE)).unwrap(), "262144\n");
     }

@@ -1,9 +1,12 @@
 //! Gives up what a service proxy has no use for.
 
 use std::collections::HashSet;
+use std::io;
 
+use anyhow::{Context, anyhow};
 use caps::{CapSet, Capability};
 use portolan_config::Mode;
+use portolan_netfilter::socket::Socket;
 use tracing::debug;
 
 /// Writing rules and connection tracking; health-check ports below 1024; reading manifests that others own, and
@@ -41,6 +44,35 @@ pub(crate) fn drop_unneeded(mode: Mode) {
             debug!("capabilities stay in the {set:?} set: {error}");
         }
     }
+}
+
+/// Runs `start` with only the capabilities that `run` needs in this mode: so do the threads that it starts.
+pub(crate) fn without_unneeded<T: Send>(
+    mode: Mode,
+    start: impl FnOnce() -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
+    std::thread::scope(|scope| {
+        let started =
+            std::thread::Builder::new().name("starting".to_owned()).spawn_scoped(scope, move || {
+                drop_unneeded(mode);
+                start()
+            });
+        let ended = started.context("starting a thread")?.join();
+        // A panic ends the process.
+        ended.unwrap_or_else(|_| Err(anyhow!("a thread that starts others has ended")))
+    })
+}
+
+/// Why rules cannot be written, for people; `None` if they can, as far as privileges go.
+pub(crate) fn missing() -> Option<&'static str> {
+    let held = caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_ADMIN).unwrap_or(true);
+    // In a user namespace, it may be held over other networks than this one.
+    let asked = || Socket::open().and_then(|mut socket| socket.generation());
+    let denied = held && asked().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    (!held || denied).then_some(
+        "no privilege to write rules (CAP_NET_ADMIN): run it as root, as in `sudo portolan run`; in a pod, add NET_ADMIN \
+         to securityContext.capabilities; to try it out without root, use `portolan lab`",
+    )
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 //!
 //! No threads and no waiting in here: [`crate::run`] feeds it events and time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use portolan_dataplane::kube_proxy::Variant;
-use portolan_dataplane::{Dataplane, Integrity, Outcome, Settings};
+use portolan_dataplane::{Dataplane, Integrity, Outcome, Settings, Standing};
 use portolan_observe::servers::{Addresses, Responder, Responders};
-use portolan_observe::{Commit, Eligibility, Telemetry};
+use portolan_observe::{Commit, Eligibility, Telemetry, Trouble};
 use portolan_service::{Change, ChangeSet, Family, ObjectName, PerFamily, Planner, Problem, ServicePlan};
 use tracing::{debug, error, info, warn};
 
@@ -42,14 +42,24 @@ pub(crate) type SetResponders = Box<dyn Fn(Responders, Addresses)>;
 enum Kernel {
     /// Nothing is known yet of what it should hold: what it holds serves on (spec §5.37, §9.6).
     Unplanned,
-    InForce {
-        verify_at: Instant,
-    },
-    /// It does not, or nobody knows: everything is to be synced at `retry_at`.
-    Behind {
-        retry_at: Instant,
-        pause: Duration,
-    },
+    /// It does, in the families that are served; what the others lack is tried again.
+    InForce { verify_at: Instant, catch_up: Option<Retry> },
+    /// It does not, or nobody knows: everything is to be synced.
+    Behind(Retry),
+}
+
+/// When what failed is tried again.
+#[derive(Debug, Clone, Copy)]
+struct Retry {
+    at: Instant,
+    /// Until the attempt after that one, if it fails too.
+    pause: Duration,
+}
+
+impl Retry {
+    fn now() -> Retry {
+        Retry { at: Instant::now(), pause: RETRY_FIRST }
+    }
 }
 
 /// One node's proxy.
@@ -60,18 +70,21 @@ pub(crate) struct Proxy {
     settings: Settings,
     dataplane: Option<Box<dyn Dataplane>>,
     kernel: Kernel,
+    /// How the families were served when that was last looked at.
+    standing: PerFamily<Standing>,
     problems: BTreeSet<String>,
     /// Services whose rules the kernel refuses.
     refused: BTreeSet<ObjectName>,
     tally: Tally,
     pending: Pending,
+    unannounced: Unannounced,
     synced: Synced,
     responders: Responders,
     set_responders: SetResponders,
     retry_at_most: Duration,
     external_ips: bool,
-    /// The node's place in load balancers follows its Node object.
-    in_cluster: bool,
+    /// Where they listen.
+    listen: Addresses,
     telemetry: Arc<Telemetry>,
 }
 
@@ -89,7 +102,7 @@ pub(crate) struct Surroundings {
     pub(crate) sync_period: Duration,
     /// External IPs are honoured (feature gate `AllowServiceExternalIPs`, spec §0.4).
     pub(crate) external_ips: bool,
-    /// There are Node objects, and this node's decides whether load balancers use it (spec §11.5).
+    /// There are Node objects: without this node's, load balancers do not use it (spec §11.5).
     pub(crate) in_cluster: bool,
 }
 
@@ -106,22 +119,30 @@ impl Proxy {
             make,
             dataplane: None,
             kernel: Kernel::Unplanned,
+            standing: PerFamily::default(),
             problems: BTreeSet::new(),
             refused: BTreeSet::new(),
             tally: Tally::default(),
             pending: Pending::default(),
+            unannounced: Unannounced::default(),
             synced,
             responders: Responders::new(),
             set_responders,
             retry_at_most: sync_period,
             external_ips,
-            in_cluster,
+            listen: Addresses::default(),
             telemetry,
         }
     }
 
-    /// The rules are as planned, as far as is known.
+    /// The rules are as planned, as far as is known, in all families that the host has.
     pub(crate) fn in_force(&self) -> bool {
+        let is_behind = |family| matches!(self.standing.get(family), Standing::Behind(_));
+        self.is_serving() && !Family::ALL.into_iter().any(is_behind)
+    }
+
+    /// Changes are brought into force as they come, in one family at least.
+    fn is_serving(&self) -> bool {
         matches!(self.kernel, Kernel::InForce { .. })
     }
 
@@ -129,8 +150,10 @@ impl Proxy {
     pub(crate) fn next_tick(&self) -> Option<Instant> {
         match self.kernel {
             Kernel::Unplanned => None,
-            Kernel::InForce { verify_at } => Some(verify_at),
-            Kernel::Behind { retry_at, .. } => Some(retry_at),
+            Kernel::InForce { verify_at, catch_up } => {
+                catch_up.map(|retry| retry.at).into_iter().chain([verify_at]).min()
+            }
+            Kernel::Behind(retry) => Some(retry.at),
         }
     }
 
@@ -162,7 +185,7 @@ impl Proxy {
             }
         }
         if batch.complete && matches!(self.kernel, Kernel::Unplanned) {
-            self.kernel = Kernel::Behind { retry_at: Instant::now(), pause: RETRY_FIRST };
+            self.kernel = Kernel::Behind(Retry::now());
         }
         self.observe_node(&batch, received);
         let changes = self.planner.apply(batch.changes);
@@ -193,10 +216,8 @@ impl Proxy {
             match change {
                 Change::Node(node) if node.name == *self.node.name() => {
                     self.node.set_object(node.clone());
-                    if self.in_cluster {
-                        let state = if node.leaving { Eligibility::Leaving } else { Eligibility::Eligible };
-                        self.telemetry.health.set_node(state);
-                    }
+                    let state = if node.leaving { Eligibility::Leaving } else { Eligibility::Eligible };
+                    self.telemetry.health.set_node(state);
                 }
                 // The rules need its addresses for as long as packets come (spec §12.5).
                 Change::NodeRemoved(name) if name == self.node.name() => {
@@ -217,7 +238,7 @@ impl Proxy {
             self.settings = settings;
             // A new dataplane takes over the old one's rules like after a restart.
             if self.dataplane.take().is_some() {
-                self.kernel = Kernel::Behind { retry_at: Instant::now(), pause: RETRY_FIRST };
+                self.kernel = Kernel::Behind(Retry::now());
             }
         }
         let node = self.node.local_node();
@@ -225,15 +246,22 @@ impl Proxy {
             debug!("node {}: addresses or zone changed: {node:?}", node.name);
             let changes = self.planner.set_node(node);
             self.bring(&changes, received);
-            (self.set_responders)(self.responders.clone(), self.node.health_check_addresses());
+        }
+        let listen = self.node.health_check_addresses();
+        if self.listen != listen {
+            self.listen = listen;
+            self.tell_responders();
         }
     }
 
     /// Retries what failed, or looks whether someone else changed the rules.
     pub(crate) fn tick(&mut self) {
         match self.kernel {
-            Kernel::Behind { retry_at, .. } if retry_at <= Instant::now() => self.sync(Instant::now()),
-            Kernel::InForce { verify_at } if verify_at <= Instant::now() => self.verify(),
+            Kernel::Behind(retry) if retry.at <= Instant::now() => self.sync(Instant::now()),
+            Kernel::InForce { verify_at, .. } if verify_at <= Instant::now() => self.verify(),
+            Kernel::InForce { catch_up: Some(retry), .. } if retry.at <= Instant::now() => {
+                self.catch_up(retry);
+            }
             _ => {}
         }
     }
@@ -241,10 +269,11 @@ impl Proxy {
     /// Brings `changes`, which the plan already has, into the kernel.
     fn bring(&mut self, changes: &ChangeSet, received: Instant) {
         if !changes.is_empty() {
+            self.unannounced.add(changes);
             self.telemetry.metrics.queued(SystemTime::now());
             self.telemetry.health.pending(received);
             self.tally.apply(changes);
-            let in_force = self.in_force();
+            let in_force = self.is_serving();
             match &mut self.dataplane {
                 Some(dataplane) if in_force => {
                     let began = Instant::now();
@@ -262,7 +291,7 @@ impl Proxy {
                 dataplane => {
                     let first = dataplane.is_none();
                     self.tick();
-                    if !self.in_force() {
+                    if !self.is_serving() {
                         report(changes, "not yet in force");
                     } else if !first {
                         report(changes, &format!("in force {:.1?} after it was seen", received.elapsed()));
@@ -286,8 +315,19 @@ impl Proxy {
         for change in &changes.services {
             self.refused.remove(&change.name);
         }
+        self.announce_ports();
         self.record(changes, false, outcome, Some(took));
         self.in_force_now();
+    }
+
+    /// Logs each Service port that is in force now and was not before (`-v 2`).
+    fn announce_ports(&mut self) {
+        for (name, before) in self.unannounced.take() {
+            let after = self.planner.plan(&name).map(|plan| &**plan);
+            for line in describe::new_ports(before.as_deref(), after) {
+                debug!("Adding new service port {line}");
+            }
+        }
     }
 
     fn sync(&mut self, received: Instant) {
@@ -303,13 +343,19 @@ impl Proxy {
         match synced {
             Ok(outcome) => {
                 let took = received.elapsed();
+                let standing = dataplane.standing();
+                let behind = Family::ALL
+                    .into_iter()
+                    .filter(|family| matches!(standing.get(*family), Standing::Behind(_)));
+                let but = behind.map(|family| format!(" but {family}")).collect::<String>();
                 info!(
-                    "everything is in force, {}: {} in {:.1?}, {took:.1?} after the first was seen",
+                    "everything{but} is in force, {}: {} in {:.1?}, {took:.1?} after the first was seen",
                     counted(self.planner.plans().len(), "Service"),
                     counted(outcome.operations, "kernel operation"),
                     outcome.commit,
                 );
                 self.refused.clear();
+                self.announce_ports();
                 (self.synced)(&self.settings);
                 self.record(&ChangeSet::default(), true, &outcome, Some(took));
                 self.in_force_now();
@@ -375,43 +421,111 @@ impl Proxy {
 
     fn failed(&mut self, error: &portolan_dataplane::Error) {
         let pause = match self.kernel {
-            Kernel::Behind { pause, .. } => pause,
+            Kernel::Behind(retry) => retry.pause,
             Kernel::Unplanned | Kernel::InForce { .. } => RETRY_FIRST,
         };
         error!("{error}; what was in force stays, trying again in {pause:?}");
-        let next = (pause * 2).min(self.retry_at_most.max(RETRY_FIRST));
-        self.kernel = Kernel::Behind { retry_at: Instant::now() + pause, pause: next };
+        self.kernel = Kernel::Behind(self.retry_after(pause));
         self.telemetry.health.failed(&error.to_string());
     }
 
+    /// The next attempt in `pause`, and the one after that later.
+    fn retry_after(&self, pause: Duration) -> Retry {
+        let next = (pause * 2).min(self.retry_at_most.max(RETRY_FIRST));
+        Retry { at: Instant::now() + pause, pause: next }
+    }
+
     fn in_force_now(&mut self) {
-        // Changes must not put off the look at what others did.
-        let verify_at = match self.kernel {
-            Kernel::InForce { verify_at } if verify_at > Instant::now() => verify_at,
-            _ => Instant::now() + VERIFY_EVERY,
+        // Changes must not put off the look at what others did, nor the next attempt for a family that is behind.
+        let (verify_at, catch_up) = match self.kernel {
+            Kernel::InForce { verify_at, catch_up } if verify_at > Instant::now() => (verify_at, catch_up),
+            Kernel::InForce { catch_up, .. } => (Instant::now() + VERIFY_EVERY, catch_up),
+            _ => (Instant::now() + VERIFY_EVERY, None),
         };
-        self.kernel = Kernel::InForce { verify_at };
-        self.telemetry.health.in_force();
+        self.kernel = Kernel::InForce { verify_at, catch_up };
+        self.note_standing();
+    }
+
+    /// Notes how families are served now: says what has changed, and sees to the next attempt for those that are not.
+    fn note_standing(&mut self) {
+        let Some(dataplane) = &self.dataplane else { return };
+        let standing = dataplane.standing();
+        for family in Family::ALL {
+            let (before, now) = (self.standing.get(family), standing.get(family));
+            match now {
+                _ if before == now => {}
+                Standing::Served => info!("{family} is served again"),
+                Standing::Behind(reason) => {
+                    error!("{family}: {reason}; what was in force for it stays, the other family is served");
+                }
+                Standing::Absent(reason) => warn!("{family} is not served on this host: {reason}"),
+            }
+        }
+        let trouble = |family| match standing.get(family) {
+            Standing::Served => None,
+            Standing::Behind(reason) => Some(Trouble::Behind(reason.clone())),
+            Standing::Absent(reason) => Some(Trouble::Absent(reason.clone())),
+        };
+        let troubles = PerFamily { v4: trouble(Family::V4), v6: trouble(Family::V6) };
+        let any_behind =
+            Family::ALL.into_iter().any(|family| matches!(standing.get(family), Standing::Behind(_)));
+        let any_absent =
+            Family::ALL.into_iter().any(|family| matches!(standing.get(family), Standing::Absent(_)));
+        let first = match (any_behind, any_absent) {
+            (true, _) => Some(self.retry_after(RETRY_FIRST)),
+            (false, true) => Some(self.retry_after(self.retry_at_most)),
+            (false, false) => None,
+        };
+        if let Kernel::InForce { catch_up, .. } = &mut self.kernel {
+            *catch_up = first.map(|first| catch_up.unwrap_or(first));
+        }
+        self.standing = standing;
+        self.telemetry.health.in_force_but(&troubles);
+    }
+
+    /// Tries again to serve the families that are not served.
+    fn catch_up(&mut self, due: Retry) {
+        let Some(dataplane) = &mut self.dataplane else { return };
+        let began = Instant::now();
+        let caught_up = dataplane.catch_up(&mut self.planner.plans().map(|plan| &**plan));
+        let next = self.retry_after(due.pause);
+        if let Kernel::InForce { catch_up, .. } = &mut self.kernel {
+            *catch_up = Some(next);
+        }
+        match caught_up {
+            Ok(None) => self.note_standing(),
+            Ok(Some(outcome)) => {
+                self.record(&ChangeSet::default(), true, &outcome, Some(began.elapsed()));
+                self.in_force_now();
+            }
+            Err(error) => self.failed(&error),
+        }
     }
 
     fn verify(&mut self) {
         let Some(dataplane) = &mut self.dataplane else { return };
         let noticed = Instant::now();
         let verified = dataplane.verify(&mut self.planner.plans().map(|plan| &**plan));
+        let standing = dataplane.standing();
         match verified {
             Ok(Integrity::Intact) => {
                 if let Err(error) = dataplane.tidy() {
                     debug!("{error}; left for later");
                     self.telemetry.metrics.cleanup_failed();
                 }
-                self.kernel = Kernel::InForce { verify_at: Instant::now() + VERIFY_EVERY };
+                if let Kernel::InForce { verify_at, .. } = &mut self.kernel {
+                    *verify_at = Instant::now() + VERIFY_EVERY;
+                }
+                if self.standing != standing {
+                    self.note_standing();
+                }
             }
             Ok(Integrity::Changed(findings)) => {
                 for finding in findings {
                     warn!("changed by someone else: {finding}");
                 }
                 self.telemetry.health.failed("someone else changed the rules");
-                self.kernel = Kernel::Behind { retry_at: noticed, pause: RETRY_FIRST };
+                self.kernel = Kernel::Behind(Retry { at: noticed, pause: RETRY_FIRST });
                 self.sync(noticed);
                 if self.in_force() {
                     self.telemetry.metrics.repaired();
@@ -447,8 +561,31 @@ impl Proxy {
             }
         }
         if changed {
-            (self.set_responders)(self.responders.clone(), self.node.health_check_addresses());
+            self.tell_responders();
         }
+    }
+
+    fn tell_responders(&self) {
+        (self.set_responders)(self.responders.clone(), self.listen.clone());
+    }
+}
+
+/// Services that have changed since ports that are new in force were last logged, with their plans then. Nothing is kept
+/// where nobody reads it.
+#[derive(Debug, Default)]
+struct Unannounced(BTreeMap<ObjectName, Option<Arc<ServicePlan>>>);
+
+impl Unannounced {
+    fn add(&mut self, changes: &ChangeSet) {
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            for change in &changes.services {
+                self.0.entry(change.name.clone()).or_insert_with(|| change.before.clone());
+            }
+        }
+    }
+
+    fn take(&mut self) -> BTreeMap<ObjectName, Option<Arc<ServicePlan>>> {
+        std::mem::take(&mut self.0)
     }
 }
 
@@ -513,6 +650,9 @@ mod tests {
         calls: Vec<String>,
         failures: VecDeque<&'static str>,
         findings: VecDeque<&'static str>,
+        standing: PerFamily<Standing>,
+        /// The next attempt for families that are not served succeeds.
+        recovers: bool,
     }
 
     struct Fake(Rc<RefCell<Script>>);
@@ -535,6 +675,22 @@ mod tests {
 
         fn apply(&mut self, changes: &ChangeSet) -> Result<Outcome, Error> {
             self.call(format!("apply {}", changes.services.len()))
+        }
+
+        fn standing(&self) -> PerFamily<Standing> {
+            self.0.borrow().standing.clone()
+        }
+
+        fn catch_up(
+            &mut self,
+            plans: &mut dyn Iterator<Item = &ServicePlan>,
+        ) -> Result<Option<Outcome>, Error> {
+            self.call(format!("catch up {}", plans.count()))?;
+            let mut script = self.0.borrow_mut();
+            if script.recovers {
+                script.standing = PerFamily::default();
+            }
+            Ok(script.recovers.then(Outcome::default))
         }
 
         fn verify(&mut self, _: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Integrity, Error> {
@@ -672,6 +828,49 @@ mod tests {
         tick(&mut proxy);
         assert!(proxy.in_force());
         assert_eq!(script.borrow().calls, ["sync 1", "verify", "verify", "sync 1"]);
+    }
+
+    #[test]
+    fn one_family_does_not_stop_the_other() {
+        let script: Rc<RefCell<Script>> = Rc::default();
+        let behind = || Standing::Behind("table nat cannot be read".to_owned());
+        script.borrow_mut().standing.v4 = behind();
+        let mut proxy = proxy(&script);
+        let observe = |proxy: &mut Proxy, name, ip| {
+            proxy.observe(Batch::of_changes(vec![service(name, ip)], Instant::now()));
+        };
+        observe(&mut proxy, "a", "10.96.0.1");
+        assert!(!proxy.in_force(), "not all of it");
+        assert_eq!(Family::ALL.map(|family| proxy.telemetry.health.family_healthy(family)), [false, true]);
+        // Changes go on in the other one, and the first is tried again, more and more seldom.
+        observe(&mut proxy, "b", "10.96.0.2");
+        let first = match proxy.kernel {
+            Kernel::InForce { catch_up: Some(retry), .. } => retry,
+            _ => panic!("{:?}", proxy.kernel),
+        };
+        proxy.catch_up(first);
+        let Kernel::InForce { catch_up: Some(second), .. } = proxy.kernel else {
+            panic!("{:?}", proxy.kernel)
+        };
+        assert!(second.pause > first.pause);
+        let calls: Vec<String> =
+            script.borrow().calls.iter().filter(|call| *call != "verify").cloned().collect();
+        assert_eq!(calls[..2], ["sync 1", "apply 1"]);
+        assert!(calls[2..].iter().all(|call| call == "catch up 2"), "{calls:?}");
+        script.borrow_mut().recovers = true;
+        proxy.catch_up(second);
+        assert!(proxy.in_force());
+        assert!(proxy.telemetry.health.healthy());
+        assert!(matches!(proxy.kernel, Kernel::InForce { catch_up: None, .. }));
+        // One that the host does not have is no trouble.
+        script.borrow_mut().standing.v6 = Standing::Absent("no ip6tables".to_owned());
+        observe(&mut proxy, "c", "10.96.0.3");
+        assert!(proxy.in_force() && proxy.telemetry.health.healthy());
+        // One that is found behind when somebody looks.
+        script.borrow_mut().standing.v4 = behind();
+        tick(&mut proxy);
+        assert!(!proxy.in_force());
+        assert_eq!(script.borrow().calls.last().map(String::as_str), Some("verify"));
     }
 
     #[test]

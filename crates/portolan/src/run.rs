@@ -3,10 +3,9 @@
 //! Threads wait, for objects, for interface addresses and for whoever asks; the main thread owns the proxy and
 //! everything that changes. Stopping the process at any moment leaves the rules in force (spec §11.22).
 
-use std::io::Write;
-use std::os::fd::FromRawFd;
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,37 +25,54 @@ use crate::addresses;
 use crate::batch::Batch;
 use crate::cleanup::TakeOver;
 use crate::cli::{ProxyArgs, RunArgs};
+use crate::cluster::Cluster;
 use crate::configuration::{self, Loaded};
 use crate::describe::counted;
 use crate::fit::Fit;
 use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::proxy::{MakeDataplane, Proxy, Surroundings};
+use crate::ready_fd::ReadyFd;
+use crate::sole::{self, Holder, Sole, Taken};
 use crate::this_node::{self, ThisNode};
-use crate::{cleanup, cluster, kernel_settings, logging, privileges, servers};
+use crate::{
+    cleanup, cluster, kernel_settings, logging, privileges, process_one, requirements, servers, signals,
+};
 
 /// The modes that this version has.
 pub(crate) const AVAILABLE: &[Mode] = &[Mode::Nftables, Mode::Iptables];
+/// A source that has nothing new says so this often.
+const SOURCE_SAYS: Duration = Duration::from_secs(10);
 
-/// What the waiting threads tell the main one.
+/// What the waiting threads report to the main one.
 pub(crate) enum Event {
     Observed(Batch),
     /// Somebody wants to know all plans.
     Asked(mpsc::Sender<Vec<Arc<ServicePlan>>>),
+    /// No other proxy works on this node any more.
+    Alone(Sole),
     /// A thread cannot go on, or the process must not.
     Lost(anyhow::Error),
+    /// Somebody wants the process to end.
+    End,
 }
 
-/// Runs until killed, or does the one thing that flags ask for. Returns only errors that nothing can be done about.
+/// Runs until it is asked to end, or does the one thing that flags ask for. Otherwise returns only errors that nothing can
+/// be done about.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
+    // Before anything else opens a descriptor, and before there is a second process that has it.
+    let ready = args.ready_fd.map(ReadyFd::take).transpose()?;
+    let ready = process_one::leave(ready)?;
+    signals::end_on_panic();
     if let Some(form) = &args.version {
         return print_version(form);
     }
     let flags = &args.proxy.flags;
+    one_source(args)?;
     let (loaded, file) = configuration::load(flags)?;
     let config = &loaded.config;
     logging::start(config.logging.verbosity, config.logging.format);
     configuration::log(&loaded.notes);
-    if let Some(path) = &flags.write_config_to {
+    if let Some(path) = flags.write_to() {
         return configuration::write(config, path);
     }
     if flags.cleanup == Some(true) {
@@ -73,21 +89,39 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     }
     let name = this_node::name(config)?;
     info!("portolan {} for node {name}, mode {}", env!("CARGO_PKG_VERSION"), config.mode);
-    // On a host without a cluster, only what somebody asked for is changed.
-    if args.manifests.is_none() || flags.config.is_some() {
-        kernel_settings::apply(config);
-    }
-    if config.mode == Mode::Iptables {
-        kernel_settings::warn_of_bridge();
-    }
     if flags.init_only == Some(true) {
+        apply_settings(args, config);
         if this_node::wants_localhost_node_ports(config) {
             kernel_settings::route_localnet();
         }
         return Ok(());
     }
-    privileges::drop_unneeded(config.mode);
-    forward(args, &loaded, file, &name)
+    requirements::check(args, config)?;
+    forward(args, &loaded, file, &name, ready)
+}
+
+/// On a host without a cluster, only what somebody asked for is changed.
+fn apply_settings(args: &RunArgs, config: &Config) {
+    if args.manifests().is_none() || args.proxy.flags.file().is_some() {
+        kernel_settings::apply(config);
+    }
+    if config.mode == Mode::Iptables {
+        kernel_settings::warn_of_bridge();
+    }
+}
+
+/// A folder of manifests stands in place of a cluster.
+fn one_source(args: &RunArgs) -> anyhow::Result<()> {
+    let flags = &args.proxy.flags;
+    let kubeconfig = flags.kubeconfig.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+    let master = flags.master.as_ref().is_some_and(|url| !url.is_empty());
+    let other = [("--kubeconfig", kubeconfig), ("--master", master)].into_iter().find(|(_, given)| *given);
+    match (args.manifests(), other) {
+        (Some(_), Some((flag, _))) => bail!(
+            "--manifests and {flag} exclude each other: objects come from the folder or from the cluster; leave one out"
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn print_version(form: &str) -> anyhow::Result<()> {
@@ -99,7 +133,14 @@ fn print_version(form: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn forward(args: &RunArgs, loaded: &Loaded, file: Option<ConfigFile>, name: &str) -> anyhow::Result<()> {
+/// Waits for its turn, then brings what the source says into force until it is asked to end.
+fn forward(
+    args: &RunArgs,
+    loaded: &Loaded,
+    file: Option<ConfigFile>,
+    name: &str,
+    ready: Option<ReadyFd>,
+) -> anyhow::Result<()> {
     let config = &loaded.config;
     let build = BuildInfo::new(env!("CARGO_PKG_VERSION"));
     let telemetry = Arc::new(Telemetry::new(
@@ -109,59 +150,139 @@ fn forward(args: &RunArgs, loaded: &Loaded, file: Option<ConfigFile>, name: &str
         &build,
     ));
     servers::tell_configuration(config, &telemetry.metrics);
-    if config.mode == Mode::Iptables {
-        let metrics = &telemetry.metrics;
-        metrics.count_packets(PacketCounter::InvalidDropped, iptables::invalid_dropped);
-        metrics.count_packets(PacketCounter::LocalhostAccepted, iptables::localhost_accepted);
-    }
     let (events, received) = mailbox();
-    let service_networks: &[_] =
-        if args.manifests.is_some() { &args.proxy.service_cluster_ip_range } else { &[] };
-    let node = ThisNode::new(name, config, service_networks, kernel_settings::tcp_is_liberal());
-
-    let watch = addresses::Watch::start().context("listening for interface addresses")?;
-    let addresses = Batch::of_addresses(addresses::list().context("listing interface addresses")?);
-    let (cluster, folder) = match &args.manifests {
-        Some(folder) => (None, Some((folder, Manifests::open(folder, options(&args.proxy, false))?))),
-        None => (Some(cluster::follow(args, config, name, &telemetry, &events)?), None),
+    signals::end_on_signals(&events)?;
+    let reported = Arc::new(OnceLock::new());
+    // Threads that are started now shall not have what only the settings below need.
+    let start_servers = || {
+        privileges::without_unneeded(config.mode, || {
+            servers::start(args, loaded, &build, &telemetry, &events, &reported)
+        })
     };
-    let servers = servers::start(args, loaded, &build, &telemetry, &events, cluster.as_ref())?;
-    let mut proxy = Proxy::new(node, surroundings(config, servers, &telemetry, cluster.is_some()));
-    proxy.observe(addresses);
+    let (sole, mut servers) = match sole::take()? {
+        Taken::Ours(sole) => (sole, None),
+        Taken::Theirs(holder) => {
+            // Its rules serve on. Whoever asks is answered why this one does nothing.
+            warn!("{holder}");
+            telemetry.health.set_waiting_for(Some(holder.to_string()));
+            let servers = start_servers()?;
+            let Some(sole) = until_alone(holder, &events, &received)? else { return Ok(()) };
+            telemetry.health.set_waiting_for(None);
+            (sole, Some(servers))
+        }
+    };
+    let cluster = match args.manifests() {
+        Some(_) => None,
+        None => Some(privileges::without_unneeded(config.mode, || {
+            cluster::follow(args, config, name, &telemetry, &events)
+        })?),
+    };
+    if let Some(cluster) = &cluster {
+        // Set once, here.
+        let _ = reported.set(cluster.clone());
+    }
+    let servers = servers.take().map_or_else(start_servers, Ok)?;
+    apply_settings(args, config);
+    privileges::drop_unneeded(config.mode);
+    sole.announce(&telemetry)?;
+    let threads = Threads { args, config, name, events: &events, telemetry: &telemetry };
+    let mut follow = threads.start(file, cluster, servers, ready)?;
+    follow.run(&received)
+}
 
-    let mut fit = Fit::new(config, name, cluster.is_some());
-    let mut ready_fd = args.ready_fd;
-    if let Some((folder, mut manifests)) = folder {
+/// Waits until the other proxy has ended. `None` if this one is to end before.
+fn until_alone(holder: Holder, events: &Sender, received: &Receiver) -> anyhow::Result<Option<Sole>> {
+    spawn("waiting", events, move |events| {
+        let sole = holder.wait()?;
+        Ok(events.send(Event::Alone(sole))?)
+    })?;
+    loop {
+        match received.recv()? {
+            Event::Alone(sole) => {
+                info!("the other portolan has ended: taking over");
+                return Ok(Some(sole));
+            }
+            Event::End => return Ok(None),
+            Event::Lost(error) => return Err(error),
+            // Nothing is planned.
+            Event::Asked(answer) => drop(answer.send(Vec::new())),
+            Event::Observed(_) => {}
+        }
+    }
+}
+
+/// What the threads need that wait for things to happen.
+struct Threads<'a> {
+    args: &'a RunArgs,
+    config: &'a Config,
+    name: &'a str,
+    events: &'a Sender,
+    telemetry: &'a Arc<Telemetry>,
+}
+
+impl Threads<'_> {
+    /// Starts them. Returns the loop that takes what they observe.
+    fn start(
+        &self,
+        file: Option<ConfigFile>,
+        cluster: Option<Cluster>,
+        servers: Servers,
+        ready: Option<ReadyFd>,
+    ) -> anyhow::Result<Follow> {
+        let Threads { args, config, name, events, telemetry } = *self;
+        if config.mode == Mode::Iptables {
+            let metrics = &telemetry.metrics;
+            metrics.count_packets(PacketCounter::InvalidDropped, iptables::invalid_dropped);
+            metrics.count_packets(PacketCounter::LocalhostAccepted, iptables::localhost_accepted);
+        }
+        let service_networks: &[_] =
+            if args.manifests().is_some() { &args.proxy.service_cluster_ip_range } else { &[] };
+        let node = ThisNode::new(name, config, service_networks, kernel_settings::tcp_is_liberal());
+        let watch = addresses::Watch::start().context("listening for interface addresses")?;
+        let addresses = Batch::of_addresses(addresses::list().context("listing interface addresses")?);
+        let mut proxy = Proxy::new(node, surroundings(config, servers, telemetry, cluster.is_some()));
+        proxy.observe(addresses);
+        let mut follow = Follow {
+            proxy,
+            fit: Fit::new(config, name, cluster.is_some()),
+            mode: config.mode,
+            min_sync_period: config.min_sync_period,
+            cluster,
+            ready,
+            telemetry: telemetry.clone(),
+        };
+        if let Some(folder) = args.manifests() {
+            self.follow_folder(folder, &mut follow)?;
+        }
+        spawn("addresses", events, move |events| follow_addresses(&watch, events))?;
+        if let Some(mut file) = file {
+            let (flags, in_use) = (args.proxy.flags.clone(), config.clone());
+            spawn("configuration", events, move |_| {
+                configuration::until_changed(&flags, &in_use, &mut file)
+            })?;
+        }
+        if let Some(cluster) = &follow.cluster {
+            cluster.announce_start();
+        }
+        Ok(follow)
+    }
+
+    /// Brings what the folder says at present into force, and follows it from then on.
+    fn follow_folder(&self, folder: &Path, follow: &mut Follow) -> anyhow::Result<()> {
         let started = Instant::now();
+        let mut manifests = Manifests::open(folder, options(&self.args.proxy, false))?;
         let first = manifests.load();
         log_problems(&first);
         let objects = counted(first.changes.len(), "object");
         info!("{}: {objects} read in {:.1?}", folder.display(), started.elapsed());
         let first = Batch::of_changes(first.changes, started);
-        fit.check(&first)?;
-        proxy.received(&first);
-        proxy.observe(first);
-        announce_ready(&proxy, &mut ready_fd)?;
-        spawn("manifests", &events, move |events| follow_manifests(&mut manifests, events))?;
+        follow.fit.check(&first)?;
+        follow.proxy.received(&first);
+        follow.proxy.observe(first);
+        follow.announce_ready()?;
+        let telemetry = self.telemetry.clone();
+        spawn("manifests", self.events, move |events| follow_manifests(&mut manifests, events, &telemetry))
     }
-    spawn("addresses", &events, move |events| follow_addresses(&watch, events))?;
-    if let Some(mut file) = file {
-        let (flags, in_use) = (args.proxy.flags.clone(), config.clone());
-        spawn("configuration", &events, move |_| configuration::until_changed(&flags, &in_use, &mut file))?;
-    }
-    if let Some(cluster) = &cluster {
-        cluster.announce_start();
-    }
-    let mut follow = Follow {
-        proxy,
-        fit,
-        mode: config.mode,
-        min_sync_period: config.min_sync_period,
-        in_cluster: cluster.is_some(),
-        ready_fd,
-        telemetry,
-    };
-    follow.run(&received)
 }
 
 fn surroundings(
@@ -192,9 +313,16 @@ struct Follow {
     fit: Fit,
     mode: Mode,
     min_sync_period: Duration,
-    in_cluster: bool,
-    ready_fd: Option<i32>,
+    cluster: Option<Cluster>,
+    ready: Option<ReadyFd>,
     telemetry: Arc<Telemetry>,
+}
+
+/// Whether the loop goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Continue,
+    End,
 }
 
 impl Follow {
@@ -215,7 +343,9 @@ impl Follow {
             match event {
                 Ok(first) => {
                     for event in std::iter::once(first).chain(received.try_iter()) {
-                        self.take(event, &mut waiting)?;
+                        if self.take(event, &mut waiting)? == Next::End {
+                            return Ok(());
+                        }
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -226,16 +356,19 @@ impl Follow {
                 not_before = Instant::now() + self.min_sync_period;
             }
             self.proxy.tick();
-            announce_ready(&self.proxy, &mut self.ready_fd)?;
+            self.announce_ready()?;
+            if let Some(cluster) = self.cluster.as_ref().filter(|_| self.proxy.next_tick().is_some()) {
+                cluster.tell_that_it_goes_on(&self.telemetry.health);
+            }
             if take_over && self.proxy.in_force() {
                 take_over = false;
-                let (mode, chains, in_cluster) = (self.mode, self.proxy.iptables(), self.in_cluster);
+                let (mode, chains, in_cluster) = (self.mode, self.proxy.iptables(), self.cluster.is_some());
                 TakeOver { mode, chains, in_cluster }.start();
             }
         }
     }
 
-    fn take(&mut self, event: Event, waiting: &mut Batch) -> anyhow::Result<()> {
+    fn take(&mut self, event: Event, waiting: &mut Batch) -> anyhow::Result<Next> {
         match event {
             Event::Observed(batch) => {
                 self.fit.check(&batch)?;
@@ -245,8 +378,19 @@ impl Follow {
             // Who asked may have gone.
             Event::Asked(answer) => drop(answer.send(self.proxy.plans().cloned().collect())),
             Event::Lost(error) => return Err(error),
+            Event::End => return Ok(Next::End),
+            // There is no second wait.
+            Event::Alone(_) => {}
         }
-        Ok(())
+        Ok(Next::Continue)
+    }
+
+    /// Lets whoever waits on `--ready-fd` know, once, when all Services are in force.
+    fn announce_ready(&mut self) -> anyhow::Result<()> {
+        if !self.proxy.in_force() {
+            return Ok(());
+        }
+        self.ready.take().map_or(Ok(()), ReadyFd::announce)
     }
 }
 
@@ -255,7 +399,7 @@ pub(crate) fn options(args: &ProxyArgs, read_only: bool) -> Options {
     Options {
         service_ranges: args.service_cluster_ip_range.clone(),
         node_port_range: args.service_node_port_range.clone(),
-        ledger: Some(args.state_dir.join("allocations.json")),
+        ledger: (!args.state_dir.as_os_str().is_empty()).then(|| args.state_dir.join("allocations.json")),
         read_only,
     }
 }
@@ -281,6 +425,7 @@ fn spawn(
         .name(name.to_owned())
         .spawn(move || {
             if let Err(error) = follow(&events) {
+                // The loop may have ended.
                 let _ = events.send(Event::Lost(error));
             }
         })
@@ -288,9 +433,10 @@ fn spawn(
         .with_context(|| format!("starting the {name} thread"))
 }
 
-fn follow_manifests(manifests: &mut Manifests, events: &Sender) -> anyhow::Result<()> {
+fn follow_manifests(manifests: &mut Manifests, events: &Sender, telemetry: &Telemetry) -> anyhow::Result<()> {
     loop {
-        if let Some(update) = manifests.wait(None).context("following the manifests")? {
+        telemetry.health.source_goes_on();
+        if let Some(update) = manifests.wait(Some(SOURCE_SAYS)).context("following the manifests")? {
             log_problems(&update);
             events.send(Event::Observed(Batch::of_changes(update.changes, update.received)))?;
         }
@@ -325,15 +471,4 @@ fn log_problems(update: &Update) {
     for problem in &update.solved {
         info!("solved: {problem}");
     }
-}
-
-/// Tells whoever waits on `--ready-fd`, once, when all Services are in force.
-fn announce_ready(proxy: &Proxy, ready_fd: &mut Option<i32>) -> anyhow::Result<()> {
-    if !proxy.in_force() {
-        return Ok(());
-    }
-    let Some(fd) = ready_fd.take() else { return Ok(()) };
-    // SAFETY: the caller of the program passed this descriptor for us alone to use; it is taken once.
-    let mut pipe = unsafe { std::fs::File::from_raw_fd(fd) };
-    pipe.write_all(b"\n").with_context(|| format!("--ready-fd {fd}: is it open for writing?"))
 }

@@ -1,8 +1,8 @@
 //! The servers that answer whoever asks: load balancers, kubelet, Prometheus, `portolan get`.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -30,13 +30,13 @@ pub(crate) fn start(
     build: &BuildInfo,
     telemetry: &Arc<Telemetry>,
     events: &Sender,
-    cluster: Option<&Cluster>,
+    cluster: &Arc<OnceLock<Cluster>>,
 ) -> anyhow::Result<Servers> {
     let config = &loaded.config;
     let socket = &args.socket;
     let control =
         (!socket.as_os_str().is_empty()).then(|| Control { path: socket.clone(), ask: ask(events.clone()) });
-    let (reported, events) = (cluster.cloned(), events.clone());
+    let (reported, events) = (cluster.clone(), events.clone());
     let options = Options {
         healthz: config.healthz,
         metrics: Some(config.metrics),
@@ -60,7 +60,7 @@ pub(crate) fn start(
                 // While one proxy gives way to another the port is still taken.
                 warn!("{failure}");
             }
-            if let Some(cluster) = reported.as_ref().filter(|_| !failure.lasting) {
+            if let Some(cluster) = reported.get().filter(|_| !failure.lasting) {
                 cluster.report(&failure);
             }
             if failure.fatal {
@@ -79,6 +79,7 @@ pub(crate) fn tell_configuration(config: &Config, metrics: &Metrics) {
             stage: match gate.stage() {
                 "ALPHA" => FeatureStage::Alpha,
                 "BETA" => FeatureStage::Beta,
+                "DEPRECATED" => FeatureStage::Deprecated,
                 _ => FeatureStage::Stable,
             },
             enabled: config.enabled(gate),

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use portolan_config::config::DetectLocalMode;
 use portolan_config::{Config, Mode};
 use portolan_dataplane::{LocalDetector, NodePorts, Settings};
+use portolan_observe::servers::{Addresses, Listen};
 use portolan_service::{Family, LocalNode, Node, NodePortAddresses, PerFamily};
 
 /// The node's state as last observed. [`ThisNode::local_node`] and [`ThisNode::settings`] follow from it.
@@ -63,7 +64,7 @@ impl ThisNode {
         };
         ThisNode {
             name: name.into(),
-            bind_address: Some(config.bind_address).filter(|address| !address.is_unspecified()),
+            bind_address: config.node_address(),
             nodeport_addresses: config.nodeport_addresses.clone(),
             masquerade_all: config.masquerade_all,
             iptables: (config.mode == Mode::Iptables)
@@ -105,13 +106,18 @@ impl ThisNode {
         ips
     }
 
-    /// Where health-check responders listen: on the addresses that NodePorts answer on, in a family where those
-    /// are all addresses on the unspecified one (spec §11.8).
-    pub(crate) fn health_check_addresses(&self) -> Vec<IpAddr> {
+    /// Where health-check responders listen: on the addresses that are selected for NodePorts, loopback addresses
+    /// included, in a family where those are all addresses on the unspecified one (spec §11.8).
+    pub(crate) fn health_check_addresses(&self) -> Addresses {
         let ips = self.ips();
-        let mut addresses = self.nodeport_addresses(&ips);
-        addresses.retain(|address| !self.nodeport_addresses.selects_all(Family::of(*address), &ips));
-        addresses
+        let of_family = |family| {
+            if self.nodeport_addresses.selects_all(family, &ips) {
+                Listen::Any
+            } else {
+                Listen::On(self.nodeport_addresses.select_family(family, &ips, &self.addresses))
+            }
+        };
+        Addresses { v4: of_family(Family::V4), v6: of_family(Family::V6) }
     }
 
     /// NodePorts answer on IPv4 loopback addresses too (spec §3.10).
@@ -195,11 +201,11 @@ fn networks(list: &[IpNet]) -> PerFamily<Option<LocalDetector>> {
 
 /// Whatever the node's addresses are, NodePorts are to answer on IPv4 loopback addresses (spec §3.10).
 pub(crate) fn wants_localhost_node_ports(config: &Config) -> bool {
-    let addresses = &config.nodeport_addresses;
+    // Whatever the node's own address will be, it is none of those.
+    let ips = PerFamily { v4: Some(IpAddr::from([192, 0, 2, 1])), v6: None };
     config.mode == Mode::Iptables
         && config.iptables.localhost_nodeports
-        && *addresses != NodePortAddresses::Primary
-        && addresses.selects_loopback(&PerFamily::default())
+        && config.nodeport_addresses.selects_loopback(&ips)
 }
 
 /// The node's name in the API (spec §1.6).
@@ -258,6 +264,44 @@ mod tests {
     }
 
     #[test]
+    fn a_loopback_bind_address_stands_for_none() {
+        for address in ["127.0.0.1", "127.9.9.9", "::1"] {
+            let mut node = this_node(&["--bind-address", address]);
+            node.set_object(host1());
+            assert_eq!(node.local_node().ips.v4, Some("192.0.2.1".parse().unwrap()), "{address}");
+            assert_eq!(node.local_node().ips.v6, Some("2001:db8::1".parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn health_check_responders_listen_where_nodeports_are_selected() {
+        // spec §11.8
+        let on = |list: &[&str]| Listen::On(list.iter().map(|ip| ip.parse().unwrap()).collect());
+        for mode in ["nftables", "iptables"] {
+            let mode = format!("--proxy-mode={mode}");
+            for (name, addresses, v4, v6) in [
+                ("nothing of it is here", "172.20.0.0/16", on(&[]), Listen::Any),
+                ("loopback alone", "127.0.0.0/8,::1/128", on(&["127.0.0.1"]), on(&["::1"])),
+                ("the word for it", "localhost", on(&["127.0.0.1"]), on(&["::1"])),
+                ("the node's own", "primary", on(&["192.0.2.1"]), on(&["2001:db8::1"])),
+                ("everything", "all", Listen::Any, Listen::Any),
+                (
+                    "two of three",
+                    "primary,127.0.0.1/32",
+                    on(&["127.0.0.1", "192.0.2.1"]),
+                    on(&["2001:db8::1"]),
+                ),
+            ] {
+                let mut node = this_node(&[mode.as_str(), "--nodeport-addresses", addresses]);
+                node.set_object(host1());
+                let local = ["127.0.0.1", "192.0.2.1", "192.0.2.9", "2001:db8::1", "::1", "fe80::1"];
+                node.set_addresses(local.map(|ip| ip.parse().unwrap()).to_vec());
+                assert_eq!(node.health_check_addresses(), Addresses { v4, v6 }, "{mode} {name}");
+            }
+        }
+    }
+
+    #[test]
     fn unknown_node_address_makes_primary_match_all() {
         let mut node = this_node(&[]); // spec §3.7
         node.set_addresses(["127.0.0.1", "192.0.2.7", "fe80::1"].map(|ip| ip.parse().unwrap()).to_vec());
@@ -297,6 +341,28 @@ mod tests {
                 &["--nodeport-addresses=127.0.0.1/32"],
                 addresses(&["127.0.0.1"]),
                 NodePorts::All,
+                true,
+            ),
+            (
+                "KEP-6032 words together",
+                &["--nodeport-addresses=primary,localhost"],
+                addresses(&["127.0.0.1", "192.0.2.1"]),
+                addresses(&["2001:db8::1"]),
+                true,
+            ),
+            (
+                "KEP-6032 a word and a network",
+                &["--nodeport-addresses=primary,192.0.2.9/32"],
+                addresses(&["192.0.2.1", "192.0.2.9"]),
+                addresses(&["2001:db8::1"]),
+                false,
+            ),
+            ("KEP-6032 all", &["--nodeport-addresses=primary,all"], NodePorts::All, NodePorts::All, true),
+            (
+                "KEP-6032 localhost alone",
+                &["--nodeport-addresses=localhost"],
+                addresses(&["127.0.0.1"]),
+                addresses(&[]),
                 true,
             ),
             ("§3.10 never of IPv6", &["--nodeport-addresses=::1/128"], NodePorts::All, addresses(&[]), true),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use portolan_config::Config;
-use portolan_observe::Telemetry;
 use portolan_observe::servers::ServerFailure;
+use portolan_observe::{Health, Telemetry};
 
 use crate::cli::RunArgs;
 use crate::mailbox::Sender;
@@ -29,6 +29,11 @@ pub(crate) fn follow(
 }
 
 impl Cluster {
+    /// Has `health` know whether it is still followed.
+    pub(crate) fn tell_that_it_goes_on(&self, _health: &Health) {
+        match *self {}
+    }
+
     /// Reports that the proxy starts.
     pub(crate) fn announce_start(&self) {
         match *self {}

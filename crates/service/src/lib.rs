@@ -21,7 +21,7 @@ mod service_plan;
 pub use catalog::Catalog;
 pub use family::{Family, PerFamily, Protocol};
 pub use name::ObjectName;
-pub use node::{LocalNode, Node, NodePortAddresses};
+pub use node::{LocalNode, Node, NodePortAddresses, NodePortSelector};
 pub use object::{
     Change, Endpoint, EndpointSlice, ExternalPolicy, IngressMode, InternalPolicy, LoadBalancerIngress,
     Service, ServicePort, ServiceType, SlicePort, Subject,

@@ -1,6 +1,7 @@
 //! Nodes, and what the planner must know of the node it plans for.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -37,24 +38,87 @@ pub struct LocalNode {
     pub nodeport_addresses: Vec<IpAddr>,
 }
 
-/// `--nodeport-addresses` (spec §3.6-3.9).
+/// One entry of `--nodeport-addresses`: what it selects of the node's addresses (spec §3.6-3.9, KEP-6032).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NodePortAddresses {
+pub enum NodePortSelector {
     /// The node's first address of each family: the word `primary`.
     Primary,
-    /// Addresses of any interface within these networks; a zero prefix, or none for a family, selects all.
-    Networks(Vec<IpNet>),
+    /// Loopback addresses, 127.0.0.0/8 and ::1: the word `localhost`.
+    Localhost,
+    /// Every address of both families: the word `all`.
+    All,
+    /// Addresses of any interface within this network; a zero prefix selects all of its family.
+    Network(IpNet),
 }
 
+impl NodePortSelector {
+    /// The words that stand for addresses, as flags and files spell them.
+    pub const WORDS: [(&str, NodePortSelector); 3] = [
+        ("primary", NodePortSelector::Primary),
+        ("localhost", NodePortSelector::Localhost),
+        ("all", NodePortSelector::All),
+    ];
+}
+
+impl fmt::Display for NodePortSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NodePortSelector::Network(network) => network.fmt(f),
+            word => {
+                let name = NodePortSelector::WORDS.iter().find(|(_, selector)| selector == word);
+                f.write_str(name.map_or("", |(name, _)| name))
+            }
+        }
+    }
+}
+
+/// `--nodeport-addresses`: an address is selected if one of the entries selects it. A family that no entry is about
+/// is selected as a whole (spec §3.6); so are both if there are no entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodePortAddresses(pub Vec<NodePortSelector>);
+
 impl NodePortAddresses {
+    /// The word `primary` alone.
+    pub fn primary() -> NodePortAddresses {
+        NodePortAddresses(vec![NodePortSelector::Primary])
+    }
+
     /// The addresses among `local` (all addresses on the node's interfaces) on which NodePorts answer, given the
-    /// node's own addresses `ips`. A family whose node address is unknown selects all its addresses under
-    /// `primary` (spec §3.7). IPv6 loopback and link-local addresses are never selected, IPv4 loopback addresses
-    /// only with `loopback` (spec §3.10).
+    /// node's own addresses `ips`. Under `primary` a family whose node address is unknown has no entry of its own
+    /// (spec §3.7). IPv6 loopback and link-local addresses are never selected, IPv4 loopback addresses only with
+    /// `loopback` (spec §3.10).
     pub fn select(&self, ips: &PerFamily<Option<IpAddr>>, local: &[IpAddr], loopback: bool) -> Vec<IpAddr> {
-        let mut selected: Vec<IpAddr> = Family::ALL
-            .into_iter()
-            .flat_map(|family| self.select_family(family, ips, local, loopback))
+        let mut selected = Vec::new();
+        for family in Family::ALL {
+            selected.extend(
+                self.select_family(family, ips, local)
+                    .into_iter()
+                    .filter(|address| !address.is_loopback() || (loopback && address.is_ipv4())),
+            );
+        }
+        selected.sort_unstable();
+        selected.dedup();
+        selected
+    }
+
+    /// The addresses of `family` that are selected, as [`NodePortAddresses::select`] has them, and loopback
+    /// addresses too: sockets can be bound to those whatever the rules do.
+    pub fn select_family(
+        &self,
+        family: Family,
+        ips: &PerFamily<Option<IpAddr>>,
+        local: &[IpAddr],
+    ) -> Vec<IpAddr> {
+        let entries = self.entries(family, ips);
+        let all = selects_all(&entries);
+        // The node's own address counts whatever interfaces there are.
+        let own = ips.get(family).iter().copied().filter(|_| self.0.contains(&NodePortSelector::Primary));
+        let mut selected: Vec<IpAddr> = local
+            .iter()
+            .copied()
+            .filter(|address| Family::of(*address) == family && can_answer(*address))
+            .filter(|address| all || entries.iter().any(|network| network.contains(address)))
+            .chain(own)
             .collect();
         selected.sort_unstable();
         selected.dedup();
@@ -63,55 +127,157 @@ impl NodePortAddresses {
 
     /// Whether every address of `family` is selected, whatever addresses there are.
     pub fn selects_all(&self, family: Family, ips: &PerFamily<Option<IpAddr>>) -> bool {
-        match self {
-            NodePortAddresses::Primary => ips.get(family).is_none(),
-            NodePortAddresses::Networks(networks) => {
-                let mut networks =
-                    networks.iter().filter(|network| Family::of(network.addr()) == family).peekable();
-                networks.peek().is_none() || networks.any(|network| network.prefix_len() == 0)
-            }
-        }
+        selects_all(&self.entries(family, ips))
     }
 
     /// Whether IPv4 loopback addresses are among the selected (spec §3.10): a network that is all of IPv4, or has
     /// 127.0.0.0, or begins with a loopback address.
     pub fn selects_loopback(&self, ips: &PerFamily<Option<IpAddr>>) -> bool {
-        let NodePortAddresses::Networks(networks) = self else {
-            return self.selects_all(Family::V4, ips);
-        };
-        self.selects_all(Family::V4, ips)
-            || networks.iter().any(|network| {
-                network.addr().is_ipv4()
-                    && (network.addr().is_loopback()
-                        || network.contains(&IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0))))
+        let entries = self.entries(Family::V4, ips);
+        selects_all(&entries)
+            || entries.iter().any(|network| {
+                network.addr().is_loopback() || network.contains(&IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)))
             })
     }
 
-    fn select_family(
-        &self,
-        family: Family,
-        ips: &PerFamily<Option<IpAddr>>,
-        local: &[IpAddr],
-        loopback: bool,
-    ) -> Vec<IpAddr> {
-        let networks: &[IpNet] = match (self, ips.get(family)) {
-            (NodePortAddresses::Primary, Some(ip)) => return vec![*ip],
-            (NodePortAddresses::Primary, None) => &[],
-            (NodePortAddresses::Networks(networks), _) => networks,
+    /// What the entries are as networks of `family`.
+    fn entries(&self, family: Family, ips: &PerFamily<Option<IpAddr>>) -> Vec<IpNet> {
+        let (loopback, any) = match family {
+            Family::V4 => (net([127, 0, 0, 0].into(), 8), net([0; 4].into(), 0)),
+            Family::V6 => (net(Ipv6Addr::LOCALHOST.into(), 128), net([0; 16].into(), 0)),
         };
-        let all = self.selects_all(family, ips);
-        local
-            .iter()
-            .copied()
-            .filter(|address| Family::of(*address) == family && can_answer(*address, loopback))
-            .filter(|address| all || networks.iter().any(|network| network.contains(address)))
-            .collect()
+        let entries = self.0.iter().filter_map(|selector| match selector {
+            NodePortSelector::Primary => ips.get(family).map(IpNet::from),
+            NodePortSelector::Localhost => Some(loopback),
+            NodePortSelector::All => Some(any),
+            NodePortSelector::Network(network) => Some(*network),
+        });
+        entries.filter(|network| Family::of(network.addr()) == family).collect()
     }
 }
 
-fn can_answer(address: IpAddr, loopback: bool) -> bool {
+fn net(address: IpAddr, length: u8) -> IpNet {
+    IpNet::new_assert(address, length)
+}
+
+fn selects_all(entries: &[IpNet]) -> bool {
+    entries.is_empty() || entries.iter().any(|network| network.prefix_len() == 0)
+}
+
+/// Nobody can be asked by an IPv6 link-local address without naming an interface.
+fn can_answer(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => loopback || !v4.is_loopback(),
-        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+        IpAddr::V4(_) => true,
+        IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nodeport_addresses_select() {
+        use NodePortSelector::{All, Localhost, Network, Primary};
+        let address = |text: &str| -> IpAddr { text.parse().unwrap() };
+        let network = |text: &str| Network(text.parse().unwrap());
+        let local = ["127.0.0.1", "192.0.2.1", "192.0.2.9", "::1", "2001:db8::1", "fe80::1"].map(address);
+        let own = PerFamily { v4: Some(address("192.0.2.1")), v6: Some(address("2001:db8::1")) };
+        let (v4_only, unknown) = (PerFamily { v6: None, ..own.clone() }, PerFamily::default());
+        // Situation, entries, the node's own addresses, what answers, with loopback addresses, whether all of each
+        // family is selected, whether IPv4 loopback addresses are.
+        for (name, entries, ips, expected, all, loopback) in [
+            (
+                "§3.6 nothing given",
+                vec![],
+                &own,
+                "127.0.0.1 192.0.2.1 192.0.2.9 2001:db8::1",
+                [true; 2],
+                true,
+            ),
+            ("§3.7 primary", vec![Primary], &own, "192.0.2.1 2001:db8::1", [false; 2], false),
+            (
+                "§3.7 a family without an address of the node",
+                vec![Primary],
+                &v4_only,
+                "192.0.2.1 2001:db8::1",
+                [false, true],
+                false,
+            ),
+            (
+                "§3.7 no address known",
+                vec![Primary],
+                &unknown,
+                "127.0.0.1 192.0.2.1 192.0.2.9 2001:db8::1",
+                [true; 2],
+                true,
+            ),
+            ("localhost alone", vec![Localhost], &own, "127.0.0.1", [false; 2], true),
+            (
+                "localhost does not open a family without an address",
+                vec![Primary, Localhost],
+                &unknown,
+                "127.0.0.1",
+                [false; 2],
+                true,
+            ),
+            (
+                "two words",
+                vec![Primary, Localhost],
+                &own,
+                "127.0.0.1 192.0.2.1 2001:db8::1",
+                [false; 2],
+                true,
+            ),
+            ("all", vec![All], &own, "127.0.0.1 192.0.2.1 192.0.2.9 2001:db8::1", [true; 2], true),
+            (
+                "all beside others",
+                vec![network("192.0.2.9/32"), All, Primary],
+                &own,
+                "127.0.0.1 192.0.2.1 192.0.2.9 2001:db8::1",
+                [true; 2],
+                true,
+            ),
+            (
+                "a word and a network",
+                vec![Primary, network("192.0.2.8/29")],
+                &own,
+                "192.0.2.1 192.0.2.9 2001:db8::1",
+                [false; 2],
+                false,
+            ),
+            (
+                "a network of one family",
+                vec![network("192.0.2.8/29")],
+                &own,
+                "192.0.2.9 2001:db8::1",
+                [false, true],
+                false,
+            ),
+            (
+                "nothing that is here",
+                vec![network("10.0.0.0/8"), network("fd00::/8")],
+                &own,
+                "",
+                [false; 2],
+                false,
+            ),
+        ] {
+            let addresses = NodePortAddresses(entries);
+            let expected: Vec<IpAddr> = expected.split_whitespace().map(address).collect();
+            assert_eq!(addresses.select(ips, &local, true), expected, "{name}");
+            let without: Vec<IpAddr> = expected.iter().copied().filter(|ip| !ip.is_loopback()).collect();
+            assert_eq!(addresses.select(ips, &local, false), without, "{name}");
+            assert_eq!(Family::ALL.map(|family| addresses.selects_all(family, ips)), all, "{name}");
+            assert_eq!(addresses.selects_loopback(ips), loopback, "{name}");
+        }
+    }
+
+    #[test]
+    fn words_are_written_as_they_are_read() {
+        for (word, selector) in NodePortSelector::WORDS {
+            assert_eq!(selector.to_string(), word);
+        }
+        assert_eq!(NodePortSelector::Network("10.0.0.0/8".parse().unwrap()).to_string(), "10.0.0.0/8");
     }
 }

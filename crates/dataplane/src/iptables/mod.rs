@@ -35,7 +35,7 @@ use self::script::{Owner, Script};
 use self::tool::{Fingerprint, RestoreError, Tool};
 use crate::conntrack::StaleFlows;
 use crate::kube_proxy::Variant;
-use crate::{Dataplane, Difference, Error, Integrity, Outcome, RuleCount, Settings};
+use crate::{Dataplane, Difference, Error, Integrity, Outcome, RuleCount, Settings, Standing};
 
 /// With more endpoints than this, rules of single Services go without comments (spec §5.33).
 const LARGE: usize = 1000;
@@ -51,7 +51,11 @@ const FINDINGS: usize = 10;
 /// The iptables dataplane.
 #[derive(Debug)]
 pub struct Iptables {
+    settings: Settings,
+    /// Those that there are programs for.
     families: Vec<FamilyTables>,
+    /// Why the others cannot be served, for people.
+    absent: PerFamily<Option<String>>,
     /// Services whose rules iptables did not take: what is in force for them is not known here.
     refused: BTreeSet<ObjectName>,
     stale_flows: StaleFlows,
@@ -61,6 +65,8 @@ pub struct Iptables {
 /// The tables of one family.
 #[derive(Debug)]
 struct FamilyTables {
+    /// Why they do not hold what is wanted; `None` if they do, as far as is known.
+    trouble: Option<Standing>,
     tool: Tool,
     style: Style,
     /// Endpoints of all Services.
@@ -113,28 +119,99 @@ fn packets(counter: &str) -> Option<u64> {
 impl Iptables {
     /// Finds the programs of iptables in the network namespace of the calling thread. Changes nothing yet.
     ///
-    /// IPv6 is served if the kernel has it (`/proc/net/if_inet6`, spec §1.32).
+    /// IPv6 is served if the kernel has it (`/proc/net/if_inet6`, spec §1.32). Fails if neither family can be served.
     pub fn new(settings: &Settings) -> Result<Iptables, Error> {
-        let families = crate::families()
-            .into_iter()
-            .map(|family| FamilyTables::new(family, settings))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Iptables { families, refused: BTreeSet::new(), stale_flows: StaleFlows::default(), synced: false })
+        let mut iptables = Iptables {
+            settings: settings.clone(),
+            families: Vec::new(),
+            absent: PerFamily::default(),
+            refused: BTreeSet::new(),
+            stale_flows: StaleFlows::default(),
+            synced: false,
+        };
+        let mut failure = None;
+        for family in Family::ALL {
+            match crate::absence(family) {
+                Some(reason) => *iptables.absent.get_mut(family) = Some(reason),
+                None => failure = failure.or(iptables.find(family).err()),
+            }
+        }
+        match failure {
+            Some(error) if iptables.families.is_empty() => Err(error),
+            _ => Ok(iptables),
+        }
     }
 
-    fn fingerprints(&mut self) -> Result<Vec<Fingerprint>, Error> {
-        self.families.iter_mut().map(|family| family.tool.fingerprint()).collect()
+    /// Finds the programs of one family.
+    fn find(&mut self, family: Family) -> Result<(), Error> {
+        let found = FamilyTables::new(family, &self.settings);
+        *self.absent.get_mut(family) = found.as_ref().err().map(ToString::to_string);
+        self.families.push(found?);
+        self.families.sort_by_key(|tables| tables.style.family);
+        Ok(())
+    }
+
+    fn served(&mut self) -> impl Iterator<Item = &mut FamilyTables> {
+        self.families.iter_mut().filter(|family| family.trouble.is_none())
+    }
+
+    /// The states of all tables; `None` for those that cannot be read.
+    fn fingerprints(&mut self) -> Vec<Option<Fingerprint>> {
+        self.families.iter_mut().map(|family| family.tool.fingerprint().ok()).collect()
     }
 
     /// What the tables hold is known, if nobody else changed anything since they were in the states of `before`, in which
     /// time we committed so often. Otherwise the next look goes through everything.
-    fn learn(&mut self, before: &[Fingerprint], commits: usize) -> Result<(), Error> {
+    fn learn(&mut self, before: &[Option<Fingerprint>], commits: usize) {
         for (family, before) in self.families.iter_mut().zip(before) {
-            let after = family.tool.fingerprint()?;
-            family.known = Some(after).filter(|after| after.follows(before, commits));
+            let after = family.tool.fingerprint().ok();
+            family.known =
+                after.filter(|after| before.as_ref().is_some_and(|before| after.follows(before, commits)));
         }
-        Ok(())
     }
+
+    /// Makes the tables that `which` picks hold `plans`. Returns the UDP frontends that are no more, and an error for each
+    /// family that is as before, which has its trouble noted.
+    fn write(
+        &mut self,
+        which: impl Fn(&FamilyTables) -> bool,
+        plans: &[&ServicePlan],
+        outcome: &mut Outcome,
+    ) -> (Vec<(IpAddr, u16)>, Vec<Error>) {
+        let started = Instant::now();
+        let before = self.fingerprints();
+        let (mut commits, mut gone, mut failures) = (0, Vec::new(), Vec::new());
+        for family in self.families.iter_mut().filter(|family| which(family)) {
+            match family.sync(plans, outcome) {
+                Ok(synced) => {
+                    family.trouble = None;
+                    commits += synced.commits;
+                    gone.extend(synced.gone);
+                }
+                Err(error) => {
+                    family.trouble = Some(trouble(&error));
+                    failures.push(error);
+                }
+            }
+        }
+        self.learn(&before, commits);
+        outcome.commit = started.elapsed();
+        (gone, failures)
+    }
+}
+
+fn trouble(error: &Error) -> Standing {
+    match error {
+        Error::Missing(reason) => Standing::Absent(reason.clone()),
+        Error::Netlink { .. } | Error::Unusable(_) => Standing::Behind(error.to_string()),
+    }
+}
+
+/// The error that says most of why nothing could be done: not the one about what the host lacks, if there is another.
+fn worst(failures: Vec<Error>) -> Option<Error> {
+    let (missing, others): (Vec<Error>, Vec<Error>) =
+        failures.into_iter().partition(|error| matches!(error, Error::Missing(_)));
+    others.into_iter().chain(missing).next()
 }
 
 /// The rules that tables of `family` without anything else would hold for `plans`, as text for iptables-restore, with
@@ -165,6 +242,7 @@ impl FamilyTables {
         };
         let now = Instant::now();
         Ok(FamilyTables {
+            trouble: None,
             tool,
             style,
             endpoints: 0,
@@ -363,20 +441,15 @@ fn left_out(plans: &[&ServicePlan], refused: &BTreeSet<ObjectName>) -> BTreeSet<
 
 impl Dataplane for Iptables {
     fn sync(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Outcome, Error> {
-        let started = Instant::now();
         let plans: Vec<&ServicePlan> = plans.collect();
         let mut outcome = Outcome::default();
-        let mut gone = Vec::new();
-        let before = self.fingerprints()?;
-        let mut commits = 0;
-        for family in &mut self.families {
-            let synced = family.sync(&plans, &mut outcome)?;
-            commits += synced.commits;
-            gone.extend(synced.gone);
+        let (gone, failures) = self.write(|_| true, &plans, &mut outcome);
+        if failures.len() == self.families.len()
+            && let Some(error) = worst(failures)
+        {
+            return Err(error);
         }
-        self.learn(&before, commits)?;
         self.refused = outcome.refused.iter().map(|(name, _)| name.clone()).collect();
-        outcome.commit = started.elapsed();
         self.synced = true;
         self.stale_flows = StaleFlows::everything(plans, gone);
         self.stale_flows.settle(&mut outcome);
@@ -394,13 +467,13 @@ impl Dataplane for Iptables {
                 change.name
             )));
         }
-        let before = self.fingerprints()?;
-        let undisturbed =
-            self.families.iter().zip(&before).all(|(family, before)| family.known.as_ref() == Some(before));
+        let before = self.fingerprints();
+        let undisturbed = self.families.iter().zip(&before).all(|(family, before)| {
+            family.trouble.is_some() || (before.is_some() && family.known == *before)
+        });
         // Both families at the same time: each is a process that waits for the kernel.
         let results: Vec<Result<Applied, Error>> = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                self.families.iter_mut().map(|family| scope.spawn(|| family.apply(changes))).collect();
+            let threads: Vec<_> = self.served().map(|family| scope.spawn(|| family.apply(changes))).collect();
             threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
         });
         let mut outcome = Outcome::default();
@@ -412,7 +485,7 @@ impl Dataplane for Iptables {
             commits += applied.commits;
         }
         if undisturbed {
-            self.learn(&before, commits)?;
+            self.learn(&before, commits);
         }
         outcome.commit = started.elapsed();
         let steps =
@@ -422,21 +495,75 @@ impl Dataplane for Iptables {
         Ok(outcome)
     }
 
-    fn verify(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Integrity, Error> {
-        let mut suspects = Vec::new();
-        for family in &mut self.families {
-            if family.is_suspect()? {
-                suspects.push(family);
+    fn standing(&self) -> PerFamily<Standing> {
+        let of_family = |family| {
+            let tables = self.families.iter().find(|tables| tables.style.family == family);
+            match (tables, self.absent.get(family)) {
+                (Some(tables), _) => tables.trouble.clone().unwrap_or_default(),
+                (None, reason) => Standing::Absent(reason.clone().unwrap_or_default()),
+            }
+        };
+        PerFamily { v4: of_family(Family::V4), v6: of_family(Family::V6) }
+    }
+
+    fn catch_up(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Option<Outcome>, Error> {
+        for family in crate::families() {
+            if self.families.iter().all(|tables| tables.style.family != family)
+                && self.find(family).is_ok()
+                && let Some(found) = self.families.iter_mut().find(|tables| tables.style.family == family)
+            {
+                found.trouble = Some(Standing::Behind(format!("{family}: nothing has been written yet")));
             }
         }
-        if suspects.is_empty() {
-            return Ok(Integrity::Intact);
+        let behind = self.families.iter().filter(|family| family.trouble.is_some()).count();
+        if behind == 0 {
+            return Ok(None);
         }
         let plans: Vec<&ServicePlan> = plans.collect();
-        let left_out = left_out(&plans, &self.refused);
-        let mut findings = Vec::new();
-        for family in suspects {
-            findings.extend(family.look(&plans, &left_out)?);
+        let mut outcome = Outcome::default();
+        let (gone, failures) = self.write(|family| family.trouble.is_some(), &plans, &mut outcome);
+        if failures.len() == behind {
+            return Ok(None);
+        }
+        self.refused.extend(outcome.refused.iter().map(|(name, _)| name.clone()));
+        self.stale_flows = StaleFlows::everything(plans, gone);
+        self.stale_flows.settle(&mut outcome);
+        Ok(Some(outcome))
+    }
+
+    fn verify(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Integrity, Error> {
+        let refused = std::mem::take(&mut self.refused);
+        let mut read: Option<(Vec<&ServicePlan>, BTreeSet<Owner>)> = None;
+        let (mut findings, mut failures, mut intact) = (Vec::new(), Vec::new(), 0);
+        for family in self.served() {
+            let looked = family.is_suspect().and_then(|suspect| {
+                if !suspect {
+                    return Ok(Vec::new());
+                }
+                let (plans, left_out) = read.get_or_insert_with(|| {
+                    let plans: Vec<&ServicePlan> = plans.collect();
+                    let left_out = left_out(&plans, &refused);
+                    (plans, left_out)
+                });
+                family.look(plans, left_out)
+            });
+            match looked {
+                Ok(found) => {
+                    intact += 1;
+                    findings.extend(found);
+                }
+                Err(error) => failures.push((family, error)),
+            }
+        }
+        // What concerns all families is no one's trouble.
+        let everywhere = if intact == 0 { std::mem::take(&mut failures) } else { Vec::new() };
+        let failed = worst(everywhere.into_iter().map(|(_, error)| error).collect());
+        for (family, error) in failures {
+            family.trouble = Some(trouble(&error));
+        }
+        self.refused = refused;
+        if let Some(error) = failed {
+            return Err(error);
         }
         Ok(if findings.is_empty() { Integrity::Intact } else { Integrity::Changed(findings) })
     }

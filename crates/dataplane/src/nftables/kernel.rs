@@ -113,6 +113,16 @@ impl Kernel {
         self.generation = None;
     }
 
+    /// The generation that is known, if one is.
+    pub(crate) fn generation(&self) -> Option<u32> {
+        self.generation
+    }
+
+    /// The next transaction holds only if the generation is this one.
+    pub(crate) fn expect_generation(&mut self, generation: Option<u32>) {
+        self.generation = generation;
+    }
+
     /// The batch can be sent.
     pub(crate) fn can_send(&self, batch: &Batch) -> bool {
         self.batch_limit.is_none_or(|limit| batch.len() <= limit)

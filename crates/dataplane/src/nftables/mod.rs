@@ -32,7 +32,7 @@ use self::kernel::{Commit, Kernel};
 use self::schema::{Chain, Features, Schema, table};
 use self::staging::{Owner, Owners, Staging};
 use crate::conntrack::StaleFlows;
-use crate::{Dataplane, Difference, Error, Integrity, LocalDetector, Outcome, Settings};
+use crate::{Dataplane, Difference, Error, Integrity, LocalDetector, Outcome, Settings, Standing};
 
 /// How often a transaction is tried again when others commit theirs in between.
 const ATTEMPTS: usize = 8;
@@ -46,7 +46,10 @@ const INTERFACE_NAME_MAX: usize = 15;
 #[derive(Debug)]
 pub struct Nftables {
     settings: Settings,
+    /// Those that are served.
     families: Vec<Family>,
+    /// Why the others are not.
+    troubles: PerFamily<Option<Standing>>,
     kernel: Kernel,
     /// What is in force; `None` before the first [`Dataplane::sync`].
     inventories: Option<PerFamily<Inventory>>,
@@ -83,6 +86,7 @@ impl Nftables {
         Ok(Nftables {
             settings,
             families: crate::families(),
+            troubles: PerFamily::default(),
             kernel: Kernel::open()?,
             inventories: None,
             refused: HashMap::new(),
@@ -278,6 +282,66 @@ impl Nftables {
         }
     }
 
+    /// Writes everything anew, in all families that can be written.
+    fn rewrite_what_can_be(&mut self, plans: &[&ServicePlan]) -> Result<Outcome, Error> {
+        let all = crate::families();
+        self.families.clone_from(&all);
+        self.troubles = PerFamily::default();
+        let failure = match self.rewrite(plans) {
+            Err(failure) if all.len() > 1 => failure,
+            result => return result,
+        };
+        // One transaction is for both families. Which of the two is it that cannot be written?
+        for family in &all {
+            self.families = vec![*family];
+            let outcome = match self.rewrite(plans) {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    *self.troubles.get_mut(*family) = Some(trouble(&error));
+                    continue;
+                }
+            };
+            let others = || all.iter().filter(|other| *other != family);
+            if others().all(|other| self.troubles.get(*other).is_some()) {
+                return Ok(outcome);
+            }
+            self.probe(others(), plans);
+            if others().all(|other| self.troubles.get(*other).is_some()) {
+                return Ok(outcome);
+            }
+            // It was for a moment only.
+            self.families = all;
+            self.troubles = PerFamily::default();
+            return self.rewrite(plans);
+        }
+        self.families = all;
+        self.troubles = PerFamily::default();
+        Err(failure)
+    }
+
+    /// Writes each of `families` by itself, and notes its trouble if that fails. What is known of those that are served
+    /// stays as it is. Returns whether one could be written.
+    fn probe<'a>(&mut self, families: impl Iterator<Item = &'a Family>, plans: &[&ServicePlan]) -> bool {
+        let served = std::mem::take(&mut self.families);
+        let (inventories, refused) = (self.inventories.take(), std::mem::take(&mut self.refused));
+        let generation = self.kernel.generation();
+        let mut written = false;
+        for family in families {
+            self.families = vec![*family];
+            match self.rewrite(plans) {
+                Ok(_) => {
+                    written = true;
+                    *self.troubles.get_mut(*family) = None;
+                }
+                Err(error) => *self.troubles.get_mut(*family) = Some(trouble(&error)),
+            }
+        }
+        (self.families, self.inventories, self.refused) = (served, inventories, refused);
+        // What others committed meanwhile is to be looked at.
+        self.kernel.expect_generation(generation);
+        written
+    }
+
     /// The plan that is in force for a Service that should have `wanted`.
     fn in_force<'a>(&'a self, name: &ObjectName, wanted: Option<&'a ServicePlan>) -> Option<&'a ServicePlan> {
         match self.refused.get(name) {
@@ -303,7 +367,29 @@ impl Nftables {
 impl Dataplane for Nftables {
     fn sync(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Outcome, Error> {
         let plans: Vec<&ServicePlan> = plans.collect();
-        self.rewrite(&plans)
+        self.rewrite_what_can_be(&plans)
+    }
+
+    fn standing(&self) -> PerFamily<Standing> {
+        let of_family = |family| match (crate::absence(family), self.troubles.get(family)) {
+            (Some(reason), _) => Standing::Absent(reason),
+            (None, trouble) => trouble.clone().unwrap_or_default(),
+        };
+        PerFamily { v4: of_family(Family::V4), v6: of_family(Family::V6) }
+    }
+
+    fn catch_up(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Option<Outcome>, Error> {
+        let all = crate::families();
+        let behind: Vec<Family> =
+            all.into_iter().filter(|family| self.troubles.get(*family).is_some()).collect();
+        if behind.is_empty() {
+            return Ok(None);
+        }
+        let plans: Vec<&ServicePlan> = plans.collect();
+        if self.probe(behind.iter(), &plans) {
+            return self.rewrite_what_can_be(&plans).map(Some);
+        }
+        Ok(None)
     }
 
     fn apply(&mut self, changes: &ChangeSet) -> Result<Outcome, Error> {
@@ -398,6 +484,18 @@ impl Dataplane for Nftables {
         Err(Error::Unusable(
             "our tables come back as soon as they are deleted: stop the other proxy first".into(),
         ))
+    }
+}
+
+fn trouble(error: &Error) -> Standing {
+    match error {
+        // A kernel without one family's part of nf_tables.
+        Error::Netlink { source, .. }
+            if matches!(source.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT)) =>
+        {
+            Standing::Absent(format!("{error}; load the kernel module nf_tables, with this family's part"))
+        }
+        _ => Standing::Behind(error.to_string()),
     }
 }
 

@@ -96,6 +96,110 @@ fn a_short_sync_period_calls_no_long_turn_stuck() {
     assert_eq!(health.healthz_at(now, SystemTime::now()).0, StatusCode::OK);
 }
 
+fn in_force_at(health: &Health, time: SystemTime) {
+    for family in &health.families {
+        health.state().families.get_mut(*family).in_force_at = Some(time);
+    }
+}
+
+/// The body of an answer.
+fn body((_, text): (StatusCode, String)) -> Value {
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn families_are_told_apart() {
+    let behind = |reason: &str| Some(Trouble::Behind(reason.to_owned()));
+    let absent = |reason: &str| Some(Trouble::Absent(reason.to_owned()));
+    // Situation, troubles of IPv4 and IPv6, seconds since; /healthz, /livez, healthy by family, what is said.
+    let cases = [
+        (
+            "one is behind",
+            behind("table nat"),
+            None,
+            5,
+            [503, 200],
+            [Some(false), Some(true)],
+            "IPv4: table nat (for",
+        ),
+        (
+            "for long: a restart does not help",
+            behind("x"),
+            None,
+            600,
+            [503, 200],
+            [Some(false), Some(true)],
+            "IPv4: x",
+        ),
+        ("the other one", None, behind("x"), 5, [503, 200], [Some(true), Some(false)], "IPv6: x (for"),
+        ("both", behind("x"), behind("x"), 5, [503, 200], [Some(false); 2], "x (for"),
+        ("both for long", behind("x"), behind("y"), 600, [503, 503], [Some(false); 2], "IPv4: x (for"),
+        ("one is absent", None, absent("no ip6tables"), 600, [200, 200], [Some(true), None], ""),
+        (
+            "the rest fails",
+            behind("x"),
+            absent("no ip6tables"),
+            600,
+            [503, 503],
+            [Some(false), None],
+            "IPv4: x",
+        ),
+    ];
+    for (situation, v4, v6, seconds, codes, families, said) in cases {
+        let health = Health::new(&Family::ALL, SYNC_PERIOD);
+        health.in_force();
+        let troubles = PerFamily { v4, v6 };
+        health.in_force_but(&troubles);
+        let now = Instant::now() + Duration::from_secs(seconds);
+        // Said again, the time goes on.
+        health.in_force_but(&troubles);
+        let answers = [health.healthz_at(now, SystemTime::now()), health.livez_at(now, SystemTime::now())];
+        assert_eq!(answers.clone().map(|(code, _)| code.as_u16()), codes, "{situation}: {answers:?}");
+        let [healthz, _] = answers.map(body);
+        for (family, expected) in Family::ALL.into_iter().zip(families) {
+            let status = &healthz["status"][family.to_string()];
+            assert_eq!(status["healthy"].as_bool(), expected, "{situation}: {healthz}");
+            assert_eq!(status.is_null(), expected.is_none(), "{situation}: {healthz}");
+            assert_eq!(health.family_healthy(family), expected == Some(true), "{situation}");
+            let is_absent = healthz["absent"][family.to_string()].as_str();
+            assert_eq!(is_absent, expected.is_none().then_some("no ip6tables"), "{situation}");
+        }
+        assert!(healthz["reason"].as_str().unwrap_or_default().starts_with(said), "{situation}: {healthz}");
+        health.in_force();
+        assert_eq!(health.healthz_at(now, SystemTime::now()).0, StatusCode::OK, "{situation}: put right");
+    }
+}
+
+#[test]
+fn a_source_that_stops_is_seen() {
+    let health = Health::new(&Family::ALL, SYNC_PERIOD);
+    health.in_force();
+    let later = |seconds| Instant::now() + Duration::from_secs(seconds);
+    let status =
+        |now| [health.healthz_at(now, at(0)), health.livez_at(now, at(0))].map(|(code, _)| code.as_u16());
+    assert_eq!(status(later(600)), [200, 200], "one that never said that it goes on");
+    health.source_goes_on();
+    assert_eq!(status(later(59)), [200, 200]);
+    assert_eq!(status(later(61)), [503, 503]);
+    assert!(!health.assess(later(61)).common);
+}
+
+#[test]
+fn waiting_for_another_proxy_is_said_and_is_no_reason_to_restart() {
+    let health = Health::new(&Family::ALL, SYNC_PERIOD);
+    health.in_force();
+    health.set_note(Some("process 7 waits".to_owned()));
+    let (code, text) = health.healthz();
+    assert_eq!((code, body((code, text))["note"].as_str()), (StatusCode::OK, Some("process 7 waits")));
+    health.set_waiting_for(Some("process 5 serves this node".to_owned()));
+    assert_eq!(health.livez().0, StatusCode::OK);
+    let (code, text) = health.healthz();
+    assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(body((code, text))["reason"], "process 5 serves this node");
+    health.set_waiting_for(None);
+    assert_eq!(health.healthz().0, StatusCode::OK);
+}
+
 fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
@@ -105,7 +209,7 @@ fn body_when_all_is_well() {
     // spec §11.2: fields, their order, `lastUpdated` is now on a 200
     let health = Health::new(&[Family::V4], SYNC_PERIOD);
     health.in_force();
-    health.state().in_force_at = Some(at(86_400));
+    in_force_at(&health, at(86_400));
     let (_, body) = health.healthz_at(Instant::now(), at(90_000));
     assert_eq!(
         body,
@@ -124,7 +228,7 @@ fn body_says_what_is_wrong_and_how_old_the_view_is() {
     // spec §11.2: the newest real update on a 503
     let health = Health::new(&Family::ALL, SYNC_PERIOD);
     health.in_force();
-    health.state().in_force_at = Some(at(86_400));
+    in_force_at(&health, at(86_400));
     health.failed("table ip portolan: out of memory");
     health.set_node(Eligibility::Leaving);
     health.set_view(View::Snapshot { taken: at(3600) });
@@ -154,8 +258,5 @@ fn before_the_first_update_there_was_none() {
     let (_, body) = health.healthz_at(Instant::now(), at(90_000));
     let body: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(body["lastUpdated"], timestamp::NEVER);
-    assert_eq!(
-        body["status"],
-        serde_json::json!({"IPv6": {"lastUpdated": timestamp::NEVER, "healthy": false}})
-    );
+    assert_eq!(body["status"], serde_json::json!({"IPv6": {"healthy": false}}));
 }

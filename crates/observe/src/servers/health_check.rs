@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use hyper::StatusCode;
 use hyper::header::HeaderName;
-use portolan_service::{Family, ObjectName};
+use portolan_service::{Family, ObjectName, PerFamily};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -38,13 +38,28 @@ pub struct Responder {
 /// All responders that should exist, by family and port.
 pub type Responders = HashMap<(Family, u16), Responder>;
 
-/// Where responders listen: on these addresses, or on all of a family for which there is none (spec §11.8).
-pub type Addresses = Vec<IpAddr>;
+/// Where responders of one family listen (spec §11.8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// On all addresses of the family, whatever they are.
+    Any,
+    /// On these; nowhere if there are none.
+    On(Vec<IpAddr>),
+}
+
+impl Default for Listen {
+    fn default() -> Listen {
+        Listen::On(Vec::new())
+    }
+}
+
+/// Where responders listen.
+pub type Addresses = PerFamily<Listen>;
 
 struct Open {
     service: ObjectName,
     local_endpoints: Arc<AtomicUsize>,
-    addresses: Addresses,
+    addresses: Listen,
     /// The port is closed once these have ended.
     listeners: JoinSet<()>,
 }
@@ -57,9 +72,10 @@ pub(super) async fn serve(
 ) {
     let mut open: HashMap<(Family, u16), Open> = HashMap::new();
     let mut told: HashMap<(Family, u16), Option<Complaint>> = HashMap::new();
-    let (mut responders, mut addresses) = (Responders::new(), Addresses::new());
+    let (mut responders, mut addresses) = (Responders::new(), Addresses::default());
     loop {
-        let missing = responders.len() != open.len();
+        let somewhere = |family| *addresses.get(family) != Listen::default();
+        let missing = responders.keys().filter(|(family, _)| somewhere(*family)).count() != open.len();
         tokio::select! {
             received = wanted.recv() => match received {
                 Some(new) => (responders, addresses) = new,
@@ -69,7 +85,7 @@ pub(super) async fn serve(
         }
         let unwanted = open.extract_if(|key, open| {
             let stays = responders.get(key).is_some_and(|responder| responder.service == open.service);
-            !stays || open.addresses != of_family(&addresses, key.0)
+            !stays || open.addresses != *addresses.get(key.0)
         });
         for (_, mut open) in unwanted.collect::<Vec<_>>() {
             // Another Service may want the port at once.
@@ -77,18 +93,25 @@ pub(super) async fn serve(
         }
         told.retain(|key, _| responders.contains_key(key));
         for (&(family, port), responder) in &responders {
+            if *addresses.get(family) == Listen::default() {
+                continue;
+            }
             if let Some(open) = open.get(&(family, port)) {
                 open.local_endpoints.store(responder.local_endpoints, Ordering::Relaxed);
                 continue;
             }
-            let selected = of_family(&addresses, family);
+            let selected = addresses.get(family).clone();
             match listen(family, &selected, port) {
                 Ok(listeners) => {
                     info!("Service {}: health check answers on {family} port {port}", responder.service);
                     told.remove(&(family, port));
                     let local_endpoints = Arc::new(AtomicUsize::new(responder.local_endpoints));
-                    let handler =
-                        handler(responder.service.clone(), local_endpoints.clone(), telemetry.clone());
+                    let handler = handler(
+                        responder.service.clone(),
+                        family,
+                        local_endpoints.clone(),
+                        telemetry.clone(),
+                    );
                     let mut tasks = JoinSet::new();
                     for listener in listeners {
                         tasks.spawn(listener::accept_all(listener, handler.clone(), Limits::default()));
@@ -118,21 +141,20 @@ pub(super) async fn serve(
     }
 }
 
-fn of_family(addresses: &[IpAddr], family: Family) -> Addresses {
-    addresses.iter().copied().filter(|address| Family::of(*address) == family).collect()
-}
-
 /// Opens the port on all `addresses` or on none.
 fn listen(
     family: Family,
-    addresses: &[IpAddr],
+    addresses: &Listen,
     port: u16,
 ) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
     let any = match family {
         Family::V4 => IpAddr::from([0; 4]),
         Family::V6 => IpAddr::from([0; 16]),
     };
-    let addresses = if addresses.is_empty() { &[any] } else { addresses };
+    let addresses = match addresses {
+        Listen::Any => &[any],
+        Listen::On(addresses) => addresses.as_slice(),
+    };
     addresses
         .iter()
         .map(|address| SocketAddr::new(*address, port))
@@ -140,10 +162,15 @@ fn listen(
         .collect()
 }
 
-fn handler(service: ObjectName, local_endpoints: Arc<AtomicUsize>, telemetry: Arc<Telemetry>) -> Handler {
+fn handler(
+    service: ObjectName,
+    family: Family,
+    local_endpoints: Arc<AtomicUsize>,
+    telemetry: Arc<Telemetry>,
+) -> Handler {
     Arc::new(move |_| {
         let count = local_endpoints.load(Ordering::Relaxed);
-        Box::pin(std::future::ready(respond(&service, count, &telemetry.health)))
+        Box::pin(std::future::ready(respond(&service, family, count, &telemetry.health)))
     })
 }
 
@@ -162,8 +189,8 @@ struct Name<'a> {
 }
 
 /// Spec §11.10.
-fn respond(service: &ObjectName, count: usize, health: &Health) -> Answer {
-    let healthy = health.healthy();
+fn respond(service: &ObjectName, family: Family, count: usize, health: &Health) -> Answer {
+    let healthy = health.family_healthy(family);
     let body = Body {
         service: Name { namespace: service.namespace(), name: service.name() },
         local_endpoints: count,

@@ -4,14 +4,14 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use portolan_service::{ChangeSet, Family, Protocol, ServiceChange, ServicePlan};
+use portolan_service::{ChangeSet, Family, PerFamily, Protocol, ServiceChange, ServicePlan};
 
 use super::golden::{cases, script};
 use crate::iptables::Iptables;
 use crate::kube_proxy::Variant;
 use crate::tests::namespace;
 use crate::tests::plans::{PortExt, everything, port, service, settings};
-use crate::{Dataplane, Integrity, Outcome};
+use crate::{Dataplane, Integrity, Outcome, Standing};
 
 const VARIANTS: [Variant; 2] = [Variant::Legacy, Variant::Nft];
 
@@ -247,4 +247,66 @@ fn a_change_of_what_somebody_removed_fails_and_is_repaired() {
             assert_eq!(differences(&mut dataplane, &plans[1..]), Vec::<String>::new());
         },
     );
+}
+
+#[test]
+fn one_family_does_not_stop_the_other() {
+    namespace::run("iptables::tests::kernel::one_family_does_not_stop_the_other", || {
+        host_uses(Variant::Nft);
+        for broken in Family::ALL {
+            let other = if broken == Family::V4 { Family::V6 } else { Family::V4 };
+            let plan = |n: u8| {
+                let v4 = port("http", Protocol::Tcp, &[&format!("10.1.0.{n}:8080")]).cluster_ip("10.96.0.80");
+                let mut v6 = port("http", Protocol::Tcp, &[&format!("[fd00:1::{n}]:8080")])
+                    .cluster_ip("fd00:10:96::80");
+                v6.family = Family::V6;
+                service("web", vec![v4, v6])
+            };
+            let [first, second, third] = [11, 12, 13].map(plan);
+            let changed = |before: &ServicePlan, after: &ServicePlan| ChangeSet {
+                services: vec![ServiceChange {
+                    name: before.name.clone(),
+                    before: Some(Arc::new(before.clone())),
+                    after: Some(Arc::new(after.clone())),
+                }],
+            };
+            let leads_to = |family: Family, n: u8| {
+                let end = if family == Family::V4 {
+                    format!("10.1.0.{n}:8080")
+                } else {
+                    format!("[fd00:1::{n}]:8080")
+                };
+                run(&format!("{}-save", programs(Variant::Nft, family)), "-t nat").contains(&end)
+            };
+            let mut dataplane = dataplane(Variant::Nft);
+            sync(&mut dataplane, std::slice::from_ref(&first));
+            assert!(Family::ALL.into_iter().all(|family| leads_to(family, 11)));
+            // A rule that no iptables rule can be.
+            let table = if broken == Family::V4 { "ip" } else { "ip6" };
+            run("nft", &format!("add rule {table} nat PREROUTING ct count over 5000 drop"));
+            assert_eq!(
+                verify(&mut dataplane, std::slice::from_ref(&first)),
+                Integrity::Intact,
+                "of the other"
+            );
+            assert!(matches!(dataplane.standing().get(broken), Standing::Behind(_)), "{broken}");
+            assert_eq!(*dataplane.standing().get(other), Standing::Served, "{broken}");
+            dataplane.apply(&changed(&first, &second)).expect("the other family follows");
+            assert!(leads_to(other, 12), "{broken}");
+            assert!(
+                dataplane.catch_up(&mut std::iter::once(&second)).expect("an attempt").is_none(),
+                "{broken}"
+            );
+            // A start beside it.
+            let mut next = Iptables::new(&settings()).expect("iptables");
+            sync(&mut next, std::slice::from_ref(&second));
+            assert_eq!(next.standing(), dataplane.standing());
+            run("nft", &format!("flush chain {table} nat PREROUTING"));
+            assert!(next.catch_up(&mut std::iter::once(&second)).expect("an attempt").is_some(), "{broken}");
+            assert_eq!(next.standing(), PerFamily::default());
+            next.apply(&changed(&second, &third)).expect("both follow");
+            assert!(Family::ALL.into_iter().all(|family| leads_to(family, 13)), "{broken}");
+            next.cleanup().expect("cleanup");
+        }
+    });
 }

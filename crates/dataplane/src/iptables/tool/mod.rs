@@ -43,7 +43,7 @@ impl Tool {
     /// service proxy, has left its chains; then the one with more rules; on an empty host whatever `iptables` is.
     ///
     /// They are looked for in `PATH`, then where distributions have them. Works in the calling thread's network
-    /// namespace, as do all other calls. [`Error::Unusable`] names the missing program, package or part of the kernel.
+    /// namespace, as do all other calls. [`Error::Missing`] names the missing program, package or part of the kernel.
     pub(super) fn find(family: Family) -> Result<Tool, Error> {
         Tool::find_in(family, &programs::directories())
     }

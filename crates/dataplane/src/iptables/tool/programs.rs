@@ -62,7 +62,7 @@ impl Programs {
                 Err(reason) => unfit.push(reason),
             }
         }
-        Err(Error::Unusable(complaint(plain, suffixes, chosen, directories, &unfit)))
+        Err(Error::Missing(complaint(plain, suffixes, chosen, directories, &unfit)))
     }
 
     /// Those called `name`; `None` if they are missing, an error if they do not say what they are.

@@ -50,6 +50,10 @@ const CIRCUMSTANCES: [(&str, &str); 10] = [
     ),
 ];
 
+/// Circumstances in which a part of the host is not there.
+const MISSING: [&str; 4] =
+    ["initialize table", "initialize nft", "Operation not supported", "error while loading shared libraries"];
+
 /// A table of iptables-nft holds what no iptables rule can say.
 pub(super) const INCOMPATIBLE: &str = "someone wrote rules to it with nft that iptables cannot read: move them to a table of another name, as iptables-nft \
      owns filter, nat, mangle, raw and security";
@@ -62,7 +66,12 @@ pub(super) fn read(variant: Variant, family: Family, input: &str, stderr: &str) 
     let line = line(stderr);
     match circumstance {
         Some((text, remedy)) if line.is_none() || *text != "Operation not supported" => {
-            Error::Unusable(format!("{variant}, {family}: {said}: {remedy}")).into()
+            let message = format!("{variant}, {family}: {said}: {remedy}");
+            if MISSING.contains(text) {
+                Error::Missing(message).into()
+            } else {
+                Error::Unusable(message).into()
+            }
         }
         _ => rejected(input, line, said),
     }
@@ -254,7 +263,7 @@ mod tests {
             let message = error.to_string();
             let found = match error {
                 RestoreError::Rejected { line, .. } => Ok(line),
-                RestoreError::Failed(Error::Unusable(_)) => Err(()),
+                RestoreError::Failed(Error::Unusable(_) | Error::Missing(_)) => Err(()),
                 RestoreError::Failed(error) => panic!("{name}: {error}"),
             };
             assert_eq!(found, *line, "{name}");

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use portolan_netfilter::conntrack::Conntrack;
 use portolan_netfilter::nft::{self, Batch, Element, ElementData, TableFamily, TableRef};
 use portolan_netfilter::socket::Socket;
-use portolan_service::{ChangeSet, Family, FrontendKind, Protocol, ServiceChange, ServicePlan, Verdict};
+use portolan_service::{
+    ChangeSet, Family, FrontendKind, PerFamily, Protocol, ServiceChange, ServicePlan, Verdict,
+};
 
 use crate::nftables::Nftables;
 use crate::nftables::element::{FrontendKey, put_address, put_port};
 use crate::nftables::schema::{Chain, SetName, table};
 use crate::tests::namespace;
 use crate::tests::plans::{CLUSTER, LOCAL, PortExt, everything, net, port, service, settings};
-use crate::{Dataplane, Error, Integrity, Outcome, Settings};
+use crate::{Dataplane, Error, Integrity, Outcome, Settings, Standing};
 
 fn sync(dataplane: &mut Nftables, plans: &[ServicePlan]) -> Outcome {
     dataplane.sync(&mut plans.iter()).expect("sync")
@@ -635,5 +637,71 @@ fn previews_and_listings_say_what_the_kernel_holds() {
             ]
         );
         assert_eq!(contents(), before, "a listing changes nothing");
+    });
+}
+
+#[test]
+fn one_family_does_not_stop_the_other() {
+    namespace::run("nftables::tests::kernel::one_family_does_not_stop_the_other", || {
+        for broken in Family::ALL {
+            let other = if broken == Family::V4 { Family::V6 } else { Family::V4 };
+            let in_family = |family: Family, endpoints: &[&str; 2]| {
+                let (address, endpoint) = match family {
+                    Family::V4 => ("10.96.0.80", endpoints[0]),
+                    Family::V6 => ("fd00:10:96::80", endpoints[1]),
+                };
+                let mut port = port("http", Protocol::Tcp, &[endpoint]).cluster_ip(address);
+                port.family = family;
+                port
+            };
+            let plan = |endpoints: &[&str; 2]| {
+                service("web", Family::ALL.map(|family| in_family(family, endpoints)).to_vec())
+            };
+            let [first, second, third] =
+                [11, 12, 13].map(|n| plan(&[&format!("10.1.0.{n}:8080"), &format!("[fd00:1::{n}]:8080")]));
+            // The table of one family is somebody else's, who lets nobody write to it.
+            let mut owner = Socket::open().expect("a socket");
+            let mut batch = Batch::new();
+            batch.add_owned_table(table(broken), "somebody's");
+            owner.commit(&batch).expect("a table");
+
+            let mut dataplane = Nftables::new(settings()).expect("a dataplane");
+            sync(&mut dataplane, std::slice::from_ref(&first));
+            assert!(matches!(dataplane.standing().get(broken), Standing::Behind(_)), "{broken}");
+            assert_eq!(*dataplane.standing().get(other), Standing::Served, "{broken}");
+            assert_eq!(verify(&mut dataplane, std::slice::from_ref(&first)), Integrity::Intact);
+            let leads_to = |dataplane: &mut Nftables, family: Family, n: u8| {
+                let end = if family == Family::V4 {
+                    format!("10.1.0.{n}:8080")
+                } else {
+                    format!("[fd00:1::{n}]:8080")
+                };
+                dataplane.listing().expect("a listing").iter().any(|line| line.contains(&end))
+            };
+            assert!(leads_to(&mut dataplane, other, 11), "{broken}");
+            dataplane.apply(&change(Some(&first), Some(&second))).expect("the other family follows");
+            assert!(leads_to(&mut dataplane, other, 12), "{broken}");
+            // Trying again in vain changes nothing, and hides nothing.
+            let caught_up = dataplane.catch_up(&mut std::iter::once(&second)).expect("an attempt");
+            assert!(caught_up.is_none(), "{broken}");
+            assert_eq!(verify(&mut dataplane, std::slice::from_ref(&second)), Integrity::Intact);
+            let mut socket = Socket::open().expect("a socket");
+            let mut batch = Batch::new();
+            batch.flush_set(table(other), SetName::Endpoints.name());
+            socket.commit(&batch).expect("flushed");
+            let again = dataplane.catch_up(&mut std::iter::once(&second)).expect("an attempt");
+            assert!(again.is_none());
+            assert!(matches!(verify(&mut dataplane, std::slice::from_ref(&second)), Integrity::Changed(_)));
+            sync(&mut dataplane, std::slice::from_ref(&second));
+
+            drop(owner);
+            let caught_up = dataplane.catch_up(&mut std::iter::once(&second)).expect("an attempt");
+            assert!(caught_up.is_some(), "{broken}");
+            assert_eq!(dataplane.standing(), PerFamily::default());
+            dataplane.apply(&change(Some(&second), Some(&third))).expect("both follow");
+            assert!(Family::ALL.into_iter().all(|family| leads_to(&mut dataplane, family, 13)), "{broken}");
+            assert_eq!(verify(&mut dataplane, std::slice::from_ref(&third)), Integrity::Intact);
+            dataplane.cleanup().expect("cleanup");
+        }
     });
 }
