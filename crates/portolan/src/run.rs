@@ -87,6 +87,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     privileges::drop_unneeded(config.mode);
+    cleanup::mark_for_calico(args.calico_marker && config.mode == Mode::Nftables);
     forward(args, &loaded, file, &name)
 }
 

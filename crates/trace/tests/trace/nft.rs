@@ -73,11 +73,11 @@ fn the_flat_table() {
             (
                 "session affinity, a client that came before",
                 "pod tcp 10.244.1.7 10.96.0.5:80",
-                "1 10.244.1.12:8080 if the entry in @affinity has not expired; \
-             1/2 10.244.1.11:8080 unless the entry in @affinity has not expired; \
-             1/2 10.244.1.12:8080 unless the entry in @affinity has not expired",
+                "1 10.244.1.12:8080 if the entry in @affinity/shop/sticky/tcp/http/10.244.1.12/8080 has not expired; \
+             1/2 10.244.1.11:8080 unless the entry in @affinity/shop/sticky/tcp/http/10.244.1.12/8080 has not expired; \
+             1/2 10.244.1.12:8080 unless the entry in @affinity/shop/sticky/tcp/http/10.244.1.12/8080 has not expired",
             ),
-            ("it is remembered for one frontend", "pod tcp 10.244.1.7 10.96.0.1:80", THIRDS),
+            ("it is remembered for one Service port", "pod tcp 10.244.1.7 10.96.0.1:80", THIRDS),
             ("a later packet meets no nat rule", "established pod tcp 10.244.1.5 10.96.0.1:80", "1 accept"),
         ],
     );
