@@ -1,4 +1,5 @@
-//! Session affinity: an endpoint leaves while very many clients are remembered, and while forged ones keep coming.
+//! Session affinity: an endpoint leaves while very many clients are remembered, and while forged
+//! ones keep coming.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -69,7 +69,8 @@ impl Flood {
     }
 }
 
-/// A frame from a pod of this number, from its port of this number, to the ClusterIP of this number.
+/// A frame from a pod of this number, from its port of this number, to the ClusterIP of this
+/// number.
 fn frame(client: u32, port: u32, service: u32) -> [u8; FRAME] {
     let mut frame = [0; FRAME];
     frame[..6].copy_from_slice(&NODE_ADDRESS);

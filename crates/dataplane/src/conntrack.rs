@@ -150,8 +150,8 @@ impl StaleFlows {
         }
     }
 
-    /// Everything that is in force, after a start: `plans`, and frontends that the kernel had before. Replaces what
-    /// was pending.
+    /// Everything that is in force, after a start: `plans`, and frontends that the kernel had
+    /// before. Replaces what was pending.
     pub(crate) fn everything<'a>(
         &mut self,
         plans: impl IntoIterator<Item = &'a ServicePlan>,
@@ -251,8 +251,9 @@ fn keyed<'a>(
     )
 }
 
-/// What was found out about lists of backends, which all frontends of a port share: each list is gone through once, however
-/// many frontends there are. Ports and lists are known by where they are.
+/// What was found out about lists of backends, which all frontends of a port share: each list is
+/// gone through once, however many frontends there are. Ports and lists are known by where they
+/// are.
 #[derive(Debug, Default)]
 struct Lists {
     serving: HashMap<*const Backend, Arc<HashSet<Address>>>,

@@ -57,8 +57,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FD")]
     pub(crate) ready_fd: Option<i32>,
 
-    /// In mode nftables, keep an empty chain in table kube-proxy, which has Calico's Felix choose nftables where its
-    /// nftablesMode is Auto; without this flag, or in other modes, the chain is removed
+    /// In mode nftables, keep an empty chain in table kube-proxy, which has Calico's Felix choose
+    /// nftables where its nftablesMode is Auto; without this flag, or in other modes, the chain is
+    /// removed
     #[arg(long)]
     pub(crate) calico_marker: bool,
 

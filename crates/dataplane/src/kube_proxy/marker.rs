@@ -1,8 +1,9 @@
 //! A chain that says to others that Services are forwarded by nftables.
 //!
-//! Calico's Felix, left to choose (`nftablesMode: Auto`), takes nftables where table `kube-proxy` has a chain, in
-//! either family, and iptables elsewhere. Our own tables have another name. On request, an empty chain in a table of
-//! that name answers Felix as kube-proxy would. No packet gets to it.
+//! Calico's Felix, left to choose (`nftablesMode: Auto`), takes nftables where table `kube-proxy`
+//! has a chain, in either family, and iptables elsewhere. Our own tables have another name. On
+//! request, an empty chain in a table of that name answers Felix as kube-proxy would. No packet
+//! gets to it.
 
 use portolan_netfilter::nft::{Batch, Chain, TableRef};
 use portolan_netfilter::socket::{CommitError, Socket};
@@ -39,8 +40,8 @@ pub(super) fn find(socket: &mut Socket, family: Family) -> Result<Option<Found>,
     Ok(Some(Found { marker, others }))
 }
 
-/// Writes the marker, if it is `wanted`, or removes it, and the table with it if nothing else is there. Returns whether
-/// there was anything to do.
+/// Writes the marker, if it is `wanted`, or removes it, and the table with it if nothing else is
+/// there. Returns whether there was anything to do.
 pub fn mark(wanted: bool) -> Result<bool, super::Error> {
     let mut report = super::Report::default();
     let mut changed = false;

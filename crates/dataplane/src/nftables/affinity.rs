@@ -1,9 +1,10 @@
-//! Session affinity: which chains and sets a Service port has that keeps clients at their endpoints (spec §3.20-3.23).
+//! Session affinity: which chains and sets a Service port has that keeps clients at their endpoints
+//! (spec §3.20-3.23).
 //!
-//! Each endpoint has a set of the clients that stay there, and each list of endpoints a chain that looks through
-//! them before it draws. Clients of an endpoint that leaves are forgotten with its set: neither they nor anybody
-//! else's clients are ever listed, however many there are. All frontends of a Service port share the sets, no two
-//! Service ports do.
+//! Each endpoint has a set of the clients that stay there, and each list of endpoints a chain that
+//! looks through them before it draws. Clients of an endpoint that leaves are forgotten with its
+//! set: neither they nor anybody else's clients are ever listed, however many there are. All
+//! frontends of a Service port share the sets, no two Service ports do.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,9 +17,11 @@ use portolan_service::{Backend, Family, List, PortPlan, ServicePlan};
 use super::element::forward_list;
 use super::schema::{AFFINITY_SETS, Chain, short_name};
 
-/// The kernel's own limit for sets without one, which costs no memory beforehand, serves up to so many endpoints.
+/// The kernel's own limit for sets without one, which costs no memory beforehand, serves up to so
+/// many endpoints.
 const UNLIMITED_ENDPOINTS: usize = 16;
-/// With more endpoints, so many clients of one Service port are remembered, an equal part of them for each endpoint.
+/// With more endpoints, so many clients of one Service port are remembered, an equal part of them
+/// for each endpoint.
 const CLIENTS: usize = 1 << 20;
 /// But no fewer than this for one endpoint.
 const CLIENTS_OF_ENDPOINT: usize = 1 << 10;
@@ -91,8 +94,8 @@ impl<'a> StickyPort<'a> {
         format!("{AFFINITY_SETS}{}/{address}/{port}", self.name)
     }
 
-    /// How many clients are remembered at each of so many endpoints; `None`: as many as the kernel has for sets
-    /// without a limit, 65,535.
+    /// How many clients are remembered at each of so many endpoints; `None`: as many as the kernel
+    /// has for sets without a limit, 65,535.
     fn size(endpoints: usize) -> Option<u32> {
         let size =
             (endpoints > UNLIMITED_ENDPOINTS).then(|| (CLIENTS / endpoints).max(CLIENTS_OF_ENDPOINT))?;
@@ -100,7 +103,8 @@ impl<'a> StickyPort<'a> {
     }
 }
 
-/// One step that leads from the affinity of one plan to that of another, in the order in which the kernel takes them.
+/// One step that leads from the affinity of one plan to that of another, in the order in which the
+/// kernel takes them.
 #[derive(Debug, Clone)]
 pub(crate) enum Step<'a> {
     /// A set of clients comes, with room for so many.

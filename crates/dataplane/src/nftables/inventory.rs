@@ -16,7 +16,8 @@ pub(crate) struct Inventory {
     hairpin: HashMap<IpAddr, u32>,
     /// The numbered chains that exist, with how many elements lead to each.
     chains: BTreeMap<Chain, usize>,
-    /// The rules of chains of Service ports, each by its [`affinity::fingerprint`]; without those that are empty.
+    /// The rules of chains of Service ports, each by its [`affinity::fingerprint`]; without those
+    /// that are empty.
     port_rules: HashMap<Chain, u64>,
     /// The sets of clients that are remembered.
     affinity_sets: HashSet<String>,
@@ -145,7 +146,8 @@ pub(crate) struct Tally {
     elements: [isize; SetName::ALL.len()],
     shared: BTreeMap<Key, i32>,
     chains: BTreeMap<Chain, isize>,
-    /// Chains of Service ports whose rules are replaced, with what the new ones are known by; `None`: by none.
+    /// Chains of Service ports whose rules are replaced, with what the new ones are known by;
+    /// `None`: by none.
     port_rules: Vec<(Chain, Option<u64>)>,
     /// Sets of remembered clients that come (true) or go.
     affinity_sets: Vec<(String, bool)>,

@@ -1,10 +1,11 @@
-//! Mode `nftables`: one table in each family, a constant number of chains and rules, and every Service and
-//! endpoint as a set element.
+//! Mode `nftables`: one table in each family, a constant number of chains and rules, and every
+//! Service and endpoint as a set element.
 //!
-//! No chain, rule or set belongs to a Service without session affinity. A packet's destination, protocol and port are looked up in the
-//! map `services`, which leads to a chain for the *number* of endpoints; that chain draws one and looks
-//! it up in the map `endpoints`. So a change of a Service is a change of a few elements, whatever else there is.
-//! Service ports with session affinity have chains of their own, and their endpoints sets: see [`affinity`].
+//! No chain, rule or set belongs to a Service without session affinity. A packet's destination,
+//! protocol and port are looked up in the map `services`, which leads to a chain for the *number*
+//! of endpoints; that chain draws one and looks it up in the map `endpoints`. So a change of a
+//! Service is a change of a few elements, whatever else there is. Service ports with session
+//! affinity have chains of their own, and their endpoints sets: see `affinity.rs`.
 
 mod affinity;
 mod element;
@@ -41,8 +42,9 @@ const INTERFACE_NAME_MAX: usize = 15;
 
 /// The nftables dataplane.
 ///
-/// Remembers of what it wrote only counts (elements in each set, Services that share an element, uses of each
-/// chain that comes and goes), and of session affinity the names of its sets and a hash of each chain's rules.
+/// Remembers of what it wrote only counts (elements in each set, Services that share an element,
+/// uses of each chain that comes and goes), and of session affinity the names of its sets and a
+/// hash of each chain's rules.
 #[derive(Debug)]
 pub struct Nftables {
     settings: Settings,

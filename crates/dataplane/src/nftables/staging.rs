@@ -226,8 +226,9 @@ impl Staging {
         }
     }
 
-    /// Writes what becomes of session affinity: to be called when the chains that it leads to are there, after what
-    /// is removed and before what is added. With `owners`, each message is about one Service only.
+    /// Writes what becomes of session affinity: to be called when the chains that it leads to are
+    /// there, after what is removed and before what is added. With `owners`, each message is about
+    /// one Service only.
     pub(crate) fn write_affinity(&mut self, batch: &mut Batch, mut owners: Option<&mut Owners>) {
         let table = table(self.family);
         let mut note = |batch: &Batch, owner| {
@@ -374,8 +375,9 @@ impl Item {
 /// What stands in a comment for the end of a name that is too long.
 const CUT: &str = "...";
 
-/// Appends `namespace/name:port`. nft reads comments of 127 bytes at most back from its own listing, and names of full
-/// length have 143: then the end of the Service's name is cut visibly, and the port still follows.
+/// Appends `namespace/name:port`. nft reads comments of 127 bytes at most back from its own
+/// listing, and names of full length have 143: then the end of the Service's name is cut visibly,
+/// and the port still follows.
 pub(super) fn put_comment(to: &mut Vec<u8>, service: &str, port: &str) {
     if service.is_empty() {
         return;

@@ -293,8 +293,8 @@ fn chains_of_table(family: &str) -> Result<Vec<String>, Failed> {
     Ok(chains)
 }
 
-/// The chain that has Felix choose nftables: it stays when kube-proxy's table goes, and goes without taking kube-proxy's
-/// along.
+/// The chain that has Felix choose nftables: it stays when kube-proxy's table goes, and goes
+/// without taking kube-proxy's along.
 pub(crate) fn calico_marker() -> Result<(), Failed> {
     const MARKER: [&str; 1] = ["portolan-marker"];
     alone(|| {

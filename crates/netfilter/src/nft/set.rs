@@ -157,8 +157,8 @@ pub struct Set {
     pub timeouts: bool,
     /// Elements are ranges (`flags interval`).
     pub interval: bool,
-    /// How often the kernel looks for elements that have expired, which counts them out of `size`; it walks the
-    /// whole set each time, every second if nothing is given
+    /// How often the kernel looks for elements that have expired, which counts them out of `size`;
+    /// it walks the whole set each time, every second if nothing is given
     pub gc_interval: Option<Duration>,
     /// How many elements it takes at most; the kernel allocates buckets for all of them at once
     pub size: Option<u32>,

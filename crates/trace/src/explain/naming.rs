@@ -37,8 +37,9 @@ impl PortName {
         })
     }
 
-    /// From a chain of kube-proxy's nftables mode, `service-HASH-namespace/name/protocol/port` (spec §6.9), or one of our
-    /// own for session affinity, `affinity/namespace/name/protocol/port`.
+    /// From a chain of kube-proxy's nftables mode, `service-HASH-namespace/name/protocol/port`
+    /// (spec §6.9), or one of our own for session affinity,
+    /// `affinity/namespace/name/protocol/port`.
     pub(super) fn in_chain(chain: &str) -> Option<PortName> {
         if let Some((_, base)) =
             chain.split_once('/').filter(|(kind, _)| matches!(*kind, "affinity" | "affinity-local"))

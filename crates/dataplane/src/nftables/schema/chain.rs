@@ -6,8 +6,9 @@ use data_encoding::BASE32;
 use portolan_netfilter::nft::{self, BaseChain, ChainType, Hook};
 use sha2::{Digest, Sha256};
 
-/// The longest name of a Service port within names of chains and sets, bytes. The longest that the API allows has 148.
-/// With an IPv6 address, a port and a prefix, 255 bytes are not exceeded, the kernel's limit (`NFT_NAME_MAXLEN`).
+/// The longest name of a Service port within names of chains and sets, bytes. The longest that the
+/// API allows has 148. With an IPv6 address, a port and a prefix, 255 bytes are not exceeded, the
+/// kernel's limit (`NFT_NAME_MAXLEN`).
 const PORT_NAME_MAX: usize = 200;
 /// How much of the hash of a longer name takes the place of its end.
 const HASH: usize = 16;
@@ -19,7 +20,8 @@ pub(crate) enum Chain {
     Pick(u32),
     /// Picks one of so many `endpoints-local`.
     PickLocal(u32),
-    /// The client's endpoint, else one of the Cluster list of this Service port, remembered from now on.
+    /// The client's endpoint, else one of the Cluster list of this Service port, remembered from
+    /// now on.
     Affinity(Arc<str>),
     /// The same with the Local list.
     AffinityLocal(Arc<str>),
@@ -117,7 +119,8 @@ impl Chain {
         (number > 0 && chain.name() == name).then_some(chain)
     }
 
-    /// It exists once for each number, or for each Service port with affinity, and comes and goes with its use.
+    /// It exists once for each number, or for each Service port with affinity, and comes and goes
+    /// with its use.
     pub(crate) fn comes_and_goes(&self) -> bool {
         matches!(self, Chain::Pick(_) | Chain::PickLocal(_)) || self.is_of_a_port()
     }

@@ -20,8 +20,9 @@ const FIRST: &str = "the only endpoint, or the first for who met a commit in bet
 /// On rules for clients that no set has room for.
 const FULL: &str = "no more clients can be remembered";
 
-/// The shared chains that try a list of so many endpoints whatever frontend leads to it. The Local list is that of
-/// `endpoints-local` where it serves outside sources only, else that of `endpoints`.
+/// The shared chains that try a list of so many endpoints whatever frontend leads to it. The Local
+/// list is that of `endpoints-local` where it serves outside sources only, else that of
+/// `endpoints`.
 pub(crate) fn pick_chains(list: List, count: u32) -> impl Iterator<Item = Chain> {
     let local = (list == List::Local).then_some(Chain::PickLocal(count));
     local.into_iter().chain([Chain::Pick(count)])
@@ -182,12 +183,14 @@ impl Schema<'_> {
         ]
     }
 
-    /// The rules of a chain that keeps clients of `port` at one endpoint of `list`: who is remembered goes where it
-    /// went, in the order of the list; others draw, and are remembered from then on.
+    /// The rules of a chain that keeps clients of `port` at one endpoint of `list`: who is
+    /// remembered goes where it went, in the order of the list; others draw, and are remembered
+    /// from then on.
     ///
-    /// The draw is one of N, else one of N - 1, and so on: each endpoint has its own set to remember the client in, and
-    /// nft prints no look-up by what another look-up found. Where a set is full its rule ends without an endpoint, and
-    /// the next rules draw; where all are full, clients are spread without being remembered.
+    /// The draw is one of N, else one of N - 1, and so on: each endpoint has its own set to
+    /// remember the client in, and nft prints no look-up by what another look-up found. Where a set
+    /// is full its rule ends without an endpoint, and the next rules draw; where all are full,
+    /// clients are spread without being remembered.
     pub(crate) fn affinity_rules(&self, port: &StickyPort<'_>, list: List) -> Vec<Rule> {
         let backends = port.port.backends(list);
         let count = u32::try_from(backends.len()).unwrap_or(u32::MAX);
@@ -234,8 +237,8 @@ impl Schema<'_> {
         ]
     }
 
-    /// A verdict map asked for the destination before translation, a rule for each protocol: nft gives ports
-    /// of the original tuple a type only after a match on one.
+    /// A verdict map asked for the destination before translation, a rule for each protocol: nft
+    /// gives ports of the original tuple a type only after a match on one.
     fn by_original_frontend(&self, map: SetName) -> Vec<Rule> {
         let address = self.address_words();
         Protocol::ALL

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::table;
 
-/// How the names of the sets of remembered clients begin; the names of a Service port and an endpoint follow.
+/// How the names of the sets of remembered clients begin; the names of a Service port and an
+/// endpoint follow.
 pub(crate) const AFFINITY_SETS: &str = "affinity/";
-/// How long an expired client is counted at most. The kernel walks a whole set this often: a second, its own choice,
-/// takes a tenth of a processor for a million clients.
+/// How long an expired client is counted at most. The kernel walks a whole set this often: a
+/// second, its own choice, takes a tenth of a processor for a million clients.
 const AFFINITY_GC: Duration = Duration::from_secs(20);
 
 /// The sets and maps of a table.
@@ -143,8 +144,8 @@ pub(crate) fn declare_affinity_set(name: &str, size: Option<u32>, id: u32) -> nf
     }
 }
 
-/// Whether a set in the kernel can be one of ours that remembers clients. Its size does not matter: it depends on
-/// how many endpoints there were when it was created.
+/// Whether a set in the kernel can be one of ours that remembers clients. Its size does not matter:
+/// it depends on how many endpoints there were when it was created.
 pub(crate) fn is_affinity_set(family: Family, info: &nft::SetInfo) -> bool {
     let declared = declare_affinity_set(&info.name, None, 0);
     let table = table(family).family;

@@ -1,4 +1,5 @@
-//! Which chains and sets Service ports with affinity have, and what becomes of them (spec §3.20-3.22).
+//! Which chains and sets Service ports with affinity have, and what becomes of them (spec
+//! §3.20-3.22).
 
 use portolan_service::Family;
 use portolan_service::{FrontendKind, ObjectName, PortPlan, Protocol, ServicePlan, Verdict};
@@ -113,7 +114,8 @@ fn names_fit_the_kernel() {
     );
     assert_eq!(set(&plan), whole, "what the API allows is written whole");
 
-    // Whatever another source lets through: never longer than the kernel takes, cut visibly, never mixed up.
+    // Whatever another source lets through: never longer than the kernel takes, cut visibly, never
+    // mixed up.
     let mut names = std::collections::BTreeSet::new();
     for end in ["a", "b"] {
         plan.name = ObjectName::new(&label("n"), &format!("{}{end}", "s".repeat(300)));

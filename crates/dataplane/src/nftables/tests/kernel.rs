@@ -159,7 +159,8 @@ fn changes_end_where_a_fresh_start_begins() {
             before = Some(after);
         }
         step(&mut dataplane, before.as_ref(), None);
-        // The same with session affinity, and more endpoints than the kernel's own limit of a set is for.
+        // The same with session affinity, and more endpoints than the kernel's own limit of a set
+        // is for.
         let mut before = None;
         for count in [1, 40, 39, 3, 0] {
             let endpoints: Vec<String> = (0..count).map(|host| format!("10.244.1.{host}:80*")).collect();
