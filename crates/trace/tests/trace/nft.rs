@@ -254,7 +254,6 @@ fn steps_say_what_was_found() {
             "pick-1: one of 1, drawn . 10.96.0.2 . udp . 53 is in @endpoints, destination becomes 10.244.1.12:5353",
             "filter-forward: connection state is new, jump to undeliverable",
             "filter-forward: connection state is new, jump to unallocated",
-            "nat-postrouting: connection status is dnat, jump to learn",
             "nat-postrouting: connection status is dnat, jump to masq",
             "masq: original destination 10.96.0.2 is in @cluster-ips, go to masq-cluster",
         ]
