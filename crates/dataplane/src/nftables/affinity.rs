@@ -2,9 +2,10 @@
 //! (spec §3.20-3.23).
 //!
 //! Each endpoint has a set of the clients that stay there, and each list of endpoints a chain that
-//! looks through them before it draws. Clients of an endpoint that leaves are forgotten with its
-//! set: neither they nor anybody else's clients are ever listed, however many there are. All
-//! frontends of a Service port share the sets, no two Service ports do.
+//! looks through them before it draws. Either way a chain of the endpoint remembers the client.
+//! Clients of an endpoint that leaves are forgotten with its set: neither they nor anybody else's
+//! clients are ever listed, however many there are. All frontends of a Service port share the sets,
+//! no two Service ports do.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -37,7 +38,7 @@ pub(crate) struct StickyPort<'a> {
 }
 
 /// An endpoint as sets are named after it.
-type Endpoint = (IpAddr, u16);
+pub(crate) type Endpoint = (IpAddr, u16);
 
 /// The Service ports of `plan` in `family` that have session affinity and somewhere to forward to.
 pub(crate) fn sticky_ports(plan: &ServicePlan, family: Family) -> impl Iterator<Item = StickyPort<'_>> {
@@ -81,17 +82,32 @@ impl<'a> StickyPort<'a> {
         self.port.affinity.unwrap_or_default()
     }
 
+    /// The endpoints of a list, if it is in use.
+    fn members(&self, list: List) -> Option<&'a Arc<[Backend]>> {
+        self.used[list as usize].then(|| self.port.backends(list))
+    }
+
     /// Every endpoint of its lists in use, once.
-    fn endpoints(&self) -> Vec<Endpoint> {
+    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
         let mut seen = HashSet::new();
         let all = self.chains().flat_map(|(_, _, list)| list.iter());
         all.map(|backend| (backend.address, backend.port)).filter(|endpoint| seen.insert(*endpoint)).collect()
     }
 
-    /// The set of clients that stay at an endpoint. nft reads no colon in a name.
-    pub(crate) fn set_of(&self, (address, port): Endpoint) -> String {
+    /// The set of clients that stay at an endpoint.
+    pub(crate) fn set_of(&self, endpoint: Endpoint) -> String {
+        format!("{AFFINITY_SETS}{}", self.endpoint_name(endpoint))
+    }
+
+    /// The chain that remembers a client in that set, and sends it there.
+    pub(crate) fn endpoint_chain(&self, endpoint: Endpoint) -> Chain {
+        Chain::Endpoint(self.endpoint_name(endpoint).into())
+    }
+
+    /// `namespace/name/protocol/port/address/port`; nft reads no colon in a name.
+    fn endpoint_name(&self, (address, port): Endpoint) -> String {
         let address = address.to_string().replace(':', ".");
-        format!("{AFFINITY_SETS}{}/{address}/{port}", self.name)
+        format!("{}/{address}/{port}", self.name)
     }
 
     /// How many clients are remembered at each of so many endpoints; `None`: as many as the kernel
@@ -109,12 +125,21 @@ impl<'a> StickyPort<'a> {
 pub(crate) enum Step<'a> {
     /// A set of clients comes, with room for so many.
     AddSet(String, Option<u32>),
-    /// The rules of a chain are replaced: by those for a list, or by none.
-    Rewrite(Chain, Option<(StickyPort<'a>, List)>),
-    /// Rules stop leading to the shared chains for a list of so many endpoints.
-    Release(List, usize),
+    /// The rules of a chain are replaced.
+    Rewrite(Chain, Content<'a>),
     /// A set of clients goes; its clients are forgotten.
     DeleteSet(String),
+}
+
+/// What rules a chain of a Service port gets.
+#[derive(Debug, Clone)]
+pub(crate) enum Content<'a> {
+    /// Those that find the client's endpoint in a list, or draw one.
+    List(StickyPort<'a>, List),
+    /// Those that remember the client and send it to an endpoint.
+    Endpoint(StickyPort<'a>, Endpoint),
+    /// None.
+    Nothing,
 }
 
 /// What leads from `before` to `after`, two plans of one Service.
@@ -128,56 +153,64 @@ pub(crate) fn difference<'a>(
         plan.into_iter().flat_map(|plan| sticky_ports(plan, family)).collect()
     };
     let (old, new) = (of(before), of(after));
-    if old.is_empty() && new.is_empty() {
-        return;
-    }
-    let sets = |ports: &[StickyPort<'_>]| -> Vec<(String, usize)> {
-        ports
-            .iter()
-            .flat_map(|port| {
-                let endpoints = port.endpoints();
-                let count = endpoints.len();
-                endpoints.into_iter().map(move |endpoint| (port.set_of(endpoint), count))
-            })
-            .collect()
+    // Ports of one Service have different names.
+    let same_in = |ports: &'_ [StickyPort<'a>], port: &StickyPort<'a>| -> Option<StickyPort<'a>> {
+        ports.iter().find(|other| other.name == port.name).cloned()
     };
-    let (old_sets, new_sets) = (sets(&old), sets(&new));
-    let names = |sets: &'_ [(String, usize)]| -> HashSet<String> {
-        sets.iter().map(|(name, _)| name.clone()).collect()
-    };
-    let (had, has) = (names(&old_sets), names(&new_sets));
-    for (name, count) in new_sets.into_iter().filter(|(name, _)| !had.contains(name)) {
-        step(Step::AddSet(name, StickyPort::size(count)));
+    let changes: Vec<_> = new.iter().map(|port| (same_in(&old, port), Some(port.clone()))).collect();
+    let gone = old.iter().filter(|port| same_in(&new, port).is_none());
+    let changes = changes.into_iter().chain(gone.map(|port| (Some(port.clone()), None)));
+    for (old, new) in changes {
+        port_difference(old, new, &mut step);
     }
-    for port in &new {
-        for (chain, list, members) in port.chains() {
-            let earlier = old.iter().find(|old| old.name == port.name);
-            let earlier_members = earlier.and_then(|old| {
-                old.chains().find(|(_, of, _)| *of == list).map(|(_, _, members)| (members, old.seconds()))
-            });
-            if earlier_members.is_some_and(|(old, seconds)| {
-                seconds == port.seconds() && (Arc::ptr_eq(old, members) || same(old, members))
-            }) {
-                continue;
+}
+
+fn port_difference<'a>(
+    old: Option<StickyPort<'a>>,
+    new: Option<StickyPort<'a>>,
+    step: &mut impl FnMut(Step<'a>),
+) {
+    let endpoints = |port: &Option<StickyPort<'a>>| -> Vec<Endpoint> {
+        port.as_ref().map(StickyPort::endpoints).unwrap_or_default()
+    };
+    let (had, has) = (endpoints(&old), endpoints(&new));
+    let (before, after): (HashSet<_>, HashSet<_>) =
+        (had.iter().copied().collect(), has.iter().copied().collect());
+    if let Some(new) = &new {
+        let seconds_differ = old.as_ref().is_some_and(|old| old.seconds() != new.seconds());
+        let size = StickyPort::size(has.len());
+        for endpoint in has {
+            let is_new = !before.contains(&endpoint);
+            if is_new {
+                step(Step::AddSet(new.set_of(endpoint), size));
             }
-            if let Some((members, _)) = earlier_members {
-                step(Step::Release(list, members.len()));
+            if is_new || seconds_differ {
+                let content = Content::Endpoint(new.clone(), endpoint);
+                step(Step::Rewrite(new.endpoint_chain(endpoint), content));
             }
-            step(Step::Rewrite(chain, Some((port.clone(), list))));
         }
-    }
-    for port in &old {
-        let later = new.iter().find(|new| new.name == port.name);
-        for (chain, list, members) in port.chains() {
-            if later.is_none_or(|new| !new.used[list as usize]) {
-                step(Step::Release(list, members.len()));
-                step(Step::Rewrite(chain, None));
+        for (chain, list, members) in new.chains() {
+            let earlier = old.as_ref().and_then(|old| old.members(list));
+            if earlier.is_none_or(|earlier| !Arc::ptr_eq(earlier, members) && !same(earlier, members)) {
+                step(Step::Rewrite(chain, Content::List(new.clone(), list)));
             }
         }
     }
-    for (name, _) in old_sets.into_iter().filter(|(name, _)| !has.contains(name)) {
-        step(Step::DeleteSet(name));
+    let Some(old) = old else { return };
+    for (chain, list, _) in old.chains() {
+        if new.as_ref().is_none_or(|new| new.members(list).is_none()) {
+            step(Step::Rewrite(chain, Content::Nothing));
+        }
     }
+    for endpoint in had.into_iter().filter(|endpoint| !after.contains(endpoint)) {
+        step(Step::Rewrite(old.endpoint_chain(endpoint), Content::Nothing));
+        step(Step::DeleteSet(old.set_of(endpoint)));
+    }
+}
+
+/// The chain that puts clients into a set of them.
+pub(crate) fn chain_of_set(set: &str) -> Chain {
+    Chain::Endpoint(set.strip_prefix(AFFINITY_SETS).unwrap_or(set).into())
 }
 
 /// Connections are sent to the same addresses in the same order.

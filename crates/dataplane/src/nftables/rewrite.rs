@@ -13,7 +13,7 @@ use super::inventory::{Inventory, Tally};
 use super::kernel::{Commit, Contents, Learnt, write_learnt};
 use super::schema::{
     Chain, Features, Schema, SetName, TABLE_COMMENT, declare_set, is_affinity_set, is_in_place, is_like,
-    pick_chains, table,
+    table,
 };
 use super::staging::{Owner, Owners, Staging, set_id};
 use super::{ATTEMPTS, Nftables};
@@ -219,10 +219,8 @@ impl Nftables {
                         tally.count(element, 1);
                     }
                     for port in sticky_ports(plan, *family) {
-                        for (chain, list, members) in port.chains() {
-                            let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
-                            tally.count_use(chain, 1);
-                            pick_chains(list, count).for_each(|chain| tally.count_use(chain, 1));
+                        for endpoint in port.endpoints() {
+                            tally.count_use(port.endpoint_chain(endpoint), 1);
                         }
                     }
                 }

@@ -3,13 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use portolan_netfilter::nft::{self, Batch, COMMENT_MAX, ElementData, OwnedData, Rule};
-use portolan_service::{Family, List, ServicePlan};
+use portolan_service::{Family, ServicePlan};
 
 use super::affinity::{self, fingerprint_of};
 use super::element::{Data, Element, Key, Step, Target, difference, put_address, put_port, render};
 use super::inventory::{Inventory, Tally};
 use super::portions::{Presence, Present};
-use super::schema::{Chain, Features, Schema, SetName, declare_affinity_set, pick_chains, table};
+use super::schema::{Chain, Features, Schema, SetName, declare_affinity_set, table};
 use crate::Settings;
 
 /// An element buffer longer than this is written out before it grows on, where order allows.
@@ -132,37 +132,26 @@ impl Staging {
         let family = self.family;
         affinity::difference(before, after, family, |step| match step {
             affinity::Step::AddSet(name, size) => {
+                self.tally.count_use(affinity::chain_of_set(&name), 1);
                 self.tally.affinity_set(name.clone(), true);
                 if !self.kept_sets.contains(&name) {
                     self.operations += 1;
                     self.affinity.push((owner, AffinityChange::AddSet { name, size }));
                 }
             }
-            affinity::Step::Rewrite(chain, to) => {
-                let rules = to.as_ref().map(|(port, list)| schema.affinity_rules(port, *list));
-                self.tally.rewrite(chain.clone(), rules.as_deref().map(fingerprint_of));
-                if let Some((port, list)) = &to {
-                    self.count_picks(*list, port.port.backends(*list).len(), 1);
-                }
-                let rules = rules.unwrap_or_default();
+            affinity::Step::Rewrite(chain, content) => {
+                let rules = schema.affinity_rules(&content);
+                self.tally.rewrite(chain.clone(), (!rules.is_empty()).then(|| fingerprint_of(&rules)));
                 self.operations += rules.len();
                 self.affinity.push((owner, AffinityChange::Rewrite { chain, rules }));
             }
-            affinity::Step::Release(list, endpoints) => self.count_picks(list, endpoints, -1),
             affinity::Step::DeleteSet(name) => {
                 self.operations += 1;
+                self.tally.count_use(affinity::chain_of_set(&name), -1);
                 self.tally.affinity_set(name.clone(), false);
                 self.affinity.push((owner, AffinityChange::DeleteSet { name }));
             }
         });
-    }
-
-    /// The shared chains to which the chain of a Service port leads.
-    fn count_picks(&mut self, list: List, endpoints: usize, by: i8) {
-        let endpoints = u32::try_from(endpoints).unwrap_or(u32::MAX);
-        for chain in pick_chains(list, endpoints) {
-            self.tally.count_use(chain, by);
-        }
     }
 
     /// Stages the shared elements that come or go by all the changes together. Call once, last.

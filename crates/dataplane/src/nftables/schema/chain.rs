@@ -25,6 +25,8 @@ pub(crate) enum Chain {
     Affinity(Arc<str>),
     /// The same with the Local list.
     AffinityLocal(Arc<str>),
+    /// Remembers the client, and sends it to this endpoint of a Service port.
+    Endpoint(Arc<str>),
     /// Leaves traffic from outside untranslated.
     NoLocal,
     /// Refuses with an ICMP error.
@@ -84,6 +86,7 @@ pub(super) const NAMED: [(Chain, &str); 17] = [
 
 const AFFINITY: &str = "affinity/";
 const AFFINITY_LOCAL: &str = "affinity-local/";
+const ENDPOINT: &str = "endpoint/";
 
 impl Chain {
     /// Its name in the kernel.
@@ -93,6 +96,7 @@ impl Chain {
             Chain::PickLocal(count) => format!("pick-local-{count}"),
             Chain::Affinity(port) => format!("{AFFINITY}{port}"),
             Chain::AffinityLocal(port) => format!("{AFFINITY_LOCAL}{port}"),
+            Chain::Endpoint(endpoint) => format!("{ENDPOINT}{endpoint}"),
             named => NAMED.iter().find(|(chain, _)| chain == named).map_or("", |(_, name)| name).to_owned(),
         }
     }
@@ -107,6 +111,9 @@ impl Chain {
         }
         if let Some(port) = name.strip_prefix(AFFINITY_LOCAL) {
             return Some(Chain::AffinityLocal(port.into()));
+        }
+        if let Some(endpoint) = name.strip_prefix(ENDPOINT) {
+            return Some(Chain::Endpoint(endpoint.into()));
         }
         let (kind, number) = name.rsplit_once('-')?;
         let number: u32 = number.parse().ok()?;
@@ -127,7 +134,7 @@ impl Chain {
 
     /// It belongs to a Service port, whose plan says which rules it has.
     pub(crate) fn is_of_a_port(&self) -> bool {
-        matches!(self, Chain::Affinity(_) | Chain::AffinityLocal(_))
+        matches!(self, Chain::Affinity(_) | Chain::AffinityLocal(_) | Chain::Endpoint(_))
     }
 
     /// Where the kernel calls it. Rejecting and source ranges stand beside NAT so that no other table has to

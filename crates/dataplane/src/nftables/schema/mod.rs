@@ -12,7 +12,6 @@ use portolan_netfilter::nft::{TableFamily, TableRef};
 use portolan_service::Family;
 
 pub(crate) use self::chain::{Chain, is_in_place, short_name};
-pub(crate) use self::rules::pick_chains;
 pub(crate) use self::set::{
     AFFINITY_SETS, SetName, declare_affinity_set, declare_set, is_affinity_set, is_like,
 };

@@ -1,6 +1,5 @@
 //! The rules of each chain.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -9,24 +8,13 @@ use portolan_service::{Family, List, Protocol};
 
 use super::{Chain, Schema, SetName};
 use crate::LocalDetector;
-use crate::nftables::affinity::StickyPort;
+use crate::nftables::affinity::{Content, Endpoint, StickyPort};
 use crate::nftables::element::put_address;
 
 /// On rules for packets that meet a commit between two look-ups.
 const AGAIN: &str = "for who met a commit in between";
 /// The same for the dispatch that everybody sees, which is also the way to frontends of one endpoint.
 const FIRST: &str = "the only endpoint, or the first for who met a commit in between";
-
-/// On rules for clients that no set has room for.
-const FULL: &str = "no more clients can be remembered";
-
-/// The shared chains that try a list of so many endpoints whatever frontend leads to it. The Local
-/// list is that of `endpoints-local` where it serves outside sources only, else that of
-/// `endpoints`.
-pub(crate) fn pick_chains(list: List, count: u32) -> impl Iterator<Item = Chain> {
-    let local = (list == List::Local).then_some(Chain::PickLocal(count));
-    local.into_iter().chain([Chain::Pick(count)])
-}
 
 impl Schema<'_> {
     /// The rules of `chain`, in order; none for those that belong to a Service port.
@@ -36,7 +24,7 @@ impl Schema<'_> {
             Chain::Pick(count) => vec![rule([self.pick(count, SetName::Endpoints)])],
             Chain::PickLocal(count) => vec![rule([self.pick(count, SetName::EndpointsLocal)])],
             // The plan knows: see `affinity_rules`.
-            Chain::Affinity(_) | Chain::AffinityLocal(_) => Vec::new(),
+            Chain::Affinity(_) | Chain::AffinityLocal(_) | Chain::Endpoint(_) => Vec::new(),
             Chain::NoLocal => vec![rule([vec![Expr::Immediate(nft::Verdict::Accept)]])],
             Chain::RejectIt => vec![rule([self.reject()])],
             Chain::MasqCluster => {
@@ -183,30 +171,28 @@ impl Schema<'_> {
         ]
     }
 
-    /// The rules of a chain that keeps clients of `port` at one endpoint of `list`: who is
-    /// remembered goes where it went, in the order of the list; others draw, and are remembered
-    /// from then on.
-    ///
-    /// The draw is one of N, else one of N - 1, and so on: each endpoint has its own set to
-    /// remember the client in, and nft prints no look-up by what another look-up found. Where a set
-    /// is full its rule ends without an endpoint, and the next rules draw; where all are full,
-    /// clients are spread without being remembered.
-    pub(crate) fn affinity_rules(&self, port: &StickyPort<'_>, list: List) -> Vec<Rule> {
+    /// The rules of a chain of a Service port with session affinity.
+    pub(crate) fn affinity_rules(&self, content: &Content<'_>) -> Vec<Rule> {
+        match content {
+            Content::List(port, list) => self.stay_or_draw(port, *list),
+            Content::Endpoint(port, endpoint) => self.remember(port, *endpoint),
+            Content::Nothing => Vec::new(),
+        }
+    }
+
+    /// Who is remembered goes where it went, in the order of the list. Others draw: one of N, else
+    /// one of N - 1, and so on.
+    fn stay_or_draw(&self, port: &StickyPort<'_>, list: List) -> Vec<Rule> {
         let backends = port.port.backends(list);
         let count = u32::try_from(backends.len()).unwrap_or(u32::MAX);
-        let stays: Vec<Vec<Expr>> = backends
-            .iter()
-            .map(|backend| {
-                let endpoint = (backend.address, backend.port);
-                self.stay(&port.set_of(endpoint), endpoint, port.seconds())
-            })
-            .collect();
-        let known = backends.iter().zip(&stays).map(|(backend, stay)| {
-            let set = port.set_of((backend.address, backend.port));
+        let endpoints = || backends.iter().map(|backend| (backend.address, backend.port));
+        let goto = |endpoint| Expr::Immediate(nft::Verdict::Goto(port.endpoint_chain(endpoint).name()));
+        let known = endpoints().map(|endpoint| {
+            let set = port.set_of(endpoint);
             let known = Expr::Lookup { set, source: Register::R1, dest: None, inverted: false };
-            rule([protocol_is(port.port.protocol), vec![self.source(0), known], stay.clone()])
+            rule([vec![self.source(0), known, goto(endpoint)]])
         });
-        let drawn = (0..count).zip(&stays).map(|(before, stay)| {
+        let drawn = (0..count).zip(endpoints()).map(|(before, endpoint)| {
             let draw = match count - before {
                 1 => Vec::new(),
                 left => vec![
@@ -214,27 +200,29 @@ impl Schema<'_> {
                     Expr::Cmp { op: CmpOp::Equal, source: Register::R1, value: 0u32.to_ne_bytes().into() },
                 ],
             };
-            rule([protocol_is(port.port.protocol), draw, vec![self.source(0)], stay.clone()])
+            rule([draw, vec![goto(endpoint)]])
         });
-        let unremembered = pick_chains(list, count).map(|chain| commented([jump(&chain)], FULL));
-        known.chain(drawn).chain(unremembered).collect()
+        known.chain(drawn).collect()
     }
 
-    /// `update @SET { ip saddr timeout T } dnat to ENDPOINT`, with the source loaded.
-    fn stay(&self, set: &str, (address, port): (IpAddr, u16), seconds: u32) -> Vec<Expr> {
+    /// `update @SET { ip saddr timeout T }`, then `dnat to ENDPOINT`: two rules, for the first ends
+    /// where the set is full.
+    fn remember(&self, port: &StickyPort<'_>, endpoint: Endpoint) -> Vec<Rule> {
+        let (address, number) = endpoint;
         let (mut address_bytes, port_at) = (Vec::new(), Register::word(self.address_words()));
         put_address(&mut address_bytes, address);
-        vec![
-            Expr::UpdateSet {
-                set: set.to_owned(),
-                key: Register::R1,
-                data: None,
-                timeout: Some(Duration::from_secs(seconds.into())),
-            },
+        let update = Expr::UpdateSet {
+            set: port.set_of(endpoint),
+            key: Register::R1,
+            data: None,
+            timeout: Some(Duration::from_secs(port.seconds().into())),
+        };
+        let translate = vec![
             Expr::Constant { value: address_bytes, dest: Register::R1 },
-            Expr::Constant { value: port.to_be_bytes().into(), dest: port_at },
+            Expr::Constant { value: number.to_be_bytes().into(), dest: port_at },
             Expr::Dnat { ipv6: self.family == Family::V6, address: Register::R1, port: Some(port_at) },
-        ]
+        ];
+        vec![rule([vec![self.source(0), update]]), rule([protocol_is(port.port.protocol), translate])]
     }
 
     /// A verdict map asked for the destination before translation, a rule for each protocol: nft

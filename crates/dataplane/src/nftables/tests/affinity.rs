@@ -4,7 +4,7 @@
 use portolan_service::Family;
 use portolan_service::{FrontendKind, ObjectName, PortPlan, Protocol, ServicePlan, Verdict};
 
-use crate::nftables::affinity::{Step, difference};
+use crate::nftables::affinity::{Content, Step, difference};
 use crate::nftables::schema::Chain;
 use crate::tests::plans::{CLUSTER, LOCAL, PortExt, backends, port, service};
 
@@ -25,11 +25,13 @@ fn steps(before: Option<&ServicePlan>, after: Option<&ServicePlan>) -> Vec<Strin
         steps.push(match step {
             Step::AddSet(name, None) => format!("add {name}"),
             Step::AddSet(name, Some(size)) => format!("add {name} of {size}"),
-            Step::Rewrite(chain, None) => format!("empty {}", chain.name()),
-            Step::Rewrite(chain, Some((port, list))) => {
-                format!("write {} for {}, {} s", chain.name(), port.port.backends(list).len(), port.seconds())
+            Step::Rewrite(chain, Content::Nothing) => format!("empty {}", chain.name()),
+            Step::Rewrite(chain, Content::List(port, list)) => {
+                format!("write {} for {}", chain.name(), port.port.backends(list).len())
             }
-            Step::Release(list, endpoints) => format!("release {list:?} {endpoints}"),
+            Step::Rewrite(chain, Content::Endpoint(port, _)) => {
+                format!("write {}, {} s", chain.name(), port.seconds())
+            }
             Step::DeleteSet(name) => format!("delete {name}"),
         });
     });
@@ -43,41 +45,30 @@ fn clients_of_endpoints_that_leave_are_forgotten_and_no_others() {
     let apart = plan(&[A, B], &[A], LOCAL, 60);
     let apart_without_a_inside = plan(&[B], &[A], LOCAL, 60);
     let longer = plan(&[A, B], &[A], CLUSTER, 600);
-    const SET_A: &str = "affinity/shop/s/tcp//10.244.1.1/80";
-    const SET_B: &str = "affinity/shop/s/tcp//10.244.2.2/80";
-    let add = |set: &str| format!("add {set}");
-    let delete = |set: &str| format!("delete {set}");
-    let text = str::to_owned;
+    const A_NAME: &str = "shop/s/tcp//10.244.1.1/80";
+    const B_NAME: &str = "shop/s/tcp//10.244.2.2/80";
+    let comes = |name: &str| [format!("add affinity/{name}"), format!("write endpoint/{name}, 60 s")];
+    let goes = |name: &str| [format!("empty endpoint/{name}"), format!("delete affinity/{name}")];
+    let longer_at = |name: &str| format!("write endpoint/{name}, 600 s");
+    let text = |text: &str| vec![text.to_owned()];
+    let [add_a, add_b] = [A_NAME, B_NAME].map(|name| comes(name).to_vec());
+    let [drop_a, drop_b] = [A_NAME, B_NAME].map(|name| goes(name).to_vec());
+    let write = |count: usize| text(&format!("write affinity/shop/s/tcp/ for {count}"));
     /// Situation, before, after, what is done.
     type Case<'a> = (&'a str, Option<&'a ServicePlan>, Option<&'a ServicePlan>, Vec<String>);
     #[rustfmt::skip]
     let cases: &[Case<'_>] = &[
-        ("a new Service", None, Some(&both), vec![
-            add(SET_A), add(SET_B), text("write affinity/shop/s/tcp/ for 2, 60 s"),
-        ]),
+        ("a new Service", None, Some(&both), [add_a.clone(), add_b.clone(), write(2)].concat()),
         ("nothing", Some(&both), Some(&both), vec![]),
-        ("an endpoint more", Some(&only_a), Some(&both), vec![
-            add(SET_B), text("release Cluster 1"), text("write affinity/shop/s/tcp/ for 2, 60 s"),
-        ]),
-        ("an endpoint left", Some(&both), Some(&only_a), vec![
-            text("release Cluster 2"), text("write affinity/shop/s/tcp/ for 1, 60 s"), delete(SET_B),
-        ]),
-        ("another timeout: clients stay", Some(&both), Some(&longer), vec![
-            text("release Cluster 2"), text("write affinity/shop/s/tcp/ for 2, 600 s"),
-        ]),
-        ("two lists: a set for each endpoint, not for each list (§3.22)", None, Some(&apart), vec![
-            add(SET_A), add(SET_B),
-            text("write affinity/shop/s/tcp/ for 2, 60 s"), text("write affinity-local/shop/s/tcp/ for 1, 60 s"),
-        ]),
-        ("left one list: the other remembers", Some(&apart), Some(&apart_without_a_inside), vec![
-            text("release Cluster 2"), text("write affinity/shop/s/tcp/ for 1, 60 s"),
-        ]),
-        ("one list is used no more", Some(&apart), Some(&both), vec![
-            text("release Local 1"), text("empty affinity-local/shop/s/tcp/"),
-        ]),
-        ("the Service is gone", Some(&both), None, vec![
-            text("release Cluster 2"), text("empty affinity/shop/s/tcp/"), delete(SET_A), delete(SET_B),
-        ]),
+        ("an endpoint more", Some(&only_a), Some(&both), [add_b.clone(), write(2)].concat()),
+        ("an endpoint left", Some(&both), Some(&only_a), [write(1), drop_b.clone()].concat()),
+        ("another timeout: clients stay", Some(&both), Some(&longer), vec![longer_at(A_NAME), longer_at(B_NAME)]),
+        ("two lists: a set for each endpoint, not for each list (§3.22)", None, Some(&apart), [
+            add_a, add_b, write(2), text("write affinity-local/shop/s/tcp/ for 1"),
+        ].concat()),
+        ("left one list: the other remembers", Some(&apart), Some(&apart_without_a_inside), write(1)),
+        ("one list is used no more", Some(&apart), Some(&both), text("empty affinity-local/shop/s/tcp/")),
+        ("the Service is gone", Some(&both), None, [text("empty affinity/shop/s/tcp/"), drop_a, drop_b].concat()),
     ];
     for (situation, before, after, expected) in cases {
         assert_eq!(&steps(*before, *after), expected, "{situation}");

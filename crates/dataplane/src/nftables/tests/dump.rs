@@ -8,12 +8,10 @@ use portolan_netfilter::nft::{self, CmpOp, Direction, Expr, PayloadBase, Registe
 use portolan_service::{Family, ServicePlan};
 
 use crate::Settings;
-use crate::nftables::affinity::{self, Step};
+use crate::nftables::affinity::{self, Step, chain_of_set};
 use crate::nftables::element::{Data, Element, Key, Target, render};
 use crate::nftables::inventory::{Inventory, Tally};
-use crate::nftables::schema::{
-    Chain, Features, Schema, SetName, declare_affinity_set, pick_chains, table_name,
-};
+use crate::nftables::schema::{Chain, Features, Schema, SetName, declare_affinity_set, table_name};
 
 /// Everything that the kernel is to hold in `family`.
 pub(super) fn ruleset(settings: &Settings, plans: &[ServicePlan], family: Family) -> String {
@@ -35,11 +33,12 @@ pub(super) fn ruleset(settings: &Settings, plans: &[ServicePlan], family: Family
     let of_ports = Schema { family, settings, features: Features::default() };
     for plan in plans {
         affinity::difference(None, Some(plan), family, |step| match step {
-            Step::AddSet(name, size) => affinity_sets.push((name, size)),
-            Step::Rewrite(chain, Some((port, list))) => {
-                let count = u32::try_from(port.port.backends(list).len()).expect("a few endpoints");
-                pick_chains(list, count).for_each(|chain| tally.count_use(chain, 1));
-                port_rules.insert(chain, of_ports.affinity_rules(&port, list));
+            Step::AddSet(name, size) => {
+                tally.count_use(chain_of_set(&name), 1);
+                affinity_sets.push((name, size));
+            }
+            Step::Rewrite(chain, content) => {
+                port_rules.insert(chain, of_ports.affinity_rules(&content));
             }
             other => panic!("{other:?} of a plan that nothing comes before"),
         });

@@ -444,6 +444,8 @@ fn damage_to_affinity_is_named_and_repaired() {
             "a set is deleted",
             |batch| {
                 batch.flush_chain(table(Family::V4), CHAIN);
+                let endpoint = "endpoint/shop/sticky/tcp/http/10.244.2.21/8080";
+                batch.flush_chain(table(Family::V4), endpoint);
                 batch.delete_set(table(Family::V4), &sticky_set("10.244.2.21"));
             },
             "table ip portolan: set affinity/shop/sticky/tcp/http/10.244.2.21/8080 deleted",

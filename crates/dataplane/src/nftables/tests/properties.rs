@@ -8,10 +8,10 @@ use std::sync::Arc;
 use portolan_service::{Family, FrontendKind, List, PortPlan, Protocol, ServicePlan, Verdict};
 use proptest::prelude::*;
 
-use crate::nftables::affinity;
+use crate::nftables::affinity::{self, Content};
 use crate::nftables::element::{Data, Key, Step, difference, render};
 use crate::nftables::inventory::{Inventory, Tally};
-use crate::nftables::schema::{Chain, Features, SetName, pick_chains};
+use crate::nftables::schema::{Chain, Features, SetName};
 use crate::tests::plans::{CLUSTER, LOCAL, PortExt, port, service};
 
 const SERVICES: u8 = 4;
@@ -96,12 +96,13 @@ fn fresh(plans: &BTreeMap<u8, Arc<ServicePlan>>, family: Family) -> Kernel {
     kernel
 }
 
-/// The sets of remembered clients, and where the chains of Service ports lead.
+/// The sets of remembered clients, and the rules of chains of Service ports.
 #[derive(Debug, Default, PartialEq)]
 struct Affinity {
     /// With the rules that look into each.
     sets: HashMap<String, usize>,
-    chains: BTreeMap<Chain, (List, Vec<String>, u32)>,
+    /// The sets that each looks into, and what it does with what it finds.
+    chains: BTreeMap<Chain, (Vec<String>, String)>,
 }
 
 impl Affinity {
@@ -116,39 +117,41 @@ impl Affinity {
 
     /// What the kernel would refuse fails here.
     fn take(&mut self, step: affinity::Step<'_>, tally: &mut Tally) {
-        let count = |tally: &mut Tally, list, endpoints: usize, by| {
-            for chain in pick_chains(list, u32::try_from(endpoints).expect("a few")) {
-                tally.count_use(chain, by);
-            }
-        };
         match step {
             affinity::Step::AddSet(name, _) => {
+                tally.count_use(affinity::chain_of_set(&name), 1);
                 tally.affinity_set(name.clone(), true);
                 assert_eq!(self.sets.insert(name, 0), None, "the set is there");
             }
-            affinity::Step::Rewrite(chain, to) => {
-                tally.rewrite(chain.clone(), to.as_ref().map(|_| 0));
-                if let Some((_, members, _)) = self.chains.remove(&chain) {
-                    for set in members {
-                        *self.sets.get_mut(&set).expect("a set with rules stays") -= 1;
+            affinity::Step::Rewrite(chain, content) => {
+                let (sets, does) = match content {
+                    Content::Nothing => (Vec::new(), String::new()),
+                    Content::Endpoint(port, endpoint) => {
+                        (vec![port.set_of(endpoint)], format!("{endpoint:?} {}", port.seconds()))
                     }
+                    Content::List(port, list) => {
+                        let backends = port.port.backends(list).iter();
+                        let endpoints: Vec<_> =
+                            backends.map(|backend| (backend.address, backend.port)).collect();
+                        (
+                            endpoints.iter().map(|endpoint| port.set_of(*endpoint)).collect(),
+                            format!("{list:?}"),
+                        )
+                    }
+                };
+                tally.rewrite(chain.clone(), (!sets.is_empty()).then_some(0));
+                for set in self.chains.remove(&chain).into_iter().flat_map(|(sets, _)| sets) {
+                    *self.sets.get_mut(&set).expect("a set with rules stays") -= 1;
                 }
-                if let Some((port, list)) = to {
-                    let members: Vec<String> = port
-                        .port
-                        .backends(list)
-                        .iter()
-                        .map(|backend| port.set_of((backend.address, backend.port)))
-                        .collect();
-                    for set in &members {
-                        *self.sets.get_mut(set).expect("sets come before rules that look into them") += 1;
-                    }
-                    count(tally, list, members.len(), 1);
-                    self.chains.insert(chain, (list, members, port.seconds()));
+                for set in &sets {
+                    *self.sets.get_mut(set).expect("sets come before rules that look into them") += 1;
+                }
+                if !sets.is_empty() {
+                    self.chains.insert(chain, (sets, does));
                 }
             }
-            affinity::Step::Release(list, endpoints) => count(tally, list, endpoints, -1),
             affinity::Step::DeleteSet(name) => {
+                tally.count_use(affinity::chain_of_set(&name), -1);
                 tally.affinity_set(name.clone(), false);
                 assert_eq!(self.sets.remove(&name), Some(0), "no rule looks into a set that goes");
             }
@@ -247,9 +250,7 @@ proptest! {
                         _ => None,
                     })
                     .collect();
-                for (_, (list, members, _)) in &fresh.chains {
-                    used.extend(pick_chains(*list, u32::try_from(members.len()).expect("a few")));
-                }
+                used.extend(fresh.sets.keys().map(|set| affinity::chain_of_set(set)));
                 let idle: BTreeSet<_> = inventory.idle_chains().cloned().collect();
                 prop_assert_eq!(&inventory.chains().filter(|chain| !idle.contains(chain)).cloned().collect::<BTreeSet<_>>(), &used);
             }
