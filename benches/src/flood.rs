@@ -30,7 +30,15 @@ impl Flood {
     /// Prepares the first packets of `flows` flows from pods to random Services out of `services`.
     pub(crate) fn prepare(services: u32, flows: u32) -> anyhow::Result<Flood> {
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-        let frames = (0..flows).map(|flow| frame(flow, next(&mut random, services))).collect();
+        let frames = (0..flows)
+            .map(|flow| frame(flow / SOURCE_PORTS, flow % SOURCE_PORTS, next(&mut random, services)))
+            .collect();
+        Ok(Flood { socket: open(index(SENDER)?).context("opening a packet socket")?, frames })
+    }
+
+    /// Prepares packets of so many forged clients, one each, to the first Service.
+    pub(crate) fn prepare_forged(clients: u32) -> anyhow::Result<Flood> {
+        let frames = (0..clients).map(|client| frame(client, 0, 0)).collect();
         Ok(Flood { socket: open(index(SENDER)?).context("opening a packet socket")?, frames })
     }
 
@@ -61,8 +69,9 @@ impl Flood {
     }
 }
 
-/// A frame from a pod to the ClusterIP of this number.
-fn frame(flow: u32, service: u32) -> [u8; FRAME] {
+/// A frame from a pod of this number, from its port of this number, to the ClusterIP of this
+/// number.
+fn frame(client: u32, port: u32, service: u32) -> [u8; FRAME] {
     let mut frame = [0; FRAME];
     frame[..6].copy_from_slice(&NODE_ADDRESS);
     frame[6..12].copy_from_slice(&SENDER_ADDRESS);
@@ -75,7 +84,7 @@ fn frame(flow: u32, service: u32) -> [u8; FRAME] {
     ip[2..4].copy_from_slice(&payload.to_be_bytes());
     ip[8] = 64;
     ip[9] = 17;
-    let client = u32::from(FIRST_CLIENT) + flow / SOURCE_PORTS;
+    let client = u32::from(FIRST_CLIENT) + client;
     ip[12..16].copy_from_slice(&client.to_be_bytes());
     ip[16..20].copy_from_slice(&cluster_ip(service).octets());
     let checksum = checksum(ip);
@@ -83,7 +92,7 @@ fn frame(flow: u32, service: u32) -> [u8; FRAME] {
 
     // RFC 768; checksum 0: none.
     let udp = &mut frame[ETHERNET + IP..];
-    let source = u16::try_from(FIRST_SOURCE_PORT + flow % SOURCE_PORTS).expect("below 2^16");
+    let source = u16::try_from(FIRST_SOURCE_PORT + port).expect("below 2^16");
     udp[..2].copy_from_slice(&source.to_be_bytes());
     udp[2..4].copy_from_slice(&SERVICE_PORT.to_be_bytes());
     udp[4..6].copy_from_slice(&(payload - 20).to_be_bytes());
@@ -154,7 +163,7 @@ mod tests {
     fn frames_are_valid_and_of_different_flows() {
         let mut flows = HashSet::new();
         for flow in 0..150_000 {
-            let frame = frame(flow, 0);
+            let frame = frame(flow / SOURCE_PORTS, flow % SOURCE_PORTS, 0);
             // The sum over a header with its checksum is all ones (RFC 1071).
             assert_eq!(checksum(&frame[ETHERNET..ETHERNET + IP]), 0, "flow {flow}");
             flows.insert(frame[ETHERNET + 12..ETHERNET + IP + 4].to_vec());

@@ -1,5 +1,6 @@
 //! Speed and memory of Portolan, as ratios within one run. See README.md for method and meaning.
 
+mod affinity;
 mod api;
 mod build;
 mod change;
@@ -69,6 +70,8 @@ enum Bench {
     Load,
     /// One endpoint or Service changed, from file to kernel
     Change,
+    /// One endpoint leaves while a million clients are remembered and forged ones keep coming
+    Affinity,
     /// A new flow, against kube-proxy's rules and against one rule
     Flow,
     /// Resident memory for each Service and endpoint
@@ -98,6 +101,8 @@ struct Scale {
     load_rounds: usize,
     change: &'static [Shape],
     changes: u32,
+    /// Endpoints, clients, departures.
+    affinity: (u32, u32, u32),
     flow: &'static [Shape],
     flow_rounds: usize,
     flows: u32,
@@ -116,6 +121,7 @@ const FULL: Scale = Scale {
     // A Service of several endpoints costs a verdict element besides.
     change: &[Shape::new(100, 1), Shape::new(10_000, 1), Shape::new(45_000, 1), Shape::new(45_000, 2)],
     changes: 100,
+    affinity: (16, 1_000_000, 50),
     flow: &[Shape::new(10, 1), Shape::new(1_000, 1), Shape::new(1_000, 50), Shape::new(10_000, 1)],
     flow_rounds: 7,
     flows: 200_000,
@@ -137,6 +143,7 @@ const QUICK: Scale = Scale {
     load_rounds: 3,
     change: &[Shape::new(100, 1), Shape::new(2_000, 2)],
     changes: 20,
+    affinity: (16, 1_000_000, 16),
     flow: &[Shape::new(10, 1), Shape::new(500, 2)],
     flow_rounds: 3,
     flows: 50_000,
@@ -176,6 +183,7 @@ fn measure(cli: &Cli) -> anyhow::Result<bool> {
             vec![
                 Bench::Load,
                 Bench::Change,
+                Bench::Affinity,
                 Bench::Flow,
                 Bench::Memory,
                 Bench::Cluster,
@@ -225,6 +233,7 @@ fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>>
     match bench {
         Bench::Load => load::bench(scale.load, scale.load_rounds),
         Bench::Change => change::bench(program, scale.change, scale.changes),
+        Bench::Affinity => affinity::bench(scale.affinity.0, scale.affinity.1, scale.affinity.2),
         Bench::Flow => flow::bench(scale.flow, scale.flow_rounds, scale.flows),
         Bench::Memory => memory::bench(program, scale.memory.0, scale.memory.1),
         Bench::Cluster => api::bench(program, scale.clusters, scale.cluster_changes),
@@ -239,6 +248,7 @@ fn heading(bench: Bench) -> &'static str {
     match bench {
         Bench::Load => "load: Services x endpoints into an empty kernel, median",
         Bench::Change => "change: one change among so many Services x endpoints",
+        Bench::Affinity => "affinity: an endpoint leaves one of two Services x endpoints",
         Bench::Flow => "flow: a new UDP flow to a random Service, the whole way through the node, median",
         Bench::Memory => "memory: resident, with Services x endpoints in force",
         Bench::Cluster => "cluster: following an API server with so many Services x endpoints",

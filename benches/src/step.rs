@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Shape;
-use crate::{api, change, flow, iptables, load, memory, namespace};
+use crate::{affinity, api, change, flow, iptables, load, memory, namespace};
 
 /// What a child process does. Answers are lines of JSON on its output.
 #[derive(Debug, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub(crate) enum Step {
     Apply { shape: Shape, changes: u32 },
     /// Time single changes of files that `program` follows.
     Follow { program: PathBuf, shape: Shape, changes: u32 },
+    /// Time endpoints that leave while clients are remembered, and while others are forged.
+    Depart { shape: Shape, clients: u32, departures: u32, flood: bool },
     /// Set up forwarding, then time a flood of new flows for each line of input.
     Flood { rules: flow::Rules, shape: Shape, flows: u32 },
     /// Measure the memory of the planner alone.
@@ -113,6 +115,9 @@ pub(crate) fn perform(step: &Step, limit: Duration) -> anyhow::Result<()> {
         Step::LoadText { file } => answer(&load::load_text(file)?),
         Step::Apply { shape, changes } => answer(&change::apply(*shape, *changes)?),
         Step::Follow { program, shape, changes } => answer(&change::follow(program, *shape, *changes)?),
+        Step::Depart { shape, clients, departures, flood } => {
+            answer(&affinity::depart(*shape, *clients, *departures, *flood)?)
+        }
         Step::Flood { rules, shape, flows } => flow::answer_floods(*rules, *shape, *flows),
         Step::Planner { shape } => answer(&memory::planner(*shape)?),
         Step::Resident { program, shape } => answer(&memory::resident(program, *shape)?),

@@ -102,6 +102,19 @@ pub(crate) fn client_stays(mode: Mode, protocol: Protocol, family: Family) -> an
     Ok(())
 }
 
+/// Spec §3.20: all frontends of a Service port share what is remembered.
+pub(crate) fn frontends_share(mode: Mode, protocol: Protocol, family: Family) -> anyhow::Result<()> {
+    let sticky = Sticky::new(mode, 10_800, protocol, family)?;
+    let client = sticky.scene.site.pod("client-a");
+    let at_cluster_ip = sticky.who_at(client, cluster_ip(NUMBER, family), FIRST_PORT)?;
+    let at_node_port = sticky.who_at(client, underlay(HOST1, family), FIRST_NODE_PORT)?;
+    ensure!(
+        at_node_port == at_cluster_ip,
+        "at the ClusterIP {at_cluster_ip:?} answered, at the NodePort {at_node_port:?}"
+    );
+    Ok(())
+}
+
 /// Spec §3.20: it ends when the timeout has passed since the last new connection.
 pub(crate) fn affinity_expires(mode: Mode, protocol: Protocol, family: Family) -> anyhow::Result<()> {
     let sticky = Sticky::new(mode, 1, protocol, family)?;
@@ -170,8 +183,6 @@ pub(crate) fn removed_endpoint_loses_its_clients(
         ensure!(!sticky.who()?.iter().any(|pod| pod == "b1"), "b1 still answers");
         Ok(())
     })?;
-    // A client that connects in the instant of the change may not be remembered yet: the kernel takes its new entry for
-    // the old one, which it is just removing. Its next connection is.
     sticky.scene.settle()?;
     let after = sticky.who()?;
     for (port, (before, after)) in before.iter().zip(&after).enumerate() {

@@ -108,7 +108,7 @@ fn contents(node: &Namespace, family: TableFamily) -> anyhow::Result<String> {
         let mut elements = Vec::new();
         let mut sets: Vec<_> = socket.sets(table)?.into_iter().map(|set| set.name).collect();
         sets.sort();
-        for set in sets.iter().filter(|set| *set != "affinity") {
+        for set in sets.iter().filter(|set| !set.starts_with("affinity/")) {
             socket.elements(table, set, |element| {
                 elements.push(format!("{set}: {:?} {:?}", element.key, element.data));
             })?;

@@ -75,6 +75,7 @@ fn affinity_trials() -> Vec<Trial> {
     type Test = fn(Mode, Protocol, Family) -> anyhow::Result<()>;
     let tests: [(&str, Test); 5] = [
         ("a client stays, spec §3.20", affinity::client_stays),
+        ("all frontends of a port share it, spec §3.20", affinity::frontends_share),
         ("ends after its timeout, spec §3.20", affinity::affinity_expires),
         ("use renews it, spec §3.20", affinity::use_renews),
         ("survives SIGKILL and restart, spec §3.23", affinity::survives_restart),

@@ -4,10 +4,11 @@
 //! Unlike the behaviour described there, flows of Services that fall to zero endpoints or are deleted go too
 //! (spec §8.5), NodePorts are matched with their address (§8.3), and nothing but a change is a reason to look.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use portolan_netfilter::conntrack::{Conntrack, Flow};
 use portolan_netfilter::nft::TableFamily;
@@ -19,13 +20,18 @@ use crate::{Outcome, Reconciled};
 /// its whole table for either.
 const ASK_FOR_EACH: usize = 4;
 
+/// How long to wait after the first failure; twice as long after each further one.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// But no longer than this.
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
 type Address = (IpAddr, u16);
 
 /// What becomes of the flows to one UDP frontend.
 #[derive(Debug, Clone)]
 enum Keep {
     /// Those to these backends are right; others, and those never translated, are stale.
-    Serving(Vec<Address>),
+    Serving(Arc<HashSet<Address>>),
     /// Nobody serves it any more; what was translated is stale, what was not has nothing to do with us.
     Untranslated,
 }
@@ -34,6 +40,24 @@ enum Keep {
 #[derive(Debug, Default)]
 pub(crate) struct StaleFlows {
     frontends: HashMap<Address, Keep>,
+    trouble: Option<Trouble>,
+}
+
+/// Connection tracking cannot be asked or changed at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Trouble {
+    /// How long was waited last.
+    wait: Duration,
+    /// When to try again.
+    next: Instant,
+}
+
+impl Trouble {
+    /// What follows from one more failure `now`.
+    fn after(earlier: Option<Trouble>, now: Instant) -> Trouble {
+        let wait = earlier.map_or(FIRST_WAIT, |trouble| (trouble.wait * 2).min(LONGEST_WAIT));
+        Trouble { wait, next: now + wait }
+    }
 }
 
 impl StaleFlows {
@@ -56,11 +80,40 @@ impl StaleFlows {
     }
 
     /// Looks the flows through and removes the stale ones. What fails stays pending for the next time: the rules are in
-    /// force already.
+    /// force already. Trouble that lasts is reported once, and tried again less and less often.
     pub(crate) fn settle(&mut self, outcome: &mut Outcome) {
-        match self.remove() {
-            Ok(reconciled) => outcome.reconciled = reconciled,
-            Err(error) => tracing::warn!(%error, "stale UDP flows could not be removed; will be tried again"),
+        let now = Instant::now();
+        if self.trouble.is_some_and(|trouble| now < trouble.next) {
+            return;
+        }
+        let result = self.remove();
+        if let Some(reconciled) = self.note(result, now) {
+            outcome.reconciled = Some(reconciled);
+        }
+    }
+
+    /// Reports where trouble begins and ends.
+    fn note(&mut self, result: io::Result<Option<Reconciled>>, now: Instant) -> Option<Reconciled> {
+        match result {
+            Ok(reconciled) => {
+                if reconciled.is_some() && self.trouble.take().is_some() {
+                    tracing::info!("stale UDP flows are removed again");
+                }
+                reconciled
+            }
+            Err(error) => {
+                let trouble = Trouble::after(self.trouble, now);
+                if self.trouble.replace(trouble).is_none() {
+                    tracing::warn!(
+                        %error,
+                        "stale UDP flows could not be removed: clients may send to endpoints that left; \
+                         will be tried again until it works"
+                    );
+                } else {
+                    tracing::debug!(%error, again_in = ?trouble.wait, "stale UDP flows could not be removed");
+                }
+                None
+            }
         }
     }
 
@@ -69,15 +122,16 @@ impl StaleFlows {
     /// a datagram that comes in between is tracked, is not translated, and all that follow it would not be either.
     fn change(&mut self, before: Option<&ServicePlan>, after: Option<&ServicePlan>) {
         let mut old: HashMap<Address, UdpFrontend<'_>> = keyed(before).collect();
+        let mut lists = Lists::default();
         for (frontend, new) in keyed(after) {
             let UdpFrontend { port, .. } = new;
             let looks = old
                 .remove(&frontend)
-                .is_none_or(|old| lost_any(&old.port.serving, &port.serving) || new.forwards_more_than(&old));
+                .is_none_or(|old| lists.lost_any(old.port, port) || new.forwards_more_than(&old));
             if looks {
-                self.frontends.insert(frontend, Keep::Serving(addresses(&port.serving)));
+                self.frontends.insert(frontend, Keep::Serving(lists.serving(port)));
             } else if let Some(pending) = self.frontends.get_mut(&frontend) {
-                *pending = Keep::Serving(addresses(&port.serving));
+                *pending = Keep::Serving(lists.serving(port));
             }
         }
         for frontend in old.into_keys() {
@@ -96,18 +150,18 @@ impl StaleFlows {
         }
     }
 
-    /// Everything that is in force, after a start: `plans`, and frontends that the kernel had before.
+    /// Everything that is in force, after a start: `plans`, and frontends that the kernel had
+    /// before. Replaces what was pending.
     pub(crate) fn everything<'a>(
+        &mut self,
         plans: impl IntoIterator<Item = &'a ServicePlan>,
         before: impl IntoIterator<Item = Address>,
-    ) -> StaleFlows {
-        let mut frontends: HashMap<Address, Keep> =
-            before.into_iter().map(|frontend| (frontend, Keep::Untranslated)).collect();
-        frontends.extend(
-            keyed(plans)
-                .map(|(address, frontend)| (address, Keep::Serving(addresses(&frontend.port.serving)))),
+    ) {
+        let mut lists = Lists::default();
+        self.frontends = before.into_iter().map(|frontend| (frontend, Keep::Untranslated)).collect();
+        self.frontends.extend(
+            keyed(plans).map(|(address, frontend)| (address, Keep::Serving(lists.serving(frontend.port)))),
         );
-        StaleFlows { frontends }
     }
 
     fn is_stale(&self, flow: &Flow) -> bool {
@@ -197,17 +251,31 @@ fn keyed<'a>(
     )
 }
 
-fn addresses(backends: &[Backend]) -> Vec<Address> {
-    backends.iter().map(|backend| (backend.address, backend.port)).collect()
+/// What was found out about lists of backends, which all frontends of a port share: each list is
+/// gone through once, however many frontends there are. Ports and lists are known by where they
+/// are.
+#[derive(Debug, Default)]
+struct Lists {
+    serving: HashMap<*const Backend, Arc<HashSet<Address>>>,
+    lost: HashMap<(*const PortPlan, *const PortPlan), bool>,
 }
 
-fn lost_any(before: &[Backend], after: &[Backend]) -> bool {
-    if std::ptr::eq(before, after) {
-        return false;
+impl Lists {
+    /// The backends of `port` that serve.
+    fn serving(&mut self, port: &PortPlan) -> Arc<HashSet<Address>> {
+        let addresses = || port.serving.iter().map(|backend| (backend.address, backend.port)).collect();
+        self.serving.entry(port.serving.as_ptr()).or_insert_with(|| Arc::new(addresses())).clone()
     }
-    let after: std::collections::HashSet<Address> =
-        after.iter().map(|backend| (backend.address, backend.port)).collect();
-    before.iter().any(|backend| !after.contains(&(backend.address, backend.port)))
+
+    /// Some backend served `old` and does not serve `new`.
+    fn lost_any(&mut self, old: &PortPlan, new: &PortPlan) -> bool {
+        if Arc::ptr_eq(&old.serving, &new.serving) {
+            return false;
+        }
+        let after = self.serving(new);
+        let lost = || old.serving.iter().any(|backend| !after.contains(&(backend.address, backend.port)));
+        *self.lost.entry((old, new)).or_insert_with(lost)
+    }
 }
 
 #[cfg(test)]
@@ -341,7 +409,8 @@ mod tests {
     fn after_a_start_flows_to_todays_endpoints_are_kept() {
         let today = dns("d", &["10.244.1.1:5353"], false);
         let yesterday = ("10.96.0.7".parse().expect("an address"), 53);
-        let flows = StaleFlows::everything([&today], [yesterday]);
+        let mut flows = StaleFlows::default();
+        flows.everything([&today], [yesterday]);
         let cases = [
             ("of today", "10.96.0.1:53", "10.244.1.1:5353", false),
             ("an endpoint of yesterday", "10.96.0.1:53", "10.244.1.9:5353", true),
@@ -351,5 +420,64 @@ mod tests {
         for (situation, to, from, stale) in cases {
             assert_eq!(flows.is_stale(&flow(Protocol::Udp, to, from)), stale, "{situation}");
         }
+    }
+
+    #[test]
+    fn all_frontends_of_a_port_share_one_list() {
+        let endpoints = |range: std::ops::Range<u16>| -> Vec<String> {
+            range.map(|host| format!("10.244.{}.{}:53", host / 250, host % 250 + 1)).collect()
+        };
+        let with_addresses = |endpoints: &[String]| {
+            let serving: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+            let mut plan = dns("d", &serving, false);
+            let first = plan.ports[0].frontends[0].clone();
+            plan.ports[0].frontends.extend((0..1000u16).map(|number| {
+                let [high, low] = number.to_be_bytes();
+                Frontend { address: IpAddr::from([203, 0, high, low]), ..first.clone() }
+            }));
+            plan
+        };
+        let (before, after) = (with_addresses(&endpoints(0..1000)), with_addresses(&endpoints(1..1000)));
+        let mut flows = StaleFlows::default();
+        flows.change(Some(&before), Some(&after));
+        assert_eq!(flows.frontends.len(), 1001);
+        let mut lists: Vec<_> = flows
+            .frontends
+            .values()
+            .map(|keep| match keep {
+                Keep::Serving(list) => Arc::as_ptr(list),
+                Keep::Untranslated => panic!("all are served"),
+            })
+            .collect();
+        lists.dedup();
+        assert_eq!(lists.len(), 1, "one list, not one for each frontend");
+    }
+
+    #[test]
+    fn trouble_is_reported_once_and_tried_again_less_and_less_often() {
+        let start = Instant::now();
+        let failure = || Err(io::Error::from_raw_os_error(1));
+        let mut flows = StaleFlows::default();
+        let mut now = start;
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            assert_eq!(flows.note(failure(), now), None);
+            let trouble = flows.trouble.expect("trouble");
+            waits.push(trouble.wait.as_secs());
+            now = trouble.next;
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+
+        // Not before its time, whatever changes meanwhile.
+        flows.trouble = Some(Trouble { wait: LONGEST_WAIT, next: Instant::now() + LONGEST_WAIT });
+        flows.change(None, Some(&dns("d", &["10.244.1.1:5353"], false)));
+        let mut outcome = Outcome::default();
+        flows.settle(&mut outcome);
+        assert!(outcome.reconciled.is_none() && !flows.is_empty(), "still pending");
+
+        assert!(flows.note(Ok(None), now).is_none());
+        assert!(flows.trouble.is_some(), "nothing was asked, so nothing is known to work");
+        assert!(flows.note(Ok(Some(Reconciled::default())), now).is_some());
+        assert_eq!(flows.trouble, None);
     }
 }

@@ -104,6 +104,7 @@ fn sets() -> [Set; 6] {
         dynamic: false,
         timeouts: false,
         interval: false,
+        gc_interval: None,
         size: None,
         comment: comment.map(str::to_owned),
     };

@@ -100,6 +100,8 @@ fn expr() -> impl Strategy<Value = Expr> {
         (name(), register(), option::of(register()), any::<bool>())
             .prop_map(|(set, source, dest, inverted)| Expr::Lookup { set, source, dest, inverted }),
         verdict().prop_map(Expr::Immediate),
+        (value(), register().prop_filter("decides", |dest| *dest != Register::VERDICT))
+            .prop_map(|(value, dest)| Expr::Constant { value, dest }),
         (any::<bool>(), register(), option::of(register())).prop_map(|(ipv6, address, port)| Expr::Dnat {
             ipv6,
             address,
@@ -176,10 +178,10 @@ proptest! {
     }
 
     #[test]
-    fn sets(name in name(), comment in comment(), interval in any::<bool>(), size in option::of(any::<u32>()), value in 0..3usize) {
+    fn sets(name in name(), comment in comment(), interval in any::<bool>(), gc_interval in milliseconds(), size in option::of(any::<u32>()), value in 0..3usize) {
         let data = [None, Some(DataType::Verdict), Some(DataType::Value(&[Field::DestinationAddress, Field::DestinationPort]))][value];
         let key = KeyType(&[Field::Random, Field::DestinationAddress, Field::L4Proto, Field::DestinationPort]);
-        let set = Set { name: name.clone(), id: 1, key, data, dynamic: false, timeouts: false, interval, size, comment: comment.clone() };
+        let set = Set { name: name.clone(), id: 1, key, data, dynamic: false, timeouts: false, interval, gc_interval, size, comment: comment.clone() };
         let payload = messages(|batch| batch.add_set(TABLE, &set)).remove(0);
         let info = read(&payload, SetInfo::parse).expect("a set");
         prop_assert_eq!((&info.name, info.flags, info.size, info.count), (&name, set.flags(), size, None));
@@ -341,6 +343,7 @@ fn a_set_comment_is_cut_to_what_the_kernel_stores() {
         dynamic: false,
         timeouts: false,
         interval: false,
+        gc_interval: None,
         size: None,
         comment: Some(comment.to_owned()),
     };

@@ -18,12 +18,23 @@ pub(crate) fn own(say: impl Fn(&str)) -> anyhow::Result<()> {
         let family = if *family == Family::V4 { "ip" } else { "ip6" };
         say(&format!("removed nftables: table {family} portolan"));
     }
+    let marked = kube_proxy::mark(false).map_err(|error| anyhow!("{error}"))?;
+    if marked {
+        say("removed nftables: chain portolan-marker of table kube-proxy");
+    }
     let removed = Search { own: true, ..Search::default() }.remove().map_err(|error| anyhow!("{error}"))?;
-    if tables.is_empty() && removed.is_empty() {
+    if tables.is_empty() && !marked && removed.is_empty() {
         say("nothing of Portolan's is left");
     }
     say_removed(&removed, say);
     Ok(())
+}
+
+/// Writes the chain that has Calico choose nftables, or removes it if it is not wanted.
+pub(crate) fn mark_for_calico(wanted: bool) {
+    if let Err(error) = kube_proxy::mark(wanted) {
+        warn!("{error}: set nftablesMode in Calico's FelixConfiguration instead, which needs no marker");
+    }
 }
 
 /// Removes the tables of mode nftables, and says of which families there were any.

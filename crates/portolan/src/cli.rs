@@ -57,6 +57,12 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FD")]
     pub(crate) ready_fd: Option<i32>,
 
+    /// In mode nftables, keep an empty chain in table kube-proxy, which has Calico's Felix choose
+    /// nftables where its nftablesMode is Auto; without this flag, or in other modes, the chain is
+    /// removed
+    #[arg(long)]
+    pub(crate) calico_marker: bool,
+
     /// Print the version and exit: as kube-proxy writes it, or all of it
     #[arg(long, value_name = "true|raw", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) version: Option<String>,

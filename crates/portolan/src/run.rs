@@ -184,6 +184,7 @@ fn forward(
     let servers = servers.take().map_or_else(start_servers, Ok)?;
     apply_settings(args, config);
     privileges::drop_unneeded(config.mode);
+    cleanup::mark_for_calico(args.calico_marker && config.mode == Mode::Nftables);
     sole.announce(&telemetry)?;
     let threads = Threads { args, config, name, events: &events, telemetry: &telemetry };
     let mut follow = threads.start(file, cluster, servers, ready)?;

@@ -451,7 +451,7 @@ impl Dataplane for Iptables {
         }
         self.refused = outcome.refused.iter().map(|(name, _)| name.clone()).collect();
         self.synced = true;
-        self.stale_flows = StaleFlows::everything(plans, gone);
+        self.stale_flows.everything(plans, gone);
         self.stale_flows.settle(&mut outcome);
         Ok(outcome)
     }

@@ -10,11 +10,13 @@
 mod iptables_legacy;
 mod iptables_nft;
 mod ipvs;
+mod marker;
 mod ownership;
 mod report;
 mod tables;
 pub(crate) mod xtables_lock;
 
+pub use marker::mark;
 pub use report::{Error, Failure, Kept, Leftovers, Part, Removed, Variant};
 
 use std::path::{Path, PathBuf};

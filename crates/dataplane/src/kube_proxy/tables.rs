@@ -5,9 +5,15 @@ use portolan_netfilter::socket::{CommitError, Socket};
 use portolan_service::Family;
 
 use super::iptables_nft::table_family;
+use super::marker;
 use super::report::{Failure, Part, Report};
 
-const TABLE: &str = "kube-proxy";
+pub(super) const TABLE: &str = "kube-proxy";
+
+/// The table in `family`.
+pub(super) fn in_family(family: Family) -> TableRef<'static> {
+    TableRef { family: table_family(family), name: TABLE }
+}
 
 pub(super) fn find(socket: &mut Socket, report: &mut Report) {
     for family in Family::ALL {
@@ -21,7 +27,7 @@ pub(super) fn find(socket: &mut Socket, report: &mut Report) {
 
 pub(super) fn remove(socket: &mut Socket, report: &mut Report) {
     for family in Family::ALL {
-        match is_there(socket, family).and_then(|there| Ok(there && delete(socket, family)?)) {
+        match remove_from(socket, family) {
             Ok(true) => report.part(Part::Table(family)),
             Ok(false) => {}
             Err(failure) => report.fail(failure),
@@ -29,18 +35,22 @@ pub(super) fn remove(socket: &mut Socket, report: &mut Report) {
     }
 }
 
+/// kube-proxy's table is there, which is more than our marker.
 fn is_there(socket: &mut Socket, family: Family) -> Result<bool, Failure> {
-    let tables = socket
-        .tables(table_family(family))
-        .map_err(Failure::system(format!("nftables, {family}: listing tables")))?;
-    Ok(tables.iter().any(|table| table.name == TABLE))
+    Ok(marker::find(socket, family)?.is_some_and(|found| found.others || !found.marker))
 }
 
-/// False if it is gone meanwhile.
-fn delete(socket: &mut Socket, family: Family) -> Result<bool, Failure> {
-    let table = TableRef { family: table_family(family), name: TABLE };
+/// Removes all but our marker. False if there is nothing, or if it is gone meanwhile.
+fn remove_from(socket: &mut Socket, family: Family) -> Result<bool, Failure> {
+    let Some(found) = marker::find(socket, family)?.filter(|found| found.others || !found.marker) else {
+        return Ok(false);
+    };
+    let table = in_family(family);
     let mut batch = Batch::new();
     batch.delete_table(table);
+    if found.marker {
+        marker::write(&mut batch, table);
+    }
     match socket.commit(&batch) {
         Ok(()) => Ok(true),
         Err(CommitError::Refused { errors }) if errors.iter().all(|error| error.errno == libc::ENOENT) => {

@@ -1,121 +1,234 @@
-//! Which remembered clients must forget their endpoint.
+//! Session affinity: which chains and sets a Service port has that keeps clients at their endpoints
+//! (spec §3.20-3.23).
 //!
-//! The `affinity` map is filled by packets: client and frontend to endpoint. An entry must go when its endpoint
-//! leaves the list that the client is served from (spec §3.21), and when its frontend is gone, lest a later
-//! frontend of the same address inherits it.
+//! Each endpoint has a set of the clients that stay there, and each list of endpoints a chain that
+//! looks through them before it draws. Either way a chain of the endpoint remembers the client.
+//! Clients of an endpoint that leaves are forgotten with its set: neither they nor anybody else's
+//! clients are ever listed, however many there are. All frontends of a Service port share the sets,
+//! no two Service ports do.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use portolan_service::{Backend, Family, ServicePlan};
+use portolan_netfilter::nft::Rule;
+use portolan_service::{Backend, Family, List, PortPlan, ServicePlan};
 
-use super::element::{FrontendKey, Sides, affinity_frontends, take_address, take_frontend, take_port};
-use crate::LocalDetector;
+use super::element::forward_list;
+use super::schema::{AFFINITY_SETS, Chain, short_name};
 
-/// Where clients of one frontend may stay.
-#[derive(Debug, Clone, Copy, Default)]
-struct Watched<'a> {
-    before: Option<Sides<'a>>,
-    after: Option<Sides<'a>>,
+/// The kernel's own limit for sets without one, which costs no memory beforehand, serves up to so
+/// many endpoints.
+const UNLIMITED_ENDPOINTS: usize = 16;
+/// With more endpoints, so many clients of one Service port are remembered, an equal part of them
+/// for each endpoint.
+const CLIENTS: usize = 1 << 20;
+/// But no fewer than this for one endpoint.
+const CLIENTS_OF_ENDPOINT: usize = 1 << 10;
+
+/// A Service port with session affinity, in use.
+#[derive(Debug, Clone)]
+pub(crate) struct StickyPort<'a> {
+    /// What its chains and sets are named after.
+    pub(crate) name: Arc<str>,
+    pub(crate) port: &'a PortPlan,
+    /// The lists that some frontend forwards to.
+    used: [bool; 2],
 }
 
-/// Decides about entries of the `affinity` map of one family.
-#[derive(Debug)]
-pub(crate) struct Sweep<'a> {
-    family: Family,
-    detector: Option<LocalDetector>,
-    frontends: HashMap<FrontendKey, Watched<'a>>,
-    /// Entries of frontends that were not given go as well.
-    only_known: bool,
-}
+/// An endpoint as sets are named after it.
+pub(crate) type Endpoint = (IpAddr, u16);
 
-impl<'a> Sweep<'a> {
-    /// A sweep over what changes leave behind: see [`Sweep::change`].
-    pub(crate) fn after_changes(family: Family, detector: Option<LocalDetector>) -> Sweep<'a> {
-        Sweep { family, detector, frontends: HashMap::new(), only_known: false }
-    }
-
-    /// A sweep over what an earlier process left, where only `plans` is known.
-    pub(crate) fn from_plans(
-        family: Family,
-        detector: Option<LocalDetector>,
-        plans: impl IntoIterator<Item = &'a ServicePlan>,
-    ) -> Sweep<'a> {
-        let frontends = plans
-            .into_iter()
-            .flat_map(|plan| affinity_frontends(plan, family))
-            .map(|(frontend, sides)| (frontend, Watched { before: None, after: Some(sides) }))
-            .collect();
-        Sweep { family, detector, frontends, only_known: true }
-    }
-
-    /// The family whose map it is about.
-    pub(crate) fn family(&self) -> Family {
-        self.family
-    }
-
-    /// Takes one Service's change into account.
-    pub(crate) fn change(&mut self, before: Option<&'a ServicePlan>, after: Option<&'a ServicePlan>) {
-        for (frontend, sides) in before.into_iter().flat_map(|plan| affinity_frontends(plan, self.family)) {
-            self.frontends.entry(frontend).or_default().before = Some(sides);
-        }
-        for (frontend, sides) in after.into_iter().flat_map(|plan| affinity_frontends(plan, self.family)) {
-            self.frontends.entry(frontend).or_default().after = Some(sides);
-        }
-    }
-
-    /// Forgets the frontends that no endpoint left; what remains needs a look at the map.
-    pub(crate) fn is_needed(&mut self) -> bool {
-        self.frontends.retain(|_, watched| match (watched.before, watched.after) {
-            // A new frontend has no entries: those of an earlier one went with it.
-            (None, after) => self.only_known && after.is_some(),
-            (Some(_), None) => true,
-            (Some(before), Some(after)) => {
-                lost_any(before.inside, after.inside) || lost_any(before.outside, after.outside)
+/// The Service ports of `plan` in `family` that have session affinity and somewhere to forward to.
+pub(crate) fn sticky_ports(plan: &ServicePlan, family: Family) -> impl Iterator<Item = StickyPort<'_>> {
+    let of_family = move |port: &&PortPlan| port.family == family && port.affinity.is_some();
+    plan.ports.iter().filter(of_family).filter_map(|port| {
+        let mut used = [false; 2];
+        for verdict in port.frontends.iter().flat_map(|frontend| [frontend.inside, frontend.outside]) {
+            if let Some(list) = forward_list(port, verdict) {
+                used[list as usize] = true;
             }
-        });
-        self.only_known || !self.frontends.is_empty()
-    }
-
-    /// Whether the entry must go. `key` and `data` as the kernel holds them; what cannot be read stays.
-    pub(crate) fn is_stale(&self, mut key: &[u8], mut data: &[u8]) -> bool {
-        let entry = (|| {
-            let client = take_address(&mut key, self.family)?;
-            let frontend = take_frontend(&mut key, self.family)?;
-            let endpoint = (take_address(&mut data, self.family)?, take_port(&mut data)?);
-            Some((client, frontend, endpoint))
-        })();
-        let Some((client, frontend, endpoint)) = entry else { return false };
-        let Some(watched) = self.frontends.get(&frontend) else { return self.only_known };
-        let Some(after) = watched.after else { return true };
-        let left = |before: Option<&[Backend]>, after: &[Backend]| {
-            !has(after, endpoint) && before.is_some_and(|before| has(before, endpoint))
-        };
-        let nowhere = !has(after.inside, endpoint) && !has(after.outside, endpoint);
-        if self.is_inside(client) {
-            return !has(after.inside, endpoint);
         }
-        // Outside, or the node itself: a lost place on either side ends it, since being sent to an endpoint that
-        // left is worse than being sent to another one.
-        nowhere
-            || left(watched.before.map(|sides| sides.inside), after.inside)
-            || left(watched.before.map(|sides| sides.outside), after.outside)
-    }
+        used.contains(&true).then(|| StickyPort { name: port_name(plan, port), port, used })
+    })
+}
 
-    /// The client certainly is a pod of this node.
-    fn is_inside(&self, client: IpAddr) -> bool {
-        matches!(&self.detector, Some(LocalDetector::SourceNetwork(network)) if network.contains(&client))
+/// `namespace/name/protocol/port`
+pub(crate) fn port_name(plan: &ServicePlan, port: &PortPlan) -> Arc<str> {
+    short_name(format!("{}/{}/{}", plan.name, port.protocol, port.name)).into()
+}
+
+/// The chain for connections to `list` of the Service port `name`.
+pub(crate) fn chain(name: &Arc<str>, list: List) -> Chain {
+    match list {
+        List::Cluster => Chain::Affinity(name.clone()),
+        List::Local => Chain::AffinityLocal(name.clone()),
     }
 }
 
-fn has(list: &[Backend], (address, port): (IpAddr, u16)) -> bool {
-    list.iter().any(|backend| backend.address == address && backend.port == port)
+impl<'a> StickyPort<'a> {
+    /// Its chains, each with the endpoints that it draws from.
+    pub(crate) fn chains(&self) -> impl Iterator<Item = (Chain, List, &'a Arc<[Backend]>)> {
+        let port = self.port;
+        [List::Cluster, List::Local]
+            .into_iter()
+            .filter(|list| self.used[*list as usize])
+            .map(move |list| (chain(&self.name, list), list, port.backends(list)))
+    }
+
+    /// For how long a client is remembered after its last connection, seconds.
+    pub(crate) fn seconds(&self) -> u32 {
+        self.port.affinity.unwrap_or_default()
+    }
+
+    /// The endpoints of a list, if it is in use.
+    fn members(&self, list: List) -> Option<&'a Arc<[Backend]>> {
+        self.used[list as usize].then(|| self.port.backends(list))
+    }
+
+    /// Every endpoint of its lists in use, once.
+    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
+        let mut seen = HashSet::new();
+        let all = self.chains().flat_map(|(_, _, list)| list.iter());
+        all.map(|backend| (backend.address, backend.port)).filter(|endpoint| seen.insert(*endpoint)).collect()
+    }
+
+    /// The set of clients that stay at an endpoint.
+    pub(crate) fn set_of(&self, endpoint: Endpoint) -> String {
+        format!("{AFFINITY_SETS}{}", self.endpoint_name(endpoint))
+    }
+
+    /// The chain that remembers a client in that set, and sends it there.
+    pub(crate) fn endpoint_chain(&self, endpoint: Endpoint) -> Chain {
+        Chain::Endpoint(self.endpoint_name(endpoint).into())
+    }
+
+    /// `namespace/name/protocol/port/address/port`; nft reads no colon in a name.
+    fn endpoint_name(&self, (address, port): Endpoint) -> String {
+        let address = address.to_string().replace(':', ".");
+        format!("{}/{address}/{port}", self.name)
+    }
+
+    /// How many clients are remembered at each of so many endpoints; `None`: as many as the kernel
+    /// has for sets without a limit, 65,535.
+    fn size(endpoints: usize) -> Option<u32> {
+        let size =
+            (endpoints > UNLIMITED_ENDPOINTS).then(|| (CLIENTS / endpoints).max(CLIENTS_OF_ENDPOINT))?;
+        u32::try_from(size).ok()
+    }
 }
 
-fn lost_any(before: &[Backend], after: &[Backend]) -> bool {
-    if std::ptr::eq(before, after) {
-        return false;
+/// One step that leads from the affinity of one plan to that of another, in the order in which the
+/// kernel takes them.
+#[derive(Debug, Clone)]
+pub(crate) enum Step<'a> {
+    /// A set of clients comes, with room for so many.
+    AddSet(String, Option<u32>),
+    /// The rules of a chain are replaced.
+    Rewrite(Chain, Content<'a>),
+    /// A set of clients goes; its clients are forgotten.
+    DeleteSet(String),
+}
+
+/// What rules a chain of a Service port gets.
+#[derive(Debug, Clone)]
+pub(crate) enum Content<'a> {
+    /// Those that find the client's endpoint in a list, or draw one.
+    List(StickyPort<'a>, List),
+    /// Those that remember the client and send it to an endpoint.
+    Endpoint(StickyPort<'a>, Endpoint),
+    /// None.
+    Nothing,
+}
+
+/// What leads from `before` to `after`, two plans of one Service.
+pub(crate) fn difference<'a>(
+    before: Option<&'a ServicePlan>,
+    after: Option<&'a ServicePlan>,
+    family: Family,
+    mut step: impl FnMut(Step<'a>),
+) {
+    let of = |plan: Option<&'a ServicePlan>| -> Vec<StickyPort<'a>> {
+        plan.into_iter().flat_map(|plan| sticky_ports(plan, family)).collect()
+    };
+    let (old, new) = (of(before), of(after));
+    // Ports of one Service have different names.
+    let same_in = |ports: &'_ [StickyPort<'a>], port: &StickyPort<'a>| -> Option<StickyPort<'a>> {
+        ports.iter().find(|other| other.name == port.name).cloned()
+    };
+    let changes: Vec<_> = new.iter().map(|port| (same_in(&old, port), Some(port.clone()))).collect();
+    let gone = old.iter().filter(|port| same_in(&new, port).is_none());
+    let changes = changes.into_iter().chain(gone.map(|port| (Some(port.clone()), None)));
+    for (old, new) in changes {
+        port_difference(old, new, &mut step);
     }
-    let after: HashSet<_> = after.iter().map(|backend| (backend.address, backend.port)).collect();
-    before.iter().any(|backend| !after.contains(&(backend.address, backend.port)))
+}
+
+fn port_difference<'a>(
+    old: Option<StickyPort<'a>>,
+    new: Option<StickyPort<'a>>,
+    step: &mut impl FnMut(Step<'a>),
+) {
+    let endpoints = |port: &Option<StickyPort<'a>>| -> Vec<Endpoint> {
+        port.as_ref().map(StickyPort::endpoints).unwrap_or_default()
+    };
+    let (had, has) = (endpoints(&old), endpoints(&new));
+    let (before, after): (HashSet<_>, HashSet<_>) =
+        (had.iter().copied().collect(), has.iter().copied().collect());
+    if let Some(new) = &new {
+        let seconds_differ = old.as_ref().is_some_and(|old| old.seconds() != new.seconds());
+        let size = StickyPort::size(has.len());
+        for endpoint in has {
+            let is_new = !before.contains(&endpoint);
+            if is_new {
+                step(Step::AddSet(new.set_of(endpoint), size));
+            }
+            if is_new || seconds_differ {
+                let content = Content::Endpoint(new.clone(), endpoint);
+                step(Step::Rewrite(new.endpoint_chain(endpoint), content));
+            }
+        }
+        for (chain, list, members) in new.chains() {
+            let earlier = old.as_ref().and_then(|old| old.members(list));
+            if earlier.is_none_or(|earlier| !Arc::ptr_eq(earlier, members) && !same(earlier, members)) {
+                step(Step::Rewrite(chain, Content::List(new.clone(), list)));
+            }
+        }
+    }
+    let Some(old) = old else { return };
+    for (chain, list, _) in old.chains() {
+        if new.as_ref().is_none_or(|new| new.members(list).is_none()) {
+            step(Step::Rewrite(chain, Content::Nothing));
+        }
+    }
+    for endpoint in had.into_iter().filter(|endpoint| !after.contains(endpoint)) {
+        step(Step::Rewrite(old.endpoint_chain(endpoint), Content::Nothing));
+        step(Step::DeleteSet(old.set_of(endpoint)));
+    }
+}
+
+/// The chain that puts clients into a set of them.
+pub(crate) fn chain_of_set(set: &str) -> Chain {
+    Chain::Endpoint(set.strip_prefix(AFFINITY_SETS).unwrap_or(set).into())
+}
+
+/// Connections are sent to the same addresses in the same order.
+fn same(left: &[Backend], right: &[Backend]) -> bool {
+    let place = |backend: &Backend| (backend.address, backend.port);
+    left.iter().map(place).eq(right.iter().map(place))
+}
+
+/// A number by which the rules of a chain are recognised, as long as this process runs.
+pub(crate) fn fingerprint<'r>(rules: impl IntoIterator<Item = &'r [portolan_netfilter::nft::Expr]>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for rule in rules {
+        rule.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// The [`fingerprint`] of rules that are to be written.
+pub(crate) fn fingerprint_of(rules: &[Rule]) -> u64 {
+    fingerprint(rules.iter().map(|rule| &rule.exprs[..]))
 }

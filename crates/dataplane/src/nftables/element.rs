@@ -4,12 +4,14 @@
 //! of two renderings, and no copy of the kernel's content is kept.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use portolan_service::{
-    Backend, Family, FrontendKind, List, Masquerade, PortPlan, Protocol, ServicePlan, Verdict as PlanVerdict,
+    Family, FrontendKind, List, Masquerade, PortPlan, Protocol, ServicePlan, Verdict as PlanVerdict,
 };
 
+use super::affinity;
 use super::schema::{Chain, SetName};
 
 /// What clients connect to: the key of most sets.
@@ -94,7 +96,7 @@ impl std::fmt::Display for Key {
 }
 
 /// What a verdict map's element decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Target {
     /// Drops the packet.
     Drop,
@@ -106,16 +108,16 @@ pub(crate) enum Target {
 
 impl Target {
     /// The chain it refers to.
-    pub(crate) fn chain(&self) -> Option<Chain> {
+    pub(crate) fn chain(&self) -> Option<&Chain> {
         match self {
             Target::Drop => None,
-            Target::Jump(chain) | Target::Goto(chain) => Some(*chain),
+            Target::Jump(chain) | Target::Goto(chain) => Some(chain),
         }
     }
 }
 
 /// The data of an element.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Data {
     /// A set's element has none.
     None,
@@ -126,7 +128,7 @@ pub(crate) enum Data {
 }
 
 /// One set element of a Service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Element<'a> {
     pub(crate) key: Key,
     pub(crate) data: Data,
@@ -149,21 +151,27 @@ pub(crate) fn render_dispatch<'a>(plan: &'a ServicePlan, family: Family, element
 fn render_some<'a>(plan: &'a ServicePlan, family: Family, endpoints: bool, elements: &mut Vec<Element<'a>>) {
     let start = elements.len();
     for port in plan.ports.iter().filter(|port| port.family == family) {
-        render_port(port, endpoints, elements);
+        let sticky = port.affinity.map(|_| affinity::port_name(plan, port));
+        render_port(port, sticky.as_ref(), endpoints, elements);
     }
     elements[start..].sort_unstable_by_key(|element| element.key);
     // Sorted, so that equal keys are neighbours; `dedup` on the tail only.
     let mut write = start;
     for read in start..elements.len() {
         if read == start || elements[read].key != elements[write - 1].key {
-            elements[write] = elements[read];
+            elements.swap(write, read);
             write += 1;
         }
     }
     elements.truncate(write);
 }
 
-fn render_port<'a>(port: &'a PortPlan, endpoints: bool, elements: &mut Vec<Element<'a>>) {
+fn render_port<'a>(
+    port: &'a PortPlan,
+    sticky: Option<&Arc<str>>,
+    endpoints: bool,
+    elements: &mut Vec<Element<'a>>,
+) {
     let mut used = [false; 2];
     for frontend in &port.frontends {
         let key = FrontendKey { address: frontend.address, protocol: port.protocol, port: frontend.port };
@@ -183,10 +191,6 @@ fn render_port<'a>(port: &'a PortPlan, endpoints: bool, elements: &mut Vec<Eleme
         let inside = forward_list(port, frontend.inside);
         let outside = forward_list(port, frontend.outside);
         if inside.is_some() || outside.is_some() {
-            if let Some(seconds) = port.affinity {
-                let (key, data) = target(SetName::AffinityServices, Target::Goto(Chain::Learn(seconds)));
-                plain(key, data);
-            }
             let masquerade = match (frontend.kind, frontend.masquerade) {
                 (FrontendKind::ClusterIp, _) => None,
                 (_, Masquerade::Always) => Some(Chain::MasqAlways),
@@ -202,13 +206,13 @@ fn render_port<'a>(port: &'a PortPlan, endpoints: bool, elements: &mut Vec<Eleme
         let name = Some(&*port.name);
         if let Some(list) = inside {
             used[list as usize] = true;
-            render_list(port, key, SetName::Services, list, endpoints, elements);
+            render_list(port, sticky, key, SetName::Services, list, endpoints, elements);
         }
         if frontend.inside != frontend.outside {
             match outside {
                 Some(list) => {
                     used[list as usize] = true;
-                    render_list(port, key, SetName::ServicesLocal, list, endpoints, elements);
+                    render_list(port, sticky, key, SetName::ServicesLocal, list, endpoints, elements);
                 }
                 // Outside sources must not fall through to the list for inside ones.
                 None => elements.push(Element {
@@ -249,7 +253,7 @@ fn render_port<'a>(port: &'a PortPlan, endpoints: bool, elements: &mut Vec<Eleme
 }
 
 /// The list that `verdict` forwards to, unless it is empty (which a plan never asks for).
-fn forward_list(port: &PortPlan, verdict: PlanVerdict) -> Option<List> {
+pub(crate) fn forward_list(port: &PortPlan, verdict: PlanVerdict) -> Option<List> {
     match verdict {
         PlanVerdict::Forward(list) if !port.backends(list).is_empty() => Some(list),
         _ => None,
@@ -259,6 +263,7 @@ fn forward_list(port: &PortPlan, verdict: PlanVerdict) -> Option<List> {
 /// The dispatch of `frontend` to `list`, seen by everyone (`services`) or by outside sources (`services-local`).
 fn render_list<'a>(
     port: &'a PortPlan,
+    sticky: Option<&Arc<str>>,
     frontend: FrontendKey,
     dispatch: SetName,
     list: List,
@@ -268,11 +273,10 @@ fn render_list<'a>(
     let backends = port.backends(list);
     let count = u32::try_from(backends.len()).unwrap_or(u32::MAX);
     let local = dispatch == SetName::ServicesLocal;
-    let chain = match (port.affinity, local) {
+    let chain = match (sticky, local) {
         (None, false) => Chain::Pick(count),
         (None, true) => Chain::PickLocal(count),
-        (Some(_), false) => Chain::Affinity(count),
-        (Some(_), true) => Chain::AffinityLocal(count),
+        (Some(name), _) => affinity::chain(name, list),
     };
     // A frontend of one endpoint needs no draw: the rule after the look-up in `services`, which tries the first
     // endpoint, is all it takes. So it costs no verdict, of which the kernel re-checks all when one is added. UDP
@@ -301,65 +305,43 @@ fn render_list<'a>(
 
 /// One step of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step<'a> {
+pub(crate) enum Step<'e, 'a> {
     /// The element goes.
-    Remove(Element<'a>),
+    Remove(&'e Element<'a>),
     /// The element comes.
-    Add(Element<'a>),
+    Add(&'e Element<'a>),
 }
 
 /// What leads from the elements `before` to `after`, both as [`render`] leaves them. An element whose data or
 /// comment changes is removed and added.
-pub(crate) fn difference<'a>(before: &[Element<'a>], after: &[Element<'a>], mut step: impl FnMut(Step<'a>)) {
+pub(crate) fn difference<'e, 'a>(
+    before: &'e [Element<'a>],
+    after: &'e [Element<'a>],
+    mut step: impl FnMut(Step<'e, 'a>),
+) {
     let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
     loop {
         match (before.peek(), after.peek()) {
             (None, None) => return,
             (Some(old), Some(new)) if old.key == new.key => {
                 if old != new {
-                    step(Step::Remove(**old));
-                    step(Step::Add(**new));
+                    step(Step::Remove(*old));
+                    step(Step::Add(*new));
                 }
                 before.next();
                 after.next();
             }
             (Some(old), new) if new.is_none_or(|new| old.key < new.key) => {
-                step(Step::Remove(**old));
+                step(Step::Remove(*old));
                 before.next();
             }
             (_, Some(new)) => {
-                step(Step::Add(**new));
+                step(Step::Add(*new));
                 after.next();
             }
             (Some(_), None) => unreachable!("the arm above takes what only the old side has"),
         }
     }
-}
-
-/// The endpoints that sources on either side may be sent to by one frontend.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sides<'a> {
-    pub(crate) inside: &'a [Backend],
-    pub(crate) outside: &'a [Backend],
-}
-
-/// The frontends of `plan` in `family` that keep clients at one endpoint, with where these may be sent.
-pub(crate) fn affinity_frontends(
-    plan: &ServicePlan,
-    family: Family,
-) -> impl Iterator<Item = (FrontendKey, Sides<'_>)> {
-    plan.ports.iter().filter(move |port| port.family == family && port.affinity.is_some()).flat_map(|port| {
-        let members = |verdict| match forward_list(port, verdict) {
-            Some(list) => &port.backends(list)[..],
-            None => &[],
-        };
-        port.frontends.iter().map(move |frontend| {
-            (
-                FrontendKey { address: frontend.address, protocol: port.protocol, port: frontend.port },
-                Sides { inside: members(frontend.inside), outside: members(frontend.outside) },
-            )
-        })
-    })
 }
 
 fn put_frontend(to: &mut Vec<u8>, frontend: &FrontendKey) {

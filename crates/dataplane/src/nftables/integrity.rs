@@ -12,11 +12,12 @@ use portolan_netfilter::nft::{self, OwnedData};
 use portolan_service::{Family, PerFamily, ServicePlan};
 
 use super::Nftables;
+use super::affinity::fingerprint;
 use super::element::{
     Data, Element, Key, Target, put_address, put_port, render, take_address, take_frontend,
 };
 use super::inventory::Inventory;
-use super::schema::{Chain, Schema, SetName, is_in_place, is_like, table_name};
+use super::schema::{Chain, Schema, SetName, is_affinity_set, is_in_place, is_like, table_name};
 use super::staging::verdict;
 use crate::{Error, Integrity};
 
@@ -86,11 +87,11 @@ impl Nftables {
             let schema = Schema { family, settings: &self.settings, features: inventory.features };
             let mut found = Vec::new();
             inspect_sets(inventory, family, &contents.sets, &mut found);
-            let chains: Vec<Chain> = schema.chains().into_iter().chain(inventory.chains()).collect();
+            let chains: Vec<Chain> = schema.chains().into_iter().chain(inventory.chains().cloned()).collect();
             inspect_chains(&chains, &contents.chains, &mut found);
             let rules = self.kernel.rules(family)?;
             let schema = Schema { family, settings: &self.settings, features: inventory.features };
-            inspect_rules(&schema, &chains, &rules, &mut found);
+            inspect_rules(&schema, inventory, &chains, &rules, &mut found);
             findings.extend(found.into_iter().map(|finding| format!("{}: {finding}", table_name(family))));
         }
         Ok(findings)
@@ -100,7 +101,7 @@ impl Nftables {
     fn compare(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Vec<String>, Error> {
         let mut hashes = Hashes::default();
         for family in self.families.clone() {
-            for set in SetName::filled() {
+            for set in SetName::ALL {
                 self.kernel.elements(family, set, |element| {
                     let end = element.key_end.as_deref().unwrap_or_default();
                     let hash = hashes.hash(family, set, &element.key, end, DataRef::of(element));
@@ -143,7 +144,7 @@ impl Nftables {
     /// Reads the sets again to say what the elements are that nobody asked for.
     fn name_unexplained(&mut self, hashes: &Hashes, findings: &mut Vec<String>) -> Result<(), Error> {
         for family in self.families.clone() {
-            for set in SetName::filled() {
+            for set in SetName::ALL {
                 let mut count = 0;
                 let mut example = None;
                 self.kernel.elements(family, set, |element| {
@@ -185,42 +186,63 @@ fn inspect_sets(inventory: &Inventory, family: Family, found: &[nft::SetInfo], f
             findings.push(format!("{kind} {name} replaced by another of this name"));
         }
         let expected = inventory.len(set);
-        if set != SetName::Affinity
-            && let Some(count) = info.count
+        if let Some(count) = info.count
             && count as usize != expected
         {
             findings.push(format!("{kind} {name}: {count} elements instead of {expected}"));
         }
     }
+    let mut missing = inventory.affinity_sets().clone();
     for info in found.iter().filter(|info| SetName::ALL.iter().all(|set| set.name() != info.name)) {
-        findings.push(format!("set {} is not ours", info.name));
+        let name = &info.name;
+        if !missing.remove(name) {
+            findings.push(format!("set {name} is not ours"));
+        } else if !is_affinity_set(family, info) {
+            findings.push(format!("set {name} replaced by another of this name"));
+        }
     }
+    findings.extend(missing.into_iter().map(|name| format!("set {name} deleted")));
 }
 
 fn inspect_chains(expected: &[Chain], found: &[nft::ChainInfo], findings: &mut Vec<String>) {
+    let mut by_name: HashMap<&str, &nft::ChainInfo> =
+        found.iter().map(|info| (info.name.as_str(), info)).collect();
     for chain in expected {
         let name = chain.name();
-        match found.iter().find(|info| info.name == name) {
+        match by_name.remove(name.as_str()) {
             None => findings.push(format!("chain {name} deleted")),
             Some(info) if info.drops => findings.push(format!("chain {name} has policy drop")),
-            Some(info) if !is_in_place(*chain, info) => {
+            Some(info) if !is_in_place(chain, info) => {
                 findings.push(format!("chain {name} moved to another hook"));
             }
             Some(_) => {}
         }
     }
-    for info in found {
-        if Chain::parse(&info.name).is_none_or(|chain| !expected.contains(&chain)) {
-            findings.push(format!("chain {} is not ours", info.name));
-        }
-    }
+    findings.extend(by_name.into_keys().map(|name| format!("chain {name} is not ours")));
 }
 
-fn inspect_rules(schema: &Schema<'_>, chains: &[Chain], found: &[nft::RuleInfo], findings: &mut Vec<String>) {
+fn inspect_rules(
+    schema: &Schema<'_>,
+    inventory: &Inventory,
+    chains: &[Chain],
+    found: &[nft::RuleInfo],
+    findings: &mut Vec<String>,
+) {
+    let mut of_chains: HashMap<&str, Vec<&nft::RuleInfo>> = HashMap::new();
+    for rule in found {
+        of_chains.entry(&rule.chain).or_default().push(rule);
+    }
     for chain in chains {
         let name = chain.name();
-        let expected = schema.rules(*chain);
-        let present: Vec<&nft::RuleInfo> = found.iter().filter(|rule| rule.chain == name).collect();
+        let present = of_chains.remove(name.as_str()).unwrap_or_default();
+        if chain.is_of_a_port() {
+            let rules = present.iter().map(|rule| &rule.exprs[..]);
+            if fingerprint(rules) != inventory.port_rules(chain) {
+                findings.push(format!("chain {name}: other rules than it should have"));
+            }
+            continue;
+        }
+        let expected = schema.rules(chain);
         if expected.iter().map(|rule| &rule.exprs).eq(present.iter().map(|rule| &rule.exprs)) {
             continue;
         }
@@ -299,17 +321,19 @@ impl Hashes {
                 value.clear();
                 element.key.encode(&mut key);
                 element.key.encode_end(&mut end);
-                if let Data::Target(target) = element.data {
-                    self.verdicts.entry(target).or_insert_with(|| verdict(target));
+                if let Data::Target(target) = &element.data
+                    && !self.verdicts.contains_key(target)
+                {
+                    self.verdicts.insert(target.clone(), verdict(target));
                 }
-                let data = match element.data {
+                let data = match &element.data {
                     Data::None => DataRef::None,
                     Data::Endpoint(address, port) => {
-                        put_address(&mut value, address);
-                        put_port(&mut value, port);
+                        put_address(&mut value, *address);
+                        put_port(&mut value, *port);
                         DataRef::Value(&value)
                     }
-                    Data::Target(target) => DataRef::Verdict(&self.verdicts[&target]),
+                    Data::Target(target) => DataRef::Verdict(&self.verdicts[target]),
                 };
                 let set = element.key.set();
                 let hash = self.hash(*family, set, &key, &end, data);

@@ -1,8 +1,9 @@
 //! What the kernel holds of one family, in numbers: the only thing remembered between two calls.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
+use super::affinity;
 use super::element::{Data, Element, Key};
 use super::schema::{Chain, Features, SetName};
 
@@ -15,6 +16,11 @@ pub(crate) struct Inventory {
     hairpin: HashMap<IpAddr, u32>,
     /// The numbered chains that exist, with how many elements lead to each.
     chains: BTreeMap<Chain, usize>,
+    /// The rules of chains of Service ports, each by its [`affinity::fingerprint`]; without those
+    /// that are empty.
+    port_rules: HashMap<Chain, u64>,
+    /// The sets of clients that are remembered.
+    affinity_sets: HashSet<String>,
     /// The rules that exist.
     pub(crate) features: Features,
 }
@@ -36,28 +42,44 @@ impl Inventory {
     }
 
     /// The numbered chains that exist.
-    pub(crate) fn chains(&self) -> impl Iterator<Item = Chain> {
-        self.chains.keys().copied()
+    pub(crate) fn chains(&self) -> impl Iterator<Item = &Chain> {
+        self.chains.keys()
     }
 
-    /// A numbered chain exists.
-    pub(crate) fn has_chain(&self, chain: Chain) -> bool {
-        self.chains.contains_key(&chain)
+    /// A chain that comes and goes exists.
+    pub(crate) fn has_chain(&self, chain: &Chain) -> bool {
+        self.chains.contains_key(chain)
     }
 
-    /// Numbered chains that exist and that no element leads to.
-    pub(crate) fn idle_chains(&self) -> impl Iterator<Item = Chain> {
-        self.chains.iter().filter(|(_, uses)| **uses == 0).map(|(chain, _)| *chain)
+    /// Chains that come and go, exist, and that nothing leads to.
+    pub(crate) fn idle_chains(&self) -> impl Iterator<Item = &Chain> {
+        self.chains.iter().filter(|(_, uses)| **uses == 0).map(|(chain, _)| chain)
     }
 
-    /// A numbered chain was created.
+    /// A chain that comes and goes was created.
     pub(crate) fn chain_created(&mut self, chain: Chain) {
         self.chains.entry(chain).or_default();
     }
 
-    /// A numbered chain was deleted.
-    pub(crate) fn chain_deleted(&mut self, chain: Chain) {
-        self.chains.remove(&chain);
+    /// A chain that comes and goes was deleted.
+    pub(crate) fn chain_deleted(&mut self, chain: &Chain) {
+        self.chains.remove(chain);
+        self.port_rules.remove(chain);
+    }
+
+    /// A chain of a Service port has rules.
+    pub(crate) fn has_rules(&self, chain: &Chain) -> bool {
+        self.port_rules.contains_key(chain)
+    }
+
+    /// What the rules of a chain of a Service port are known by.
+    pub(crate) fn port_rules(&self, chain: &Chain) -> u64 {
+        self.port_rules.get(chain).copied().unwrap_or_else(|| affinity::fingerprint_of(&[]))
+    }
+
+    /// The sets of remembered clients.
+    pub(crate) fn affinity_sets(&self) -> &HashSet<String> {
+        &self.affinity_sets
     }
 
     /// The Services that have a shared element, if `key` is of that kind.
@@ -89,8 +111,21 @@ impl Inventory {
             }
         }
         for (chain, change) in &tally.chains {
-            let uses = self.chains.entry(*chain).or_default();
+            let uses = self.chains.entry(chain.clone()).or_default();
             *uses = uses.saturating_add_signed(*change);
+        }
+        for (chain, rules) in &tally.port_rules {
+            match rules {
+                Some(rules) => self.port_rules.insert(chain.clone(), *rules),
+                None => self.port_rules.remove(chain),
+            };
+        }
+        for (set, exists) in &tally.affinity_sets {
+            if *exists {
+                self.affinity_sets.insert(set.clone());
+            } else {
+                self.affinity_sets.remove(set);
+            }
         }
     }
 }
@@ -100,7 +135,6 @@ fn features(filled: impl Fn(SetName) -> bool) -> Features {
     Features {
         services_local: filled(SetName::ServicesLocal),
         masq_external: filled(SetName::MasqExternal),
-        affinity: filled(SetName::AffinityServices),
         firewall: filled(SetName::Firewalled),
         no_endpoints: filled(SetName::NoEndpoints),
     }
@@ -112,6 +146,11 @@ pub(crate) struct Tally {
     elements: [isize; SetName::ALL.len()],
     shared: BTreeMap<Key, i32>,
     chains: BTreeMap<Chain, isize>,
+    /// Chains of Service ports whose rules are replaced, with what the new ones are known by;
+    /// `None`: by none.
+    port_rules: Vec<(Chain, Option<u64>)>,
+    /// Sets of remembered clients that come (true) or go.
+    affinity_sets: Vec<(String, bool)>,
 }
 
 impl Tally {
@@ -128,12 +167,27 @@ impl Tally {
             return false;
         }
         self.elements[element.key.set() as usize] += isize::from(by);
-        if let Data::Target(target) = element.data
-            && let Some(chain) = target.chain().filter(|chain| chain.is_numbered())
+        if let Data::Target(target) = &element.data
+            && let Some(chain) = target.chain().filter(|chain| chain.comes_and_goes())
         {
-            *self.chains.entry(chain).or_default() += isize::from(by);
+            self.count_use(chain.clone(), by);
         }
         true
+    }
+
+    /// Counts one more (`by` 1) or one less (-1) that leads to a chain that comes and goes.
+    pub(crate) fn count_use(&mut self, chain: Chain, by: i8) {
+        *self.chains.entry(chain).or_default() += isize::from(by);
+    }
+
+    /// The rules of a chain of a Service port are replaced.
+    pub(crate) fn rewrite(&mut self, chain: Chain, rules: Option<u64>) {
+        self.port_rules.push((chain, rules));
+    }
+
+    /// A set of remembered clients comes or goes.
+    pub(crate) fn affinity_set(&mut self, name: String, comes: bool) {
+        self.affinity_sets.push((name, comes));
     }
 
     /// Settles the shared elements against what is in force: calls `change` with each that comes (true) or goes.
@@ -149,11 +203,11 @@ impl Tally {
     }
 
     /// Numbered chains that elements lead to and that do not exist yet.
-    pub(crate) fn missing_chains(&self, inventory: &Inventory) -> impl Iterator<Item = Chain> {
+    pub(crate) fn missing_chains(&self, inventory: &Inventory) -> impl Iterator<Item = &Chain> {
         self.chains
             .iter()
-            .filter(|(chain, change)| **change > 0 && !inventory.has_chain(**chain))
-            .map(|(chain, _)| *chain)
+            .filter(|(chain, change)| **change > 0 && !inventory.has_chain(chain))
+            .map(|(chain, _)| chain)
     }
 
     /// What the elements will need once this is merged.

@@ -3,17 +3,13 @@
 use std::io;
 use std::time::Duration;
 
-use portolan_netfilter::nft::{self, Batch, ElementData};
+use portolan_netfilter::nft::{self, Batch};
 use portolan_netfilter::socket::{CommitError, MessageError, Socket};
 use portolan_service::Family;
 
-use super::affinity::Sweep;
 use super::schema::{SetName, table};
 use super::staging::{Owner, Owners};
 use crate::Error;
-
-/// The first kernel that removes elements without insisting that they exist (`NFT_MSG_DESTROYSETELEM`).
-const DESTROYS_ELEMENTS: (u32, u32) = (6, 3);
 
 /// A netlink socket and what it last told.
 #[derive(Debug)]
@@ -21,7 +17,6 @@ pub(crate) struct Kernel {
     socket: Socket,
     /// The generation of the whole rule set that we know; a commit of anybody's ends it.
     generation: Option<u32>,
-    pub(super) destroys_elements: bool,
     /// The longest batch that can be sent, bytes, if there is a limit.
     pub(super) batch_limit: Option<usize>,
     /// The batch sent last, for its buffer.
@@ -66,11 +61,10 @@ impl Refusal {
     }
 }
 
-/// A remembered client: key and data of an entry of the `affinity` map.
+/// A remembered client: its address as the kernel holds it.
 #[derive(Debug)]
 pub(crate) struct Learnt {
-    key: Vec<u8>,
-    data: Vec<u8>,
+    client: Vec<u8>,
     expires: Option<Duration>,
 }
 
@@ -85,14 +79,7 @@ pub(crate) struct Contents {
 impl Kernel {
     pub(crate) fn open() -> Result<Kernel, Error> {
         let socket = Socket::open().map_err(netlink("opening a netlink socket for nftables"))?;
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        Ok(Kernel {
-            batch_limit: socket.batch_limit(),
-            socket,
-            generation: None,
-            destroys_elements: version(&release) >= Some(DESTROYS_ELEMENTS),
-            spare: Batch::new(),
-        })
+        Ok(Kernel { batch_limit: socket.batch_limit(), socket, generation: None, spare: Batch::new() })
     }
 
     /// An empty transaction.
@@ -198,78 +185,26 @@ impl Kernel {
             .map_err(|source| Error::Netlink { doing: format!("listing set {name}"), source })
     }
 
-    /// The clients that `sweep` says must forget their endpoint.
-    pub(crate) fn stale_learnt(&mut self, sweep: &Sweep<'_>) -> Result<Vec<Learnt>, Error> {
-        self.learnt(sweep.family(), |key, data| sweep.is_stale(key, data))
-    }
-
-    /// The remembered clients that `wanted` picks by key and data.
-    pub(crate) fn learnt(
-        &mut self,
-        family: Family,
-        wanted: impl Fn(&[u8], &[u8]) -> bool,
-    ) -> Result<Vec<Learnt>, Error> {
+    /// The clients that a set remembers.
+    pub(crate) fn learnt(&mut self, family: Family, set: &str) -> Result<Vec<Learnt>, Error> {
         let mut learnt = Vec::new();
-        self.elements(family, SetName::Affinity, |element| {
-            if let Some(nft::OwnedData::Value(data)) = &element.data
-                && wanted(&element.key, data)
-            {
-                learnt.push(Learnt {
-                    key: element.key.clone(),
-                    data: data.clone(),
-                    expires: element.expires,
-                });
-            }
-        })?;
+        self.socket
+            .elements(table(family), set, |element| {
+                learnt.push(Learnt { client: element.key, expires: element.expires });
+            })
+            .map_err(|source| Error::Netlink { doing: format!("listing set {set}"), source })?;
         Ok(learnt)
     }
-
-    /// Writes the removal of remembered clients that may expire meanwhile.
-    pub(crate) fn write_forget(&self, batch: &mut Batch, family: Family, learnt: &[Learnt]) {
-        if learnt.is_empty() {
-            return;
-        }
-        let set = SetName::Affinity.name();
-        if self.destroys_elements {
-            batch.destroy_elements(table(family), set, learnt.iter().map(Learnt::key));
-        } else {
-            // What is to be deleted must exist.
-            write_learnt(batch, family, learnt);
-            batch.delete_elements(table(family), set, learnt.iter().map(Learnt::key));
-        }
-    }
 }
 
-/// Writes remembered clients, each with the time that it has left.
-pub(crate) fn write_learnt<'l>(
-    batch: &mut Batch,
-    family: Family,
-    learnt: impl IntoIterator<Item = &'l Learnt>,
-) {
-    batch.add_elements(table(family), SetName::Affinity.name(), learnt.into_iter().map(Learnt::whole));
-}
-
-impl Learnt {
-    /// Whether `sweep` says that it must go.
-    pub(crate) fn is_stale(&self, sweep: &Sweep<'_>) -> bool {
-        sweep.is_stale(&self.key, &self.data)
-    }
-
-    fn key(&self) -> nft::Element<'_> {
-        nft::Element { key: &self.key, key_end: None, data: None, timeout: None, comment: None }
-    }
-
-    fn whole(&self) -> nft::Element<'_> {
-        nft::Element { data: Some(ElementData::Value(&self.data)), timeout: self.expires, ..self.key() }
-    }
+/// Writes clients to be remembered in a set, each with the time that it has left.
+pub(crate) fn write_learnt(batch: &mut Batch, family: Family, set: &str, learnt: &[Learnt]) {
+    let elements = learnt
+        .iter()
+        .map(|Learnt { client, expires }| nft::Element { timeout: *expires, ..nft::Element::new(client) });
+    batch.add_elements(table(family), set, elements);
 }
 
 fn netlink(doing: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Netlink { doing: doing.into(), source }
-}
-
-/// The first two numbers of a kernel release.
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }

@@ -1,9 +1,11 @@
-//! Mode `nftables`: one table in each family, a constant number of chains and rules, and every Service and
-//! endpoint as a set element.
+//! Mode `nftables`: one table in each family, a constant number of chains and rules, and every
+//! Service and endpoint as a set element.
 //!
-//! No chain, rule or set belongs to a Service. A packet's destination, protocol and port are looked up in the
-//! map `services`, which leads to a chain for the *number* of endpoints; that chain draws one and looks
-//! it up in the map `endpoints`. So a change of a Service is a change of a few elements, whatever else there is.
+//! No chain, rule or set belongs to a Service without session affinity. A packet's destination,
+//! protocol and port are looked up in the map `services`, which leads to a chain for the *number*
+//! of endpoints; that chain draws one and looks it up in the map `endpoints`. So a change of a
+//! Service is a change of a few elements, whatever else there is. Service ports with session
+//! affinity have chains of their own, and their endpoints sets: see `affinity.rs`.
 
 mod affinity;
 mod element;
@@ -26,7 +28,6 @@ use portolan_netfilter::nft::Batch;
 use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
 use std::sync::Arc;
 
-use self::affinity::Sweep;
 use self::inventory::Inventory;
 use self::kernel::{Commit, Kernel};
 use self::schema::{Chain, Features, Schema, table};
@@ -41,8 +42,9 @@ const INTERFACE_NAME_MAX: usize = 15;
 
 /// The nftables dataplane.
 ///
-/// Remembers of what it wrote only counts: elements in each set, Services that share an element, uses of each
-/// numbered chain.
+/// Remembers of what it wrote only counts (elements in each set, Services that share an element,
+/// uses of each chain that comes and goes), and of session affinity the names of its sets and a
+/// hash of each chain's rules.
 #[derive(Debug)]
 pub struct Nftables {
     settings: Settings,
@@ -99,10 +101,6 @@ impl Nftables {
         })
     }
 
-    fn detector(&self, family: Family) -> Option<LocalDetector> {
-        self.settings.local.get(family).clone()
-    }
-
     /// Stages `steps` but those in `left_out`, for all families.
     fn stage(&mut self, inventories: &PerFamily<Inventory>, steps: &[Step<'_>], left_out: &BTreeSet<Owner>) {
         for family in &self.families {
@@ -118,12 +116,7 @@ impl Nftables {
     }
 
     /// Writes the staged changes, and the chains and rules that they need.
-    fn encode(
-        &mut self,
-        inventories: &PerFamily<Inventory>,
-        forget: &[(Family, Vec<kernel::Learnt>)],
-        mut owners: Option<&mut Owners>,
-    ) -> Batch {
+    fn encode(&mut self, inventories: &PerFamily<Inventory>, mut owners: Option<&mut Owners>) -> Batch {
         let mut batch = self.kernel.begin();
         for family in &self.families {
             let inventory = inventories.get(*family);
@@ -135,10 +128,8 @@ impl Nftables {
             }
             rewrite::reconfigure(&mut batch, *family, &self.settings, inventory.features, features);
             staging.write_removed(&mut batch, owners.as_deref_mut());
+            staging.write_affinity(&mut batch, owners.as_deref_mut());
             staging.write_added(&mut batch, owners.as_deref_mut());
-        }
-        for (family, learnt) in forget {
-            self.kernel.write_forget(&mut batch, *family, learnt);
         }
         batch
     }
@@ -161,28 +152,13 @@ impl Nftables {
     ) -> Result<BTreeSet<Owner>, Error> {
         let started = Instant::now();
         let mut left_out = BTreeSet::new();
-        let mut sweeps: Vec<Sweep<'_>> = Vec::new();
-        for family in self.families.clone() {
-            let mut sweep = Sweep::after_changes(family, self.detector(family));
-            for step in steps {
-                sweep.change(step.before, step.after);
-            }
-            if sweep.is_needed() {
-                sweeps.push(sweep);
-            }
-        }
         self.stage(inventories, steps, &left_out);
         let mut find_culprits = false;
         for _ in 0..ATTEMPTS {
-            let mut forget = Vec::new();
-            for sweep in &sweeps {
-                forget.push((sweep.family(), self.kernel.stale_learnt(sweep)?));
-            }
             let mut owners = find_culprits.then(Owners::default);
-            let batch = self.encode(inventories, &forget, owners.as_mut());
+            let batch = self.encode(inventories, owners.as_mut());
             match self.kernel.commit(batch)? {
                 Commit::Done => {
-                    outcome.operations += forget.iter().map(|(_, learnt)| learnt.len()).sum::<usize>();
                     for family in &self.families {
                         let staging = self.staging.get(*family);
                         let inventory = inventories.get_mut(*family);
@@ -191,7 +167,6 @@ impl Nftables {
                         outcome.operations += staging.operations;
                     }
                     outcome.commit = started.elapsed();
-                    self.forget_late(&sweeps);
                     return Ok(left_out);
                 }
                 Commit::Stale => {
@@ -219,23 +194,6 @@ impl Nftables {
         Err(Error::Unusable(format!("gave up after {ATTEMPTS} attempts to change Services: try again")))
     }
 
-    /// Clients that learnt an endpoint while it left: they looked between our look and the commit.
-    fn forget_late(&mut self, sweeps: &[Sweep<'_>]) {
-        for sweep in sweeps {
-            let result = self.kernel.stale_learnt(sweep).and_then(|learnt| {
-                if learnt.is_empty() {
-                    return Ok(Commit::Done);
-                }
-                let mut batch = self.kernel.begin();
-                self.kernel.write_forget(&mut batch, sweep.family(), &learnt);
-                self.kernel.commit(batch)
-            });
-            if !matches!(result, Ok(Commit::Done)) {
-                tracing::warn!(?result, "clients may still be kept at an endpoint that left");
-            }
-        }
-    }
-
     /// Deletes chains and rules that were of no use the last time either: what comes and goes often stays.
     /// Returns whether some are left.
     fn drop_idle(&mut self, inventories: &mut PerFamily<Inventory>) -> Result<bool, Error> {
@@ -251,12 +209,13 @@ impl Nftables {
             *features.get_mut(*family) = keeps;
             *self.needed.get_mut(*family) = needs;
             for chain in inventory.idle_chains() {
-                if self.idle.contains(&(*family, chain)) {
+                let found = (*family, chain.clone());
+                if self.idle.contains(&found) {
                     batch.flush_chain(table(*family), &chain.name());
                     batch.delete_chain(table(*family), &chain.name());
-                    dropped.push((*family, chain));
+                    dropped.push(found);
                 } else {
-                    idle.insert((*family, chain));
+                    idle.insert(found);
                 }
             }
         }
@@ -266,7 +225,7 @@ impl Nftables {
                     inventories.get_mut(*family).features = *features.get(*family);
                 }
                 for (family, chain) in dropped {
-                    inventories.get_mut(family).chain_deleted(chain);
+                    inventories.get_mut(family).chain_deleted(&chain);
                 }
                 let unneeded =
                     |family: &Family| inventories.get(*family).features != *self.needed.get(*family);

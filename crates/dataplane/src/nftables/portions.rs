@@ -11,12 +11,11 @@ use std::time::Instant;
 use portolan_netfilter::nft::{Element, OwnedData};
 use portolan_service::{Family, PerFamily, ServicePlan};
 
-use super::affinity::Sweep;
 use super::inventory::Inventory;
-use super::kernel::{Commit, write_learnt};
+use super::kernel::{Commit, Learnt, write_learnt};
 use super::rewrite::{Found, Keep};
-use super::schema::{Features, SetName, table};
-use super::staging::Owner;
+use super::schema::{Chain, Features, SetName, declare_affinity_set, table};
+use super::staging::{Owner, set_id};
 use super::{ATTEMPTS, Nftables};
 use crate::{Error, Outcome};
 
@@ -33,6 +32,9 @@ type Held = (Option<Vec<u8>>, Option<OwnedData>);
 pub(super) struct Present {
     elements: HashMap<Slot, Held>,
     wanted: HashSet<Slot>,
+    /// Chains of Service ports, and sets of remembered clients.
+    port_chains: Vec<Chain>,
+    affinity_sets: HashSet<String>,
     /// Wanted by what is being committed.
     pending: Vec<Slot>,
 }
@@ -84,6 +86,9 @@ impl Nftables {
         // Until all is done, nothing certain is in force.
         self.inventories = None;
         let (mut inventories, mut present) = self.write_frame(plans, &mut udp_frontends)?;
+        for family in &self.families {
+            self.staging.get_mut(*family).kept_sets = present.get(*family).affinity_sets.clone();
+        }
         let mut left_out = BTreeSet::<Owner>::new();
 
         // Halved until each part can be sent, and until a part that is refused is one Service.
@@ -100,6 +105,7 @@ impl Nftables {
                 staging.settle(inventories.get(*family));
                 staging.subtract(present.get_mut(*family));
                 staging.write_removed(&mut batch, None);
+                staging.write_affinity(&mut batch, None);
                 staging.write_added(&mut batch, None);
             }
             let commit = if self.kernel.can_send(&batch) { Some(self.kernel.commit(batch)?) } else { None };
@@ -140,14 +146,9 @@ impl Nftables {
             }
         }
         for family in self.families.clone() {
+            self.staging.get_mut(family).kept_sets.clear();
             outcome.operations += self.remove_unwanted(family, present.get(family))?;
-            let sweep = Sweep::from_plans(family, self.detector(family), plans.iter().copied());
-            let learnt = self.kernel.stale_learnt(&sweep)?;
-            for some in learnt.chunks(REMOVED_AT_ONCE) {
-                let mut batch = self.kernel.begin();
-                self.kernel.write_forget(&mut batch, family, some);
-                self.commit_leniently(batch)?;
-            }
+            self.forget_unwanted(family, present.get(family), inventories.get(family))?;
         }
         outcome.commit = started.elapsed();
         self.inventories = Some(inventories);
@@ -183,19 +184,21 @@ impl Nftables {
                 Commit::Stale => continue,
                 Commit::Refused(refusal) => return Err(refusal.into_error("writing chains and rules")),
             }
-            for (family, found) in &found {
-                if let Found::Other { learnt } = found {
-                    for some in learnt.chunks(REMOVED_AT_ONCE) {
-                        let mut batch = self.kernel.begin();
-                        write_learnt(&mut batch, *family, some);
-                        self.commit_leniently(batch)?;
+            let mut present = PerFamily::<Present>::default();
+            for (family, found) in found {
+                let of_family = present.get_mut(family);
+                match found {
+                    Found::Nothing => {}
+                    Found::Ours { chains, affinity_sets, .. } => {
+                        of_family.affinity_sets = affinity_sets;
+                        of_family.port_chains = chains.into_iter().filter(Chain::is_of_a_port).collect();
                     }
+                    Found::Other { learnt } => self.move_learnt(family, learnt, of_family)?,
                 }
             }
-            let mut present = PerFamily::<Present>::default();
             for family in self.families.clone() {
                 let of_family = present.get_mut(family);
-                for set in SetName::filled() {
+                for set in SetName::ALL {
                     self.kernel.elements(family, set, |element| {
                         let content = (element.key_end.clone(), element.data.clone());
                         of_family.elements.insert((set, element.key.clone()), content);
@@ -207,6 +210,51 @@ impl Nftables {
         Err(Error::Unusable(format!(
             "gave up after {ATTEMPTS} attempts to write chains and rules: try again"
         )))
+    }
+
+    /// Creates sets of remembered clients anew, with their clients.
+    fn move_learnt(
+        &mut self,
+        family: Family,
+        learnt: Vec<(String, Vec<Learnt>)>,
+        present: &mut Present,
+    ) -> Result<(), Error> {
+        for (set, clients) in learnt {
+            let mut batch = self.kernel.begin();
+            let id = set_id(&batch);
+            batch.add_set(table(family), &declare_affinity_set(&set, None, id));
+            self.commit_leniently(batch)?;
+            for some in clients.chunks(REMOVED_AT_ONCE) {
+                let mut batch = self.kernel.begin();
+                write_learnt(&mut batch, family, &set, some);
+                self.commit_leniently(batch)?;
+            }
+            present.affinity_sets.insert(set);
+        }
+        Ok(())
+    }
+
+    /// Forgets the clients of endpoints that nobody wanted.
+    fn forget_unwanted(
+        &mut self,
+        family: Family,
+        present: &Present,
+        inventory: &Inventory,
+    ) -> Result<(), Error> {
+        let mut batch = self.kernel.begin();
+        for chain in present.port_chains.iter().filter(|chain| !inventory.has_rules(chain)) {
+            batch.flush_chain(table(family), &chain.name());
+        }
+        self.commit_leniently(batch)?;
+        let unwanted: Vec<&String> = present.affinity_sets.difference(inventory.affinity_sets()).collect();
+        for some in unwanted.chunks(REMOVED_AT_ONCE) {
+            let mut batch = self.kernel.begin();
+            for set in some {
+                batch.delete_set(table(family), set);
+            }
+            self.commit_leniently(batch)?;
+        }
+        Ok(())
     }
 
     /// Removes the elements that nobody wanted, those that lead to others first. Returns how many.

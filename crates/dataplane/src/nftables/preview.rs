@@ -52,7 +52,7 @@ impl Nftables {
                 differences.push(Difference::Added(table_name(family)));
                 continue;
             }
-            for set in SetName::filled() {
+            for set in SetName::ALL {
                 self.kernel
                     .elements(family, set, |element| add_element(&state, family, set, element, &mut held))?;
             }
@@ -104,11 +104,11 @@ fn add_plan(state: &RandomState, plan: &ServicePlan, family: Family, to: &mut Se
         let (mut key, mut value) = (Vec::new(), Vec::new());
         element.key.encode(&mut key);
         element.key.encode_end(&mut key);
-        let data = match element.data {
+        let data = match &element.data {
             Data::None => None,
             Data::Endpoint(address, port) => {
-                put_address(&mut value, address);
-                put_port(&mut value, port);
+                put_address(&mut value, *address);
+                put_port(&mut value, *port);
                 Some(OwnedData::Value(value))
             }
             Data::Target(target) => Some(OwnedData::Verdict(verdict(target))),

@@ -1,31 +1,31 @@
 //! Writing everything anew over whatever is there, in one transaction.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use portolan_netfilter::nft::Batch;
+use portolan_netfilter::nft::{Batch, SetInfo};
 use portolan_service::{Family, PerFamily, Protocol, ServicePlan};
 
-use super::affinity::Sweep;
+use super::affinity::sticky_ports;
 use super::element::{render_dispatch, take_frontend};
 use super::inventory::{Inventory, Tally};
 use super::kernel::{Commit, Contents, Learnt, write_learnt};
 use super::schema::{
-    Chain, Features, Schema, SetName, TABLE_COMMENT, declare_set, is_in_place, is_like, table,
+    Chain, Features, Schema, SetName, TABLE_COMMENT, declare_set, is_affinity_set, is_in_place, is_like,
+    table,
 };
-use super::staging::{Owner, Owners, Staging};
+use super::staging::{Owner, Owners, Staging, set_id};
 use super::{ATTEMPTS, Nftables};
-use crate::conntrack::StaleFlows;
 use crate::{Error, Outcome, Settings};
 
 /// Writes one chain with its rules.
-pub(crate) fn add_chain(batch: &mut Batch, schema: &Schema<'_>, chain: Chain) {
+pub(crate) fn add_chain(batch: &mut Batch, schema: &Schema<'_>, chain: &Chain) {
     batch.add_chain(table(schema.family), &chain.declaration());
     add_rules(batch, schema, chain);
 }
 
-fn add_rules(batch: &mut Batch, schema: &Schema<'_>, chain: Chain) {
+fn add_rules(batch: &mut Batch, schema: &Schema<'_>, chain: &Chain) {
     let name = chain.name();
     for rule in schema.rules(chain) {
         batch.add_rule(table(schema.family), &name, &rule);
@@ -58,10 +58,10 @@ pub(crate) fn reconfigure(
     }
     for chain in &has {
         if !had.contains(chain) {
-            add_rules(batch, &new, *chain);
-        } else if old.rules(*chain) != new.rules(*chain) {
+            add_rules(batch, &new, chain);
+        } else if old.rules(chain) != new.rules(chain) {
             batch.flush_chain(table, &chain.name());
-            add_rules(batch, &new, *chain);
+            add_rules(batch, &new, chain);
         }
     }
     for chain in had.iter().filter(goes) {
@@ -76,10 +76,20 @@ pub(super) enum Found {
     /// Nothing.
     Nothing,
     /// Our layout: sets stay, with their remembered clients; rules and elements are written anew.
-    Ours { chains: BTreeSet<Chain>, foreign_chains: Vec<String> },
+    Ours { chains: BTreeSet<Chain>, foreign_chains: Vec<String>, affinity_sets: HashSet<String> },
     /// Another layout, or damage. Deleted and created in one transaction; remembered clients move over if they
     /// can be read.
-    Other { learnt: Vec<Learnt> },
+    Other { learnt: Vec<(String, Vec<Learnt>)> },
+}
+
+impl Found {
+    /// Sets of remembered clients that stay.
+    pub(super) fn affinity_sets(&self) -> HashSet<String> {
+        match self {
+            Found::Ours { affinity_sets, .. } => affinity_sets.clone(),
+            Found::Nothing | Found::Other { .. } => HashSet::new(),
+        }
+    }
 }
 
 /// What a layout that is ours already keeps, apart from remembered clients.
@@ -87,7 +97,7 @@ pub(super) enum Found {
 pub(super) enum Keep {
     /// All elements go.
     Nothing,
-    /// They stay.
+    /// They stay, and so do the rules of Service ports.
     Elements,
 }
 
@@ -100,11 +110,6 @@ impl Nftables {
         let mut find_culprits = false;
         let mut start_over = false;
         let mut udp_frontends = Vec::new();
-        let sweeps: Vec<Sweep<'_>> = self
-            .families
-            .iter()
-            .map(|family| Sweep::from_plans(*family, self.detector(*family), plans.iter().copied()))
-            .collect();
         for _ in 0..ATTEMPTS {
             self.kernel.refresh()?;
             udp_frontends.clear();
@@ -115,11 +120,12 @@ impl Nftables {
 
             let mut owners = find_culprits.then(Owners::default);
             let mut batch = self.kernel.begin();
-            for ((family, found), sweep) in found.iter().zip(&sweeps) {
+            for (family, found) in &found {
                 let inventory = inventories.get_mut(*family);
                 self.write_layout(&mut batch, *family, found, needed.get(*family), inventory, Keep::Nothing);
                 let mut staging = std::mem::replace(self.staging.get_mut(*family), Staging::new(*family));
                 staging.clear();
+                staging.kept_sets = found.affinity_sets();
                 for (owner, plan) in (0..).zip(plans) {
                     if !left_out.contains(&owner) {
                         staging.change(None, Some(plan), owner);
@@ -127,11 +133,23 @@ impl Nftables {
                     }
                 }
                 staging.settle(inventory);
+                staging.write_affinity(&mut batch, owners.as_mut());
                 staging.write_added(&mut batch, owners.as_mut());
                 inventory.merge(&staging.tally);
                 outcome.operations += staging.operations;
+                for set in staging.kept_sets.drain() {
+                    if !inventory.affinity_sets().contains(&set) {
+                        batch.delete_set(table(*family), &set);
+                    }
+                }
                 *self.staging.get_mut(*family) = staging;
-                self.write_learnt_anew(&mut batch, found, sweep)?;
+                if let Found::Other { learnt } = found {
+                    for (set, clients) in learnt {
+                        if inventory.affinity_sets().contains(set) {
+                            write_learnt(&mut batch, *family, set, clients);
+                        }
+                    }
+                }
             }
 
             if !self.kernel.can_send(&batch) {
@@ -141,7 +159,6 @@ impl Nftables {
                 Commit::Done => {
                     outcome.commit = started.elapsed();
                     self.inventories = Some(inventories);
-                    self.forget_late(&sweeps);
                     self.uncompared = false;
                     self.in_force_now(plans, &left_out, udp_frontends, &mut outcome);
                     return Ok(outcome);
@@ -178,7 +195,7 @@ impl Nftables {
     ) {
         self.refused = left_out.iter().map(|owner| (plans[*owner as usize].name.clone(), None)).collect();
         let in_force = (0..).zip(plans).filter(|(owner, _)| !left_out.contains(owner)).map(|(_, plan)| *plan);
-        self.stale_flows = StaleFlows::everything(in_force, udp_frontends);
+        self.stale_flows.everything(in_force, udp_frontends);
         self.stale_flows.settle(outcome);
         self.idle.clear();
         self.compared = Some(Instant::now());
@@ -201,10 +218,16 @@ impl Nftables {
                     for element in &dispatch {
                         tally.count(element, 1);
                     }
+                    for port in sticky_ports(plan, *family) {
+                        for endpoint in port.endpoints() {
+                            tally.count_use(port.endpoint_chain(endpoint), 1);
+                        }
+                    }
                 }
             }
             let nothing = Inventory::default();
-            *needed.get_mut(*family) = (tally.needs(&nothing), tally.missing_chains(&nothing).collect());
+            *needed.get_mut(*family) =
+                (tally.needs(&nothing), tally.missing_chains(&nothing).cloned().collect());
         }
         needed
     }
@@ -227,16 +250,16 @@ impl Nftables {
     /// Looks at what is there.
     fn recognise(&mut self, family: Family, contents: &Contents, start_over: bool) -> Result<Found, Error> {
         let Some(found) = &contents.table else { return Ok(Found::Nothing) };
-        let known = |info: &portolan_netfilter::nft::SetInfo| {
-            SetName::ALL.into_iter().any(|name| is_like(name, family, info))
-        };
-        let whole = contents.sets.len() == SetName::ALL.len() && contents.sets.iter().all(known);
+        let (affinity, fixed): (Vec<_>, Vec<_>) =
+            contents.sets.iter().partition(|info| is_affinity_set(family, info));
+        let known = |info: &&SetInfo| SetName::ALL.into_iter().any(|name| is_like(name, family, info));
+        let whole = fixed.len() == SetName::ALL.len() && fixed.iter().all(known);
         let mut chains = BTreeSet::new();
         let mut foreign_chains = Vec::new();
         let mut fits = whole && found.flags == 0 && !start_over;
         for info in &contents.chains {
             match Chain::parse(&info.name) {
-                Some(chain) if is_in_place(chain, info) => {
+                Some(chain) if is_in_place(&chain, info) => {
                     chains.insert(chain);
                 }
                 Some(_) => fits = false,
@@ -244,10 +267,13 @@ impl Nftables {
             }
         }
         if fits {
-            return Ok(Found::Ours { chains, foreign_chains });
+            let affinity_sets = affinity.into_iter().map(|info| info.name.clone()).collect();
+            return Ok(Found::Ours { chains, foreign_chains, affinity_sets });
         }
-        let readable = contents.sets.iter().any(|info| is_like(SetName::Affinity, family, info));
-        let learnt = if readable { self.kernel.learnt(family, |_, _| true)? } else { Vec::new() };
+        let mut learnt = Vec::new();
+        for info in affinity {
+            learnt.push((info.name.clone(), self.kernel.learnt(family, &info.name)?));
+        }
         Ok(Found::Other { learnt })
     }
 
@@ -291,19 +317,30 @@ impl Nftables {
         let fixed = schema.chains();
         let mut wanted: BTreeSet<Chain> = numbered.clone();
         match found {
-            Found::Ours { chains, foreign_chains } => {
+            Found::Ours { chains, foreign_chains, .. } => {
                 // Those of other numbers stay, unused: the kernel may still have them in use for a moment.
-                wanted.extend(chains.iter().copied().filter(|chain| chain.is_numbered()));
-                batch.flush_rules(table);
-                if keep == Keep::Nothing {
-                    for name in SetName::filled() {
-                        batch.flush_set(table, name.name());
+                wanted.extend(chains.iter().filter(|chain| chain.comes_and_goes()).cloned());
+                match keep {
+                    Keep::Nothing => {
+                        batch.flush_rules(table);
+                        for name in SetName::ALL {
+                            batch.flush_set(table, name.name());
+                        }
+                    }
+                    Keep::Elements => {
+                        for chain in chains.iter().filter(|chain| !chain.is_of_a_port()) {
+                            batch.flush_chain(table, &chain.name());
+                        }
+                        for name in foreign_chains {
+                            batch.flush_chain(table, name);
+                        }
                     }
                 }
                 for name in foreign_chains {
                     batch.delete_chain(table, name);
                 }
-                let unneeded = chains.iter().filter(|chain| !chain.is_numbered() && !fixed.contains(chain));
+                let unneeded =
+                    chains.iter().filter(|chain| !chain.comes_and_goes() && !fixed.contains(chain));
                 for chain in unneeded {
                     batch.delete_chain(table, &chain.name());
                 }
@@ -316,7 +353,8 @@ impl Nftables {
                     batch.delete_table(table);
                 }
                 batch.add_table(table, TABLE_COMMENT);
-                for (id, name) in (1..).zip(SetName::ALL) {
+                for name in SetName::ALL {
+                    let id = set_id(batch);
                     batch.add_set(table, &declare_set(name, family, id));
                 }
                 for chain in fixed.iter().chain(numbered) {
@@ -326,33 +364,10 @@ impl Nftables {
         }
         // Rules before elements: making a rule walks the elements of the maps that it looks into.
         for chain in fixed.iter().chain(&wanted) {
-            add_rules(batch, &schema, *chain);
+            add_rules(batch, &schema, chain);
         }
         for chain in wanted {
             inventory.chain_created(chain);
         }
-    }
-
-    /// Keeps the remembered clients that are still served where they were, and no others.
-    fn write_learnt_anew(
-        &mut self,
-        batch: &mut Batch,
-        found: &Found,
-        sweep: &Sweep<'_>,
-    ) -> Result<(), Error> {
-        match found {
-            Found::Nothing => {}
-            Found::Ours { .. } => {
-                let stale = self.kernel.stale_learnt(sweep)?;
-                self.kernel.write_forget(batch, sweep.family(), &stale);
-            }
-            Found::Other { learnt } => {
-                let kept: Vec<&Learnt> = learnt.iter().filter(|learnt| !learnt.is_stale(sweep)).collect();
-                if !kept.is_empty() {
-                    write_learnt(batch, sweep.family(), kept);
-                }
-            }
-        }
-        Ok(())
     }
 }

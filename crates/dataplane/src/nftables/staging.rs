@@ -1,14 +1,16 @@
 //! Elements on their way into a transaction: encoded and sorted by set, in buffers that are used again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use portolan_netfilter::nft::{self, Batch, COMMENT_MAX, ElementData, OwnedData};
+use portolan_netfilter::nft::{self, Batch, COMMENT_MAX, ElementData, OwnedData, Rule};
 use portolan_service::{Family, ServicePlan};
 
+use super::affinity::{self, fingerprint_of};
 use super::element::{Data, Element, Key, Step, Target, difference, put_address, put_port, render};
 use super::inventory::{Inventory, Tally};
 use super::portions::{Presence, Present};
-use super::schema::{SetName, table};
+use super::schema::{Chain, Features, Schema, SetName, declare_affinity_set, table};
+use crate::Settings;
 
 /// An element buffer longer than this is written out before it grows on, where order allows.
 const SPILL_BYTES: usize = 1 << 18;
@@ -38,7 +40,7 @@ struct Buffer {
     items: Vec<Item>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Item {
     at: usize,
     key: u8,
@@ -49,13 +51,24 @@ struct Item {
     owner: Owner,
 }
 
-/// The element changes of one family.
+/// What becomes of the chains and sets that keep one Service's clients at their endpoints.
+#[derive(Debug)]
+enum AffinityChange {
+    AddSet { name: String, size: Option<u32> },
+    Rewrite { chain: Chain, rules: Vec<Rule> },
+    DeleteSet { name: String },
+}
+
+/// The changes of one family.
 #[derive(Debug)]
 pub(crate) struct Staging {
     family: Family,
     removed: [Buffer; SetName::ALL.len()],
     added: [Buffer; SetName::ALL.len()],
     verdicts: HashMap<Target, nft::Verdict>,
+    affinity: Vec<(Owner, AffinityChange)>,
+    /// Sets of remembered clients that are there already, whatever the plans before say.
+    pub(crate) kept_sets: HashSet<String>,
     /// What the changes amount to.
     pub(crate) tally: Tally,
     /// How many elements come or go.
@@ -70,6 +83,8 @@ impl Staging {
             removed: Default::default(),
             added: Default::default(),
             verdicts: HashMap::new(),
+            affinity: Vec::new(),
+            kept_sets: HashSet::new(),
             tally: Tally::default(),
             operations: 0,
         }
@@ -80,6 +95,7 @@ impl Staging {
         for buffer in self.removed.iter_mut().chain(&mut self.added) {
             buffer.clear();
         }
+        self.affinity.clear();
         self.tally.clear();
         self.operations = 0;
     }
@@ -96,14 +112,44 @@ impl Staging {
         let service = before.or(after).map_or("", |plan| plan.name.as_str());
         difference(&old, &new, |step| match step {
             Step::Remove(element) => {
-                if self.tally.count(&element, -1) {
+                if self.tally.count(element, -1) {
                     self.remove(&element.key, owner);
                 }
             }
             Step::Add(element) => {
-                if self.tally.count(&element, 1) {
-                    self.add(service, &element, owner);
+                if self.tally.count(element, 1) {
+                    self.add(service, element, owner);
                 }
+            }
+        });
+        self.change_affinity(before, after, owner);
+    }
+
+    fn change_affinity(&mut self, before: Option<&ServicePlan>, after: Option<&ServicePlan>, owner: Owner) {
+        // Rules of a Service port depend on the family alone.
+        let settings = Settings::default();
+        let schema = Schema { family: self.family, settings: &settings, features: Features::default() };
+        let family = self.family;
+        affinity::difference(before, after, family, |step| match step {
+            affinity::Step::AddSet(name, size) => {
+                self.tally.count_use(affinity::chain_of_set(&name), 1);
+                self.tally.affinity_set(name.clone(), true);
+                if !self.kept_sets.contains(&name) {
+                    self.operations += 1;
+                    self.affinity.push((owner, AffinityChange::AddSet { name, size }));
+                }
+            }
+            affinity::Step::Rewrite(chain, content) => {
+                let rules = schema.affinity_rules(&content);
+                self.tally.rewrite(chain.clone(), (!rules.is_empty()).then(|| fingerprint_of(&rules)));
+                self.operations += rules.len();
+                self.affinity.push((owner, AffinityChange::Rewrite { chain, rules }));
+            }
+            affinity::Step::DeleteSet(name) => {
+                self.operations += 1;
+                self.tally.count_use(affinity::chain_of_set(&name), -1);
+                self.tally.affinity_set(name.clone(), false);
+                self.affinity.push((owner, AffinityChange::DeleteSet { name }));
             }
         });
     }
@@ -144,16 +190,18 @@ impl Staging {
 
     fn remove(&mut self, key: &Key, owner: Owner) {
         self.operations += 1;
-        self.removed[key.set() as usize].push(key, Data::None, "", "", owner);
+        self.removed[key.set() as usize].push(key, &Data::None, "", "", owner);
     }
 
     fn add(&mut self, service: &str, element: &Element<'_>, owner: Owner) {
         self.operations += 1;
-        if let Data::Target(target) = element.data {
-            self.verdicts.entry(target).or_insert_with(|| verdict(target));
+        if let Data::Target(target) = &element.data
+            && !self.verdicts.contains_key(target)
+        {
+            self.verdicts.insert(target.clone(), verdict(target));
         }
         let (service, port) = element.port_name.map_or(("", ""), |port| (service, port));
-        self.added[element.key.set() as usize].push(&element.key, element.data, service, port, owner);
+        self.added[element.key.set() as usize].push(&element.key, &element.data, service, port, owner);
     }
 
     /// Writes all removals. With `owners`, each message carries elements of one Service only.
@@ -167,6 +215,38 @@ impl Staging {
         }
     }
 
+    /// Writes what becomes of session affinity: to be called when the chains that it leads to are
+    /// there, after what is removed and before what is added. With `owners`, each message is about
+    /// one Service only.
+    pub(crate) fn write_affinity(&mut self, batch: &mut Batch, mut owners: Option<&mut Owners>) {
+        let table = table(self.family);
+        let mut note = |batch: &Batch, owner| {
+            if let Some(owners) = owners.as_deref_mut() {
+                owners.0.push((batch.messages(), owner));
+            }
+        };
+        // Rules of any Service go before the sets that they look into, and come after them.
+        for (owner, change) in &self.affinity {
+            note(batch, *owner);
+            match change {
+                AffinityChange::AddSet { name, size } => {
+                    let id = set_id(batch);
+                    batch.add_set(table, &declare_affinity_set(name, *size, id));
+                }
+                AffinityChange::Rewrite { chain, rules } => {
+                    let chain = chain.name();
+                    batch.flush_chain(table, &chain);
+                    for rule in rules {
+                        batch.add_rule(table, &chain, rule);
+                    }
+                }
+                AffinityChange::DeleteSet { name } => batch.delete_set(table, name),
+            }
+        }
+        note(batch, NOBODY);
+        self.affinity.clear();
+    }
+
     /// Writes all additions. With `owners`, each message carries elements of one Service only.
     pub(crate) fn write_added(&mut self, batch: &mut Batch, mut owners: Option<&mut Owners>) {
         for set in SetName::ALL {
@@ -176,6 +256,7 @@ impl Staging {
 
     /// Writes the additions that have become many, where there are no removals to be written first.
     pub(crate) fn spill(&mut self, batch: &mut Batch, mut owners: Option<&mut Owners>) {
+        self.write_affinity(batch, owners.as_deref_mut());
         for set in SetName::ALL {
             if self.added[set as usize].bytes.len() > SPILL_BYTES {
                 self.write_set(set, batch, owners.as_deref_mut());
@@ -196,7 +277,7 @@ impl Buffer {
         self.items.clear();
     }
 
-    fn push(&mut self, key: &Key, data: Data, service: &str, port: &str, owner: Owner) {
+    fn push(&mut self, key: &Key, data: &Data, service: &str, port: &str, owner: Owner) {
         let at = self.bytes.len();
         key.encode(&mut self.bytes);
         let key_end = self.bytes.len();
@@ -206,14 +287,14 @@ impl Buffer {
         match data {
             Data::None => {}
             Data::Endpoint(address, port) => {
-                put_address(&mut self.bytes, address);
-                put_port(&mut self.bytes, port);
+                put_address(&mut self.bytes, *address);
+                put_port(&mut self.bytes, *port);
             }
-            Data::Target(to) => target = Some(to),
+            Data::Target(to) => target = Some(to.clone()),
         }
         let data_end = self.bytes.len();
         put_comment(&mut self.bytes, service, port);
-        // None of the parts is longer than 127 bytes.
+        // Comments have at most 127 bytes (port names are short), all else less.
         #[allow(clippy::cast_possible_truncation)]
         self.items.push(Item {
             at,
@@ -270,8 +351,8 @@ impl Item {
         nft::Element {
             key,
             key_end: (!end.is_empty()).then_some(end),
-            data: match self.target {
-                Some(target) => verdicts.get(&target).map(ElementData::Verdict),
+            data: match &self.target {
+                Some(target) => verdicts.get(target).map(ElementData::Verdict),
                 None => (!data.is_empty()).then_some(ElementData::Value(data)),
             },
             timeout: None,
@@ -280,24 +361,38 @@ impl Item {
     }
 }
 
-/// Appends `namespace/name:port`, cut to what the kernel keeps.
-fn put_comment(to: &mut Vec<u8>, service: &str, port: &str) {
-    let start = to.len();
-    to.extend_from_slice(service.as_bytes());
-    if !service.is_empty() && !port.is_empty() {
-        to.push(b':');
-        to.extend_from_slice(port.as_bytes());
+/// What stands in a comment for the end of a name that is too long.
+const CUT: &str = "...";
+
+/// Appends `namespace/name:port`. nft reads comments of 127 bytes at most back from its own
+/// listing, and names of full length have 143: then the end of the Service's name is cut visibly,
+/// and the port still follows.
+pub(super) fn put_comment(to: &mut Vec<u8>, service: &str, port: &str) {
+    if service.is_empty() {
+        return;
     }
-    if to.len() - start > COMMENT_MAX {
-        // Names are ASCII; should one not be, it ends before the character that does not fit.
-        let whole =
-            to[start..start + COMMENT_MAX].utf8_chunks().next().map_or(0, |chunk| chunk.valid().len());
-        to.truncate(start + whole);
+    let colon = if port.is_empty() { "" } else { ":" };
+    let mut end = service.len();
+    let mut cut = "";
+    if service.len() + colon.len() + port.len() > COMMENT_MAX {
+        cut = CUT;
+        end = COMMENT_MAX.saturating_sub(CUT.len() + colon.len() + port.len()).min(end);
+        while !service.is_char_boundary(end) {
+            end -= 1;
+        }
+    }
+    for part in [&service[..end], cut, colon, port] {
+        to.extend_from_slice(part.as_bytes());
     }
 }
 
+/// A number for a set that no other has that the same batch creates.
+pub(crate) fn set_id(batch: &Batch) -> u32 {
+    u32::try_from(batch.messages()).unwrap_or(u32::MAX)
+}
+
 /// As the kernel is told.
-pub(crate) fn verdict(target: Target) -> nft::Verdict {
+pub(crate) fn verdict(target: &Target) -> nft::Verdict {
     match target {
         Target::Drop => nft::Verdict::Drop,
         Target::Jump(chain) => nft::Verdict::Jump(chain.name()),

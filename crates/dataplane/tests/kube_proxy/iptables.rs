@@ -278,6 +278,54 @@ pub(crate) fn nftables_mode() -> Result<(), Failed> {
     })
 }
 
+/// What Calico's Felix asks for: a chain in table kube-proxy, of either family.
+fn chains_of_table(family: &str) -> Result<Vec<String>, Failed> {
+    let listed = tool("nft list ruleset", "")?;
+    let mut inside = false;
+    let mut chains = Vec::new();
+    for line in listed.lines() {
+        if line.starts_with("table ") {
+            inside = line == format!("table {family} kube-proxy {{");
+        } else if let Some(chain) = line.trim().strip_prefix("chain ").filter(|_| inside) {
+            chains.push(chain.trim_end_matches(" {").to_owned());
+        }
+    }
+    Ok(chains)
+}
+
+/// The chain that has Felix choose nftables: it stays when kube-proxy's table goes, and goes
+/// without taking kube-proxy's along.
+pub(crate) fn calico_marker() -> Result<(), Failed> {
+    const MARKER: [&str; 1] = ["portolan-marker"];
+    alone(|| {
+        kube_proxy::mark(false)?;
+        assert_eq!(tool("nft list ruleset", "")?, "", "where nothing is, nothing comes into being");
+        for _ in 0..2 {
+            kube_proxy::mark(true)?;
+            assert_eq!(chains_of_table("ip")?, MARKER);
+            assert_eq!(chains_of_table("ip6")?, MARKER);
+        }
+        let search = Search { xtables_lock: lock(), ..Search::default() };
+        assert!(search.find()?.is_empty(), "the marker is nothing that kube-proxy left");
+        assert!(kube_proxy::remove_locking(&lock())?.is_empty());
+        assert_eq!(chains_of_table("ip")?, MARKER);
+
+        let services = "add chain ip kube-proxy services\nadd rule ip kube-proxy services counter\n";
+        tool("nft -f -", services)?;
+        let removed = kube_proxy::remove_locking(&lock())?;
+        assert_eq!(removed.lines().collect::<Vec<_>>(), ["nftables: table ip kube-proxy"]);
+        assert_eq!(chains_of_table("ip")?, MARKER, "taking over leaves the marker");
+
+        tool("nft -f -", services)?;
+        kube_proxy::mark(false)?;
+        assert_eq!(chains_of_table("ip")?, ["services"], "kube-proxy's own chains are not the marker");
+        assert_eq!(chains_of_table("ip6")?, [""; 0]);
+        kube_proxy::remove_locking(&lock())?;
+        assert_eq!(tool("nft list ruleset", "")?, "");
+        Ok(())
+    })
+}
+
 /// Rules of mode iptables with some that only other modes have, marked as ours or not.
 fn with_other_modes(marked: bool) -> String {
     let mark = format!("-A KUBE-POSTROUTING -m comment --comment \"{MARK}\" -j RETURN\n");

@@ -19,7 +19,7 @@ const IN_USER_NAMESPACE: &str = "PORTOLAN_TEST_IN_USER_NAMESPACE";
 
 type Case = fn() -> Result<(), Failed>;
 
-const CASES: [(&str, Case); 13] = [
+const CASES: [(&str, Case); 14] = [
     ("iptables-nft: what is left is what others wrote", iptables::mixed_nft),
     ("iptables-legacy: what is left is what others wrote", iptables::mixed_legacy),
     ("iptables-nft: a node of 2017", iptables::node_of_2017_nft),
@@ -31,6 +31,7 @@ const CASES: [(&str, Case); 13] = [
     ("iptables-nft: our own rules are told by their mark", iptables::marks_nft),
     ("iptables-legacy: our own rules are told by their mark", iptables::marks_legacy),
     ("§6.21: the tables of mode nftables", iptables::nftables_mode),
+    ("the marker for Calico", iptables::calico_marker),
     ("iptables-nft: no connection is lost", takeover::from_iptables_nft),
     ("iptables-legacy: no connection is lost", takeover::from_iptables_legacy),
 ];

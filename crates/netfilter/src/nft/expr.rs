@@ -23,7 +23,7 @@ impl Register {
 }
 
 /// Where a payload load counts its offset from (`enum nft_payload_bases`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PayloadBase {
     /// Network header
     Network,
@@ -32,7 +32,7 @@ pub enum PayloadBase {
 }
 
 /// Packet metadata (`enum nft_meta_keys`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MetaKey {
     /// Transport protocol, 1 byte
     L4Proto,
@@ -43,7 +43,7 @@ pub enum MetaKey {
 }
 
 /// Connection tracking data (`enum nft_ct_keys`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CtKey {
     /// State bit mask, 4 bytes host order (`NF_CT_STATE_BIT`)
     State,
@@ -64,7 +64,7 @@ pub enum CtKey {
 }
 
 /// Direction of a connection (`enum ip_conntrack_dir`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// As the first packet went.
     Original,
@@ -73,7 +73,7 @@ pub enum Direction {
 }
 
 /// Comparison (`enum nft_cmp_ops`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CmpOp {
     /// ==
     Equal,
@@ -97,7 +97,7 @@ pub enum Verdict {
 }
 
 /// An expression.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Expr {
     /// Loads bytes of a header.
     Payload {
@@ -176,6 +176,13 @@ pub enum Expr {
     },
     /// Decides.
     Immediate(Verdict),
+    /// Loads bytes that the rule itself holds.
+    Constant {
+        /// As the register is to hold them; at most 16 bytes
+        value: Vec<u8>,
+        /// Where to
+        dest: Register,
+    },
     /// Destination NAT; terminal.
     Dnat {
         /// The address is an IPv6 address.

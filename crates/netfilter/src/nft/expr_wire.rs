@@ -124,6 +124,10 @@ pub(super) fn emit(expr: &Expr, to: &mut Writer) -> Result<(), NotEmittable> {
             put_verdict(verdict, to);
             to.end_nest(data);
         }
+        Expr::Constant { value, dest } => {
+            to.be32(attr::IMMEDIATE_DREG, dest.0);
+            put_value(attr::IMMEDIATE_DATA, value, to);
+        }
         Expr::Dnat { ipv6, address, port } => {
             to.be32(attr::NAT_TYPE, NAT_DNAT);
             to.be32(attr::NAT_FAMILY, family(*ipv6).number().into());
@@ -164,7 +168,7 @@ fn name(expr: &Expr) -> &str {
         Expr::Cmp { .. } => "cmp",
         Expr::Bitwise { .. } => "bitwise",
         Expr::Lookup { .. } => "lookup",
-        Expr::Immediate(_) => "immediate",
+        Expr::Immediate(_) | Expr::Constant { .. } => "immediate",
         Expr::Dnat { .. } => "nat",
         Expr::MasqueradeFullyRandom => "masq",
         Expr::RejectPortUnreachable { .. } => "reject",
@@ -356,6 +360,9 @@ fn parse_known(name: &str, data: &Attributes<'_>) -> Option<Expr> {
         "immediate" if number(attr::IMMEDIATE_DREG)? == Register::VERDICT.0 => {
             let verdict = data.get(attr::IMMEDIATE_DATA)?.nested().get(attr::DATA_VERDICT)?;
             Expr::Immediate(parse_verdict(&verdict)?)
+        }
+        "immediate" => {
+            Expr::Constant { value: value(attr::IMMEDIATE_DATA)?, dest: register(attr::IMMEDIATE_DREG)? }
         }
         "nat" if number(attr::NAT_TYPE)? == NAT_DNAT => {
             let (address, port) = (register(attr::NAT_REG_ADDR_MIN)?, register(attr::NAT_REG_PROTO_MIN));

@@ -1,5 +1,8 @@
 //! Sets and maps: their types, and how nft is told to print them.
 
+use std::time::Duration;
+
+use super::expr_wire::milliseconds;
 use super::table::TableFamily;
 use super::uapi::attr;
 use super::userdata;
@@ -154,7 +157,10 @@ pub struct Set {
     pub timeouts: bool,
     /// Elements are ranges (`flags interval`).
     pub interval: bool,
-    /// How many elements it takes at most
+    /// How often the kernel looks for elements that have expired, which counts them out of `size`;
+    /// it walks the whole set each time, every second if nothing is given
+    pub gc_interval: Option<Duration>,
+    /// How many elements it takes at most; the kernel allocates buckets for all of them at once
     pub size: Option<u32>,
     /// What it is for, for people.
     pub comment: Option<String>,
@@ -241,6 +247,10 @@ impl Set {
             to.be32(attr::SET_DATA_LEN, self.data_len(family));
         }
         to.be32(attr::SET_ID, self.id);
+        if let Some(interval) = self.gc_interval {
+            let interval = u32::try_from(milliseconds(interval)).unwrap_or(u32::MAX);
+            to.be32(attr::SET_GC_INTERVAL, interval);
+        }
         if self.size.is_some() || self.is_interval_concatenation() {
             let desc = to.nest(attr::SET_DESC);
             if let Some(size) = self.size {

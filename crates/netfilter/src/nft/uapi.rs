@@ -70,6 +70,7 @@ pub(crate) mod attr {
     pub(crate) const SET_DATA_LEN: u16 = 7;
     pub(crate) const SET_DESC: u16 = 9;
     pub(crate) const SET_ID: u16 = 10;
+    pub(crate) const SET_GC_INTERVAL: u16 = 12;
     pub(crate) const SET_USERDATA: u16 = 13;
     /// `NFTA_SET_COUNT`, kernel 6.16
     pub(crate) const SET_COUNT: u16 = 20;

@@ -59,6 +59,7 @@ impl Design {
             dynamic: false,
             timeouts: false,
             interval: false,
+            gc_interval: None,
             size: None,
             comment: comment.map(str::to_owned),
         };

@@ -176,6 +176,8 @@ struct Registers {
     loaded: HashMap<usize, Loaded>,
     /// Where the data of a map was put: the map's name and the expression that finds it.
     mapped: HashMap<usize, (String, Value)>,
+    /// What the rule itself put there.
+    constants: HashMap<usize, Vec<u8>>,
     statements: Vec<Value>,
 }
 
@@ -187,7 +189,13 @@ fn place(register: Register) -> usize {
 
 impl Registers {
     fn new(family: TableFamily) -> Registers {
-        Registers { family, loaded: HashMap::new(), mapped: HashMap::new(), statements: Vec::new() }
+        Registers {
+            family,
+            loaded: HashMap::new(),
+            mapped: HashMap::new(),
+            constants: HashMap::new(),
+            statements: Vec::new(),
+        }
     }
 
     fn statements(mut self, exprs: &[Expr], layouts: &mut Layouts) -> Vec<Value> {
@@ -198,13 +206,24 @@ impl Registers {
     }
 
     fn load(&mut self, dest: Register, expression: Value, kind: Kind, len: usize) {
-        self.mapped.remove(&place(dest));
+        self.forget(dest);
         self.loaded.insert(place(dest), Loaded { expression, kind, len, mask: None });
     }
 
     fn forget(&mut self, dest: Register) {
         self.loaded.remove(&place(dest));
         self.mapped.remove(&place(dest));
+        self.constants.remove(&place(dest));
+    }
+
+    /// A destination that the rule itself names; `None` if it is not known.
+    fn constant_destination(&self, ipv6: bool, address: Register, port: Option<Register>) -> Option<Value> {
+        let kind = if ipv6 { Kind::V6 } else { Kind::V4 };
+        let mut body = json!({"addr": kind.value(self.constants.get(&place(address))?)?});
+        if let Some(port) = port {
+            body["port"] = Kind::Port.value(self.constants.get(&place(port))?)?;
+        }
+        Some(json!({"dnat": body}))
     }
 
     fn expression(&mut self, expr: &Expr, layouts: &mut Layouts) {
@@ -295,6 +314,10 @@ impl Registers {
                 self.lookup(set, *source, *dest, *inverted, layouts);
             }
             Expr::Immediate(verdict) => self.statements.push(verdict_object(verdict)),
+            Expr::Constant { value, dest } => {
+                self.forget(*dest);
+                self.constants.insert(place(*dest), value.clone());
+            }
             Expr::Dnat { ipv6, address, port } => {
                 let statement = match self.mapped.get(&place(*address)) {
                     Some((map, found)) => {
@@ -306,7 +329,9 @@ impl Registers {
                         }
                         json!({"dnat": {"family": if *ipv6 { "ip6" } else { "ip" }, "addr": found}})
                     }
-                    None => json!({"dnat": {"addr": {"unknown": null}}}),
+                    None => self
+                        .constant_destination(*ipv6, *address, *port)
+                        .unwrap_or_else(|| json!({"dnat": {"addr": {"unknown": null}}})),
                 };
                 self.statements.push(statement);
             }
@@ -318,6 +343,18 @@ impl Registers {
                 self.statements.push(json!({"reject": {"type": kind, "expr": "port-unreachable"}}));
             }
             Expr::UpdateSet { set, key, data, timeout } => {
+                let length = layouts.lengths.get(set).copied();
+                let whole =
+                    length.and_then(|length| self.key(place(*key), length)).filter(|_| data.is_none());
+                if let Some([single]) = whole.as_deref() {
+                    let mut elem = json!({"val": single.expression});
+                    if let Some(timeout) = timeout {
+                        elem["timeout"] = timeout.as_secs().into();
+                    }
+                    let body = json!({"op": "update", "elem": {"elem": elem}, "set": format!("@{set}")});
+                    self.statements.push(json!({"set": body}));
+                    return;
+                }
                 let end = layouts.lengths.get(set).map_or(usize::MAX, |length| place(*key) + length);
                 let key = self.told(*key, end);
                 let timeout =
@@ -341,6 +378,7 @@ impl Registers {
             | "byteorder" | "bitwise" | "exthdr" | "xfrm" => {
                 self.loaded.clear();
                 self.mapped.clear();
+                self.constants.clear();
                 // Some of them write a mark instead.
                 json!({"mangle": {"key": {"meta": {"key": "mark"}}, "value": {"unknown": name}}})
             }

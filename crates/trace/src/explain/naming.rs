@@ -37,16 +37,28 @@ impl PortName {
         })
     }
 
-    /// From a chain of kube-proxy's nftables mode: `service-HASH-namespace/name/protocol/port` (spec §6.9).
+    /// From a chain of kube-proxy's nftables mode, `service-HASH-namespace/name/protocol/port`
+    /// (spec §6.9), or one of our own for session affinity,
+    /// `affinity/namespace/name/protocol/port`.
     pub(super) fn in_chain(chain: &str) -> Option<PortName> {
+        let of_ours = |kind: &str| matches!(kind, "affinity" | "affinity-local" | "endpoint");
+        if let Some((_, base)) = chain.split_once('/').filter(|(kind, _)| of_ours(kind)) {
+            return PortName::of_base(base);
+        }
         let (kind, rest) = chain.split_once('-')?;
         if !matches!(kind, "service" | "local" | "external" | "firewall" | "endpoint") {
             return None;
         }
         let (_, base) = rest.split_once('-')?;
+        PortName::of_base(base)
+    }
+
+    fn of_base(base: &str) -> Option<PortName> {
         let mut words = base.splitn(4, '/');
         let (namespace, name, _, port) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        // An endpoint may follow: after "__" with kube-proxy, after "/" with us.
         let port = port.split("__").next().unwrap_or(port);
+        let port = port.split('/').next().unwrap_or(port);
         Some(PortName { namespace: namespace.into(), name: name.into(), port: port.into() })
     }
 }
@@ -78,6 +90,8 @@ mod tests {
             ("a Service port (§6.9)", "service-ULMVA6XW-my-ns/web/tcp/p80", Some("my-ns/web:p80")),
             ("without a port name", "external-ULMVA6XW-ns1/svc1/tcp/", Some("ns1/svc1")),
             ("an endpoint", "endpoint-5OJB2KTY-ns1/svc1/tcp/p80__10.1.1.1/80", Some("ns1/svc1:p80")),
+            ("our own, an endpoint", "endpoint/ns1/svc1/tcp/p80/10.1.1.1/80", Some("ns1/svc1:p80")),
+            ("our own, with affinity", "affinity-local/ns1/svc1/tcp/p80", Some("ns1/svc1:p80")),
             ("a fixed chain", "firewall-check", None),
         ];
         for (name, chain, expected) in chains {

@@ -321,9 +321,6 @@ fn affinity(case: &Case<'_>) -> Option<ToldAffinity> {
                 seconds = seconds.or(case.table(step).sets[*map as usize].timeout);
             }
         }
-        // Of our own table: the chain that writes entries is named after their time to live.
-        let learnt = case.chain(step).name.strip_prefix("learn-").and_then(|seconds| seconds.parse().ok());
-        seconds = seconds.or(learnt);
     }
     if !asked {
         return None;

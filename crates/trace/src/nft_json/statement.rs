@@ -75,7 +75,11 @@ pub(super) fn parts(statement: &Value, open: &mut Open, parts: &mut Vec<Part>) -
             parts.push(unknown_test());
             return Ok(());
         }
-        "counter" | "log" | "set" | "map" | "flow" | "last" | "dup" | "ct helper" | "ct timeout"
+        "set" => {
+            lifetime(body, open);
+            Some(Action::Note)
+        }
+        "counter" | "log" | "map" | "flow" | "last" | "dup" | "ct helper" | "ct timeout"
         | "ct expectation" | "secmark" | "meter" => Some(Action::Note),
         "reject" => Some(Action::Goal(Goal::Reject)),
         "notrack" => Some(Action::Untrack),
@@ -106,6 +110,16 @@ pub(super) fn parts(statement: &Value, open: &mut Open, parts: &mut Vec<Part>) -
     };
     parts.push(Part::Action(action.unwrap_or_else(|| Action::Unknown(text::statement(statement).into()))));
     Ok(())
+}
+
+/// A rule that adds to a set may say for how long: that of a set that has no time of its own.
+fn lifetime(body: &Value, open: &mut Open) {
+    let name = body.get("set").and_then(Value::as_str).and_then(|name| name.strip_prefix('@'));
+    let set = name.and_then(|name| open.sets.get(name)).map(|set| set.number as usize);
+    let seconds = body.pointer("/elem/elem/timeout").and_then(Value::as_u64);
+    if let (Some(set), Some(seconds)) = (set, seconds) {
+        open.table.sets[set].timeout.get_or_insert(seconds);
+    }
 }
 
 /// Whether a value is what the rule says. `None` if something in it is not known.

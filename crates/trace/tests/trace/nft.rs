@@ -73,11 +73,11 @@ fn the_flat_table() {
             (
                 "session affinity, a client that came before",
                 "pod tcp 10.244.1.7 10.96.0.5:80",
-                "1 10.244.1.12:8080 if the entry in @affinity has not expired; \
-             1/2 10.244.1.11:8080 unless the entry in @affinity has not expired; \
-             1/2 10.244.1.12:8080 unless the entry in @affinity has not expired",
+                "1 10.244.1.12:8080 if the entry in @affinity/shop/sticky/tcp/http/10.244.1.12/8080 has not expired; \
+             1/2 10.244.1.11:8080 unless the entry in @affinity/shop/sticky/tcp/http/10.244.1.12/8080 has not expired; \
+             1/2 10.244.1.12:8080 unless the entry in @affinity/shop/sticky/tcp/http/10.244.1.12/8080 has not expired",
             ),
-            ("it is remembered for one frontend", "pod tcp 10.244.1.7 10.96.0.1:80", THIRDS),
+            ("it is remembered for one Service port", "pod tcp 10.244.1.7 10.96.0.1:80", THIRDS),
             ("a later packet meets no nat rule", "established pod tcp 10.244.1.5 10.96.0.1:80", "1 accept"),
         ],
     );
@@ -254,7 +254,6 @@ fn steps_say_what_was_found() {
             "pick-1: one of 1, drawn . 10.96.0.2 . udp . 53 is in @endpoints, destination becomes 10.244.1.12:5353",
             "filter-forward: connection state is new, jump to undeliverable",
             "filter-forward: connection state is new, jump to unallocated",
-            "nat-postrouting: connection status is dnat, jump to learn",
             "nat-postrouting: connection status is dnat, jump to masq",
             "masq: original destination 10.96.0.2 is in @cluster-ips, go to masq-cluster",
         ]

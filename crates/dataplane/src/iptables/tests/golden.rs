@@ -203,6 +203,41 @@ pub(super) fn cases() -> Vec<(&'static str, Style, Vec<ServicePlan>)> {
     ]
 }
 
+/// `struct xt_comment_info` has 256 bytes, one of them the NUL.
+const COMMENT_MAX: usize = 255;
+
+#[test]
+fn names_of_full_length_fit_comments_whole() {
+    let (namespace, name, port_name) = ("n".repeat(63), "s".repeat(63), "p".repeat(15));
+    let mut port =
+        external(&["[fd00:1111:2222:3333:4444:5555:6666:7777]:65535*", "[fd00::1]:65535"], CLUSTER, LOCAL);
+    port.frontends.clear();
+    let mut port = port.sticky(60);
+    for (number, kind) in (1..).zip([ClusterIp, ExternalIp, LoadBalancer, NodePort]) {
+        port = port.at(kind, &format!("fd00:203::{number}"), 80, CLUSTER, LOCAL);
+    }
+    port = port.allowing(&["fd00::/16"]);
+    port.name = port_name.as_str().into();
+    let whole = format!("{namespace}/{name}:{port_name}");
+    let plans =
+        [ServicePlan { name: ObjectName::new(&namespace, &name), ports: vec![port], health_check: None }];
+    let text = script(&style(Family::V6, settings()), &plans);
+    let mut named = 0;
+    for (_, rest) in text.lines().filter_map(|line| line.split_once("--comment ")) {
+        let comment = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split('"').next(),
+            None => rest.split(' ').next(),
+        };
+        let comment = comment.expect("a comment");
+        assert!(comment.len() <= COMMENT_MAX, "{comment}");
+        if comment.contains(&namespace) {
+            assert!(comment.contains(&whole), "{comment}");
+            named += 1;
+        }
+    }
+    assert!(named > 8, "rules of every kind name their port: {named}\n{text}");
+}
+
 #[test]
 fn rules_are_as_written_down() {
     let fixed = script(&style(Family::V4, settings()), &[]);

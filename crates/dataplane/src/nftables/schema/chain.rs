@@ -1,20 +1,32 @@
 //! The chains of a table.
 
+use std::sync::Arc;
+
+use data_encoding::BASE32;
 use portolan_netfilter::nft::{self, BaseChain, ChainType, Hook};
+use sha2::{Digest, Sha256};
+
+/// The longest name of a Service port within names of chains and sets, bytes. The longest that the
+/// API allows has 148. With an IPv6 address, a port and a prefix, 255 bytes are not exceeded, the
+/// kernel's limit (`NFT_NAME_MAXLEN`).
+const PORT_NAME_MAX: usize = 200;
+/// How much of the hash of a longer name takes the place of its end.
+const HASH: usize = 16;
 
 /// The chains of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Chain {
     /// Picks one of so many `endpoints`.
     Pick(u32),
     /// Picks one of so many `endpoints-local`.
     PickLocal(u32),
-    /// The client's endpoint, else one of so many `endpoints`.
-    Affinity(u32),
-    /// The client's endpoint, else one of so many `endpoints-local`.
-    AffinityLocal(u32),
-    /// Remembers the client's endpoint for so many seconds.
-    Learn(u32),
+    /// The client's endpoint, else one of the Cluster list of this Service port, remembered from
+    /// now on.
+    Affinity(Arc<str>),
+    /// The same with the Local list.
+    AffinityLocal(Arc<str>),
+    /// Remembers the client, and sends it to this endpoint of a Service port.
+    Endpoint(Arc<str>),
     /// Leaves traffic from outside untranslated.
     NoLocal,
     /// Refuses with an ICMP error.
@@ -27,8 +39,6 @@ pub(crate) enum Chain {
     MasqNode,
     /// Decides whether to masquerade.
     Masq,
-    /// Finds out for how long to remember a client.
-    Learning,
     /// Drops what source ranges exclude.
     Firewall,
     /// Answers connections to frontends without endpoints.
@@ -54,14 +64,13 @@ pub(crate) enum Chain {
 }
 
 /// Chains that exist under one name only.
-pub(super) const NAMED: [(Chain, &str); 18] = [
+pub(super) const NAMED: [(Chain, &str); 17] = [
     (Chain::NoLocal, "no-local"),
     (Chain::RejectIt, "reject-it"),
     (Chain::MasqCluster, "masq-cluster"),
     (Chain::MasqAlways, "masq-always"),
     (Chain::MasqNode, "masq-node"),
     (Chain::Masq, "masq"),
-    (Chain::Learning, "learn"),
     (Chain::Firewall, "firewall"),
     (Chain::Undeliverable, "undeliverable"),
     (Chain::Unallocated, "unallocated"),
@@ -75,53 +84,62 @@ pub(super) const NAMED: [(Chain, &str); 18] = [
     (Chain::FilterOutput, "filter-output"),
 ];
 
+const AFFINITY: &str = "affinity/";
+const AFFINITY_LOCAL: &str = "affinity-local/";
+const ENDPOINT: &str = "endpoint/";
+
 impl Chain {
     /// Its name in the kernel.
-    pub(crate) fn name(self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Chain::Pick(count) => format!("pick-{count}"),
             Chain::PickLocal(count) => format!("pick-local-{count}"),
-            Chain::Affinity(count) => format!("affinity-{count}"),
-            Chain::AffinityLocal(count) => format!("affinity-local-{count}"),
-            Chain::Learn(seconds) => format!("learn-{seconds}"),
-            named => NAMED.iter().find(|(chain, _)| *chain == named).map_or("", |(_, name)| name).to_owned(),
+            Chain::Affinity(port) => format!("{AFFINITY}{port}"),
+            Chain::AffinityLocal(port) => format!("{AFFINITY_LOCAL}{port}"),
+            Chain::Endpoint(endpoint) => format!("{ENDPOINT}{endpoint}"),
+            named => NAMED.iter().find(|(chain, _)| chain == named).map_or("", |(_, name)| name).to_owned(),
         }
     }
 
     /// The chain of that name, if it can be one of ours.
     pub(crate) fn parse(name: &str) -> Option<Chain> {
         if let Some((chain, _)) = NAMED.iter().find(|(_, of)| *of == name) {
-            return Some(*chain);
+            return Some(chain.clone());
+        }
+        if let Some(port) = name.strip_prefix(AFFINITY) {
+            return Some(Chain::Affinity(port.into()));
+        }
+        if let Some(port) = name.strip_prefix(AFFINITY_LOCAL) {
+            return Some(Chain::AffinityLocal(port.into()));
+        }
+        if let Some(endpoint) = name.strip_prefix(ENDPOINT) {
+            return Some(Chain::Endpoint(endpoint.into()));
         }
         let (kind, number) = name.rsplit_once('-')?;
         let number: u32 = number.parse().ok()?;
         let chain = match kind {
             "pick" => Chain::Pick(number),
             "pick-local" => Chain::PickLocal(number),
-            "affinity" => Chain::Affinity(number),
-            "affinity-local" => Chain::AffinityLocal(number),
-            "learn" => Chain::Learn(number),
             _ => return None,
         };
         // "pick-03" and "pick-0" are nobody's.
         (number > 0 && chain.name() == name).then_some(chain)
     }
 
-    /// It exists once for each number in use, and comes and goes with it.
-    pub(crate) fn is_numbered(self) -> bool {
-        matches!(
-            self,
-            Chain::Pick(_)
-                | Chain::PickLocal(_)
-                | Chain::Affinity(_)
-                | Chain::AffinityLocal(_)
-                | Chain::Learn(_)
-        )
+    /// It exists once for each number, or for each Service port with affinity, and comes and goes
+    /// with its use.
+    pub(crate) fn comes_and_goes(&self) -> bool {
+        matches!(self, Chain::Pick(_) | Chain::PickLocal(_)) || self.is_of_a_port()
+    }
+
+    /// It belongs to a Service port, whose plan says which rules it has.
+    pub(crate) fn is_of_a_port(&self) -> bool {
+        matches!(self, Chain::Affinity(_) | Chain::AffinityLocal(_) | Chain::Endpoint(_))
     }
 
     /// Where the kernel calls it. Rejecting and source ranges stand beside NAT so that no other table has to
     /// be considered: ranges before translation, answers to what was not translated after it.
-    pub(crate) fn base(self) -> Option<BaseChain> {
+    pub(crate) fn base(&self) -> Option<BaseChain> {
         let (kind, hook, priority) = match self {
             Chain::NatPrerouting => (ChainType::Nat, Hook::Prerouting, -100),
             Chain::NatOutput => (ChainType::Nat, Hook::Output, -100),
@@ -136,7 +154,7 @@ impl Chain {
         Some(BaseChain { kind, hook, priority })
     }
 
-    fn comment(self) -> Option<&'static str> {
+    fn comment(&self) -> Option<&'static str> {
         Some(match self {
             Chain::NoLocal => "no endpoint on this node: left alone, then dropped",
             Chain::MasqCluster => "ClusterIPs",
@@ -151,12 +169,27 @@ impl Chain {
     }
 
     /// As the kernel is told.
-    pub(crate) fn declaration(self) -> nft::Chain {
+    pub(crate) fn declaration(&self) -> nft::Chain {
         nft::Chain { name: self.name(), kind: self.base(), comment: self.comment().map(Into::into) }
     }
 }
 
 /// Whether a chain in the kernel is called where `chain` has to be.
-pub(crate) fn is_in_place(chain: Chain, info: &nft::ChainInfo) -> bool {
+pub(crate) fn is_in_place(chain: &Chain, info: &nft::ChainInfo) -> bool {
     info.kind == chain.base() && info.is_base == chain.base().is_some() && !info.drops
+}
+
+/// `name` if it is not too long, or as much of it as leaves room for a hash of all of it.
+pub(crate) fn short_name(mut name: String) -> String {
+    if name.len() > PORT_NAME_MAX {
+        let hash = BASE32.encode(&Sha256::digest(&name));
+        let mut end = PORT_NAME_MAX - HASH - 3;
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        name.truncate(end);
+        name.push_str("...");
+        name.push_str(&hash[..HASH]);
+    }
+    name
 }

@@ -11,8 +11,10 @@ use ipnet::IpNet;
 use portolan_netfilter::nft::{TableFamily, TableRef};
 use portolan_service::Family;
 
-pub(crate) use self::chain::{Chain, is_in_place};
-pub(crate) use self::set::{SetName, declare_set, is_like};
+pub(crate) use self::chain::{Chain, is_in_place, short_name};
+pub(crate) use self::set::{
+    AFFINITY_SETS, SetName, declare_affinity_set, declare_set, is_affinity_set, is_like,
+};
 use crate::Settings;
 
 /// The name of our table in either family.
@@ -38,14 +40,12 @@ pub(crate) fn table_name(family: Family) -> String {
 
 /// What some Service needs, and what costs every packet something while it is there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools)] // Five independent facts.
+#[allow(clippy::struct_excessive_bools)] // Four independent facts.
 pub(crate) struct Features {
     /// Other endpoints for traffic from outside
     pub(crate) services_local: bool,
     /// External frontends
     pub(crate) masq_external: bool,
-    /// Session affinity
-    pub(crate) affinity: bool,
     /// Source ranges
     pub(crate) firewall: bool,
     /// Frontends, other than ClusterIPs, without endpoints
@@ -54,20 +54,14 @@ pub(crate) struct Features {
 
 impl Features {
     /// Everything.
-    pub(crate) const ALL: Features = Features {
-        services_local: true,
-        masq_external: true,
-        affinity: true,
-        firewall: true,
-        no_endpoints: true,
-    };
+    pub(crate) const ALL: Features =
+        Features { services_local: true, masq_external: true, firewall: true, no_endpoints: true };
 
     /// What both have.
     pub(crate) fn intersection(self, other: Features) -> Features {
         Features {
             services_local: self.services_local && other.services_local,
             masq_external: self.masq_external && other.masq_external,
-            affinity: self.affinity && other.affinity,
             firewall: self.firewall && other.firewall,
             no_endpoints: self.no_endpoints && other.no_endpoints,
         }
@@ -78,7 +72,6 @@ impl Features {
         Features {
             services_local: self.services_local || other.services_local,
             masq_external: self.masq_external || other.masq_external,
-            affinity: self.affinity || other.affinity,
             firewall: self.firewall || other.firewall,
             no_endpoints: self.no_endpoints || other.no_endpoints,
         }
@@ -98,9 +91,8 @@ impl Schema<'_> {
     pub(crate) fn chains(&self) -> Vec<Chain> {
         chain::NAMED
             .iter()
-            .map(|(chain, _)| *chain)
+            .map(|(chain, _)| chain.clone())
             .filter(|chain| match chain {
-                Chain::Learning => self.features.affinity,
                 Chain::Firewall | Chain::FirewallPrerouting | Chain::FirewallOutput => self.features.firewall,
                 Chain::Unallocated => self.service_networks().next().is_some(),
                 _ => true,

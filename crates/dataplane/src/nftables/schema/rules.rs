@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use portolan_netfilter::nft::{self, CmpOp, CtKey, Direction, Expr, MetaKey, PayloadBase, Register, Rule};
-use portolan_service::{Family, Protocol};
+use portolan_service::{Family, List, Protocol};
 
 use super::{Chain, Schema, SetName};
 use crate::LocalDetector;
+use crate::nftables::affinity::{Content, Endpoint, StickyPort};
 use crate::nftables::element::put_address;
 
 /// On rules for packets that meet a commit between two look-ups.
@@ -16,19 +17,14 @@ const AGAIN: &str = "for who met a commit in between";
 const FIRST: &str = "the only endpoint, or the first for who met a commit in between";
 
 impl Schema<'_> {
-    /// The rules of `chain`, in order.
-    pub(crate) fn rules(&self, chain: Chain) -> Vec<Rule> {
-        let undeliverable = || rule([ct_state_new(), jump(Chain::Undeliverable)]);
-        match chain {
+    /// The rules of `chain`, in order; none for those that belong to a Service port.
+    pub(crate) fn rules(&self, chain: &Chain) -> Vec<Rule> {
+        let undeliverable = || rule([ct_state_new(), jump(&Chain::Undeliverable)]);
+        match *chain {
             Chain::Pick(count) => vec![rule([self.pick(count, SetName::Endpoints)])],
             Chain::PickLocal(count) => vec![rule([self.pick(count, SetName::EndpointsLocal)])],
-            Chain::Affinity(count) => {
-                vec![rule([self.stay()]), rule([self.pick(count, SetName::Endpoints)])]
-            }
-            Chain::AffinityLocal(count) => {
-                vec![rule([self.stay()]), rule([self.pick(count, SetName::EndpointsLocal)])]
-            }
-            Chain::Learn(seconds) => self.learn(seconds),
+            // The plan knows: see `affinity_rules`.
+            Chain::Affinity(_) | Chain::AffinityLocal(_) | Chain::Endpoint(_) => Vec::new(),
             Chain::NoLocal => vec![rule([vec![Expr::Immediate(nft::Verdict::Accept)]])],
             Chain::RejectIt => vec![rule([self.reject()])],
             Chain::MasqCluster => {
@@ -59,7 +55,6 @@ impl Schema<'_> {
                 }
                 rules
             }
-            Chain::Learning => self.by_original_frontend(SetName::AffinityServices),
             Chain::Firewall => {
                 let words = self.frontend_words();
                 let mut not_allowed = self.frontend(0);
@@ -120,22 +115,17 @@ impl Schema<'_> {
             }
             Chain::NatOutput => self.dispatch().into(),
             Chain::NatPostrouting => {
-                let mut rules = Vec::new();
-                if self.features.affinity {
-                    rules.push(rule([ct_status_dnat(), jump(Chain::Learning)]));
-                }
-                rules.push(rule([ct_status_dnat(), jump(Chain::Masq)]));
-                rules
+                vec![rule([ct_status_dnat(), jump(&Chain::Masq)])]
             }
             Chain::FirewallPrerouting | Chain::FirewallOutput => {
-                vec![rule([ct_state_new(), jump(Chain::Firewall)])]
+                vec![rule([ct_state_new(), jump(&Chain::Firewall)])]
             }
             Chain::FilterInput => vec![undeliverable()],
             // A ClusterIP is never an address of the node: what comes in for one is for somebody else's.
             Chain::FilterForward | Chain::FilterOutput => {
                 let mut rules = vec![undeliverable()];
                 if self.service_networks().next().is_some() {
-                    rules.push(rule([ct_state_new(), jump(Chain::Unallocated)]));
+                    rules.push(rule([ct_state_new(), jump(&Chain::Unallocated)]));
                 }
                 rules
             }
@@ -165,14 +155,6 @@ impl Schema<'_> {
         exprs
     }
 
-    /// `dnat to ip saddr . ip daddr . meta l4proto . th dport map @affinity`
-    fn stay(&self) -> Vec<Expr> {
-        let mut exprs = vec![self.source(0)];
-        exprs.extend(self.frontend(self.address_words()));
-        exprs.extend(self.translate(SetName::Affinity));
-        exprs
-    }
-
     fn translate(&self, map: SetName) -> [Expr; 2] {
         [
             Expr::Lookup {
@@ -189,42 +171,62 @@ impl Schema<'_> {
         ]
     }
 
-    /// `update @affinity { client . frontend timeout T : endpoint }`, a rule for each protocol: nft gives ports
-    /// of the original tuple a type only after a match on one.
-    fn learn(&self, seconds: u32) -> Vec<Rule> {
-        let address = self.address_words();
-        let v6 = self.family == Family::V6;
-        let (source, destination) = if v6 {
-            (CtKey::SourceIp6, CtKey::DestinationIp6)
-        } else {
-            (CtKey::SourceIp, CtKey::DestinationIp)
-        };
-        let load =
-            |key, direction, at| Expr::Ct { key, direction: Some(direction), dest: Register::word(at) };
-        let data = 2 * address + 2;
-        Protocol::ALL
-            .into_iter()
-            .map(|protocol| {
-                let update = vec![
-                    load(source, Direction::Original, 0),
-                    load(destination, Direction::Original, address),
-                    Expr::Meta { key: MetaKey::L4Proto, dest: Register::word(2 * address) },
-                    load(CtKey::ProtoDestination, Direction::Original, 2 * address + 1),
-                    load(source, Direction::Reply, data),
-                    load(CtKey::ProtoSource, Direction::Reply, data + address),
-                    Expr::UpdateSet {
-                        set: SetName::Affinity.name().into(),
-                        key: Register::R1,
-                        data: Some(Register::word(data)),
-                        timeout: Some(Duration::from_secs(seconds.into())),
-                    },
-                ];
-                rule([protocol_is(protocol), update])
-            })
-            .collect()
+    /// The rules of a chain of a Service port with session affinity.
+    pub(crate) fn affinity_rules(&self, content: &Content<'_>) -> Vec<Rule> {
+        match content {
+            Content::List(port, list) => self.stay_or_draw(port, *list),
+            Content::Endpoint(port, endpoint) => self.remember(port, *endpoint),
+            Content::Nothing => Vec::new(),
+        }
     }
 
-    /// A verdict map asked for the destination before translation, a rule for each protocol as in `learn`.
+    /// Who is remembered goes where it went, in the order of the list. Others draw: one of N, else
+    /// one of N - 1, and so on.
+    fn stay_or_draw(&self, port: &StickyPort<'_>, list: List) -> Vec<Rule> {
+        let backends = port.port.backends(list);
+        let count = u32::try_from(backends.len()).unwrap_or(u32::MAX);
+        let endpoints = || backends.iter().map(|backend| (backend.address, backend.port));
+        let goto = |endpoint| Expr::Immediate(nft::Verdict::Goto(port.endpoint_chain(endpoint).name()));
+        let known = endpoints().map(|endpoint| {
+            let set = port.set_of(endpoint);
+            let known = Expr::Lookup { set, source: Register::R1, dest: None, inverted: false };
+            rule([vec![self.source(0), known, goto(endpoint)]])
+        });
+        let drawn = (0..count).zip(endpoints()).map(|(before, endpoint)| {
+            let draw = match count - before {
+                1 => Vec::new(),
+                left => vec![
+                    Expr::RandomBelow { modulus: left, dest: Register::R1 },
+                    Expr::Cmp { op: CmpOp::Equal, source: Register::R1, value: 0u32.to_ne_bytes().into() },
+                ],
+            };
+            rule([draw, vec![goto(endpoint)]])
+        });
+        known.chain(drawn).collect()
+    }
+
+    /// `update @SET { ip saddr timeout T }`, then `dnat to ENDPOINT`: two rules, for the first ends
+    /// where the set is full.
+    fn remember(&self, port: &StickyPort<'_>, endpoint: Endpoint) -> Vec<Rule> {
+        let (address, number) = endpoint;
+        let (mut address_bytes, port_at) = (Vec::new(), Register::word(self.address_words()));
+        put_address(&mut address_bytes, address);
+        let update = Expr::UpdateSet {
+            set: port.set_of(endpoint),
+            key: Register::R1,
+            data: None,
+            timeout: Some(Duration::from_secs(port.seconds().into())),
+        };
+        let translate = vec![
+            Expr::Constant { value: address_bytes, dest: Register::R1 },
+            Expr::Constant { value: number.to_be_bytes().into(), dest: port_at },
+            Expr::Dnat { ipv6: self.family == Family::V6, address: Register::R1, port: Some(port_at) },
+        ];
+        vec![rule([vec![self.source(0), update]]), rule([protocol_is(port.port.protocol), translate])]
+    }
+
+    /// A verdict map asked for the destination before translation, a rule for each protocol: nft
+    /// gives ports of the original tuple a type only after a match on one.
     fn by_original_frontend(&self, map: SetName) -> Vec<Rule> {
         let address = self.address_words();
         Protocol::ALL
@@ -344,7 +346,7 @@ fn vmap(map: SetName) -> Expr {
     }
 }
 
-fn jump(chain: Chain) -> Vec<Expr> {
+fn jump(chain: &Chain) -> Vec<Expr> {
     vec![Expr::Immediate(nft::Verdict::Jump(chain.name()))]
 }
 

@@ -3,10 +3,16 @@
 use portolan_netfilter::nft::{self, DataType, KeyType};
 use portolan_service::Family;
 
+use std::time::Duration;
+
 use super::table;
 
-/// Clients remembered for session affinity in each family; packets fill this set.
-const AFFINITY_SIZE: u32 = 1 << 20;
+/// How the names of the sets of remembered clients begin; the names of a Service port and an
+/// endpoint follow.
+pub(crate) const AFFINITY_SETS: &str = "affinity/";
+/// How long an expired client is counted at most. The kernel walks a whole set this often: a
+/// second, its own choice, takes a tenth of a processor for a million clients.
+const AFFINITY_GC: Duration = Duration::from_secs(20);
 
 /// The sets and maps of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,8 +21,6 @@ pub(crate) enum SetName {
     ClusterIps,
     /// Endpoints on this node, twice: its own client
     Hairpin,
-    /// Learnt: client and frontend to endpoint
-    Affinity,
     /// Number and frontend to endpoint
     Endpoints,
     /// The same for outside sources, where they get another list
@@ -33,16 +37,13 @@ pub(crate) enum SetName {
     NoEndpoints,
     /// External frontends to when they are masqueraded
     MasqExternal,
-    /// Frontends with session affinity to the chain that remembers the client
-    AffinityServices,
 }
 
 impl SetName {
     /// All sets, in the order in which they are created and filled: what others lead to comes first.
-    pub(crate) const ALL: [SetName; 12] = [
+    pub(crate) const ALL: [SetName; 10] = [
         SetName::ClusterIps,
         SetName::Hairpin,
-        SetName::Affinity,
         SetName::Endpoints,
         SetName::EndpointsLocal,
         SetName::Firewalled,
@@ -51,20 +52,13 @@ impl SetName {
         SetName::ServicesLocal,
         SetName::NoEndpoints,
         SetName::MasqExternal,
-        SetName::AffinityServices,
     ];
-
-    /// Those that we fill, not packets.
-    pub(crate) fn filled() -> impl DoubleEndedIterator<Item = SetName> {
-        SetName::ALL.into_iter().filter(|set| *set != SetName::Affinity)
-    }
 
     /// Its name in the kernel.
     pub(crate) fn name(self) -> &'static str {
         match self {
             SetName::ClusterIps => "cluster-ips",
             SetName::Hairpin => "hairpin",
-            SetName::Affinity => "affinity",
             SetName::Endpoints => "endpoints",
             SetName::EndpointsLocal => "endpoints-local",
             SetName::Firewalled => "firewalled",
@@ -73,7 +67,6 @@ impl SetName {
             SetName::ServicesLocal => "services-local",
             SetName::NoEndpoints => "no-endpoints",
             SetName::MasqExternal => "masq-external",
-            SetName::AffinityServices => "affinity-services",
         }
     }
 
@@ -90,7 +83,6 @@ impl SetName {
         match self {
             SetName::ClusterIps => "every ClusterIP",
             SetName::Hairpin => "endpoints on this node: connections to themselves",
-            SetName::Affinity => "clients and the endpoint each stays at",
             SetName::Endpoints => "endpoints of each frontend, numbered",
             SetName::EndpointsLocal => "endpoints on this node, for traffic from outside",
             SetName::Firewalled => "load-balancer frontends with source ranges",
@@ -99,7 +91,6 @@ impl SetName {
             SetName::ServicesLocal => "the same for traffic from outside under externalTrafficPolicy Local",
             SetName::NoEndpoints => "frontends without endpoints",
             SetName::MasqExternal => "when connections to external frontends are masqueraded",
-            SetName::AffinityServices => "frontends with session affinity",
         }
     }
 }
@@ -110,10 +101,6 @@ pub(crate) fn declare_set(set: SetName, family: Family, id: u32) -> nft::Set {
     let (key, data): (&'static [nft::Field], Option<DataType>) = match set {
         SetName::ClusterIps => (&[DestinationAddress], None),
         SetName::Hairpin => (&[SourceAddress, DestinationAddress], None),
-        SetName::Affinity => (
-            &[SourceAddress, DestinationAddress, L4Proto, DestinationPort],
-            Some(DataType::Value(&[DestinationAddress, DestinationPort])),
-        ),
         SetName::Endpoints | SetName::EndpointsLocal => (
             &[Random, DestinationAddress, L4Proto, DestinationPort],
             Some(DataType::Value(&[DestinationAddress, DestinationPort])),
@@ -123,26 +110,50 @@ pub(crate) fn declare_set(set: SetName, family: Family, id: u32) -> nft::Set {
             (&[DestinationAddress, IpProtocol, DestinationPort, SourceAddress], None)
         }
         SetName::Allowed => (&[DestinationAddress, L4Proto, DestinationPort, SourceAddress], None),
-        SetName::Services
-        | SetName::ServicesLocal
-        | SetName::NoEndpoints
-        | SetName::MasqExternal
-        | SetName::AffinityServices => {
+        SetName::Services | SetName::ServicesLocal | SetName::NoEndpoints | SetName::MasqExternal => {
             (&[DestinationAddress, L4Proto, DestinationPort], Some(DataType::Verdict))
         }
     };
-    let learnt = set == SetName::Affinity;
     nft::Set {
         name: set.name().into(),
         id,
         key: KeyType(key),
         data,
-        dynamic: learnt,
-        timeouts: learnt,
+        dynamic: false,
+        timeouts: false,
         interval: set == SetName::Allowed,
-        size: learnt.then_some(AFFINITY_SIZE),
+        gc_interval: None,
+        size: None,
         comment: Some(set.comment().into()),
     }
+}
+
+/// A set of clients, with room for `size` of them, which packets fill.
+pub(crate) fn declare_affinity_set(name: &str, size: Option<u32>, id: u32) -> nft::Set {
+    nft::Set {
+        name: name.into(),
+        id,
+        key: KeyType(&[nft::Field::SourceAddress]),
+        data: None,
+        dynamic: true,
+        timeouts: true,
+        interval: false,
+        gc_interval: Some(AFFINITY_GC),
+        size,
+        comment: None,
+    }
+}
+
+/// Whether a set in the kernel can be one of ours that remembers clients. Its size does not matter:
+/// it depends on how many endpoints there were when it was created.
+pub(crate) fn is_affinity_set(family: Family, info: &nft::SetInfo) -> bool {
+    let declared = declare_affinity_set(&info.name, None, 0);
+    let table = table(family).family;
+    info.name.starts_with(AFFINITY_SETS)
+        && info.flags == declared.flags()
+        && info.key_len == declared.key_len(table)
+        && info.data_len == 0
+        && info.userdata == declared.userdata(table)
 }
 
 /// Whether a set in the kernel is ours as this version of the program declares it.

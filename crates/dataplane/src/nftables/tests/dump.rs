@@ -1,6 +1,6 @@
 //! A rule set as text, much like nft writes it, from what is encoded rather than from what was meant.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,9 +8,10 @@ use portolan_netfilter::nft::{self, CmpOp, Direction, Expr, PayloadBase, Registe
 use portolan_service::{Family, ServicePlan};
 
 use crate::Settings;
+use crate::nftables::affinity::{self, Step, chain_of_set};
 use crate::nftables::element::{Data, Element, Key, Target, render};
 use crate::nftables::inventory::{Inventory, Tally};
-use crate::nftables::schema::{Chain, Schema, SetName, table_name};
+use crate::nftables::schema::{Chain, Features, Schema, SetName, declare_affinity_set, table_name};
 
 /// Everything that the kernel is to hold in `family`.
 pub(super) fn ruleset(settings: &Settings, plans: &[ServicePlan], family: Family) -> String {
@@ -28,9 +29,23 @@ pub(super) fn ruleset(settings: &Settings, plans: &[ServicePlan], family: Family
     for (_, element) in &elements {
         tally.count(element, 1);
     }
+    let (mut affinity_sets, mut port_rules) = (Vec::new(), BTreeMap::new());
+    let of_ports = Schema { family, settings, features: Features::default() };
+    for plan in plans {
+        affinity::difference(None, Some(plan), family, |step| match step {
+            Step::AddSet(name, size) => {
+                tally.count_use(chain_of_set(&name), 1);
+                affinity_sets.push((name, size));
+            }
+            Step::Rewrite(chain, content) => {
+                port_rules.insert(chain, of_ports.affinity_rules(&content));
+            }
+            other => panic!("{other:?} of a plan that nothing comes before"),
+        });
+    }
     let nothing = Inventory::default();
     let schema = Schema { family, settings, features: tally.needs(&nothing) };
-    let numbered: Vec<Chain> = tally.missing_chains(&nothing).collect();
+    let come_and_go: Vec<Chain> = tally.missing_chains(&nothing).cloned().collect();
 
     let mut text = format!("{} {{\n", table_name(family));
     for set in SetName::ALL {
@@ -44,7 +59,16 @@ pub(super) fn ruleset(settings: &Settings, plans: &[ServicePlan], family: Family
             writeln!(text, "    {line}").expect("writing to a string");
         }
     }
-    for chain in numbered.into_iter().chain(schema.chains()) {
+    let ip = if family == Family::V6 { "ip6" } else { "ip" };
+    for (name, size) in affinity_sets {
+        let set = declare_affinity_set(&name, size, 1);
+        assert!(set.dynamic && set.timeouts, "packets fill it, and clients expire");
+        let size = set.size.map_or_else(String::new, |size| format!(" size {size}"));
+        let gc = set.gc_interval.expect("an interval").as_secs();
+        writeln!(text, "  set {} {{ {ip} saddr; dynamic, timeout; gc-interval {gc}s{size} }}", set.name)
+            .expect("writing to a string");
+    }
+    for chain in come_and_go.into_iter().chain(schema.chains()) {
         let declaration = chain.declaration();
         write!(text, "  chain {}", declaration.name).expect("writing to a string");
         if let Some(base) = chain.base() {
@@ -52,7 +76,7 @@ pub(super) fn ruleset(settings: &Settings, plans: &[ServicePlan], family: Family
                 .expect("writing to a string");
         }
         text.push('\n');
-        for one in schema.rules(chain) {
+        for one in port_rules.get(&chain).cloned().unwrap_or_else(|| schema.rules(&chain)) {
             writeln!(text, "    {}", rule(&one)).expect("writing to a string");
         }
     }
@@ -68,7 +92,7 @@ fn line(plan: &ServicePlan, element: &Element<'_>) -> String {
         Key::Endpoint(_, frontend, index) => format!("{index} . {frontend}"),
         Key::Allowed(frontend, network) => format!("{frontend} . {network}"),
     };
-    let data = match element.data {
+    let data = match &element.data {
         Data::None => String::new(),
         Data::Endpoint(address, port) => format!(" : {address} . {port}"),
         Data::Target(Target::Drop) => " : drop".into(),
@@ -156,6 +180,14 @@ fn rule(rule: &Rule) -> String {
                 nft::Verdict::Goto(chain) => format!("goto {chain}"),
                 other => format!("{other:?}").to_lowercase(),
             }),
+            Expr::Constant { value, dest } => {
+                let len = u32::try_from(value.len()).expect("a few bytes");
+                let words = match <[u8; 2]>::try_from(&value[..]) {
+                    Ok(port) => u16::from_be_bytes(port).to_string(),
+                    Err(_) => bytes(value),
+                };
+                load(&mut registers, *dest, len, words);
+            }
             Expr::Dnat { ipv6, address, port } => {
                 let family = if *ipv6 { "ip6" } else { "ip" };
                 let port = position(port.expect("every translation has a port")) - position(*address);
@@ -165,16 +197,9 @@ fn rule(rule: &Rule) -> String {
             Expr::MasqueradeFullyRandom => words.push("masquerade fully-random".into()),
             Expr::RejectPortUnreachable { .. } => words.push("reject".into()),
             Expr::UpdateSet { set, key, data, timeout } => {
-                let data = data.expect("affinity has data");
-                let split = registers.iter().position(|(at, ..)| *at == position(data)).expect("loaded");
-                let (keys, values) = registers.split_at(split);
-                assert_eq!(keys.first().map(|(at, ..)| *at), Some(position(*key)));
+                assert!(data.is_none(), "it is a set");
                 let seconds = timeout.expect("a timeout").as_secs();
-                words.push(format!(
-                    "update @{set} {{ {} timeout {seconds}s : {} }}",
-                    join(keys),
-                    join(values)
-                ));
+                words.push(format!("update @{set} {{ {} timeout {seconds}s }}", holds(&registers, *key)));
             }
             Expr::FibDestinationType { .. } | Expr::Other(_) => panic!("no rule needs {expr:?}"),
         }

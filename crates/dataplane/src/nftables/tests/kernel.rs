@@ -12,7 +12,7 @@ use portolan_service::{
 };
 
 use crate::nftables::Nftables;
-use crate::nftables::element::{FrontendKey, put_address, put_port};
+use crate::nftables::element::{FrontendKey, put_address, put_port, take_address};
 use crate::nftables::schema::{Chain, SetName, table};
 use crate::tests::namespace;
 use crate::tests::plans::{CLUSTER, LOCAL, PortExt, everything, net, port, service, settings};
@@ -161,6 +161,33 @@ fn changes_end_where_a_fresh_start_begins() {
             before = Some(after);
         }
         step(&mut dataplane, before.as_ref(), None);
+        // The same with session affinity, and more endpoints than the kernel's own limit of a set
+        // is for.
+        let mut before = None;
+        for count in [1, 40, 39, 3, 0] {
+            let endpoints: Vec<String> = (0..count).map(|host| format!("10.244.1.{host}:80*")).collect();
+            let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+            let verdict = if count == 0 { Verdict::Reject } else { CLUSTER };
+            let port = port("http", Protocol::Tcp, &endpoints).sticky(60).at(
+                FrontendKind::ClusterIp,
+                "10.96.0.78",
+                80,
+                verdict,
+                verdict,
+            );
+            let after = service("staying", vec![port]);
+            step(&mut dataplane, before.as_ref(), Some(&after));
+            dataplane.uncompared = true;
+            let mut all = plans.clone();
+            all.push(after.clone());
+            assert_eq!(
+                verify(&mut dataplane, &all),
+                Integrity::Intact,
+                "{count} endpoints that clients stay at"
+            );
+            before = Some(after);
+        }
+        step(&mut dataplane, before.as_ref(), None);
         while dataplane.tidy().expect("tidy") {}
         assert_eq!(contents(), fresh(&plans));
 
@@ -296,101 +323,101 @@ fn a_table_of_another_layout_is_replaced() {
         let plans = everything();
         let whole = fresh(&plans);
         let ours = table(Family::V4);
+        let (stays, gone) = (sticky_set("10.244.1.11"), sticky_set("10.244.1.99"));
         commit(|batch| {
             batch.delete_table(ours);
             batch.add_table(ours, "of a newer version");
-            batch.add_set(ours, &crate::nftables::schema::declare_set(SetName::Affinity, Family::V4, 1));
+            for (id, set) in (1..).zip([&stays, &gone]) {
+                batch.add_set(ours, &crate::nftables::schema::declare_affinity_set(set, None, id));
+            }
             batch.add_chain(ours, &nft::Chain { name: "nat-output".into(), kind: None, comment: None });
-            let learnt = learnt("10.9.9.9", "10.96.0.5", "10.244.1.11");
-            batch.add_elements(ours, "affinity", [learnt.element()]);
         });
+        learn("10.9.9.9", "10.244.1.11");
+        learn("10.9.9.8", "10.244.1.99");
         let mut dataplane = Nftables::new(settings()).expect("a dataplane");
         sync(&mut dataplane, &plans);
-        let client = clients();
-        assert_eq!(client, ["10.9.9.9 stays at 10.244.1.11"], "remembered clients move over");
-        commit(|batch| batch.flush_set(ours, "affinity"));
+        assert_eq!(clients(), ["10.9.9.9 stays at 10.244.1.11"], "remembered clients move over");
+        commit(|batch| batch.flush_set(ours, &stays));
         assert_eq!(contents(), whole);
     });
 }
 
-/// An entry of the `affinity` map for port 80 over TCP.
-struct Entry {
-    key: Vec<u8>,
-    data: Vec<u8>,
+/// The set of clients that stay at an endpoint of the Service `sticky`.
+fn sticky_set(endpoint: &str) -> String {
+    format!("affinity/shop/sticky/tcp/http/{endpoint}/8080")
 }
 
-impl Entry {
-    fn element(&self) -> Element<'_> {
-        Element {
-            data: Some(ElementData::Value(&self.data)),
-            timeout: Some(std::time::Duration::from_mins(10)),
-            ..Element::new(&self.key)
-        }
-    }
-}
-
-fn learnt(client: &str, to: &str, endpoint: &str) -> Entry {
-    let (mut key, mut data) = (Vec::new(), Vec::new());
+/// A client is remembered.
+fn learn(client: &str, endpoint: &str) {
+    let mut key = Vec::new();
     put_address(&mut key, client.parse().expect("an address"));
-    key.extend(frontend(to, 80));
-    put_address(&mut data, endpoint.parse().expect("an address"));
-    put_port(&mut data, 8080);
-    Entry { key, data }
+    let element = Element { timeout: Some(std::time::Duration::from_mins(10)), ..Element::new(&key) };
+    commit(|batch| batch.add_elements(table(Family::V4), &sticky_set(endpoint), [element]));
 }
 
 /// Who is remembered.
 fn clients() -> Vec<String> {
     let mut clients = Vec::new();
-    Socket::open()
-        .expect("a socket")
-        .elements(table(Family::V4), "affinity", |element| {
-            let (mut key, Some(nft::OwnedData::Value(data))) = (&element.key[..], element.data) else {
-                return;
-            };
-            let address = |bytes: &mut &[u8]| {
-                crate::nftables::element::take_address(bytes, Family::V4).expect("an address").to_string()
-            };
-            clients.push(format!("{} stays at {}", address(&mut key), address(&mut &data[..])));
-        })
-        .expect("elements");
+    let mut socket = Socket::open().expect("a socket");
+    for set in socket.sets(table(Family::V4)).expect("sets") {
+        let Some(port_and_endpoint) = set.name.strip_prefix("affinity/") else { continue };
+        let endpoint = port_and_endpoint.rsplit('/').nth(1).expect("an endpoint's address");
+        socket
+            .elements(table(Family::V4), &set.name, |element| {
+                let client = take_address(&mut &element.key[..], Family::V4).expect("an address");
+                clients.push(format!("{client} stays at {endpoint}"));
+            })
+            .expect("elements");
+    }
     clients.sort_unstable();
     clients
+}
+
+fn sticky(endpoints: &[&str]) -> ServicePlan {
+    service("sticky", vec![port("http", Protocol::Tcp, endpoints).sticky(600).cluster_ip("10.96.0.5")])
 }
 
 #[test]
 fn clients_stay_until_their_endpoint_leaves() {
     namespace::run("nftables::tests::kernel::clients_stay_until_their_endpoint_leaves", || {
-        let sticky = |endpoints: &[&str]| {
-            let port = port("http", Protocol::Tcp, endpoints).sticky(600).cluster_ip("10.96.0.5");
-            service("sticky", vec![port])
-        };
         let both = sticky(&["10.244.1.11:8080*", "10.244.2.21:8080"]);
         let one = sticky(&["10.244.1.11:8080*"]);
         let mut dataplane = Nftables::new(settings()).expect("a dataplane");
         sync(&mut dataplane, std::slice::from_ref(&both));
-        let learn = |client: &str, endpoint: &str| {
-            let entry = learnt(client, "10.96.0.5", endpoint);
-            commit(|batch| batch.add_elements(table(Family::V4), "affinity", [entry.element()]));
-        };
         learn("10.9.0.1", "10.244.1.11");
         learn("10.9.0.2", "10.244.2.21");
         sync(&mut dataplane, std::slice::from_ref(&both));
-        assert_eq!(
-            clients(),
-            ["10.9.0.1 stays at 10.244.1.11", "10.9.0.2 stays at 10.244.2.21"],
-            "over a restart"
-        );
+        let remembered = ["10.9.0.1 stays at 10.244.1.11", "10.9.0.2 stays at 10.244.2.21"];
+        assert_eq!(clients(), remembered, "over a restart");
+        dataplane.kernel.batch_limit = Some(20_000);
+        let others: Vec<ServicePlan> = (1..200)
+            .map(|number| {
+                let address = format!("10.96.1.{number}");
+                let port = port("", Protocol::Tcp, &["10.1.1.1:1"]).cluster_ip(&address);
+                service(&format!("s{number}"), vec![port])
+            })
+            .collect();
+        let mut more = others;
+        more.push(both.clone());
+        sync(&mut dataplane, &more);
+        assert_eq!(clients(), remembered, "over a restart in portions");
+        dataplane.uncompared = true;
+        assert_eq!(verify(&mut dataplane, &more), Integrity::Intact);
+        let mut without = more;
+        *without.last_mut().expect("the sticky one") = one.clone();
+        sync(&mut dataplane, &without);
+        assert_eq!(clients(), ["10.9.0.1 stays at 10.244.1.11"], "its endpoint left, in portions");
+        dataplane.uncompared = true;
+        assert_eq!(verify(&mut dataplane, &without), Integrity::Intact);
+        dataplane.kernel.batch_limit = None;
+        sync(&mut dataplane, std::slice::from_ref(&both));
+        learn("10.9.0.2", "10.244.2.21");
 
         dataplane.apply(&change(Some(&both), Some(&one))).expect("apply");
         assert_eq!(clients(), ["10.9.0.1 stays at 10.244.1.11"], "the endpoint of the other left");
         assert_eq!(verify(&mut dataplane, std::slice::from_ref(&one)), Integrity::Intact);
-
-        // As kernels before 6.3 need it.
         dataplane.apply(&change(Some(&one), Some(&both))).expect("apply");
-        learn("10.9.0.3", "10.244.2.21");
-        dataplane.kernel.destroys_elements = false;
-        dataplane.apply(&change(Some(&both), Some(&one))).expect("apply");
-        assert_eq!(clients(), ["10.9.0.1 stays at 10.244.1.11"]);
+        assert_eq!(clients(), ["10.9.0.1 stays at 10.244.1.11"], "an endpoint that comes back begins anew");
 
         // It left while nobody looked.
         learn("10.9.0.4", "10.244.2.21");
@@ -399,7 +426,57 @@ fn clients_stay_until_their_endpoint_leaves() {
         assert_eq!(clients(), ["10.9.0.1 stays at 10.244.1.11"]);
 
         restarted.apply(&change(Some(&one), None)).expect("apply");
-        assert_eq!(clients(), [""; 0], "a later Service of this address must not inherit them");
+        assert_eq!(clients(), [""; 0], "a later Service of this name must not inherit them");
+        while restarted.tidy().expect("tidy") {}
+        assert_eq!(contents(), fresh(&[]));
+    });
+}
+
+#[test]
+fn damage_to_affinity_is_named_and_repaired() {
+    type Damage = fn(&mut Batch);
+    const CHAIN: &str = "affinity/shop/sticky/tcp/http";
+    let cases: &[(&str, Damage, &str)] = &[
+        (
+            "a chain is emptied",
+            |batch| batch.flush_chain(table(Family::V4), CHAIN),
+            "table ip portolan: chain affinity/shop/sticky/tcp/http: other rules than it should have",
+        ),
+        (
+            "a set is deleted",
+            |batch| {
+                batch.flush_chain(table(Family::V4), CHAIN);
+                let endpoint = "endpoint/shop/sticky/tcp/http/10.244.2.21/8080";
+                batch.flush_chain(table(Family::V4), endpoint);
+                batch.delete_set(table(Family::V4), &sticky_set("10.244.2.21"));
+            },
+            "table ip portolan: set affinity/shop/sticky/tcp/http/10.244.2.21/8080 deleted",
+        ),
+        (
+            "a set is added",
+            |batch| {
+                let mine = crate::nftables::schema::declare_affinity_set("affinity/mine", None, 1);
+                batch.add_set(table(Family::V4), &mine);
+            },
+            "table ip portolan: set affinity/mine is not ours",
+        ),
+    ];
+    namespace::run("nftables::tests::kernel::damage_to_affinity_is_named_and_repaired", || {
+        let plans = [sticky(&["10.244.1.11:8080*", "10.244.2.21:8080"])];
+        let mut dataplane = Nftables::new(settings()).expect("a dataplane");
+        sync(&mut dataplane, &plans);
+        learn("10.9.0.1", "10.244.1.11");
+        let whole = contents();
+        for (name, damage, finding) in cases {
+            commit(damage);
+            let Integrity::Changed(findings) = verify(&mut dataplane, &plans) else {
+                panic!("{name}: not noticed")
+            };
+            assert!(findings.iter().any(|found| found == finding), "{name}: {findings:?}");
+            sync(&mut dataplane, &plans);
+            assert_eq!(contents(), whole, "{name}: repaired, and the client still remembered");
+            assert_eq!(verify(&mut dataplane, &plans), Integrity::Intact, "{name}");
+        }
     });
 }
 

@@ -1,4 +1,5 @@
 mod affinity;
+mod comments;
 mod dump;
 mod golden;
 mod kernel;

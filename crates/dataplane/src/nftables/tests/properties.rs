@@ -1,16 +1,17 @@
 //! Whatever changes come in whatever portions: what is removed was there, what is added was not, and the end is
 //! what a fresh start renders.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use portolan_service::{Family, FrontendKind, List, PortPlan, Protocol, ServicePlan, Verdict};
 use proptest::prelude::*;
 
+use crate::nftables::affinity::{self, Content};
 use crate::nftables::element::{Data, Key, Step, difference, render};
 use crate::nftables::inventory::{Inventory, Tally};
-use crate::nftables::schema::{Features, SetName};
+use crate::nftables::schema::{Chain, Features, SetName};
 use crate::tests::plans::{CLUSTER, LOCAL, PortExt, port, service};
 
 const SERVICES: u8 = 4;
@@ -89,15 +90,79 @@ fn fresh(plans: &BTreeMap<u8, Arc<ServicePlan>>, family: Family) -> Kernel {
         kernel.extend(
             elements
                 .iter()
-                .map(|element| (element.key, (element.data, element.port_name.map(str::to_owned)))),
+                .map(|element| (element.key, (element.data.clone(), element.port_name.map(str::to_owned)))),
         );
     }
     kernel
 }
 
+/// The sets of remembered clients, and the rules of chains of Service ports.
+#[derive(Debug, Default, PartialEq)]
+struct Affinity {
+    /// With the rules that look into each.
+    sets: HashMap<String, usize>,
+    /// The sets that each looks into, and what it does with what it finds.
+    chains: BTreeMap<Chain, (Vec<String>, String)>,
+}
+
+impl Affinity {
+    fn of(plans: &BTreeMap<u8, Arc<ServicePlan>>, family: Family) -> Affinity {
+        let mut affinity = Affinity::default();
+        for plan in plans.values() {
+            let mut tally = Tally::default();
+            affinity::difference(None, Some(plan), family, |step| affinity.take(step, &mut tally));
+        }
+        affinity
+    }
+
+    /// What the kernel would refuse fails here.
+    fn take(&mut self, step: affinity::Step<'_>, tally: &mut Tally) {
+        match step {
+            affinity::Step::AddSet(name, _) => {
+                tally.count_use(affinity::chain_of_set(&name), 1);
+                tally.affinity_set(name.clone(), true);
+                assert_eq!(self.sets.insert(name, 0), None, "the set is there");
+            }
+            affinity::Step::Rewrite(chain, content) => {
+                let (sets, does) = match content {
+                    Content::Nothing => (Vec::new(), String::new()),
+                    Content::Endpoint(port, endpoint) => {
+                        (vec![port.set_of(endpoint)], format!("{endpoint:?} {}", port.seconds()))
+                    }
+                    Content::List(port, list) => {
+                        let backends = port.port.backends(list).iter();
+                        let endpoints: Vec<_> =
+                            backends.map(|backend| (backend.address, backend.port)).collect();
+                        (
+                            endpoints.iter().map(|endpoint| port.set_of(*endpoint)).collect(),
+                            format!("{list:?}"),
+                        )
+                    }
+                };
+                tally.rewrite(chain.clone(), (!sets.is_empty()).then_some(0));
+                for set in self.chains.remove(&chain).into_iter().flat_map(|(sets, _)| sets) {
+                    *self.sets.get_mut(&set).expect("a set with rules stays") -= 1;
+                }
+                for set in &sets {
+                    *self.sets.get_mut(set).expect("sets come before rules that look into them") += 1;
+                }
+                if !sets.is_empty() {
+                    self.chains.insert(chain, (sets, does));
+                }
+            }
+            affinity::Step::DeleteSet(name) => {
+                tally.count_use(affinity::chain_of_set(&name), -1);
+                tally.affinity_set(name.clone(), false);
+                assert_eq!(self.sets.remove(&name), Some(0), "no rule looks into a set that goes");
+            }
+        }
+    }
+}
+
 /// One transaction as the dataplane makes it: all that goes, then all that comes.
 fn transact(
     kernel: &mut Kernel,
+    sticky: &mut Affinity,
     inventory: &mut Inventory,
     changes: &[(Option<&ServicePlan>, Option<&ServicePlan>)],
     family: Family,
@@ -105,18 +170,19 @@ fn transact(
     let mut tally = Tally::default();
     let (mut removed, mut added) = (Vec::new(), Vec::new());
     for (before, after) in changes {
+        affinity::difference(*before, *after, family, |step| sticky.take(step, &mut tally));
         let (mut old, mut new) = (Vec::new(), Vec::new());
         before.inspect(|plan| render(plan, family, &mut old));
         after.inspect(|plan| render(plan, family, &mut new));
         difference(&old, &new, |step| match step {
             Step::Remove(element) => {
-                if tally.count(&element, -1) {
+                if tally.count(element, -1) {
                     removed.push(element.key);
                 }
             }
             Step::Add(element) => {
-                if tally.count(&element, 1) {
-                    added.push((element.key, (element.data, element.port_name.map(str::to_owned))));
+                if tally.count(element, 1) {
+                    added.push((element.key, (element.data.clone(), element.port_name.map(str::to_owned))));
                 }
             }
         });
@@ -151,6 +217,7 @@ proptest! {
         for family in Family::ALL {
             let mut plans = BTreeMap::<u8, Arc<ServicePlan>>::new();
             let (mut kernel, mut inventory) = (Kernel::new(), Inventory::default());
+            let mut sticky = Affinity::default();
             // The last batch takes everything away again.
             let farewell = (0..SERVICES).map(|number| (number, None)).collect();
             for batch in batches.iter().chain([&farewell]) {
@@ -167,25 +234,29 @@ proptest! {
                     .iter()
                     .map(|number| (before.get(number).map(|plan| &**plan), plans.get(number).map(|plan| &**plan)))
                     .collect();
-                transact(&mut kernel, &mut inventory, &changes, family);
+                transact(&mut kernel, &mut sticky, &mut inventory, &changes, family);
                 prop_assert_eq!(&kernel, &fresh(&plans, family));
                 for set in SetName::ALL {
                     let count = kernel.keys().filter(|key| key.set() == set).count();
                     prop_assert_eq!(inventory.len(set), count, "{}", set.name());
                 }
-                let used: BTreeSet<_> = kernel
+                let fresh = Affinity::of(&plans, family);
+                prop_assert_eq!(&sticky, &fresh);
+                prop_assert_eq!(inventory.affinity_sets(), &fresh.sets.keys().cloned().collect::<HashSet<_>>());
+                let mut used: BTreeSet<Chain> = kernel
                     .values()
                     .filter_map(|(data, _)| match data {
-                        Data::Target(target) => target.chain().filter(|chain| chain.is_numbered()),
+                        Data::Target(target) => target.chain().filter(|chain| chain.comes_and_goes()).cloned(),
                         _ => None,
                     })
                     .collect();
-                let idle: BTreeSet<_> = inventory.idle_chains().collect();
-                prop_assert_eq!(&inventory.chains().filter(|chain| !idle.contains(chain)).collect::<BTreeSet<_>>(), &used);
+                used.extend(fresh.sets.keys().map(|set| affinity::chain_of_set(set)));
+                let idle: BTreeSet<_> = inventory.idle_chains().cloned().collect();
+                prop_assert_eq!(&inventory.chains().filter(|chain| !idle.contains(chain)).cloned().collect::<BTreeSet<_>>(), &used);
             }
             prop_assert_eq!(inventory.needs(), Features::default());
-            for chain in inventory.idle_chains().collect::<Vec<_>>() {
-                inventory.chain_deleted(chain);
+            for chain in inventory.idle_chains().cloned().collect::<Vec<_>>() {
+                inventory.chain_deleted(&chain);
             }
             inventory.features = inventory.needs();
             prop_assert_eq!(inventory, Inventory::default());
