@@ -251,6 +251,12 @@ pub(crate) const ALL: &[Bound] = &[
             NodePortAddresses::Networks(networks) => joined(networks),
         },
     ),
+    bound(
+        "accept-forwarded",
+        &["acceptForwarded"],
+        |f| text(f.accept_forwarded),
+        |c| c.accept_forwarded.to_string(),
+    ),
     bound("oom-score-adj", &["oomScoreAdj"], |f| text(f.oom_score_adj), |c| c.oom_score_adj.to_string()),
     bound(
         "conntrack-max-per-core",

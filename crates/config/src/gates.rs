@@ -30,6 +30,7 @@ enum Stage {
     Alpha,
     Beta,
     Ga,
+    Deprecated,
 }
 
 impl Gate {
@@ -61,13 +62,20 @@ impl Gate {
         }
     }
 
-    /// How far the feature is, as in the metric `kubernetes_feature_enabled`: `ALPHA`, `BETA` or empty.
+    /// How far the feature is, as in the metric `kubernetes_feature_enabled`: `ALPHA`, `BETA`, `DEPRECATED` or empty.
     pub fn stage(self) -> &'static str {
         match self.stage_and_default().0 {
             Stage::Alpha => "ALPHA",
             Stage::Beta => "BETA",
             Stage::Ga => "",
+            Stage::Deprecated => "DEPRECATED",
         }
+    }
+
+    /// Whether the feature is to be removed (KEP-5707: `spec.externalIPs` of Services is deprecated since Kubernetes
+    /// 1.36, on by default until 1.40).
+    pub fn is_deprecated(self) -> bool {
+        self.stage_and_default().0 == Stage::Deprecated
     }
 
     /// Whether the gate can only be set to its default.
@@ -85,8 +93,8 @@ impl Gate {
 
     fn stage_and_default(self) -> (Stage, bool) {
         match self {
-            Gate::AllowServiceExternalIps
-            | Gate::PreferSameTrafficDistribution
+            Gate::AllowServiceExternalIps => (Stage::Deprecated, true),
+            Gate::PreferSameTrafficDistribution
             | Gate::NftablesProxyMode
             | Gate::MultiCidrServiceAllocator => (Stage::Ga, true),
             Gate::ComponentFlagz | Gate::ComponentStatusz | Gate::LoggingBetaOptions => (Stage::Beta, true),
@@ -99,7 +107,7 @@ impl Gate {
         let all = match stage {
             Stage::Alpha => given.get(ALL_ALPHA),
             Stage::Beta => given.get(ALL_BETA),
-            Stage::Ga => None,
+            Stage::Ga | Stage::Deprecated => None,
         };
         given.get(self.name()).or(all).copied().unwrap_or(default)
     }

@@ -7,6 +7,7 @@
 //! Nothing of what was written is remembered but the last state of the tables as a whole, to see that somebody else
 //! changed them.
 
+mod accept_forwarded;
 mod chains;
 mod change;
 mod compare;
@@ -28,6 +29,7 @@ use portolan_netfilter::nfacct;
 use portolan_netfilter::socket::Socket;
 use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
 
+pub use self::accept_forwarded::AcceptForwarded;
 pub(crate) use self::chains::{CANARY, MARK_MASQ, POSTROUTING};
 use self::chains::{Counts, Style, Table};
 use self::compare::{Comparison, Tables, Wanted, compare};
