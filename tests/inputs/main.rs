@@ -22,8 +22,6 @@ const NOT_YET: &[&str] = &[
     "blocklist-with-timeouts",
     "both-families-in-one-dump",
     "empty-path-flags",
-    "hairpin-without-node-name",
-    "health-port-of-another",
     "interface-by-prefix",
     "iptables-rules-as-nft-json",
     "loopback-bind-address",
@@ -32,7 +30,6 @@ const NOT_YET: &[&str] = &[
     "redirect-in-prerouting",
     "removed-flags",
     "same-interface-asked-twice",
-    "special-external-ips",
     "tables-left-out-of-a-dump",
     "unsupported-revision",
 ];

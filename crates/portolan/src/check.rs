@@ -16,7 +16,7 @@ use crate::configuration::{self, Loaded};
 use crate::describe::counted;
 use crate::run::{make_dataplane, options};
 use crate::this_node::{self, ThisNode};
-use crate::{kernel_settings, logging};
+use crate::{forwarding, kernel_settings, logging};
 
 /// Prints problems and differences. The exit status is 1 if the manifests have problems.
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
@@ -41,6 +41,8 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
     let mut problems: Vec<String> = update.new_problems.iter().map(ToString::to_string).collect();
     problems.extend(planner.problems().iter().map(ToString::to_string));
+    let mut warnings: Vec<String> = planner.warnings().iter().map(ToString::to_string).collect();
+    warnings.extend(forwarding::findings(config.accept_forwarded));
 
     let mut dataplane = make_dataplane(config.mode)(node.settings())?;
     let mut plans = planner.plans().map(|plan| &**plan);
@@ -50,15 +52,20 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     }
     let differences = compared.ok();
     match args.output {
-        Output::Text => print_text(&problems, planner.plans().len(), differences.as_deref()),
-        Output::Json => println!("{:#}", as_json(&problems, planner.plans().len(), differences.as_deref())),
+        Output::Text => print_text(&problems, &warnings, planner.plans().len(), differences.as_deref()),
+        Output::Json => {
+            println!("{:#}", as_json(&problems, &warnings, planner.plans().len(), differences.as_deref()));
+        }
     }
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print_text(problems: &[String], services: usize, differences: Option<&[Difference]>) {
+fn print_text(problems: &[String], warnings: &[String], services: usize, differences: Option<&[Difference]>) {
     for problem in problems {
         println!("problem: {problem}");
+    }
+    for warning in warnings {
+        println!("warning: {warning}");
     }
     println!("{} to forward, {}", counted(services, "Service"), counted(problems.len(), "problem"));
     match differences {
@@ -73,7 +80,12 @@ fn print_text(problems: &[String], services: usize, differences: Option<&[Differ
     }
 }
 
-fn as_json(problems: &[String], services: usize, differences: Option<&[Difference]>) -> serde_json::Value {
+fn as_json(
+    problems: &[String],
+    warnings: &[String],
+    services: usize,
+    differences: Option<&[Difference]>,
+) -> serde_json::Value {
     let differences = differences.map(|differences| {
         differences
             .iter()
@@ -84,5 +96,5 @@ fn as_json(problems: &[String], services: usize, differences: Option<&[Differenc
             })
             .collect::<Vec<_>>()
     });
-    json!({"problems": problems, "services": services, "changes": differences})
+    json!({"problems": problems, "warnings": warnings, "services": services, "changes": differences})
 }

@@ -1,5 +1,6 @@
 //! The cluster as the source of objects, and as the place to report to.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -119,6 +120,13 @@ fn batch(update: Update) -> Batch {
 }
 
 impl Cluster {
+    /// The address at which the API server is reached, if it is not a name.
+    pub(crate) fn api_server(&self) -> Option<IpAddr> {
+        let host = self.source.status().report().host;
+        let address = host.parse::<SocketAddr>().map(|socket| socket.ip());
+        address.or_else(|_| host.trim_matches(['[', ']']).parse()).ok()
+    }
+
     /// Reports that the proxy starts (spec §11.20).
     pub(crate) fn announce_start(&self) {
         self.source.publish(ClusterEvent {

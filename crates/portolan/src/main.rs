@@ -10,6 +10,7 @@ mod cluster;
 mod configuration;
 mod describe;
 mod fit;
+mod forwarding;
 mod get;
 mod kernel_settings;
 mod logging;

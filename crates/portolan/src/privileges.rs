@@ -18,14 +18,15 @@ const NEEDED: [Capability; 4] = [
 /// The programs of iptables open a raw socket. They are run as root, and so have what the bounding set has.
 const NEEDED_BY_IPTABLES: Capability = Capability::CAP_NET_RAW;
 
-fn needed(mode: Mode) -> HashSet<Capability> {
-    NEEDED.into_iter().chain((mode == Mode::Iptables).then_some(NEEDED_BY_IPTABLES)).collect()
+fn needed(mode: Mode, accept_forwarded: bool) -> HashSet<Capability> {
+    let iptables = mode == Mode::Iptables || accept_forwarded;
+    NEEDED.into_iter().chain(iptables.then_some(NEEDED_BY_IPTABLES)).collect()
 }
 
-/// Keeps only the capabilities that `run` needs in this mode, of those that the process has, in this thread and those it
+/// Keeps only the capabilities that `run` needs in this mode, with `--accept-forwarded` or without it, of those that the process has, in this thread and those it
 /// starts later. What cannot be given up is logged: running with more than needed is no reason not to run.
-pub(crate) fn drop_unneeded(mode: Mode) {
-    let needed = needed(mode);
+pub(crate) fn drop_unneeded(mode: Mode, accept_forwarded: bool) {
+    let needed = needed(mode, accept_forwarded);
     // The bounding set first: changing it needs a capability that goes next.
     if let Ok(bounding) = caps::read(None, CapSet::Bounding) {
         for capability in bounding.difference(&needed) {
@@ -54,8 +55,8 @@ mod tests {
             std::thread::spawn(move || {
                 let before = [CapSet::Permitted, CapSet::Bounding].map(|set| caps::read(None, set).unwrap());
                 let may_bound = before[0].contains(&Capability::CAP_SETPCAP);
-                drop_unneeded(mode);
-                let [permitted, bounding] = before.map(|set| &set & &needed(mode));
+                drop_unneeded(mode, false);
+                let [permitted, bounding] = before.map(|set| &set & &needed(mode, false));
                 for set in [CapSet::Permitted, CapSet::Effective] {
                     assert_eq!(caps::read(None, set).unwrap(), permitted, "{mode} {set:?}");
                 }
@@ -70,7 +71,8 @@ mod tests {
 
     #[test]
     fn programs_of_iptables_have_what_they_need() {
-        let raw = |mode| needed(mode).contains(&Capability::CAP_NET_RAW);
-        assert_eq!(Mode::ALL.map(raw), Mode::ALL.map(|mode| mode == Mode::Iptables));
+        let raw = |mode, accept| needed(mode, accept).contains(&Capability::CAP_NET_RAW);
+        assert_eq!(Mode::ALL.map(|mode| raw(mode, false)), Mode::ALL.map(|mode| mode == Mode::Iptables));
+        assert!(raw(Mode::Nftables, true));
     }
 }

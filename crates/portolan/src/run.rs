@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use portolan_config::watch::ConfigFile;
-use portolan_config::{Config, Gate, Mode};
+use portolan_config::{Config, Mode};
 use portolan_dataplane::Dataplane;
 use portolan_dataplane::iptables::{self, Iptables};
 use portolan_dataplane::nftables::Nftables;
@@ -26,16 +26,20 @@ use crate::addresses;
 use crate::batch::Batch;
 use crate::cleanup::TakeOver;
 use crate::cli::{ProxyArgs, RunArgs};
+use crate::cluster::{self, Cluster};
 use crate::configuration::{self, Loaded};
 use crate::describe::counted;
 use crate::fit::Fit;
 use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::proxy::{MakeDataplane, Proxy, Surroundings};
 use crate::this_node::{self, ThisNode};
-use crate::{cleanup, cluster, kernel_settings, logging, privileges, servers};
+use crate::{cleanup, forwarding, kernel_settings, logging, privileges, servers};
 
 /// The modes that this version has.
 pub(crate) const AVAILABLE: &[Mode] = &[Mode::Nftables, Mode::Iptables];
+
+/// Of the problems that one change of the manifests brings or solves so many are logged, the others counted.
+const LOGGED_PROBLEMS: usize = 100;
 
 /// What the waiting threads tell the main one.
 pub(crate) enum Event {
@@ -86,7 +90,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    privileges::drop_unneeded(config.mode);
+    privileges::drop_unneeded(config.mode, config.accept_forwarded);
+    forwarding::start(config.accept_forwarded);
     forward(args, &loaded, file, &name)
 }
 
@@ -117,7 +122,7 @@ fn forward(args: &RunArgs, loaded: &Loaded, file: Option<ConfigFile>, name: &str
     let (events, received) = mailbox();
     let service_networks: &[_] =
         if args.manifests.is_some() { &args.proxy.service_cluster_ip_range } else { &[] };
-    let node = ThisNode::new(name, config, service_networks, kernel_settings::tcp_is_liberal());
+    let mut node = ThisNode::new(name, config, service_networks, kernel_settings::tcp_is_liberal());
 
     let watch = addresses::Watch::start().context("listening for interface addresses")?;
     let addresses = Batch::of_addresses(addresses::list().context("listing interface addresses")?);
@@ -125,6 +130,7 @@ fn forward(args: &RunArgs, loaded: &Loaded, file: Option<ConfigFile>, name: &str
         Some(folder) => (None, Some((folder, Manifests::open(folder, options(&args.proxy, false))?))),
         None => (Some(cluster::follow(args, config, name, &telemetry, &events)?), None),
     };
+    node.set_api_server(cluster.iter().filter_map(Cluster::api_server).collect());
     let servers = servers::start(args, loaded, &build, &telemetry, &events, cluster.as_ref())?;
     let mut proxy = Proxy::new(node, surroundings(config, servers, &telemetry, cluster.is_some()));
     proxy.observe(addresses);
@@ -181,7 +187,6 @@ fn surroundings(
         set_responders: Box::new(move |responders, addresses| servers.set_responders(responders, addresses)),
         telemetry: telemetry.clone(),
         sync_period: config.sync_period,
-        external_ips: config.enabled(Gate::AllowServiceExternalIps),
         in_cluster,
     }
 }
@@ -319,11 +324,16 @@ fn follow_addresses(watch: &addresses::Watch, events: &Sender) -> anyhow::Result
 }
 
 fn log_problems(update: &Update) {
-    for problem in &update.new_problems {
+    for problem in update.new_problems.iter().take(LOGGED_PROBLEMS) {
         warn!("{problem}");
     }
-    for problem in &update.solved {
+    for problem in update.solved.iter().take(LOGGED_PROBLEMS) {
         info!("solved: {problem}");
+    }
+    let more = |count: usize| count.saturating_sub(LOGGED_PROBLEMS);
+    let (new, solved) = (more(update.new_problems.len()), more(update.solved.len()));
+    if new + solved > 0 {
+        warn!("{new} more problems, and {solved} more that are solved; portolan check lists them");
     }
 }
 

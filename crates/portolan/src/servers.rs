@@ -79,6 +79,7 @@ pub(crate) fn tell_configuration(config: &Config, metrics: &Metrics) {
             stage: match gate.stage() {
                 "ALPHA" => FeatureStage::Alpha,
                 "BETA" => FeatureStage::Beta,
+                "DEPRECATED" => FeatureStage::Deprecated,
                 _ => FeatureStage::Stable,
             },
             enabled: config.enabled(gate),

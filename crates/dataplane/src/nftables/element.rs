@@ -237,7 +237,7 @@ fn render_port<'a>(port: &'a PortPlan, endpoints: bool, elements: &mut Vec<Eleme
     }
     for list in [List::Cluster, List::Local] {
         if used[list as usize] {
-            for backend in port.backends(list).iter().filter(|backend| backend.local) {
+            for backend in port.backends(list).iter().filter(|backend| backend.may_hairpin()) {
                 elements.push(Element {
                     key: Key::Hairpin(backend.address),
                     data: Data::None,
