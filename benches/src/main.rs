@@ -7,6 +7,7 @@ mod element;
 mod flood;
 mod flow;
 mod forwarding;
+mod hostile;
 mod iptables;
 mod kube_proxy;
 mod load;
@@ -76,6 +77,8 @@ enum Bench {
     Cluster,
     /// Mode iptables: cold load and one change, against iptables-restore of what kube-proxy writes
     Iptables,
+    /// One Service that asks for as much as it can
+    Hostile,
     /// Packets traced through the rules of a whole cluster, against a small one
     Trace,
     /// Everything
@@ -104,6 +107,8 @@ struct Scale {
     iptables_changes: u32,
     trace: &'static [Shape],
     traced: u32,
+    source_ranges: u32,
+    hostile_rounds: usize,
 }
 
 const FULL: Scale = Scale {
@@ -126,6 +131,8 @@ const FULL: Scale = Scale {
     iptables_changes: 9,
     trace: &[Shape::new(10_000, 3)],
     traced: 100_000,
+    source_ranges: 100_000,
+    hostile_rounds: 3,
 };
 
 const QUICK: Scale = Scale {
@@ -143,6 +150,8 @@ const QUICK: Scale = Scale {
     iptables_changes: 5,
     trace: &[Shape::new(2_000, 3)],
     traced: 10_000,
+    source_ranges: 100_000,
+    hostile_rounds: 1,
 };
 
 fn main() -> ExitCode {
@@ -176,6 +185,7 @@ fn measure(cli: &Cli) -> anyhow::Result<bool> {
                 Bench::Memory,
                 Bench::Cluster,
                 Bench::Iptables,
+                Bench::Hostile,
                 Bench::Trace,
             ]
         }
@@ -213,6 +223,7 @@ fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>>
         Bench::Memory => memory::bench(program, scale.memory.0, scale.memory.1),
         Bench::Cluster => api::bench(program, scale.clusters, scale.cluster_changes),
         Bench::Iptables => iptables::bench(scale.iptables, scale.iptables_changes),
+        Bench::Hostile => hostile::bench(scale.source_ranges, scale.hostile_rounds),
         Bench::Trace => trace::bench(program, scale.trace, scale.traced),
         Bench::All => unreachable!("taken apart by the caller"),
     }
@@ -226,6 +237,7 @@ fn heading(bench: Bench) -> &'static str {
         Bench::Memory => "memory: resident, with Services x endpoints in force",
         Bench::Cluster => "cluster: following an API server with so many Services x endpoints",
         Bench::Iptables => "iptables: mode iptables with Services x endpoints, median",
+        Bench::Hostile => "hostile: one Service that asks for as much as it can, among 1000 others, median",
         Bench::Trace => "trace: packets through the rules of Services x endpoints",
         Bench::All => unreachable!("taken apart by the caller"),
     }
