@@ -1,5 +1,5 @@
-//! One Service that asks for as much as it can: how long it takes to plan it, to bring it into the kernel, and what the
-//! others notice of it.
+//! One Service that asks for as much as it can: how long it takes to plan it, to bring it into the
+//! kernel, and what the others notice of it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -33,8 +33,8 @@ pub(crate) struct Took {
     ranges_tenth: Duration,
     /// Planning a Service of 500 million frontends, which is refused.
     refused: Duration,
-    /// The largest Service there may be: planning it; its transaction; the one that changes all of it; the one that
-    /// removes it; the elements of the first.
+    /// The largest Service there may be: planning it; its transaction; the one that changes all of
+    /// it; the one that removes it; the elements of the first.
     planned: Duration,
     added: Duration,
     changed: Duration,

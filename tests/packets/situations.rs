@@ -76,8 +76,9 @@ pub(crate) fn address_at_run_time(mode: Mode, family: Family) -> anyhow::Result<
     })
 }
 
-/// Where iptables drops what is forwarded, `--accept-forwarded` lets connections to Services pass, by a rule that stays
-/// the last one and goes with the flag; without it the log names cause and flag.
+/// Where iptables drops what is forwarded, `--accept-forwarded` lets connections to Services pass,
+/// by a rule that stays the last one and goes with the flag; without it the log names cause and
+/// flag.
 pub(crate) fn accept_forwarded(mode: Mode, variant: Variant, family: Family) -> anyhow::Result<()> {
     const OURS: &str = "-j PORTOLAN-FORWARD";
     let mut scene = Scene::new(mode)?;

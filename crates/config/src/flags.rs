@@ -201,8 +201,8 @@ pub struct Flags {
     #[arg(long, value_name = "CIDR,...")]
     pub nodeport_addresses: Vec<String>,
 
-    /// Let connections to Services pass where iptables drops what is forwarded, as with Docker or ufw; not in
-    /// kube-proxy [default: false]
+    /// Let connections to Services pass where iptables drops what is forwarded, as with Docker or
+    /// ufw; not in kube-proxy [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool)]
     pub accept_forwarded: Option<bool>,
 

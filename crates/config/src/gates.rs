@@ -62,7 +62,8 @@ impl Gate {
         }
     }
 
-    /// How far the feature is, as in the metric `kubernetes_feature_enabled`: `ALPHA`, `BETA`, `DEPRECATED` or empty.
+    /// How far the feature is, as in the metric `kubernetes_feature_enabled`: `ALPHA`, `BETA`,
+    /// `DEPRECATED` or empty.
     pub fn stage(self) -> &'static str {
         match self.stage_and_default().0 {
             Stage::Alpha => "ALPHA",
@@ -72,8 +73,8 @@ impl Gate {
         }
     }
 
-    /// Whether the feature is to be removed (KEP-5707: `spec.externalIPs` of Services is deprecated since Kubernetes
-    /// 1.36, on by default until 1.40).
+    /// Whether the feature is to be removed (KEP-5707: `spec.externalIPs` of Services is deprecated
+    /// since Kubernetes 1.36, on by default until 1.40).
     pub fn is_deprecated(self) -> bool {
         self.stage_and_default().0 == Stage::Deprecated
     }

@@ -1,8 +1,8 @@
 //! Who drops packets on their way through this host unless one of their rules accepts them.
 //!
-//! Docker, ufw and many firewalls do. What one hook's chain drops is gone, whatever other tables accept: a packet needs a
-//! yes from all of them. So no rule in a table of ours can help it on, and Services whose endpoints are not on the node
-//! itself time out.
+//! Docker, ufw and many firewalls do. What one hook's chain drops is gone, whatever other tables
+//! accept: a packet needs a yes from all of them. So no rule in a table of ours can help it on, and
+//! Services whose endpoints are not on the node itself time out.
 
 use std::fmt;
 
@@ -39,8 +39,9 @@ pub enum Dropper {
 }
 
 impl Dropper {
-    /// What lets connections to Services pass it, for people. `--accept-forwarded` can help with iptables alone: a
-    /// chain of nftables ends with its policy, and nobody but its owner can put a rule into it.
+    /// What lets connections to Services pass it, for people. `--accept-forwarded` can help with
+    /// iptables alone: a chain of nftables ends with its policy, and nobody but its owner can put a
+    /// rule into it.
     pub fn remedy(&self) -> String {
         match self {
             Dropper::Iptables { .. } => {
@@ -67,8 +68,8 @@ impl fmt::Display for Dropper {
     }
 }
 
-/// All chains that drop what is forwarded, of the families in `families`. Changes nothing and loads no module of
-/// iptables-legacy.
+/// All chains that drop what is forwarded, of the families in `families`. Changes nothing and loads
+/// no module of iptables-legacy.
 pub fn droppers(families: &[Family]) -> Result<Vec<Dropper>, Error> {
     let netlink = |source| Error::Netlink { doing: "looking who drops forwarded packets".to_owned(), source };
     let mut droppers = Vec::new();

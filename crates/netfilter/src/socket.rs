@@ -290,8 +290,8 @@ impl Socket {
             .collect())
     }
 
-    /// The chains of all tables that the kernel calls, each with the number of its table's family (`NFPROTO_*`). Started
-    /// over while commits of others come in between.
+    /// The chains of all tables that the kernel calls, each with the number of its table's family
+    /// (`NFPROTO_*`). Started over while commits of others come in between.
     pub fn base_chains(&mut self) -> io::Result<Vec<(u8, ChainInfo)>> {
         for _ in 0..DUMP_ATTEMPTS {
             let mut chains = Vec::new();

@@ -9,8 +9,8 @@ use portolan_dataplane::iptables::AcceptForwarded;
 use portolan_service::Family;
 use tracing::{debug, info, warn};
 
-/// What `check` and the log say of this host: a line for each chain that drops what is forwarded. `accepting`:
-/// `--accept-forwarded` is given.
+/// What `check` and the log say of this host: a line for each chain that drops what is forwarded.
+/// `accepting`: `--accept-forwarded` is given.
 ///
 /// Empty also if it cannot be found out, which needs root.
 pub(crate) fn findings(accepting: bool) -> Vec<String> {
@@ -31,7 +31,8 @@ pub(crate) fn findings(accepting: bool) -> Vec<String> {
         .collect()
 }
 
-/// Says once what there is to say, and keeps `--accept-forwarded` in force from now on, or ends it if it is not given.
+/// Says once what there is to say, and keeps `--accept-forwarded` in force from now on, or ends it
+/// if it is not given.
 pub(crate) fn start(accepting: bool) {
     for finding in findings(accepting) {
         warn!("{finding}");

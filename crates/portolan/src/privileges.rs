@@ -23,8 +23,9 @@ fn needed(mode: Mode, accept_forwarded: bool) -> HashSet<Capability> {
     NEEDED.into_iter().chain(iptables.then_some(NEEDED_BY_IPTABLES)).collect()
 }
 
-/// Keeps only the capabilities that `run` needs in this mode, with `--accept-forwarded` or without it, of those that the process has, in this thread and those it
-/// starts later. What cannot be given up is logged: running with more than needed is no reason not to run.
+/// Keeps only the capabilities that `run` needs in this mode, with `--accept-forwarded` or without
+/// it, of those that the process has, in this thread and those it starts later. What cannot be
+/// given up is logged: running with more than needed is no reason not to run.
 pub(crate) fn drop_unneeded(mode: Mode, accept_forwarded: bool) {
     let needed = needed(mode, accept_forwarded);
     // The bounding set first: changing it needs a capability that goes next.

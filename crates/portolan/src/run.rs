@@ -38,7 +38,8 @@ use crate::{cleanup, forwarding, kernel_settings, logging, privileges, servers};
 /// The modes that this version has.
 pub(crate) const AVAILABLE: &[Mode] = &[Mode::Nftables, Mode::Iptables];
 
-/// Of the problems that one change of the manifests brings or solves so many are logged, the others counted.
+/// Of the problems that one change of the manifests brings or solves so many are logged, the others
+/// counted.
 const LOGGED_PROBLEMS: usize = 100;
 
 /// What the waiting threads tell the main one.

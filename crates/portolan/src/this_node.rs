@@ -150,8 +150,8 @@ impl ThisNode {
         }
     }
 
-    /// The addresses of the node that a Service could have, too. Those on the interfaces of pods, which come and go,
-    /// are link-local and not among them.
+    /// The addresses of the node that a Service could have, too. Those on the interfaces of pods,
+    /// which come and go, are link-local and not among them.
     fn own_addresses(&self) -> Vec<IpAddr> {
         let object = self.object.iter().flat_map(|node| &node.addresses);
         let all = self.bind_address.iter().chain(object).chain(&self.addresses).copied();

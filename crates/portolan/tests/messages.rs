@@ -26,7 +26,9 @@ fn literals(source: &str) -> Vec<String> {
             let end = end.unwrap_or(rest.len() - 1);
             found.push(rest[1..=end].to_owned());
             rest = rest.get(end + 2..).unwrap_or("");
-        } else if let Some(character) = ["'\"'", "'\\\"'", "'\\''", "'\\\\'"].iter().find(|it| rest.starts_with(**it)) {
+        } else if let Some(character) =
+            ["'\"'", "'\\\"'", "'\\''", "'\\\\'"].iter().find(|it| rest.starts_with(**it))
+        {
             rest = &rest[character.len()..];
         } else {
             rest = &rest[c.len_utf8()..];
@@ -59,7 +61,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Clauses such as "spec §4.7" are for comments and names of tests: no user has the document that they are of.
+/// Clauses such as "spec §4.7" are for comments and names of tests: no user has the document that
+/// they are of.
 #[test]
 fn no_message_cites_a_clause() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the folder of crates");

@@ -1,8 +1,9 @@
 //! Who may use an address and port that several Services ask for.
 //!
-//! The kernel can give it to one only. The winner does not depend on the order in which Services arrive:
-//! ClusterIPs come before load-balancer addresses, which the cluster gave, these before external ones, which
-//! whoever writes the Service chooses, and these before NodePorts; then the Service's name decides, then the port's.
+//! The kernel can give it to one only. The winner does not depend on the order in which Services
+//! arrive: ClusterIPs come before load-balancer addresses, which the cluster gave, these before
+//! external ones, which whoever writes the Service chooses, and these before NodePorts; then the
+//! Service's name decides, then the port's.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -51,7 +52,8 @@ pub(crate) struct Claims {
 impl Claims {
     /// Enters a claim. Returns the Service that loses the key by it, if one does.
     ///
-    /// Those who had lost it before have lost it still: however many ask for a key, a claim concerns two of them.
+    /// Those who had lost it before have lost it still: however many ask for a key, a claim
+    /// concerns two of them.
     pub(crate) fn enter(&mut self, key: Key, claimant: Claimant) -> Option<ObjectName> {
         let Some(winner) = self.winners.get_mut(&key) else {
             self.winners.insert(key, claimant);

@@ -1,4 +1,5 @@
-//! What is to be said about one Service: what of it cannot be served, and what is served though hardly meant.
+//! What is to be said about one Service: what of it cannot be served, and what is served though
+//! hardly meant.
 //!
 //! There is an end to the list, so that one Service cannot fill the log, nor the memory.
 

@@ -26,8 +26,8 @@ impl Backend {
         self.place == Place::Here
     }
 
-    /// It may be its own client through this node (hairpin, spec §4.7): only an endpoint that is known to run
-    /// elsewhere cannot.
+    /// It may be its own client through this node (hairpin, spec §4.7): only an endpoint that is
+    /// known to run elsewhere cannot.
     pub fn may_hairpin(&self) -> bool {
         self.place != Place::Elsewhere
     }

@@ -109,7 +109,8 @@ impl Planner {
         self.plans.get(name)
     }
 
-    /// What cannot be served at present, sorted by Service; of each Service a few, and how many more there are.
+    /// What cannot be served at present, sorted by Service; of each Service a few, and how many
+    /// more there are.
     pub fn problems(&self) -> Vec<Problem> {
         self.listed(|findings| findings.problems(&self.claims))
     }
@@ -129,8 +130,8 @@ impl Planner {
         self.oversized.len()
     }
 
-    /// The Services for which problems or warnings changed since the last call, with all that they have now:
-    /// problems first.
+    /// The Services for which problems or warnings changed since the last call, with all that they
+    /// have now: problems first.
     pub fn take_changed_findings(&mut self) -> Vec<(ObjectName, Vec<String>)> {
         std::mem::take(&mut self.changed_findings)
             .into_iter()

@@ -29,8 +29,8 @@ impl Candidate<'_> {
     }
 }
 
-/// The ports of a Service's slices by their name, which with family and protocol joins them to the Service's ports
-/// (spec §1.22). A Service may have thousands of ports, so that they are looked up.
+/// The ports of a Service's slices by their name, which with family and protocol joins them to the
+/// Service's ports (spec §1.22). A Service may have thousands of ports, so that they are looked up.
 #[derive(Debug)]
 pub(crate) struct SlicePorts<'a>(HashMap<&'a str, Vec<ListedPort<'a>>>);
 

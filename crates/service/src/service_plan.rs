@@ -15,16 +15,16 @@ use crate::{
 
 /// What one Service may ask for at most, as [`Oversized`] counts it.
 ///
-/// Everything that changes at once is one transaction, and one Service cannot be divided: what it asks for is
-/// what everybody else waits for. This many elements are in force within a second or two; a Service of 10 ports
-/// on 5 addresses may have 5,000 endpoints.
+/// Everything that changes at once is one transaction, and one Service cannot be divided: what it
+/// asks for is what everybody else waits for. This many elements are in force within a second or
+/// two; a Service of 10 ports on 5 addresses may have 5,000 endpoints.
 pub const BUDGET: usize = 250_000;
 
 /// A Service asks for more than [`BUDGET`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Oversized {
-    /// For each address, family and Service port one, and one for each endpoint in its slices, ready or not; for
-    /// each load-balancer address and Service port one for each source range.
+    /// For each address, family and Service port one, and one for each endpoint in its slices,
+    /// ready or not; for each load-balancer address and Service port one for each source range.
     pub(crate) elements: usize,
 }
 
@@ -118,7 +118,8 @@ fn cluster_ip(service: &Service, family: Family) -> Option<IpAddr> {
     Some(ip).filter(|ip| Family::of(*ip) == family && Special::of(*ip).is_none())
 }
 
-/// The addresses of `service` that no Service can have: the field and the address. Nothing is planned for them.
+/// The addresses of `service` that no Service can have: the field and the address. Nothing is
+/// planned for them.
 pub(crate) fn special_addresses(service: &Service) -> impl Iterator<Item = (&'static str, IpAddr, Special)> {
     let cluster_ips = service.cluster_ip.iter().filter(|ip| !service.cluster_ips.contains(ip));
     let cluster_ips = cluster_ips.chain(&service.cluster_ips).map(|ip| ("spec.clusterIPs", *ip));
@@ -206,8 +207,8 @@ impl Addresses {
     }
 }
 
-/// Spec §1.14, §3.18. No restriction if no range is of this family or one covers everything, or if there is no
-/// address to filter.
+/// Spec §1.14, §3.18. No restriction if no range is of this family or one covers everything, or if
+/// there is no address to filter.
 fn allowed_sources(
     service: &Service,
     family: Family,

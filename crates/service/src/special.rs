@@ -18,7 +18,8 @@ pub enum Special {
 }
 
 impl Special {
-    /// What `address` is, if it is special. An IPv4 address within IPv6 is taken for what it stands for.
+    /// What `address` is, if it is special. An IPv4 address within IPv6 is taken for what it stands
+    /// for.
     pub fn of(address: IpAddr) -> Option<Special> {
         let address = address.to_canonical();
         let (link_local, multicast) = match address {

@@ -1,4 +1,5 @@
-//! What one Service asks for must not harm the others: addresses that are not its own, and lists without end.
+//! What one Service asks for must not harm the others: addresses that are not its own, and lists
+//! without end.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -224,7 +225,8 @@ fn what_is_beyond_the_budget_is_refused_without_being_made() {
     ranges.source_ranges = networks(1000);
     planner.apply([Change::Service(ranges)]);
     assert_eq!((planner.plans().len(), planner.oversized()), (0, 2));
-    // 500 million frontends, and five hundred thousand million endpoints of them, would take minutes and all memory.
+    // 500 million frontends, and five hundred thousand million endpoints of them, would take
+    // minutes and all memory.
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
@@ -236,7 +238,8 @@ fn networks(count: u32) -> Vec<IpNet> {
 
 #[test]
 fn lists_take_a_time_in_proportion_to_their_length() {
-    // A debug build takes about a second for each of these; what grows with the square would take hours.
+    // A debug build takes about a second for each of these; what grows with the square would take
+    // hours.
     let started = Instant::now();
     let mut web = service("web", 1, 1);
     web.source_ranges = networks(200_000);

@@ -1,9 +1,11 @@
-//! The rule by which connections to Services pass a host whose iptables drops what is forwarded (`--accept-forwarded`).
+//! The rule by which connections to Services pass a host whose iptables drops what is forwarded
+//! (`--accept-forwarded`).
 //!
-//! It is the last rule of `FORWARD` in table `filter`, so that it decides nothing but what the policy would have dropped:
-//! whatever Docker, ufw or somebody else drops or rejects before it stays dropped. It leads to a chain of its own, which
-//! accepts packets of connections whose destination was translated, in both directions. The address of a Service always
-//! is. So is a port that somebody else forwards, and that is accepted too.
+//! It is the last rule of `FORWARD` in table `filter`, so that it decides nothing but what the
+//! policy would have dropped: whatever Docker, ufw or somebody else drops or rejects before it
+//! stays dropped. It leads to a chain of its own, which accepts packets of connections whose
+//! destination was translated, in both directions. The address of a Service always is. So is a port
+//! that somebody else forwards, and that is accepted too.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +27,8 @@ use crate::kube_proxy::{Variant, table_family};
 /// The chain that is ours
 const CHAIN: &str = "PORTOLAN-FORWARD";
 const FORWARD: &str = "FORWARD";
-/// How often to look whether the rule is still the last one. Nothing tells of a change of iptables-legacy, and others come
-/// seldom.
+/// How often to look whether the rule is still the last one. Nothing tells of a change of
+/// iptables-legacy, and others come seldom.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Looking may take one part of so many of the time.
 const LOOK_SHARE: u32 = 20;
@@ -51,8 +53,8 @@ impl AcceptForwarded {
         AcceptForwarded { families: crate::families() }
     }
 
-    /// Puts the rule where it is needed and not yet, or no longer, the last one. Returns a line for each place where it was
-    /// put, for people, and when to look again.
+    /// Puts the rule where it is needed and not yet, or no longer, the last one. Returns a line for
+    /// each place where it was put, for people, and when to look again.
     pub fn ensure(&self) -> (Result<Vec<String>, Error>, Instant) {
         let started = Instant::now();
         let done = self.put();
@@ -77,7 +79,8 @@ impl AcceptForwarded {
         Ok(done)
     }
 
-    /// Removes the rule and its chain, whatever the policy is now. Returns in how many places they were.
+    /// Removes the rule and its chain, whatever the policy is now. Returns in how many places they
+    /// were.
     pub fn remove(&self) -> Result<usize, Error> {
         let mut removed = 0;
         for family in Family::ALL {
@@ -140,7 +143,8 @@ fn restore(tool: &Tool, script: &Script) -> Result<(), Error> {
     })
 }
 
-/// Whether the chain is there, looked for without the programs of iptables, which this host may not have.
+/// Whether the chain is there, looked for without the programs of iptables, which this host may not
+/// have.
 fn has_chain(variant: Variant, family: Family) -> Result<bool, Error> {
     let netlink = |source| Error::Netlink { doing: format!("looking for chain {CHAIN}"), source };
     let family: TableFamily = table_family(family);

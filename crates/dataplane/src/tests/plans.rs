@@ -22,7 +22,8 @@ pub(crate) fn net(text: &str) -> IpNet {
     text.parse().expect("a network")
 }
 
-/// Backends from `address:port`, on this node where followed by `*`, on an unknown one where by `?`.
+/// Backends from `address:port`, on this node where followed by `*`, on an unknown one where by
+/// `?`.
 pub(crate) fn backends(list: &[&str]) -> Arc<[Backend]> {
     list.iter()
         .map(|text| {

@@ -98,8 +98,8 @@ impl Service {
     }
 }
 
-/// Addresses of `service` that no Service can have are left out, and go to `left_out`: all but a ClusterIP,
-/// without which it is none.
+/// Addresses of `service` that no Service can have are left out, and go to `left_out`: all but a
+/// ClusterIP, without which it is none.
 pub(super) fn declare(
     name: &ObjectName,
     service: &objects::Service,
@@ -144,7 +144,8 @@ pub(super) fn declare(
         let ip = ingress.ip.as_deref().filter(|ip| !ip.is_empty());
         let field = format!("{field}.ip");
         let Some((ip, mode)) = ip.and_then(|ip| issues.address(&field, ip)).zip(mode) else { continue };
-        // Nodes leave the address of a load balancer that is a proxy of its own alone, whatever it is.
+        // Nodes leave the address of a load balancer that is a proxy of its own alone, whatever it
+        // is.
         let ip = if mode == IngressMode::Vip { unusable.of_a_service(&field, ip) } else { Some(ip) };
         load_balancer.extend(ip.map(|ip| LoadBalancerIngress { ip, mode }));
     }
