@@ -87,7 +87,7 @@ pub(crate) fn perform(source_ranges: u32) -> anyhow::Result<Took> {
     let mut dataplane = Nftables::new(settings()?)?;
     dataplane.sync(&mut planner.plans().map(|plan| &**plan))?;
     let one = Member::new(OTHERS, Protocol::Tcp, 0);
-    let mut change_another = |planner: &mut Planner, dataplane: &mut Nftables| {
+    let change_another = |planner: &mut Planner, dataplane: &mut Nftables| {
         let mut times = Vec::new();
         for round in 0..20 {
             let mut slice = one.slice(&nodes);
