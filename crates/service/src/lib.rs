@@ -25,13 +25,8 @@ pub use family::{Family, PerFamily, Protocol};
 pub use name::ObjectName;
 pub use node::{LocalNode, Node, NodePortAddresses};
 pub use object::{
-<<<<<<< HEAD
-    Change, Endpoint, EndpointSlice, ExternalPolicy, IngressMode, InternalPolicy, LoadBalancerIngress,
-    Service, ServicePort, ServiceType, SlicePort, Subject,
-=======
     Change, Endpoint, EndpointSlice, ExternalPolicy, HealthCheckPort, IngressMode, InternalPolicy,
-    LoadBalancerIngress, Service, ServicePort, ServiceType, SlicePort,
->>>>>>> 8015d4c (Hold one Service to a budget, to its own addresses and to a few problems)
+    LoadBalancerIngress, Service, ServicePort, ServiceType, SlicePort, Subject,
 };
 pub use plan::{
     AllowedSources, Backend, ChangeSet, Frontend, FrontendKind, HealthCheck, List, Masquerade, Place,
