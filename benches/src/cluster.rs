@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use portolan_service::{
     Backend, Endpoint, EndpointSlice, ExternalPolicy, Family, Frontend, FrontendKind, InternalPolicy, List,
-    LocalNode, Masquerade, ObjectName, PortPlan, Protocol, Service, ServicePlan, ServicePort, ServiceType,
-    SlicePort, Verdict,
+    LocalNode, Masquerade, ObjectName, Place, PortPlan, Protocol, Service, ServicePlan, ServicePort,
+    ServiceType, SlicePort, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -114,7 +114,7 @@ impl Member {
             affinity: None,
             internal_policy: InternalPolicy::Cluster,
             external_policy: ExternalPolicy::Cluster,
-            health_check_node_port: None,
+            health_check_node_port: None.into(),
             other_proxy: false,
         }
     }
@@ -145,7 +145,7 @@ impl Member {
             .map(|index| Backend {
                 address: self.endpoint(index).into(),
                 port: ENDPOINT_PORT,
-                local: self.node(index) == 0,
+                place: if self.node(index) == 0 { Place::Here } else { Place::Elsewhere },
             })
             .collect();
         // By text, as spec §1.28 has it.

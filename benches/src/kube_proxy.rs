@@ -32,7 +32,7 @@ pub(crate) fn rules(shape: Shape) -> String {
         for (index, backend) in member.plan().ports[0].cluster.iter().enumerate() {
             let address = backend.address;
             endpoints.push(format!("{index} : {address} . {ENDPOINT_PORT}"));
-            if backend.local {
+            if backend.is_local() {
                 hairpin.push(format!("{address} . {address} . udp . {ENDPOINT_PORT}"));
             }
         }

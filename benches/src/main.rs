@@ -9,6 +9,7 @@ mod element;
 mod flood;
 mod flow;
 mod forwarding;
+mod hostile;
 mod iptables;
 mod kube_proxy;
 mod load;
@@ -80,6 +81,8 @@ enum Bench {
     Cluster,
     /// Mode iptables: cold load and one change, against iptables-restore of what kube-proxy writes
     Iptables,
+    /// One Service that asks for as much as it can
+    Hostile,
     /// Packets traced through the rules of a whole cluster, against a small one
     Trace,
     /// What the first command of README.md compiles, against the shipped program; takes a quarter
@@ -113,6 +116,8 @@ struct Scale {
     iptables_changes: u32,
     trace: &'static [Shape],
     traced: u32,
+    source_ranges: u32,
+    hostile_rounds: usize,
 }
 
 const FULL: Scale = Scale {
@@ -136,6 +141,8 @@ const FULL: Scale = Scale {
     iptables_changes: 9,
     trace: &[Shape::new(10_000, 3)],
     traced: 100_000,
+    source_ranges: 100_000,
+    hostile_rounds: 3,
 };
 
 const QUICK: Scale = Scale {
@@ -154,6 +161,8 @@ const QUICK: Scale = Scale {
     iptables_changes: 5,
     trace: &[Shape::new(2_000, 3)],
     traced: 10_000,
+    source_ranges: 100_000,
+    hostile_rounds: 1,
 };
 
 fn main() -> ExitCode {
@@ -188,6 +197,7 @@ fn measure(cli: &Cli) -> anyhow::Result<bool> {
                 Bench::Memory,
                 Bench::Cluster,
                 Bench::Iptables,
+                Bench::Hostile,
                 Bench::Trace,
             ]
         }
@@ -238,6 +248,7 @@ fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>>
         Bench::Memory => memory::bench(program, scale.memory.0, scale.memory.1),
         Bench::Cluster => api::bench(program, scale.clusters, scale.cluster_changes),
         Bench::Iptables => iptables::bench(scale.iptables, scale.iptables_changes),
+        Bench::Hostile => hostile::bench(scale.source_ranges, scale.hostile_rounds),
         Bench::Trace => trace::bench(program, scale.trace, scale.traced),
         Bench::Build => build::bench(),
         Bench::All => unreachable!("taken apart by the caller"),
@@ -253,6 +264,7 @@ fn heading(bench: Bench) -> &'static str {
         Bench::Memory => "memory: resident, with Services x endpoints in force",
         Bench::Cluster => "cluster: following an API server with so many Services x endpoints",
         Bench::Iptables => "iptables: mode iptables with Services x endpoints, median",
+        Bench::Hostile => "hostile: one Service that asks for as much as it can, among 1000 others, median",
         Bench::Trace => "trace: packets through the rules of Services x endpoints",
         Bench::Build => "build: everything from nothing, on this machine",
         Bench::All => unreachable!("taken apart by the caller"),

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Shape;
-use crate::{affinity, api, change, flow, iptables, load, memory, namespace};
+use crate::{affinity, api, change, flow, hostile, iptables, load, memory, namespace};
 
 /// What a child process does. Answers are lines of JSON on its output.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub(crate) enum Step {
     Depart { shape: Shape, clients: u32, departures: u32, flood: bool },
     /// Set up forwarding, then time a flood of new flows for each line of input.
     Flood { rules: flow::Rules, shape: Shape, flows: u32 },
+    /// Time what one Service can do to the others.
+    Hostile { source_ranges: u32 },
     /// Measure the memory of the planner alone.
     Planner { shape: Shape },
     /// Measure the memory of `program`.
@@ -119,6 +121,7 @@ pub(crate) fn perform(step: &Step, limit: Duration) -> anyhow::Result<()> {
             answer(&affinity::depart(*shape, *clients, *departures, *flood)?)
         }
         Step::Flood { rules, shape, flows } => flow::answer_floods(*rules, *shape, *flows),
+        Step::Hostile { source_ranges } => answer(&hostile::perform(*source_ranges)?),
         Step::Planner { shape } => answer(&memory::planner(*shape)?),
         Step::Resident { program, shape } => answer(&memory::resident(program, *shape)?),
         Step::Cluster { program, services, endpoints, changes } => {

@@ -18,20 +18,7 @@ use portolan_tests::{harness, site};
 use crate::expect::{Done, Expectation};
 
 /// Folders that do not come out as expected yet. One that does has to leave the list.
-const NOT_YET: &[&str] = &[
-    "both-families-in-one-dump",
-    "empty-path-flags",
-    "hairpin-without-node-name",
-    "health-port-of-another",
-    "iptables-rules-as-nft-json",
-    "loopback-bind-address",
-    "no-address-selected",
-    "one-family-unusable",
-    "removed-flags",
-    "special-external-ips",
-    "tables-left-out-of-a-dump",
-    "unsupported-revision",
-];
+const NOT_YET: &[&str] = &[];
 
 /// Commands mostly wait where they take long.
 const THREADS: usize = 4;

@@ -54,6 +54,8 @@ pub(crate) enum Setting {
     NodePortLoopback,
     /// NodePorts on every local address but loopback.
     NoLocalhost,
+    /// Connections to Services pass where iptables drops what is forwarded.
+    AcceptForwarded,
 }
 
 impl Setting {
@@ -75,6 +77,7 @@ impl Setting {
             Setting::NodePortAll => &[CLUSTER, "--nodeport-addresses=0.0.0.0/0,::/0"],
             Setting::NodePortPrimary => &[CLUSTER, "--nodeport-addresses=primary"],
             Setting::NodePortLoopback => &[CLUSTER, "--nodeport-addresses=127.0.0.0/8,::1/128"],
+            Setting::AcceptForwarded => &[CLUSTER, "--accept-forwarded"],
             Setting::NoLocalhost => {
                 &[CLUSTER, "--nodeport-addresses=0.0.0.0/0,::/0", "--iptables-localhost-nodeports=false"]
             }

@@ -156,6 +156,22 @@ pub(crate) fn choose_legacy(node: &Namespace) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Drops what is forwarded unless a rule accepts it, as Docker and ufw do.
+pub(crate) fn refuse_forwarded(node: &Namespace, variant: Variant, family: Family) -> anyhow::Result<()> {
+    run_variant(node, variant, family, "", &["-P", "FORWARD", "DROP"], "").map(drop)
+}
+
+/// Puts a rule of somebody else's at the end of `FORWARD`.
+pub(crate) fn append_to_forward(node: &Namespace, variant: Variant, family: Family) -> anyhow::Result<()> {
+    run_variant(node, variant, family, "", &["-A", "FORWARD", "-p", "sctp", "-j", "RETURN"], "").map(drop)
+}
+
+/// The rules of `FORWARD`, in order.
+pub(crate) fn forward(node: &Namespace, variant: Variant, family: Family) -> anyhow::Result<Vec<String>> {
+    let saved = run_variant(node, variant, family, "-save", &["-t", "filter"], "")?;
+    Ok(saved.lines().filter(|line| line.starts_with("-A FORWARD ")).map(str::to_owned).collect())
+}
+
 /// Drops all that comes to the node itself for IPv4, after everything else.
 pub(crate) fn refuse_input(node: &Namespace) -> anyhow::Result<()> {
     run(node, Family::V4, "", &["-A", "INPUT", "-j", "DROP"]).map(drop)

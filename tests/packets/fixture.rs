@@ -279,6 +279,9 @@ pub(crate) fn services() -> Vec<Fixture> {
     );
     add("target-ports", vec![at("a1"), at("b1").on_port(9090).in_slice(1)], |service| service);
 
+    // As slices written by hand are, and those mirrored from Endpoints.
+    add("nodes-unknown", vec![at("a1").but(EndpointManifest::without_node)], |service| service);
+
     // Topology hints; host1 is in zone z1, host2 in z2.
     let in_zone = |pod, hints| at(pod).but(hints);
     add("zones", vec![in_zone("a1", |e| e.zone("z1")), in_zone("b1", |e| e.zone("z2"))], |service| service);

@@ -22,6 +22,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use libtest_mimic::Trial;
+use portolan_dataplane::kube_proxy::Variant;
 use portolan_netfilter::nft::TableFamily;
 use portolan_service::{Family, Protocol};
 use portolan_tests::harness::{self, trial};
@@ -141,6 +142,16 @@ fn situation_trials() -> Vec<Trial> {
         situations::health_check_port_behind_a_firewall,
     ));
     for family in Family::ALL {
+        for (mode, variant) in [
+            (Mode::Nftables, Variant::Nft),
+            (Mode::Nftables, Variant::Legacy),
+            (Mode::Iptables, Variant::Nft),
+        ] {
+            trials.push(trial(
+                format!("{}: accept-forwarded where {variant} drops, {family}", mode.flag()),
+                move || situations::accept_forwarded(mode, variant, family),
+            ));
+        }
         for mode in Mode::ALL {
             trials.push(trial(
                 format!("{}: NodePort on an address added at run time, {family}, spec §3.8", mode.flag()),

@@ -3,14 +3,16 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, anyhow, ensure};
+use portolan_dataplane::kube_proxy::Variant;
 use portolan_service::{Family, Protocol};
 use portolan_tests::ask::{self, Outcome};
 use portolan_tests::manifests::ServiceManifest;
 use portolan_tests::sctp;
 
 use crate::case::{Client, Frontend, Mode, Setting};
+use crate::chains;
 use crate::fixture::{self, HEALTH_CHECK, HEALTH_CHECK_REMOTE, HOST1, HOST2, PORT, TARGET, underlay};
-use crate::scene::{SOON, Scene, cluster_ip, eventually};
+use crate::scene::{PLAIN, SOON, Scene, cluster_ip, eventually, plain};
 use crate::world::{destination, node_addresses, world};
 
 /// An SCTP INIT arrives at the endpoint, translated, with the right source and checksum (spec §1.22, §4).
@@ -72,6 +74,59 @@ pub(crate) fn address_at_run_time(mode: Mode, family: Family) -> anyhow::Result<
         Outcome::Answered(answer) => Err(anyhow!("on an address that is gone: {}", answer.pod)),
         _ => Ok(()),
     })
+}
+
+/// Where iptables drops what is forwarded, `--accept-forwarded` lets connections to Services pass,
+/// by a rule that stays the last one and goes with the flag; without it the log names cause and
+/// flag.
+pub(crate) fn accept_forwarded(mode: Mode, variant: Variant, family: Family) -> anyhow::Result<()> {
+    const OURS: &str = "-j PORTOLAN-FORWARD";
+    let mut scene = Scene::new(mode)?;
+    scene.service("web", &plain("web", 1))?;
+    scene.endpoints("web", PLAIN, &["b1"])?;
+    scene.settle()?;
+    let to = SocketAddr::new(cluster_ip(1, family), PORT);
+    let forward = |scene: &Scene| chains::forward(scene.site.node("host1"), variant, family);
+    let ask = |scene: &Scene| {
+        scene.site.pod("client-a").run(move || ask::ask(Protocol::Tcp, to, None, ask::SILENCE))
+    };
+    ensure!(ask(&scene)?.pod() == Some("b1"), "before anybody drops: {}", ask(&scene)?);
+
+    chains::refuse_forwarded(scene.site.node("host1"), variant, family)?;
+    scene.site.restart_proxy("host1")?;
+    scene
+        .site
+        .proxy("host1")?
+        .wait_for_log("--accept-forwarded (acceptForwarded: true) lets them pass", SOON)?;
+    ensure!(ask(&scene)? == Outcome::Silence, "without the flag: {}", ask(&scene)?);
+    ensure!(!forward(&scene)?.concat().contains(OURS), "without the flag there is no rule");
+
+    scene.site.stop_proxy("host1");
+    scene.site.start_proxy("host1", mode.flags(Setting::AcceptForwarded))?;
+    let answers = |outcome: &Outcome| outcome.pod() == Some("b1");
+    scene.await_outcome("client-a", Protocol::Tcp, to, answers)?;
+    // Somebody comes behind it.
+    chains::append_to_forward(scene.site.node("host1"), variant, family)?;
+    eventually(SOON * 3, || {
+        let rules = forward(&scene)?;
+        let last = rules.last().is_some_and(|rule| rule.contains(OURS));
+        let once = rules.iter().filter(|rule| rule.contains(OURS)).count() == 1;
+        if last && once { Ok(()) } else { Err(anyhow!("it is not the last rule: {rules:?}")) }
+    })?;
+    scene.await_outcome("client-a", Protocol::Tcp, to, answers)?;
+
+    scene.site.stop_proxy("host1");
+    let launch = scene.site.launch("host1", mode.flags(Setting::AcceptForwarded));
+    let (code, output) = launch.cleanup(scene.site.node("host1"))?;
+    ensure!(code == Some(0), "cleanup: {code:?} {output}");
+    ensure!(!forward(&scene)?.concat().contains("PORTOLAN"), "cleanup leaves {:?}", forward(&scene)?);
+    scene.site.start_proxy("host1", mode.flags(Setting::AcceptForwarded))?;
+    scene.await_outcome("client-a", Protocol::Tcp, to, answers)?;
+    scene.site.stop_proxy("host1");
+    scene.site.start_proxy("host1", mode.flags(Setting::Default))?;
+    ensure!(!forward(&scene)?.concat().contains("PORTOLAN"), "without the flag it goes");
+    ensure!(ask(&scene)? == Outcome::Silence, "without the flag: {}", ask(&scene)?);
+    Ok(())
 }
 
 /// Sources equal to the Service's own LB addresses are allowed where the ranges hold the node's address (spec §3.18):

@@ -332,7 +332,7 @@ fn steady_service() -> Service {
         affinity: None,
         internal_policy: InternalPolicy::Cluster,
         external_policy: ExternalPolicy::Cluster,
-        health_check_node_port: None,
+        health_check_node_port: None.into(),
         other_proxy: false,
     }
 }

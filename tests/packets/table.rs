@@ -56,6 +56,10 @@ pub(crate) const TABLE: &[Case] = &[
     case("single", ClusterIp,     Endpoint,     Answers(A1, Own),   "§4.7"),
     case("single", NodePort,      Endpoint,     Answers(A1, MASQ),  "§4.5"),
 
+    case("nodes-unknown", ClusterIp,    PodHere,  Answers(A1, Own),  "§4.7"),
+    case("nodes-unknown", ClusterIp,    Endpoint, Answers(A1, Own),  "§4.7"),
+    case("nodes-unknown", LoadBalancer, Endpoint, Answers(A1, MASQ), "§4.5"),
+
     // Ports and addresses that nothing is behind.
     case("web", UnknownPort,      PodHere,      Refused, "§6.7").only(NFTABLES),
     case("web", UnknownPort,      PodElsewhere, Refused, "§6.7").only(NFTABLES),

@@ -211,6 +211,13 @@ impl EndpointManifest {
         self
     }
 
+    /// The same, without the name of its node.
+    #[must_use]
+    pub fn without_node(mut self) -> EndpointManifest {
+        self.node = None;
+        self
+    }
+
     /// The same with a zone hint.
     #[must_use]
     pub fn zone(mut self, zone: &str) -> EndpointManifest {

@@ -247,6 +247,12 @@ pub(crate) const ALL: &[Bound] = &[
         |f| networks(&f.nodeport_addresses),
         |c| joined(&c.nodeport_addresses.0),
     ),
+    bound(
+        "accept-forwarded",
+        &["acceptForwarded"],
+        |f| text(f.accept_forwarded),
+        |c| c.accept_forwarded.to_string(),
+    ),
     bound("oom-score-adj", &["oomScoreAdj"], |f| text(f.oom_score_adj), |c| c.oom_score_adj.to_string()),
     bound(
         "conntrack-max-per-core",

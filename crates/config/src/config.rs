@@ -48,6 +48,8 @@ pub struct Config {
     pub detect_local: DetectLocal,
     /// On which addresses NodePorts answer (spec §3.6-3.11).
     pub nodeport_addresses: NodePortAddresses,
+    /// Connections to Services pass where iptables drops what is forwarded. Not in kube-proxy.
+    pub accept_forwarded: bool,
     /// -1000 to 1000 (spec §8.12).
     pub oom_score_adj: i32,
     /// Kernel settings of connection tracking (spec §8.8).

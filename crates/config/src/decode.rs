@@ -148,6 +148,7 @@ fn object(section: &mut Section<'_, '_, '_>) -> Object {
         }),
         cluster_cidr: section.text("clusterCIDR"),
         nodeport_addresses: section.texts("nodePortAddresses"),
+        accept_forwarded: section.boolean("acceptForwarded"),
         oom_score_adj: section.integer("oomScoreAdj"),
         conntrack: section.section("conntrack", |section| Conntrack {
             max_per_core: section.integer("maxPerCore"),

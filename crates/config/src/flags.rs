@@ -203,6 +203,11 @@ pub struct Flags {
     #[arg(long, value_name = "CIDR,...")]
     pub nodeport_addresses: Vec<String>,
 
+    /// Let connections to Services pass where iptables drops what is forwarded, as with Docker or
+    /// ufw; not in kube-proxy [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool)]
+    pub accept_forwarded: Option<bool>,
+
     /// How unlikely the kernel is to kill this process for want of memory, from -1000 [default: -999]
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub oom_score_adj: Option<i32>,
@@ -311,7 +316,7 @@ mod tests {
 
     #[test]
     fn every_flag_of_the_reference_exists() {
-        // Spec §10B, §10.11.
+        // Spec §10B, §10.11; accept-forwarded is our own.
         let expected = "config write-config-to cleanup init-only master feature-gates kubeconfig \
             kube-api-content-type kube-api-qps kube-api-burst logging-format log-flush-frequency v vmodule \
             log-text-split-stream log-text-info-buffer-size log-json-split-stream log-json-info-buffer-size \
@@ -320,7 +325,7 @@ mod tests {
             masquerade-all iptables-localhost-nodeports iptables-sync-period iptables-min-sync-period \
             ipvs-sync-period ipvs-min-sync-period ipvs-scheduler ipvs-exclude-cidrs ipvs-strict-arp \
             ipvs-tcp-timeout ipvs-tcpfin-timeout ipvs-udp-timeout detect-local-mode pod-bridge-interface \
-            pod-interface-name-prefix cluster-cidr nodeport-addresses oom-score-adj conntrack-max-per-core \
+            pod-interface-name-prefix cluster-cidr nodeport-addresses accept-forwarded oom-score-adj conntrack-max-per-core \
             conntrack-min conntrack-tcp-timeout-established conntrack-tcp-timeout-close-wait \
             conntrack-tcp-be-liberal conntrack-udp-timeout conntrack-udp-timeout-stream config-sync-period \
             boot-id-file machine-id-file udp-timeout proxy-port-range cleanup-ipvs cleanup-iptables \

@@ -59,6 +59,7 @@ pub(crate) fn object(flags: &Flags, errors: &mut Vec<ConfigError>) -> Object {
         },
         cluster_cidr: text(&flags.cluster_cidr),
         nodeport_addresses: list(&flags.nodeport_addresses),
+        accept_forwarded: flags.accept_forwarded,
         oom_score_adj: flags.oom_score_adj,
         conntrack: Conntrack {
             max_per_core: flags.conntrack_max_per_core,

@@ -74,7 +74,8 @@ impl Gate {
         }
     }
 
-    /// How far the feature is, as in the metric `kubernetes_feature_enabled`: `ALPHA`, `BETA`, `DEPRECATED` or empty.
+    /// How far the feature is, as in the metric `kubernetes_feature_enabled`: `ALPHA`, `BETA`,
+    /// `DEPRECATED` or empty.
     pub fn stage(self) -> &'static str {
         match self.stage_and_default().0 {
             Stage::Alpha => "ALPHA",
@@ -82,6 +83,12 @@ impl Gate {
             Stage::Ga => "",
             Stage::Deprecated => "DEPRECATED",
         }
+    }
+
+    /// Whether the feature is to be removed (KEP-5707: `spec.externalIPs` of Services is deprecated
+    /// since Kubernetes 1.36, on by default until 1.40).
+    pub fn is_deprecated(self) -> bool {
+        self.stage_and_default().0 == Stage::Deprecated
     }
 
     /// Whether the gate can only be set to its default.
@@ -99,8 +106,8 @@ impl Gate {
 
     fn stage_and_default(self) -> (Stage, bool) {
         match self {
-            Gate::AllowServiceExternalIps
-            | Gate::PreferSameTrafficDistribution
+            Gate::AllowServiceExternalIps => (Stage::Deprecated, true),
+            Gate::PreferSameTrafficDistribution
             | Gate::NftablesProxyMode
             | Gate::MultiCidrServiceAllocator => (Stage::Ga, true),
             Gate::KubeProxyIpvs => (Stage::Deprecated, true),

@@ -31,6 +31,8 @@ pub(crate) struct Object {
     pub(crate) detect_local: DetectLocal,
     pub(crate) cluster_cidr: String,
     pub(crate) nodeport_addresses: Vec<String>,
+    /// Portolan's own
+    pub(crate) accept_forwarded: Option<bool>,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) conntrack: Conntrack,
     pub(crate) config_sync_period: Option<GoDuration>,

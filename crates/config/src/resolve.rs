@@ -65,6 +65,7 @@ pub(crate) fn resolve(object: &Object, origin: Origin, problems: &mut Problems<'
         },
         detect_local: detect_local(object, problems),
         nodeport_addresses: nodeport_addresses(&object.nodeport_addresses, mode, problems),
+        accept_forwarded: object.accept_forwarded.unwrap_or_default(),
         oom_score_adj: in_range("oomScoreAdj", object.oom_score_adj, -1000..=1000, -999, problems),
         conntrack: conntrack(&object.conntrack, problems),
         config_sync_period: config_sync_period(object.config_sync_period, origin, problems),
@@ -94,6 +95,10 @@ fn gates(object: &Object, problems: &mut Problems<'_>) {
                     format!("{name} can only be {default} since its feature is general; remove it"),
                 );
             }
+            Some(gate) if gate.is_deprecated() => problems.warn(
+                &field,
+                format!("{name} is deprecated: it will go with its feature in a later release of Kubernetes"),
+            ),
             Some(_) => {}
             None if name == ALL_ALPHA || name == ALL_BETA => {}
             None => problems.warn(&field, format!("feature gate {name} is not known here and has no effect")),

@@ -34,7 +34,7 @@ pub fn to_json(config: &Config) -> Value {
     let conntrack = &config.conntrack;
     let windows = &config.windows;
     let kubeconfig = config.client.kubeconfig.as_ref().map(|path| path.display().to_string());
-    json!({
+    let mut object = json!({
         "apiVersion": API_VERSION,
         "kind": KIND,
         "bindAddress": config.bind_address.to_string(),
@@ -84,7 +84,12 @@ pub fn to_json(config: &Config) -> Value {
             "rootHnsEndpointName": windows.root_hns_endpoint_name,
             "sourceVip": windows.source_vip,
         },
-    })
+    });
+    // kube-proxy does not know it, and would say so.
+    if config.accept_forwarded {
+        object["acceptForwarded"] = true.into();
+    }
+    object
 }
 
 /// What the sections of the modes have whatever the mode is.

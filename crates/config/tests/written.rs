@@ -112,6 +112,7 @@ prop_compose! {
             "detectLocal": { "bridgeInterface": interface, "interfaceNamePrefix": interface },
             "clusterCIDR": v4.cloned().unwrap_or_default(),
             "nodePortAddresses": networks,
+            "acceptForwarded": switches[1],
             "oomScoreAdj": score,
             "conntrack": {
                 "maxPerCore": numbers[1], "min": numbers[2], "tcpBeLiberal": switches[9],

@@ -284,7 +284,7 @@ mod tests {
     use std::sync::Arc;
 
     use portolan_netfilter::conntrack::Tuple;
-    use portolan_service::{FrontendKind, List, Masquerade, ObjectName};
+    use portolan_service::{FrontendKind, List, Masquerade, ObjectName, Place};
 
     use super::*;
 
@@ -293,7 +293,7 @@ mod tests {
         let serving: Arc<[Backend]> = serving
             .iter()
             .map(|text| text.parse::<SocketAddr>().expect("address:port"))
-            .map(|socket| Backend { address: socket.ip(), port: socket.port(), local: false })
+            .map(|socket| Backend { address: socket.ip(), port: socket.port(), place: Place::Elsewhere })
             .collect();
         let verdict = if serving.is_empty() { Verdict::Reject } else { Verdict::Forward(List::Cluster) };
         let frontend = |kind, address: &str, port| Frontend {

@@ -4,6 +4,7 @@
 //! implement [`Dataplane`] in a module of its own and name it in the program's `--proxy-mode`.
 
 mod conntrack;
+pub mod forward_policy;
 pub mod iptables;
 pub mod kube_proxy;
 pub mod nftables;

@@ -92,7 +92,7 @@ pub(crate) fn service(name: ObjectName, service: &wire::Service<'_>, names: &mut
         } else {
             ExternalPolicy::Cluster
         },
-        health_check_node_port: usable_port(spec.health_check_node_port),
+        health_check_node_port: usable_port(spec.health_check_node_port).into(),
         other_proxy: service.metadata.labels.service_proxy_name.is_some(),
     }
 }

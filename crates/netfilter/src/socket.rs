@@ -290,6 +290,26 @@ impl Socket {
             .collect())
     }
 
+    /// The chains of all tables that the kernel calls, each with the number of its table's family
+    /// (`NFPROTO_*`). Started over while commits of others come in between.
+    pub fn base_chains(&mut self) -> io::Result<Vec<(u8, ChainInfo)>> {
+        for _ in 0..DUMP_ATTEMPTS {
+            let mut chains = Vec::new();
+            let collect = |message: &Message<'_>| {
+                let family = message.netfilter().map(|(family, _)| family);
+                let chain = family.zip(ChainInfo::parse(message)).filter(|(_, chain)| chain.is_base);
+                chains.extend(chain);
+            };
+            match self.dump(nft::GETCHAIN, &netfilter_header(0), |_| {}, collect) {
+                Ok(Completeness::Complete) => return Ok(chains),
+                Ok(Completeness::Interrupted) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, "rule set changes faster than it can be read"))
+    }
+
     /// The rules of a table, chain by chain, those of a chain in order; none if it is missing.
     pub fn rules(&mut self, table: TableRef<'_>) -> io::Result<Vec<RuleInfo>> {
         let bytes =

@@ -225,6 +225,11 @@ impl Metrics {
         self.own.problems(count);
     }
 
+    /// So many Services are not served because each alone asks for too much.
+    pub fn oversized_services(&self, count: usize) {
+        self.own.oversized_services(count);
+    }
+
     /// An object of this kind (`Service`, `EndpointSlice`, `Node`, `ServiceCIDR`) did not decode and was skipped.
     pub fn undecodable(&self, kind: &str) {
         self.own.undecodable(kind);

@@ -1,5 +1,6 @@
 //! What `portolan get` shows, a row each: the form in which the running proxy answers, as JSON.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use portolan_service::{Backend, Frontend, FrontendKind, List, Masquerade, PortPlan, ServicePlan, Verdict};
@@ -135,7 +136,7 @@ fn service_row(plan: &ServicePlan, port: &PortPlan) -> ServiceRow {
             if local { "Local" } else { "Cluster" }.to_owned()
         }),
         endpoints: endpoints.len(),
-        local_endpoints: endpoints.iter().filter(|backend| backend.local).count(),
+        local_endpoints: endpoints.iter().filter(|backend| backend.is_local()).count(),
         affinity_seconds: port.affinity,
         node_port: port.node_port,
     }
@@ -183,6 +184,7 @@ fn policy(verdict: Verdict) -> Option<&'static str> {
 
 fn endpoints_of_port(plan: &ServicePlan, port: &PortPlan) -> Vec<EndpointRow> {
     let lists = [("cluster", &port.cluster), ("local", &port.local), ("serving", &port.serving)];
+    let members = lists.map(|(name, list)| (name, list.iter().copied().collect::<HashSet<Backend>>()));
     distinct(lists.iter().flat_map(|(_, list)| list.iter()))
         .into_iter()
         .map(|backend| EndpointRow {
@@ -192,8 +194,8 @@ fn endpoints_of_port(plan: &ServicePlan, port: &PortPlan) -> Vec<EndpointRow> {
             protocol: port.protocol.to_string(),
             address: backend.address,
             target_port: backend.port,
-            local: backend.local,
-            lists: lists
+            local: backend.is_local(),
+            lists: members
                 .iter()
                 .filter(|(_, list)| list.contains(&backend))
                 .map(|(name, _)| (*name).to_owned())
@@ -204,7 +206,7 @@ fn endpoints_of_port(plan: &ServicePlan, port: &PortPlan) -> Vec<EndpointRow> {
 
 fn distinct<'a>(backends: impl Iterator<Item = &'a Backend>) -> Vec<Backend> {
     let mut distinct: Vec<Backend> = backends.copied().collect();
-    distinct.sort_unstable_by_key(|backend| (backend.address, backend.port, backend.local));
+    distinct.sort_unstable_by_key(|backend| (backend.address, backend.port, backend.place));
     distinct.dedup();
     distinct
 }

@@ -16,7 +16,7 @@ use crate::configuration::{self, Loaded};
 use crate::describe::counted;
 use crate::run::{make_dataplane, options};
 use crate::this_node::{self, ThisNode};
-use crate::{kernel_settings, logging};
+use crate::{forwarding, kernel_settings, logging};
 
 /// What is wrong with the manifests.
 struct Findings {
@@ -49,7 +49,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let mut planner = Planner::new(node.local_node());
     planner.apply(update.changes);
 
-    let findings = findings(&manifests, planner.problems().iter().map(ToString::to_string));
+    let findings = findings(&manifests, &planner, config.accept_forwarded);
 
     let mut dataplane = make_dataplane(config.mode)(node.settings())?;
     let mut plans = planner.plans().map(|plan| &**plan);
@@ -66,14 +66,18 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn findings(manifests: &Manifests, of_plans: impl Iterator<Item = String>) -> Findings {
-    let (warnings, problems): (Vec<_>, Vec<_>) =
+fn findings(manifests: &Manifests, planner: &Planner, accept_forwarded: bool) -> Findings {
+    let (ignored, invalid): (Vec<_>, Vec<_>) =
         manifests.problems().into_iter().cloned().partition(|problem| problem.severity == Severity::Warning);
-    let mut warnings = [warnings, manifests.unmatched(Workloads::Ignored)].concat();
-    warnings.sort();
+    let mut ignored = [ignored, manifests.unmatched(Workloads::Ignored)].concat();
+    ignored.sort();
+    let mut warnings: Vec<String> = ignored.iter().map(ToString::to_string).collect();
+    warnings.extend(planner.warnings().iter().map(ToString::to_string));
+    warnings.extend(forwarding::findings(accept_forwarded));
+    let invalid = invalid.iter().map(ToString::to_string);
     Findings {
-        problems: problems.iter().map(ToString::to_string).chain(of_plans).collect(),
-        warnings: warnings.iter().map(ToString::to_string).collect(),
+        problems: invalid.chain(planner.problems().iter().map(ToString::to_string)).collect(),
+        warnings,
     }
 }
 

@@ -5,11 +5,14 @@ use std::time::Instant;
 
 use anyhow::anyhow;
 use portolan_config::Mode;
+use portolan_dataplane::iptables::AcceptForwarded;
 use portolan_dataplane::kube_proxy::{self, Removed, Search, Variant};
 use portolan_dataplane::nftables::Nftables;
 use portolan_dataplane::{Dataplane, Settings};
 use portolan_service::{Family, PerFamily};
 use tracing::{info, warn};
+
+use crate::describe::counted;
 
 /// Removes our rules, of all modes. `say` takes a line for each part, for people.
 pub(crate) fn own(say: impl Fn(&str)) -> anyhow::Result<()> {
@@ -22,8 +25,12 @@ pub(crate) fn own(say: impl Fn(&str)) -> anyhow::Result<()> {
     if marked {
         say("removed nftables: chain portolan-marker of table kube-proxy");
     }
+    let accepted = AcceptForwarded::new().remove()?;
+    if accepted > 0 {
+        say(&format!("removed iptables: the rule of --accept-forwarded, in {}", counted(accepted, "table")));
+    }
     let removed = Search { own: true, ..Search::default() }.remove().map_err(|error| anyhow!("{error}"))?;
-    if tables.is_empty() && !marked && removed.is_empty() {
+    if tables.is_empty() && !marked && accepted == 0 && removed.is_empty() {
         say("nothing of Portolan's is left");
     }
     say_removed(&removed, say);

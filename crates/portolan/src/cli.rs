@@ -272,6 +272,18 @@ mod tests {
     }
 
     #[test]
+    fn help_cites_no_clause() {
+        use clap::CommandFactory;
+        // "spec §4.7" is of no document that users have.
+        fn look(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
+            assert!(!help.contains('§'), "{help}");
+            command.get_subcommands_mut().for_each(look);
+        }
+        look(&mut Cli::command());
+    }
+
+    #[test]
     fn port_ranges() {
         assert_eq!(port_range("30000-32767"), Ok(30000..=32767));
         for bad in ["", "1", "0-5", "9-8", "1-65536", "a-b"] {

@@ -1,5 +1,6 @@
 //! The cluster as the source of objects, and as the place to report to.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -142,6 +143,13 @@ impl Cluster {
         if self.source.last_turn().elapsed() < SOURCE_IS_STUCK {
             health.source_goes_on();
         }
+    }
+
+    /// The address at which the API server is reached, if it is not a name.
+    pub(crate) fn api_server(&self) -> Option<IpAddr> {
+        let host = self.source.status().report().host;
+        let address = host.parse::<SocketAddr>().map(|socket| socket.ip());
+        address.or_else(|_| host.trim_matches(['[', ']']).parse()).ok()
     }
 
     /// Reports that the proxy starts (spec §11.20).

@@ -125,14 +125,14 @@ fn moved(before: &[Backend], after: &[Backend]) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use portolan_service::{Family, Frontend, FrontendKind, List, Masquerade, ObjectName, Protocol};
+    use portolan_service::{Family, Frontend, FrontendKind, List, Masquerade, ObjectName, Place, Protocol};
 
     use super::*;
 
     fn plan(endpoints: &[&str], verdict: Verdict) -> Arc<ServicePlan> {
         let backends: Arc<[Backend]> = endpoints
             .iter()
-            .map(|address| Backend { address: address.parse().unwrap(), port: 8080, local: false })
+            .map(|address| Backend { address: address.parse().unwrap(), port: 8080, place: Place::Elsewhere })
             .collect();
         Arc::new(ServicePlan {
             name: ObjectName::new("shop", "web"),

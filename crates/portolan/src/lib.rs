@@ -18,6 +18,7 @@ mod cluster;
 mod configuration;
 mod describe;
 mod fit;
+mod forwarding;
 mod get;
 mod kernel_settings;
 mod logging;

@@ -5,7 +5,7 @@ use std::io;
 
 use anyhow::{Context, anyhow};
 use caps::{CapSet, Capability};
-use portolan_config::Mode;
+use portolan_config::{Config, Mode};
 use portolan_netfilter::socket::Socket;
 use tracing::debug;
 
@@ -21,14 +21,16 @@ const NEEDED: [Capability; 4] = [
 /// The programs of iptables open a raw socket. They are run as root, and so have what the bounding set has.
 const NEEDED_BY_IPTABLES: Capability = Capability::CAP_NET_RAW;
 
-fn needed(mode: Mode) -> HashSet<Capability> {
-    NEEDED.into_iter().chain((mode == Mode::Iptables).then_some(NEEDED_BY_IPTABLES)).collect()
+fn needed(mode: Mode, accept_forwarded: bool) -> HashSet<Capability> {
+    let iptables = mode == Mode::Iptables || accept_forwarded;
+    NEEDED.into_iter().chain(iptables.then_some(NEEDED_BY_IPTABLES)).collect()
 }
 
-/// Keeps only the capabilities that `run` needs in this mode, of those that the process has, in this thread and those it
-/// starts later. What cannot be given up is logged: running with more than needed is no reason not to run.
-pub(crate) fn drop_unneeded(mode: Mode) {
-    let needed = needed(mode);
+/// Keeps only the capabilities that `run` needs in this mode, with `--accept-forwarded` or without
+/// it, of those that the process has, in this thread and those it starts later. What cannot be
+/// given up is logged: running with more than needed is no reason not to run.
+pub(crate) fn drop_unneeded(mode: Mode, accept_forwarded: bool) {
+    let needed = needed(mode, accept_forwarded);
     // The bounding set first: changing it needs a capability that goes next.
     if let Ok(bounding) = caps::read(None, CapSet::Bounding) {
         for capability in bounding.difference(&needed) {
@@ -46,15 +48,17 @@ pub(crate) fn drop_unneeded(mode: Mode) {
     }
 }
 
-/// Runs `start` with only the capabilities that `run` needs in this mode: so do the threads that it starts.
+/// Runs `start` with only the capabilities that `run` needs with this configuration: so do the
+/// threads that it starts.
 pub(crate) fn without_unneeded<T: Send>(
-    mode: Mode,
+    config: &Config,
     start: impl FnOnce() -> anyhow::Result<T> + Send,
 ) -> anyhow::Result<T> {
+    let (mode, accept_forwarded) = (config.mode, config.accept_forwarded);
     std::thread::scope(|scope| {
         let started =
             std::thread::Builder::new().name("starting".to_owned()).spawn_scoped(scope, move || {
-                drop_unneeded(mode);
+                drop_unneeded(mode, accept_forwarded);
                 start()
             });
         let ended = started.context("starting a thread")?.join();
@@ -86,8 +90,8 @@ mod tests {
             std::thread::spawn(move || {
                 let before = [CapSet::Permitted, CapSet::Bounding].map(|set| caps::read(None, set).unwrap());
                 let may_bound = before[0].contains(&Capability::CAP_SETPCAP);
-                drop_unneeded(mode);
-                let [permitted, bounding] = before.map(|set| &set & &needed(mode));
+                drop_unneeded(mode, false);
+                let [permitted, bounding] = before.map(|set| &set & &needed(mode, false));
                 for set in [CapSet::Permitted, CapSet::Effective] {
                     assert_eq!(caps::read(None, set).unwrap(), permitted, "{mode} {set:?}");
                 }
@@ -102,7 +106,8 @@ mod tests {
 
     #[test]
     fn programs_of_iptables_have_what_they_need() {
-        let raw = |mode| needed(mode).contains(&Capability::CAP_NET_RAW);
-        assert_eq!(Mode::ALL.map(raw), Mode::ALL.map(|mode| mode == Mode::Iptables));
+        let raw = |mode, accept| needed(mode, accept).contains(&Capability::CAP_NET_RAW);
+        assert_eq!(Mode::ALL.map(|mode| raw(mode, false)), Mode::ALL.map(|mode| mode == Mode::Iptables));
+        assert!(raw(Mode::Nftables, true));
     }
 }

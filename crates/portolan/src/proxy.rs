@@ -10,7 +10,7 @@ use portolan_dataplane::kube_proxy::Variant;
 use portolan_dataplane::{Dataplane, Integrity, Outcome, Settings, Standing};
 use portolan_observe::servers::{Addresses, Responder, Responders};
 use portolan_observe::{Commit, Eligibility, Telemetry, Trouble};
-use portolan_service::{Change, ChangeSet, Family, ObjectName, PerFamily, Planner, Problem, ServicePlan};
+use portolan_service::{Change, ChangeSet, Family, ObjectName, PerFamily, Planner, ServicePlan};
 use tracing::{debug, error, info, warn};
 
 use crate::batch::Batch;
@@ -26,6 +26,8 @@ const VERIFY_EVERY: Duration = Duration::from_millis(400);
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// Of one batch this many changes are logged by name, the others counted.
 const LOGGED_CHANGES: usize = 20;
+/// Of the problems that one batch brings or solves so many are logged, the others counted.
+const LOGGED_PROBLEMS: usize = 100;
 
 /// Makes the dataplane for given settings.
 pub(crate) type MakeDataplane =
@@ -72,7 +74,8 @@ pub(crate) struct Proxy {
     kernel: Kernel,
     /// How the families were served when that was last looked at.
     standing: PerFamily<Standing>,
-    problems: BTreeSet<String>,
+    /// What was last said of each Service.
+    problems: BTreeMap<ObjectName, Vec<String>>,
     /// Services whose rules the kernel refuses.
     refused: BTreeSet<ObjectName>,
     tally: Tally,
@@ -82,7 +85,6 @@ pub(crate) struct Proxy {
     responders: Responders,
     set_responders: SetResponders,
     retry_at_most: Duration,
-    external_ips: bool,
     /// Where they listen.
     listen: Addresses,
     telemetry: Arc<Telemetry>,
@@ -100,8 +102,6 @@ pub(crate) struct Surroundings {
     pub(crate) telemetry: Arc<Telemetry>,
     /// The longest pause between attempts (spec §9.3).
     pub(crate) sync_period: Duration,
-    /// External IPs are honoured (feature gate `AllowServiceExternalIPs`, spec §0.4).
-    pub(crate) external_ips: bool,
     /// There are Node objects: without this node's, load balancers do not use it (spec §11.5).
     pub(crate) in_cluster: bool,
 }
@@ -109,8 +109,7 @@ pub(crate) struct Surroundings {
 impl Proxy {
     /// A proxy that has seen nothing yet.
     pub(crate) fn new(node: ThisNode, surroundings: Surroundings) -> Proxy {
-        let Surroundings { make, synced, set_responders, telemetry, sync_period, external_ips, in_cluster } =
-            surroundings;
+        let Surroundings { make, synced, set_responders, telemetry, sync_period, in_cluster } = surroundings;
         telemetry.health.set_node(if in_cluster { Eligibility::Unseen } else { Eligibility::NoNodes });
         Proxy {
             planner: Planner::new(node.local_node()),
@@ -120,7 +119,7 @@ impl Proxy {
             dataplane: None,
             kernel: Kernel::Unplanned,
             standing: PerFamily::default(),
-            problems: BTreeSet::new(),
+            problems: BTreeMap::new(),
             refused: BTreeSet::new(),
             tally: Tally::default(),
             pending: Pending::default(),
@@ -129,7 +128,6 @@ impl Proxy {
             responders: Responders::new(),
             set_responders,
             retry_at_most: sync_period,
-            external_ips,
             listen: Addresses::default(),
             telemetry,
         }
@@ -177,13 +175,6 @@ impl Proxy {
         self.pending.taken();
         let received = batch.received();
         let triggers = std::mem::take(&mut batch.triggers);
-        for change in &mut batch.changes {
-            if let Change::Service(service) = change
-                && !self.external_ips
-            {
-                service.external_ips.clear();
-            }
-        }
         if batch.complete && matches!(self.kernel, Kernel::Unplanned) {
             self.kernel = Kernel::Behind(Retry::now());
         }
@@ -536,15 +527,28 @@ impl Proxy {
     }
 
     fn report_problems(&mut self) {
-        let now: BTreeSet<String> = self.planner.problems().iter().map(Problem::to_string).collect();
-        for problem in now.difference(&self.problems) {
+        let (mut new, mut solved) = (Vec::new(), Vec::new());
+        for (service, now) in self.planner.take_changed_findings() {
+            let before = self.problems.remove(&service).unwrap_or_default();
+            let of_service = |message: &String| format!("Service {service}: {message}");
+            new.extend(now.iter().filter(|message| !before.contains(message)).map(of_service));
+            solved.extend(before.iter().filter(|message| !now.contains(message)).map(of_service));
+            if !now.is_empty() {
+                self.problems.insert(service, now);
+            }
+        }
+        for problem in new.iter().take(LOGGED_PROBLEMS) {
             warn!("{problem}");
         }
-        for solved in self.problems.difference(&now) {
-            info!("solved: {solved}");
+        for problem in solved.iter().take(LOGGED_PROBLEMS) {
+            info!("solved: {problem}");
         }
-        self.problems = now;
-        self.telemetry.metrics.problems(self.problems.len());
+        let more = |all: &Vec<String>| all.len().saturating_sub(LOGGED_PROBLEMS);
+        if more(&new) + more(&solved) > 0 {
+            warn!("{} more problems, and {} more that are solved", more(&new), more(&solved));
+        }
+        self.telemetry.metrics.problems(self.planner.problem_count());
+        self.telemetry.metrics.oversized_services(self.planner.oversized());
     }
 
     fn update_responders(&mut self, changes: &ChangeSet) {
@@ -719,7 +723,11 @@ mod tests {
     }
 
     fn proxy(script: &Rc<RefCell<Script>>) -> Proxy {
-        let config = configuration::of_flags(&[]);
+        proxy_with(script, &[])
+    }
+
+    fn proxy_with(script: &Rc<RefCell<Script>>, flags: &[&str]) -> Proxy {
+        let config = configuration::of_flags(flags);
         let script = script.clone();
         Proxy::new(
             ThisNode::new("here", &config, &[], false),
@@ -734,7 +742,6 @@ mod tests {
                     &portolan_observe::BuildInfo::new("1.2.3"),
                 )),
                 sync_period: Duration::from_secs(30),
-                external_ips: true,
                 in_cluster: false,
             },
         )
@@ -754,7 +761,7 @@ mod tests {
             affinity: None,
             internal_policy: InternalPolicy::Cluster,
             external_policy: ExternalPolicy::Cluster,
-            health_check_node_port: None,
+            health_check_node_port: None.into(),
             other_proxy: false,
         })
     }
@@ -877,13 +884,13 @@ mod tests {
     fn external_ips_can_be_ruled_out() {
         // spec §0.4
         let script = Rc::default();
-        let mut proxy = proxy(&script);
-        proxy.external_ips = false;
+        let mut proxy = proxy_with(&script, &["--feature-gates=AllowServiceExternalIPs=false"]);
         let Change::Service(mut service) = service("a", "10.96.0.1") else { unreachable!() };
         service.external_ips = vec!["192.0.2.9".parse().unwrap()];
         proxy.observe(Batch::of_changes(vec![Change::Service(service)], Instant::now()));
         let plan = proxy.plans().next().unwrap();
         assert_eq!(plan.ports[0].frontends.len(), 1, "the ClusterIP alone");
+        assert!(proxy.planner.warnings()[0].message.contains("AllowServiceExternalIPs"), "and that is said");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use portolan_config::watch::ConfigFile;
-use portolan_config::{Config, Gate, Mode};
+use portolan_config::{Config, Mode};
 use portolan_dataplane::Dataplane;
 use portolan_dataplane::iptables::{self, Iptables};
 use portolan_dataplane::nftables::Nftables;
@@ -35,13 +35,18 @@ use crate::ready_fd::ReadyFd;
 use crate::sole::{self, Holder, Sole, Taken};
 use crate::this_node::{self, ThisNode};
 use crate::{
-    cleanup, cluster, kernel_settings, logging, privileges, process_one, requirements, servers, signals,
+    cleanup, cluster, forwarding, kernel_settings, logging, privileges, process_one, requirements, servers,
+    signals,
 };
 
 /// The modes that this version has.
 pub(crate) const AVAILABLE: &[Mode] = &[Mode::Nftables, Mode::Iptables];
 /// A source that has nothing new says so this often.
 const SOURCE_SAYS: Duration = Duration::from_secs(10);
+
+/// Of the problems that one change of the manifests brings or solves so many are logged, the others
+/// counted.
+const LOGGED_PROBLEMS: usize = 100;
 
 /// What the waiting threads report to the main one.
 pub(crate) enum Event {
@@ -155,7 +160,7 @@ fn forward(
     let reported = Arc::new(OnceLock::new());
     // Threads that are started now shall not have what only the settings below need.
     let start_servers = || {
-        privileges::without_unneeded(config.mode, || {
+        privileges::without_unneeded(config, || {
             servers::start(args, loaded, &build, &telemetry, &events, &reported)
         })
     };
@@ -173,7 +178,7 @@ fn forward(
     };
     let cluster = match args.manifests() {
         Some(_) => None,
-        None => Some(privileges::without_unneeded(config.mode, || {
+        None => Some(privileges::without_unneeded(config, || {
             cluster::follow(args, config, name, &telemetry, &events)
         })?),
     };
@@ -183,7 +188,8 @@ fn forward(
     }
     let servers = servers.take().map_or_else(start_servers, Ok)?;
     apply_settings(args, config);
-    privileges::drop_unneeded(config.mode);
+    privileges::drop_unneeded(config.mode, config.accept_forwarded);
+    forwarding::start(config.accept_forwarded);
     cleanup::mark_for_calico(args.calico_marker && config.mode == Mode::Nftables);
     sole.announce(&telemetry)?;
     let threads = Threads { args, config, name, events: &events, telemetry: &telemetry };
@@ -238,7 +244,8 @@ impl Threads<'_> {
         }
         let service_networks: &[_] =
             if args.manifests().is_some() { &args.proxy.service_cluster_ip_range } else { &[] };
-        let node = ThisNode::new(name, config, service_networks, kernel_settings::tcp_is_liberal());
+        let mut node = ThisNode::new(name, config, service_networks, kernel_settings::tcp_is_liberal());
+        node.set_api_server(cluster.iter().filter_map(Cluster::api_server).collect());
         let watch = addresses::Watch::start().context("listening for interface addresses")?;
         let addresses = Batch::of_addresses(addresses::list().context("listing interface addresses")?);
         let mut proxy = Proxy::new(node, surroundings(config, servers, telemetry, cluster.is_some()));
@@ -303,7 +310,6 @@ fn surroundings(
         set_responders: Box::new(move |responders, addresses| servers.set_responders(responders, addresses)),
         telemetry: telemetry.clone(),
         sync_period: config.sync_period,
-        external_ips: config.enabled(Gate::AllowServiceExternalIps),
         in_cluster,
     }
 }
@@ -466,10 +472,15 @@ fn follow_addresses(watch: &addresses::Watch, events: &Sender) -> anyhow::Result
 }
 
 fn log_problems(update: &Update) {
-    for problem in &update.new_problems {
+    for problem in update.new_problems.iter().take(LOGGED_PROBLEMS) {
         warn!("{problem}");
     }
-    for problem in &update.solved {
+    for problem in update.solved.iter().take(LOGGED_PROBLEMS) {
         info!("solved: {problem}");
+    }
+    let more = |count: usize| count.saturating_sub(LOGGED_PROBLEMS);
+    let (new, solved) = (more(update.new_problems.len()), more(update.solved.len()));
+    if new + solved > 0 {
+        warn!("{new} more problems, and {solved} more that are solved; portolan check lists them");
     }
 }

@@ -1,15 +1,16 @@
 //! What the proxy must know of the node it runs on, put together from flags, its Node object and its interfaces.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use ipnet::IpNet;
 use portolan_config::config::DetectLocalMode;
-use portolan_config::{Config, Mode};
+use portolan_config::{Config, Gate, Mode};
 use portolan_dataplane::{LocalDetector, NodePorts, Settings};
 use portolan_observe::servers::{Addresses, Listen};
-use portolan_service::{Family, LocalNode, Node, NodePortAddresses, PerFamily};
+use portolan_service::{Family, LocalNode, Node, NodePortAddresses, PerFamily, Special};
 
 /// The node's state as last observed. [`ThisNode::local_node`] and [`ThisNode::settings`] follow from it.
 #[derive(Debug)]
@@ -25,6 +26,9 @@ pub(crate) struct ThisNode {
     detector: Detector,
     object: Option<Node>,
     addresses: Vec<IpAddr>,
+    api_server: Vec<IpAddr>,
+    /// External IPs are not served (feature gate `AllowServiceExternalIPs`, spec §0.4).
+    ignore_external_ips: bool,
 }
 
 /// What mode iptables asks of the configuration, and of the kernel.
@@ -73,6 +77,8 @@ impl ThisNode {
             detector,
             object: None,
             addresses: Vec::new(),
+            api_server: Vec::new(),
+            ignore_external_ips: !config.enabled(Gate::AllowServiceExternalIps),
         }
     }
 
@@ -89,6 +95,12 @@ impl ThisNode {
     /// Takes the networks that ClusterIPs are allocated from.
     pub(crate) fn set_service_networks(&mut self, networks: Vec<IpNet>) {
         self.service_networks = networks;
+    }
+
+    /// Takes the addresses at which the API server is reached.
+    pub(crate) fn set_api_server(&mut self, mut addresses: Vec<IpAddr>) {
+        addresses.sort_unstable();
+        self.api_server = addresses;
     }
 
     /// Takes all addresses on the node's interfaces.
@@ -138,7 +150,19 @@ impl ThisNode {
             zone: self.object.as_ref().and_then(|node| node.zone.clone()),
             nodeport_addresses: self.nodeport_addresses(&ips),
             ips,
+            addresses: self.own_addresses(),
+            api_server: self.api_server.clone(),
+            ignore_external_ips: self.ignore_external_ips,
         }
+    }
+
+    /// The addresses of the node that a Service could have, too. Those on the interfaces of pods,
+    /// which come and go, are link-local and not among them.
+    fn own_addresses(&self) -> Vec<IpAddr> {
+        let object = self.object.iter().flat_map(|node| &node.addresses);
+        let all = self.bind_address.iter().chain(object).chain(&self.addresses).copied();
+        let own: BTreeSet<IpAddr> = all.filter(|address| Special::of(*address).is_none()).collect();
+        own.into_iter().collect()
     }
 
     /// What the dataplane must know.

@@ -1,10 +1,11 @@
 //! Who may use an address and port that several Services ask for.
 //!
-//! The kernel can give it to one only. The winner does not depend on the order in which Services arrive:
-//! ClusterIPs come before external and load-balancer addresses, these before NodePorts; then the Service's name
-//! decides, then the port's.
+//! The kernel can give it to one only. The winner does not depend on the order in which Services
+//! arrive: ClusterIPs come before load-balancer addresses, which the cluster gave, these before
+//! external ones, which whoever writes the Service chooses, and these before NodePorts; then the
+//! Service's name decides, then the port's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -34,8 +35,9 @@ pub(crate) struct Claimant {
 pub(crate) fn rank(kind: FrontendKind) -> u8 {
     match kind {
         FrontendKind::ClusterIp => 0,
-        FrontendKind::ExternalIp | FrontendKind::LoadBalancer => 1,
-        FrontendKind::NodePort => 2,
+        FrontendKind::LoadBalancer => 1,
+        FrontendKind::ExternalIp => 2,
+        FrontendKind::NodePort => 3,
     }
 }
 
@@ -43,58 +45,57 @@ pub(crate) fn rank(kind: FrontendKind) -> u8 {
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     winners: HashMap<Key, Claimant>,
-    /// Sorted; only for keys with more than one claimant.
-    others: HashMap<Key, Vec<Claimant>>,
+    /// Only for keys with more than one claimant.
+    others: HashMap<Key, BTreeSet<Claimant>>,
 }
 
 impl Claims {
-    /// Enters a claim. Returns the Services for which the winner changes by it.
-    pub(crate) fn enter(&mut self, key: Key, claimant: Claimant) -> Vec<ObjectName> {
+    /// Enters a claim. Returns the Service that loses the key by it, if one does.
+    ///
+    /// Those who had lost it before have lost it still: however many ask for a key, a claim
+    /// concerns two of them.
+    pub(crate) fn enter(&mut self, key: Key, claimant: Claimant) -> Option<ObjectName> {
         let Some(winner) = self.winners.get_mut(&key) else {
             self.winners.insert(key, claimant);
-            return Vec::new();
+            return None;
         };
         if *winner == claimant {
-            return Vec::new();
+            return None;
         }
-        let others = self.others.entry(key).or_default();
         let wins = claimant < *winner;
         let loser = if wins { std::mem::replace(winner, claimant) } else { claimant };
-        if let Err(place) = others.binary_search(&loser) {
-            others.insert(place, loser);
-        }
-        if wins { services(others) } else { Vec::new() }
+        let service = wins.then(|| loser.service.clone());
+        self.others.entry(key).or_default().insert(loser);
+        service
     }
 
-    /// Withdraws a claim. Returns the Services for which the winner changes by it.
-    pub(crate) fn withdraw(&mut self, key: Key, claimant: &Claimant) -> Vec<ObjectName> {
+    /// Withdraws a claim. Returns the Service that wins the key by it, if one does.
+    pub(crate) fn withdraw(&mut self, key: Key, claimant: &Claimant) -> Option<ObjectName> {
         let won = self.winners.get(&key) == Some(claimant);
         let Some(others) = self.others.get_mut(&key) else {
             if won {
                 self.winners.remove(&key);
             }
-            return Vec::new();
+            return None;
         };
-        let affected = if won {
-            let affected = services(others);
-            self.winners.insert(key, others.remove(0));
-            affected
+        let mut next = None;
+        if won {
+            next = others.pop_first();
         } else {
-            others.retain(|other| other != claimant);
-            Vec::new()
-        };
+            others.remove(claimant);
+        }
         if others.is_empty() {
             self.others.remove(&key);
         }
-        affected
+        let service = next.as_ref().map(|winner| winner.service.clone());
+        if let Some(winner) = next {
+            self.winners.insert(key, winner);
+        }
+        service
     }
 
     /// Who has the key.
     pub(crate) fn winner(&self, key: Key) -> Option<&Claimant> {
         self.winners.get(&key)
     }
-}
-
-fn services(claimants: &[Claimant]) -> Vec<ObjectName> {
-    claimants.iter().map(|claimant| claimant.service.clone()).collect()
 }

@@ -10,6 +10,7 @@
 mod catalog;
 mod claims;
 mod family;
+mod findings;
 mod name;
 mod node;
 mod object;
@@ -17,17 +18,20 @@ mod plan;
 mod planner;
 mod select;
 mod service_plan;
+mod special;
 
 pub use catalog::Catalog;
 pub use family::{Family, PerFamily, Protocol};
 pub use name::ObjectName;
 pub use node::{LocalNode, Node, NodePortAddresses, NodePortSelector};
 pub use object::{
-    Change, Endpoint, EndpointSlice, ExternalPolicy, IngressMode, InternalPolicy, LoadBalancerIngress,
-    Service, ServicePort, ServiceType, SlicePort, Subject,
+    Change, Endpoint, EndpointSlice, ExternalPolicy, HealthCheckPort, IngressMode, InternalPolicy,
+    LoadBalancerIngress, Service, ServicePort, ServiceType, SlicePort, Subject,
 };
 pub use plan::{
-    AllowedSources, Backend, ChangeSet, Frontend, FrontendKind, HealthCheck, List, Masquerade, PortPlan,
-    Problem, ServiceChange, ServicePlan, Verdict,
+    AllowedSources, Backend, ChangeSet, Frontend, FrontendKind, HealthCheck, List, Masquerade, Place,
+    PortPlan, Problem, ServiceChange, ServicePlan, Verdict,
 };
 pub use planner::Planner;
+pub use service_plan::BUDGET;
+pub use special::Special;

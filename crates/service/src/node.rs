@@ -36,6 +36,14 @@ pub struct LocalNode {
     /// The addresses on which NodePorts answer (spec §3.5-3.11): sorted, without duplicates, loopback only of IPv4
     /// and in a mode that serves it.
     pub nodeport_addresses: Vec<IpAddr>,
+    /// All addresses on its interfaces that a Service could have: sorted. A Service that asks for
+    /// one of them takes connections from the node itself.
+    pub addresses: Vec<IpAddr>,
+    /// The addresses at which this node reaches the API server, beside those of Service
+    /// default/kubernetes: sorted.
+    pub api_server: Vec<IpAddr>,
+    /// `spec.externalIPs` of Services is not served (spec §0.4).
+    pub ignore_external_ips: bool,
 }
 
 /// One entry of `--nodeport-addresses`: what it selects of the node's addresses (spec §3.6-3.9, KEP-6032).

@@ -99,6 +99,34 @@ pub enum IngressMode {
     Proxy,
 }
 
+/// `spec.healthCheckNodePort` of a Service (spec §1.16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthCheckPort {
+    /// 0, or not set.
+    Unset,
+    /// This port, 1-65535.
+    Port(u16),
+    /// None could be had. The source that allocates ports has reported why.
+    Withheld,
+}
+
+impl HealthCheckPort {
+    /// The port, if there is one.
+    pub fn number(self) -> Option<u16> {
+        match self {
+            HealthCheckPort::Port(port) => Some(port),
+            HealthCheckPort::Unset | HealthCheckPort::Withheld => None,
+        }
+    }
+}
+
+impl From<Option<u16>> for HealthCheckPort {
+    /// `None` is [`HealthCheckPort::Unset`].
+    fn from(port: Option<u16>) -> HealthCheckPort {
+        port.map_or(HealthCheckPort::Unset, HealthCheckPort::Port)
+    }
+}
+
 /// One address of `status.loadBalancer.ingress`. Entries with only a host name are not represented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadBalancerIngress {
@@ -148,8 +176,8 @@ pub struct Service {
     pub internal_policy: InternalPolicy,
     /// `spec.externalTrafficPolicy`
     pub external_policy: ExternalPolicy,
-    /// `spec.healthCheckNodePort`; `None` when 0.
-    pub health_check_node_port: Option<u16>,
+    /// `spec.healthCheckNodePort`
+    pub health_check_node_port: HealthCheckPort,
     /// The label `service.kubernetes.io/service-proxy-name` is set: another proxy serves it (spec §1.1, §1.5).
     pub other_proxy: bool,
 }

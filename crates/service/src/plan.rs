@@ -1,5 +1,6 @@
 //! What one node must forward: the planner's answer, in terms that every dataplane understands.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,8 +16,32 @@ pub struct Backend {
     pub address: IpAddr,
     /// The endpoint's port.
     pub port: u16,
-    /// It runs on this node, so that it can be its own client (hairpin, spec §4.7).
-    pub local: bool,
+    /// Where it runs.
+    pub place: Place,
+}
+
+impl Backend {
+    /// It is known to run on this node.
+    pub fn is_local(&self) -> bool {
+        self.place == Place::Here
+    }
+
+    /// It may be its own client through this node (hairpin, spec §4.7): only an endpoint that is
+    /// known to run elsewhere cannot.
+    pub fn may_hairpin(&self) -> bool {
+        self.place != Place::Elsewhere
+    }
+}
+
+/// Where an endpoint runs, by the node name in its EndpointSlice (spec §1.25).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// On this node.
+    Here,
+    /// On another node.
+    Elsewhere,
+    /// Nobody said: slices written by hand or mirrored from Endpoints may name no node.
+    Unknown,
 }
 
 /// Which of a port's two endpoint lists (spec §2.3, §2.4).
@@ -99,13 +124,9 @@ pub struct AllowedSources {
 impl AllowedSources {
     /// Sources in any of `networks`, in this order.
     pub fn new(networks: impl IntoIterator<Item = IpNet>) -> AllowedSources {
-        let mut listed: Vec<IpNet> = Vec::new();
-        for network in networks {
-            let network = network.trunc();
-            if !listed.contains(&network) {
-                listed.push(network);
-            }
-        }
+        let mut known = HashSet::new();
+        let networks = networks.into_iter().map(|network| network.trunc());
+        let listed: Vec<IpNet> = networks.filter(|network| known.insert(*network)).collect();
         AllowedSources { merged: IpNet::aggregate(&listed).into(), listed: listed.into() }
     }
 

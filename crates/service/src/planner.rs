@@ -1,15 +1,23 @@
 //! Keeps the plan of one node up to date.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::claims::{Claimant, Claims, Key, rank};
-use crate::service_plan::{self, drop_unused_lists, repeated_ports, wants_health_check};
-use crate::{
-    Catalog, Change, ChangeSet, Frontend, FrontendKind, LocalNode, ObjectName, PortPlan, Problem, Service,
-    ServiceChange, ServicePlan, ServiceType,
+use crate::findings::{Finding, Findings, Taken};
+use crate::service_plan::{
+    self, BUDGET, Oversized, drop_unused_lists, is_proxied, repeated_ports, special_addresses,
+    wants_health_check,
 };
+use crate::{
+    Catalog, Change, ChangeSet, Frontend, FrontendKind, HealthCheckPort, LocalNode, ObjectName, PortPlan,
+    Problem, Service, ServiceChange, ServicePlan,
+};
+
+/// What a Service asks for, whoever else may.
+type Wanted = Result<Option<ServicePlan>, Oversized>;
 
 /// Keeps the plan of one node up to date: takes object changes, recomputes only the Services they touch.
 #[derive(Debug)]
@@ -20,7 +28,16 @@ pub struct Planner {
     claims: Claims,
     /// All claims of each Service that did not win all of them; those of the others follow from their plans.
     contested: HashMap<ObjectName, Vec<(Key, Claimant)>>,
-    problems: BTreeMap<ObjectName, Vec<String>>,
+    findings: BTreeMap<ObjectName, Findings>,
+    /// How many problems there are in all findings.
+    problem_count: usize,
+    /// Services whose findings changed since somebody took note.
+    changed_findings: BTreeSet<ObjectName>,
+    oversized: BTreeSet<ObjectName>,
+    /// Services with external IPs, which may be addresses of the node or of the API server.
+    with_external_ips: BTreeSet<ObjectName>,
+    /// The Service of the API server: its endpoints are the API server's addresses.
+    api_server: ObjectName,
 }
 
 impl Planner {
@@ -32,15 +49,23 @@ impl Planner {
             plans: HashMap::new(),
             claims: Claims::default(),
             contested: HashMap::new(),
-            problems: BTreeMap::new(),
+            findings: BTreeMap::new(),
+            problem_count: 0,
+            changed_findings: BTreeSet::new(),
+            oversized: BTreeSet::new(),
+            with_external_ips: BTreeSet::new(),
+            api_server: ObjectName::new("default", "kubernetes"),
         }
     }
 
     /// Applies `changes` in order and returns how the plan changed by all of them together. Changes to Nodes are
     /// ignored here: see [`Planner::set_node`].
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> ChangeSet {
-        let touched: BTreeSet<ObjectName> =
+        let mut touched: BTreeSet<ObjectName> =
             changes.into_iter().flat_map(|change| self.catalog.apply(change)).collect();
+        if touched.contains(&self.api_server) {
+            touched.extend(self.with_external_ips.iter().cloned());
+        }
         self.replan(touched)
     }
 
@@ -52,16 +77,20 @@ impl Planner {
         let zone = old.zone != new.zone;
         let nodeports = old.nodeport_addresses != new.nodeport_addresses;
         let ips = old.ips != new.ips;
-        let touched = self
-            .catalog
-            .services()
-            .filter(|service| {
+        let owners = old.addresses != new.addresses || old.api_server != new.api_server;
+        let external_ips = old.ignore_external_ips != new.ignore_external_ips;
+        let mut touched = BTreeSet::new();
+        if name || zone || nodeports || ips {
+            let depends = |service: &&Service| {
                 name || (zone && self.has_zone_hints(&service.name))
                     || (nodeports && service.ports.iter().any(|port| port.node_port.is_some()))
                     || (ips && !service.source_ranges.is_empty())
-            })
-            .map(|service| service.name.clone())
-            .collect();
+            };
+            touched.extend(self.catalog.services().filter(depends).map(|service| service.name.clone()));
+        }
+        if owners || external_ips {
+            touched.extend(self.with_external_ips.iter().cloned());
+        }
         self.replan(touched)
     }
 
@@ -80,23 +109,56 @@ impl Planner {
         self.plans.get(name)
     }
 
-    /// What could not be honoured at present, sorted by Service.
+    /// What cannot be served at present, sorted by Service; of each Service a few, and how many
+    /// more there are.
     pub fn problems(&self) -> Vec<Problem> {
-        self.problems
-            .iter()
-            .flat_map(|(service, messages)| {
-                messages.iter().map(|message| Problem { service: service.clone(), message: message.clone() })
+        self.listed(|findings| findings.problems(&self.claims))
+    }
+
+    /// What is served though it is hardly meant, likewise.
+    pub fn warnings(&self) -> Vec<Problem> {
+        self.listed(Findings::warnings)
+    }
+
+    /// How many things cannot be served at present.
+    pub fn problem_count(&self) -> usize {
+        self.problem_count
+    }
+
+    /// How many Services are not served because each alone asks for more than [`BUDGET`].
+    pub fn oversized(&self) -> usize {
+        self.oversized.len()
+    }
+
+    /// The Services for which problems or warnings changed since the last call, with all that they
+    /// have now: problems first.
+    pub fn take_changed_findings(&mut self) -> Vec<(ObjectName, Vec<String>)> {
+        std::mem::take(&mut self.changed_findings)
+            .into_iter()
+            .map(|name| {
+                let findings = self.findings.get(&name);
+                let mut now = findings.map_or_else(Vec::new, |findings| findings.problems(&self.claims));
+                now.extend(findings.into_iter().flat_map(Findings::warnings));
+                (name, now)
             })
             .collect()
     }
 
+    fn listed(&self, messages: impl Fn(&Findings) -> Vec<String>) -> Vec<Problem> {
+        let of_service = |(service, findings): (&ObjectName, &Findings)| {
+            let service = service.clone();
+            messages(findings).into_iter().map(move |message| Problem { service: service.clone(), message })
+        };
+        self.findings.iter().flat_map(of_service).collect()
+    }
+
     fn replan(&mut self, touched: BTreeSet<ObjectName>) -> ChangeSet {
         // First all claims, so that whoever wins or loses one is known; then the plans that follow.
-        let mut wanted: BTreeMap<ObjectName, Option<ServicePlan>> = BTreeMap::new();
+        let mut wanted: BTreeMap<ObjectName, Wanted> = BTreeMap::new();
         let mut affected = BTreeSet::new();
         for name in touched {
             let plan = self.wanted(&name);
-            affected.extend(self.claim(&name, plan.as_ref()));
+            affected.extend(self.claim(&name, plan.as_ref().ok().and_then(Option::as_ref)));
             wanted.insert(name, plan);
         }
         for name in affected {
@@ -116,8 +178,9 @@ impl Planner {
     }
 
     /// What the Service asks for, whoever else may.
-    fn wanted(&self, name: &ObjectName) -> Option<ServicePlan> {
-        service_plan::plan(self.catalog.service(name)?, self.catalog.slices(name), &self.node)
+    fn wanted(&self, name: &ObjectName) -> Wanted {
+        let Some(service) = self.catalog.service(name) else { return Ok(None) };
+        service_plan::plan(service, self.catalog.slices(name), &self.node)
     }
 
     /// Replaces the claims of a Service. Returns the other Services that win or lose something by it.
@@ -137,29 +200,32 @@ impl Planner {
         affected
     }
 
-    /// Takes from `plan` what others have won, and puts it into force.
-    fn settle(&mut self, name: ObjectName, plan: Option<ServicePlan>) -> Option<ServiceChange> {
-        let mut problems = Vec::new();
+    /// Takes from what a Service wants what others have won, and puts it into force.
+    fn settle(&mut self, name: ObjectName, wanted: Wanted) -> Option<ServiceChange> {
+        let mut findings = Findings::default();
         self.contested.remove(&name);
-        let after = plan.and_then(|mut plan| {
+        match &wanted {
+            Ok(_) => drop(self.oversized.remove(&name)),
+            Err(Oversized { elements }) => {
+                self.oversized.insert(name.clone());
+                findings.problem(Finding::Said(format!(
+                    "asks for {elements} kernel elements, more than the {BUDGET} that one Service may have, so it is \
+                     not served: give it fewer addresses, ports, endpoints or source ranges, or divide it"
+                )));
+            }
+        }
+        let after = wanted.ok().flatten().and_then(|mut plan| {
             let claims = claims_of(&plan);
             if claims.iter().any(|(key, claimant)| self.claims.winner(*key) != Some(claimant)) {
-                self.take_out(&mut plan, &mut problems);
+                self.take_out(&mut plan, &mut findings);
                 self.contested.insert(name.clone(), claims);
             }
             let empty =
                 plan.health_check.is_none() && plan.ports.iter().all(|port| port.frontends.is_empty());
             if empty { None } else { Some(Arc::new(plan)) }
         });
-        if let Some(service) = self.catalog.service(&name) {
-            problems.extend(unusable(service));
-        }
-        problems.dedup();
-        if problems.is_empty() {
-            self.problems.remove(&name);
-        } else {
-            self.problems.insert(name.clone(), problems);
-        }
+        self.look_at_service(&name, &mut findings);
+        self.set_findings(&name, findings);
         let before = match &after {
             Some(plan) if self.plans.get(&name) == Some(plan) => return None,
             Some(plan) => self.plans.insert(name.clone(), plan.clone()),
@@ -168,19 +234,72 @@ impl Planner {
         (before.is_some() || after.is_some()).then_some(ServiceChange { name, before, after })
     }
 
+    /// What the Service alone is reason enough to say.
+    fn look_at_service(&mut self, name: &ObjectName, findings: &mut Findings) {
+        let Some(service) = self.catalog.service(name).filter(|service| is_proxied(service)) else {
+            self.with_external_ips.remove(name);
+            return;
+        };
+        unusable(service, findings);
+        if service.external_ips.is_empty() {
+            self.with_external_ips.remove(name);
+            return;
+        }
+        self.with_external_ips.insert(name.clone());
+        if self.node.ignore_external_ips {
+            findings.warning(
+                "spec.externalIPs: not served, because the feature gate AllowServiceExternalIPs is off"
+                    .to_owned(),
+            );
+            return;
+        }
+        let endpoints = self.catalog.slices(&self.api_server).iter().flat_map(|slice| &slice.endpoints);
+        let api_server: HashSet<IpAddr> =
+            endpoints.map(|endpoint| endpoint.address).chain(self.node.api_server.iter().copied()).collect();
+        for address in &service.external_ips {
+            let whose = if api_server.contains(address) {
+                "the API server"
+            } else if self.node.addresses.binary_search(address).is_ok() {
+                "this node"
+            } else {
+                continue;
+            };
+            findings.warning(format!(
+                "spec.externalIPs: {address} is an address of {whose}: connections from and through this node to the \
+                 ports of this Service there do not reach it any more; give an address that nothing else uses"
+            ));
+        }
+    }
+
+    fn set_findings(&mut self, name: &ObjectName, findings: Findings) {
+        let now = findings.count();
+        let before = if findings.is_empty() {
+            self.findings.remove(name)
+        } else {
+            self.findings.insert(name.clone(), findings)
+        };
+        self.problem_count = self.problem_count + now - before.as_ref().map_or(0, Findings::count);
+        if before.as_ref() != self.findings.get(name) {
+            self.changed_findings.insert(name.clone());
+        }
+    }
+
     /// Removes the frontends and the health check that another claimant has won, and says so.
-    fn take_out(&self, plan: &mut ServicePlan, problems: &mut Vec<String>) {
+    fn take_out(&self, plan: &mut ServicePlan, findings: &mut Findings) {
         let service = plan.name.clone();
         for port in &mut plan.ports {
             let mut frontends = std::mem::take(&mut port.frontends);
             frontends.retain(|frontend| {
                 let keys = frontend_keys(port, frontend);
-                let taken = keys.iter().flatten().find_map(|key| {
-                    let winner = self.claims.winner(*key)?;
-                    (*winner != claimant(&service, port, frontend, *key)).then_some((*key, winner))
+                let taken = keys.into_iter().flatten().find(|key| {
+                    let winner = self.claims.winner(*key);
+                    winner.is_some_and(|winner| *winner != claimant(&service, port, frontend, *key))
                 });
-                if let Some((key, winner)) = taken {
-                    problems.push(conflict(port, frontend, key, winner));
+                if let Some(key) = taken {
+                    // A whole address is lost once, however many ports it has.
+                    let frontend =
+                        (!matches!(key, Key::ClusterIp(_))).then(|| (frontend.kind, port.name.clone()));
+                    findings.problem(Finding::Taken(Taken { key, frontend }));
                 }
                 taken.is_none()
             });
@@ -191,10 +310,8 @@ impl Planner {
             && let Some(winner) = self.claims.winner(Key::HealthCheck(check.port))
             && winner.service != service
         {
-            problems.push(format!(
-                "spec.healthCheckNodePort: {} is already used by Service {}; choose another port",
-                check.port, winner.service
-            ));
+            let key = Key::HealthCheck(check.port);
+            findings.problem(Finding::Taken(Taken { key, frontend: None }));
             plan.health_check = None;
         }
     }
@@ -231,48 +348,24 @@ fn claimant(service: &ObjectName, port: &PortPlan, frontend: &Frontend, key: Key
     Claimant { rank: rank(frontend.kind), service: service.clone(), port }
 }
 
-fn conflict(port: &PortPlan, frontend: &Frontend, key: Key, winner: &Claimant) -> String {
-    let owner = &winner.service;
-    if let Key::ClusterIp(address) = key {
-        return format!(
-            "spec.clusterIPs: {address} is the ClusterIP of Service {owner}; choose another address"
-        );
-    }
-    let (field, remedy) = match frontend.kind {
-        FrontendKind::ClusterIp => ("spec.clusterIPs", "address or port"),
-        FrontendKind::ExternalIp => ("spec.externalIPs", "address or port"),
-        FrontendKind::LoadBalancer => ("status.loadBalancer.ingress", "address or port"),
-        FrontendKind::NodePort => ("spec.ports[].nodePort", "port"),
-    };
-    let address = std::net::SocketAddr::new(frontend.address, frontend.port);
-    let port_name = if port.name.is_empty() { String::new() } else { format!("port \"{}\": ", port.name) };
-    let whose = if winner.port.is_empty() { owner.to_string() } else { format!("{owner}:{}", winner.port) };
-    format!(
-        "{port_name}{field}: {address}/{} is already used by Service {whose}; choose another {remedy}",
-        port.protocol
-    )
-}
-
 /// What in a Service contradicts itself, whatever the others ask for.
-fn unusable(service: &Service) -> Vec<String> {
-    if service.other_proxy || service.cluster_ip.is_none() || service.kind == ServiceType::ExternalName {
-        return Vec::new();
+fn unusable(service: &Service, findings: &mut Findings) {
+    for (field, address, special) in special_addresses(service) {
+        findings.problem(Finding::Said(format!(
+            "{field}: {address} is {special}, which is no Service's to have, and is not served: remove it"
+        )));
     }
-    let mut problems: Vec<String> = repeated_ports(service)
-        .into_iter()
-        .map(|port| {
-            format!(
-                "spec.ports[].name: \"{}\" is given twice for {}; port {} is not served: give it another name",
-                port.name, port.protocol, port.port
-            )
-        })
-        .collect();
-    if wants_health_check(service) && service.health_check_node_port.is_none() {
-        problems.push(
-            "spec.healthCheckNodePort: 0 with externalTrafficPolicy: Local (spec §1.16): load balancers cannot ask \
-             this node; give a port"
+    for port in repeated_ports(service) {
+        findings.problem(Finding::Said(format!(
+            "spec.ports[].name: \"{}\" is given twice for {}; port {} is not served: give it another name",
+            port.name, port.protocol, port.port
+        )));
+    }
+    if wants_health_check(service) && service.health_check_node_port == HealthCheckPort::Unset {
+        findings.problem(Finding::Said(
+            "spec.healthCheckNodePort: 0 with externalTrafficPolicy: Local: load balancers cannot ask this node \
+             whether it has endpoints; give a port"
                 .to_owned(),
-        );
+        ));
     }
-    problems
 }

@@ -4,24 +4,64 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::{Backend, Endpoint, EndpointSlice, Family, LocalNode, Protocol};
+use crate::{Backend, Endpoint, EndpointSlice, Family, LocalNode, Place, Protocol};
 
 /// One endpoint of a Service port.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate<'a> {
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) port: u16,
-    /// It runs on this node (spec §1.25).
-    pub(crate) local: bool,
+    /// Where it runs (spec §1.25).
+    pub(crate) place: Place,
 }
 
 impl Candidate<'_> {
+    fn is_local(&self) -> bool {
+        self.place == Place::Here
+    }
+
     fn ready(&self) -> bool {
         self.endpoint.ready
     }
 
     fn backend(&self) -> Backend {
-        Backend { address: self.endpoint.address, port: self.port, local: self.local }
+        Backend { address: self.endpoint.address, port: self.port, place: self.place }
+    }
+}
+
+/// The ports of a Service's slices by their name, which with family and protocol joins them to the
+/// Service's ports (spec §1.22). A Service may have thousands of ports, so that they are looked up.
+#[derive(Debug)]
+pub(crate) struct SlicePorts<'a>(HashMap<&'a str, Vec<ListedPort<'a>>>);
+
+/// A port of a slice.
+#[derive(Debug, Clone, Copy)]
+struct ListedPort<'a> {
+    slice: &'a EndpointSlice,
+    protocol: Protocol,
+    number: u16,
+}
+
+impl<'a> SlicePorts<'a> {
+    pub(crate) fn of(slices: &'a [EndpointSlice]) -> SlicePorts<'a> {
+        let mut ports: HashMap<&str, Vec<ListedPort<'a>>> = HashMap::new();
+        for slice in slices {
+            for port in &slice.ports {
+                let listed = ListedPort { slice, protocol: port.protocol, number: port.port };
+                ports.entry(&port.name).or_default().push(listed);
+            }
+        }
+        SlicePorts(ports)
+    }
+
+    fn get(&self, family: Family, name: &str, protocol: Protocol) -> impl Iterator<Item = ListedPort<'a>> {
+        let named = self.0.get(name).map_or(&[][..], Vec::as_slice);
+        named.iter().copied().filter(move |port| port.slice.family == family && port.protocol == protocol)
+    }
+
+    /// How many endpoints the slices list for a Service port, whatever their state.
+    pub(crate) fn listed(&self, family: Family, name: &str, protocol: Protocol) -> usize {
+        self.get(family, name, protocol).map(|port| port.slice.endpoints.len()).sum()
     }
 }
 
@@ -31,7 +71,7 @@ impl Candidate<'_> {
 /// Of duplicates a terminating one never replaces another (spec §1.27); among equals the first wins, in the
 /// order of slice names, so that the order of arrival does not matter.
 pub(crate) fn candidates<'a>(
-    slices: &'a [EndpointSlice],
+    slices: &SlicePorts<'a>,
     family: Family,
     name: &str,
     protocol: Protocol,
@@ -39,21 +79,18 @@ pub(crate) fn candidates<'a>(
 ) -> Vec<Candidate<'a>> {
     let mut found: Vec<Candidate<'a>> = Vec::new();
     let mut known: HashMap<(IpAddr, u16), usize> = HashMap::new();
-    for slice in slices.iter().filter(|slice| slice.family == family) {
-        for port in slice.ports.iter().filter(|port| *port.name == *name && port.protocol == protocol) {
-            for endpoint in slice.endpoints.iter().filter(|endpoint| Family::of(endpoint.address) == family) {
-                let local = !node.name.is_empty() && endpoint.node.as_deref() == Some(&*node.name);
-                let candidate = Candidate { endpoint, port: port.port, local };
-                match known.get(&(endpoint.address, port.port)) {
-                    None => {
-                        known.insert((endpoint.address, port.port), found.len());
-                        found.push(candidate);
-                    }
-                    Some(&place) if found[place].endpoint.terminating && !endpoint.terminating => {
-                        found[place] = candidate;
-                    }
-                    Some(_) => {}
+    for ListedPort { slice, number, .. } in slices.get(family, name, protocol) {
+        for endpoint in slice.endpoints.iter().filter(|endpoint| Family::of(endpoint.address) == family) {
+            let candidate = Candidate { endpoint, port: number, place: place(endpoint, node) };
+            match known.get(&(endpoint.address, number)) {
+                None => {
+                    known.insert((endpoint.address, number), found.len());
+                    found.push(candidate);
                 }
+                Some(&place) if found[place].endpoint.terminating && !endpoint.terminating => {
+                    found[place] = candidate;
+                }
+                Some(_) => {}
             }
         }
     }
@@ -61,6 +98,14 @@ pub(crate) fn candidates<'a>(
         SocketAddr::new(candidate.endpoint.address, candidate.port).to_string()
     });
     found
+}
+
+fn place(endpoint: &Endpoint, node: &LocalNode) -> Place {
+    match &endpoint.node {
+        None => Place::Unknown,
+        Some(name) if !node.name.is_empty() && *name == node.name => Place::Here,
+        Some(_) => Place::Elsewhere,
+    }
 }
 
 /// The fallback where nothing is ready (spec §2.3, §2.4).
@@ -77,9 +122,9 @@ pub(crate) fn cluster(candidates: &[Candidate<'_>], node: &LocalNode) -> Vec<Bac
 
 /// The Local list (spec §2.4).
 pub(crate) fn local(candidates: &[Candidate<'_>]) -> Vec<Backend> {
-    let ready = pick(candidates, |candidate| candidate.local && candidate.ready());
+    let ready = pick(candidates, |candidate| candidate.is_local() && candidate.ready());
     if ready.is_empty() {
-        pick(candidates, |candidate| candidate.local && serving_terminating(candidate))
+        pick(candidates, |candidate| candidate.is_local() && serving_terminating(candidate))
     } else {
         ready
     }
@@ -99,7 +144,7 @@ pub(crate) fn has_any(candidates: &[Candidate<'_>]) -> bool {
 pub(crate) fn ready_local<'a>(candidates: &'a [Candidate<'_>]) -> impl Iterator<Item = IpAddr> + 'a {
     candidates
         .iter()
-        .filter(|candidate| candidate.local && candidate.ready())
+        .filter(|candidate| candidate.is_local() && candidate.ready())
         .map(|candidate| candidate.endpoint.address)
 }
 

@@ -1,22 +1,46 @@
 //! The plan of one Service as if it were alone: a pure function of the Service, its slices and the node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::select::{self, candidates};
+use crate::select::{self, SlicePorts, candidates};
 use crate::{
     AllowedSources, Backend, EndpointSlice, ExternalPolicy, Family, Frontend, FrontendKind, HealthCheck,
     IngressMode, InternalPolicy, List, LocalNode, Masquerade, PerFamily, PortPlan, Protocol, Service,
-    ServicePlan, ServicePort, ServiceType, Verdict,
+    ServicePlan, ServicePort, ServiceType, Special, Verdict,
 };
 
+/// What one Service may ask for at most, as [`Oversized`] counts it.
+///
+/// Everything that changes at once is one transaction, and one Service cannot be divided: what it
+/// asks for is what everybody else waits for. This many elements are in force within a second or
+/// two; a Service of 10 ports on 5 addresses may have 5,000 endpoints.
+pub const BUDGET: usize = 250_000;
+
+/// A Service asks for more than [`BUDGET`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Oversized {
+    /// For each address, family and Service port one, and one for each endpoint in its slices,
+    /// ready or not; for each load-balancer address and Service port one for each source range.
+    pub(crate) elements: usize,
+}
+
 /// What `service` asks for. `None` if it is not proxied at all (spec §1.1, §1.10).
-pub(crate) fn plan(service: &Service, slices: &[EndpointSlice], node: &LocalNode) -> Option<ServicePlan> {
-    if service.other_proxy || service.kind == ServiceType::ExternalName {
-        return None;
+pub(crate) fn plan(
+    service: &Service,
+    slices: &[EndpointSlice],
+    node: &LocalNode,
+) -> Result<Option<ServicePlan>, Oversized> {
+    if !is_proxied(service) {
+        return Ok(None);
+    }
+    let slices = SlicePorts::of(slices);
+    let elements = elements(service, &slices, node);
+    if elements > BUDGET {
+        return Err(Oversized { elements });
     }
     let mut ports = Vec::new();
     let mut ready_local = PerFamily::<BTreeSet<IpAddr>>::default();
@@ -25,10 +49,11 @@ pub(crate) fn plan(service: &Service, slices: &[EndpointSlice], node: &LocalNode
             continue;
         };
         let addresses = Addresses::of(service, family, cluster_ip, node);
+        let allowed_sources = allowed_sources(service, family, &addresses.load_balancer, node);
         for port in distinct_ports(service) {
-            let candidates = candidates(slices, family, &port.name, port.protocol, node);
+            let candidates = candidates(&slices, family, &port.name, port.protocol, node);
             ready_local.get_mut(family).extend(select::ready_local(&candidates));
-            ports.push(port_plan(service, port, &addresses, &candidates, node));
+            ports.push(port_plan(service, port, &addresses, allowed_sources.as_ref(), &candidates, node));
         }
     }
     // Kept for as long as the Service is.
@@ -41,34 +66,78 @@ pub(crate) fn plan(service: &Service, slices: &[EndpointSlice], node: &LocalNode
         local_endpoints: PerFamily { v4: ready_local.v4.len(), v6: ready_local.v6.len() },
     });
     if ports.is_empty() {
-        None
+        Ok(None)
     } else {
-        Some(ServicePlan { name: service.name.clone(), ports, health_check })
+        Ok(Some(ServicePlan { name: service.name.clone(), ports, health_check }))
     }
+}
+
+/// It is for a proxy of this kind to serve (spec §1.1, §1.10).
+pub(crate) fn is_proxied(service: &Service) -> bool {
+    !service.other_proxy && service.kind != ServiceType::ExternalName && service.cluster_ip.is_some()
+}
+
+/// What `service` asks for, counted without planning it.
+fn elements(service: &Service, slices: &SlicePorts<'_>, node: &LocalNode) -> usize {
+    let mut elements: usize = 0;
+    for family in Family::ALL {
+        let Some(cluster_ip) = cluster_ip(service, family) else { continue };
+        let addresses = Addresses::of(service, family, cluster_ip, node);
+        let ranges = service.source_ranges.iter().filter(|range| Family::of(range.addr()) == family).count();
+        for port in distinct_ports(service) {
+            let endpoints = slices.listed(family, &port.name, port.protocol);
+            let frontends = addresses.count(port).saturating_mul(endpoints.saturating_add(1));
+            let sources = addresses.load_balancer.len().saturating_mul(ranges);
+            elements = elements.saturating_add(frontends).saturating_add(sources);
+        }
+    }
+    elements
 }
 
 /// The ports that can be told apart: name and protocol are a port's identity (spec §1.22), so of several with the
 /// same the first counts. The Kubernetes API never lets this happen; other sources may.
 fn distinct_ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
-    let repeats = repeated_ports(service);
-    service.ports.iter().filter(move |port| !repeats.iter().any(|repeat| std::ptr::eq(*repeat, *port)))
+    let mut known = HashSet::new();
+    service.ports.iter().filter(move |port| known.insert((&*port.name, port.protocol)))
 }
 
 /// The ports whose name and protocol an earlier one has.
-pub(crate) fn repeated_ports(service: &Service) -> Vec<&ServicePort> {
-    let mut known = BTreeSet::new();
-    service.ports.iter().filter(|port| !known.insert((&*port.name, port.protocol))).collect()
+pub(crate) fn repeated_ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
+    let mut known = HashSet::new();
+    service.ports.iter().filter(move |port| !known.insert((&*port.name, port.protocol)))
 }
 
 /// The ClusterIP of `family` (spec §1.11). A Service without one does not exist for that family.
 fn cluster_ip(service: &Service, family: Family) -> Option<IpAddr> {
     let first = service.cluster_ip?;
     if service.ip_families.is_empty() {
-        return Some(first).filter(|ip| Family::of(*ip) == family);
+        return Some(first).filter(|ip| Family::of(*ip) == family && Special::of(*ip).is_none());
     }
     let place = service.ip_families.iter().position(|listed| *listed == family)?;
     let ip = service.cluster_ips.get(place).copied().or(Some(first).filter(|_| place == 0))?;
-    Some(ip).filter(|ip| Family::of(*ip) == family)
+    Some(ip).filter(|ip| Family::of(*ip) == family && Special::of(*ip).is_none())
+}
+
+/// The addresses of `service` that no Service can have: the field and the address. Nothing is
+/// planned for them.
+pub(crate) fn special_addresses(service: &Service) -> impl Iterator<Item = (&'static str, IpAddr, Special)> {
+    let cluster_ips = service.cluster_ip.iter().filter(|ip| !service.cluster_ips.contains(ip));
+    let cluster_ips = cluster_ips.chain(&service.cluster_ips).map(|ip| ("spec.clusterIPs", *ip));
+    let external_ips = service.external_ips.iter().map(|ip| ("spec.externalIPs", *ip));
+    let load_balancer = load_balancer(service).map(|ip| ("status.loadBalancer.ingress", ip));
+    cluster_ips
+        .chain(external_ips)
+        .chain(load_balancer)
+        .filter_map(|(field, address)| Some((field, address, Special::of(address)?)))
+}
+
+/// The load-balancer addresses that nodes translate (spec §1.13).
+fn load_balancer(service: &Service) -> impl Iterator<Item = IpAddr> {
+    service
+        .load_balancer
+        .iter()
+        .filter(|ingress| service.kind == ServiceType::LoadBalancer && ingress.mode == IngressMode::Vip)
+        .map(|ingress| ingress.ip)
 }
 
 /// `externalTrafficPolicy: Local` is honoured (spec §1.15).
@@ -87,7 +156,7 @@ pub(crate) fn wants_health_check(service: &Service) -> bool {
 }
 
 fn health_check_port(service: &Service) -> Option<u16> {
-    service.health_check_node_port.filter(|_| wants_health_check(service))
+    service.health_check_node_port.number().filter(|_| wants_health_check(service))
 }
 
 /// The addresses of a Service in one family.
@@ -97,25 +166,18 @@ struct Addresses {
     external_ips: BTreeSet<IpAddr>,
     load_balancer: BTreeSet<IpAddr>,
     node: Vec<IpAddr>,
-    allowed_sources: Option<Arc<AllowedSources>>,
 }
 
 impl Addresses {
     fn of(service: &Service, family: Family, cluster_ip: IpAddr, node: &LocalNode) -> Addresses {
         let of_family = |ip: &IpAddr| Family::of(*ip) == family;
-        let load_balancer: BTreeSet<IpAddr> = service
-            .load_balancer
-            .iter()
-            .filter(|ingress| service.kind == ServiceType::LoadBalancer && ingress.mode == IngressMode::Vip)
-            .map(|ingress| ingress.ip)
-            .filter(of_family)
-            .collect();
+        let usable = |ip: &IpAddr| of_family(ip) && Special::of(*ip).is_none();
+        let external_ips: &[IpAddr] = if node.ignore_external_ips { &[] } else { &service.external_ips };
         Addresses {
             family,
             cluster_ip,
-            external_ips: service.external_ips.iter().copied().filter(of_family).collect(),
-            allowed_sources: allowed_sources(service, family, &load_balancer, node),
-            load_balancer,
+            external_ips: external_ips.iter().copied().filter(usable).collect(),
+            load_balancer: load_balancer(service).filter(usable).collect(),
             node: node.nodeport_addresses.iter().copied().filter(of_family).collect(),
         }
     }
@@ -123,6 +185,12 @@ impl Addresses {
     /// Spec §1.18.
     fn externally_accessible(&self, port: &ServicePort) -> bool {
         port.node_port.is_some() || !self.load_balancer.is_empty() || !self.external_ips.is_empty()
+    }
+
+    /// How many [`Addresses::frontends`] a port has, or a few more.
+    fn count(&self, port: &ServicePort) -> usize {
+        let node = if port.node_port.is_some() { self.node.len() } else { 0 };
+        1 + self.external_ips.len() + self.load_balancer.len() + node
     }
 
     /// Each address and port of `port`, once: an address that is both an external IP and a load balancer's
@@ -139,13 +207,17 @@ impl Addresses {
     }
 }
 
-/// Spec §1.14, §3.18. No restriction if no range is of this family or one covers everything.
+/// Spec §1.14, §3.18. No restriction if no range is of this family or one covers everything, or if
+/// there is no address to filter.
 fn allowed_sources(
     service: &Service,
     family: Family,
     vips: &BTreeSet<IpAddr>,
     node: &LocalNode,
 ) -> Option<Arc<AllowedSources>> {
+    if vips.is_empty() {
+        return None;
+    }
     let mut ranges: Vec<IpNet> = service
         .source_ranges
         .iter()
@@ -167,6 +239,7 @@ fn port_plan(
     service: &Service,
     port: &ServicePort,
     addresses: &Addresses,
+    allowed_sources: Option<&Arc<AllowedSources>>,
     candidates: &[select::Candidate<'_>],
     node: &LocalNode,
 ) -> PortPlan {
@@ -198,8 +271,7 @@ fn port_plan(
                 _ if external_local => (to_cluster, to_local, Masquerade::FromNode),
                 _ => (to_cluster, to_cluster, Masquerade::Always),
             };
-            let allowed_sources =
-                addresses.allowed_sources.clone().filter(|_| kind == FrontendKind::LoadBalancer); // spec §3.15
+            let allowed_sources = allowed_sources.filter(|_| kind == FrontendKind::LoadBalancer).cloned(); // spec §3.15
             Frontend { kind, address, port, inside, outside, masquerade, allowed_sources }
         })
         .collect();

@@ -85,7 +85,7 @@ fn situation() -> Situation {
             affinity: None,
             internal_policy: InternalPolicy::Cluster,
             external_policy: ExternalPolicy::Cluster,
-            health_check_node_port: None,
+            health_check_node_port: None.into(),
             other_proxy: false,
         },
         slices: vec![slice("web-1", 8080, vec![endpoint("10.1.0.1", "here"), endpoint("10.1.1.1", "there")])],
@@ -94,6 +94,7 @@ fn situation() -> Situation {
             zone: Some("a".into()),
             ips: PerFamily { v4: Some(ip("192.0.2.1")), v6: Some(ip("2001:db8::1")) },
             nodeport_addresses: vec![ip("192.0.2.1"), ip("2001:db8::1")],
+            ..LocalNode::default()
         },
     }
 }
@@ -696,7 +697,7 @@ fn health_checks() {
     fn checked(s: &mut Situation) {
         load_balancer(s);
         external_local(s);
-        s.service.health_check_node_port = Some(31000);
+        s.service.health_check_node_port = Some(31000).into();
         s.service.load_balancer.clear();
     }
     const CLUSTER_IP: &str = "cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local";
@@ -732,7 +733,7 @@ fn health_checks() {
     ]);
     let mut s = situation();
     checked(&mut s);
-    s.service.health_check_node_port = None;
+    s.service.health_check_node_port = None.into();
     assert!(planned(&s).problems()[0].message.contains("healthCheckNodePort"), "§1.16");
 }
 
@@ -841,7 +842,7 @@ fn rivals(names: &[&str]) -> Vec<Change> {
             load_balancer(&mut s);
             external_local(&mut s);
             s.service.load_balancer.clear();
-            s.service.health_check_node_port = Some(31000);
+            s.service.health_check_node_port = Some(31000).into();
             s.service.name = ObjectName::new("shop", name);
             Change::Service(s.service)
         })

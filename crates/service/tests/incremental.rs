@@ -61,7 +61,7 @@ prop_compose! {
         v4 in select(vec!["10.96.0.1", "10.96.0.2"]),
         v6 in select(vec![None, Some("fd00::1"), Some("fd00::2")]),
         ports in ports(),
-        external_ips in subsequence(vec!["10.96.0.1", "203.0.113.1", "192.0.2.1"], 0..3),
+        external_ips in subsequence(vec!["10.96.0.1", "203.0.113.1", "192.0.2.1", "127.0.0.1"], 0..4),
         load_balancer in subsequence(vec!["203.0.113.1", "203.0.113.2"], 0..3),
         source_ranges in subsequence(vec!["10.0.0.0/8", "10.1.0.0/16", "192.0.2.0/24", "0.0.0.0/0"], 0..4),
         affinity in select(vec![None, Some(10u32)]),
@@ -87,7 +87,7 @@ prop_compose! {
             affinity,
             internal_policy: if internal_local { InternalPolicy::Local } else { InternalPolicy::Cluster },
             external_policy: if external_local { ExternalPolicy::Local } else { ExternalPolicy::Cluster },
-            health_check_node_port,
+            health_check_node_port: health_check_node_port.into(),
             other_proxy,
         })
     }
@@ -140,12 +140,15 @@ prop_compose! {
         zone in select(vec![None, Some("z1"), Some("z2")]),
         known in any::<bool>(),
         nodeport_addresses in subsequence(vec!["192.0.2.1", "192.0.2.2"], 0..3),
+        addresses in subsequence(vec!["192.0.2.1", "192.0.2.2"], 0..3),
     ) -> LocalNode {
         LocalNode {
             name: name.into(),
             zone: zone.map(Arc::from),
             ips: PerFamily { v4: known.then(|| ip("192.0.2.1")), v6: None },
             nodeport_addresses: nodeport_addresses.into_iter().map(ip).collect(),
+            addresses: addresses.into_iter().map(ip).collect(),
+            ..LocalNode::default()
         }
     }
 }

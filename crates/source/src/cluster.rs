@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use allocation::{Allocator, Assignment};
 use index::LabelIndex;
-use portolan_service::{Change, EndpointSlice, ObjectName, PerFamily, Service, ServicePort};
+use portolan_service::{Change, EndpointSlice, HealthCheckPort, ObjectName, PerFamily, Service, ServicePort};
 
 use crate::declared::{self, Distribution, Issue, Key, Kind, Object};
 pub(crate) use allocation::Ranges;
@@ -228,7 +228,7 @@ impl Cluster {
                 });
                 state.service = service;
             }
-            let all: Vec<Issue> = state.assignment.issues.iter().cloned().chain(found).collect();
+            let all = declared::capped(state.assignment.issues.iter().cloned().chain(found).collect());
             if state.issues != all {
                 state.issues.clone_from(&all);
                 issues.push((name.clone(), all));
@@ -337,7 +337,11 @@ fn emitted(name: &ObjectName, declared: &declared::Service, assignment: &Assignm
         affinity: declared.affinity,
         internal_policy: declared.internal_policy,
         external_policy: declared.external_policy,
-        health_check_node_port: assignment.health_check,
+        health_check_node_port: match assignment.health_check {
+            Some(port) => HealthCheckPort::Port(port),
+            None if declared.wants_health_check() => HealthCheckPort::Withheld,
+            None => HealthCheckPort::Unset,
+        },
         other_proxy: declared.other_proxy,
     })
 }

@@ -10,9 +10,10 @@ mod service;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use portolan_service::{EndpointSlice, Family, Node, ObjectName, Protocol};
+use portolan_service::{EndpointSlice, Family, Node, ObjectName, Protocol, Special};
 
 pub use address::{parse_address, parse_network};
 pub(crate) use pod::Pod;
@@ -118,6 +119,16 @@ impl Issues {
         if self.0.is_empty() { Ok(value) } else { Err(self.0) }
     }
 
+    /// An address that a Service could have.
+    fn of_a_service(&mut self, field: &str, address: IpAddr) -> Option<IpAddr> {
+        let Some(special) = Special::of(address) else { return Some(address) };
+        self.add(
+            field,
+            format!("{address} is {special}, which is no Service's to have, and is not served: remove it"),
+        );
+        None
+    }
+
     /// A port number.
     fn port(&mut self, field: impl Into<String>, number: i64) -> Option<u16> {
         match u16::try_from(number) {
@@ -216,8 +227,51 @@ fn is_generated(name: &str) -> bool {
     })
 }
 
+/// What one object is found to be.
+#[derive(Debug)]
+pub(crate) struct Declared {
+    /// `None` if it is not valid.
+    pub(crate) object: Option<Object>,
+    /// What is wrong with it; of a valid object, what of it is left out.
+    pub(crate) issues: Vec<Issue>,
+}
+
+impl Declared {
+    /// Not valid, for this reason.
+    pub(crate) fn invalid(issue: Issue) -> Declared {
+        Declared { object: None, issues: vec![issue] }
+    }
+}
+
+/// So many things wrong with one object are listed; of others it is said how many there are.
+const LISTED: usize = 20;
+
+/// The first of `issues`, and how many others there are: one object cannot fill the log.
+pub(crate) fn capped(mut issues: Vec<Issue>) -> Vec<Issue> {
+    if issues.len() > LISTED {
+        let more = issues.len() - LISTED;
+        issues.truncate(LISTED);
+        issues.push(Issue {
+            field: String::new(),
+            message: format!("{more} more problems, which are not listed"),
+        });
+    }
+    issues
+}
+
 /// Checks the object called `key`, given as JSON. The label of errors is the path of the field.
-pub(crate) fn declare(key: &Key, json: serde_json::Value) -> Result<Object, Vec<Issue>> {
+pub(crate) fn declare(key: &Key, json: serde_json::Value) -> Declared {
+    let mut left_out = Vec::new();
+    let declared = declare_all(key, json, &mut left_out);
+    let (object, mut issues) = match declared {
+        Ok(object) => (Some(object), Vec::new()),
+        Err(issues) => (None, issues),
+    };
+    issues.append(&mut left_out);
+    Declared { object, issues: capped(issues) }
+}
+
+fn declare_all(key: &Key, json: serde_json::Value, left_out: &mut Vec<Issue>) -> Result<Object, Vec<Issue>> {
     match key.kind {
         Kind::Namespace => Ok(Object::Namespace),
         Kind::Node => {
@@ -225,7 +279,7 @@ pub(crate) fn declare(key: &Key, json: serde_json::Value) -> Result<Object, Vec<
         }
         Kind::Pod => read::<objects::Pod>(json).and_then(|pod| pod::declare(&pod)).map(Object::Pod),
         Kind::Service => read::<objects::Service>(json)
-            .and_then(|service| service::declare(&key.name, &service))
+            .and_then(|service| service::declare(&key.name, &service, left_out))
             .map(Object::Service),
         Kind::Endpoints => read::<objects::Endpoints>(json)
             .and_then(|endpoints| endpoints::mirror(&key.name, &endpoints))

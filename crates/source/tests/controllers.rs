@@ -246,7 +246,7 @@ fn addresses_and_ports_are_allocated() {
         }
         let port = service.ports.first().and_then(|port| port.node_port);
         assert_eq!(port.is_some_and(|port| options.node_port_range.contains(&port)), node_port, "{name}");
-        let check = service.health_check_node_port;
+        let check = service.health_check_node_port.number();
         assert_eq!(
             check.is_some_and(|check| options.node_port_range.contains(&check)),
             health_check,

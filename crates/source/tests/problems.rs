@@ -36,6 +36,31 @@ fn a_wrong_field_is_named_with_file_line_and_remedy() {
         ),
         ("headless without ports", "  clusterIP: None", &[]),
         (
+            "addresses that no Service can have",
+            "  externalIPs:\n  - 127.0.0.1\n  - 203.0.113.1\n  - 169.254.169.254\n  ports: [{port: 80}]\n\
+             status: {loadBalancer: {ingress: [{ip: \"::1\"}, {ip: 127.0.0.1, ipMode: Proxy}, {ip: ff02::1}]}}",
+            &[
+                "web.yaml:6: Service shop/web: spec.externalIPs[0]: 127.0.0.1 is a loopback address, which is no Service's to have, and is not served: remove it",
+                "web.yaml:8: Service shop/web: spec.externalIPs[2]: 169.254.169.254 is a link-local address, which is no Service's to have, and is not served: remove it",
+                "web.yaml:10: Service shop/web: status.loadBalancer.ingress[0].ip: ::1 is a loopback address, which is no Service's to have, and is not served: remove it",
+                "web.yaml:10: Service shop/web: status.loadBalancer.ingress[2].ip: ff02::1 is a link-local multicast address, which is no Service's to have, and is not served: remove it",
+            ],
+        ),
+        (
+            "a ClusterIP that no Service can have",
+            "  clusterIPs: [10.96.0.1, \"fe80::1\"]\n  ports: [{port: 80}]",
+            &[
+                "web.yaml:5: Service shop/web: spec.clusterIPs[1]: fe80::1 is a link-local address, which is no Service's to have, and is not served: remove it",
+            ],
+        ),
+        (
+            "the unspecified address as ClusterIP",
+            "  clusterIP: 0.0.0.0\n  ports: [{port: 80}]",
+            &[
+                "web.yaml:5: Service shop/web: spec.clusterIP: 0.0.0.0 is the unspecified address, which is no Service's to have, and is not served: remove it",
+            ],
+        ),
+        (
             "port as text",
             "  ports:\n  - port: http",
             &[
@@ -405,6 +430,35 @@ fn conflicts_between_objects_are_named() {
         assert_eq!(told, *expected, "{name}");
         assert_eq!(update.new_problems.len(), expected.len(), "{name}: all are new");
     }
+}
+
+#[test]
+fn of_one_object_a_few_problems_are_listed() {
+    let mut ports = String::from("  ports:\n");
+    for i in 0..5000 {
+        writeln!(ports, "  - {{name: p{i}, port: 0}}").unwrap();
+    }
+    let told = told("web.yaml", &service(&ports));
+    assert_eq!(told.len(), 21);
+    assert_eq!(told[20], "web.yaml:1: Service shop/web: 4980 more problems, which are not listed");
+}
+
+#[test]
+fn a_health_check_port_of_another_is_reported_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let checked = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: LoadBalancer, \
+             externalTrafficPolicy: Local, healthCheckNodePort: 30073, ports: [{{port: 80}}]}}\n---\n"
+        )
+    };
+    fs::write(folder.path().join("a.yaml"), checked("one") + &checked("two")).unwrap();
+    let mut manifests = Manifests::open(folder.path(), Options::default()).unwrap();
+    let update = manifests.load();
+    assert_eq!(manifests.problems().len(), 1);
+    let mut planner = portolan_service::Planner::new(portolan_service::LocalNode::default());
+    planner.apply(update.changes);
+    assert_eq!(planner.problems(), [], "the planner has nothing to add");
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use portolan_service::ServicePlan;
 
-use super::chains::{Counts, Style, Table};
+use super::chains::{Counts, Shared, Style, Table};
+use super::rule::Rule;
 use super::script::{Owner, Script};
 use super::service::{ServiceRules, render};
 
@@ -26,15 +27,21 @@ pub(super) fn change(
     let (before, after) = (rules(before), rules(after));
     counts.change(before.count(), after.count());
 
-    let mut old = before.shared;
-    for (shared, rule) in after.shared {
-        match old.iter().position(|held| held.0 == shared && held.1 == rule) {
-            Some(place) => drop(old.swap_remove(place)),
-            None => script.insert(shared.table(), shared.chain(), &rule, owner),
+    let mut left: HashMap<&(Shared, Rule), usize> = HashMap::new();
+    for held in &before.shared {
+        *left.entry(held).or_default() += 1;
+    }
+    for wanted @ (shared, rule) in &after.shared {
+        match left.get_mut(wanted) {
+            Some(count) if *count > 0 => *count -= 1,
+            _ => script.insert(shared.table(), shared.chain(), rule, owner),
         }
     }
-    for (shared, rule) in &old {
-        script.delete(shared.table(), shared.chain(), rule, owner);
+    for held @ (shared, rule) in &before.shared {
+        if let Some(count) = left.get_mut(held).filter(|count| **count > 0) {
+            *count -= 1;
+            script.delete(shared.table(), shared.chain(), rule, owner);
+        }
     }
 
     let mut old: HashMap<String, _> = before.chains.into_iter().collect();

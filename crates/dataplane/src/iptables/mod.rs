@@ -7,6 +7,7 @@
 //! Nothing of what was written is remembered but the last state of the tables as a whole, to see that somebody else
 //! changed them.
 
+mod accept_forwarded;
 mod chains;
 mod change;
 mod compare;
@@ -28,8 +29,9 @@ use portolan_netfilter::nfacct;
 use portolan_netfilter::socket::Socket;
 use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
 
-use self::chains::{Counts, Style, Table};
+pub use self::accept_forwarded::AcceptForwarded;
 pub(crate) use self::chains::{MARK_MASQ, POSTROUTING};
+use self::chains::{Counts, Style, Table};
 use self::compare::{Comparison, Tables, Wanted, compare};
 use self::script::{Owner, Script};
 use self::tool::{Fingerprint, RestoreError, Tool};

@@ -53,6 +53,7 @@ pub(super) enum States {
     Invalid,
     Established,
     EstablishedOrTranslated,
+    Translated,
 }
 
 /// What happens to a packet that matches.
@@ -70,8 +71,13 @@ pub(super) enum Target {
 }
 
 impl States {
-    const ALL: [States; 4] =
-        [States::New, States::Invalid, States::Established, States::EstablishedOrTranslated];
+    const ALL: [States; 5] = [
+        States::New,
+        States::Invalid,
+        States::Established,
+        States::EstablishedOrTranslated,
+        States::Translated,
+    ];
 
     fn text(self) -> &'static str {
         match self {
@@ -79,6 +85,7 @@ impl States {
             States::Invalid => "INVALID",
             States::Established => "RELATED,ESTABLISHED",
             States::EstablishedOrTranslated => "RELATED,ESTABLISHED,DNAT",
+            States::Translated => "DNAT",
         }
     }
 

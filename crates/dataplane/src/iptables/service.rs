@@ -1,5 +1,6 @@
 //! The rules of one Service (spec §5D): a pure function of its plan.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use portolan_service::{
@@ -58,11 +59,12 @@ pub(super) fn endpoints(plan: &ServicePlan, family: Family) -> usize {
 
 /// Members of both lists, each once (spec §2.6).
 fn reachable(port: &PortPlan) -> impl Iterator<Item = &Backend> {
-    let only_local = |backend: &&Backend| {
-        let same = |other: &Backend| other.address == backend.address && other.port == backend.port;
-        !port.cluster.iter().any(same)
-    };
-    port.cluster.iter().chain(port.local.iter().filter(only_local))
+    // Mostly there is one list, or both are the same.
+    let one_list = port.local.is_empty() || port.cluster == port.local;
+    let local: &[Backend] = if one_list { &[] } else { &port.local };
+    let cluster: HashSet<SocketAddr> =
+        if one_list { HashSet::new() } else { port.cluster.iter().map(endpoint).collect() };
+    port.cluster.iter().chain(local.iter().filter(move |backend| !cluster.contains(&endpoint(backend))))
 }
 
 fn endpoint(backend: &Backend) -> SocketAddr {

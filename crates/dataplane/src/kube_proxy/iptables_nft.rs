@@ -80,7 +80,8 @@ fn tell(report: &mut Report, family: Family, tables: &[TableSelection]) {
     }
 }
 
-pub(super) fn table_family(family: Family) -> TableFamily {
+/// The family of tables in the kernel's terms.
+pub(crate) fn table_family(family: Family) -> TableFamily {
     match family {
         Family::V4 => TableFamily::Ip,
         Family::V6 => TableFamily::Ip6,

@@ -16,6 +16,7 @@ mod report;
 mod tables;
 pub(crate) mod xtables_lock;
 
+pub(crate) use iptables_nft::table_family;
 pub use marker::mark;
 pub use report::{Error, Failure, Kept, Leftovers, Part, Removed, Variant};
 

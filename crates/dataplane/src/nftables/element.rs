@@ -241,7 +241,7 @@ fn render_port<'a>(
     }
     for list in [List::Cluster, List::Local] {
         if used[list as usize] {
-            for backend in port.backends(list).iter().filter(|backend| backend.local) {
+            for backend in port.backends(list).iter().filter(|backend| backend.may_hairpin()) {
                 elements.push(Element {
                     key: Key::Hairpin(backend.address),
                     data: Data::None,

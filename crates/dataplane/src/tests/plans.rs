@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use portolan_service::{
-    AllowedSources, Backend, Family, Frontend, FrontendKind, List, Masquerade, ObjectName, PerFamily,
+    AllowedSources, Backend, Family, Frontend, FrontendKind, List, Masquerade, ObjectName, PerFamily, Place,
     PortPlan, Protocol, ServicePlan, Verdict,
 };
 
@@ -22,12 +22,19 @@ pub(crate) fn net(text: &str) -> IpNet {
     text.parse().expect("a network")
 }
 
-/// Backends from `address:port`, on this node where followed by `*`.
+/// Backends from `address:port`, on this node where followed by `*`, on an unknown one where by
+/// `?`.
 pub(crate) fn backends(list: &[&str]) -> Arc<[Backend]> {
     list.iter()
         .map(|text| {
-            let socket: std::net::SocketAddr = text.trim_end_matches('*').parse().expect("address:port");
-            Backend { address: socket.ip(), port: socket.port(), local: text.ends_with('*') }
+            let socket: std::net::SocketAddr =
+                text.trim_end_matches(['*', '?']).parse().expect("address:port");
+            let place = match text.as_bytes().last() {
+                Some(b'*') => Place::Here,
+                Some(b'?') => Place::Unknown,
+                _ => Place::Elsewhere,
+            };
+            Backend { address: socket.ip(), port: socket.port(), place }
         })
         .collect()
 }
@@ -39,7 +46,7 @@ pub(crate) fn service(name: &str, ports: Vec<PortPlan>) -> ServicePlan {
 /// A port whose endpoints are all served, those marked local from this node's list too.
 pub(crate) fn port(name: &str, protocol: Protocol, endpoints: &[&str]) -> PortPlan {
     let cluster = backends(endpoints);
-    let local: Arc<[Backend]> = cluster.iter().copied().filter(|backend| backend.local).collect();
+    let local: Arc<[Backend]> = cluster.iter().copied().filter(Backend::is_local).collect();
     PortPlan {
         family: Family::V4,
         name: name.into(),

@@ -112,7 +112,7 @@ impl Cluster {
             affinity: (random.f32() < 0.25).then_some(600),
             internal_policy: if random.f32() < 0.3 { InternalPolicy::Local } else { InternalPolicy::Cluster },
             external_policy: if random.bool() { ExternalPolicy::Local } else { ExternalPolicy::Cluster },
-            health_check_node_port: None,
+            health_check_node_port: None.into(),
             other_proxy: false,
             ports,
         };
@@ -138,7 +138,8 @@ impl Cluster {
                 ready,
                 serving: ready || random.bool(),
                 terminating,
-                node: Some(if here { HERE.into() } else { "there".into() }),
+                // Slices written by hand name no node.
+                node: (random.f32() < 0.8).then(|| if here { HERE.into() } else { "there".into() }),
                 zone_hints: Box::default(),
                 node_hints: Box::default(),
             });
@@ -169,6 +170,7 @@ impl Cluster {
             zone: None,
             ips,
             nodeport_addresses: vec![node_address(self.family)],
+            ..LocalNode::default()
         });
         let services = self.services.iter().cloned().map(Change::Service);
         planner.apply(services.chain(self.slices.iter().cloned().map(Change::Slice)));

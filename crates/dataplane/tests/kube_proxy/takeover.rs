@@ -118,7 +118,8 @@ fn serve() -> std::io::Result<()> {
 
 fn plan() -> ServicePlan {
     let cluster: Arc<[Backend]> =
-        [Backend { address: ENDPOINT.ip(), port: ENDPOINT.port(), local: true }].into();
+        [Backend { address: ENDPOINT.ip(), port: ENDPOINT.port(), place: portolan_service::Place::Here }]
+            .into();
     let verdict = Verdict::Forward(List::Cluster);
     ServicePlan {
         name: ObjectName::new("shop", "web-0"),

@@ -122,7 +122,7 @@ fn unusable_parts_of_a_service_are_left_out() {
     let modes = [IngressMode::Vip, IngressMode::Vip, IngressMode::Proxy];
     let expected = ips(&["203.0.113.1", "203.0.113.2", "203.0.113.3"]);
     assert_eq!(ingress, expected.into_iter().zip(modes).collect::<Vec<_>>(), "§1.13");
-    assert_eq!(service.health_check_node_port, None, "§1.16");
+    assert_eq!(service.health_check_node_port, portolan_service::HealthCheckPort::Unset, "§1.16");
 }
 
 #[test]

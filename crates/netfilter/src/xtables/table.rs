@@ -181,6 +181,18 @@ impl Table {
         &self.chains
     }
 
+    /// Whether the chain of a hook (`enum nf_inet_hooks`) drops what none of its rules decides on.
+    pub fn drops(&self, hook: usize) -> bool {
+        let called = self.info.hooks().any(|called| called == hook);
+        let policy = called.then(|| self.entry_at(self.info.underflow[hook] as usize)).flatten();
+        policy.is_some_and(|entry| {
+            let bytes = &self.bytes[self.extent(entry)];
+            let verdict = u32_at(bytes, self.target_offset(entry) + TARGET).map(u32::cast_signed);
+            // A verdict is written as its negative, less one: NF_DROP is 0.
+            verdict == Some(-1)
+        })
+    }
+
     /// The chain that a rule jumps or goes to, by its place in [`Table::chains`].
     pub fn jump(&self, rule: usize) -> Option<usize> {
         self.jumps.get(&rule).copied()

@@ -18,6 +18,7 @@ pub(super) struct Own {
     repairs: IntCounter,
     refused_services: IntGauge,
     problems: IntGauge,
+    oversized_services: IntGauge,
     undecodable: IntCounterVec,
     services: IntGauge,
     endpoints: IntGaugeVec,
@@ -72,6 +73,10 @@ impl Own {
                 .int_counter("repairs_total", "Changes of our rules by somebody else that were put right"),
             refused_services: register
                 .int_gauge("refused_services", "Services whose rules the kernel refuses"),
+            oversized_services: register.int_gauge(
+                "oversized_services",
+                "Services that are not served because each alone asks for too many kernel elements",
+            ),
             problems: register.int_gauge(
                 "problems",
                 "Things asked for by Services that cannot be honoured; the log names them",
@@ -111,6 +116,10 @@ impl Own {
 
     pub(super) fn refused_services(&self, count: usize) {
         self.refused_services.set(gauge_value(count));
+    }
+
+    pub(super) fn oversized_services(&self, count: usize) {
+        self.oversized_services.set(gauge_value(count));
     }
 
     pub(super) fn problems(&self, count: usize) {

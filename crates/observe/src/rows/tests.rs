@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
-use portolan_service::{AllowedSources, Family, HealthCheck, ObjectName, PerFamily, Protocol};
+use portolan_service::{AllowedSources, Family, HealthCheck, ObjectName, PerFamily, Place, Protocol};
 
 use super::*;
 
 fn backend(last: u8, local: bool) -> Backend {
-    Backend { address: IpAddr::from([10, 1, 0, last]), port: 8080, local }
+    let place = if local { Place::Here } else { Place::Elsewhere };
+    Backend { address: IpAddr::from([10, 1, 0, last]), port: 8080, place }
 }
 
 fn frontend(kind: FrontendKind, inside: Verdict, outside: Verdict, masquerade: Masquerade) -> Frontend {

@@ -1,5 +1,6 @@
 //! Services.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -97,8 +98,15 @@ impl Service {
     }
 }
 
-pub(super) fn declare(name: &ObjectName, service: &objects::Service) -> Result<Service, Vec<Issue>> {
+/// Addresses of `service` that no Service can have are left out, and go to `left_out`: all but a
+/// ClusterIP, without which it is none.
+pub(super) fn declare(
+    name: &ObjectName,
+    service: &objects::Service,
+    left_out: &mut Vec<Issue>,
+) -> Result<Service, Vec<Issue>> {
     let mut issues = Issues::default();
+    let mut unusable = Issues::default();
     let spec = &service.spec;
     let kind = spec.kind.as_deref().filter(|kind| !kind.is_empty()).unwrap_or("ClusterIP");
     let kinds = [
@@ -119,7 +127,9 @@ pub(super) fn declare(name: &ObjectName, service: &objects::Service) -> Result<S
 
     let mut external_ips = Vec::new();
     for (i, text) in spec.external_ips.iter().enumerate() {
-        external_ips.extend(issues.address(format!("spec.externalIPs[{i}]"), text));
+        let field = format!("spec.externalIPs[{i}]");
+        let address = issues.address(&field, text);
+        external_ips.extend(address.and_then(|address| unusable.of_a_service(&field, address)));
     }
     let mut source_ranges = Vec::new();
     for (i, text) in spec.load_balancer_source_ranges.iter().enumerate() {
@@ -132,9 +142,14 @@ pub(super) fn declare(name: &ObjectName, service: &objects::Service) -> Result<S
         let modes = [("VIP", IngressMode::Vip), ("Proxy", IngressMode::Proxy)];
         let mode = issues.word(&format!("{field}.ipMode"), mode, &modes);
         let ip = ingress.ip.as_deref().filter(|ip| !ip.is_empty());
-        let ip = ip.and_then(|ip| issues.address(format!("{field}.ip"), ip));
-        load_balancer.extend(ip.zip(mode).map(|(ip, mode)| LoadBalancerIngress { ip, mode }));
+        let field = format!("{field}.ip");
+        let Some((ip, mode)) = ip.and_then(|ip| issues.address(&field, ip)).zip(mode) else { continue };
+        // Nodes leave the address of a load balancer that is a proxy of its own alone, whatever it
+        // is.
+        let ip = if mode == IngressMode::Vip { unusable.of_a_service(&field, ip) } else { Some(ip) };
+        load_balancer.extend(ip.map(|ip| LoadBalancerIngress { ip, mode }));
     }
+    left_out.append(&mut unusable.0);
 
     let affinity = affinity(&mut issues, spec);
     let internal = spec.internal_traffic_policy.as_deref().unwrap_or("Cluster");
@@ -191,11 +206,15 @@ fn cluster_ips(issues: &mut Issues, spec: &objects::ServiceSpec) -> (bool, Vec<I
         return (true, Vec::new());
     }
     let Some(first_of_list) = list.first() else {
-        return (false, first.and_then(|ip| issues.address("spec.clusterIP", ip)).into_iter().collect());
+        let address = first.and_then(|ip| issues.address("spec.clusterIP", ip));
+        let address = address.and_then(|address| issues.of_a_service("spec.clusterIP", address));
+        return (false, address.into_iter().collect());
     };
     let mut addresses = Vec::new();
     for (i, text) in list.iter().enumerate() {
-        addresses.extend(issues.address(format!("spec.clusterIPs[{i}]"), text));
+        let field = format!("spec.clusterIPs[{i}]");
+        let address = issues.address(&field, text);
+        addresses.extend(address.and_then(|address| issues.of_a_service(&field, address)));
     }
     let first_address = first.and_then(|ip| issues.address("spec.clusterIP", ip));
     if let Some(address) = first_address
@@ -267,6 +286,10 @@ fn families(
 
 fn ports(issues: &mut Issues, spec: &objects::ServiceSpec, kind: ServiceType, headless: bool) -> Vec<Port> {
     let mut ports: Vec<Port> = Vec::with_capacity(spec.ports.len());
+    // A Service may have thousands.
+    let mut names: HashSet<&str> = HashSet::new();
+    let mut numbers: HashSet<(Protocol, u16)> = HashSet::new();
+    let mut node_ports: HashSet<(Protocol, u16)> = HashSet::new();
     if spec.ports.is_empty() && !headless && kind != ServiceType::ExternalName {
         issues.add("spec.ports", "missing; a Service needs at least one port");
     }
@@ -278,7 +301,7 @@ fn ports(issues: &mut Issues, spec: &objects::ServiceSpec, kind: ServiceType, he
             }
         } else {
             issues.label(field("name"), &port.name);
-            if ports.iter().any(|other| *other.name == *port.name) {
+            if !names.insert(&port.name) {
                 issues.add(field("name"), format!("{} is the name of two ports; rename one", port.name));
             }
         }
@@ -294,11 +317,11 @@ fn ports(issues: &mut Issues, spec: &objects::ServiceSpec, kind: ServiceType, he
             );
         }
         let (Some(protocol), Some(number), Some(target)) = (protocol, number, target) else { continue };
-        if ports.iter().any(|other| (other.protocol, other.port) == (protocol, number)) {
+        if !numbers.insert((protocol, number)) {
             issues.add(field("port"), format!("{number}/{protocol} is used by two ports of this Service"));
         }
         if let Some(node_port) = node_port
-            && ports.iter().any(|other| (other.protocol, other.node_port) == (protocol, Some(node_port)))
+            && !node_ports.insert((protocol, node_port))
         {
             issues.add(
                 field("nodePort"),

@@ -8,7 +8,7 @@ use portolan_service::ObjectName;
 use portolan_yaml::{Content, Tree};
 
 use super::problem::{Problem, Severity};
-use crate::declared::{self, Issue, Key, Kind, Object};
+use crate::declared::{self, Declared, Issue, Key, Kind, Object};
 use crate::schema;
 
 /// The objects and problems of a file.
@@ -280,20 +280,15 @@ impl Reader<'_> {
             Some(_) => Some(format!("not text; for this kind it is {}", kind.api_version())),
         };
         let declared = match wrong {
-            Some(message) => Err(vec![Issue { field: "apiVersion".to_owned(), message }]),
+            Some(message) => Declared::invalid(Issue { field: "apiVersion".to_owned(), message }),
             None => declared::declare(&key, tree.to_json()),
         };
         if !self.seen.insert(key.clone()) {
             let message = "declared twice in this file; the first counts".to_owned();
             return self.problem(tree.line, Some(key.to_string()), "", message);
         }
-        let object = match declared {
-            Ok(object) => Some(Arc::new(object)),
-            Err(issues) => {
-                self.issues(tree, &key.to_string(), issues);
-                None
-            }
-        };
+        self.issues(tree, &key.to_string(), declared.issues);
+        let object = declared.object.map(Arc::new);
         self.warnings(Some(&key.to_string()), schema::unknown_fields(kind.name(), tree));
         let lines = Lines::of(tree, &key);
         self.contents.items.push(Item { key, object, lines });

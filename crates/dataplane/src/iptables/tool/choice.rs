@@ -2,13 +2,13 @@
 
 use std::io;
 
-use portolan_netfilter::nft::{TableFamily, TableRef};
+use portolan_netfilter::nft::TableRef;
 use portolan_netfilter::socket::Socket;
 use portolan_netfilter::xtables::{self, Place, Xtables};
 use portolan_service::Family;
 
 use crate::Error;
-use crate::kube_proxy::Variant;
+use crate::kube_proxy::{Variant, table_family};
 
 /// What kubelet creates in table `mangle` of the variant that it uses (spec §5.1).
 const KUBELET: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
@@ -92,13 +92,6 @@ fn prefer([nft, legacy]: &[Traces; 2]) -> Option<(Variant, Reason)> {
     ];
     let (reason, nft, legacy) = evidence.into_iter().find(|(_, nft, legacy)| nft != legacy)?;
     Some((if nft > legacy { Variant::Nft } else { Variant::Legacy }, reason))
-}
-
-pub(super) fn table_family(family: Family) -> TableFamily {
-    match family {
-        Family::V4 => TableFamily::Ip,
-        Family::V6 => TableFamily::Ip6,
-    }
 }
 
 fn read_nft(depth: Depth) -> io::Result<Traces> {

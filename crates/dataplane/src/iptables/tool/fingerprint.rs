@@ -6,9 +6,8 @@ use portolan_netfilter::socket::Socket;
 use portolan_netfilter::xtables::{self, Info, Xtables};
 use portolan_service::Family;
 
-use super::choice::table_family;
 use crate::Error;
-use crate::kube_proxy::Variant;
+use crate::kube_proxy::{Variant, table_family};
 
 /// The tables that we write to
 const TABLES: [&str; 3] = ["filter", "mangle", "nat"];

@@ -48,6 +48,13 @@ impl Tool {
         Tool::find_in(family, &programs::directories())
     }
 
+    /// Finds the programs of this variant.
+    pub(super) fn of(family: Family, variant: Variant) -> Result<Tool, Error> {
+        let programs = Programs::find(family, Some((variant, Reason::Rules)), &programs::directories())?;
+        let reader = Reader::open(variant, family)?;
+        Ok(Tool { family, programs, reader })
+    }
+
     fn find_in(family: Family, directories: &[PathBuf]) -> Result<Tool, Error> {
         let chosen = choice::choose()?;
         let programs = Programs::find(family, chosen, directories)?;

@@ -142,7 +142,7 @@ fn a_table_that_is_not_there_is_not_created_by_a_look() {
             tool.fingerprint().expect("it can be read");
             choice::choose().expect("it can be read");
         });
-        for family in Family::ALL.map(choice::table_family) {
+        for family in Family::ALL.map(crate::kube_proxy::table_family) {
             assert!(portolan_netfilter::xtables::tables(family).expect("readable").is_empty());
             assert!(Socket::open().expect("a socket").tables(family).expect("readable").is_empty());
         }
