@@ -74,7 +74,7 @@ fn trials() -> Vec<Trial> {
 
 fn affinity_trials() -> Vec<Trial> {
     type Test = fn(Mode, Protocol, Family) -> anyhow::Result<()>;
-    let tests: [(&str, Test); 5] = [
+    let tests: [(&str, Test); 6] = [
         ("a client stays, spec §3.20", affinity::client_stays),
         ("all frontends of a port share it, spec §3.20", affinity::frontends_share),
         ("ends after its timeout, spec §3.20", affinity::affinity_expires),

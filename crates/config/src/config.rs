@@ -13,6 +13,7 @@ use crate::gates::Gate;
 
 /// What the proxy shall do, after defaults and precedence (spec §10).
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are fields of the configuration file")]
 pub struct Config {
     /// How packets are forwarded. Never left open: the default is nftables.
     pub mode: Mode,

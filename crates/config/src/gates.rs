@@ -106,11 +106,10 @@ impl Gate {
 
     fn stage_and_default(self) -> (Stage, bool) {
         match self {
-            Gate::AllowServiceExternalIps => (Stage::Deprecated, true),
             Gate::PreferSameTrafficDistribution
             | Gate::NftablesProxyMode
             | Gate::MultiCidrServiceAllocator => (Stage::Ga, true),
-            Gate::KubeProxyIpvs => (Stage::Deprecated, true),
+            Gate::AllowServiceExternalIps | Gate::KubeProxyIpvs => (Stage::Deprecated, true),
             Gate::ComponentFlagz
             | Gate::ComponentStatusz
             | Gate::NftablesNetlink

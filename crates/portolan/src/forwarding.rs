@@ -59,7 +59,9 @@ fn keep() {
         match done {
             Ok(lines) => {
                 complaints.clear();
-                lines.iter().for_each(|line| info!("{line}"));
+                for line in &lines {
+                    info!("{line}");
+                }
             }
             // Once, however often it fails.
             Err(error) => {

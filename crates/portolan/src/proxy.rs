@@ -338,7 +338,7 @@ impl Proxy {
                 let behind = Family::ALL
                     .into_iter()
                     .filter(|family| matches!(standing.get(*family), Standing::Behind(_)));
-                let but = behind.map(|family| format!(" but {family}")).collect::<String>();
+                let but = behind.fold(String::new(), |but, family| but + " but " + &family.to_string());
                 info!(
                     "everything{but} is in force, {}: {} in {:.1?}, {took:.1?} after the first was seen",
                     counted(self.planner.plans().len(), "Service"),
@@ -851,9 +851,8 @@ mod tests {
         assert_eq!(Family::ALL.map(|family| proxy.telemetry.health.family_healthy(family)), [false, true]);
         // Changes go on in the other one, and the first is tried again, more and more seldom.
         observe(&mut proxy, "b", "10.96.0.2");
-        let first = match proxy.kernel {
-            Kernel::InForce { catch_up: Some(retry), .. } => retry,
-            _ => panic!("{:?}", proxy.kernel),
+        let Kernel::InForce { catch_up: Some(first), .. } = proxy.kernel else {
+            panic!("{:?}", proxy.kernel)
         };
         proxy.catch_up(first);
         let Kernel::InForce { catch_up: Some(second), .. } = proxy.kernel else {

@@ -93,7 +93,7 @@ mod tests {
             match expected {
                 None => assert_eq!(found, None, "{flags:?}"),
                 Some(text) => {
-                    assert!(found.as_ref().is_some_and(|found| found.contains(text)), "{flags:?}: {found:?}")
+                    assert!(found.as_ref().is_some_and(|found| found.contains(text)), "{flags:?}: {found:?}");
                 }
             }
         }

@@ -191,7 +191,7 @@ mod tests {
         let network = |text: &str| Network(text.parse().unwrap());
         let local = ["127.0.0.1", "192.0.2.1", "192.0.2.9", "::1", "2001:db8::1", "fe80::1"].map(address);
         let own = PerFamily { v4: Some(address("192.0.2.1")), v6: Some(address("2001:db8::1")) };
-        let (v4_only, unknown) = (PerFamily { v6: None, ..own.clone() }, PerFamily::default());
+        let (v4_only, unknown) = (PerFamily { v6: None, ..own }, PerFamily::default());
         // Situation, entries, the node's own addresses, what answers, with loopback addresses, whether all of each
         // family is selected, whether IPv4 loopback addresses are.
         for (name, entries, ips, expected, all, loopback) in [

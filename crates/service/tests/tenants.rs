@@ -91,7 +91,7 @@ fn special_addresses_are_left_out_and_named() {
         let mut web = service("web", 1, 1);
         web.external_ips = vec![ip(address), ip("203.0.113.1")];
         web.load_balancer = vec![vip(address), vip("203.0.113.2")];
-        let planner = planner(&[web.clone()]);
+        let planner = planner(std::slice::from_ref(&web));
         assert_eq!(addresses(&planner, "web"), ["10.96.0.1", "203.0.113.1", "203.0.113.2"], "{address}");
         let said = messages(&planner);
         assert_eq!(said.len(), 2, "{address}: {said:?}");
@@ -243,7 +243,7 @@ fn lists_take_a_time_in_proportion_to_their_length() {
     let started = Instant::now();
     let mut web = service("web", 1, 1);
     web.source_ranges = networks(200_000);
-    let mut planner = planner(&[web.clone()]);
+    let mut planner = planner(std::slice::from_ref(&web));
     assert!(planner.plan(&web.name).is_some(), "without an address to filter");
     web.load_balancer = vec![vip("203.0.113.1")];
     planner.apply([Change::Service(web.clone())]);
@@ -256,7 +256,7 @@ fn lists_take_a_time_in_proportion_to_their_length() {
     let many_ports = service("ports", 2, 20_000);
     planner.apply([Change::Service(many_ports.clone()), Change::Slice(slice(&many_ports, 2))]);
     assert_eq!(planner.plan(&many_ports.name).expect("a plan").ports.len(), 20_000);
-    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_mins(1), "{:?}", started.elapsed());
 }
 
 #[test]

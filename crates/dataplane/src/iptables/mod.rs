@@ -30,8 +30,8 @@ use portolan_netfilter::socket::Socket;
 use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
 
 pub use self::accept_forwarded::AcceptForwarded;
-pub(crate) use self::chains::{MARK_MASQ, POSTROUTING};
 use self::chains::{Counts, Style, Table};
+pub(crate) use self::chains::{MARK_MASQ, POSTROUTING};
 use self::compare::{Comparison, Tables, Wanted, compare};
 use self::script::{Owner, Script};
 use self::tool::{Fingerprint, RestoreError, Tool};
@@ -528,7 +528,7 @@ impl Dataplane for Iptables {
             return Ok(None);
         }
         self.refused.extend(outcome.refused.iter().map(|(name, _)| name.clone()));
-        self.stale_flows = StaleFlows::everything(plans, gone);
+        self.stale_flows.everything(plans, gone);
         self.stale_flows.settle(&mut outcome);
         Ok(Some(outcome))
     }

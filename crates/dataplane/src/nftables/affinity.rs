@@ -161,23 +161,21 @@ pub(crate) fn difference<'a>(
     let gone = old.iter().filter(|port| same_in(&new, port).is_none());
     let changes = changes.into_iter().chain(gone.map(|port| (Some(port.clone()), None)));
     for (old, new) in changes {
-        port_difference(old, new, &mut step);
+        port_difference(old.as_ref(), new.as_ref(), &mut step);
     }
 }
 
 fn port_difference<'a>(
-    old: Option<StickyPort<'a>>,
-    new: Option<StickyPort<'a>>,
+    old: Option<&StickyPort<'a>>,
+    new: Option<&StickyPort<'a>>,
     step: &mut impl FnMut(Step<'a>),
 ) {
-    let endpoints = |port: &Option<StickyPort<'a>>| -> Vec<Endpoint> {
-        port.as_ref().map(StickyPort::endpoints).unwrap_or_default()
-    };
-    let (had, has) = (endpoints(&old), endpoints(&new));
+    let endpoints = |port: Option<&StickyPort<'a>>| port.map(StickyPort::endpoints).unwrap_or_default();
+    let (had, has): (Vec<Endpoint>, Vec<Endpoint>) = (endpoints(old), endpoints(new));
     let (before, after): (HashSet<_>, HashSet<_>) =
         (had.iter().copied().collect(), has.iter().copied().collect());
-    if let Some(new) = &new {
-        let seconds_differ = old.as_ref().is_some_and(|old| old.seconds() != new.seconds());
+    if let Some(new) = new {
+        let seconds_differ = old.is_some_and(|old| old.seconds() != new.seconds());
         let size = StickyPort::size(has.len());
         for endpoint in has {
             let is_new = !before.contains(&endpoint);
@@ -190,7 +188,7 @@ fn port_difference<'a>(
             }
         }
         for (chain, list, members) in new.chains() {
-            let earlier = old.as_ref().and_then(|old| old.members(list));
+            let earlier = old.and_then(|old| old.members(list));
             if earlier.is_none_or(|earlier| !Arc::ptr_eq(earlier, members) && !same(earlier, members)) {
                 step(Step::Rewrite(chain, Content::List(new.clone(), list)));
             }
@@ -198,7 +196,7 @@ fn port_difference<'a>(
     }
     let Some(old) = old else { return };
     for (chain, list, _) in old.chains() {
-        if new.as_ref().is_none_or(|new| new.members(list).is_none()) {
+        if new.is_none_or(|new| new.members(list).is_none()) {
             step(Step::Rewrite(chain, Content::Nothing));
         }
     }

@@ -325,18 +325,18 @@ pub(crate) fn difference<'e, 'a>(
             (None, None) => return,
             (Some(old), Some(new)) if old.key == new.key => {
                 if old != new {
-                    step(Step::Remove(*old));
-                    step(Step::Add(*new));
+                    step(Step::Remove(old));
+                    step(Step::Add(new));
                 }
                 before.next();
                 after.next();
             }
             (Some(old), new) if new.is_none_or(|new| old.key < new.key) => {
-                step(Step::Remove(*old));
+                step(Step::Remove(old));
                 before.next();
             }
             (_, Some(new)) => {
-                step(Step::Add(*new));
+                step(Step::Add(new));
                 after.next();
             }
             (Some(_), None) => unreachable!("the arm above takes what only the old side has"),

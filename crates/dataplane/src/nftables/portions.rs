@@ -87,7 +87,7 @@ impl Nftables {
         self.inventories = None;
         let (mut inventories, mut present) = self.write_frame(plans, &mut udp_frontends)?;
         for family in &self.families {
-            self.staging.get_mut(*family).kept_sets = present.get(*family).affinity_sets.clone();
+            self.staging.get_mut(*family).kept_sets.clone_from(&present.get(*family).affinity_sets);
         }
         let mut left_out = BTreeSet::<Owner>::new();
 

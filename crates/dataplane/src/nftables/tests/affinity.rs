@@ -38,6 +38,12 @@ fn steps(before: Option<&ServicePlan>, after: Option<&ServicePlan>) -> Vec<Strin
     steps
 }
 
+/// Situation, before, after, what is done.
+type Case<'a> = (&'a str, Option<&'a ServicePlan>, Option<&'a ServicePlan>, Vec<String>);
+
+const A_NAME: &str = "shop/s/tcp//10.244.1.1/80";
+const B_NAME: &str = "shop/s/tcp//10.244.2.2/80";
+
 #[test]
 fn clients_of_endpoints_that_leave_are_forgotten_and_no_others() {
     let both = plan(&[A, B], &[A], CLUSTER, 60);
@@ -45,8 +51,6 @@ fn clients_of_endpoints_that_leave_are_forgotten_and_no_others() {
     let apart = plan(&[A, B], &[A], LOCAL, 60);
     let apart_without_a_inside = plan(&[B], &[A], LOCAL, 60);
     let longer = plan(&[A, B], &[A], CLUSTER, 600);
-    const A_NAME: &str = "shop/s/tcp//10.244.1.1/80";
-    const B_NAME: &str = "shop/s/tcp//10.244.2.2/80";
     let comes = |name: &str| [format!("add affinity/{name}"), format!("write endpoint/{name}, 60 s")];
     let goes = |name: &str| [format!("empty endpoint/{name}"), format!("delete affinity/{name}")];
     let longer_at = |name: &str| format!("write endpoint/{name}, 600 s");
@@ -54,8 +58,6 @@ fn clients_of_endpoints_that_leave_are_forgotten_and_no_others() {
     let [add_a, add_b] = [A_NAME, B_NAME].map(|name| comes(name).to_vec());
     let [drop_a, drop_b] = [A_NAME, B_NAME].map(|name| goes(name).to_vec());
     let write = |count: usize| text(&format!("write affinity/shop/s/tcp/ for {count}"));
-    /// Situation, before, after, what is done.
-    type Case<'a> = (&'a str, Option<&'a ServicePlan>, Option<&'a ServicePlan>, Vec<String>);
     #[rustfmt::skip]
     let cases: &[Case<'_>] = &[
         ("a new Service", None, Some(&both), [add_a.clone(), add_b.clone(), write(2)].concat()),

@@ -40,7 +40,7 @@ pub(super) fn ruleset(settings: &Settings, plans: &[ServicePlan], family: Family
             Step::Rewrite(chain, content) => {
                 port_rules.insert(chain, of_ports.affinity_rules(&content));
             }
-            other => panic!("{other:?} of a plan that nothing comes before"),
+            other @ Step::DeleteSet(_) => panic!("{other:?} of a plan that nothing comes before"),
         });
     }
     let nothing = Inventory::default();
