@@ -143,7 +143,8 @@ pub(super) fn right(cursor: &mut Cursor<'_>) -> Option<Value> {
 pub(super) fn flags(cursor: &mut Cursor<'_>) -> Option<Value> {
     let closes = cursor.skip("(");
     let mut list = vec![single(cursor)?];
-    while cursor.skip("|") || cursor.skip(",") {
+    // Without parentheses, `|` is a calculation that goes on.
+    while closes && cursor.skip("|") || cursor.skip(",") {
         list.push(single(cursor)?);
     }
     if closes {
