@@ -154,14 +154,12 @@ pub(crate) fn difference<'a>(
     };
     let (old, new) = (of(before), of(after));
     // Ports of one Service have different names.
-    let same_in = |ports: &'_ [StickyPort<'a>], port: &StickyPort<'a>| -> Option<StickyPort<'a>> {
-        ports.iter().find(|other| other.name == port.name).cloned()
-    };
-    let changes: Vec<_> = new.iter().map(|port| (same_in(&old, port), Some(port.clone()))).collect();
-    let gone = old.iter().filter(|port| same_in(&new, port).is_none());
-    let changes = changes.into_iter().chain(gone.map(|port| (Some(port.clone()), None)));
-    for (old, new) in changes {
-        port_difference(old.as_ref(), new.as_ref(), &mut step);
+    for port in &new {
+        let earlier = old.iter().find(|old| old.name == port.name);
+        port_difference(earlier, Some(port), &mut step);
+    }
+    for port in old.iter().filter(|old| new.iter().all(|new| new.name != old.name)) {
+        port_difference(Some(port), None, &mut step);
     }
 }
 
@@ -170,8 +168,10 @@ fn port_difference<'a>(
     new: Option<&StickyPort<'a>>,
     step: &mut impl FnMut(Step<'a>),
 ) {
-    let endpoints = |port: Option<&StickyPort<'a>>| port.map(StickyPort::endpoints).unwrap_or_default();
-    let (had, has): (Vec<Endpoint>, Vec<Endpoint>) = (endpoints(old), endpoints(new));
+    let (had, has) = (
+        old.map(StickyPort::endpoints).unwrap_or_default(),
+        new.map(StickyPort::endpoints).unwrap_or_default(),
+    );
     let (before, after): (HashSet<_>, HashSet<_>) =
         (had.iter().copied().collect(), has.iter().copied().collect());
     if let Some(new) = new {
