@@ -249,7 +249,10 @@ mod tests {
         ]);
         let listing = json!({"nftables": [
             {"set": {"name": "cluster-ips", "elem": ["10.96.0.1", "10.96.0.3"]}},
-            {"map": {"name": "services", "elem": elements}},
+            {"map": {"table": "portolan", "name": "services", "elem": elements}},
+            {"map": {"table": "other", "name": "services", "elem": [
+                [{"elem": {"val": {"concat": ["10.96.0.9", "tcp", 80]}, "comment": "default/shop:"}}, {"jump": {"target": "x"}}],
+            ]}},
         ]});
         let mut comments = Comments::default();
         comments.read_listing(&listing);
