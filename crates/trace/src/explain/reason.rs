@@ -12,7 +12,7 @@ use super::summary::asked;
 use crate::evaluate::{Step, StepKind};
 use crate::packet::State;
 use crate::printable::printable;
-use crate::ruleset::{Field, TableFamily, Test, Tool};
+use crate::ruleset::{Field, Hook, TableFamily, Test, Tool};
 
 /// So many ports or endpoints are named.
 const NAMED: usize = 8;
@@ -88,7 +88,7 @@ fn stopped(case: &Case<'_>, step: &Step, frontends: &[Frontend]) -> Why {
         return (ReasonCode::SourceRanges, source_ranges(case, &title, &asked));
     }
     if !case.is_proxys(step) {
-        return (ReasonCode::OtherRule, other_rule(case, step));
+        return (ReasonCode::OtherRule, other_rule(case, step, !asked.is_empty()));
     }
     let no_local = comment.ends_with("has no local endpoints")
         || met_chain(case, "KUBE-XLB-")
@@ -135,8 +135,9 @@ fn stopped(case: &Case<'_>, step: &Step, frontends: &[Frontend]) -> Why {
     (code, text)
 }
 
-/// Which rule or policy of another program stops it, and whose it looks like.
-fn other_rule(case: &Case<'_>, step: &Step) -> String {
+/// Which rule or policy of another program stops it, and what shows it; `of_service`: the packet is
+/// for a Service.
+fn other_rule(case: &Case<'_>, step: &Step, of_service: bool) -> String {
     let table = case.table(step);
     let chain = &case.chain(step).name;
     let place = format!("chain {chain} of table {} {}", table.family, table.name);
@@ -151,7 +152,14 @@ fn other_rule(case: &Case<'_>, step: &Step) -> String {
         Some(_) => format!("a rule of {place} stops it"),
         None => format!("the policy of {place} is drop, and no rule before its end accepts the packet"),
     };
-    format!("{stops}; it is not the service proxy's (`{program}` shows it)")
+    let forwards = case.chain(step).base.as_ref().is_some_and(|base| base.hook == Hook::Forward);
+    let by_policy = table.tool == Tool::Iptables && forwards && case.rule(step).is_none();
+    let remedy = if of_service && by_policy {
+        "; `portolan run --accept-forwarded` lets connections to Services pass"
+    } else {
+        ""
+    };
+    format!("{stops}; it is not the service proxy's (`{program}` shows it){remedy}")
 }
 
 fn asks_for_destination(test: &Test) -> bool {
