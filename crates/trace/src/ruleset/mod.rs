@@ -292,7 +292,10 @@ impl Ruleset {
 
     /// Puts what another listing holds in the place of a table, for lack of a better one.
     pub fn replace(&mut self, family: TableFamily, name: &str, mut other: Ruleset) {
-        other.tables.iter_mut().for_each(|table| table.opaque = false);
+        // Whichever program lists it, iptables-nft wrote it.
+        for table in &mut other.tables {
+            (table.opaque, table.tool, table.by_iptables_nft) = (false, Tool::Iptables, true);
+        }
         self.tables.retain(|table| table.family != family || &*table.name != name);
         self.merge(other);
     }
