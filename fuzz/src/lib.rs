@@ -11,6 +11,7 @@ pub fn check_rules(read: Result<Ruleset, Error>) {
     let node = Node {
         addresses: vec![("192.168.50.1/24".parse().unwrap(), "eth0".into())],
         routes: vec![("0.0.0.0/0".parse().unwrap(), "eth0".into())],
+        ..Node::default()
     };
     for (source, destination, protocol, entry, record) in [
         (

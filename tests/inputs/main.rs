@@ -17,9 +17,6 @@ use portolan_tests::{harness, site};
 
 use crate::expect::{Done, Expectation};
 
-/// Folders that do not come out as expected yet. One that does has to leave the list.
-const NOT_YET: &[&str] = &[];
-
 /// Commands mostly wait where they take long.
 const THREADS: usize = 4;
 /// No command takes longer on a machine that is not stuck.
@@ -38,7 +35,6 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    trials.push(harness::trial("every name of the list is a folder", names_are_folders));
     trials.push(harness::trial("expectations that do not hold are found", expect::finds_what_does_not_hold));
     harness::run("inputs", THREADS, trials)
 }
@@ -58,16 +54,7 @@ fn folders() -> anyhow::Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-fn names_are_folders() -> anyhow::Result<()> {
-    let folders = folders()?;
-    for listed in NOT_YET {
-        ensure!(folders.iter().any(|(name, _)| name == listed), "{listed} of the list is no folder");
-    }
-    Ok(())
-}
-
-/// Runs the commands of a folder. Fails if one does not do what is expected, and for a folder of
-/// the list if all do.
+/// Runs the commands of a folder. Fails if one does not do what is expected.
 fn comes_out(name: &str, folder: &Path) -> anyhow::Result<()> {
     let read = |file: &str| fs::read_to_string(folder.join(file)).with_context(|| format!("{name}/{file}"));
     let commands = read("cmd")?;
@@ -89,11 +76,8 @@ fn comes_out(name: &str, folder: &Path) -> anyhow::Result<()> {
             wrong.push(format!("$ {command}\n{}\n{done}", unmet.join("\n")));
         }
     }
-    match (wrong.is_empty(), NOT_YET.contains(&name)) {
-        (true, false) | (false, true) => Ok(()),
-        (false, false) => bail!("{}", wrong.join("\n")),
-        (true, true) => bail!("{name} comes out as expected: take it off the list NOT_YET"),
-    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
 }
 
 fn unmet(expectation: &Expectation, done: &Done) -> Option<String> {

@@ -469,6 +469,8 @@ fn files_that_are_accepted_with_a_word() {
             "gates of 1.37",
             "featureGates: {NFTablesNetlink: false, KubeProxyIPVS: true, KubeProxyNFTablesLocalhostNodePorts: true}",
             &[
+                "c:4: featureGates.KubeProxyIPVS: KubeProxyIPVS is deprecated: it will go with its feature in a later \
+                 release of Kubernetes",
                 "c:4: featureGates.NFTablesNetlink: no effect: rules are always written over netlink, and the program \
                  nft is not needed",
                 "c:4: featureGates.KubeProxyNFTablesLocalhostNodePorts: no effect: this version serves no NodePorts on \

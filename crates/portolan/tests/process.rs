@@ -38,8 +38,10 @@ fn run(manifests: &Path) -> Vec<String> {
 
 /// A command in namespaces of its own, of these kinds.
 fn unshared(kinds: &[&str], words: &[String]) -> Command {
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user"]).args(kinds).arg("--").args(words);
+    // Whoever runs the tests in the background may have them ignore some of these signals.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP,INT,QUIT,TERM", "unshare", "--user", "--map-root-user"]);
+    command.args(kinds).arg("--").args(words);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }

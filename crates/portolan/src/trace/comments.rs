@@ -72,6 +72,10 @@ impl Comments {
             }
         }
         let (Some(port), Some(protocol)) = (port, protocol) else { return };
+        // It has the address of a load balancer, and says so nowhere.
+        if kind.starts_with("traffic not accepted") {
+            return;
+        }
         let kind = match (address, kind) {
             (None, _) => FrontendKind::NodePort,
             (_, kind) if kind.starts_with("external") => FrontendKind::ExternalIp,
