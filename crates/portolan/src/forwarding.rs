@@ -31,18 +31,23 @@ pub(crate) fn findings(accepting: bool) -> Vec<String> {
         .collect()
 }
 
-/// Says once what there is to say, and keeps `--accept-forwarded` in force from now on, or ends it
-/// if it is not given.
+/// Removes the rule of `--accept-forwarded`, which is not given. The programs of iptables need
+/// privileges that a proxy without the flag gives up.
+pub(crate) fn end() {
+    match AcceptForwarded::new().remove() {
+        Ok(0) => {}
+        Ok(_) => info!("removed the rule of --accept-forwarded, which is not given any more"),
+        Err(error) => warn!("{error}; the rule of --accept-forwarded stays"),
+    }
+}
+
+/// Says once who drops what is forwarded, and keeps `--accept-forwarded` in force from now on if it
+/// is given.
 pub(crate) fn start(accepting: bool) {
     for finding in findings(accepting) {
         warn!("{finding}");
     }
     if !accepting {
-        match AcceptForwarded::new().remove() {
-            Ok(0) => {}
-            Ok(_) => info!("removed the rule of --accept-forwarded, which is not given any more"),
-            Err(error) => warn!("{error}; the rule of --accept-forwarded stays"),
-        }
         return;
     }
     // Beside everything else: iptables takes its time, and Services must not wait for it.

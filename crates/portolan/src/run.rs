@@ -188,6 +188,9 @@ fn forward(
     }
     let servers = servers.take().map_or_else(start_servers, Ok)?;
     apply_settings(args, config);
+    if !config.accept_forwarded {
+        forwarding::end();
+    }
     privileges::drop_unneeded(config.mode, config.accept_forwarded);
     forwarding::start(config.accept_forwarded);
     cleanup::mark_for_calico(args.calico_marker && config.mode == Mode::Nftables);

@@ -39,6 +39,7 @@ fn literals(source: &str) -> Vec<String> {
 
 #[test]
 fn texts_are_found() {
+    #[allow(clippy::needless_raw_string_hashes, reason = "a quote and a hash stand in it")]
     let source = r##"
         // "a comment"
         let a = "one \" two"; /// "another comment"
@@ -55,7 +56,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         if path.is_dir() && !matches!(name.as_str(), "tests" | "target") {
             sources(&path, found);
-        } else if name.ends_with(".rs") && name != "tests.rs" {
+        } else if path.extension().is_some_and(|extension| extension == "rs") && name != "tests.rs" {
             found.push(path);
         }
     }

@@ -73,7 +73,7 @@ impl Running {
                         return line;
                     }
                 }
-                Err(_) => panic!("{text:?} was not written:\n{}", self.seen.join("\n")),
+                Err(error) => panic!("{text:?} was not written ({error}):\n{}", self.seen.join("\n")),
             }
         }
     }

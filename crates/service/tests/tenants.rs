@@ -308,7 +308,7 @@ fn an_endpoint_without_a_node_may_be_its_own_client() {
     let mut slice = slice(&web, 3);
     slice.endpoints[1].node = Some("here".into());
     slice.endpoints[2].node = Some("there".into());
-    let mut planner = planner(&[web.clone()]);
+    let mut planner = planner(std::slice::from_ref(&web));
     planner.apply([Change::Slice(slice)]);
     let backends = &planner.plan(&web.name).expect("a plan").ports[0].cluster;
     let found: Vec<_> =

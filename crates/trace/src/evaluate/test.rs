@@ -192,6 +192,8 @@ impl Walk<'_> {
                 for test in tests {
                     match (self.truth(flight, place, table, test), &open) {
                         (Truth::Holds, _) => return Truth::Holds,
+                        (Truth::Chance(chance), _) if chance.is_one() => return Truth::Holds,
+                        (Truth::Chance(chance), _) if chance.is_zero() => {}
                         // The first that is open is decided first; the others are asked again then.
                         (truth, Truth::Fails) => open = truth,
                         _ => {}

@@ -285,11 +285,11 @@ fn parts_that_grep_has_found() {
         "tcp 192.168.50.1:30080",
     ];
     alike("grep KUBE", &iptables(SAVED), &whole, |line| {
-        let ends = |service: &&str| {
+        let ends = |service: &str| {
             let (protocol, address) = service.split_once(' ').expect("two words");
             line.contains(protocol) && line.ends_with(&format!(" {address}"))
         };
-        !services.iter().any(|service| ends(&service))
+        !services.iter().any(|service| ends(service))
     });
 }
 
