@@ -1,4 +1,4 @@
-//! Rows as tables for people: columns aligned, a header above, lines of at most [`WIDTH`]
+//! Rows as tables for people: columns aligned, a header above, lines of at most `WIDTH`
 //! characters.
 
 use std::time::Duration;

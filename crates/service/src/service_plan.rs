@@ -13,7 +13,7 @@ use crate::{
     ServicePlan, ServicePort, ServiceType, Special, Verdict,
 };
 
-/// What one Service may ask for at most, as [`Oversized`] counts it.
+/// What one Service may ask for at most, as `Oversized` counts it.
 ///
 /// Everything that changes at once is one transaction, and one Service cannot be divided: what it
 /// asks for is what everybody else waits for. This many elements are in force within a second or
