@@ -42,6 +42,8 @@ pub(crate) struct Departures {
     sticky: Vec<Duration>,
     /// From another, without affinity.
     other: Vec<Duration>,
+    /// From each commit until no client sends to the endpoint that left.
+    flows: Vec<Duration>,
 }
 
 /// Lets endpoints leave a Service of `endpoints`, with no client remembered and with `clients`.
@@ -65,6 +67,17 @@ pub(crate) fn bench(endpoints: u32, clients: u32, departures: u32) -> anyhow::Re
         line("the same, forged clients pour in", &flooded.sticky, &nobody.sticky);
         line("an endpoint of another Service leaves", &many.other, &nobody.other);
         line("the same, forged clients pour in (other)", &flooded.other, &nobody.other);
+        for (what, measured) in [("", &many), (", forged clients pour in", &flooded)] {
+            lines.push(
+                Line::new(
+                    "affinity",
+                    shape,
+                    format!("stale UDP flows removed{what}, p{percent}"),
+                    at(&measured.flows),
+                )
+                .against("nobody remembered", at(&nobody.flows)),
+            );
+        }
     }
     Ok(lines)
 }
@@ -89,6 +102,7 @@ pub(crate) fn depart(shape: Shape, clients: u32, departures: u32, flood: bool) -
     remember(&mut socket, clients, shape.endpoints)?;
     let flooding = if flood { Some(Flooding::start()?) } else { None };
 
+    let mut flows = Vec::new();
     let mut change = |member: &Member, gone: Option<u32>| -> anyhow::Result<Duration> {
         let mut slice = member.slice(&nodes);
         if let Some(gone) = gone {
@@ -100,22 +114,27 @@ pub(crate) fn depart(shape: Shape, clients: u32, departures: u32, flood: bool) -
         let took = started.elapsed();
         ensure!(outcome.refused.is_empty(), "the kernel refused {:?}", outcome.refused.first());
         ensure!(outcome.operations > 0, "a change that changed nothing");
+        if gone.is_some() {
+            let reconciled = dataplane.reconciled(LIMIT);
+            ensure!(!reconciled.is_empty(), "connection tracking has not been looked through");
+            flows.push(started.elapsed().saturating_sub(took));
+        }
         Ok(took)
     };
-    let mut times = Departures { sticky: Vec::new(), other: Vec::new() };
+    let (mut sticky_times, mut other_times) = (Vec::new(), Vec::new());
     for departure in 0..departures {
         let gone = departure % shape.endpoints;
-        times.sticky.push(change(&sticky, Some(gone))?);
+        sticky_times.push(change(&sticky, Some(gone))?);
         change(&sticky, None)?;
         // It came back with nobody: as many as left are remembered again.
         remember(&mut socket, clients, shape.endpoints)?;
-        times.other.push(change(&other, Some(gone))?);
+        other_times.push(change(&other, Some(gone))?);
         change(&other, None)?;
     }
     if let Some(flooding) = flooding {
         flooding.stop()?;
     }
-    Ok(times)
+    Ok(Departures { sticky: sticky_times, other: other_times, flows })
 }
 
 /// Fills the sets of remembered clients that are empty.

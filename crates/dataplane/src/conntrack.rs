@@ -1,23 +1,26 @@
-//! Stale UDP flows: connection tracking keeps sending a client's datagrams where its first one went, even when
-//! that endpoint is gone, for as long as they keep coming (spec §8A).
+//! Stale UDP flows: connection tracking keeps sending a client's datagrams where its first one went,
+//! even when that endpoint is gone, for as long as they keep coming (spec §8A).
 //!
-//! Unlike the behaviour described there, flows of Services that fall to zero endpoints or are deleted go too
-//! (spec §8.5), NodePorts are matched with their address (§8.3), and nothing but a change is a reason to look.
+//! The kernel walks its whole table for each question, and lists as many flows as clients sent
+//! datagrams, so a thread of its own asks: no commit waits for it.
 
-use std::collections::{HashMap, HashSet};
+mod stale;
+
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use portolan_netfilter::conntrack::{Conntrack, Flow};
+use portolan_netfilter::conntrack::Conntrack;
 use portolan_netfilter::nft::TableFamily;
-use portolan_service::{Backend, Family, Frontend, PerFamily, PortPlan, Protocol, ServicePlan, Verdict};
+use portolan_service::{Family, PerFamily, ServicePlan};
 
-use crate::{Outcome, Reconciled};
+use self::stale::StaleFlows;
+use crate::Reconciled;
 
-/// Above this many frontends, one pass over all flows is cheaper than one for each frontend: the kernel walks
-/// its whole table for either.
+/// Above this many frontends, one pass over all flows is cheaper than one for each frontend: the
+/// kernel walks its whole table for either.
 const ASK_FOR_EACH: usize = 4;
 
 /// How long to wait after the first failure; twice as long after each further one.
@@ -25,28 +28,203 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// But no longer than this.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
-type Address = (IpAddr, u16);
-
-/// What becomes of the flows to one UDP frontend.
-#[derive(Debug, Clone)]
-enum Keep {
-    /// Those to these backends are right; others, and those never translated, are stale.
-    Serving(Arc<HashSet<Address>>),
-    /// Nobody serves it any more; what was translated is stale, what was not has nothing to do with us.
-    Untranslated,
+/// Removes stale flows in the network namespace of the thread that first gives it something to do.
+/// Its thread ends with it.
+#[derive(Debug, Default)]
+pub(crate) struct Reconciler {
+    shared: Arc<Shared>,
+    started: bool,
 }
 
-/// UDP frontends whose flows may be stale. Kept until they have been looked through.
+/// What the thread and its owner share.
 #[derive(Debug, Default)]
-pub(crate) struct StaleFlows {
-    frontends: HashMap<Address, Keep>,
-    trouble: Option<Trouble>,
+struct Shared {
+    state: Mutex<State>,
+    /// The state has changed.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pending: StaleFlows,
+    /// What was done and not yet fetched.
+    done: Vec<Reconciled>,
+    /// The owner is gone.
+    ended: bool,
+}
+
+impl Reconciler {
+    /// What a change set makes stale is removed: for each Service its plan before and after, both
+    /// as they were and are in force.
+    pub(crate) fn changes<'a, S>(&mut self, steps: impl Fn() -> S)
+    where
+        S: Iterator<Item = (Option<&'a ServicePlan>, Option<&'a ServicePlan>)>,
+    {
+        self.update(|pending| pending.changes(steps));
+    }
+
+    /// After a start: all flows are looked through, to the frontends of `plans`, which are in force,
+    /// and to those that the kernel had before.
+    pub(crate) fn everything<'a>(
+        &mut self,
+        plans: impl IntoIterator<Item = &'a ServicePlan>,
+        before: impl IntoIterator<Item = (IpAddr, u16)>,
+    ) {
+        self.update(|pending| pending.everything(plans, before));
+    }
+
+    /// What was done since the last call. Waits at most `patience` for what is to be done yet.
+    pub(crate) fn reconciled(&mut self, patience: Duration) -> Vec<Reconciled> {
+        let state = self.shared.lock();
+        let waited =
+            self.shared.changed.wait_timeout_while(state, patience, |state| !state.pending.is_empty());
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut state.done)
+    }
+
+    fn update(&mut self, change: impl FnOnce(&mut StaleFlows)) {
+        let mut state = self.shared.lock();
+        change(&mut state.pending);
+        if state.pending.is_empty() {
+            return;
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+        if !self.started {
+            let shared = self.shared.clone();
+            let thread = thread::Builder::new().name("conntrack".to_owned());
+            match thread.spawn(move || remove_stale_flows(&shared)) {
+                Ok(_) => self.started = true,
+                Err(error) => tracing::warn!(
+                    %error,
+                    "stale UDP flows are not removed, no thread can be started: clients may send to \
+                     endpoints that left; will be tried again at the next change"
+                ),
+            }
+        }
+    }
+}
+
+impl Drop for Reconciler {
+    fn drop(&mut self) {
+        self.shared.lock().ended = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    /// A thread that panicked while it held the lock has ended the process, but in tests.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something is to be done, not before `not_before`. `None` in the end.
+    fn next(&self, not_before: Option<Instant>) -> Option<StaleFlows> {
+        let mut state = self.lock();
+        loop {
+            if state.ended {
+                return None;
+            }
+            let wait = not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+            state = if state.pending.is_empty() {
+                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+            } else if wait.is_zero() {
+                return Some(state.pending.clone());
+            } else {
+                self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+            };
+        }
+    }
+
+    fn finish(&self, seen: &StaleFlows, reconciled: Reconciled) {
+        let mut state = self.lock();
+        state.pending.done(seen);
+        state.done.push(reconciled);
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+/// The thread. What fails stays pending: the rules are in force already. Trouble that lasts is
+/// reported once, and tried again less and less often.
+fn remove_stale_flows(shared: &Shared) {
+    let mut conntrack = None;
+    let mut trouble: Option<Trouble> = None;
+    while let Some(seen) = shared.next(trouble.map(|trouble| trouble.next)) {
+        match pass(&mut conntrack, &seen, shared) {
+            Ok(reconciled) => {
+                if trouble.take().is_some() {
+                    tracing::info!("stale UDP flows are removed again");
+                }
+                shared.finish(&seen, reconciled);
+            }
+            Err(error) => {
+                conntrack = None;
+                let after = Trouble::after(trouble, Instant::now());
+                if trouble.replace(after).is_none() {
+                    tracing::warn!(
+                        %error,
+                        "stale UDP flows could not be removed: clients may send to endpoints that \
+                         left; will be tried again until it works"
+                    );
+                } else {
+                    tracing::debug!(%error, again_in = ?after.wait, "stale UDP flows could not be removed");
+                }
+            }
+        }
+    }
+}
+
+/// Looks the flows to the frontends of `seen` through and removes the stale ones.
+///
+/// The socket stays open from one pass to the next: the kernel waits in `close` of any netfilter
+/// socket until it has freed what earlier nftables transactions removed, 10 to 30 ms (Linux 6.18,
+/// `nft_rcv_nl_event`).
+fn pass(conntrack: &mut Option<Conntrack>, seen: &StaleFlows, shared: &Shared) -> io::Result<Reconciled> {
+    let started = Instant::now();
+    let conntrack = match conntrack {
+        Some(open) => open,
+        None => conntrack.insert(Conntrack::open()?),
+    };
+    let mut stale = Vec::new();
+    let mut look = |flow: &_| {
+        if seen.is_stale(flow) {
+            stale.push(*flow);
+        }
+    };
+    if seen.frontends().len() <= ASK_FOR_EACH {
+        for frontend in seen.frontends() {
+            conntrack.udp_flows(table_family(Family::of(frontend.0)), Some(frontend), &mut look)?;
+        }
+    } else {
+        for family in Family::ALL {
+            if seen.frontends().any(|(address, _)| Family::of(address) == family) {
+                conntrack.udp_flows(table_family(family), None, &mut look)?;
+            }
+        }
+    }
+    let mut removed = PerFamily::<usize>::default();
+    for flow in &stale {
+        // A commit since then may have made it right.
+        if shared.lock().pending.is_stale(flow) {
+            let family = Family::of(flow.original.destination);
+            *removed.get_mut(family) += usize::from(conntrack.delete(flow)?);
+        }
+    }
+    Ok(Reconciled { removed, took: started.elapsed() })
+}
+
+fn table_family(family: Family) -> TableFamily {
+    match family {
+        Family::V4 => TableFamily::Ip,
+        Family::V6 => TableFamily::Ip6,
+    }
 }
 
 /// Connection tracking cannot be asked or changed at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Trouble {
-    /// How long was waited last.
+    /// How long the last wait was.
     wait: Duration,
     /// When to try again.
     next: Instant,
@@ -60,424 +238,33 @@ impl Trouble {
     }
 }
 
-impl StaleFlows {
-    /// Nothing has to be looked through.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.frontends.is_empty()
-    }
-
-    /// Adds what a change set makes stale: for each Service its plan before and after.
-    pub(crate) fn changes<'a, S>(&mut self, steps: impl Fn() -> S)
-    where
-        S: Iterator<Item = (Option<&'a ServicePlan>, Option<&'a ServicePlan>)>,
-    {
-        for (before, _) in steps() {
-            self.supersede(before);
-        }
-        for (before, after) in steps() {
-            self.change(before, after);
-        }
-    }
-
-    /// Looks the flows through and removes the stale ones. What fails stays pending for the next time: the rules are in
-    /// force already. Trouble that lasts is reported once, and tried again less and less often.
-    pub(crate) fn settle(&mut self, outcome: &mut Outcome) {
-        let now = Instant::now();
-        if self.trouble.is_some_and(|trouble| now < trouble.next) {
-            return;
-        }
-        let result = self.remove();
-        if let Some(reconciled) = self.note(result, now) {
-            outcome.reconciled = Some(reconciled);
-        }
-    }
-
-    /// Reports where trouble begins and ends.
-    fn note(&mut self, result: io::Result<Option<Reconciled>>, now: Instant) -> Option<Reconciled> {
-        match result {
-            Ok(reconciled) => {
-                if reconciled.is_some() && self.trouble.take().is_some() {
-                    tracing::info!("stale UDP flows are removed again");
-                }
-                reconciled
-            }
-            Err(error) => {
-                let trouble = Trouble::after(self.trouble, now);
-                if self.trouble.replace(trouble).is_none() {
-                    tracing::warn!(
-                        %error,
-                        "stale UDP flows could not be removed: clients may send to endpoints that left; \
-                         will be tried again until it works"
-                    );
-                } else {
-                    tracing::debug!(%error, again_in = ?trouble.wait, "stale UDP flows could not be removed");
-                }
-                None
-            }
-        }
-    }
-
-    /// Adds what the change of one Service makes stale: frontends that are new, gone, or lost a serving backend; and
-    /// those that connections are forwarded from now and were not before. iptables writes one table after the other:
-    /// a datagram that comes in between is tracked, is not translated, and all that follow it would not be either.
-    fn change(&mut self, before: Option<&ServicePlan>, after: Option<&ServicePlan>) {
-        let mut old: HashMap<Address, UdpFrontend<'_>> = keyed(before).collect();
-        let mut lists = Lists::default();
-        for (frontend, new) in keyed(after) {
-            let UdpFrontend { port, .. } = new;
-            let looks = old
-                .remove(&frontend)
-                .is_none_or(|old| lists.lost_any(old.port, port) || new.forwards_more_than(&old));
-            if looks {
-                self.frontends.insert(frontend, Keep::Serving(lists.serving(port)));
-            } else if let Some(pending) = self.frontends.get_mut(&frontend) {
-                *pending = Keep::Serving(lists.serving(port));
-            }
-        }
-        for frontend in old.into_keys() {
-            // Another Service of the same change set may have taken it over.
-            self.frontends.entry(frontend).or_insert(Keep::Untranslated);
-        }
-    }
-
-    /// Forgets what an earlier call decided about the frontends of `plan`, before [`StaleFlows::change`] is called
-    /// for every Service of a change set.
-    fn supersede(&mut self, before: Option<&ServicePlan>) {
-        for (frontend, _) in keyed(before) {
-            if let Some(Keep::Serving(_)) = self.frontends.get(&frontend) {
-                self.frontends.insert(frontend, Keep::Untranslated);
-            }
-        }
-    }
-
-    /// Everything that is in force, after a start: `plans`, and frontends that the kernel had
-    /// before. Replaces what was pending.
-    pub(crate) fn everything<'a>(
-        &mut self,
-        plans: impl IntoIterator<Item = &'a ServicePlan>,
-        before: impl IntoIterator<Item = Address>,
-    ) {
-        let mut lists = Lists::default();
-        self.frontends = before.into_iter().map(|frontend| (frontend, Keep::Untranslated)).collect();
-        self.frontends.extend(
-            keyed(plans).map(|(address, frontend)| (address, Keep::Serving(lists.serving(frontend.port)))),
-        );
-    }
-
-    fn is_stale(&self, flow: &Flow) -> bool {
-        let translated = (flow.reply.source, flow.reply.source_port);
-        let frontend = (flow.original.destination, flow.original.destination_port);
-        flow.protocol == Protocol::Udp.number()
-            && match self.frontends.get(&frontend) {
-                None => false,
-                Some(Keep::Serving(backends)) => !backends.contains(&translated),
-                Some(Keep::Untranslated) => translated != frontend,
-            }
-    }
-
-    /// Looks the flows through and removes the stale ones, if any can be. Afterwards nothing is pending, unless it
-    /// fails.
-    fn remove(&mut self) -> io::Result<Option<Reconciled>> {
-        if self.is_empty() {
-            return Ok(None);
-        }
-        let started = Instant::now();
-        let mut conntrack = Conntrack::open()?;
-        let mut stale = Vec::new();
-        {
-            let mut look = |flow: &Flow| {
-                if self.is_stale(flow) {
-                    stale.push(*flow);
-                }
-            };
-            if self.frontends.len() <= ASK_FOR_EACH {
-                for frontend in self.frontends.keys() {
-                    conntrack.udp_flows(
-                        address_family(Family::of(frontend.0)),
-                        Some(*frontend),
-                        &mut look,
-                    )?;
-                }
-            } else {
-                for family in Family::ALL {
-                    if self.frontends.keys().any(|(address, _)| Family::of(*address) == family) {
-                        conntrack.udp_flows(address_family(family), None, &mut look)?;
-                    }
-                }
-            }
-        }
-        let mut removed = PerFamily::<usize>::default();
-        for flow in &stale {
-            let family = Family::of(flow.original.destination);
-            *removed.get_mut(family) += usize::from(conntrack.delete(flow)?);
-        }
-        self.frontends.clear();
-        Ok(Some(Reconciled { removed, took: started.elapsed() }))
-    }
-}
-
-fn address_family(family: Family) -> TableFamily {
-    match family {
-        Family::V4 => TableFamily::Ip,
-        Family::V6 => TableFamily::Ip6,
-    }
-}
-
-/// A UDP frontend, with its port.
-#[derive(Debug, Clone, Copy)]
-struct UdpFrontend<'a> {
-    port: &'a PortPlan,
-    frontend: &'a Frontend,
-}
-
-impl UdpFrontend<'_> {
-    /// Some connections are forwarded that were refused or dropped as `old` had it.
-    fn forwards_more_than(&self, old: &UdpFrontend<'_>) -> bool {
-        let forwarded = |verdict| matches!(verdict, Verdict::Forward(_));
-        let (new, old) = (self.frontend, old.frontend);
-        forwarded(new.inside) && !forwarded(old.inside) || forwarded(new.outside) && !forwarded(old.outside)
-    }
-}
-
-/// The UDP frontends of `plans`, by address and port.
-fn keyed<'a>(
-    plans: impl IntoIterator<Item = &'a ServicePlan>,
-) -> impl Iterator<Item = (Address, UdpFrontend<'a>)> {
-    plans.into_iter().flat_map(|plan| &plan.ports).filter(|port| port.protocol == Protocol::Udp).flat_map(
-        |port| {
-            let of_port = move |frontend| UdpFrontend { port, frontend };
-            port.frontends.iter().map(move |frontend| ((frontend.address, frontend.port), of_port(frontend)))
-        },
-    )
-}
-
-/// What was found out about lists of backends, which all frontends of a port share: each list is
-/// gone through once, however many frontends there are. Ports and lists are known by where they
-/// are.
-#[derive(Debug, Default)]
-struct Lists {
-    serving: HashMap<*const Backend, Arc<HashSet<Address>>>,
-    lost: HashMap<(*const PortPlan, *const PortPlan), bool>,
-}
-
-impl Lists {
-    /// The backends of `port` that serve.
-    fn serving(&mut self, port: &PortPlan) -> Arc<HashSet<Address>> {
-        let addresses = || port.serving.iter().map(|backend| (backend.address, backend.port)).collect();
-        self.serving.entry(port.serving.as_ptr()).or_insert_with(|| Arc::new(addresses())).clone()
-    }
-
-    /// Some backend served `old` and does not serve `new`.
-    fn lost_any(&mut self, old: &PortPlan, new: &PortPlan) -> bool {
-        if Arc::ptr_eq(&old.serving, &new.serving) {
-            return false;
-        }
-        let after = self.serving(new);
-        let lost = || old.serving.iter().any(|backend| !after.contains(&(backend.address, backend.port)));
-        *self.lost.entry((old, new)).or_insert_with(lost)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-    use std::sync::Arc;
-
-    use portolan_netfilter::conntrack::Tuple;
-    use portolan_service::{FrontendKind, List, Masquerade, ObjectName, Place};
-
     use super::*;
 
-    /// A UDP Service at 10.96.0.1:53 and, with a NodePort, 192.0.2.1:30053.
-    fn dns(name: &str, serving: &[&str], node_port: bool) -> ServicePlan {
-        let serving: Arc<[Backend]> = serving
-            .iter()
-            .map(|text| text.parse::<SocketAddr>().expect("address:port"))
-            .map(|socket| Backend { address: socket.ip(), port: socket.port(), place: Place::Elsewhere })
-            .collect();
-        let verdict = if serving.is_empty() { Verdict::Reject } else { Verdict::Forward(List::Cluster) };
-        let frontend = |kind, address: &str, port| Frontend {
-            kind,
-            address: address.parse().expect("an address"),
-            port,
-            inside: verdict,
-            outside: verdict,
-            masquerade: Masquerade::NotLocal,
-            allowed_sources: None,
-        };
-        let mut frontends = vec![frontend(FrontendKind::ClusterIp, "10.96.0.1", 53)];
-        if node_port {
-            frontends.push(frontend(FrontendKind::NodePort, "192.0.2.1", 30053));
-        }
-        let port = PortPlan {
-            family: Family::V4,
-            name: "dns".into(),
-            protocol: Protocol::Udp,
-            cluster: serving.clone(),
-            local: Arc::from([]),
-            serving,
-            affinity: None,
-            node_port: None,
-            frontends,
-        };
-        ServicePlan { name: ObjectName::new("kube-system", name), ports: vec![port], health_check: None }
-    }
-
-    fn flow(protocol: Protocol, to: &str, from: &str) -> Flow {
-        let (to, from): (SocketAddr, SocketAddr) = (to.parse().expect("to"), from.parse().expect("from"));
-        let client: SocketAddr = "10.244.1.9:4000".parse().expect("client");
-        let tuple = |source: SocketAddr, destination: SocketAddr| Tuple {
-            source: source.ip(),
-            destination: destination.ip(),
-            source_port: source.port(),
-            destination_port: destination.port(),
-        };
-        Flow {
-            protocol: protocol.number(),
-            original: tuple(client, to),
-            reply: tuple(from, client),
-            status: 0,
-            id: 1,
-            zone: None,
-        }
-    }
-
-    /// Situation, before, after, a flow, whether it is stale.
-    type Case<'a> = (&'a str, Option<&'a ServicePlan>, Option<&'a ServicePlan>, Flow, bool);
-
     #[test]
-    fn flows_are_stale_as_the_change_says() {
-        const IP: &str = "10.96.0.1:53";
-        const NODE: &str = "192.0.2.1:30053";
-        const A: &str = "10.244.1.1:5353";
-        const B: &str = "10.244.1.2:5353";
-        let udp = |to, from| flow(Protocol::Udp, to, from);
-        let (both, only_b, none) = (dns("d", &[A, B], true), dns("d", &[B], true), dns("d", &[], true));
-        let cluster_only = dns("d", &[A, B], false);
-        #[rustfmt::skip]
-        let cases: &[Case<'_>] = &[
-            ("its endpoint left (§8.2)",              Some(&both), Some(&only_b), udp(IP, A), true),
-            ("its endpoint left, NodePort",           Some(&both), Some(&only_b), udp(NODE, A), true),
-            ("its endpoint serves",                   Some(&both), Some(&only_b), udp(IP, B), false),
-            ("another address, same port (not §8.3)", Some(&both), Some(&only_b), udp("198.51.100.1:30053", A), false),
-            ("another protocol (§8.1)",               Some(&both), Some(&only_b), flow(Protocol::Tcp, IP, A), false),
-            ("no endpoint is left (not §8.5)",        Some(&both), Some(&none),   udp(IP, B), true),
-            ("the Service is gone (not §8.5)",        Some(&both), None,          udp(IP, B), true),
-            ("gone; it was never translated",         Some(&both), None,          udp(NODE, NODE), false),
-            ("the NodePort is gone",                  Some(&both), Some(&cluster_only), udp(NODE, A), true),
-            ("the NodePort is gone, not this",        Some(&both), Some(&cluster_only), udp(IP, A), false),
-            ("new; it was never translated (§8.4)",   None,        Some(&both),   udp(IP, IP), true),
-            ("new; another proxy translated it",      None,        Some(&both),   udp(IP, A), false),
-            ("an endpoint came",                      Some(&only_b), Some(&both), udp(IP, B), false),
-            ("the first came; not translated",        Some(&none), Some(&only_b), udp(IP, IP), true),
-            ("the first came; translated to it",      Some(&none), Some(&only_b), udp(IP, B), false),
-        ];
-        for (situation, before, after, flow, stale) in cases {
-            let mut flows = StaleFlows::default();
-            flows.change(*before, *after);
-            assert_eq!(flows.is_stale(flow), *stale, "{situation}");
-        }
-        let mut flows = StaleFlows::default();
-        flows.change(Some(&only_b), Some(&both));
-        assert!(flows.is_empty(), "where further endpoints come, nothing has to be looked through");
-    }
-
-    #[test]
-    fn a_frontend_that_moves_between_services_keeps_what_the_new_one_serves() {
-        let (old, new) = (dns("old", &["10.244.1.1:5353"], false), dns("new", &["10.244.1.2:5353"], false));
-        for order in [[(Some(&old), None), (None, Some(&new))], [(None, Some(&new)), (Some(&old), None)]] {
-            let mut flows = StaleFlows::default();
-            for (before, after) in order {
-                flows.change(before, after);
-            }
-            assert!(flows.is_stale(&flow(Protocol::Udp, "10.96.0.1:53", "10.244.1.1:5353")));
-            assert!(!flows.is_stale(&flow(Protocol::Udp, "10.96.0.1:53", "10.244.1.2:5353")));
-        }
-    }
-
-    #[test]
-    fn what_is_pending_follows_later_changes() {
-        let (first, second) = (dns("d", &["10.244.1.1:5353"], false), dns("d", &["10.244.1.2:5353"], false));
-        let mut flows = StaleFlows::default();
-        flows.change(Some(&first), Some(&second));
-        flows.supersede(Some(&second));
-        flows.change(Some(&second), None);
-        assert!(flows.is_stale(&flow(Protocol::Udp, "10.96.0.1:53", "10.244.1.2:5353")), "gone meanwhile");
-    }
-
-    #[test]
-    fn after_a_start_flows_to_todays_endpoints_are_kept() {
-        let today = dns("d", &["10.244.1.1:5353"], false);
-        let yesterday = ("10.96.0.7".parse().expect("an address"), 53);
-        let mut flows = StaleFlows::default();
-        flows.everything([&today], [yesterday]);
-        let cases = [
-            ("of today", "10.96.0.1:53", "10.244.1.1:5353", false),
-            ("an endpoint of yesterday", "10.96.0.1:53", "10.244.1.9:5353", true),
-            ("a frontend of yesterday", "10.96.0.7:53", "10.244.1.1:5353", true),
-            ("nobody's", "10.96.0.8:53", "10.244.1.1:5353", false),
-        ];
-        for (situation, to, from, stale) in cases {
-            assert_eq!(flows.is_stale(&flow(Protocol::Udp, to, from)), stale, "{situation}");
-        }
-    }
-
-    #[test]
-    fn all_frontends_of_a_port_share_one_list() {
-        let endpoints = |range: std::ops::Range<u16>| -> Vec<String> {
-            range.map(|host| format!("10.244.{}.{}:53", host / 250, host % 250 + 1)).collect()
-        };
-        let with_addresses = |endpoints: &[String]| {
-            let serving: Vec<&str> = endpoints.iter().map(String::as_str).collect();
-            let mut plan = dns("d", &serving, false);
-            let first = plan.ports[0].frontends[0].clone();
-            plan.ports[0].frontends.extend((0..1000u16).map(|number| {
-                let [high, low] = number.to_be_bytes();
-                Frontend { address: IpAddr::from([203, 0, high, low]), ..first.clone() }
-            }));
-            plan
-        };
-        let (before, after) = (with_addresses(&endpoints(0..1000)), with_addresses(&endpoints(1..1000)));
-        let mut flows = StaleFlows::default();
-        flows.change(Some(&before), Some(&after));
-        assert_eq!(flows.frontends.len(), 1001);
-        let mut lists: Vec<_> = flows
-            .frontends
-            .values()
-            .map(|keep| match keep {
-                Keep::Serving(list) => Arc::as_ptr(list),
-                Keep::Untranslated => panic!("all are served"),
-            })
-            .collect();
-        lists.dedup();
-        assert_eq!(lists.len(), 1, "one list, not one for each frontend");
-    }
-
-    #[test]
-    fn trouble_is_reported_once_and_tried_again_less_and_less_often() {
-        let start = Instant::now();
-        let failure = || Err(io::Error::from_raw_os_error(1));
-        let mut flows = StaleFlows::default();
-        let mut now = start;
+    fn trouble_is_tried_again_less_and_less_often() {
+        let mut now = Instant::now();
+        let mut trouble = None;
         let mut waits = Vec::new();
         for _ in 0..12 {
-            assert_eq!(flows.note(failure(), now), None);
-            let trouble = flows.trouble.expect("trouble");
-            waits.push(trouble.wait.as_secs());
-            now = trouble.next;
+            let after = Trouble::after(trouble, now);
+            waits.push(after.wait.as_secs());
+            now = after.next;
+            trouble = Some(after);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+    }
 
-        // Not before its time, whatever changes meanwhile.
-        flows.trouble = Some(Trouble { wait: LONGEST_WAIT, next: Instant::now() + LONGEST_WAIT });
-        flows.change(None, Some(&dns("d", &["10.244.1.1:5353"], false)));
-        let mut outcome = Outcome::default();
-        flows.settle(&mut outcome);
-        assert!(outcome.reconciled.is_none() && !flows.is_empty(), "still pending");
+    #[test]
+    fn what_is_pending_waits_for_its_time_and_ends_with_the_owner() {
+        let shared = Arc::new(Shared::default());
+        shared.lock().pending.everything([], [("10.96.0.7".parse().expect("an address"), 53)]);
+        let soon = Instant::now() + Duration::from_millis(50);
+        assert!(shared.next(Some(soon)).is_some());
+        assert!(Instant::now() >= soon, "not before its time");
 
-        assert!(flows.note(Ok(None), now).is_none());
-        assert!(flows.trouble.is_some(), "nothing was asked, so nothing is known to work");
-        assert!(flows.note(Ok(Some(Reconciled::default())), now).is_some());
-        assert_eq!(flows.trouble, None);
+        drop(Reconciler { shared: shared.clone(), started: true });
+        assert!(shared.next(None).is_none(), "the owner is gone, whatever is pending");
     }
 }

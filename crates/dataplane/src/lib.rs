@@ -108,17 +108,8 @@ pub struct Outcome {
     pub operations: usize,
     /// Rules in each table, for a mode whose number of rules follows the number of Services (spec §11.18).
     pub rules: Vec<RuleCount>,
-    /// Stale UDP connection tracking entries were looked for (spec §8A).
-    pub reconciled: Option<Reconciled>,
     /// From first byte encoded to the kernel's acknowledgement.
     pub commit: Duration,
-}
-
-impl Outcome {
-    /// How many stale UDP connection tracking entries were removed.
-    pub fn conntrack_removed(&self) -> usize {
-        self.reconciled.map_or(0, |reconciled| reconciled.removed.v4 + reconciled.removed.v6)
-    }
 }
 
 /// Rules of ours in one table.
@@ -134,7 +125,7 @@ pub struct RuleCount {
     pub written: usize,
 }
 
-/// What a look through connection tracking did.
+/// What one look through connection tracking did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reconciled {
     /// Stale UDP entries removed (spec §8A).
@@ -223,6 +214,11 @@ pub trait Dataplane {
 
     /// What the kernel holds of ours, whoever wrote it: a line for each frontend, for people. Reads everything.
     fn listing(&mut self) -> Result<Vec<String>, Error>;
+
+    /// The looks through connection tracking that ended since the last call. Clients that send to
+    /// UDP endpoints that left are sent elsewhere soon after each commit (spec §8A), by a thread of
+    /// its own; this waits for it, at most `patience`.
+    fn reconciled(&mut self, patience: Duration) -> Vec<Reconciled>;
 
     /// Housekeeping that may wait: call when idle. Returns whether there is more to do later.
     fn tidy(&mut self) -> Result<bool, Error>;

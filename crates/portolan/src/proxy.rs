@@ -360,10 +360,7 @@ impl Proxy {
 
     /// Tells logs, metrics and the log of changes what a commit did.
     fn record(&mut self, changes: &ChangeSet, full: bool, outcome: &Outcome, took: Option<Duration>) {
-        if outcome.conntrack_removed() > 0 {
-            let flows = counted(outcome.conntrack_removed(), "stale UDP flow");
-            info!("ended {flows}");
-        }
+        self.record_reconciled();
         for (service, reason) in &outcome.refused {
             error!("Service {service}: the kernel refused its rules: {reason}; the others are in force");
             self.refused.insert(service.clone());
@@ -380,11 +377,6 @@ impl Proxy {
         self.pending.in_force(metrics);
         metrics.refused_services(self.refused.len());
         self.tally.tell(metrics, self.planner.plans().len());
-        if let Some(reconciled) = outcome.reconciled {
-            for family in Family::ALL {
-                metrics.conntrack_reconciled(family, *reconciled.removed.get(family), reconciled.took);
-            }
-        }
         self.telemetry.changes.push(portolan_observe::Change {
             at,
             full,
@@ -394,6 +386,21 @@ impl Proxy {
             error: None,
             ..change(changes)
         });
+    }
+
+    /// Reports in log and metrics the looks through connection tracking that have ended.
+    fn record_reconciled(&mut self) {
+        let Some(dataplane) = &mut self.dataplane else { return };
+        for reconciled in dataplane.reconciled(Duration::ZERO) {
+            let removed = reconciled.removed.v4 + reconciled.removed.v6;
+            if removed > 0 {
+                info!("ended {}", counted(removed, "stale UDP flow"));
+            }
+            for family in Family::ALL {
+                let removed = *reconciled.removed.get(family);
+                self.telemetry.metrics.conntrack_reconciled(family, removed, reconciled.took);
+            }
+        }
     }
 
     fn record_failure(&self, changes: &ChangeSet, took: Duration, error: &portolan_dataplane::Error) {
@@ -504,6 +511,7 @@ impl Proxy {
                     debug!("{error}; left for later");
                     self.telemetry.metrics.cleanup_failed();
                 }
+                self.record_reconciled();
                 if let Kernel::InForce { verify_at, .. } = &mut self.kernel {
                     *verify_at = Instant::now() + VERIFY_EVERY;
                 }
@@ -642,7 +650,7 @@ mod tests {
     use std::collections::VecDeque;
     use std::rc::Rc;
 
-    use portolan_dataplane::{Difference, Error};
+    use portolan_dataplane::{Difference, Error, Reconciled};
     use portolan_service::{ExternalPolicy, InternalPolicy, Protocol, Service, ServicePort, ServiceType};
 
     use super::*;
@@ -711,6 +719,10 @@ mod tests {
 
         fn listing(&mut self) -> Result<Vec<String>, Error> {
             Ok(Vec::new())
+        }
+
+        fn reconciled(&mut self, _: Duration) -> Vec<Reconciled> {
+            Vec::new()
         }
 
         fn tidy(&mut self) -> Result<bool, Error> {

@@ -35,9 +35,9 @@ pub(crate) use self::chains::{MARK_MASQ, POSTROUTING};
 use self::compare::{Comparison, Tables, Wanted, compare};
 use self::script::{Owner, Script};
 use self::tool::{Fingerprint, RestoreError, Tool};
-use crate::conntrack::StaleFlows;
+use crate::conntrack::Reconciler;
 use crate::kube_proxy::Variant;
-use crate::{Dataplane, Difference, Error, Integrity, Outcome, RuleCount, Settings, Standing};
+use crate::{Dataplane, Difference, Error, Integrity, Outcome, Reconciled, RuleCount, Settings, Standing};
 
 /// With more endpoints than this, rules of single Services go without comments (spec §5.33).
 const LARGE: usize = 1000;
@@ -60,7 +60,7 @@ pub struct Iptables {
     absent: PerFamily<Option<String>>,
     /// Services whose rules iptables did not take: what is in force for them is not known here.
     refused: BTreeSet<ObjectName>,
-    stale_flows: StaleFlows,
+    stale_flows: Reconciler,
     synced: bool,
 }
 
@@ -128,7 +128,7 @@ impl Iptables {
             families: Vec::new(),
             absent: PerFamily::default(),
             refused: BTreeSet::new(),
-            stale_flows: StaleFlows::default(),
+            stale_flows: Reconciler::default(),
             synced: false,
         };
         let mut failure = None;
@@ -454,7 +454,6 @@ impl Dataplane for Iptables {
         self.refused = outcome.refused.iter().map(|(name, _)| name.clone()).collect();
         self.synced = true;
         self.stale_flows.everything(plans, gone);
-        self.stale_flows.settle(&mut outcome);
         Ok(outcome)
     }
 
@@ -493,7 +492,6 @@ impl Dataplane for Iptables {
         let steps =
             || changes.services.iter().map(|change| (change.before.as_deref(), change.after.as_deref()));
         self.stale_flows.changes(steps);
-        self.stale_flows.settle(&mut outcome);
         Ok(outcome)
     }
 
@@ -529,7 +527,6 @@ impl Dataplane for Iptables {
         }
         self.refused.extend(outcome.refused.iter().map(|(name, _)| name.clone()));
         self.stale_flows.everything(plans, gone);
-        self.stale_flows.settle(&mut outcome);
         Ok(Some(outcome))
     }
 
@@ -587,10 +584,12 @@ impl Dataplane for Iptables {
         Ok(lines)
     }
 
+    fn reconciled(&mut self, patience: Duration) -> Vec<Reconciled> {
+        self.stale_flows.reconciled(patience)
+    }
+
     fn tidy(&mut self) -> Result<bool, Error> {
-        let mut outcome = Outcome::default();
-        self.stale_flows.settle(&mut outcome);
-        Ok(!self.stale_flows.is_empty())
+        Ok(false)
     }
 
     fn cleanup(&mut self) -> Result<(), Error> {

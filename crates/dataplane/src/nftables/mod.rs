@@ -22,7 +22,7 @@ mod staging;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use portolan_netfilter::nft::Batch;
 use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
@@ -32,8 +32,10 @@ use self::inventory::Inventory;
 use self::kernel::{Commit, Kernel};
 use self::schema::{Chain, Features, Schema, table};
 use self::staging::{Owner, Owners, Staging};
-use crate::conntrack::StaleFlows;
-use crate::{Dataplane, Difference, Error, Integrity, LocalDetector, Outcome, Settings, Standing};
+use crate::conntrack::Reconciler;
+use crate::{
+    Dataplane, Difference, Error, Integrity, LocalDetector, Outcome, Reconciled, Settings, Standing,
+};
 
 /// How often a transaction is tried again when others commit theirs in between.
 const ATTEMPTS: usize = 8;
@@ -58,7 +60,7 @@ pub struct Nftables {
     /// Services whose last change the kernel refused, with what is in force for each.
     refused: HashMap<ObjectName, Option<Arc<ServicePlan>>>,
     staging: PerFamily<Staging>,
-    stale_flows: StaleFlows,
+    stale_flows: Reconciler,
     /// Found idle by the last [`Dataplane::tidy`].
     idle: BTreeSet<(Family, Chain)>,
     /// What elements needed then.
@@ -93,7 +95,7 @@ impl Nftables {
             inventories: None,
             refused: HashMap::new(),
             staging: PerFamily { v4: Staging::new(Family::V4), v6: Staging::new(Family::V6) },
-            stale_flows: StaleFlows::default(),
+            stale_flows: Reconciler::default(),
             idle: BTreeSet::new(),
             needed: PerFamily::default(),
             uncompared: false,
@@ -382,7 +384,6 @@ impl Dataplane for Nftables {
         let in_effect =
             || (0..).zip(&steps).filter(|(owner, _)| !left_out.contains(owner)).map(|(_, step)| step);
         self.stale_flows.changes(|| in_effect().map(|step| (step.before, step.after)));
-        self.stale_flows.settle(&mut outcome);
 
         let mut now_refused = HashMap::new();
         for (owner, change) in (0..).zip(&changes.services) {
@@ -412,13 +413,15 @@ impl Dataplane for Nftables {
         self.lines()
     }
 
+    fn reconciled(&mut self, patience: Duration) -> Vec<Reconciled> {
+        self.stale_flows.reconciled(patience)
+    }
+
     fn tidy(&mut self) -> Result<bool, Error> {
-        let mut outcome = Outcome::default();
-        self.stale_flows.settle(&mut outcome);
-        let Some(mut inventories) = self.inventories.take() else { return Ok(!self.stale_flows.is_empty()) };
+        let Some(mut inventories) = self.inventories.take() else { return Ok(false) };
         let result = self.drop_idle(&mut inventories);
         self.inventories = Some(inventories);
-        Ok(result? || !self.stale_flows.is_empty())
+        result
     }
 
     fn cleanup(&mut self) -> Result<(), Error> {

@@ -152,7 +152,7 @@ impl Nftables {
         }
         outcome.commit = started.elapsed();
         self.inventories = Some(inventories);
-        self.in_force_now(plans, &left_out, udp_frontends, &mut outcome);
+        self.in_force_now(plans, &left_out, udp_frontends);
         // Others may have committed between ours.
         self.uncompared = stale > 0;
         Ok(outcome)

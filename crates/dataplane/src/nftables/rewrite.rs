@@ -160,7 +160,7 @@ impl Nftables {
                     outcome.commit = started.elapsed();
                     self.inventories = Some(inventories);
                     self.uncompared = false;
-                    self.in_force_now(plans, &left_out, udp_frontends, &mut outcome);
+                    self.in_force_now(plans, &left_out, udp_frontends);
                     return Ok(outcome);
                 }
                 Commit::Stale => outcome.operations = 0,
@@ -185,18 +185,17 @@ impl Nftables {
         Err(Error::Unusable(format!("gave up after {ATTEMPTS} attempts to write all Services: try again")))
     }
 
-    /// All `plans` but those in `left_out` are in force: remembers what is not, and removes stale UDP flows.
+    /// All `plans` but those in `left_out` are in force: remembers what is not, and lets stale UDP flows be
+    /// removed.
     pub(super) fn in_force_now(
         &mut self,
         plans: &[&ServicePlan],
         left_out: &BTreeSet<Owner>,
         udp_frontends: Vec<(IpAddr, u16)>,
-        outcome: &mut Outcome,
     ) {
         self.refused = left_out.iter().map(|owner| (plans[*owner as usize].name.clone(), None)).collect();
         let in_force = (0..).zip(plans).filter(|(owner, _)| !left_out.contains(owner)).map(|(_, plan)| *plan);
         self.stale_flows.everything(in_force, udp_frontends);
-        self.stale_flows.settle(outcome);
         self.idle.clear();
         self.compared = Some(Instant::now());
     }
