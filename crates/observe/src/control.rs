@@ -24,6 +24,9 @@ use crate::servers::pages::Status;
 use crate::servers::{OnFailure, RETRY, Server, ServerFailure};
 use crate::timestamp::rfc3339;
 
+/// Where the socket is, if no flag says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/portolan/portolan.sock";
+
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::trace::TraceArgs;
+use portolan_observe::control::DEFAULT_SOCKET;
+use portolan_trace_cli::TraceArgs;
 
 /// A Kubernetes service proxy, and the chart that explains where a packet goes.
 #[derive(Debug, Parser)]
@@ -50,7 +51,7 @@ pub(crate) struct RunArgs {
     pub(crate) proxy: ProxyArgs,
 
     /// Socket on which `portolan get` asks this proxy; an empty name for none
-    #[arg(long, value_name = "PATH", default_value = SOCKET, value_parser = portolan_config::path())]
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET, value_parser = portolan_config::path())]
     pub(crate) socket: PathBuf,
 
     /// Write a newline to this file descriptor and close it once all Services are first in force
@@ -74,9 +75,6 @@ impl RunArgs {
         self.manifests.as_deref().filter(|path| !path.as_os_str().is_empty())
     }
 }
-
-/// Where `portolan get` finds the proxy.
-pub(crate) const SOCKET: &str = "/run/portolan/portolan.sock";
 
 /// Flags of `run` that change nothing of what `check` prints, by their fields.
 const WITHOUT_EFFECT_ON_CHECK: &[&str] = &[
@@ -151,7 +149,7 @@ pub(crate) struct GetArgs {
     pub(crate) output: Output,
 
     /// The socket of the proxy
-    #[arg(long, value_name = "PATH", default_value = SOCKET, value_parser = portolan_config::path())]
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET, value_parser = portolan_config::path())]
     pub(crate) socket: PathBuf,
 }
 

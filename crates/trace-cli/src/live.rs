@@ -1,195 +1,27 @@
-//! Where rules come from: dumps, this node's kernel, or manifests.
+//! Rules that are in force: those that the kernel holds in the network namespace of the calling thread.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use portolan_netfilter::nft::{TableFamily, TableRef};
 use portolan_netfilter::socket::Socket;
 use portolan_service::Family;
-use portolan_trace::explain::Services;
-use portolan_trace::{IpSets, Ruleset, is_nft_text, nft_text_listing, ruleset};
-use serde_json::{Value, json};
+use portolan_trace::{IpSets, Ruleset, nft_text_listing, ruleset};
+use serde_json::Value;
 
-use super::args::SourceArgs;
-use super::comments::Comments;
-use super::{iptables_nft, kernel_tables};
-
-/// Rules, with the names of Services in them.
-#[derive(Debug, Default)]
-pub(super) struct Rules {
-    pub(super) ruleset: Ruleset,
-    pub(super) services: Services,
-    /// What people should know of the answers.
-    pub(super) warnings: Vec<String>,
-}
+use crate::rules::{Collected, Rules};
+use crate::{iptables_nft, kernel_tables};
 
 /// The tables that iptables has, by name.
 const IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
 
-/// Reads dumps. Each may be standard input, once.
-pub(super) fn from_dumps(source: &SourceArgs, input: &mut Inputs) -> anyhow::Result<Rules> {
-    let mut collected = Collected::default();
-    for path in &source.ipset_save {
-        let text = input.read(path)?;
-        collected.ipsets.extend(IpSets::from_text(&text).with_context(|| path.display().to_string())?);
-    }
-    for path in &source.nft_json {
-        let text = input.read(path)?;
-        let read = match Printed::of(&text) {
-            Printed::NftText => collected.nft_text(&text),
-            Printed::NftJson | Printed::Iptables => collected.listing(&text),
-        };
-        read.with_context(|| path.display().to_string())?;
-    }
-    for path in &source.iptables_save {
-        let text = input.read(path)?;
-        if Printed::of(&text) != Printed::Iptables {
-            bail!("{}: is a listing of nftables: give it with --nft-json", path.display());
-        }
-        collected.printed_by_iptables(&text).with_context(|| path.display().to_string())?;
-    }
-    for path in &source.dump {
-        let text = input.read(path)?;
-        let read = match Printed::of(&text) {
-            Printed::NftJson => collected.listing(&text),
-            Printed::NftText => collected.nft_text(&text),
-            Printed::Iptables => collected.printed_by_iptables(&text),
-        };
-        read.with_context(|| path.display().to_string())?;
-    }
-    Ok(collected.done())
-}
-
-/// What a text was printed by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Printed {
-    NftJson,
-    NftText,
-    Iptables,
-}
-
-impl Printed {
-    fn of(text: &str) -> Printed {
-        if text.trim_start().starts_with('{') {
-            Printed::NftJson
-        } else if is_nft_text(text) {
-            Printed::NftText
-        } else {
-            Printed::Iptables
-        }
-    }
-}
-
-/// Reads files, and standard input for `-`.
-#[derive(Debug, Default)]
-pub(super) struct Inputs {
-    taken: bool,
-}
-
-impl Inputs {
-    pub(super) fn read(&mut self, path: &Path) -> anyhow::Result<String> {
-        if path != Path::new("-") {
-            let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-            return Ok(String::from_utf8_lossy(&bytes).into_owned());
-        }
-        if self.taken {
-            bail!("standard input (`-`) can be read only once: save one of the dumps to a file");
-        }
-        self.taken = true;
-        let mut bytes = Vec::new();
-        io::stdin().lock().read_to_end(&mut bytes).context("standard input")?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-}
-
-/// Rule sets that are put together.
-#[derive(Debug, Default)]
-struct Collected {
-    ruleset: Ruleset,
-    ipsets: IpSets,
-    comments: Comments,
-    warnings: Vec<String>,
-}
-
-impl Collected {
-    fn listing(&mut self, text: &str) -> anyhow::Result<()> {
-        let listing: Value = serde_json::from_str(text)
-            .map_err(|error| anyhow!("not JSON ({error}): give the output of `nft -j list ruleset`"))?;
-        self.tables(&listing)
-    }
-
-    /// What nft lists as text.
-    fn nft_text(&mut self, text: &str) -> anyhow::Result<()> {
-        self.tables(&nft_text_listing(text)?)
-    }
-
-    fn tables(&mut self, listing: &Value) -> anyhow::Result<()> {
-        if let Some(table) = without_elements(listing) {
-            bail!(
-                "no set or map of table {table} has an element, so that no answer could be trusted: was it listed with \
-                 `nft -t`? List it without -t"
-            );
-        }
-        self.comments.read_listing(listing);
-        self.ruleset.merge(Ruleset::from_nft_listing(listing)?);
-        Ok(())
-    }
-
-    fn objects(&mut self, objects: &[Value]) -> anyhow::Result<()> {
-        let listing = json!({"nftables": objects});
-        self.comments.read_listing(&listing);
-        self.ruleset.merge(Ruleset::from_nft_listing(&listing)?);
-        Ok(())
-    }
-
-    fn iptables(&mut self, text: &str, family: Family) -> anyhow::Result<()> {
-        self.add(Ruleset::from_iptables_save_with(text, family, &self.ipsets)?);
-        Ok(())
-    }
-
-    /// The same, in whatever form and of whatever family.
-    fn printed_by_iptables(&mut self, text: &str) -> anyhow::Result<()> {
-        self.add(Ruleset::from_iptables(text, &self.ipsets)?);
-        Ok(())
-    }
-
-    /// Adds rules of iptables.
-    fn add(&mut self, rules: Ruleset) {
-        self.comments.read_iptables(&rules);
-        self.ruleset.merge(rules);
-    }
-
-    fn done(self) -> Rules {
-        Rules { ruleset: self.ruleset, services: self.comments.services(), warnings: self.warnings }
-    }
-}
-
-/// The first table of a service proxy none of whose sets has an element.
-fn without_elements(listing: &Value) -> Option<String> {
-    let objects = listing.get("nftables")?.as_array()?;
-    let mut empty: Option<String> = None;
-    for object in objects {
-        let Some(set) = object.get("set").or_else(|| object.get("map")) else { continue };
-        let table = set.get("table").and_then(Value::as_str).unwrap_or_default();
-        if !matches!(table, "portolan" | "kube-proxy") {
-            continue;
-        }
-        if set.get("elem").is_some() {
-            return None;
-        }
-        let family = set.get("family").and_then(Value::as_str).unwrap_or_default();
-        empty.get_or_insert_with(|| format!("{family} {table}"));
-    }
-    empty
-}
-
 /// Reads what the kernel holds in the network namespace of the calling thread: our own tables by netlink, those of other
 /// programs with `nft` if it is installed, those of iptables with the iptables-save of each variant in use.
-pub(super) fn live() -> anyhow::Result<Rules> {
+pub(crate) fn read() -> anyhow::Result<Rules> {
     let mut collected = Collected::default();
     let mut socket = Socket::open().context("opening netfilter")?;
     let mut objects = Vec::new();
@@ -246,7 +78,7 @@ fn denied(error: &io::Error, doing: &str) -> anyhow::Error {
 }
 
 /// iptables-legacy has tables in this network namespace. Asking its own program would load its kernel modules.
-pub(super) fn legacy_in_use() -> bool {
+pub(crate) fn legacy_in_use() -> bool {
     ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"]
         .iter()
         .any(|path| fs::read_to_string(path).is_ok_and(|names| !names.trim().is_empty()))
@@ -374,32 +206,4 @@ fn run(program: &str, arguments: &[&str]) -> anyhow::Result<Option<String>> {
         .output()
         .with_context(|| format!("running {}", path.display()))?;
     Ok(done.status.success().then(|| String::from_utf8_lossy(&done.stdout).into_owned()))
-}
-
-/// Rules of mode iptables as text, for each family.
-pub(super) fn from_texts(texts: &[(Family, String)]) -> anyhow::Result<Rules> {
-    let mut collected = Collected::default();
-    for (family, text) in texts {
-        collected.iptables(text, *family)?;
-    }
-    Ok(collected.done())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listing_without_elements_is_known() {
-        let listing = |elements: Value| {
-            let mut set = json!({"family": "ip", "table": "portolan", "name": "services"});
-            if !elements.is_null() {
-                set["elem"] = elements;
-            }
-            json!({"nftables": [{"set": {"family": "ip", "table": "mine", "name": "a"}}, {"map": set}]})
-        };
-        assert_eq!(without_elements(&listing(Value::Null)).as_deref(), Some("ip portolan"));
-        assert_eq!(without_elements(&listing(json!(["10.96.0.1"]))), None);
-        assert_eq!(without_elements(&json!({"nftables": []})), None);
-    }
 }

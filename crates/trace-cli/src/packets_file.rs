@@ -5,16 +5,16 @@ use std::io::{BufWriter, Write};
 use std::net::SocketAddr;
 
 use anyhow::Context;
+use clap::ValueEnum;
 use portolan_service::Protocol;
 use portolan_trace::{Answer, Assumption, Node, Outcome, Record, Ruleset, Verdict, evaluate};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::args::{Place, StateName, TraceOutput};
-use super::names::{Names, protocol_named};
-use super::question::Question;
-use crate::causes;
-use clap::ValueEnum;
+use crate::args::{StateName, TraceOutput};
+use crate::names::{Names, protocol_named};
+use crate::place::Place;
+use crate::question::Question;
 
 /// One line.
 #[derive(Debug, Deserialize)]
@@ -50,24 +50,24 @@ fn in_short(verdict: &str) -> &str {
 
 /// How many packets there were, and how many were not as expected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) packets: usize,
-    pub(super) unmet: usize,
-    pub(super) malformed: usize,
+pub(crate) struct Tally {
+    pub(crate) packets: usize,
+    pub(crate) unmet: usize,
+    pub(crate) malformed: usize,
 }
 
 /// What is asked for all packets alike.
 #[derive(Debug)]
-pub(super) struct Asked<'a> {
-    pub(super) ruleset: &'a Ruleset,
-    pub(super) node: &'a Node,
-    pub(super) names: &'a Names,
+pub(crate) struct Asked<'a> {
+    pub(crate) ruleset: &'a Ruleset,
+    pub(crate) node: &'a Node,
+    pub(crate) names: &'a Names,
     /// What packets have that do not say it themselves.
-    pub(super) template: &'a Question,
+    pub(crate) template: &'a Question,
 }
 
 /// Answers line by line; empty lines and those that begin with `#` or `//` are passed over.
-pub(super) fn answer(
+pub(crate) fn answer(
     text: &str,
     asked: &Asked<'_>,
     output: TraceOutput,
@@ -90,9 +90,9 @@ pub(super) fn answer(
                 tally.malformed += 1;
                 match output {
                     TraceOutput::Json => {
-                        writeln!(to, "{}", json!({"line": number, "error": causes::text(&error)}))
+                        writeln!(to, "{}", json!({"line": number, "error": format!("{error:#}")}))
                     }
-                    _ => writeln!(to, "line {number}: {}", causes::text(&error)),
+                    _ => writeln!(to, "line {number}: {error:#}"),
                 }
             }
         }

@@ -15,15 +15,15 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use portolan_service::PerFamily;
 use portolan_trace::{Host, Interface, Node, Refusal, ReversePath};
 
-use crate::addresses;
+use crate::rtnetlink;
 
 /// This node: that of the calling thread's network namespace.
-pub(super) fn node() -> io::Result<Node> {
+pub(crate) fn node() -> io::Result<Node> {
     let links = links()?;
     let interfaces: HashMap<u32, String> =
         links.iter().map(|(index, link)| (*index, link.name.clone())).collect();
     let mut node = Node::default();
-    addresses::dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| {
+    rtnetlink::dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| {
         if let RouteNetlinkMessage::NewAddress(message) = message
             && let Some(address) = own_address(&message)
             && let Ok(network) = IpNet::new(address, message.header.prefix_len)
@@ -33,7 +33,7 @@ pub(super) fn node() -> io::Result<Node> {
         }
     })?;
     let mut routes = Routes::default();
-    addresses::dump(RouteNetlinkMessage::GetRoute(RouteMessage::default()), |message| {
+    rtnetlink::dump(RouteNetlinkMessage::GetRoute(RouteMessage::default()), |message| {
         if let RouteNetlinkMessage::NewRoute(route) = message {
             routes.add(&route, &interfaces);
         }
@@ -137,7 +137,7 @@ const RT_TABLE_LOCAL: u8 = 255;
 /// Whether there are rules of policy routing besides those that every kernel has: local, main and default.
 fn policy_routing() -> io::Result<bool> {
     let mut others = false;
-    addresses::dump(RouteNetlinkMessage::GetRule(RuleMessage::default()), |message| {
+    rtnetlink::dump(RouteNetlinkMessage::GetRule(RuleMessage::default()), |message| {
         if let RouteNetlinkMessage::NewRule(rule) = message {
             let priority = rule.attributes.iter().find_map(|attribute| match attribute {
                 RuleAttribute::Priority(priority) => Some(*priority),
@@ -158,7 +158,7 @@ fn policy_routing() -> io::Result<bool> {
 /// Its links, by index.
 fn links() -> io::Result<HashMap<u32, Link>> {
     let mut links = HashMap::new();
-    addresses::dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |message| {
+    rtnetlink::dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |message| {
         if let RouteNetlinkMessage::NewLink(link) = message {
             let name = link.attributes.iter().find_map(|attribute| match attribute {
                 LinkAttribute::IfName(name) => Some(name.clone()),
@@ -172,7 +172,7 @@ fn links() -> io::Result<HashMap<u32, Link>> {
 }
 
 /// The names of its interfaces, by index.
-pub(super) fn interfaces() -> io::Result<HashMap<u32, String>> {
+pub(crate) fn interfaces() -> io::Result<HashMap<u32, String>> {
     Ok(links()?.into_iter().map(|(index, link)| (index, link.name)).collect())
 }
 

@@ -6,9 +6,9 @@ use anyhow::bail;
 use portolan_netfilter::nft::{CmpOp, Expr, MetaKey, PayloadBase, Register, TableFamily};
 use portolan_service::{Family, Protocol};
 
-use super::super::args::Place;
-use super::super::names::Names;
-use super::super::question::Question;
+use crate::names::Names;
+use crate::place::Place;
+use crate::question::Question;
 
 /// `RTN_LOCAL` of linux/rtnetlink.h
 const LOCAL: u32 = 2;

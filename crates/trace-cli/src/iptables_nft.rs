@@ -10,19 +10,19 @@ use serde_json::{Value, json};
 
 /// A rule of which iptables-save has printed a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) chain: String,
+pub(crate) struct Part {
+    pub(crate) chain: String,
     /// Counted from 0.
-    pub(super) rule: usize,
+    pub(crate) rule: usize,
     /// What is missing, in words.
-    pub(super) missing: String,
+    pub(crate) missing: String,
     /// What is missing, as nft lists it.
     statements: Vec<Value>,
 }
 
 impl Part {
     /// What the rule asks besides what was printed. It is not known where a named set is looked into.
-    pub(super) fn tests(&self) -> Vec<Test> {
+    pub(crate) fn tests(&self) -> Vec<Test> {
         let listing = json!({"nftables": [
             {"table": {"family": "inet", "name": "t"}},
             {"chain": {"family": "inet", "table": "t", "name": "c"}},
@@ -44,7 +44,7 @@ impl Part {
 
 /// The rules of `saved` that have fewer conditions than those of `listing`, which `nft -j list
 /// table` has printed of the same table. `None` if these are not the same rules at all.
-pub(super) fn parts(listing: &Value, saved: &Table) -> Option<Vec<Part>> {
+pub(crate) fn parts(listing: &Value, saved: &Table) -> Option<Vec<Part>> {
     let mut numbers: HashMap<&str, usize> = HashMap::new();
     let mut parts = Vec::new();
     let objects = listing.get("nftables").and_then(Value::as_array)?;

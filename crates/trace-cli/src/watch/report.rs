@@ -12,11 +12,11 @@ use portolan_trace::{Entry, Node, Packet, Record, evaluate, printable};
 use serde::Serialize;
 
 use super::flight::{End, Flight};
-use super::texts::{Texts, family_name};
-use crate::trace::names::Names;
+use super::rule_texts::{Texts, family_name};
+use crate::names::Names;
 
 /// What is known besides the packet.
-pub(super) struct Known<'a> {
+pub(super) struct Reporter<'a> {
     pub(super) texts: &'a Texts,
     pub(super) names: &'a Names,
     pub(super) node: &'a Node,
@@ -25,19 +25,19 @@ pub(super) struct Known<'a> {
 
 /// A packet that was seen: as `-o json` has it.
 #[derive(Debug, Serialize)]
-pub(super) struct Told {
+pub(super) struct Seen {
     /// Seconds since 1970
     time: f64,
-    packet: ToldPacket,
+    packet: SeenPacket,
     verdict: &'static str,
     summary: String,
     service: Option<String>,
-    result: ToldPacket,
+    result: SeenPacket,
     steps: Vec<Stage>,
 }
 
 #[derive(Debug, Serialize)]
-struct ToldPacket {
+struct SeenPacket {
     source: String,
     destination: String,
     protocol: String,
@@ -68,12 +68,12 @@ enum Step {
     },
 }
 
-impl Known<'_> {
-    /// Tells of a packet.
-    pub(super) fn tell(&self, flight: &Flight) -> Told {
+impl Reporter<'_> {
+    /// A packet's way, and what became of it.
+    pub(super) fn report(&self, flight: &Flight) -> Seen {
         let explanation = self.explanation(flight);
         let hits = explanation.as_ref().map(hits).unwrap_or_default();
-        let service = explanation.as_ref().and_then(|told| told.service.as_ref()).map(ToldService::title);
+        let service = explanation.as_ref().and_then(|it| it.service.as_ref()).map(ToldService::title);
         let steps = self.stages(flight, &hits);
         let rejects = matches!(
             steps.last().and_then(|stage| stage.steps.last()),
@@ -95,15 +95,15 @@ impl Known<'_> {
         }
         summary.push_str(&became(flight, verdict, &result));
         let time = flight.begun.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        Told { time, packet, verdict, summary, service, result, steps }
+        Seen { time, packet, verdict, summary, service, result, steps }
     }
 
-    fn packet(&self, headers: &TraceHeaders, interface: Option<u32>) -> ToldPacket {
+    fn packet(&self, headers: &TraceHeaders, interface: Option<u32>) -> SeenPacket {
         let name = |index: u32| match self.interfaces.get(&index) {
             Some(name) => printable(name).into_owned(),
             None => format!("interface {index}"),
         };
-        ToldPacket {
+        SeenPacket {
             source: headers.source_end(),
             destination: headers.destination_end(),
             protocol: headers.protocol_name(),
@@ -210,7 +210,7 @@ impl Known<'_> {
 }
 
 /// What became of a packet, as the end of a sentence about it.
-fn became(flight: &Flight, verdict: &str, result: &ToldPacket) -> String {
+fn became(flight: &Flight, verdict: &str, result: &SeenPacket) -> String {
     let (first, last) = (&flight.first, &flight.last);
     let source = if first.source == last.source {
         String::new()
@@ -299,7 +299,7 @@ fn written(address: IpAddr, port: Option<u16>) -> String {
     port.map_or_else(|| address.to_string(), |port| SocketAddr::new(address, port).to_string())
 }
 
-impl Told {
+impl Seen {
     /// For people: a line of what became of it, then hook by hook the rules that matched.
     pub(super) fn text(&self, verbose: bool) -> String {
         let mut text = format!("{} {}\n", clock(self.time), self.summary);

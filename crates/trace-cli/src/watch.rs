@@ -5,8 +5,8 @@
 
 mod filter;
 mod flight;
-mod texts;
-mod told;
+mod report;
+mod rule_texts;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -18,11 +18,12 @@ use portolan_netfilter::socket::{CommitError, Socket};
 
 use self::filter::{Filter, filters};
 use self::flight::Flights;
-use self::texts::Texts;
-use self::told::Told;
-use super::args::{TraceArgs, TraceOutput};
-use super::question::Question;
-use super::{Known, rules, this_host};
+use self::report::{Reporter, Seen};
+use self::rule_texts::Texts;
+use crate::args::{TraceArgs, TraceOutput};
+use crate::known::Known;
+use crate::question::Question;
+use crate::{live, this_host};
 
 /// How the names of our tables begin; the number of the process follows.
 const TABLE: &str = "portolan-trace-";
@@ -112,11 +113,11 @@ fn not_marked(error: &CommitError) -> anyhow::Error {
 }
 
 /// Follows packets until as many were told as is asked, the time is up, or nobody reads any more.
-pub(super) fn watch(args: &TraceArgs, known: &mut Known, question: &Question) -> anyhow::Result<ExitCode> {
+pub(crate) fn watch(args: &TraceArgs, known: &mut Known, question: &Question) -> anyhow::Result<ExitCode> {
     if matches!(args.output, TraceOutput::Dot | TraceOutput::Svg) {
         bail!("--watch prints one packet after the other: ask for -o text or -o json");
     }
-    if rules::legacy_in_use() {
+    if live::legacy_in_use() {
         eprintln!(
             "portolan: iptables-legacy has rules here, of which the kernel tells no events: what they do to packets is not shown"
         );
@@ -141,7 +142,7 @@ pub(super) fn watch(args: &TraceArgs, known: &mut Known, question: &Question) ->
         let now = Instant::now();
         if end.is_some_and(|end| now >= end) {
             let last = flights.all();
-            tell(args, known, &mut texts, &mut asking, &last, &mut left)?;
+            report(args, known, &mut texts, &mut asking, &last, &mut left)?;
             break;
         }
         let until_end = end.map(|end| end.saturating_duration_since(now));
@@ -155,7 +156,7 @@ pub(super) fn watch(args: &TraceArgs, known: &mut Known, question: &Question) ->
             result => drop(result.context("listening to trace events")?),
         }
         let ended = flights.ended(Instant::now());
-        if !tell(args, known, &mut texts, &mut asking, &ended, &mut left)? {
+        if !report(args, known, &mut texts, &mut asking, &ended, &mut left)? {
             break;
         }
     }
@@ -164,7 +165,7 @@ pub(super) fn watch(args: &TraceArgs, known: &mut Known, question: &Question) ->
 }
 
 /// Prints at most `left` packets. Returns whether anybody reads.
-fn tell(
+fn report(
     args: &TraceArgs,
     known: &mut Known,
     texts: &mut Texts,
@@ -180,14 +181,14 @@ fn tell(
         known.node = this_host::node().context("asking the kernel for addresses and routes")?;
     }
     let interfaces = this_host::interfaces().context("asking the kernel for interfaces")?;
-    let with = told::Known { texts, names: &known.names, node: &known.node, interfaces: &interfaces };
+    let reporter = Reporter { texts, names: &known.names, node: &known.node, interfaces: &interfaces };
     for flight in flights {
         if *left == 0 {
             break;
         }
         *left -= 1;
-        let told = with.tell(flight);
-        if !print(&told, args)? {
+        let seen = reporter.report(flight);
+        if !print(&seen, args)? {
             return Ok(false);
         }
     }
@@ -195,10 +196,10 @@ fn tell(
 }
 
 /// Returns whether anybody reads: `| head` ends the watch.
-fn print(told: &Told, args: &TraceArgs) -> anyhow::Result<bool> {
+fn print(seen: &Seen, args: &TraceArgs) -> anyhow::Result<bool> {
     let text = match args.output {
-        TraceOutput::Json => serde_json::to_string(told).context("writing JSON")? + "\n",
-        _ => told.text(args.verbose),
+        TraceOutput::Json => serde_json::to_string(seen).context("writing JSON")? + "\n",
+        _ => seen.text(args.verbose),
     };
     let mut output = io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {

@@ -9,18 +9,18 @@ use portolan_trace::explain::{KnownFrontend, KnownService, Services};
 use portolan_trace::ruleset::{Field, Part, Rule, Test, Tool};
 use serde_json::Value;
 
-use super::names::protocol_named;
+use crate::names::protocol_named;
 
 /// Services by name, while they are found.
 #[derive(Debug, Default)]
-pub(super) struct Comments {
+pub(crate) struct Comments {
     services: Vec<KnownService>,
     places: HashMap<(String, String), usize>,
 }
 
 impl Comments {
     /// What was found.
-    pub(super) fn services(mut self) -> Services {
+    pub(crate) fn services(mut self) -> Services {
         for service in &mut self.services {
             tell_node_ports(&mut service.frontends);
         }
@@ -44,7 +44,7 @@ impl Comments {
     }
 
     /// Reads the rules of iptables: kube-proxy's and ours name the Service port in a comment, `shop/web:http cluster IP`.
-    pub(super) fn read_iptables(&mut self, rules: &Ruleset) {
+    pub(crate) fn read_iptables(&mut self, rules: &Ruleset) {
         for table in rules.tables().iter().filter(|table| table.tool == Tool::Iptables) {
             // Comments of other programs may read alike.
             let chains = table.chains.iter().filter(|chain| table.is_proxys(chain));
@@ -88,7 +88,7 @@ impl Comments {
 
     /// Reads a listing of nftables: ours comments elements with `shop/web:http`, kube-proxy leads them to chains called
     /// `service-XXXXXXXX-shop/web/tcp/http`.
-    pub(super) fn read_listing(&mut self, listing: &Value) {
+    pub(crate) fn read_listing(&mut self, listing: &Value) {
         let cluster_ips = cluster_ips(listing);
         let is_proxys =
             |map: &&Value| map.get("table").is_some_and(|table| table == "portolan" || table == "kube-proxy");

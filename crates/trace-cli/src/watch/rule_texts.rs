@@ -9,7 +9,8 @@ use portolan_service::Family;
 use portolan_trace::printable;
 use portolan_trace::ruleset::{Chain, Table, TableFamily};
 
-use super::super::rules::{self, Rules};
+use crate::live;
+use crate::rules::Rules;
 
 /// How often reading starts over when rules change meanwhile.
 const ATTEMPTS: usize = 10;
@@ -23,15 +24,15 @@ pub(super) struct Texts {
     pub(super) rules: Rules,
     /// Of the rule set, when they were read
     pub(super) generation: u32,
-    handles: HashMap<Place, Vec<u64>>,
+    handles: HashMap<ChainPlace, Vec<u64>>,
 }
 
 /// Family, table and chain.
-type Place = (u8, String, String);
+type ChainPlace = (u8, String, String);
 
-/// A rule that the kernel told of.
+/// A rule that an event names.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found<'a> {
+pub(super) struct FoundRule<'a> {
     /// Its number in the chain, from 1
     pub(super) number: usize,
     pub(super) text: &'a str,
@@ -42,7 +43,7 @@ impl Texts {
         for _ in 0..ATTEMPTS {
             let generation = socket.generation().context("asking for the generation of the rule set")?;
             let before = socket.rule_handles().context("reading rules of nftables")?;
-            let rules = rules::live()?;
+            let rules = live::read()?;
             if socket.rule_handles().context("reading rules of nftables")? == before {
                 return Ok(Texts { rules, generation, handles: by_place(before) });
             }
@@ -51,13 +52,13 @@ impl Texts {
     }
 
     /// The rule of number `handle`; `None` if it is gone.
-    pub(super) fn rule(&self, event: &TraceEvent, handle: u64) -> Option<Found<'_>> {
+    pub(super) fn rule(&self, event: &TraceEvent, handle: u64) -> Option<FoundRule<'_>> {
         let handles = self.handles.get(&(event.family, event.table.clone(), event.chain.clone()))?;
         let at = handles.iter().position(|it| *it == handle)?;
         // Tables of iptables-legacy may have the same names.
         let chain =
             self.chains(event).map(|(_, chain)| chain).find(|chain| chain.rules.len() == handles.len())?;
-        Some(Found { number: at + 1, text: &chain.rules.get(at)?.text })
+        Some(FoundRule { number: at + 1, text: &chain.rules.get(at)?.text })
     }
 
     /// The chain of an event.
@@ -81,7 +82,7 @@ impl Texts {
     }
 }
 
-fn by_place(chains: Vec<ChainHandles>) -> HashMap<Place, Vec<u64>> {
+fn by_place(chains: Vec<ChainHandles>) -> HashMap<ChainPlace, Vec<u64>> {
     chains.into_iter().map(|it| ((it.family, it.table, it.chain), it.handles)).collect()
 }
 

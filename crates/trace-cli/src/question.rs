@@ -7,8 +7,8 @@ use portolan_service::{Family, Protocol};
 use portolan_trace::ruleset::Tool;
 use portolan_trace::{Entry, Node, Packet, Ruleset, State};
 
-use super::args::Place;
-use super::names::Names;
+use crate::names::Names;
+use crate::place::Place;
 
 /// Where clients send from; rules of service proxies do not ask for it.
 const CLIENT_PORT: u16 = 40000;
@@ -20,19 +20,19 @@ const OUTSIDE: (Ipv4Addr, Ipv6Addr) =
 
 /// What one packet is asked for by.
 #[derive(Debug, Clone)]
-pub(super) struct Question {
-    pub(super) from: Place,
-    pub(super) to: Place,
-    pub(super) protocol: Option<Protocol>,
-    pub(super) family: Option<Family>,
-    pub(super) in_interface: Option<String>,
-    pub(super) state: State,
-    pub(super) rules: OfRules,
+pub(crate) struct Question {
+    pub(crate) from: Place,
+    pub(crate) to: Place,
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) family: Option<Family>,
+    pub(crate) in_interface: Option<String>,
+    pub(crate) state: State,
+    pub(crate) rules: OfRules,
 }
 
 /// What dumps say of families.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct OfRules {
+pub(crate) struct OfRules {
     /// The only family that they have rules of: asked for where nothing else says which.
     only: Option<Family>,
     /// Each dump is of one family, so that rules of the other are missing.
@@ -40,7 +40,7 @@ pub(super) struct OfRules {
 }
 
 impl OfRules {
-    pub(super) fn of(rules: &Ruleset) -> OfRules {
+    pub(crate) fn of(rules: &Ruleset) -> OfRules {
         OfRules {
             only: rules.only_family(),
             one_a_dump: rules.tables().iter().all(|table| table.tool == Tool::Iptables),
@@ -50,7 +50,7 @@ impl OfRules {
 
 impl Question {
     /// The packet, on `node`.
-    pub(super) fn packet(&self, names: &Names, node: &Node) -> anyhow::Result<Packet> {
+    pub(crate) fn packet(&self, names: &Names, node: &Node) -> anyhow::Result<Packet> {
         let wanted = self.family()?.or(self.rules.only);
         let (destination, protocol) = self.destination(names, node, wanted)?;
         let family = Family::of(destination.ip());
@@ -98,7 +98,7 @@ impl Question {
         );
     }
 
-    pub(super) fn family(&self) -> anyhow::Result<Option<Family>> {
+    pub(crate) fn family(&self) -> anyhow::Result<Option<Family>> {
         let said = [self.from.family(), self.to.family(), self.family];
         let mut family = None;
         for said in said.into_iter().flatten() {

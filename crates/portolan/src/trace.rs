@@ -1,0 +1,110 @@
+//! What `portolan trace` asks of the program: plans for manifests, and the rules of their modes, as
+//! `portolan run` would write them. Nothing of this machine is touched: rules of nftables are written
+//! into a network namespace that ends with the process.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use clap::Parser;
+use portolan_config::Mode;
+use portolan_dataplane::iptables;
+use portolan_dataplane::nftables::Nftables;
+use portolan_dataplane::{Dataplane, Settings};
+use portolan_lab::sandbox::{self, Entered};
+use portolan_service::{Change, Family, Planner, ServicePlan};
+use portolan_source::manifests::Manifests;
+use portolan_trace_cli::{ComputedRules, Plan, PlanRequest, Program, RuleMode, TraceArgs};
+
+use crate::cli::ProxyArgs;
+use crate::configuration;
+use crate::run::options;
+use crate::this_node::{self, ThisNode};
+
+/// Answers, and prints the answer.
+pub(crate) fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
+    portolan_trace_cli::trace(args, Program { plan })
+}
+
+/// Flags of `portolan run`.
+#[derive(Debug, Parser)]
+#[command(name = "portolan trace ... --", no_binary_name = true)]
+struct RunFlags {
+    #[command(flatten)]
+    proxy: ProxyArgs,
+}
+
+fn plan(request: &PlanRequest<'_>) -> anyhow::Result<Plan> {
+    let mode = request.mode.map(|mode| format!("--proxy-mode={}", mode.name()));
+    let RunFlags { proxy } =
+        RunFlags::try_parse_from(request.flags.iter().chain(&mode)).map_err(|error| {
+            anyhow!("flags after `--`: {}", error.to_string().lines().next().unwrap_or_default())
+        })?;
+    let (loaded, _) = configuration::load(&proxy.flags)?;
+    let mut config = loaded.config;
+    // A configuration file may say another one.
+    config.mode = match request.mode {
+        Some(RuleMode::Iptables) => Mode::Iptables,
+        Some(RuleMode::Nftables) | None => Mode::Nftables,
+    };
+    let mut node = ThisNode::new(&this_node::name(&config)?, &config, &proxy.service_cluster_ip_range, false);
+    let mut manifests = Manifests::open(request.folder, options(&proxy, true))?;
+    let update = manifests.load();
+    let mut node_addresses = Vec::new();
+    for change in &update.changes {
+        if let Change::Node(object) = change
+            && object.name == *node.name()
+        {
+            node_addresses.clone_from(&object.addresses);
+            node.set_object(object.clone());
+        }
+    }
+    node.set_addresses(request.addresses.clone().unwrap_or_else(|| node_addresses.clone()));
+    let mut planner = Planner::new(node.local_node());
+    planner.apply(update.changes.iter().cloned());
+    let services: Vec<Arc<ServicePlan>> = planner.plans().cloned().collect();
+    let mut problems: Vec<String> = update.new_problems.iter().map(ToString::to_string).collect();
+    problems.extend(planner.problems().iter().map(ToString::to_string));
+    let settings = node.settings();
+    Ok(Plan {
+        node: node.name().clone(),
+        node_addresses,
+        pods: manifests.pods().map(|(name, addresses)| (name.clone(), addresses)).collect(),
+        changes: update.changes,
+        problems,
+        rules: {
+            let services = services.clone();
+            Box::new(move |mode| rules(&settings, mode, &services))
+        },
+        services,
+    })
+}
+
+/// The rules of `mode` for `services`. For nftables, the process goes on inside of a sandbox; outside
+/// of it there is nothing left to do.
+fn rules(
+    settings: &Settings,
+    mode: RuleMode,
+    services: &[Arc<ServicePlan>],
+) -> anyhow::Result<ComputedRules> {
+    match mode {
+        RuleMode::Iptables => {
+            let plans: Vec<&ServicePlan> = services.iter().map(|plan| &**plan).collect();
+            let texts = Family::ALL.map(|family| (family, iptables::rules(settings, family, &plans)));
+            Ok(ComputedRules::IptablesSave(texts.into()))
+        }
+        RuleMode::Nftables => {
+            let entered = sandbox::enter().context(
+                "rules of mode nftables are computed in namespaces of their own; --proxy-mode=iptables needs none",
+            )?;
+            if let Entered::Ended(code) = entered {
+                return Ok(ComputedRules::Ended(code));
+            }
+            let mut dataplane = Nftables::new(settings.clone())?;
+            let outcome = dataplane.sync(&mut services.iter().map(|plan| &**plan))?;
+            let refused = outcome.refused.iter();
+            let warnings = refused.map(|(service, why)| format!("Service {service} is left out: {why}"));
+            Ok(ComputedRules::InKernel { warnings: warnings.collect() })
+        }
+    }
+}

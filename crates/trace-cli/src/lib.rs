@@ -1,0 +1,149 @@
+//! `portolan trace`: says where a packet goes, and why, from the rules themselves.
+//!
+//! The model of rules, the readers of dumps and the evaluator are in `portolan_trace`, and do no I/O.
+//! This crate gathers what they need, from files, the kernel, the running proxy and the program that
+//! it is a part of ([`Program`]), and prints the answer.
+
+mod args;
+mod comments;
+mod dumps;
+mod input;
+mod iptables_nft;
+mod kernel_tables;
+mod known;
+mod live;
+mod names;
+mod packets_file;
+mod place;
+mod program;
+mod question;
+mod rtnetlink;
+mod rules;
+mod this_host;
+mod watch;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use ipnet::IpNet;
+use portolan_service::Family;
+use portolan_trace::explain::{Style, explain};
+use portolan_trace::{Node, Record, evaluate};
+
+pub use self::args::TraceArgs;
+use self::args::TraceOutput;
+use self::input::Inputs;
+use self::known::{Gathered, Known, gather};
+use self::packets_file::Asked;
+use self::place::Place;
+pub use self::program::{ComputeRules, ComputedRules, Plan, PlanRequest, Program, RuleMode};
+use self::question::{OfRules, Question};
+
+/// The exit status when a packet of `--packets` is not as expected.
+const UNMET: u8 = 1;
+
+/// Answers, and prints the answer. The process must have one thread only.
+pub fn trace(args: &TraceArgs, program: Program) -> anyhow::Result<ExitCode> {
+    let mut input = Inputs::default();
+    let source = &args.source;
+    let packets = args.packets.as_ref().map(|path| input.read(path)).transpose()?;
+    let mut known = match gather(source, &mut input, program)? {
+        Gathered::Known(known) => *known,
+        Gathered::Ended(code) => return Ok(code),
+    };
+    if let Some(interface) = &args.out_interface {
+        leave_through(&mut known.node, interface);
+    }
+    for warning in &known.rules.warnings {
+        eprintln!("portolan: {warning}");
+    }
+    let question = Question {
+        from: args.from.clone().unwrap_or(Place::Outside),
+        to: args.to.clone().unwrap_or(Place::Outside),
+        protocol: args.protocol.map(Into::into),
+        family: args.family.map(Into::into),
+        in_interface: args.in_interface.clone(),
+        state: args.state.into(),
+        rules: if source.has_dumps() { OfRules::of(&known.rules.ruleset) } else { OfRules::default() },
+    };
+    if args.watch {
+        return watch::watch(args, &mut known, &question);
+    }
+    match packets {
+        Some(packets) => many(args, &packets, &known, &question),
+        None => one(args, &known, &question),
+    }
+}
+
+fn one(args: &TraceArgs, known: &Known, question: &Question) -> anyhow::Result<ExitCode> {
+    let packet = question.packet(&known.names, &known.node)?;
+    let answer = evaluate(&known.rules.ruleset, &known.node, &packet, Record::Steps);
+    let explanation = explain(&known.rules.ruleset, &known.node, &packet, &answer, &known.names.services);
+    let mut text = match args.output {
+        TraceOutput::Text => {
+            let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            explanation.text(Style { colour, verbose: args.verbose, width: width() })
+        }
+        TraceOutput::Json => serde_json::to_string_pretty(&explanation).context("writing JSON")?,
+        TraceOutput::Dot => explanation.dot(),
+        TraceOutput::Svg => explanation.svg(),
+    };
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The terminal's width, if the shell exports it; otherwise 0: lines are as long as they come.
+fn width() -> usize {
+    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(0)
+}
+
+/// A reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(()),
+    }
+}
+
+fn many(args: &TraceArgs, packets: &str, known: &Known, template: &Question) -> anyhow::Result<ExitCode> {
+    if matches!(args.output, TraceOutput::Dot | TraceOutput::Svg) {
+        anyhow::bail!(
+            "--packets prints one result a line: ask for -o text or -o json, or for one packet with --from and --to"
+        );
+    }
+    let asked = Asked { ruleset: &known.rules.ruleset, node: &known.node, names: &known.names, template };
+    for family in Family::ALL {
+        for what in known.rules.ruleset.left_out(family) {
+            eprintln!("portolan: {family}: {what}");
+        }
+    }
+    let tally = packets_file::answer(packets, &asked, args.output, std::io::stdout().lock())?;
+    if tally.unmet + tally.malformed == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!(
+        "portolan: {}: {} not as expected; {} without a packet",
+        counted(tally.packets, "packet"),
+        tally.unmet,
+        counted(tally.malformed, "line")
+    );
+    Ok(ExitCode::from(UNMET))
+}
+
+/// A number of things: `1 packet`, `2 packets`.
+fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
+/// Whatever leaves `node` leaves through `interface`.
+fn leave_through(node: &mut Node, interface: &str) {
+    for (address, _) in &mut node.addresses {
+        *address = IpNet::from(address.addr());
+    }
+    let everything = [IpNet::V4(ipnet::Ipv4Net::default()), IpNet::V6(ipnet::Ipv6Net::default())];
+    node.routes = everything.map(|network| (network, interface.to_owned())).into();
+}
