@@ -123,7 +123,7 @@ pub(crate) fn await_outcome_in(
     namespace
         .run(move || {
             eventually(SOON, || {
-                let outcome = ask::ask(protocol, to, None, ask::SILENCE);
+                let outcome = ask::ask_early(protocol, to, ask::SILENCE);
                 if wanted(&outcome) { Ok(outcome) } else { Err(outcome.to_string()) }
             })
         })?

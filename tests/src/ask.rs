@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use portolan_lab::probe::{self, Request};
@@ -13,6 +15,10 @@ use portolan_service::Protocol;
 pub const PATIENCE: Duration = Duration::from_secs(15);
 /// How long nothing must be heard for a packet to count as dropped; answers take about a millisecond.
 pub const SILENCE: Duration = Duration::from_millis(400);
+
+/// The source ports of [`ask_early`]: below those that the kernel chooses (ip_local_port_range, from
+/// 32768) and below NodePorts (from 30000).
+const EARLY_PORTS: Range<u16> = 20_000..30_000;
 
 /// What came of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,9 +73,34 @@ pub fn ask(protocol: Protocol, to: SocketAddr, from: Option<IpAddr>, patience: D
         Some(from) => request.from_address(from),
         None => request,
     };
+    send(protocol, &request)
+}
+
+/// Asks like [`ask`] at a time when the rules for `to` may not be in force yet, from a source port
+/// that no later connection has.
+///
+/// Connection tracking holds a connection to the way of its first packet. A SYN that passes a node
+/// before the rules do is forwarded untranslated. For the next two minutes
+/// (nf_conntrack_tcp_timeout_syn_sent), so is every other SYN between the same addresses and ports,
+/// although the rules are in force by then. The kernel does choose a source port again that soon:
+/// every ten seconds, it goes on from another, random port (`secure_ipv4_port_ephemeral`).
+pub fn ask_early(protocol: Protocol, to: SocketAddr, patience: Duration) -> Outcome {
+    let any = if to.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let from = SocketAddr::new(any, early_port());
+    send(protocol, &Request { from: Some(from), ..Request::to(to).within(patience) })
+}
+
+/// Each of [`EARLY_PORTS`] in turn.
+fn early_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(EARLY_PORTS.start);
+    let following = |port: u16| Some(if port + 1 < EARLY_PORTS.end { port + 1 } else { EARLY_PORTS.start });
+    NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, following).unwrap_or(EARLY_PORTS.start)
+}
+
+fn send(protocol: Protocol, request: &Request) -> Outcome {
     match protocol {
-        Protocol::Tcp => probe::http(&request).outcome.into(),
-        Protocol::Udp => probe::udp(&request).outcome.into(),
+        Protocol::Tcp => probe::http(request).outcome.into(),
+        Protocol::Udp => probe::udp(request).outcome.into(),
         Protocol::Sctp => Outcome::Other("SCTP is asked with crate::sctp".to_owned()),
     }
 }
@@ -155,5 +186,19 @@ impl From<probe::Outcome> for Outcome {
             probe::Outcome::TimedOut => Outcome::Silence,
             other => Outcome::Other(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn early_ports_come_again_only_after_all_others() {
+        let ports: BTreeSet<u16> = EARLY_PORTS.map(|_| early_port()).collect();
+        assert_eq!(ports, EARLY_PORTS.collect());
+        assert!(EARLY_PORTS.contains(&early_port()));
     }
 }
