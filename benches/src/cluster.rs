@@ -8,9 +8,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use portolan_service::{
-    Backend, Endpoint, EndpointSlice, ExternalPolicy, Family, Frontend, FrontendKind, InternalPolicy, List,
-    LocalNode, Masquerade, ObjectName, Place, PortPlan, Protocol, Service, ServicePlan, ServicePort,
-    ServiceType, SlicePort, Verdict,
+    Backend, Endpoint, EndpointSlice, Family, Frontend, FrontendKind, List, LocalNode, Masquerade,
+    ObjectName, Place, PortPlan, Protocol, Service, ServicePlan, ServicePort, SlicePort, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -97,8 +96,6 @@ impl Member {
     pub(crate) fn service(&self) -> Service {
         let cluster_ip = IpAddr::V4(self.cluster_ip());
         Service {
-            name: self.name(),
-            kind: ServiceType::ClusterIp,
             cluster_ip: Some(cluster_ip),
             cluster_ips: vec![cluster_ip],
             ip_families: vec![Family::V4],
@@ -108,14 +105,7 @@ impl Member {
                 port: self.port,
                 node_port: None,
             }],
-            external_ips: Vec::new(),
-            load_balancer: Vec::new(),
-            source_ranges: Vec::new(),
-            affinity: None,
-            internal_policy: InternalPolicy::Cluster,
-            external_policy: ExternalPolicy::Cluster,
-            health_check_node_port: None.into(),
-            other_proxy: false,
+            ..Service::new(self.name())
         }
     }
 
@@ -127,13 +117,8 @@ impl Member {
             ports: vec![SlicePort { name: "http".into(), protocol: self.protocol, port: ENDPOINT_PORT }],
             endpoints: (0..self.endpoints)
                 .map(|index| Endpoint {
-                    address: self.endpoint(index).into(),
-                    ready: true,
-                    serving: true,
-                    terminating: false,
                     node: Some(nodes[self.node(index) as usize].clone()),
-                    zone_hints: Box::default(),
-                    node_hints: Box::default(),
+                    ..Endpoint::new(self.endpoint(index).into())
                 })
                 .collect(),
         }

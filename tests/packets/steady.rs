@@ -16,8 +16,8 @@ use portolan_dataplane::nftables::Nftables;
 use portolan_dataplane::{Dataplane, LocalDetector, Settings};
 use portolan_lab::netns::Namespace;
 use portolan_service::{
-    Change, Endpoint, EndpointSlice, ExternalPolicy, Family, InternalPolicy, LocalNode, ObjectName,
-    PerFamily, Planner, Protocol, Service, ServicePort, ServiceType, SlicePort,
+    Change, Endpoint, EndpointSlice, Family, LocalNode, ObjectName, PerFamily, Planner, Protocol, Service,
+    ServicePort, SlicePort,
 };
 use portolan_tests::ask::{self, Flow, Outcome};
 use portolan_tests::proxy::Proxy;
@@ -312,8 +312,6 @@ fn flap(mode: Mode, duration: Duration) -> anyhow::Result<usize> {
 /// What [`plain`] writes, as the planner takes it.
 fn steady_service() -> Service {
     Service {
-        name: ObjectName::new("default", "steady"),
-        kind: ServiceType::ClusterIp,
         cluster_ip: Some(cluster_ip(NUMBER, Family::V4)),
         cluster_ips: Family::ALL.map(|family| cluster_ip(NUMBER, family)).to_vec(),
         ip_families: Family::ALL.to_vec(),
@@ -326,14 +324,7 @@ fn steady_service() -> Service {
                 node_port: None,
             })
             .collect(),
-        external_ips: Vec::new(),
-        load_balancer: Vec::new(),
-        source_ranges: Vec::new(),
-        affinity: None,
-        internal_policy: InternalPolicy::Cluster,
-        external_policy: ExternalPolicy::Cluster,
-        health_check_node_port: None.into(),
-        other_proxy: false,
+        ..Service::new(ObjectName::new("default", "steady"))
     }
 }
 
@@ -355,13 +346,8 @@ fn steady_slices(protocol: Protocol, pods: &[&str]) -> Vec<Change> {
         endpoints: pods
             .iter()
             .map(|pod| Endpoint {
-                address: pod_address(pod, family),
-                ready: true,
-                serving: true,
-                terminating: false,
                 node: Some(if pod.starts_with('a') { "host1" } else { "host2" }.into()),
-                zone_hints: Box::default(),
-                node_hints: Box::default(),
+                ..Endpoint::new(pod_address(pod, family))
             })
             .collect(),
     };

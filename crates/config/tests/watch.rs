@@ -24,7 +24,8 @@ fn expect(receiver: &Receiver<String>, text: &str, name: &str) {
     assert_eq!(found.as_deref(), Ok(text), "{name}");
 }
 
-/// A folder as kubelet mounts a ConfigMap: `config.conf -> ..data/config.conf`, `..data -> <version>`.
+/// A folder as kubelet mounts a ConfigMap: `config.conf -> ..data/config.conf`, `..data ->
+/// VERSION`.
 fn config_map(folder: &Path) -> PathBuf {
     publish(folder, "1", "one");
     symlink("..data/config.conf", folder.join("config.conf")).unwrap();

@@ -13,6 +13,7 @@ use crate::decode::{Object, Undecodable};
 use crate::ledger::{Ledger, News, version};
 use crate::record::Recorder;
 use crate::resource::Resource;
+use crate::snapshot::Loaded;
 use crate::{Origin, Problem, Status, Update};
 
 /// All that was heard and not yet delivered, and what is known of each object.
@@ -189,7 +190,7 @@ impl Collector {
         let now = Instant::now();
         let mut objects = 0;
         let Collector { recorder, ledgers, names, networks, listed, pending, .. } = self;
-        let taken = recorder.load(|resource, json| {
+        let loaded = recorder.load(|resource, json| {
             if listed[resource as usize] {
                 return false;
             }
@@ -216,10 +217,15 @@ impl Collector {
             }
             true
         });
-        let Some(taken) = taken else {
+        let Some(Loaded { taken, whole, .. }) = loaded else {
             self.pending = heard;
             return None;
         };
+        if !whole {
+            // The same version from the API server says more.
+            let unlisted = ledgers.iter_mut().zip(*listed).filter(|(_, listed)| !listed);
+            unlisted.for_each(|(ledger, _)| ledger.distrust_versions());
+        }
         tracing::debug!(objects, taken = %timestamp(taken), "the API server has not answered; starting from the last good state");
         self.status.snapshot(Some(taken));
         self.pending.begin(heard.received.unwrap_or(now));

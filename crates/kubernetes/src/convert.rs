@@ -7,10 +7,10 @@ use std::sync::{Arc, Weak};
 
 use ipnet::IpNet;
 use portolan_service::{
-    Endpoint, EndpointSlice, ExternalPolicy, Family, IngressMode, InternalPolicy, LoadBalancerIngress, Node,
-    ObjectName, Protocol, Service, ServicePort, ServiceType, SlicePort,
+    Endpoint, EndpointNames, EndpointSlice, ExternalPolicy, Family, Hints, IngressMode, InternalPolicy,
+    LoadBalancerIngress, Node, ObjectName, Protocol, Service, ServicePort, ServiceType, SlicePort,
+    parse_address, parse_network,
 };
-use portolan_source::{parse_address, parse_network};
 
 use crate::wire;
 
@@ -72,6 +72,10 @@ pub(crate) fn service(name: ObjectName, service: &wire::Service<'_>, names: &mut
             _ => ServiceType::ClusterIp,
         },
         cluster_ip,
+        headless: [Some(&spec.cluster_ip), spec.cluster_ips.first()]
+            .into_iter()
+            .flatten()
+            .any(|ip| &**ip == "None"),
         cluster_ips,
         ip_families,
         ports,
@@ -94,6 +98,8 @@ pub(crate) fn service(name: ObjectName, service: &wire::Service<'_>, names: &mut
         },
         health_check_node_port: usable_port(spec.health_check_node_port).into(),
         other_proxy: service.metadata.labels.service_proxy_name.is_some(),
+        external_name: Some(&*spec.external_name).filter(|name| !name.is_empty()).map(Into::into),
+        publish_not_ready: spec.publish_not_ready_addresses,
     }
 }
 
@@ -138,14 +144,21 @@ pub(crate) fn slice(
     for endpoint in &slice.endpoints {
         let address = endpoint.addresses.first().and_then(|text| parse_address(text));
         let Some(address) = address.filter(|address| Family::of(*address) == family) else { continue };
+        let pod = Some(&*endpoint.target_ref.name).filter(|_| &*endpoint.target_ref.kind == "Pod");
+        let mut shared = |name: &wire::Text<'_>| (!name.is_empty()).then(|| names.shared(name));
+        let (node, zone) = (shared(&endpoint.node_name), shared(&endpoint.zone));
+        let mut all = |list: &[wire::Named<'_>]| -> Vec<Arc<str>> {
+            list.iter().map(|named| names.shared(&named.name)).collect()
+        };
         endpoints.push(Endpoint {
             address,
             ready: endpoint.conditions.ready.unwrap_or(true),
             serving: endpoint.conditions.serving.unwrap_or(true),
             terminating: endpoint.conditions.terminating.unwrap_or(false),
-            node: Some(&*endpoint.node_name).filter(|name| !name.is_empty()).map(|name| names.shared(name)),
-            zone_hints: endpoint.hints.for_zones.iter().map(|zone| names.shared(&zone.name)).collect(),
-            node_hints: endpoint.hints.for_nodes.iter().map(|node| names.shared(&node.name)).collect(),
+            node,
+            zone,
+            names: EndpointNames::new(Some(&*endpoint.hostname), pod),
+            hints: Hints::new(all(&endpoint.hints.for_zones), all(&endpoint.hints.for_nodes)),
         });
     }
     endpoints.shrink_to_fit();

@@ -8,6 +8,7 @@ use crate::wire;
 
 /// An object as it was sent.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 pub(crate) enum Object<'a> {
     Service(wire::Service<'a>),
     EndpointSlice(wire::EndpointSlice<'a>),

@@ -1,13 +1,12 @@
 //! Keeps the last good state on disk, if that is wanted.
 
 use std::path::Path;
-use std::time::SystemTime;
 
 use portolan_service::ObjectName;
 
 use crate::decode::Object;
 use crate::resource::Resource;
-use crate::snapshot::Journal;
+use crate::snapshot::{Journal, Loaded};
 
 /// Writes what is known to the snapshot, if there is one. What cannot be written is logged by it, and stops nothing.
 #[derive(Debug)]
@@ -40,13 +39,13 @@ impl Recorder {
         }
     }
 
-    /// Reads the state that was there before, object by object: `keep` says whether an object, given by the text
-    /// that [`Object::to_json`] made of it, is still what is known. Returns when it was last written; `None` if there is none.
-    pub(crate) fn load(&self, mut keep: impl FnMut(Resource, &[u8]) -> bool) -> Option<SystemTime> {
-        let loaded = self.0.as_ref()?.load(|entry| {
+    /// Reads the state that was there before, object by object: `keep` says whether an object, given
+    /// by the text that [`Object::to_json`] made of it, is still what is known. `None` if there is
+    /// none.
+    pub(crate) fn load(&self, mut keep: impl FnMut(Resource, &[u8]) -> bool) -> Option<Loaded> {
+        self.0.as_ref()?.load(|entry| {
             // A kind that is unknown was written by a later release.
             Resource::of_kind(entry.kind).is_some_and(|resource| keep(resource, entry.json))
-        })?;
-        Some(loaded.taken)
+        })
     }
 }

@@ -35,7 +35,7 @@ pub enum LoadError {
     #[error("this is not a snapshot of portolan")]
     Foreign,
     /// Another version of portolan wrote the file.
-    #[error("its format is {found}, this program reads {}", record::VERSION)]
+    #[error("its format is {found}, this program reads {} to {}", record::OLDEST, record::VERSION)]
     Version {
         /// The number of its format.
         found: u32,

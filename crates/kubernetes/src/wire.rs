@@ -129,6 +129,8 @@ objects! {
         external_traffic_policy: Text<'a>,
         internal_traffic_policy: Text<'a>,
         health_check_node_port: i64,
+        external_name: Text<'a>,
+        publish_not_ready_addresses: bool,
     }
 
     /// An entry of `spec.ports` of a Service.
@@ -175,7 +177,16 @@ objects! {
         addresses: Vec<Text<'a>>,
         conditions: EndpointConditions,
         node_name: Text<'a>,
+        zone: Text<'a>,
+        hostname: Text<'a>,
+        target_ref: ObjectReference<'a>,
         hints: EndpointHints<'a>,
+    }
+
+    /// `targetRef` of an endpoint.
+    struct ObjectReference {
+        kind: Text<'a>,
+        name: Text<'a>,
     }
 
     /// `hints` of an endpoint.

@@ -688,6 +688,29 @@ fn a_server_that_is_gone_at_the_start_is_replaced_by_the_snapshot() {
     assert_eq!(proxy.source.status().report().snapshot, None);
 }
 
+/// Objects of format 1 lacked hostnames and zones: the same version says more when the server is back.
+#[test]
+fn an_older_snapshot_is_used_and_then_completed() {
+    let mut cluster = remembered();
+    let file = cluster.snapshot.clone().expect("a snapshot");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    std::fs::write(&file, bytes).unwrap();
+    let proxy = cluster.follow();
+    proxy.wait("from the snapshot", |proxy| !proxy.origins.is_empty());
+    assert!(matches!(proxy.origins[..], [Origin::Snapshot { .. }]));
+    assert_eq!(proxy.known()["a"], ["10.96.0.1", "10.1.0.1"]);
+    let before = proxy.changes;
+    cluster.server.up();
+    let proxy = cluster.proxy.as_mut().expect("a proxy that follows");
+    proxy.wait("the server is back", |proxy| proxy.origins.len() > 1);
+    assert_eq!(
+        proxy.changes - before,
+        4,
+        "two Services, a slice and a Node, though their versions are the same"
+    );
+}
+
 #[test]
 fn a_server_that_answers_is_better_than_the_snapshot() {
     let mut cluster = remembered();

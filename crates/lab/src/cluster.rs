@@ -18,12 +18,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use portolan_watch::Paths;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::probe::{self, Request};
 use crate::topology::{Lab, Spec};
-use folder::{Folder, Taken, Watch};
+use folder::{Folder, Taken};
 use observed::Observed;
 pub use observed::{Finding, PortStatus, ServiceStatus};
 pub(crate) use own_files::own_files;
@@ -57,7 +58,7 @@ pub struct Cluster {
     folder: Folder,
     options: Options,
     placed: Mutex<BTreeMap<String, Placed>>,
-    watch: Mutex<Watch>,
+    watch: Mutex<Paths>,
     observed: Mutex<Observed>,
 }
 
@@ -112,7 +113,7 @@ impl Cluster {
         own_files::hide_those_of_the_machine()?;
         let folder = Folder::create(&options.state)?;
         // Before reading: a change in between is seen as a change.
-        let watch = Watch::start(&options.files)?;
+        let watch = Paths::open(&options.files).map_err(Error::io("watching files"))?;
         let taken = folder.take_over(&options.files)?;
         let wanted = &taken.wanted;
         let (nodes, client) = placement::nodes(wanted, options.nodes);
@@ -192,7 +193,9 @@ impl Cluster {
     /// Waits until a manifest has changed, and brings the pods up to date. What is wrong with a manifest is an error
     /// and changes nothing; call this again.
     pub fn follow(&self) -> Result<(), Error> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner).wait(&self.options.files)?;
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.wait().map_err(Error::io("watching files"))?;
+        drop(watch);
         let taken = self.update();
         self.observed().update(taken)
     }

@@ -651,7 +651,7 @@ mod tests {
     use std::rc::Rc;
 
     use portolan_dataplane::{Difference, Error, Reconciled};
-    use portolan_service::{ExternalPolicy, InternalPolicy, Protocol, Service, ServicePort, ServiceType};
+    use portolan_service::{Protocol, Service, ServicePort};
 
     use super::*;
     use crate::configuration;
@@ -761,20 +761,11 @@ mod tests {
 
     fn service(name: &str, address: &str) -> Change {
         Change::Service(Service {
-            name: ObjectName::new("shop", name),
-            kind: ServiceType::ClusterIp,
             cluster_ip: Some(address.parse().unwrap()),
             cluster_ips: vec![address.parse().unwrap()],
             ip_families: vec![Family::V4],
             ports: vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80, node_port: None }],
-            external_ips: Vec::new(),
-            load_balancer: Vec::new(),
-            source_ranges: Vec::new(),
-            affinity: None,
-            internal_policy: InternalPolicy::Cluster,
-            external_policy: ExternalPolicy::Cluster,
-            health_check_node_port: None.into(),
-            other_proxy: false,
+            ..Service::new(ObjectName::new("shop", name))
         })
     }
 

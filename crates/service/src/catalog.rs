@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::{Change, EndpointSlice, ObjectName, Service};
 
-/// The observed Services and EndpointSlices, independent of any node and changed object by object. Slices may come
-/// before, after and without their Service (spec §1.30).
+/// The observed Services and EndpointSlices, independent of any node. Objects come one by one.
+/// Slices may come before, after and without their Service (spec §1.30).
 #[derive(Debug, Default)]
 pub struct Catalog {
     services: HashMap<ObjectName, Service>,
@@ -18,8 +18,8 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Takes `change` and returns the Services it touches: none if it says nothing new, two if a slice moved from
-    /// one Service to another. Changes to Nodes touch none.
+    /// Takes `change` and returns the Services it touches: none if nothing is different, two if a
+    /// slice moved from one Service to another. Changes to Nodes touch none.
     pub fn apply(&mut self, change: Change) -> Vec<ObjectName> {
         match change {
             Change::Service(service) => self.set_service(service),
@@ -104,8 +104,8 @@ impl Catalog {
             self.names.share(&mut port.name);
         }
         for endpoint in &mut slice.endpoints {
-            let hints = endpoint.zone_hints.iter_mut().chain(&mut endpoint.node_hints);
-            for name in endpoint.node.iter_mut().chain(hints) {
+            let place = endpoint.node.iter_mut().chain(&mut endpoint.zone);
+            for name in place.chain(endpoint.hints.names_mut()) {
                 self.names.share(name);
             }
         }

@@ -1,37 +1,45 @@
-//! The domain of a Kubernetes service proxy, without I/O: Services, EndpointSlices and Nodes as a proxy uses
-//! them, the [`Catalog`] that holds them, and the [`Planner`] that works out what one node must forward.
+//! The domain of a Kubernetes service proxy, without I/O: Services, EndpointSlices and Nodes as a
+//! proxy and names for Services use them, the [`Catalog`] that holds them, and the [`Planner`] that
+//! works out what one node must forward.
 //!
-//! Data flows one way: a source emits [`Change`]s, the catalog takes them object by object, the planner
-//! recomputes the Services they touch and returns a [`ChangeSet`] for a dataplane. Nothing here knows a kernel,
-//! an API client or a clock.
+//! Data flows one way. A source emits [`Change`]s, and the catalog takes them object by object. The
+//! planner recomputes the Services they touch, and returns a [`ChangeSet`] for a dataplane. Nothing
+//! here knows a kernel, an API client or a clock.
 //!
-//! "spec §" in the documentation of this crate means the behaviour of kube-proxy 1.36, clause by clause.
+//! "spec §" in the documentation of this crate means the behaviour of kube-proxy 1.36, clause by
+//! clause.
 
+mod address;
 mod catalog;
+mod change;
 mod claims;
 mod family;
 mod findings;
 mod name;
 mod node;
-mod object;
 mod plan;
 mod planner;
 mod select;
+mod service;
 mod service_plan;
+mod slice;
 mod special;
 
+pub use address::{parse_address, parse_network};
 pub use catalog::Catalog;
+pub use change::{Change, Subject};
 pub use family::{Family, PerFamily, Protocol};
 pub use name::ObjectName;
 pub use node::{LocalNode, Node, NodePortAddresses, NodePortSelector};
-pub use object::{
-    Change, Endpoint, EndpointSlice, ExternalPolicy, HealthCheckPort, IngressMode, InternalPolicy,
-    LoadBalancerIngress, Service, ServicePort, ServiceType, SlicePort, Subject,
-};
 pub use plan::{
     AllowedSources, Backend, ChangeSet, Frontend, FrontendKind, HealthCheck, List, Masquerade, Place,
     PortPlan, Problem, ServiceChange, ServicePlan, Verdict,
 };
 pub use planner::Planner;
+pub use service::{
+    ExternalPolicy, HealthCheckPort, IngressMode, InternalPolicy, LoadBalancerIngress, Service, ServicePort,
+    ServiceType,
+};
 pub use service_plan::BUDGET;
+pub use slice::{Endpoint, EndpointNames, EndpointSlice, Hints, SlicePort};
 pub use special::Special;

@@ -19,8 +19,8 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// `spec.podCIDRs`
     pub pod_cidrs: Vec<IpNet>,
-    /// It is being deleted, or the cluster autoscaler has marked it for deletion: load balancers should send it
-    /// nothing new (spec §11.5, §12.7).
+    /// It is being deleted, or the cluster autoscaler has marked it for deletion. Load balancers
+    /// should send it nothing new (spec §11.5, §12.7).
     pub leaving: bool,
 }
 
@@ -31,10 +31,11 @@ pub struct LocalNode {
     pub name: Arc<str>,
     /// Its zone (spec §2.2).
     pub zone: Option<Arc<str>>,
-    /// Its first address of each family, if known (spec §1.33); for self-access through source ranges (§3.18).
+    /// Its first address of each family, if known (spec §1.33). Source ranges need it for access
+    /// from the node itself (§3.18).
     pub ips: PerFamily<Option<IpAddr>>,
-    /// The addresses on which NodePorts answer (spec §3.5-3.11): sorted, without duplicates, loopback only of IPv4
-    /// and in a mode that serves it.
+    /// The addresses on which NodePorts answer (spec §3.5-3.11), sorted, without duplicates.
+    /// Loopback addresses are there for IPv4 only, and in modes that serve them.
     pub nodeport_addresses: Vec<IpAddr>,
     /// All addresses on its interfaces that a Service could have: sorted. A Service that asks for
     /// one of them takes connections from the node itself.
@@ -46,7 +47,8 @@ pub struct LocalNode {
     pub ignore_external_ips: bool,
 }
 
-/// One entry of `--nodeport-addresses`: what it selects of the node's addresses (spec §3.6-3.9, KEP-6032).
+/// One entry of `--nodeport-addresses`: what it selects of the node's addresses (spec §3.6-3.9,
+/// KEP-6032).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodePortSelector {
     /// The node's first address of each family: the word `primary`.
@@ -80,8 +82,8 @@ impl fmt::Display for NodePortSelector {
     }
 }
 
-/// `--nodeport-addresses`: an address is selected if one of the entries selects it. A family that no entry is about
-/// is selected as a whole (spec §3.6); so are both if there are no entries.
+/// `--nodeport-addresses`: an address is selected if one of the entries selects it. A family that
+/// no entry is about is selected as a whole (spec §3.6). Without entries both are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodePortAddresses(pub Vec<NodePortSelector>);
 
@@ -91,9 +93,11 @@ impl NodePortAddresses {
         NodePortAddresses(vec![NodePortSelector::Primary])
     }
 
-    /// The addresses among `local` (all addresses on the node's interfaces) on which NodePorts answer, given the
-    /// node's own addresses `ips`. Under `primary` a family whose node address is unknown has no entry of its own
-    /// (spec §3.7). IPv6 loopback and link-local addresses are never selected, IPv4 loopback addresses only with
+    /// The addresses among `local` (all addresses on the node's interfaces) on which NodePorts
+    /// answer. `ips` are the node's own addresses.
+    ///
+    /// Under `primary` a family whose node address is unknown has no entry of its own (spec §3.7).
+    /// IPv6 loopback and link-local addresses are never selected, IPv4 loopback addresses only with
     /// `loopback` (spec §3.10).
     pub fn select(&self, ips: &PerFamily<Option<IpAddr>>, local: &[IpAddr], loopback: bool) -> Vec<IpAddr> {
         let mut selected = Vec::new();
@@ -109,8 +113,8 @@ impl NodePortAddresses {
         selected
     }
 
-    /// The addresses of `family` that are selected, as [`NodePortAddresses::select`] has them, and loopback
-    /// addresses too: sockets can be bound to those whatever the rules do.
+    /// The addresses of `family` that are selected as in [`NodePortAddresses::select`], and
+    /// loopback addresses too: sockets can be bound to those whatever the rules do.
     pub fn select_family(
         &self,
         family: Family,
@@ -138,8 +142,8 @@ impl NodePortAddresses {
         selects_all(&self.entries(family, ips))
     }
 
-    /// Whether IPv4 loopback addresses are among the selected (spec §3.10): a network that is all of IPv4, or has
-    /// 127.0.0.0, or begins with a loopback address.
+    /// Whether IPv4 loopback addresses are among the selected (spec §3.10). They are if a network
+    /// is all of IPv4, has 127.0.0.0, or begins with a loopback address.
     pub fn selects_loopback(&self, ips: &PerFamily<Option<IpAddr>>) -> bool {
         let entries = self.entries(Family::V4, ips);
         selects_all(&entries)
@@ -192,8 +196,8 @@ mod tests {
         let local = ["127.0.0.1", "192.0.2.1", "192.0.2.9", "::1", "2001:db8::1", "fe80::1"].map(address);
         let own = PerFamily { v4: Some(address("192.0.2.1")), v6: Some(address("2001:db8::1")) };
         let (v4_only, unknown) = (PerFamily { v6: None, ..own }, PerFamily::default());
-        // Situation, entries, the node's own addresses, what answers, with loopback addresses, whether all of each
-        // family is selected, whether IPv4 loopback addresses are.
+        // Situation; entries; the node's own addresses; what answers, loopback addresses included;
+        // whether all of each family is selected; whether IPv4 loopback addresses are.
         for (name, entries, ips, expected, all, loopback) in [
             (
                 "§3.6 nothing given",

@@ -64,8 +64,8 @@ pub enum Verdict {
     Drop,
 }
 
-/// When the source address is replaced by the node's (spec §4). A connection translated to its own source
-/// (hairpin, §4.7) is always masqueraded, whatever this says.
+/// When the source address is replaced by the node's (spec §4). A connection translated to its own
+/// source (hairpin, §4.7) is always masqueraded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Masquerade {
     /// ClusterIP: sources that are not local pods, or all under `masquerade-all` (spec §4.4).
@@ -99,8 +99,8 @@ pub struct Frontend {
     /// The destination port.
     pub port: u16,
     /// For connections from pods of this node and from the node itself. Differs from `outside` only
-    /// under `externalTrafficPolicy: Local` (spec §4.6). Local pods count as outside where no local detector
-    /// exists (§4.9).
+    /// under `externalTrafficPolicy: Local` (spec §4.6). Where no local detector exists, pods of
+    /// this node count as outside (§4.9).
     pub inside: Verdict,
     /// For all other connections.
     pub outside: Verdict,
@@ -110,14 +110,14 @@ pub struct Frontend {
     pub allowed_sources: Option<Arc<AllowedSources>>,
 }
 
-/// The sources that may connect to the load-balancer addresses of a Service (spec §1.14, §3.18), in two forms that
-/// allow the same.
+/// The sources that may connect to the load-balancer addresses of a Service (spec §1.14, §3.18), in
+/// two forms that allow the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedSources {
     /// Sorted and merged: no two networks overlap or could be one.
     pub merged: Box<[IpNet]>,
-    /// As the Service lists them, each at its first place, then the load-balancer addresses that the node may use for
-    /// itself (spec §5.29). Host bits are zero.
+    /// As the Service lists them, each at its first place. The load-balancer addresses that the
+    /// node may use for itself follow (spec §5.29). Host bits are zero.
     pub listed: Box<[IpNet]>,
 }
 
@@ -137,7 +137,8 @@ impl AllowedSources {
     }
 }
 
-/// One Service port in one family. The address, protocol and port of each frontend is unique in the whole plan.
+/// One Service port in one family. The address, protocol and port of a frontend is there once in
+/// the whole plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortPlan {
     /// The family of all addresses here.
@@ -150,8 +151,8 @@ pub struct PortPlan {
     pub cluster: Arc<[Backend]>,
     /// The Local list, sorted alike; empty if no frontend uses it.
     pub local: Arc<[Backend]>,
-    /// For UDP: every serving endpoint, whatever policy, topology or readiness say (spec §8.2). Established
-    /// flows to these are left alone. Empty for other protocols.
+    /// For UDP: every serving endpoint, whatever policy, topology or readiness (spec §8.2).
+    /// Established flows to these are left alone. Empty for other protocols.
     pub serving: Arc<[Backend]>,
     /// Session affinity by client address, with its timeout in seconds (spec §3.20).
     pub affinity: Option<u32>,
@@ -196,7 +197,8 @@ pub struct HealthCheck {
     pub local_endpoints: PerFamily<usize>,
 }
 
-/// What this node must forward for one Service. Two plans are equal exactly if they ask for the same.
+/// What this node must forward for one Service. Two plans are equal exactly if they ask for the
+/// same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePlan {
     /// The Service.
@@ -208,8 +210,8 @@ pub struct ServicePlan {
 }
 
 impl ServicePlan {
-    /// The name of `port` as people write it: `namespace/name:port`, or `namespace/name` for an unnamed port
-    /// (spec §1.19).
+    /// The name of `port` as people write it: `namespace/name:port`, or `namespace/name` for a port
+    /// without a name (spec §1.19).
     pub fn port_name(&self, port: &PortPlan) -> String {
         if port.name.is_empty() { self.name.to_string() } else { format!("{}:{}", self.name, port.name) }
     }

@@ -19,14 +19,16 @@ use crate::{
 /// What a Service asks for, whoever else may.
 type Wanted = Result<Option<ServicePlan>, Oversized>;
 
-/// Keeps the plan of one node up to date: takes object changes, recomputes only the Services they touch.
+/// Keeps the plan of one node up to date. Takes object changes and recomputes only the Services
+/// that they touch.
 #[derive(Debug)]
 pub struct Planner {
     node: LocalNode,
     catalog: Catalog,
     plans: HashMap<ObjectName, Arc<ServicePlan>>,
     claims: Claims,
-    /// All claims of each Service that did not win all of them; those of the others follow from their plans.
+    /// All claims of each Service that did not win all of them. Those of the others follow from
+    /// their plans.
     contested: HashMap<ObjectName, Vec<(Key, Claimant)>>,
     findings: BTreeMap<ObjectName, Findings>,
     /// How many problems there are in all findings.
@@ -58,8 +60,8 @@ impl Planner {
         }
     }
 
-    /// Applies `changes` in order and returns how the plan changed by all of them together. Changes to Nodes are
-    /// ignored here: see [`Planner::set_node`].
+    /// Applies `changes` in order and returns how the plan changed by all of them together. Changes
+    /// to Nodes are ignored here: see [`Planner::set_node`].
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> ChangeSet {
         let mut touched: BTreeSet<ObjectName> =
             changes.into_iter().flat_map(|change| self.catalog.apply(change)).collect();
@@ -174,7 +176,7 @@ impl Planner {
     /// Its endpoints may depend on this node's zone (spec §2.2).
     fn has_zone_hints(&self, service: &ObjectName) -> bool {
         let mut endpoints = self.catalog.slices(service).iter().flat_map(|slice| &slice.endpoints);
-        endpoints.any(|endpoint| !endpoint.zone_hints.is_empty())
+        endpoints.any(|endpoint| !endpoint.hints.zones().is_empty())
     }
 
     /// What the Service asks for, whoever else may.
@@ -183,7 +185,7 @@ impl Planner {
         service_plan::plan(service, self.catalog.slices(name), &self.node)
     }
 
-    /// Replaces the claims of a Service. Returns the other Services that win or lose something by it.
+    /// Replaces the claims of a Service. Returns the others that win or lose something by it.
     fn claim(&mut self, name: &ObjectName, plan: Option<&ServicePlan>) -> Vec<ObjectName> {
         let mut old: Vec<(Key, Claimant)> = self.contested.remove(name).unwrap_or_default();
         old.extend(self.plans.get(name).map_or_else(Vec::new, |plan| claims_of(plan)));

@@ -30,7 +30,7 @@ impl Candidate<'_> {
 }
 
 /// The ports of a Service's slices by their name, which with family and protocol joins them to the
-/// Service's ports (spec §1.22). A Service may have thousands of ports, so that they are looked up.
+/// Service's ports (spec §1.22). They are looked up, since a Service may have thousands.
 #[derive(Debug)]
 pub(crate) struct SlicePorts<'a>(HashMap<&'a str, Vec<ListedPort<'a>>>);
 
@@ -65,11 +65,11 @@ impl<'a> SlicePorts<'a> {
     }
 }
 
-/// The endpoints of one Service port over all slices of the Service (joined by name and protocol, spec §1.22),
-/// each `ip:port` once, sorted as spec §1.28.
+/// The endpoints of one Service port over all slices of the Service, joined by name and protocol
+/// (spec §1.22). Each `ip:port` is there once, sorted as spec §1.28.
 ///
-/// Of duplicates a terminating one never replaces another (spec §1.27); among equals the first wins, in the
-/// order of slice names, so that the order of arrival does not matter.
+/// Of duplicates a terminating one never replaces another (spec §1.27). Among equals the first
+/// wins, in the order of slice names, so that the order of arrival does not matter.
 pub(crate) fn candidates<'a>(
     slices: &SlicePorts<'a>,
     family: Family,
@@ -168,9 +168,9 @@ impl Topology {
             ready.clone().all(|candidate| !hints(candidate.endpoint).is_empty())
                 && ready.any(|candidate| mode.allows(candidate, node))
         };
-        if usable(Topology::SameNode, |endpoint| &endpoint.node_hints) {
+        if usable(Topology::SameNode, |endpoint| endpoint.hints.nodes()) {
             Topology::SameNode
-        } else if usable(Topology::SameZone, |endpoint| &endpoint.zone_hints) {
+        } else if usable(Topology::SameZone, |endpoint| endpoint.hints.zones()) {
             Topology::SameZone
         } else {
             Topology::None
@@ -179,9 +179,9 @@ impl Topology {
 
     fn allows(self, candidate: &Candidate<'_>, node: &LocalNode) -> bool {
         match self {
-            Topology::SameNode => candidate.endpoint.node_hints.contains(&node.name),
+            Topology::SameNode => candidate.endpoint.hints.nodes().contains(&node.name),
             Topology::SameZone => {
-                node.zone.as_ref().is_some_and(|zone| candidate.endpoint.zone_hints.contains(zone))
+                node.zone.as_ref().is_some_and(|zone| candidate.endpoint.hints.zones().contains(zone))
             }
             Topology::None => true,
         }

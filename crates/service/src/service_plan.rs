@@ -1,4 +1,5 @@
-//! The plan of one Service as if it were alone: a pure function of the Service, its slices and the node.
+//! The plan of one Service as if it were alone: a pure function of the Service, its slices and the
+//! node.
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -94,8 +95,8 @@ fn elements(service: &Service, slices: &SlicePorts<'_>, node: &LocalNode) -> usi
     elements
 }
 
-/// The ports that can be told apart: name and protocol are a port's identity (spec §1.22), so of several with the
-/// same the first counts. The Kubernetes API never lets this happen; other sources may.
+/// The ports that differ in name or protocol, which are a port's identity (spec §1.22): of several
+/// with the same the first counts. The Kubernetes API never lets this happen; other sources may.
 fn distinct_ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
     let mut known = HashSet::new();
     service.ports.iter().filter(move |port| known.insert((&*port.name, port.protocol)))
@@ -193,8 +194,8 @@ impl Addresses {
         1 + self.external_ips.len() + self.load_balancer.len() + node
     }
 
-    /// Each address and port of `port`, once: an address that is both an external IP and a load balancer's
-    /// counts as the latter, whose source ranges must hold.
+    /// Each address and port of `port`, once. An address that is both an external IP and a load
+    /// balancer's counts as the latter, whose source ranges must hold.
     fn frontends(&self, port: &ServicePort) -> Vec<(FrontendKind, IpAddr, u16)> {
         let external = self.external_ips.difference(&self.load_balancer);
         std::iter::once((FrontendKind::ClusterIp, self.cluster_ip, port.port))
@@ -207,7 +208,7 @@ impl Addresses {
     }
 }
 
-/// Spec §1.14, §3.18. No restriction if no range is of this family or one covers everything, or if
+/// Spec §1.14, §3.18. No restriction if no range is of this family, if one covers everything, or if
 /// there is no address to filter.
 fn allowed_sources(
     service: &Service,

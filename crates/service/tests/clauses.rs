@@ -1,13 +1,14 @@
-//! The plan of one Service against the clauses of kube-proxy's behaviour, a situation and an expectation a line.
+//! The plan of one Service against the clauses of kube-proxy's behaviour, a situation and an
+//! expectation a line.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use portolan_service::{
-    Backend, Change, Endpoint, EndpointSlice, ExternalPolicy, Family, Frontend, FrontendKind, IngressMode,
-    InternalPolicy, LoadBalancerIngress, LocalNode, Masquerade, ObjectName, PerFamily, Planner, PortPlan,
-    Protocol, Service, ServicePort, ServiceType, SlicePort, Verdict,
+    Backend, Change, Endpoint, EndpointNames, EndpointSlice, ExternalPolicy, Family, Frontend, FrontendKind,
+    Hints, IngressMode, InternalPolicy, LoadBalancerIngress, LocalNode, Masquerade, ObjectName, PerFamily,
+    Planner, PortPlan, Protocol, Service, ServicePort, ServiceType, SlicePort, Verdict,
 };
 
 /// A Service on a node, to be changed by a test.
@@ -21,21 +22,9 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn names(list: &[&str]) -> Box<[Arc<str>]> {
-    list.iter().map(|name| Arc::from(*name)).collect()
-}
-
 /// A ready endpoint.
 fn endpoint(address: &str, node: &str) -> Endpoint {
-    Endpoint {
-        address: ip(address),
-        ready: true,
-        serving: true,
-        terminating: false,
-        node: Some(node.into()),
-        zone_hints: names(&[]),
-        node_hints: names(&[]),
-    }
+    Endpoint { node: Some(node.into()), ..Endpoint::new(ip(address)) }
 }
 
 fn terminating(address: &str, node: &str) -> Endpoint {
@@ -47,11 +36,11 @@ fn unready(address: &str, node: &str) -> Endpoint {
 }
 
 fn in_zone(endpoint: Endpoint, zone: &str) -> Endpoint {
-    Endpoint { zone_hints: names(&[zone]), ..endpoint }
+    Endpoint { hints: Hints::new([Arc::from(zone)], []), ..endpoint }
 }
 
 fn for_node(endpoint: Endpoint, node: &str) -> Endpoint {
-    Endpoint { node_hints: names(&[node]), ..endpoint }
+    Endpoint { hints: Hints::new([], [Arc::from(node)]), ..endpoint }
 }
 
 fn slice(name: &str, target_port: u16, endpoints: Vec<Endpoint>) -> EndpointSlice {
@@ -68,8 +57,6 @@ fn slice(name: &str, target_port: u16, endpoints: Vec<Endpoint>) -> EndpointSlic
 fn situation() -> Situation {
     Situation {
         service: Service {
-            name: ObjectName::new("shop", "web"),
-            kind: ServiceType::ClusterIp,
             cluster_ip: Some(ip("10.96.0.1")),
             cluster_ips: vec![ip("10.96.0.1")],
             ip_families: vec![Family::V4],
@@ -79,14 +66,7 @@ fn situation() -> Situation {
                 port: 80,
                 node_port: None,
             }],
-            external_ips: Vec::new(),
-            load_balancer: Vec::new(),
-            source_ranges: Vec::new(),
-            affinity: None,
-            internal_policy: InternalPolicy::Cluster,
-            external_policy: ExternalPolicy::Cluster,
-            health_check_node_port: None.into(),
-            other_proxy: false,
+            ..Service::new(ObjectName::new("shop", "web"))
         },
         slices: vec![slice("web-1", 8080, vec![endpoint("10.1.0.1", "here"), endpoint("10.1.1.1", "there")])],
         node: LocalNode {
@@ -938,6 +918,27 @@ fn a_changed_node_changes_what_depends_on_it() {
         let changes = planner.set_node(node);
         let changed: Vec<&str> = changes.services.iter().map(|change| change.name.as_str()).collect();
         assert_eq!(changed, *expected, "{name}");
+    }
+}
+
+#[test]
+fn what_only_names_need_changes_no_plan() {
+    type Case = (&'static str, fn(&mut Situation));
+    let cases: [Case; 5] = [
+        ("a hostname", |s| s.slices[0].endpoints[0].names = EndpointNames::new(Some("web-0"), None)),
+        ("a pod's name", |s| s.slices[0].endpoints[0].names = EndpointNames::new(None, Some("web-0"))),
+        ("a zone", |s| s.slices[0].endpoints[0].zone = Some("z".into())),
+        ("publishNotReadyAddresses", |s| s.service.publish_not_ready = true),
+        ("externalName", |s| s.service.external_name = Some("a.example".into())),
+    ];
+    for (situation_of, change) in cases {
+        let before = situation();
+        let mut planner = planned(&before);
+        let mut after = situation();
+        change(&mut after);
+        let slices = after.slices.into_iter().map(Change::Slice);
+        let changes = planner.apply(slices.chain([Change::Service(after.service)]));
+        assert!(changes.services.is_empty(), "{situation_of}: {changes:?}");
     }
 }
 

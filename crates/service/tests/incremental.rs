@@ -1,19 +1,20 @@
-//! However the observed state came about, the plan is the same: step by step, in batches, or from a fresh start.
+//! However the observed state came about, the plan is the same: step by step, in batches, or from a
+//! fresh start.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use portolan_service::{
-    Change, ChangeSet, Endpoint, EndpointSlice, ExternalPolicy, Family, IngressMode, InternalPolicy,
-    LoadBalancerIngress, LocalNode, ObjectName, PerFamily, Planner, Protocol, Service, ServicePlan,
-    ServicePort, ServiceType, SlicePort,
+    Change, ChangeSet, Endpoint, EndpointNames, EndpointSlice, ExternalPolicy, Family, Hints, IngressMode,
+    InternalPolicy, LoadBalancerIngress, LocalNode, ObjectName, PerFamily, Planner, Protocol, Service,
+    ServicePlan, ServicePort, ServiceType, SlicePort,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-/// A step of the observed state. The universe of names and addresses is small, so that they collide.
+/// A step of the observed state. There are few names and addresses, so that they collide.
 #[derive(Debug, Clone)]
 enum Step {
     Object(Change),
@@ -44,7 +45,7 @@ fn ports() -> impl Strategy<Value = Vec<ServicePort>> {
     let port =
         (port_name(), protocol(), select(vec![80u16, 81]), select(vec![None, Some(30001u16), Some(30002)]));
     vec(port, 1..4).prop_map(|ports| {
-        // Names and numbers may repeat: no Kubernetes API would let that through, other sources might.
+        // Names and numbers may repeat: no Kubernetes API lets that through, other sources may.
         ports
             .into_iter()
             .map(|(name, protocol, port, node_port)| ServicePort { name, protocol, port, node_port })
@@ -69,6 +70,7 @@ prop_compose! {
         external_local in any::<bool>(),
         health_check_node_port in select(vec![None, Some(31000u16)]),
         other_proxy in prop::bool::weighted(0.1),
+        for_names in (any::<bool>(), any::<bool>(), select(vec![None, Some("a.example")])),
     ) -> Change {
         let cluster_ips: Vec<IpAddr> = std::iter::once(v4).chain(v6).map(ip).collect();
         Change::Service(Service {
@@ -89,6 +91,9 @@ prop_compose! {
             external_policy: if external_local { ExternalPolicy::Local } else { ExternalPolicy::Cluster },
             health_check_node_port: health_check_node_port.into(),
             other_proxy,
+            headless: for_names.0,
+            publish_not_ready: for_names.1,
+            external_name: for_names.2.map(Arc::from),
         })
     }
 }
@@ -102,6 +107,8 @@ prop_compose! {
         node in select(vec![None, Some("n1"), Some("n2")]),
         zone_hints in subsequence(vec!["z1", "z2"], 0..3),
         node_hints in subsequence(vec!["n1", "n2"], 0..3),
+        zone in select(vec![None, Some("z1")]),
+        hostname in select(vec![None, Some("web-0")]),
     ) -> Endpoint {
         Endpoint {
             address: ip(address),
@@ -109,8 +116,12 @@ prop_compose! {
             serving,
             terminating,
             node: node.map(Arc::from),
-            zone_hints: zone_hints.into_iter().map(Arc::from).collect(),
-            node_hints: node_hints.into_iter().map(Arc::from).collect(),
+            zone: zone.map(Arc::from),
+            names: EndpointNames::new(hostname, Some("pod")),
+            hints: Hints::new(
+                zone_hints.into_iter().map(Arc::from),
+                node_hints.into_iter().map(Arc::from),
+            ),
         }
     }
 }
@@ -183,7 +194,7 @@ fn fold(plans: &mut Plans, changes: ChangeSet) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Every address, protocol and port has one owner, and every list that a verdict names has a member.
+/// Every address, protocol and port has one owner, and every list that is used has a member.
 fn check(plans: &Plans) -> Result<(), TestCaseError> {
     let mut owners = HashMap::new();
     for plan in plans.values() {

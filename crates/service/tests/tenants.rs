@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use portolan_service::{
-    AllowedSources, BUDGET, Change, ChangeSet, Endpoint, EndpointSlice, ExternalPolicy, Family, FrontendKind,
-    IngressMode, InternalPolicy, LoadBalancerIngress, LocalNode, ObjectName, Place, Planner, Protocol,
-    Service, ServicePort, ServiceType, SlicePort,
+    AllowedSources, BUDGET, Change, ChangeSet, Endpoint, EndpointSlice, Family, FrontendKind, IngressMode,
+    LoadBalancerIngress, LocalNode, ObjectName, Place, Planner, Protocol, Service, ServicePort, ServiceType,
+    SlicePort,
 };
 
 fn ip(text: &str) -> IpAddr {
@@ -25,34 +25,19 @@ fn service(name: &str, number: u8, ports: u16) -> Service {
         node_port: None,
     };
     Service {
-        name: ObjectName::new("shop", name),
         kind: ServiceType::LoadBalancer,
         cluster_ip: Some(cluster_ip),
         cluster_ips: vec![cluster_ip],
         ip_families: vec![Family::V4],
         ports: (0..ports).map(port).collect(),
-        external_ips: Vec::new(),
-        load_balancer: Vec::new(),
-        source_ranges: Vec::new(),
-        affinity: None,
-        internal_policy: InternalPolicy::Cluster,
-        external_policy: ExternalPolicy::Cluster,
-        health_check_node_port: None.into(),
-        other_proxy: false,
+        ..Service::new(ObjectName::new("shop", name))
     }
 }
 
 /// A slice of `service` with so many endpoints on every port.
 fn slice(service: &Service, endpoints: u32) -> EndpointSlice {
-    let endpoint = |i: u32| Endpoint {
-        address: IpAddr::from((0x0af4_0000 + i).to_be_bytes()),
-        ready: true,
-        serving: true,
-        terminating: false,
-        node: None,
-        zone_hints: Box::default(),
-        node_hints: Box::default(),
-    };
+    let endpoint =
+        |i: u32| Endpoint { node: None, ..Endpoint::new(IpAddr::from((0x0af4_0000 + i).to_be_bytes())) };
     let ports = service.ports.iter();
     EndpointSlice {
         name: ObjectName::new("shop", &format!("{}-1", service.name.name())),

@@ -1,25 +1,22 @@
-//! Objects as they are declared: checked, with usable values, before anything is allocated or selected.
+//! Objects as they are declared: checked, with usable values, before anything is allocated or
+//! selected.
 //!
-//! The checks are those of the API server, so that a manifest accepted here is one that a cluster accepts.
+//! The checks are those of the API server, so that a manifest accepted here is one that a cluster
+//! accepts.
 
-mod address;
 mod endpoints;
 mod node;
 mod pod;
 mod service;
+mod slice;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use portolan_service::{EndpointSlice, Family, Node, ObjectName, Protocol, Special};
-
-pub use address::{parse_address, parse_network};
-pub(crate) use pod::Pod;
-pub(crate) use service::{Distribution, FamilyPolicy, Port, Service, TargetPort};
-
-use crate::objects;
+use ipnet::IpNet;
+use portolan_controllers::{Endpoints, Issue, Pod, ServiceSpec, is_generated_name};
+use portolan_service::{EndpointSlice, Node, ObjectName, Protocol, Special, parse_address, parse_network};
 
 /// The kinds of objects that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,25 +81,15 @@ impl fmt::Display for Key {
 }
 
 /// A checked object.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Object {
     Namespace,
-    Node(Node),
-    Pod(Pod),
-    Service(Service),
-    /// Endpoints, as the slices that a cluster would mirror them to.
-    Endpoints(Vec<EndpointSlice>),
+    Node(Arc<Node>),
+    Pod(Arc<Pod>),
+    Service(Arc<ServiceSpec>),
+    Endpoints(Arc<Endpoints>),
     /// `None` for a slice that names no Service or has no IP addresses (spec §1.20, §1.21).
-    EndpointSlice(Option<EndpointSlice>),
-}
-
-/// One thing wrong with an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Issue {
-    /// Path of the field; empty for the whole object.
-    pub(crate) field: String,
-    /// What is wrong, with the value, and what to do.
-    pub(crate) message: String,
+    EndpointSlice(Option<Arc<EndpointSlice>>),
 }
 
 /// Collects what is wrong with one object, so that people learn all of it at once.
@@ -111,7 +98,7 @@ pub(crate) struct Issues(Vec<Issue>);
 
 impl Issues {
     pub(crate) fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Issue { field: field.into(), message: message.into() });
+        self.0.push(Issue::new(field, message));
     }
 
     /// `value`, or what is wrong.
@@ -127,6 +114,24 @@ impl Issues {
             format!("{address} is {special}, which is no Service's to have, and is not served: remove it"),
         );
         None
+    }
+
+    /// An IP address.
+    fn address(&mut self, field: impl Into<String>, text: &str) -> Option<IpAddr> {
+        let address = parse_address(text);
+        if address.is_none() {
+            self.add(field, format!("{text:?} is not an IP address"));
+        }
+        address
+    }
+
+    /// A network in CIDR notation.
+    fn network(&mut self, field: impl Into<String>, text: &str) -> Option<IpNet> {
+        let network = parse_network(text);
+        if network.is_none() {
+            self.add(field, format!("{text:?} is not a network such as 10.0.0.0/8 or fd00::/64"));
+        }
+        network
     }
 
     /// A port number.
@@ -202,29 +207,13 @@ pub(crate) fn check_name(kind: Kind, namespace: &str, name: &str) -> Result<(), 
     if kind.namespaced() {
         issues.label("metadata.namespace", namespace);
     }
-    if kind == Kind::EndpointSlice && is_generated(name) {
+    if kind == Kind::EndpointSlice && is_generated_name(name) {
         issues.add(
             "metadata.name",
             format!("{name} is how slices made for Services with a selector are called; choose another name"),
         );
     }
     issues.or(())
-}
-
-/// The name of a slice made for a Service, not given.
-pub(crate) fn generated_name(service: &ObjectName, family: Family, number: usize) -> ObjectName {
-    let family = match family {
-        Family::V4 => "ipv4",
-        Family::V6 => "ipv6",
-    };
-    ObjectName::new(service.namespace(), &format!("{}-portolan-{family}-{number}", service.name()))
-}
-
-fn is_generated(name: &str) -> bool {
-    ["-portolan-ipv4-", "-portolan-ipv6-"].iter().any(|part| {
-        name.rsplit_once(part)
-            .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
-    })
 }
 
 /// What one object is found to be.
@@ -243,22 +232,6 @@ impl Declared {
     }
 }
 
-/// So many things wrong with one object are listed; of others it is said how many there are.
-const LISTED: usize = 20;
-
-/// The first of `issues`, and how many others there are: one object cannot fill the log.
-pub(crate) fn capped(mut issues: Vec<Issue>) -> Vec<Issue> {
-    if issues.len() > LISTED {
-        let more = issues.len() - LISTED;
-        issues.truncate(LISTED);
-        issues.push(Issue {
-            field: String::new(),
-            message: format!("{more} more problems, which are not listed"),
-        });
-    }
-    issues
-}
-
 /// Checks the object called `key`, given as JSON. The label of errors is the path of the field.
 pub(crate) fn declare(key: &Key, json: serde_json::Value) -> Declared {
     let mut left_out = Vec::new();
@@ -268,26 +241,19 @@ pub(crate) fn declare(key: &Key, json: serde_json::Value) -> Declared {
         Err(issues) => (None, issues),
     };
     issues.append(&mut left_out);
-    Declared { object, issues: capped(issues) }
+    Declared { object, issues: Issue::capped(issues) }
 }
 
 fn declare_all(key: &Key, json: serde_json::Value, left_out: &mut Vec<Issue>) -> Result<Object, Vec<Issue>> {
-    match key.kind {
-        Kind::Namespace => Ok(Object::Namespace),
-        Kind::Node => {
-            read::<objects::Node>(json).and_then(|node| node::declare(&key.name, &node)).map(Object::Node)
-        }
-        Kind::Pod => read::<objects::Pod>(json).and_then(|pod| pod::declare(&pod)).map(Object::Pod),
-        Kind::Service => read::<objects::Service>(json)
-            .and_then(|service| service::declare(&key.name, &service, left_out))
-            .map(Object::Service),
-        Kind::Endpoints => read::<objects::Endpoints>(json)
-            .and_then(|endpoints| endpoints::mirror(&key.name, &endpoints))
-            .map(Object::Endpoints),
-        Kind::EndpointSlice => read::<objects::EndpointSlice>(json)
-            .and_then(|slice| endpoints::declare(&key.name, &slice))
-            .map(Object::EndpointSlice),
-    }
+    let name = &key.name;
+    Ok(match key.kind {
+        Kind::Namespace => Object::Namespace,
+        Kind::Node => Object::Node(node::declare(name, &read(json)?)?.into()),
+        Kind::Pod => Object::Pod(pod::declare(&read(json)?)?.into()),
+        Kind::Service => Object::Service(service::declare(name, &read(json)?, left_out)?.into()),
+        Kind::Endpoints => Object::Endpoints(endpoints::declare(&read(json)?)?.into()),
+        Kind::EndpointSlice => Object::EndpointSlice(slice::declare(name, &read(json)?)?.map(Arc::new)),
+    })
 }
 
 fn read<T: serde::de::DeserializeOwned>(json: serde_json::Value) -> Result<T, Vec<Issue>> {
@@ -310,5 +276,7 @@ fn shared(text: &str) -> Arc<str> {
     Arc::from(text)
 }
 
-/// Labels or a selector.
-pub(crate) type Labels = BTreeMap<String, String>;
+/// Text that is not empty.
+fn given(text: Option<&str>) -> Option<Arc<str>> {
+    text.filter(|text| !text.is_empty()).map(shared)
+}

@@ -2,7 +2,7 @@
 
 mod contents;
 mod file;
-mod folder;
+mod ledger;
 mod problem;
 mod sources;
 mod unmatched;
@@ -15,30 +15,30 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use contents::Contents;
 use file::Reading;
-use folder::Folder;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use portolan_service::{Change, ObjectName, PerFamily};
+use ledger::Ledger;
+use portolan_controllers::{Controllers, Issue, Ranges};
+use portolan_service::{Change, ObjectName, PerFamily, Subject};
+use portolan_watch::FileTree;
 pub use portolan_yaml::Tree;
 pub use problem::{Problem, Severity};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use sources::Sources;
 pub use unmatched::Workloads;
 
-use crate::cluster::ledger::Ledger;
-use crate::cluster::{Cluster, Ranges};
-use crate::declared::{Issue, Key, Kind};
+use crate::declared::{Key, Kind, Object};
 
 /// How manifests become objects.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where ClusterIPs are allocated. The family of the first is the one for Services that do not say.
+    /// Where ClusterIPs are allocated. The family of the first is the one for Services that do not
+    /// say.
     pub service_ranges: Vec<IpNet>,
     /// Where NodePorts are allocated.
     pub node_port_range: RangeInclusive<u16>,
-    /// The file that remembers allocations over restarts and shares them between proxies; none to remember them
-    /// only as long as this value lives.
+    /// The file that remembers allocations over restarts and shares them between proxies. Without
+    /// one they are remembered as long as this value lives.
     pub ledger: Option<PathBuf>,
     /// Never write the ledger.
     pub read_only: bool,
@@ -92,9 +92,9 @@ pub struct Update {
 /// A folder of manifests.
 #[derive(Debug)]
 pub struct Manifests {
-    folder: Folder,
+    folder: FileTree,
     sources: Sources,
-    cluster: Cluster,
+    controllers: Controllers<Ledger>,
     ledger: Option<PathBuf>,
     problems: BTreeMap<About, Vec<Problem>>,
     loaded: bool,
@@ -121,9 +121,9 @@ impl Manifests {
         let ranges = Ranges { services: options.service_ranges, node_ports: options.node_port_range };
         let ledger = Ledger::open(options.ledger.clone(), options.read_only);
         Ok(Manifests {
-            folder: Folder::open(folder).map_err(unusable)?,
+            folder: FileTree::open(folder, is_manifest).map_err(|error| unusable(error.into()))?,
             sources: Sources::default(),
-            cluster: Cluster::new(ranges, ledger),
+            controllers: Controllers::new(ranges, ledger),
             ledger: options.ledger,
             problems: BTreeMap::new(),
             loaded: false,
@@ -138,8 +138,8 @@ impl Manifests {
         self.read(&files, received)
     }
 
-    /// Waits until something has changed, at most for `timeout`; `None` if nothing did. The first call loads, if
-    /// [`Manifests::load`] was not called.
+    /// Waits until something has changed, at most for `timeout`; `None` if nothing did. The first
+    /// call loads, if [`Manifests::load`] was not called.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Option<Update>> {
         if !self.loaded {
             return Ok(Some(self.load()));
@@ -147,10 +147,9 @@ impl Manifests {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let ready = poll_readable(self.folder.fd(), left)?;
-            if ready {
+            if self.folder.wait(left)? {
                 let received = Instant::now();
-                let files = self.folder.take_events()?;
+                let files = self.folder.changed()?;
                 let update = self.read(&files, received);
                 if !update.changes.is_empty() || !update.new_problems.is_empty() || !update.solved.is_empty()
                 {
@@ -165,7 +164,7 @@ impl Manifests {
 
     /// The pods declared at present and their addresses.
     pub fn pods(&self) -> impl Iterator<Item = (&ObjectName, PerFamily<Option<IpAddr>>)> {
-        self.cluster.pods()
+        self.controllers.pods()
     }
 
     /// What is wrong at present, sorted by file and line.
@@ -196,32 +195,13 @@ impl Manifests {
         let mut duplicates = BTreeMap::new();
         let mut moved = BTreeSet::new();
         for path in files {
-            let reading =
-                if self.folder.has(path) { file::read(&self.folder.full(path)) } else { Reading::Gone };
-            let contents = match reading {
-                Reading::BeingWritten => continue,
-                Reading::Text(text) => contents::read(path, &text),
-                Reading::Gone if !self.sources.knows(path) && !self.has_problems(path) => continue,
-                Reading::Gone => contents::Contents::default(),
-                Reading::Failed(message) => {
-                    let problem = Problem {
-                        file: path.clone(),
-                        line: None,
-                        object: None,
-                        field: None,
-                        message,
-                        severity: Severity::Error,
-                    };
-                    self.report(About::File(path.clone()), vec![problem], &mut update);
-                    continue;
-                }
-            };
+            let Some(contents) = self.contents(path, &mut update) else { continue };
             update.files.push(path.clone());
             let problems = contents.problems.clone();
             self.report(About::File(path.clone()), problems, &mut update);
             let effect = self.sources.replace(path, contents);
             for (key, object) in effect.objects {
-                self.cluster.set(&key, object);
+                self.set(&key, object, &mut update.changes);
             }
             duplicates.extend(effect.duplicates);
             moved.extend(effect.moved);
@@ -230,9 +210,10 @@ impl Manifests {
             self.report(About::Duplicate(key), problems, &mut update);
         }
 
-        let settled = self.cluster.settle();
-        update.changes = last_of_each(settled.changes);
-        for (name, issues) in settled.issues {
+        let outcome = self.controllers.reconcile();
+        update.changes.extend(outcome.changes);
+        in_order(&mut update.changes);
+        for (name, issues) in outcome.issues {
             let key = Key { kind: Kind::Service, name };
             let problems = issues.into_iter().filter_map(|issue| self.problem(&key, issue)).collect();
             self.report(About::Object(key), problems, &mut update);
@@ -240,32 +221,71 @@ impl Manifests {
         for key in moved {
             self.locate(key, &mut update);
         }
-        let ledger = self.ledger.clone().unwrap_or_default();
-        let problems = settled.ledger.into_iter().map(|error| Problem {
-            file: ledger.clone(),
-            line: error.line(),
-            object: None,
-            field: None,
-            message: error.to_string(),
-            severity: Severity::Error,
-        });
-        let problems = problems.collect();
-        self.report(About::Ledger, problems, &mut update);
-        let failed = self.folder.failed().iter().map(|(path, message)| Problem {
-            file: if path.as_os_str().is_empty() { self.folder.full(path) } else { path.clone() },
-            line: None,
-            object: None,
-            field: None,
-            message: message.clone(),
-            severity: Severity::Error,
-        });
-        let failed = failed.collect();
-        self.report(About::Folder, failed, &mut update);
+        self.report_files_of_our_own(&mut update);
         // Within one update a file may be read in several parts; what only moved is no news.
         let (new, solved) = (update.new_problems.clone(), update.solved.clone());
         update.new_problems.retain(|problem| !solved.iter().any(|other| other.is(problem)));
         update.solved.retain(|problem| !new.iter().any(|other| other.is(problem)));
         update
+    }
+
+    /// What the file at `path` holds now; `None` if that cannot be said, or was known.
+    fn contents(&mut self, path: &Path, update: &mut Update) -> Option<Contents> {
+        let reading = if self.folder.has(path) { file::read(&self.folder.full(path)) } else { Reading::Gone };
+        match reading {
+            Reading::BeingWritten => None,
+            Reading::Text(text) => Some(contents::read(path, &text)),
+            Reading::Gone if !self.sources.knows(path) && !self.has_problems(path) => None,
+            Reading::Gone => Some(Contents::default()),
+            Reading::Failed(message) => {
+                let problem = Problem::of_file(path.to_owned(), None, message);
+                self.report(About::File(path.to_owned()), vec![problem], update);
+                None
+            }
+        }
+    }
+
+    /// The object called `key` is now `object`, or gone.
+    fn set(&mut self, key: &Key, object: Option<Object>, changes: &mut Vec<Change>) {
+        let (controllers, name) = (&mut self.controllers, &key.name);
+        match object {
+            Some(Object::Namespace) => {}
+            Some(Object::Node(node)) => {
+                controllers.set_node(name.name(), Some(&node));
+                changes.push(Change::Node((*node).clone()));
+            }
+            Some(Object::Pod(pod)) => controllers.set_pod(name, Some(pod)),
+            Some(Object::Service(service)) => controllers.set_service(name, Some(service)),
+            Some(Object::Endpoints(endpoints)) => controllers.set_endpoints(name, Some(endpoints)),
+            Some(Object::EndpointSlice(Some(slice))) => changes.push(Change::Slice((*slice).clone())),
+            Some(Object::EndpointSlice(None)) => changes.push(Change::SliceRemoved(name.clone())),
+            None => match key.kind {
+                Kind::Namespace => {}
+                Kind::Node => {
+                    controllers.set_node(name.name(), None);
+                    changes.push(Change::NodeRemoved(name.name().into()));
+                }
+                Kind::Pod => controllers.set_pod(name, None),
+                Kind::Service => controllers.set_service(name, None),
+                Kind::Endpoints => controllers.set_endpoints(name, None),
+                Kind::EndpointSlice => changes.push(Change::SliceRemoved(name.clone())),
+            },
+        }
+    }
+
+    /// What is wrong with the ledger, and with folders that cannot be followed.
+    fn report_files_of_our_own(&mut self, update: &mut Update) {
+        let ledger = self.ledger.clone().unwrap_or_default();
+        let errors = self.controllers.record().errors().into_iter();
+        let problems =
+            errors.map(|error| Problem::of_file(ledger.clone(), error.line(), error.to_string())).collect();
+        self.report(About::Ledger, problems, update);
+        let failed = self.folder.failed().iter().map(|(path, error)| {
+            let file = if path.as_os_str().is_empty() { self.folder.full(path) } else { path.clone() };
+            Problem::of_file(file, None, format!("the folder cannot be followed: {error}"))
+        });
+        let failed = failed.collect();
+        self.report(About::Folder, failed, update);
     }
 
     /// Says of the problems of an object where it is declared now.
@@ -275,7 +295,7 @@ impl Manifests {
             .iter()
             .filter_map(|problem| {
                 let field = problem.field.clone().unwrap_or_default();
-                self.problem(&key, Issue { field, message: problem.message.clone() })
+                self.problem(&key, Issue::new(field, problem.message.clone()))
             })
             .collect();
         self.report(About::Object(key), located, update);
@@ -319,12 +339,12 @@ const _: () = {
 impl AsFd for Manifests {
     /// Readable when [`Manifests::wait`] has something to look at.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.folder.fd()
+        self.folder.as_fd()
     }
 }
 
-/// Reads the text of a manifest and returns what is wrong in it by itself, apart from other objects. `file` is used
-/// in the problems, and to tell JSON from YAML.
+/// Reads the text of a manifest and returns what is wrong in it by itself, apart from other
+/// objects. `file` is named in the problems; its extension says whether it is JSON or YAML.
 pub fn validate(file: &Path, text: &str) -> Vec<Problem> {
     contents::read(file, text).problems
 }
@@ -335,44 +355,24 @@ pub fn unmatched(files: &[(PathBuf, String)], workloads: Workloads) -> Vec<Probl
     unmatched::find(files, workloads)
 }
 
-/// The documents of a manifest's text, whatever their kinds, with the line each begins on. The error is a line and a
-/// message.
+/// The documents of a manifest's text, whatever their kinds, with the line each begins on. The
+/// error is a line and a message.
 pub fn documents(text: &str) -> Result<Vec<Tree>, (usize, String)> {
     portolan_yaml::parse(text, 1).map_err(|error| (error.line, error.message))
 }
 
-/// What changes an object, and which.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Subject {
-    Node(String),
-    Slice(String),
-    Service(String),
-}
-
-/// The last change of each object: several in one update amount to that. Nodes and slices come before Services.
-fn last_of_each(changes: Vec<Change>) -> Vec<Change> {
-    let subject = |change: &Change| match change {
-        Change::Node(node) => Subject::Node(node.name.to_string()),
-        Change::NodeRemoved(name) => Subject::Node(name.to_string()),
-        Change::Slice(slice) => Subject::Slice(slice.name.to_string()),
-        Change::SliceRemoved(name) => Subject::Slice(name.to_string()),
-        Change::Service(service) => Subject::Service(service.name.to_string()),
-        Change::ServiceRemoved(name) => Subject::Service(name.to_string()),
+/// Leaves of several changes of an object the last one. Nodes and slices come before Services.
+fn in_order(changes: &mut Vec<Change>) {
+    Change::keep_last(changes);
+    let place = |change: &Change| match change.subject() {
+        Subject::Node(_) => 0,
+        Subject::Slice(_) => 1,
+        Subject::Service(_) => 2,
     };
-    let last: BTreeMap<Subject, Change> =
-        changes.into_iter().map(|change| (subject(&change), change)).collect();
-    last.into_values().collect()
+    changes.sort_by_key(place);
 }
 
-/// Waits until `fd` is readable, at most for `left`.
-fn poll_readable(fd: BorrowedFd<'_>, left: Option<Duration>) -> io::Result<bool> {
-    let timeout = left.map(|left| Timespec {
-        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: left.subsec_nanos().into(),
-    });
-    match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], timeout.as_ref()) {
-        Ok(ready) => Ok(ready > 0),
-        Err(Errno::INTR) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+/// Whether the file at `path` is one of those that are read.
+fn is_manifest(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")
 }

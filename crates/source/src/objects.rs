@@ -1,7 +1,7 @@
 //! Kubernetes objects as they are written, with only the fields that this program reads.
 //!
-//! Numbers are wider than their valid range, so that a value out of range can be reported as such. Nothing
-//! here is checked; that is the work of the conversion into declarations.
+//! Numbers are wider than their valid range, so that a value out of range can be reported as such.
+//! Nothing here is checked; that is the work of the conversion into declarations.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,318 +12,315 @@ use serde::de::{Deserializer, Error, Visitor};
 /// `metadata` of any object.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Metadata {
+pub(crate) struct Metadata {
     /// Labels.
-    pub labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     /// Set while the object is being deleted.
-    pub deletion_timestamp: Option<String>,
+    pub(crate) deletion_timestamp: Option<String>,
 }
 
 /// v1 Service.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Service {
+pub(crate) struct Service {
     /// Metadata.
-    pub metadata: Metadata,
+    pub(crate) metadata: Metadata,
     /// What is asked for.
-    pub spec: ServiceSpec,
+    pub(crate) spec: ServiceSpec,
     /// What a load balancer has answered.
-    pub status: ServiceStatus,
+    pub(crate) status: ServiceStatus,
 }
 
 /// `spec` of a Service.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct ServiceSpec {
+pub(crate) struct ServiceSpec {
     #[serde(rename = "type")]
-    pub kind: Option<String>,
+    pub(crate) kind: Option<String>,
     #[serde(rename = "clusterIP")]
-    pub cluster_ip: Option<String>,
+    pub(crate) cluster_ip: Option<String>,
     #[serde(rename = "clusterIPs")]
-    pub cluster_ips: Vec<String>,
-    pub ip_families: Vec<String>,
-    pub ip_family_policy: Option<String>,
-    pub ports: Vec<ServicePort>,
+    pub(crate) cluster_ips: Vec<String>,
+    pub(crate) ip_families: Vec<String>,
+    pub(crate) ip_family_policy: Option<String>,
+    pub(crate) ports: Vec<ServicePort>,
     #[serde(rename = "externalIPs")]
-    pub external_ips: Vec<String>,
-    pub session_affinity: Option<String>,
-    pub session_affinity_config: SessionAffinityConfig,
-    pub load_balancer_source_ranges: Vec<String>,
-    pub external_traffic_policy: Option<String>,
-    pub internal_traffic_policy: Option<String>,
-    pub health_check_node_port: Option<i64>,
-    pub selector: BTreeMap<String, String>,
-    pub publish_not_ready_addresses: bool,
-    pub traffic_distribution: Option<String>,
-    pub allocate_load_balancer_node_ports: Option<bool>,
+    pub(crate) external_ips: Vec<String>,
+    pub(crate) session_affinity: Option<String>,
+    pub(crate) session_affinity_config: SessionAffinityConfig,
+    pub(crate) load_balancer_source_ranges: Vec<String>,
+    pub(crate) external_traffic_policy: Option<String>,
+    pub(crate) internal_traffic_policy: Option<String>,
+    pub(crate) health_check_node_port: Option<i64>,
+    pub(crate) selector: BTreeMap<String, String>,
+    pub(crate) publish_not_ready_addresses: bool,
+    pub(crate) traffic_distribution: Option<String>,
+    pub(crate) allocate_load_balancer_node_ports: Option<bool>,
+    pub(crate) external_name: Option<String>,
 }
 
 /// An entry of `spec.ports` of a Service.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct ServicePort {
+pub(crate) struct ServicePort {
     #[serde(default)]
-    pub name: String,
-    pub protocol: Option<String>,
-    pub port: i64,
-    pub target_port: Option<NumberOrName>,
-    pub node_port: Option<i64>,
+    pub(crate) name: String,
+    pub(crate) protocol: Option<String>,
+    pub(crate) port: i64,
+    pub(crate) target_port: Option<NumberOrName>,
+    pub(crate) node_port: Option<i64>,
 }
 
 /// `spec.sessionAffinityConfig` of a Service.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct SessionAffinityConfig {
+pub(crate) struct SessionAffinityConfig {
     /// For `ClientIP`.
     #[serde(rename = "clientIP")]
-    pub client_ip: ClientIpConfig,
+    pub(crate) client_ip: ClientIpConfig,
 }
 
 /// `spec.sessionAffinityConfig.clientIP` of a Service.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ClientIpConfig {
+pub(crate) struct ClientIpConfig {
     /// Seconds.
-    pub timeout_seconds: Option<i64>,
+    pub(crate) timeout_seconds: Option<i64>,
 }
 
 /// `status` of a Service.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ServiceStatus {
+pub(crate) struct ServiceStatus {
     /// The load balancer's part.
-    pub load_balancer: LoadBalancerStatus,
+    pub(crate) load_balancer: LoadBalancerStatus,
 }
 
 /// `status.loadBalancer` of a Service.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct LoadBalancerStatus {
+pub(crate) struct LoadBalancerStatus {
     /// Its addresses.
-    pub ingress: Vec<LoadBalancerIngress>,
+    pub(crate) ingress: Vec<LoadBalancerIngress>,
 }
 
 /// An entry of `status.loadBalancer.ingress` of a Service.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct LoadBalancerIngress {
-    pub ip: Option<String>,
-    pub ip_mode: Option<String>,
+pub(crate) struct LoadBalancerIngress {
+    pub(crate) ip: Option<String>,
+    pub(crate) ip_mode: Option<String>,
 }
 
 /// discovery.k8s.io/v1 EndpointSlice.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct EndpointSlice {
+pub(crate) struct EndpointSlice {
     #[serde(default)]
-    pub metadata: Metadata,
-    pub address_type: String,
+    pub(crate) metadata: Metadata,
+    pub(crate) address_type: String,
     #[serde(default)]
-    pub ports: Vec<EndpointPort>,
+    pub(crate) ports: Vec<EndpointPort>,
     #[serde(default)]
-    pub endpoints: Vec<Endpoint>,
+    pub(crate) endpoints: Vec<Endpoint>,
 }
 
 /// A port of an EndpointSlice or an Endpoints subset.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct EndpointPort {
-    pub name: Option<String>,
-    pub protocol: Option<String>,
-    pub port: Option<i64>,
+pub(crate) struct EndpointPort {
+    pub(crate) name: Option<String>,
+    pub(crate) protocol: Option<String>,
+    pub(crate) port: Option<i64>,
 }
 
 /// An endpoint of an EndpointSlice.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct Endpoint {
-    pub addresses: Vec<String>,
-    pub conditions: EndpointConditions,
-    pub node_name: Option<String>,
-    pub hints: EndpointHints,
+pub(crate) struct Endpoint {
+    pub(crate) addresses: Vec<String>,
+    pub(crate) conditions: EndpointConditions,
+    pub(crate) node_name: Option<String>,
+    pub(crate) zone: Option<String>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) target_ref: ObjectReference,
+    pub(crate) hints: EndpointHints,
+}
+
+/// `targetRef` of an endpoint.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ObjectReference {
+    pub(crate) kind: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 /// `conditions` of an endpoint.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct EndpointConditions {
-    pub ready: Option<bool>,
-    pub serving: Option<bool>,
-    pub terminating: Option<bool>,
+pub(crate) struct EndpointConditions {
+    pub(crate) ready: Option<bool>,
+    pub(crate) serving: Option<bool>,
+    pub(crate) terminating: Option<bool>,
 }
 
 /// `hints` of an endpoint.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct EndpointHints {
-    pub for_zones: Vec<Named>,
-    pub for_nodes: Vec<Named>,
+pub(crate) struct EndpointHints {
+    pub(crate) for_zones: Vec<Named>,
+    pub(crate) for_nodes: Vec<Named>,
 }
 
 /// An object with nothing but a name.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Named {
+pub(crate) struct Named {
     /// The name.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 /// v1 Endpoints.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct Endpoints {
-    pub metadata: Metadata,
-    pub subsets: Vec<EndpointSubset>,
+pub(crate) struct Endpoints {
+    pub(crate) metadata: Metadata,
+    pub(crate) subsets: Vec<EndpointSubset>,
 }
 
 /// An entry of `subsets` of Endpoints.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct EndpointSubset {
-    pub addresses: Vec<EndpointAddress>,
-    pub not_ready_addresses: Vec<EndpointAddress>,
-    pub ports: Vec<EndpointPort>,
+pub(crate) struct EndpointSubset {
+    pub(crate) addresses: Vec<EndpointAddress>,
+    pub(crate) not_ready_addresses: Vec<EndpointAddress>,
+    pub(crate) ports: Vec<EndpointPort>,
 }
 
 /// An address of Endpoints.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct EndpointAddress {
-    pub ip: String,
-    pub node_name: Option<String>,
+pub(crate) struct EndpointAddress {
+    pub(crate) ip: String,
+    pub(crate) node_name: Option<String>,
+    pub(crate) hostname: Option<String>,
+    #[serde(default)]
+    pub(crate) target_ref: ObjectReference,
 }
 
 /// v1 Pod.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct Pod {
-    pub metadata: Metadata,
-    pub spec: PodSpec,
-    pub status: PodStatus,
+pub(crate) struct Pod {
+    pub(crate) metadata: Metadata,
+    pub(crate) spec: PodSpec,
+    pub(crate) status: PodStatus,
 }
 
 /// `spec` of a Pod.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct PodSpec {
-    pub node_name: Option<String>,
-    pub host_network: bool,
-    pub containers: Vec<Container>,
-    pub init_containers: Vec<Container>,
+pub(crate) struct PodSpec {
+    pub(crate) node_name: Option<String>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) subdomain: Option<String>,
+    pub(crate) host_network: bool,
+    pub(crate) containers: Vec<Container>,
+    pub(crate) init_containers: Vec<Container>,
 }
 
 /// A container of a Pod.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct Container {
-    pub ports: Vec<ContainerPort>,
-    pub restart_policy: Option<String>,
+pub(crate) struct Container {
+    pub(crate) ports: Vec<ContainerPort>,
+    pub(crate) restart_policy: Option<String>,
 }
 
 /// A port of a container.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct ContainerPort {
+#[expect(clippy::struct_field_names, reason = "the names of the API")]
+pub(crate) struct ContainerPort {
     #[serde(default)]
-    pub name: String,
-    pub protocol: Option<String>,
-    pub container_port: i64,
+    pub(crate) name: String,
+    pub(crate) protocol: Option<String>,
+    pub(crate) container_port: i64,
 }
 
 /// `status` of a Pod.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct PodStatus {
-    pub phase: Option<String>,
+pub(crate) struct PodStatus {
+    pub(crate) phase: Option<String>,
     #[serde(rename = "podIP")]
-    pub pod_ip: Option<String>,
+    pub(crate) pod_ip: Option<String>,
     #[serde(rename = "podIPs")]
-    pub pod_ips: Vec<PodIp>,
+    pub(crate) pod_ips: Vec<PodIp>,
     #[serde(rename = "hostIP")]
-    pub host_ip: Option<String>,
-    pub conditions: Vec<Condition>,
+    pub(crate) host_ip: Option<String>,
+    pub(crate) conditions: Vec<Condition>,
 }
 
 /// An entry of `status.podIPs` of a Pod.
 #[derive(Debug, Clone, Deserialize)]
-pub struct PodIp {
+pub(crate) struct PodIp {
     /// The address.
-    pub ip: String,
+    pub(crate) ip: String,
 }
 
 /// An entry of `status.conditions` of a Pod.
 #[derive(Debug, Clone, Deserialize)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct Condition {
+pub(crate) struct Condition {
     #[serde(rename = "type")]
-    pub kind: String,
-    pub status: String,
+    pub(crate) kind: String,
+    pub(crate) status: String,
 }
 
 /// v1 Node.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct Node {
-    pub metadata: Metadata,
-    pub spec: NodeSpec,
-    pub status: NodeStatus,
+pub(crate) struct Node {
+    pub(crate) metadata: Metadata,
+    pub(crate) spec: NodeSpec,
+    pub(crate) status: NodeStatus,
 }
 
 /// `spec` of a Node.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct NodeSpec {
+pub(crate) struct NodeSpec {
     #[serde(rename = "podCIDR")]
-    pub pod_cidr: Option<String>,
+    pub(crate) pod_cidr: Option<String>,
     #[serde(rename = "podCIDRs")]
-    pub pod_cidrs: Vec<String>,
-    pub taints: Vec<Taint>,
+    pub(crate) pod_cidrs: Vec<String>,
+    pub(crate) taints: Vec<Taint>,
 }
 
 /// An entry of `spec.taints` of a Node.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Taint {
+pub(crate) struct Taint {
     /// What it is called.
-    pub key: String,
+    pub(crate) key: String,
 }
 
 /// `status` of a Node.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct NodeStatus {
-    pub addresses: Vec<NodeAddress>,
+pub(crate) struct NodeStatus {
+    pub(crate) addresses: Vec<NodeAddress>,
 }
 
 /// An entry of `status.addresses` of a Node.
 #[derive(Debug, Clone, Deserialize)]
-#[expect(missing_docs, reason = "the fields are those of the API")]
-pub struct NodeAddress {
+pub(crate) struct NodeAddress {
     #[serde(rename = "type")]
-    pub kind: String,
-    pub address: String,
+    pub(crate) kind: String,
+    pub(crate) address: String,
 }
 
 /// A port number, or the name of a container's port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NumberOrName {
+pub(crate) enum NumberOrName {
     /// A number, unchecked.
     Number(i64),
     /// A name, unchecked.

@@ -1,7 +1,8 @@
 //! YAML text as a tree in which every value knows its line.
 //!
-//! JSON is read by the same parser. Numbers, booleans and null follow the core schema of YAML 1.2. Documents are
-//! bounded in depth and in what aliases may add, so that a small file cannot exhaust memory.
+//! JSON is read by the same parser. Numbers, booleans and null follow the core schema of YAML 1.2.
+//! Documents are bounded in depth and in what aliases may add, so that a small file cannot exhaust
+//! memory.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -89,7 +90,8 @@ impl Tree {
         }
     }
 
-    /// The line of the value at `path` (as `spec.ports[0].port`), or of the nearest value around it.
+    /// The line of the value at `path` (as `spec.ports[0].port`), or of the nearest value around
+    /// it.
     pub fn line_of(&self, path: &str) -> usize {
         let path = path.strip_prefix('.').unwrap_or(path);
         match &self.content {
@@ -156,13 +158,14 @@ impl Tree {
     }
 }
 
-/// All documents in `text`, whose first line is line `first_line` of its file. Documents without content are left
-/// out. A key that a mapping has twice is an error.
+/// All documents in `text`, whose first line is line `first_line` of its file. Documents without
+/// content are left out. A key that a mapping has twice is an error.
 pub fn parse(text: &str, first_line: usize) -> Result<Vec<Tree>, SyntaxError> {
     build(text, first_line, None).map(|builder| builder.documents)
 }
 
-/// As [`parse`], but of a key that a mapping has twice the later value counts, and the second list says so.
+/// As [`parse`], but of a key that a mapping has twice the later value counts. The second list has
+/// those keys.
 pub fn parse_repeating(text: &str, first_line: usize) -> Result<(Vec<Tree>, Vec<Repeated>), SyntaxError> {
     build(text, first_line, Some(Vec::new()))
         .map(|builder| (builder.documents, builder.repeated.unwrap_or_default()))

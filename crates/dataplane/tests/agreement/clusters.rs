@@ -97,7 +97,6 @@ impl Cluster {
         let source_ranges =
             if random.bool() { Vec::new() } else { ranges.into_iter().filter(|_| random.bool()).collect() };
         let service = Service {
-            name: ObjectName::new("shop", &format!("s{number}")),
             kind,
             cluster_ip: Some(cluster_ip),
             cluster_ips: vec![cluster_ip],
@@ -112,9 +111,8 @@ impl Cluster {
             affinity: (random.f32() < 0.25).then_some(600),
             internal_policy: if random.f32() < 0.3 { InternalPolicy::Local } else { InternalPolicy::Cluster },
             external_policy: if random.bool() { ExternalPolicy::Local } else { ExternalPolicy::Cluster },
-            health_check_node_port: None.into(),
-            other_proxy: false,
             ports,
+            ..Service::new(ObjectName::new("shop", &format!("s{number}")))
         };
         self.slices.push(self.slice(random, &service));
         self.services.push(service);
@@ -134,14 +132,12 @@ impl Cluster {
             let terminating = random.f32() < 0.2;
             let ready = !terminating && random.f32() < 0.85;
             endpoints.push(Endpoint {
-                address,
                 ready,
                 serving: ready || random.bool(),
                 terminating,
                 // Slices written by hand name no node.
                 node: (random.f32() < 0.8).then(|| if here { HERE.into() } else { "there".into() }),
-                zone_hints: Box::default(),
-                node_hints: Box::default(),
+                ..Endpoint::new(address)
             });
         }
         EndpointSlice {

@@ -247,9 +247,9 @@ fn names_of_nodes_and_zones_are_held_once() {
     ));
     let [a, b, c] = &slice.expect("a slice").endpoints[..] else { panic!("three endpoints") };
     assert!(Arc::ptr_eq(a.node.as_ref().unwrap(), b.node.as_ref().unwrap()));
-    assert!(Arc::ptr_eq(a.node.as_ref().unwrap(), &a.node_hints[0]));
-    assert!(Arc::ptr_eq(&a.zone_hints[0], &b.zone_hints[0]), "§1.26");
-    assert_eq!((c.node.as_ref(), c.zone_hints.len()), (None, 0), "§1.25");
+    assert!(Arc::ptr_eq(a.node.as_ref().unwrap(), &a.hints.nodes()[0]));
+    assert!(Arc::ptr_eq(&a.hints.zones()[0], &b.hints.zones()[0]), "§1.26");
+    assert_eq!((c.node.as_ref(), c.hints.zones().len()), (None, 0), "§1.25");
 }
 
 #[test]
@@ -278,6 +278,43 @@ fn nodes_give_addresses_networks_and_whether_they_leave() {
         !node_of(json!({"metadata": {"deletionTimestamp": null}, "spec": {"taints": [{"key": "other"}]}}))
             .leaving
     );
+}
+
+#[test]
+fn what_only_names_need_is_kept() {
+    let of = |spec: Value| service_of(&spec, &json!({}));
+    let headless = of(json!({"clusterIP": "None", "clusterIPs": ["None"]}));
+    assert!(headless.headless && headless.cluster_ip.is_none());
+    let pending = of(json!({"clusterIP": ""}));
+    assert!(!pending.headless && pending.cluster_ip.is_none());
+    assert!(of(json!({"publishNotReadyAddresses": true})).publish_not_ready);
+    assert!(!of(json!({"publishNotReadyAddresses": null})).publish_not_ready);
+    let alias = of(json!({"type": "ExternalName", "externalName": "a.example"}));
+    assert_eq!(alias.external_name.as_deref(), Some("a.example"));
+    assert_eq!(of(json!({"externalName": ""})).external_name, None);
+
+    let slice = slice_of(slice_with(
+        "endpoints",
+        json!([
+            {"addresses": ["10.1.0.1"], "hostname": "web-0", "zone": "z", "targetRef": {"kind": "Pod", "name": "p"}},
+            {"addresses": ["10.1.0.2"], "zone": "z", "targetRef": {"kind": "Node", "name": "n"},
+             "conditions": {"ready": false}},
+            {"addresses": ["10.1.0.3"], "hostname": null, "zone": null, "targetRef": null},
+        ]),
+    ));
+    let endpoints = slice.expect("a slice").endpoints;
+    let names: Vec<_> = endpoints
+        .iter()
+        .map(|it| (it.names.hostname(), it.names.pod(), it.zone.as_deref(), it.ready))
+        .collect();
+    let expected = [
+        (Some("web-0"), Some("p"), Some("z"), true),
+        (None, None, Some("z"), false),
+        (None, None, None, true),
+    ];
+    assert_eq!(names, expected);
+    let zones = [&endpoints[0].zone, &endpoints[1].zone].map(|zone| zone.as_ref().unwrap());
+    assert!(Arc::ptr_eq(zones[0], zones[1]), "held once");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::LoadError;
-use super::record::{self, BODY_AT_MOST, Entry, HEADER, MAGIC, Operation, PREFIX, Record, VERSION};
+use super::record::{self, BODY_AT_MOST, Entry, HEADER, MAGIC, OLDEST, Operation, PREFIX, Record, VERSION};
 
 /// Bytes read at a time.
 const BUFFER: usize = 64 << 10;
@@ -19,6 +19,9 @@ pub struct Loaded {
     pub taken: SystemTime,
     /// How many objects there are.
     pub objects: usize,
+    /// They have all fields that are read today. Else an earlier release wrote them, and the API
+    /// server may say more about the same version of an object.
+    pub whole: bool,
     /// What could not be used.
     pub damage: Option<Damage>,
 }
@@ -52,7 +55,7 @@ pub fn read_from(
     let size = file.seek(SeekFrom::End(0))?;
     file.rewind()?;
     let mut reader = BufReader::with_capacity(BUFFER, file);
-    read_header(&mut reader)?;
+    let version = read_header(&mut reader)?;
     let mut last: HashMap<Box<[u8]>, u64> = HashMap::new();
     let mut taken = UNIX_EPOCH;
     let mut at = HEADER as u64;
@@ -85,10 +88,12 @@ pub fn read_from(
         entry(&record.entry);
     }
     let nothing = at == HEADER as u64;
-    Ok((!nothing).then_some(Loaded { taken, objects: positions.len(), damage }))
+    let whole = version == VERSION;
+    Ok((!nothing).then_some(Loaded { taken, objects: positions.len(), whole, damage }))
 }
 
-fn read_header(reader: &mut impl Read) -> Result<(), LoadError> {
+/// Returns the version of the format.
+fn read_header(reader: &mut impl Read) -> Result<u32, LoadError> {
     let mut header = [0; HEADER];
     match reader.read_exact(&mut header) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(LoadError::Foreign),
@@ -99,7 +104,7 @@ fn read_header(reader: &mut impl Read) -> Result<(), LoadError> {
         return Err(LoadError::Foreign);
     }
     let found = u32::from_le_bytes(version.try_into().expect("four bytes follow the magic"));
-    if found == VERSION { Ok(()) } else { Err(LoadError::Version { found }) }
+    if (OLDEST..=VERSION).contains(&found) { Ok(found) } else { Err(LoadError::Version { found }) }
 }
 
 /// Why a record cannot be had.

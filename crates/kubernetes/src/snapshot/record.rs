@@ -7,7 +7,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(super) const MAGIC: [u8; 8] = *b"portolan";
-pub(super) const VERSION: u32 = 1;
+/// What is written. The objects of format 1 lacked what only names for Services need.
+pub(super) const VERSION: u32 = 2;
+/// The oldest format that is still read.
+pub(super) const OLDEST: u32 = 1;
 pub(super) const HEADER: usize = MAGIC.len() + 4;
 /// Length and checksum before each body.
 pub(super) const PREFIX: usize = 8;

@@ -113,7 +113,7 @@ fn replaces_what_it_cannot_read() {
         ("something else", b"apiVersion: v1\nkind: List\n", "this is not a snapshot of portolan"),
         ("too short", b"porto", "this is not a snapshot of portolan"),
         ("empty", b"", "this is not a snapshot of portolan"),
-        ("another version", &other_version, "its format is 7, this program reads 1"),
+        ("another version", &other_version, "its format is 7, this program reads 1 to 2"),
     ];
     for (name, content, message) in table {
         let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! The folder of manifests that the proxies follow, and word of changes to the user's files.
+//! The folder of manifests that the proxies follow, made from the user's files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,8 +6,6 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use portolan_source::manifests::Problem;
 use serde_json::{Value, json};
 
@@ -136,72 +134,9 @@ fn expand(files: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     Ok(all)
 }
 
-/// Word of changes in the folders that hold the user's files.
-#[derive(Debug)]
-pub(super) struct Watch {
-    inotify: Inotify,
-}
-
-impl Watch {
-    pub(super) fn start(files: &[PathBuf]) -> Result<Watch, Error> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC).map_err(Error::io("watching files"))?;
-        let watch = Watch { inotify };
-        watch.renew(files)?;
-        Ok(watch)
-    }
-
-    /// Watches the folders that the files are in now, and those that links lead to.
-    fn renew(&self, files: &[PathBuf]) -> Result<(), Error> {
-        let flags = AddWatchFlags::IN_CLOSE_WRITE
-            | AddWatchFlags::IN_MOVED_TO
-            | AddWatchFlags::IN_MOVED_FROM
-            | AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_DELETE;
-        let mut folders = BTreeSet::new();
-        for file in files {
-            let real = fs::canonicalize(file).ok();
-            for path in [Some(file.clone()), real].into_iter().flatten() {
-                let folder = if path.is_dir() { Some(path) } else { path.parent().map(Path::to_owned) };
-                folders.extend(folder);
-            }
-        }
-        for folder in folders {
-            match self.inotify.add_watch(&folder, flags) {
-                Ok(_) | Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(Error::io(format!("watching {}", folder.display()))(errno)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Blocks until one of the files may have changed.
-    pub(super) fn wait(&self, files: &[PathBuf]) -> Result<(), Error> {
-        let names: BTreeSet<_> = files.iter().filter_map(|file| file.file_name()).collect();
-        loop {
-            let events = match self.inotify.read_events() {
-                Ok(events) => events,
-                Err(Errno::EINTR) => continue,
-                Err(errno) => return Err(Error::io("watching files")(errno)),
-            };
-            // Links may lead elsewhere now.
-            self.renew(files)?;
-            let concerns = |name: &std::ffi::OsString| {
-                // In a folder of manifests, and behind a link, any name may matter.
-                names.contains(name.as_os_str())
-                    || files.iter().any(|file| file.is_dir() || file.is_symlink())
-            };
-            if events.iter().any(|event| event.name.as_ref().is_none_or(concerns)) {
-                return Ok(());
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    type Change = fn(&Path);
 
     const POD: &str = "kind: Pod\nmetadata: {name: p}\n";
 
@@ -237,33 +172,5 @@ mod tests {
         fs::remove_file(user.path().join("pod.yaml")).unwrap();
         assert!(folder.take_over(&files).unwrap().wanted.is_empty());
         assert_eq!(names(&folder), ["000-service.yaml", "lab-pods.json"]);
-    }
-
-    #[test]
-    fn changes_are_seen() {
-        let user = tempfile::tempdir().unwrap();
-        let file = user.path().join("pod.yaml");
-        fs::write(&file, POD).unwrap();
-        let files = [file.clone()];
-        let changes: [(&str, Change); 4] = [
-            ("written in place", |file| fs::write(file, POD).unwrap()),
-            ("renamed over", |file| {
-                fs::write(file.with_extension("new"), POD).unwrap();
-                fs::rename(file.with_extension("new"), file).unwrap();
-            }),
-            ("removed", |file| fs::remove_file(file).unwrap()),
-            ("back", |file| fs::write(file, POD).unwrap()),
-        ];
-        for (situation, change) in changes {
-            let watch = Watch::start(&files).unwrap();
-            let (seen, was_seen) = std::sync::mpsc::channel();
-            std::thread::scope(|scope| {
-                let files = &files;
-                scope.spawn(move || seen.send(watch.wait(files)));
-                change(&file);
-                let seen = was_seen.recv_timeout(std::time::Duration::from_secs(10));
-                assert!(seen.is_ok_and(|seen| seen.is_ok()), "{situation}");
-            });
-        }
     }
 }

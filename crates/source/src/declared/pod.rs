@@ -1,28 +1,12 @@
-//! Pods, reduced to what makes endpoints of them.
+//! Pods.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use portolan_service::{Family, PerFamily, Protocol};
+use portolan_controllers::{ContainerPort, Pod};
+use portolan_service::{Family, PerFamily};
 
-use super::{Issue, Issues, Labels, shared};
+use super::{Issue, Issues, given, shared};
 use crate::objects;
-
-/// A Pod.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Pod {
-    pub(crate) labels: Labels,
-    /// `status.podIPs`; for a pod on the host's network without, `status.hostIP`.
-    pub(crate) addresses: PerFamily<Option<IpAddr>>,
-    /// The condition `Ready`.
-    pub(crate) ready: bool,
-    pub(crate) terminating: bool,
-    /// It has run to its end (phase Succeeded or Failed) and will never serve again.
-    pub(crate) finished: bool,
-    pub(crate) node: Option<Arc<str>>,
-    /// The named ports of its containers.
-    pub(crate) ports: Vec<(Arc<str>, Protocol, u16)>,
-}
 
 pub(super) fn declare(pod: &objects::Pod) -> Result<Pod, Vec<Issue>> {
     let mut issues = Issues::default();
@@ -38,7 +22,7 @@ pub(super) fn declare(pod: &objects::Pod) -> Result<Pod, Vec<Issue>> {
             let number = issues.port(field("containerPort"), port.container_port);
             let protocol = issues.protocol(field("protocol"), port.protocol.as_deref());
             if let (Some(number), Some(protocol), false) = (number, protocol, port.name.is_empty()) {
-                ports.push((shared(&port.name), protocol, number));
+                ports.push(ContainerPort { name: shared(&port.name), protocol, port: number });
             }
         }
     }
@@ -66,7 +50,9 @@ pub(super) fn declare(pod: &objects::Pod) -> Result<Pod, Vec<Issue>> {
         ready: pod.status.conditions.iter().any(|it| it.kind == "Ready" && it.status == "True"),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         finished: matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
-        node: pod.spec.node_name.as_deref().filter(|name| !name.is_empty()).map(shared),
+        node: given(pod.spec.node_name.as_deref()),
+        hostname: given(pod.spec.hostname.as_deref()),
+        subdomain: given(pod.spec.subdomain.as_deref()),
         ports,
     })
 }

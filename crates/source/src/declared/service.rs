@@ -2,101 +2,15 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use ipnet::IpNet;
+use portolan_controllers::{Distribution, FamilyPolicy, PortSpec, ServiceSpec, TargetPort};
 use portolan_service::{
     ExternalPolicy, Family, IngressMode, InternalPolicy, LoadBalancerIngress, ObjectName, Protocol,
     ServiceType,
 };
 
-use super::{Issue, Issues, Labels, shared};
+use super::{Issue, Issues, given, shared};
 use crate::objects::{self, NumberOrName};
-
-/// A Service as declared.
-#[derive(Debug, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "the switches of the API")]
-pub(crate) struct Service {
-    pub(crate) kind: ServiceType,
-    /// `clusterIP: None`
-    pub(crate) headless: bool,
-    /// The ClusterIPs asked for.
-    pub(crate) cluster_ips: Vec<IpAddr>,
-    /// The families asked for, in order, those of `cluster_ips` first.
-    pub(crate) families: Vec<Family>,
-    pub(crate) family_policy: FamilyPolicy,
-    pub(crate) ports: Vec<Port>,
-    pub(crate) external_ips: Vec<IpAddr>,
-    pub(crate) load_balancer: Vec<LoadBalancerIngress>,
-    pub(crate) source_ranges: Vec<IpNet>,
-    pub(crate) affinity: Option<u32>,
-    pub(crate) internal_policy: InternalPolicy,
-    pub(crate) external_policy: ExternalPolicy,
-    pub(crate) health_check_node_port: Option<u16>,
-    pub(crate) other_proxy: bool,
-    /// Empty for none: the endpoints are given.
-    pub(crate) selector: Labels,
-    pub(crate) publish_not_ready: bool,
-    pub(crate) distribution: Distribution,
-    pub(crate) allocate_node_ports: bool,
-}
-
-/// An entry of `spec.ports`.
-#[derive(Debug, PartialEq)]
-#[expect(clippy::struct_field_names, reason = "the names of the API")]
-pub(crate) struct Port {
-    pub(crate) name: Arc<str>,
-    pub(crate) protocol: Protocol,
-    pub(crate) port: u16,
-    pub(crate) target: TargetPort,
-    /// The NodePort asked for.
-    pub(crate) node_port: Option<u16>,
-}
-
-/// `targetPort`
-#[derive(Debug, PartialEq)]
-pub(crate) enum TargetPort {
-    Number(u16),
-    /// The name of a container port, which may have another number in each pod.
-    Name(Arc<str>),
-}
-
-/// `ipFamilyPolicy`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FamilyPolicy {
-    Single,
-    Prefer,
-    Require,
-}
-
-/// `trafficDistribution`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Distribution {
-    Any,
-    SameZone,
-    SameNode,
-}
-
-impl Service {
-    /// Whether NodePorts that are not asked for are allocated.
-    pub(crate) fn wants_node_ports(&self) -> bool {
-        match self.kind {
-            ServiceType::NodePort => true,
-            ServiceType::LoadBalancer => self.allocate_node_ports,
-            ServiceType::ClusterIp | ServiceType::ExternalName => false,
-        }
-    }
-
-    /// Whether it has a health-check port (spec §1.16).
-    pub(crate) fn wants_health_check(&self) -> bool {
-        self.kind == ServiceType::LoadBalancer && self.external_policy == ExternalPolicy::Local
-    }
-
-    /// Whether it has ClusterIPs, given or allocated.
-    pub(crate) fn wants_addresses(&self) -> bool {
-        self.kind != ServiceType::ExternalName && !self.headless
-    }
-}
 
 /// Addresses of `service` that no Service can have are left out, and go to `left_out`: all but a
 /// ClusterIP, without which it is none.
@@ -104,19 +18,11 @@ pub(super) fn declare(
     name: &ObjectName,
     service: &objects::Service,
     left_out: &mut Vec<Issue>,
-) -> Result<Service, Vec<Issue>> {
+) -> Result<ServiceSpec, Vec<Issue>> {
     let mut issues = Issues::default();
     let mut unusable = Issues::default();
     let spec = &service.spec;
-    let kind = spec.kind.as_deref().filter(|kind| !kind.is_empty()).unwrap_or("ClusterIP");
-    let kinds = [
-        ("ClusterIP", ServiceType::ClusterIp),
-        ("NodePort", ServiceType::NodePort),
-        ("LoadBalancer", ServiceType::LoadBalancer),
-        ("ExternalName", ServiceType::ExternalName),
-    ];
-    let kind = issues.word("spec.type", kind, &kinds).unwrap_or(ServiceType::ClusterIp);
-
+    let kind = kind(&mut issues, spec);
     let (headless, cluster_ips) = cluster_ips(&mut issues, spec);
     if headless && matches!(kind, ServiceType::NodePort | ServiceType::LoadBalancer) {
         issues
@@ -124,19 +30,73 @@ pub(super) fn declare(
     }
     let (families, family_policy) = families(&mut issues, spec, &cluster_ips);
     let ports = ports(&mut issues, spec, kind, headless);
+    let external_ips = external_ips(&mut issues, &mut unusable, spec);
+    let mut source_ranges = Vec::new();
+    for (i, text) in spec.load_balancer_source_ranges.iter().enumerate() {
+        source_ranges.extend(issues.network(format!("spec.loadBalancerSourceRanges[{i}]"), text));
+    }
+    let load_balancer = load_balancer(&mut issues, &mut unusable, &service.status);
+    left_out.append(&mut unusable.0);
+    let affinity = affinity(&mut issues, spec);
+    let (internal_policy, external_policy) = policies(&mut issues, spec);
+    let distribution = distribution(&mut issues, spec);
+    let health_check_node_port = spec
+        .health_check_node_port
+        .filter(|number| *number != 0)
+        .and_then(|number| issues.port("spec.healthCheckNodePort", number));
 
+    tracing::trace!(service = %name, "declared");
+    issues.or(ServiceSpec {
+        kind,
+        headless,
+        cluster_ips,
+        families,
+        family_policy,
+        ports,
+        external_ips,
+        load_balancer,
+        source_ranges,
+        affinity,
+        internal_policy,
+        external_policy,
+        health_check_node_port,
+        other_proxy: service.metadata.labels.contains_key("service.kubernetes.io/service-proxy-name"),
+        selector: spec.selector.clone(),
+        publish_not_ready: spec.publish_not_ready_addresses,
+        distribution,
+        allocate_node_ports: spec.allocate_load_balancer_node_ports.unwrap_or(true),
+        external_name: given(spec.external_name.as_deref()),
+    })
+}
+
+fn kind(issues: &mut Issues, spec: &objects::ServiceSpec) -> ServiceType {
+    let kind = spec.kind.as_deref().filter(|kind| !kind.is_empty()).unwrap_or("ClusterIP");
+    let kinds = [
+        ("ClusterIP", ServiceType::ClusterIp),
+        ("NodePort", ServiceType::NodePort),
+        ("LoadBalancer", ServiceType::LoadBalancer),
+        ("ExternalName", ServiceType::ExternalName),
+    ];
+    issues.word("spec.type", kind, &kinds).unwrap_or(ServiceType::ClusterIp)
+}
+
+fn external_ips(issues: &mut Issues, unusable: &mut Issues, spec: &objects::ServiceSpec) -> Vec<IpAddr> {
     let mut external_ips = Vec::new();
     for (i, text) in spec.external_ips.iter().enumerate() {
         let field = format!("spec.externalIPs[{i}]");
         let address = issues.address(&field, text);
         external_ips.extend(address.and_then(|address| unusable.of_a_service(&field, address)));
     }
-    let mut source_ranges = Vec::new();
-    for (i, text) in spec.load_balancer_source_ranges.iter().enumerate() {
-        source_ranges.extend(issues.network(format!("spec.loadBalancerSourceRanges[{i}]"), text));
-    }
+    external_ips
+}
+
+fn load_balancer(
+    issues: &mut Issues,
+    unusable: &mut Issues,
+    status: &objects::ServiceStatus,
+) -> Vec<LoadBalancerIngress> {
     let mut load_balancer = Vec::new();
-    for (i, ingress) in service.status.load_balancer.ingress.iter().enumerate() {
+    for (i, ingress) in status.load_balancer.ingress.iter().enumerate() {
         let field = format!("status.loadBalancer.ingress[{i}]");
         let mode = ingress.ip_mode.as_deref().unwrap_or("VIP");
         let modes = [("VIP", IngressMode::Vip), ("Proxy", IngressMode::Proxy)];
@@ -149,50 +109,28 @@ pub(super) fn declare(
         let ip = if mode == IngressMode::Vip { unusable.of_a_service(&field, ip) } else { Some(ip) };
         load_balancer.extend(ip.map(|ip| LoadBalancerIngress { ip, mode }));
     }
-    left_out.append(&mut unusable.0);
+    load_balancer
+}
 
-    let affinity = affinity(&mut issues, spec);
+fn policies(issues: &mut Issues, spec: &objects::ServiceSpec) -> (InternalPolicy, ExternalPolicy) {
     let internal = spec.internal_traffic_policy.as_deref().unwrap_or("Cluster");
     let policies = [("Cluster", InternalPolicy::Cluster), ("Local", InternalPolicy::Local)];
     let internal = issues.word("spec.internalTrafficPolicy", internal, &policies);
-    let external =
-        spec.external_traffic_policy.as_deref().filter(|policy| !policy.is_empty()).unwrap_or("Cluster");
+    let external = spec.external_traffic_policy.as_deref().filter(|policy| !policy.is_empty());
     let policies = [("Cluster", ExternalPolicy::Cluster), ("Local", ExternalPolicy::Local)];
-    let external = issues.word("spec.externalTrafficPolicy", external, &policies);
+    let external = issues.word("spec.externalTrafficPolicy", external.unwrap_or("Cluster"), &policies);
+    (internal.unwrap_or(InternalPolicy::Cluster), external.unwrap_or(ExternalPolicy::Cluster))
+}
+
+fn distribution(issues: &mut Issues, spec: &objects::ServiceSpec) -> Distribution {
     let distributions = [
         ("PreferClose", Distribution::SameZone),
         ("PreferSameZone", Distribution::SameZone),
         ("PreferSameNode", Distribution::SameNode),
     ];
-    let distribution = spec.traffic_distribution.as_deref().filter(|word| !word.is_empty());
-    let distribution =
-        distribution.and_then(|word| issues.word("spec.trafficDistribution", word, &distributions));
-    let health_check_node_port = spec
-        .health_check_node_port
-        .filter(|number| *number != 0)
-        .and_then(|number| issues.port("spec.healthCheckNodePort", number));
-
-    tracing::trace!(service = %name, "declared");
-    issues.or(Service {
-        kind,
-        headless,
-        cluster_ips,
-        families,
-        family_policy,
-        ports,
-        external_ips,
-        load_balancer,
-        source_ranges,
-        affinity,
-        internal_policy: internal.unwrap_or(InternalPolicy::Cluster),
-        external_policy: external.unwrap_or(ExternalPolicy::Cluster),
-        health_check_node_port,
-        other_proxy: service.metadata.labels.contains_key("service.kubernetes.io/service-proxy-name"),
-        selector: spec.selector.clone(),
-        publish_not_ready: spec.publish_not_ready_addresses,
-        distribution: distribution.unwrap_or(Distribution::Any),
-        allocate_node_ports: spec.allocate_load_balancer_node_ports.unwrap_or(true),
-    })
+    let word = spec.traffic_distribution.as_deref().filter(|word| !word.is_empty());
+    let distribution = word.and_then(|word| issues.word("spec.trafficDistribution", word, &distributions));
+    distribution.unwrap_or(Distribution::Any)
 }
 
 fn cluster_ips(issues: &mut Issues, spec: &objects::ServiceSpec) -> (bool, Vec<IpAddr>) {
@@ -284,8 +222,13 @@ fn families(
     (families, asked.unwrap_or(implied))
 }
 
-fn ports(issues: &mut Issues, spec: &objects::ServiceSpec, kind: ServiceType, headless: bool) -> Vec<Port> {
-    let mut ports: Vec<Port> = Vec::with_capacity(spec.ports.len());
+fn ports(
+    issues: &mut Issues,
+    spec: &objects::ServiceSpec,
+    kind: ServiceType,
+    headless: bool,
+) -> Vec<PortSpec> {
+    let mut ports: Vec<PortSpec> = Vec::with_capacity(spec.ports.len());
     // A Service may have thousands.
     let mut names: HashSet<&str> = HashSet::new();
     let mut numbers: HashSet<(Protocol, u16)> = HashSet::new();
@@ -328,7 +271,7 @@ fn ports(issues: &mut Issues, spec: &objects::ServiceSpec, kind: ServiceType, he
                 format!("{node_port}/{protocol} is used by two ports of this Service"),
             );
         }
-        ports.push(Port { name: shared(&port.name), protocol, port: number, target, node_port });
+        ports.push(PortSpec { name: shared(&port.name), protocol, port: number, target, node_port });
     }
     ports
 }

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
 
+use portolan_controllers::Issue;
 use portolan_service::ObjectName;
 use portolan_yaml::{Content, Tree};
 
 use super::problem::{Problem, Severity};
-use crate::declared::{self, Declared, Issue, Key, Kind, Object};
+use crate::declared::{self, Declared, Key, Kind, Object};
 use crate::schema;
 
 /// The objects and problems of a file.
@@ -16,7 +16,8 @@ use crate::schema;
 pub(super) struct Contents {
     pub(super) items: Vec<Item>,
     pub(super) problems: Vec<Problem>,
-    /// A part could not be read at all, so that objects may be missing here which the file still means to declare.
+    /// A part could not be read at all. Objects may be missing here that the file still means to
+    /// declare.
     pub(super) partial: bool,
 }
 
@@ -25,7 +26,7 @@ pub(super) struct Contents {
 pub(super) struct Item {
     pub(super) key: Key,
     /// `None` if it is not valid.
-    pub(super) object: Option<Arc<Object>>,
+    pub(super) object: Option<Object>,
     pub(super) lines: Lines,
 }
 
@@ -107,7 +108,8 @@ fn json(text: &str) -> Result<Vec<Tree>, (usize, String)> {
     })
 }
 
-/// The documents in `text` with their first lines. Split here, so that an error in one leaves the others alone.
+/// The documents in `text` with their first lines. They are split here, so that an error in one
+/// leaves the others alone.
 fn documents(text: &str) -> Vec<(usize, &str)> {
     let mut documents = Vec::new();
     let (mut start, mut first_line, mut offset) = (0, 1, 0);
@@ -166,7 +168,8 @@ impl Reader<'_> {
         });
     }
 
-    /// Takes an object or a list of objects. The items of a typed list need not say what they are: `implied`.
+    /// Takes an object or a list of objects. The items of a typed list need not say what they are:
+    /// they are `implied`.
     fn object(&mut self, tree: &Tree, implied: Option<Kind>) {
         if !matches!(tree.content, Content::Map(_)) {
             self.unreadable(
@@ -280,7 +283,7 @@ impl Reader<'_> {
             Some(_) => Some(format!("not text; for this kind it is {}", kind.api_version())),
         };
         let declared = match wrong {
-            Some(message) => Declared::invalid(Issue { field: "apiVersion".to_owned(), message }),
+            Some(message) => Declared::invalid(Issue::new("apiVersion", message)),
             None => declared::declare(&key, tree.to_json()),
         };
         if !self.seen.insert(key.clone()) {
@@ -288,7 +291,7 @@ impl Reader<'_> {
             return self.problem(tree.line, Some(key.to_string()), "", message);
         }
         self.issues(tree, &key.to_string(), declared.issues);
-        let object = declared.object.map(Arc::new);
+        let object = declared.object;
         self.warnings(Some(&key.to_string()), schema::unknown_fields(kind.name(), tree));
         let lines = Lines::of(tree, &key);
         self.contents.items.push(Item { key, object, lines });

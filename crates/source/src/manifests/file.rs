@@ -69,12 +69,14 @@ fn try_read(path: &Path) -> io::Result<Reading> {
     })
 }
 
-/// Whether any process has the file open for writing: then, and only then, a read lease is refused with EAGAIN
-/// (fcntl(2)). Where leases do not work (another's file, some file systems), the answer is no.
+/// Whether any process has the file open for writing: then, and only then, a read lease is refused
+/// with EAGAIN (fcntl(2)). Where leases do not work (another's file, some file systems), the answer
+/// is no.
 fn is_being_written(file: &File) -> bool {
     let fd = file.as_raw_fd();
-    // SAFETY: plain integer commands on a descriptor that `file` keeps open. The signal for a broken lease is
-    // made SIGURG, which is ignored unless asked for, before there is a lease; the lease is given back at once.
+    // SAFETY: plain integer commands on a descriptor that `file` keeps open. The signal for a
+    // broken lease is made SIGURG before there is a lease; it is ignored unless asked for. The
+    // lease is given back at once.
     unsafe {
         libc::fcntl(fd, F_SETSIG, libc::SIGURG);
         if libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) == 0 {

@@ -30,6 +30,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// An error of a file as a whole.
+    pub(super) fn of_file(file: PathBuf, line: Option<usize>, message: String) -> Problem {
+        Problem { file, line, object: None, field: None, message, severity: Severity::Error }
+    }
+
     /// Whether this is the same problem as `other`, though perhaps on another line.
     pub(super) fn is(&self, other: &Problem) -> bool {
         (&self.file, &self.object, &self.field, &self.message, self.severity)

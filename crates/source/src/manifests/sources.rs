@@ -9,7 +9,8 @@ use super::contents::{Contents, Lines};
 use super::problem::{Problem, Severity};
 use crate::declared::{Key, Object};
 
-/// The objects in force and the files they come from. The first file by name that declares an object has it.
+/// The objects in force and the files they come from. Of several files that declare an object, the
+/// first by name has it.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     files: HashMap<Arc<Path>, Vec<Key>>,
@@ -22,7 +23,7 @@ pub(super) struct Sources {
 struct Candidate {
     file: Arc<Path>,
     /// The last valid version.
-    object: Arc<Object>,
+    object: Object,
     lines: Lines,
 }
 
@@ -30,7 +31,7 @@ struct Candidate {
 #[derive(Debug, Default)]
 pub(super) struct Effect {
     /// Objects that are now different, or gone.
-    pub(super) objects: Vec<(Key, Option<Arc<Object>>)>,
+    pub(super) objects: Vec<(Key, Option<Object>)>,
     /// Objects that may now be declared at another place.
     pub(super) moved: BTreeSet<Key>,
     /// What now is to be said about objects that several files declare.
@@ -71,7 +72,7 @@ impl Sources {
         effect
     }
 
-    fn put(&mut self, file: &Arc<Path>, key: &Key, object: Arc<Object>, lines: Lines, effect: &mut Effect) {
+    fn put(&mut self, file: &Arc<Path>, key: &Key, object: Object, lines: Lines, effect: &mut Effect) {
         let candidates = self.objects.entry(key.clone()).or_default();
         effect.moved.insert(key.clone());
         let new = Candidate { file: file.clone(), object, lines };

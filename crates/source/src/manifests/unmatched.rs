@@ -4,13 +4,17 @@
 //! The files are looked at by themselves: what another tool adds while the proxy runs is not known
 //! here. So these are warnings for people who ask, and never of the proxy.
 
+mod objects;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use portolan_yaml::{Content, Tree};
+use portolan_yaml::Tree;
+
+use objects::{Object, PodLike, collect, items, text, texts};
 
 use super::contents::{self, WORKLOADS};
-use super::problem::{Problem, Severity};
+use super::problem::Problem;
 use crate::nearest::nearest;
 
 /// Whether somebody makes the pods of Deployments and the like.
@@ -24,23 +28,6 @@ pub enum Workloads {
 
 /// The label that names a slice's Service (spec §1.20).
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
-
-/// An object of a file.
-struct Object<'a> {
-    file: &'a Path,
-    kind: &'a str,
-    namespace: &'a str,
-    name: &'a str,
-    tree: &'a Tree,
-}
-
-/// A Pod, or the template of one.
-struct PodLike<'a> {
-    object: &'a Object<'a>,
-    labels: BTreeMap<&'a str, &'a str>,
-    /// Names and protocols of its containers' ports.
-    ports: BTreeSet<(&'a str, &'a str)>,
-}
 
 /// What is to be found in [`super::unmatched`].
 pub(super) fn find(files: &[(PathBuf, String)], workloads: Workloads) -> Vec<Problem> {
@@ -69,70 +56,12 @@ pub(super) fn find(files: &[(PathBuf, String)], workloads: Workloads) -> Vec<Pro
     problems
 }
 
-/// Takes the objects of a document, which may be a list.
-fn collect<'a>(file: &'a Path, tree: &'a Tree, implied: Option<&'a str>, objects: &mut Vec<Object<'a>>) {
-    let Some(kind) = tree.get("kind").and_then(Tree::text).or(implied) else { return };
-    if let (Some(of), Some(items)) = (kind.strip_suffix("List"), tree.get("items")) {
-        if let Content::List(items) = &items.content {
-            let of = Some(of).filter(|of| !of.is_empty());
-            for item in items {
-                collect(file, item, of, objects);
-            }
-        }
-        return;
-    }
-    let Some(name) = text(tree, "metadata.name") else { return };
-    let namespace = text(tree, "metadata.namespace").filter(|namespace| !namespace.is_empty());
-    objects.push(Object { file, kind, namespace: namespace.unwrap_or("default"), name, tree });
-}
-
-fn at<'a>(tree: &'a Tree, path: &str) -> Option<&'a Tree> {
-    path.split('.').try_fold(tree, |tree, key| tree.get(key))
-}
-
-fn text<'a>(tree: &'a Tree, path: &str) -> Option<&'a str> {
-    at(tree, path)?.text()
-}
-
-fn items<'a>(tree: &'a Tree, path: &str) -> &'a [Tree] {
-    match at(tree, path).map(|tree| &tree.content) {
-        Some(Content::List(items)) => items,
-        _ => &[],
-    }
-}
-
-fn texts<'a>(tree: &'a Tree, path: &str) -> BTreeMap<&'a str, &'a str> {
-    match at(tree, path).map(|tree| &tree.content) {
-        Some(Content::Map(map)) => {
-            map.iter().filter_map(|(key, value)| Some((key.as_str(), value.text()?))).collect()
-        }
-        _ => BTreeMap::new(),
-    }
-}
-
 fn meant(likely: Option<String>) -> String {
     likely.map_or(String::new(), |likely| format!("; is {likely} meant?"))
 }
 
 fn written(labels: &BTreeMap<&str, &str>) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
-}
-
-impl Object<'_> {
-    fn problem(&self, field: &str, message: String) -> Problem {
-        Problem {
-            file: self.file.to_owned(),
-            line: Some(self.tree.line_of(field)),
-            object: Some(self.title()),
-            field: (!field.is_empty()).then(|| field.to_owned()),
-            message,
-            severity: Severity::Warning,
-        }
-    }
-
-    fn title(&self) -> String {
-        format!("{} {}/{}", self.kind, self.namespace, self.name)
-    }
 }
 
 /// What names can match.
@@ -336,26 +265,6 @@ impl<'a> Known<'a> {
         }
         let likely = nearest(node, self.nodes.iter().copied()).map(str::to_owned);
         Some(object.problem(field, format!("there is no Node {node} here{}", meant(likely))))
-    }
-}
-
-impl<'a> PodLike<'a> {
-    fn of(object: &'a Object<'a>) -> Option<PodLike<'a>> {
-        let pod = match object.kind {
-            "Pod" => object.tree,
-            kind if WORKLOADS.contains(&kind) => at(object.tree, "spec.template")?,
-            _ => return None,
-        };
-        let lists = ["spec.containers", "spec.initContainers"];
-        let ports =
-            lists.iter().flat_map(|list| items(pod, list)).flat_map(|container| items(container, "ports"));
-        Some(PodLike {
-            object,
-            labels: texts(pod, "metadata.labels"),
-            ports: ports
-                .filter_map(|port| Some((text(port, "name")?, text(port, "protocol").unwrap_or("TCP"))))
-                .collect(),
-        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What people are told about manifests that are wrong.
+//! What is reported about manifests that are wrong.
 
 use std::fmt::Write;
 use std::fs;
@@ -7,176 +7,7 @@ use std::path::Path;
 use portolan_source::manifests::{Manifests, Options, validate};
 use proptest::prelude::*;
 
-fn service(spec: &str) -> String {
-    format!("apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: shop}}\nspec:\n{spec}")
-}
-
-fn told(file: &str, text: &str) -> Vec<String> {
-    validate(Path::new(file), text).iter().map(ToString::to_string).collect()
-}
-
-#[test]
-fn a_wrong_field_is_named_with_file_line_and_remedy() {
-    let table: &[(&str, &str, &[&str])] = &[
-        ("nothing wrong", "  ports: [{port: 80}]", &[]),
-        (
-            "port 0",
-            "  ports:\n  - name: a\n    port: 0",
-            &["web.yaml:7: Service shop/web: spec.ports[0].port: 0 is not in 1-65535"],
-        ),
-        (
-            "port too large",
-            "  ports: [{port: 65536}]",
-            &["web.yaml:5: Service shop/web: spec.ports[0].port: 65536 is not in 1-65535"],
-        ),
-        (
-            "no ports",
-            "  type: ClusterIP",
-            &["web.yaml:5: Service shop/web: spec.ports: missing; a Service needs at least one port"],
-        ),
-        ("headless without ports", "  clusterIP: None", &[]),
-        (
-            "addresses that no Service can have",
-            "  externalIPs:\n  - 127.0.0.1\n  - 203.0.113.1\n  - 169.254.169.254\n  ports: [{port: 80}]\n\
-             status: {loadBalancer: {ingress: [{ip: \"::1\"}, {ip: 127.0.0.1, ipMode: Proxy}, {ip: ff02::1}]}}",
-            &[
-                "web.yaml:6: Service shop/web: spec.externalIPs[0]: 127.0.0.1 is a loopback address, which is no Service's to have, and is not served: remove it",
-                "web.yaml:8: Service shop/web: spec.externalIPs[2]: 169.254.169.254 is a link-local address, which is no Service's to have, and is not served: remove it",
-                "web.yaml:10: Service shop/web: status.loadBalancer.ingress[0].ip: ::1 is a loopback address, which is no Service's to have, and is not served: remove it",
-                "web.yaml:10: Service shop/web: status.loadBalancer.ingress[2].ip: ff02::1 is a link-local multicast address, which is no Service's to have, and is not served: remove it",
-            ],
-        ),
-        (
-            "a ClusterIP that no Service can have",
-            "  clusterIPs: [10.96.0.1, \"fe80::1\"]\n  ports: [{port: 80}]",
-            &[
-                "web.yaml:5: Service shop/web: spec.clusterIPs[1]: fe80::1 is a link-local address, which is no Service's to have, and is not served: remove it",
-            ],
-        ),
-        (
-            "the unspecified address as ClusterIP",
-            "  clusterIP: 0.0.0.0\n  ports: [{port: 80}]",
-            &[
-                "web.yaml:5: Service shop/web: spec.clusterIP: 0.0.0.0 is the unspecified address, which is no Service's to have, and is not served: remove it",
-            ],
-        ),
-        (
-            "port as text",
-            "  ports:\n  - port: http",
-            &[
-                "web.yaml:6: Service shop/web: spec.ports[0].port: invalid type: string \"http\", expected i64",
-            ],
-        ),
-        (
-            "port without number",
-            "  ports:\n  - name: http",
-            &["web.yaml:6: Service shop/web: spec.ports[0]: missing field `port`"],
-        ),
-        (
-            "label that is a number",
-            "  ports: [{port: 80}]\n  selector:\n    version: 1",
-            &[
-                "web.yaml:7: Service shop/web: spec.selector.version: invalid type: integer `1`, expected a string; put it in quotes",
-            ],
-        ),
-        (
-            "protocol",
-            "  ports: [{port: 80, protocol: tcp}]",
-            &["web.yaml:5: Service shop/web: spec.ports[0].protocol: tcp is not one of TCP, UDP, SCTP"],
-        ),
-        (
-            "names missing",
-            "  ports: [{port: 80}, {port: 81, name: b}]",
-            &[
-                "web.yaml:5: Service shop/web: spec.ports[0].name: missing; ports need names when there is more than one",
-            ],
-        ),
-        (
-            "name twice",
-            "  ports: [{port: 80, name: a}, {port: 81, name: a}]",
-            &["web.yaml:5: Service shop/web: spec.ports[1].name: a is the name of two ports; rename one"],
-        ),
-        (
-            "port twice",
-            "  ports: [{port: 80, name: a}, {port: 80, name: b}, {port: 80, name: c, protocol: UDP}]",
-            &[
-                "web.yaml:5: Service shop/web: spec.ports[1].port: 80/tcp is used by two ports of this Service",
-            ],
-        ),
-        (
-            "NodePort without the type",
-            "  ports: [{port: 80, nodePort: 30000}]",
-            &[
-                "web.yaml:5: Service shop/web: spec.ports[0].nodePort: 30000 is not possible for type ClusterIP or ExternalName; use type NodePort",
-            ],
-        ),
-        (
-            "target port name",
-            "  ports: [{port: 80, targetPort: Web_Port}]",
-            &[
-                "web.yaml:5: Service shop/web: spec.ports[0].targetPort: \"Web_Port\" is not the name of a container port: up to 15 of a-z, 0-9 and -, with a letter",
-            ],
-        ),
-        (
-            "type",
-            "  type: Nodeport\n  ports: [{port: 80}]",
-            &[
-                "web.yaml:5: Service shop/web: spec.type: Nodeport is not one of ClusterIP, NodePort, LoadBalancer, ExternalName",
-            ],
-        ),
-        (
-            "address",
-            "  clusterIP: 10.96.0.300\n  ports: [{port: 80}]",
-            &["web.yaml:5: Service shop/web: spec.clusterIP: \"10.96.0.300\" is not an IP address"],
-        ),
-        ("leading zeros, §1.12", "  clusterIP: 172.30.0.041\n  ports: [{port: 80}]", &[]),
-        (
-            "two addresses of one family",
-            "  clusterIPs: [10.96.0.3, 10.96.0.4]\n  ports: [{port: 80}]",
-            &[
-                "web.yaml:5: Service shop/web: spec.clusterIPs[1]: 10.96.0.4 is IPv4 like 10.96.0.3; one of each family at most",
-            ],
-        ),
-        (
-            "clusterIP and clusterIPs",
-            "  clusterIP: 10.96.0.3\n  clusterIPs: [10.96.0.4]\n  ports: [{port: 80}]",
-            &[
-                "web.yaml:6: Service shop/web: spec.clusterIPs[0]: 10.96.0.4 must be the same as clusterIP, which is 10.96.0.3",
-            ],
-        ),
-        (
-            "family of address",
-            "  clusterIP: 10.96.0.3\n  ipFamilies: [IPv6]\n  ports: [{port: 80}]",
-            &[
-                "web.yaml:6: Service shop/web: spec.ipFamilies[0]: IPv6 does not fit ClusterIP 10.96.0.3, which is IPv4",
-            ],
-        ),
-        (
-            "external address and range, both told",
-            "  externalIPs:\n  - 1.2.3\n  loadBalancerSourceRanges:\n  - 10.0.0.0/8\n  - 10.0.0.1\n  ports: [{port: 80}]",
-            &[
-                "web.yaml:6: Service shop/web: spec.externalIPs[0]: \"1.2.3\" is not an IP address",
-                "web.yaml:9: Service shop/web: spec.loadBalancerSourceRanges[1]: \"10.0.0.1\" is not a network such as 10.0.0.0/8 or fd00::/64",
-            ],
-        ),
-        (
-            "policy",
-            "  externalTrafficPolicy: local\n  ports: [{port: 80}]",
-            &["web.yaml:5: Service shop/web: spec.externalTrafficPolicy: local is not one of Cluster, Local"],
-        ),
-        (
-            "affinity timeout, §1.17",
-            "  sessionAffinity: ClientIP\n  sessionAffinityConfig:\n    clientIP:\n      timeoutSeconds: 86401\n  ports: [{port: 80}]",
-            &[
-                "web.yaml:8: Service shop/web: spec.sessionAffinityConfig.clientIP.timeoutSeconds: 86401 is not in 1-86400 seconds",
-            ],
-        ),
-        ("null is unset", "  clusterIP: null\n  selector:\n  ports: [{port: 80, nodePort: ~}]", &[]),
-    ];
-    for (name, spec, expected) in table {
-        assert_eq!(told("web.yaml", &service(spec)), *expected, "{name}");
-    }
-}
+use crate::fields::reported;
 
 #[test]
 fn a_wrong_object_or_document_is_named() {
@@ -336,7 +167,7 @@ fn a_wrong_object_or_document_is_named() {
         ),
     ];
     for (name, file, text, expected) in table {
-        assert_eq!(told(file, text), *expected, "{name}");
+        assert_eq!(reported(file, text), *expected, "{name}");
     }
 }
 
@@ -347,14 +178,14 @@ fn small_text_cannot_grow_without_bound() {
         let aliases = vec![format!("*{inner}"); 10].join(", ");
         writeln!(bomb, "{name}: &{name} [{aliases}]").unwrap();
     }
-    assert!(told("a.yaml", &bomb)[0].contains("aliases stand for more than 100000 values"));
+    assert!(reported("a.yaml", &bomb)[0].contains("aliases stand for more than 100000 values"));
     assert_eq!(
-        told("a.yaml", &"- ".repeat(100)),
+        reported("a.yaml", &"- ".repeat(100)),
         ["a.yaml:1: more than 64 collections inside of each other"]
     );
     let deep = "[".repeat(10_000);
-    assert!(!told("a.yaml", &deep).is_empty());
-    assert!(!told("a.json", &deep).is_empty());
+    assert!(!reported("a.yaml", &deep).is_empty());
+    assert!(!reported("a.json", &deep).is_empty());
 }
 
 /// What is wrong only beside other objects.
@@ -426,21 +257,10 @@ fn conflicts_between_objects_are_named() {
         }
         let mut manifests = Manifests::open(folder.path(), Options::default()).unwrap();
         let update = manifests.load();
-        let told: Vec<String> = manifests.problems().iter().map(ToString::to_string).collect();
-        assert_eq!(told, *expected, "{name}");
+        let found: Vec<String> = manifests.problems().iter().map(ToString::to_string).collect();
+        assert_eq!(found, *expected, "{name}");
         assert_eq!(update.new_problems.len(), expected.len(), "{name}: all are new");
     }
-}
-
-#[test]
-fn of_one_object_a_few_problems_are_listed() {
-    let mut ports = String::from("  ports:\n");
-    for i in 0..5000 {
-        writeln!(ports, "  - {{name: p{i}, port: 0}}").unwrap();
-    }
-    let told = told("web.yaml", &service(&ports));
-    assert_eq!(told.len(), 21);
-    assert_eq!(told[20], "web.yaml:1: Service shop/web: 4980 more problems, which are not listed");
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use portolan_source::manifests::{Manifests, Options};
 
-/// Ignored by default for its size; run with `cargo test --release -p portolan-source --test scale -- --ignored`.
+/// Ignored by default for its size. To run it:
+/// `cargo test --release -p portolan-source --test manifests -- --ignored scale`.
 #[test]
 #[ignore = "writes 45,000 files"]
 fn one_change_among_45_000_services() {

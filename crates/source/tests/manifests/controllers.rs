@@ -1,13 +1,11 @@
-//! Endpoints, addresses and ports, as a cluster's controllers would make them.
-
-mod state;
+//! Endpoints, addresses and ports, as a cluster's controllers would make them of manifests.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::state::State;
 use portolan_source::manifests::{Manifests, Options};
-use state::State;
 
 fn load(files: &[(&str, &str)], options: Options) -> (tempfile::TempDir, Manifests, State) {
     let folder = tempfile::tempdir().unwrap();
@@ -288,10 +286,10 @@ fn a_full_range_is_reported_and_used_again_when_something_is_free() {
     };
     assert_eq!(ports(&state).len(), 4);
     assert_eq!(manifests.problems().len(), 2);
-    let told = manifests.problems()[0].to_string();
+    let reported = manifests.problems()[0].to_string();
     assert!(
-        told.ends_with("no port is left in 30000-30003; widen it with --service-node-port-range"),
-        "{told}"
+        reported.ends_with("no port is left in 30000-30003; widen it with --service-node-port-range"),
+        "{reported}"
     );
 
     let holder = state.services.values().find(|service| service.ports[0].node_port.is_some()).unwrap();
@@ -327,7 +325,7 @@ fn the_ledger_keeps_allocations_over_restarts_and_between_proxies() {
     assert_eq!(manifests.problems(), Vec::<&_>::new());
     let had = first.services["default/a"].clone();
 
-    // Another Service, whose name comes first and which asks for what `a` was given, does not get it.
+    // A Service whose name comes first, and which asks for what `a` was given, does not get it.
     let greedy = node_port_service("0", &format!("clusterIP: {}", had.cluster_ip.unwrap()));
     fs::write(folder.path().join("0.yaml"), greedy).unwrap();
     let mut other = Manifests::open(folder.path(), with_ledger(&ledger)).unwrap();
@@ -376,11 +374,11 @@ fn a_damaged_ledger_is_reported_and_rebuilt() {
     let mut again = State::default();
     again.apply(manifests.load().changes);
     assert_eq!(again.services["default/a"], had);
-    let told: Vec<String> = manifests.problems().iter().map(ToString::to_string).collect();
-    assert_eq!(told.len(), 2, "{told:?}");
+    let reported: Vec<String> = manifests.problems().iter().map(ToString::to_string).collect();
+    assert_eq!(reported.len(), 2, "{reported:?}");
     assert!(
-        told[0].starts_with(&format!("{}:1: is not an entry of the ledger", ledger.display())),
-        "{told:?}"
+        reported[0].starts_with(&format!("{}:1: is not an entry of the ledger", ledger.display())),
+        "{reported:?}"
     );
     // Of each Service, what was last written.
     let last = good.lines().last().unwrap();
@@ -433,4 +431,45 @@ fn a_change_of_a_nodes_zone_changes_hints() {
     fs::write(folder.path().join("n.yaml"), node("n1", "z2")).unwrap();
     state.apply(manifests.wait(Some(std::time::Duration::from_secs(10))).unwrap().unwrap().changes);
     assert_eq!(state.slice_lines(), ["default/web-portolan-ipv4-1 [/tcp=80] 10.0.0.1@z2"]);
+}
+
+/// What only names for Services need arrives, too.
+#[test]
+fn names_are_kept() {
+    let text = web("clusterIP: None, publishNotReadyAddresses: true, ports: [{name: http, port: 80}]")
+        + &node("n1", "z1")
+        + &pod("web-0", "", "hostname: web-0, subdomain: web, nodeName: n1", "podIP: 10.0.0.1")
+        + &pod("web-1", "", "hostname: web-1, subdomain: other", &format!("podIP: 10.0.0.2, {READY}"))
+        + "---\napiVersion: v1\nkind: Service\nmetadata: {name: alias}\n\
+           spec: {type: ExternalName, externalName: a.example.}\n\
+           ---\napiVersion: v1\nkind: Service\nmetadata: {name: hand}\nspec: {ports: [{port: 80}]}\n\
+           ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+           metadata: {name: hand-1, labels: {kubernetes.io/service-name: hand}}\naddressType: IPv4\n\
+           endpoints: [{addresses: [10.1.0.1], hostname: h, zone: z2, targetRef: {kind: Pod, name: p}},\
+           {addresses: [10.1.0.2], targetRef: {kind: Node, name: n}}]\n\
+           ---\napiVersion: v1\nkind: Service\nmetadata: {name: old}\nspec: {ports: [{port: 80}]}\n\
+           ---\napiVersion: v1\nkind: Endpoints\nmetadata: {name: old}\n\
+           subsets: [{addresses: [{ip: 10.2.0.1, hostname: o, targetRef: {kind: Pod, name: q}}]}]\n";
+    let (_folder, manifests, state) = load(&[("a.yaml", &text)], Options::default());
+    assert_eq!(manifests.problems(), Vec::<&_>::new());
+    let service = |name: &str| &state.services[name];
+    assert!(service("default/web").headless && service("default/web").publish_not_ready);
+    assert!(!service("default/hand").headless && !service("default/hand").publish_not_ready);
+    assert_eq!(service("default/alias").external_name.as_deref(), Some("a.example."));
+    assert_eq!(service("default/web").external_name, None);
+    let endpoints = state.slices.values().flat_map(|slice| &slice.endpoints).map(|endpoint| {
+        let address = endpoint.address.to_string();
+        (address, endpoint.names.hostname(), endpoint.names.pod(), endpoint.zone.as_deref(), endpoint.ready)
+    });
+    let expected = [
+        ("10.1.0.1", Some("h"), Some("p"), Some("z2"), true),
+        ("10.1.0.2", None, None, None, true),
+        ("10.2.0.1", Some("o"), Some("q"), None, true),
+        ("10.0.0.1", Some("web-0"), Some("web-0"), Some("z1"), true),
+        // Its hostname is one in another Service.
+        ("10.0.0.2", None, Some("web-1"), None, true),
+    ];
+    let expected = expected
+        .map(|(address, hostname, pod, zone, ready)| (address.to_owned(), hostname, pod, zone, ready));
+    assert_eq!(endpoints.collect::<Vec<_>>(), expected);
 }

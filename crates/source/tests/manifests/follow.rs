@@ -1,15 +1,13 @@
 //! Changes to real files are seen, completely written ones only.
 
-mod state;
-
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::state::{State, service};
 use portolan_source::manifests::{Manifests, Options};
-use state::{State, service};
 
 struct Followed {
     folder: tempfile::TempDir,
@@ -129,8 +127,8 @@ fn what_is_wrong_keeps_what_was_right() {
     // An invalid object stays as it was.
     fs::write(followed.path("a.yaml"), two(&service("a", 4), &service("b", 0))).unwrap();
     followed.becomes(&[("default/a", 4), ("default/b", 3)]);
-    let told: Vec<String> = followed.manifests.problems().iter().map(ToString::to_string).collect();
-    assert_eq!(told, ["a.yaml:9: Service default/b: spec.ports[0].port: 0 is not in 1-65535"]);
+    let reported: Vec<String> = followed.manifests.problems().iter().map(ToString::to_string).collect();
+    assert_eq!(reported, ["a.yaml:9: Service default/b: spec.ports[0].port: 0 is not in 1-65535"]);
     // An object that is taken out goes.
     fs::write(followed.path("a.yaml"), service("a", 4)).unwrap();
     let update = followed.manifests.wait(Some(Duration::from_secs(10))).unwrap().unwrap();

@@ -1,27 +1,26 @@
-//! The ledger: a file that remembers which addresses and ports were allocated, so that they stay the same over
-//! restarts and are the same for all proxies that read the same folder.
+//! The ledger: a file that remembers which addresses and ports were allocated, so that they stay
+//! the same over restarts and are the same for all proxies that read the same folder.
 //!
-//! Each line is a JSON object for one Service; a later line replaces an earlier one. Lines are appended under a
-//! lock, after those that others have appended were read, so that an allocation costs what it holds.
+//! Each line is a JSON object for one Service; a later line replaces an earlier one. Lines are
+//! appended under a lock, after those that others have appended were read, so that an allocation
+//! costs what it holds.
 
-use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use portolan_controllers::{Allocations, InMemory, Record};
 use portolan_service::ObjectName;
 use serde::{Deserialize, Serialize};
-
-/// Allocated values by what they are for.
-pub(crate) type Allocations = BTreeMap<String, String>;
 
 /// What is wrong with the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LedgerError {
     /// A line is no entry.
     #[error(
-        "is not an entry of the ledger of allocations ({reason}); the line is dropped, and what it held may be allocated anew"
+        "is not an entry of the ledger of allocations ({reason}); the line is dropped, and what it held \
+         may be allocated anew"
     )]
     Damaged {
         /// From 1.
@@ -64,9 +63,9 @@ struct Entry {
 pub(crate) struct Ledger {
     path: Option<PathBuf>,
     read_only: bool,
-    entries: HashMap<ObjectName, Allocations>,
-    /// How many entries hold each value.
-    reserved: HashMap<String, usize>,
+    known: InMemory,
+    /// The file, locked while we allocate.
+    locked: Option<File>,
     /// How much of the file has been read: which file, bytes and lines.
     read: Option<(u64, u64, usize)>,
     damaged: Vec<LedgerError>,
@@ -93,7 +92,7 @@ impl Ledger {
             Ok(file) => {
                 ledger.read_new(&file, "read");
                 let lines = ledger.read.map_or(0, |(_, _, lines)| lines);
-                let grown = lines > 1000 + LINES_PER_ENTRY * ledger.entries.len();
+                let grown = lines > 1000 + LINES_PER_ENTRY * ledger.known.iter().len();
                 if ledger.failed.is_none() && (grown || !ledger.damaged.is_empty()) {
                     ledger.rebuild(&path);
                 }
@@ -103,78 +102,9 @@ impl Ledger {
         ledger
     }
 
-    /// What is remembered for `service`.
-    pub(crate) fn get(&self, service: &ObjectName) -> Option<&Allocations> {
-        self.entries.get(service)
-    }
-
-    /// Whether any Service, present or not, has been allocated `value`.
-    pub(crate) fn is_reserved(&self, value: &str) -> bool {
-        self.reserved.contains_key(value)
-    }
-
-    fn remember(&mut self, service: ObjectName, allocated: Allocations) {
-        for value in allocated.values() {
-            *self.reserved.entry(value.clone()).or_default() += 1;
-        }
-        let old = self.entries.insert(service, allocated).unwrap_or_default();
-        for value in old.into_values() {
-            if let Some(count) = self.reserved.get_mut(&value) {
-                *count -= 1;
-                if *count == 0 {
-                    self.reserved.remove(&value);
-                }
-            }
-        }
-    }
-
     /// What is wrong at present.
     pub(crate) fn errors(&self) -> Vec<LedgerError> {
         self.damaged.iter().chain(&self.failed).cloned().collect()
-    }
-
-    /// Lets `choose` allocate, knowing what all proxies have allocated, and remembers what it returns. No other
-    /// proxy allocates meanwhile.
-    pub(crate) fn update(&mut self, choose: impl FnOnce(&Ledger) -> Vec<(ObjectName, Allocations)>) {
-        let path = self.path.clone().filter(|_| !self.read_only);
-        let Some(path) = path else {
-            for (service, allocated) in choose(self) {
-                self.remember(service, allocated);
-            }
-            return;
-        };
-        self.failed = None;
-        let mut file = match lock(&path) {
-            Ok(file) => {
-                self.read_new(&file, "read");
-                Some(file)
-            }
-            Err(error) => {
-                self.failed = Some(LedgerError::unusable("open", &error));
-                None
-            }
-        };
-        let chosen = choose(self);
-        let mut text = String::new();
-        for (service, allocated) in &chosen {
-            push_line(&mut text, service, allocated);
-        }
-        if let Some(file) = &mut file
-            && !chosen.is_empty()
-        {
-            match append(file, &text) {
-                // Nobody else appends while we hold the lock: what was added is what we know.
-                Ok(bytes) => {
-                    if let Some(read) = &mut self.read {
-                        (read.1, read.2) = (bytes, read.2 + chosen.len());
-                    }
-                }
-                Err(error) => self.failed = Some(LedgerError::unusable("write", &error)),
-            }
-        }
-        for (service, allocated) in chosen {
-            self.remember(service, allocated);
-        }
     }
 
     /// Reads what was added since the last time, all of it if the file is another one.
@@ -203,7 +133,7 @@ impl Ledger {
             line += 1;
             match parse(&text) {
                 Ok(Some((service, allocated))) => {
-                    self.remember(service, allocated);
+                    self.known.remember(service, allocated);
                 }
                 Ok(None) => {}
                 Err(reason) => self.damaged.push(LedgerError::Damaged { line, reason }),
@@ -216,7 +146,7 @@ impl Ledger {
 
     /// Writes the file anew with what could be read of it. The caller holds the lock.
     fn rebuild(&mut self, path: &Path) {
-        let mut entries: Vec<_> = self.entries.iter().collect();
+        let mut entries: Vec<_> = self.known.iter().collect();
         entries.sort();
         let mut text = String::new();
         for (service, allocated) in &entries {
@@ -231,6 +161,45 @@ impl Ledger {
             Ok(metadata) => self.read = Some((metadata.ino(), text.len() as u64, lines)),
             Err(error) => self.failed = Some(LedgerError::unusable("rebuild", &error)),
         }
+    }
+}
+
+impl Record for Ledger {
+    fn known(&self) -> &InMemory {
+        &self.known
+    }
+
+    fn begin(&mut self) {
+        let Some(path) = self.path.clone().filter(|_| !self.read_only) else { return };
+        self.failed = None;
+        match lock(&path) {
+            Ok(file) => {
+                self.read_new(&file, "read");
+                self.locked = Some(file);
+            }
+            Err(error) => self.failed = Some(LedgerError::unusable("open", &error)),
+        }
+    }
+
+    fn commit(&mut self, allocated: Vec<(ObjectName, Allocations)>) {
+        if let Some(mut file) = self.locked.take()
+            && !allocated.is_empty()
+        {
+            let mut text = String::new();
+            for (service, allocated) in &allocated {
+                push_line(&mut text, service, allocated);
+            }
+            match append(&mut file, &text) {
+                // Nobody else appends while we hold the lock: what was added is what we know.
+                Ok(bytes) => {
+                    if let Some(read) = &mut self.read {
+                        (read.1, read.2) = (bytes, read.2 + allocated.len());
+                    }
+                }
+                Err(error) => self.failed = Some(LedgerError::unusable("write", &error)),
+            }
+        }
+        self.known.commit(allocated);
     }
 }
 

@@ -1,12 +1,10 @@
 //! Any sequence of changes to files ends in the same objects as a fresh load.
 
-mod state;
-
 use std::fs;
 
+use crate::state::State;
 use portolan_source::manifests::{Manifests, Options};
 use proptest::prelude::*;
-use state::State;
 
 const READY: &str = "conditions: [{type: Ready, status: 'True'}]";
 

@@ -1,5 +1,4 @@
 //! The objects that changes amount to.
-#![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::collections::BTreeMap;
 
@@ -44,8 +43,8 @@ impl State {
         self.services.iter().map(|(name, service)| (name.as_str(), service.ports[0].port)).collect()
     }
 
-    /// Each slice as a line: `name [port/protocol=number] address?!~ ...`, where `?` is not ready, `!` not
-    /// serving, `~` terminating, and `@` begins the hints.
+    /// Each slice as a line: `name [port/protocol=number] address?!~ ...`, where `?` is not ready,
+    /// `!` not serving, `~` terminating, and `@` begins the hints.
     pub(crate) fn slice_lines(&self) -> Vec<String> {
         self.slices.values().map(line).collect()
     }
@@ -60,7 +59,7 @@ fn line(slice: &EndpointSlice) -> String {
                 text.push(mark);
             }
         }
-        for hint in endpoint.zone_hints.iter().chain(&endpoint.node_hints) {
+        for hint in endpoint.hints.zones().iter().chain(endpoint.hints.nodes()) {
             text.push('@');
             text.push_str(hint);
         }

@@ -4,9 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::Issues;
-
-/// An IP address. Leading zeros in the octets of an IPv4 address are accepted and mean nothing (spec §1.12).
+/// An IP address. Leading zeros in the octets of an IPv4 address are accepted and mean nothing
+/// (spec §1.12). An IPv4 address within IPv6 (`::ffff:10.0.0.1`) is that IPv4 address.
 pub fn parse_address(text: &str) -> Option<IpAddr> {
     if let Ok(v6) = text.parse::<Ipv6Addr>() {
         return Some(v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4));
@@ -26,26 +25,6 @@ pub fn parse_address(text: &str) -> Option<IpAddr> {
 pub fn parse_network(text: &str) -> Option<IpNet> {
     let (address, length) = text.trim().split_once('/')?;
     IpNet::new(parse_address(address)?, length.parse().ok()?).ok()
-}
-
-impl Issues {
-    /// An IP address.
-    pub(super) fn address(&mut self, field: impl Into<String>, text: &str) -> Option<IpAddr> {
-        let address = parse_address(text);
-        if address.is_none() {
-            self.add(field, format!("{text:?} is not an IP address"));
-        }
-        address
-    }
-
-    /// A network in CIDR notation.
-    pub(super) fn network(&mut self, field: impl Into<String>, text: &str) -> Option<IpNet> {
-        let network = parse_network(text);
-        if network.is_none() {
-            self.add(field, format!("{text:?} is not a network such as 10.0.0.0/8 or fd00::/64"));
-        }
-        network
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,9 @@
+//! Folders of manifests: what becomes of them, what is reported, and how they are followed.
+
+mod controllers;
+mod fields;
+mod follow;
+mod problems;
+mod scale;
+mod sequences;
+mod state;
