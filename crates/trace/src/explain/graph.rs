@@ -220,7 +220,8 @@ impl Graph {
     fn end(&mut self, explanation: &Explanation) {
         let band = self.bands.len();
         self.bands.push("in the end".into());
-        let remembered = |assumed: &ShownAssumption| explanation.conditions[assumed.condition as usize].remembers;
+        let remembered =
+            |assumed: &ShownAssumption| explanation.conditions[assumed.condition as usize].remembers;
         // As for a client that no rule remembers.
         let ends = explanation
             .outcomes

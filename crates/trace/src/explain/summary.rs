@@ -46,7 +46,8 @@ pub(super) fn explanation(case: &Case<'_>) -> Explanation {
 fn sentence(explanation: &Explanation) -> String {
     let packet = &explanation.packet;
     let what = format!("{} -> {}/{}", packet.source, packet.destination, packet.protocol);
-    let of = explanation.service.as_ref().map_or_else(String::new, |service| format!(" of {}", service.title()));
+    let of =
+        explanation.service.as_ref().map_or_else(String::new, |service| format!(" of {}", service.title()));
     let ends: BTreeSet<(IpAddr, u16)> =
         explanation.endpoints.iter().map(|endpoint| (endpoint.ip, endpoint.port)).collect();
     let source = match explanation.source.as_ref().map(|source| source.masquerade) {
@@ -66,9 +67,14 @@ fn sentence(explanation: &Explanation) -> String {
         }
         ShownVerdict::Reject => format!("{what} is rejected{}.", because(explanation)),
         ShownVerdict::Drop => format!("{what} is dropped{}.", because(explanation)),
-        ShownVerdict::Accept => format!("{what} is let through to where it was sent{}.", because(explanation)),
+        ShownVerdict::Accept => {
+            format!("{what} is let through to where it was sent{}.", because(explanation))
+        }
         ShownVerdict::None => {
-            format!("{what}: no rule of the proxy matches, the node's routing decides{}.", because(explanation))
+            format!(
+                "{what}: no rule of the proxy matches, the node's routing decides{}.",
+                because(explanation)
+            )
         }
         ShownVerdict::Depends => {
             let conditions = explanation.conditions.iter().filter(|condition| !condition.remembers).count();
@@ -87,7 +93,9 @@ fn sentence(explanation: &Explanation) -> String {
 
 /// Where a packet is forwarded to. An endpoint is one only if the proxy's rules or the plan say so.
 fn forwarded(explanation: &Explanation, ends: &BTreeSet<(IpAddr, u16)>, of: &str) -> String {
-    if let (true, Some(port)) = (ends.is_empty(), explanation.outcomes.iter().find_map(|outcome| outcome.own_port)) {
+    if let (true, Some(port)) =
+        (ends.is_empty(), explanation.outcomes.iter().find_map(|outcome| outcome.own_port))
+    {
         let of = of.replacen(" of ", ", for ", 1);
         return format!("redirected to port {port} of this node itself{of}");
     }

@@ -144,7 +144,9 @@ fn endpoints(page: &mut Page, explanation: &Explanation, verbose: bool) {
 
 /// Whether it is assumed that the client is remembered.
 fn is_remembered(explanation: &Explanation, conditions: &[ShownAssumption]) -> bool {
-    conditions.iter().any(|assumed| assumed.holds && explanation.conditions[assumed.condition as usize].remembers)
+    conditions
+        .iter()
+        .any(|assumed| assumed.holds && explanation.conditions[assumed.condition as usize].remembers)
 }
 
 /// A port of the node itself at an address that is not known.
@@ -156,7 +158,8 @@ fn own_port(explanation: &Explanation, port: u16) -> String {
 
 /// Every end, for a client that no rule remembers.
 fn outcomes(page: &mut Page, explanation: &Explanation, verbose: bool) {
-    let outcomes = explanation.outcomes.iter().filter(|outcome| !is_remembered(explanation, &outcome.conditions));
+    let outcomes =
+        explanation.outcomes.iter().filter(|outcome| !is_remembered(explanation, &outcome.conditions));
     let lines = outcomes.map(|outcome| {
         let end = match (outcome.endpoint, outcome.verdict) {
             (Some(endpoint), _) => format!("forwarded to {endpoint}"),
