@@ -60,13 +60,13 @@ pub struct TraceArgs {
     #[arg(long, value_enum, default_value_t = StateName::New)]
     pub(crate) state: StateName,
 
-    /// Many packets, a JSON object a line: {"from": PLACE, "to": PLACE, "protocol": ..., "expect": {"verdict": ...,
-    /// "endpoints": [...], "masquerade": ...}}; `-` is standard input
+    /// Many packets, a JSON object a line: {"from": PLACE, "to": PLACE, "protocol": ..., "expect":
+    /// {"verdict": ..., "endpoints": [...], "masquerade": ...}}; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) packets: Option<PathBuf>,
 
-    /// Follow real packets of this node through the rules of nftables; what is left out of --from, --to and --protocol may be
-    /// anything. Needs root
+    /// Follow real packets of this node through the rules of nftables. Where --from, --to or
+    /// --protocol is left out, it may be anything. Needs root
     #[arg(long, conflicts_with_all = ["packets", "state", "iptables_save", "nft_json", "dump", "proxy_mode", "node_ip", "ip_addr",
         "ip_route", "ipset_save"])]
     pub(crate) watch: bool,
@@ -129,7 +129,8 @@ pub(crate) struct SourceArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "live", aliases = ["ip-routes"])]
     pub(crate) ip_route: Vec<PathBuf>,
 
-    /// Folder of manifests: its Services and pods have names; with --proxy-mode, ask the rules that they would have
+    /// Folder of manifests: names Services and pods by it; with --proxy-mode, asks the rules that
+    /// it would have
     #[arg(long, value_name = "DIR")]
     pub(crate) manifests: Option<PathBuf>,
 
@@ -145,7 +146,8 @@ pub(crate) struct SourceArgs {
     #[arg(long, value_name = "PATH", default_value = control::DEFAULT_SOCKET)]
     pub(crate) socket: PathBuf,
 
-    /// After `--`: flags of `portolan run` that rules computed from manifests follow from, such as --cluster-cidr
+    /// After `--`: flags of `portolan run` that rules computed from manifests follow from, such as
+    /// --cluster-cidr
     #[arg(last = true, value_name = "FLAG", requires = "proxy_mode")]
     pub(crate) run_flags: Vec<String>,
 }

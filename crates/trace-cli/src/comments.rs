@@ -1,4 +1,5 @@
-//! Names of Services from the rules: comments of iptables rules, comments and chains of nftables' elements.
+//! Names of Services from the rules: the comments of iptables rules, and comments and chains of
+//! elements of nftables.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -43,7 +44,8 @@ impl Comments {
         }
     }
 
-    /// Reads the rules of iptables: kube-proxy's and ours name the Service port in a comment, `shop/web:http cluster IP`.
+    /// Reads the rules of iptables. Those of kube-proxy and ours name the Service port in a
+    /// comment: `shop/web:http cluster IP`.
     pub(crate) fn read_iptables(&mut self, rules: &Ruleset) {
         for table in rules.tables().iter().filter(|table| table.tool == Tool::Iptables) {
             // Comments of other programs may read alike.
@@ -86,8 +88,8 @@ impl Comments {
         self.add(&name, KnownFrontend { kind, address, port, protocol, port_name });
     }
 
-    /// Reads a listing of nftables: ours comments elements with `shop/web:http`, kube-proxy leads them to chains called
-    /// `service-XXXXXXXX-shop/web/tcp/http`.
+    /// Reads a listing of nftables. Our elements have comments like `shop/web:http`; those of
+    /// kube-proxy lead to chains like `service-XXXXXXXX-shop/web/tcp/http`.
     pub(crate) fn read_listing(&mut self, listing: &Value) {
         let cluster_ips = cluster_ips(listing);
         let is_proxys =
@@ -130,8 +132,8 @@ impl Comments {
     }
 }
 
-/// Elements do not say what kind of address they are for: external addresses have the port of the ClusterIP, NodePorts
-/// another one.
+/// Elements do not say what kind of address they are for. An external address has the port of the
+/// ClusterIP; a NodePort has another one.
 fn tell_node_ports(frontends: &mut [KnownFrontend]) {
     let cluster_ips: Vec<KnownFrontend> =
         frontends.iter().filter(|it| it.kind == FrontendKind::ClusterIp).cloned().collect();

@@ -21,7 +21,7 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// What the rule asks besides what was printed. It is not known where a named set is looked into.
+    /// What the rule asks besides what was printed. What a named set holds is not known here.
     pub(crate) fn tests(&self) -> Vec<Test> {
         let listing = json!({"nftables": [
             {"table": {"family": "inet", "name": "t"}},

@@ -1,8 +1,8 @@
 //! `portolan trace`: says where a packet goes, and why, from the rules themselves.
 //!
-//! The model of rules, the readers of dumps and the evaluator are in `portolan_trace`, and do no I/O.
-//! This crate gathers what they need, from files, the kernel, the running proxy and the program that
-//! it is a part of ([`Program`]), and prints the answer.
+//! `portolan_trace` has the model of rules, the readers of dumps and the evaluator, and does no
+//! I/O. This crate gathers what they need: from files, the kernel, the running proxy, and the
+//! program that it is a part of ([`Program`]). Then it prints the answer.
 
 mod args;
 mod comments;

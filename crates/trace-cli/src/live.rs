@@ -1,4 +1,4 @@
-//! Rules that are in force: those that the kernel holds in the network namespace of the calling thread.
+//! The rules in force: what the kernel holds in the network namespace of the calling thread.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,8 +19,9 @@ use crate::{iptables_nft, kernel_tables};
 /// The tables that iptables has, by name.
 const IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
 
-/// Reads what the kernel holds in the network namespace of the calling thread: our own tables by netlink, those of other
-/// programs with `nft` if it is installed, those of iptables with the iptables-save of each variant in use.
+/// Reads what the kernel holds in the network namespace of the calling thread: our own tables by
+/// netlink, tables of other programs with `nft` if it is installed, and tables of iptables with the
+/// iptables-save of each variant in use.
 pub(crate) fn read() -> anyhow::Result<Rules> {
     let mut collected = Collected::default();
     let mut socket = Socket::open().context("opening netfilter")?;
@@ -77,7 +78,8 @@ fn denied(error: &io::Error, doing: &str) -> anyhow::Error {
     anyhow!("{doing}: {error}")
 }
 
-/// iptables-legacy has tables in this network namespace. Asking its own program would load its kernel modules.
+/// Whether iptables-legacy has tables in this network namespace. Its own program is not asked: that
+/// would load its kernel modules.
 pub(crate) fn legacy_in_use() -> bool {
     ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"]
         .iter()
@@ -85,7 +87,7 @@ pub(crate) fn legacy_in_use() -> bool {
 }
 
 impl Collected {
-    /// Tables of other programs: of inet, too, which only nft tells of.
+    /// Tables of other programs. Only nft lists those of family inet.
     fn others(&mut self, socket: &mut Socket, known: BTreeSet<(String, String)>) -> anyhow::Result<()> {
         let mut tables = known;
         let Some(listed) = run("nft", &["-j", "list", "tables"])? else {

@@ -1,4 +1,4 @@
-//! What is called what: Services and pods, from manifests, the running proxy or the rules themselves.
+//! The names of Services and pods, from manifests, the running proxy, or the rules themselves.
 
 pub(crate) mod manifests;
 pub(crate) mod proxy;
@@ -77,7 +77,8 @@ impl Names {
         }
     }
 
-    /// The frontend that clients in the cluster use for a Service port, by the port's name or number.
+    /// The frontend that clients in the cluster use for a Service port. `port` is its name or
+    /// number.
     pub(crate) fn service(
         &self,
         namespace: &str,

@@ -42,8 +42,8 @@ struct Expected {
 /// The verdicts that can be expected.
 const VERDICTS: [&str; 6] = ["forward", "accept", "reject", "drop", "none", "depends"];
 
-/// `none` is what nobody translates or stops, as is `accept`: which rule was the last to see it is told with `--from`
-/// and `--to`.
+/// `none` and `accept` are both what nobody translates or stops. Which rule was the last to see the
+/// packet is shown with `--from` and `--to`.
 fn in_short(verdict: &str) -> &str {
     if verdict == "none" { "accept" } else { verdict }
 }

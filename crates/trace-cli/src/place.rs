@@ -87,7 +87,8 @@ fn port_number(text: &str) -> Result<u16, String> {
     port(number)
 }
 
-/// Names as the API has them, so that a slip is told as such and not as an object that is missing.
+/// Names as the API has them: a name with a wrong character is refused as such, not as an object
+/// that is missing.
 fn object_name(text: &str) -> Result<String, String> {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
     if text.is_empty() || text.len() > 253 || !text.bytes().all(fits) {

@@ -66,7 +66,7 @@ impl fmt::Debug for Plan {
 pub enum ComputedRules {
     /// In texts, as iptables-save prints them.
     IptablesSave(Vec<(Family, String)>),
-    /// In the kernel: the process is now in a network namespace of its own, and they are in force there.
+    /// In the kernel, in the network namespace of its own that the process is now in.
     InKernel {
         /// What people should know of them.
         warnings: Vec<String>,

@@ -186,7 +186,8 @@ fn only_family(node: &Node) -> Option<Family> {
     families.all(|family| family == first).then_some(first)
 }
 
-/// The address that the node sends from to `destination`: that of the interface it leaves through, else the first.
+/// The address that the node sends from to `destination`: that of the interface it leaves through,
+/// or else its first.
 fn address_towards(node: &Node, family: Family, destination: IpAddr) -> anyhow::Result<IpAddr> {
     let interface = node.route(destination);
     let mut at = node.addresses.iter().filter(|(address, at)| {

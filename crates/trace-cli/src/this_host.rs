@@ -1,5 +1,5 @@
-//! The node that live rules are for, as its kernel has it: addresses, interfaces, routes (rtnetlink), and switches of
-//! /proc/sys.
+//! The node that live rules are for, as its kernel has it: addresses, interfaces and routes
+//! (rtnetlink), and switches of /proc/sys.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -77,7 +77,8 @@ impl Link {
     }
 }
 
-/// The number in a file of /proc/sys; 0 if it is not there: a family that the kernel lacks does nothing.
+/// The number in a file of /proc/sys. 0 if the file is missing: a family that the kernel lacks does
+/// nothing.
 fn switch(path: &Path) -> u32 {
     fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
@@ -134,7 +135,7 @@ impl Routes {
 const RT_TABLE_DEFAULT: u8 = 253;
 const RT_TABLE_LOCAL: u8 = 255;
 
-/// Whether there are rules of policy routing besides those that every kernel has: local, main and default.
+/// Whether policy routing has other rules than those of every kernel: local, main and default.
 fn policy_routing() -> io::Result<bool> {
     let mut others = false;
     rtnetlink::dump(RouteNetlinkMessage::GetRule(RuleMessage::default()), |message| {
@@ -143,7 +144,8 @@ fn policy_routing() -> io::Result<bool> {
                 RuleAttribute::Priority(priority) => Some(*priority),
                 _ => None,
             });
-            // `fib_default_rules_init` of net/ipv4/fib_rules.c and `fib6_rules_net_init` of net/ipv6/fib6_rules.c.
+            // `fib_default_rules_init` (net/ipv4/fib_rules.c), `fib6_rules_net_init`
+            // (net/ipv6/fib6_rules.c)
             let usual = matches!(
                 (priority.unwrap_or(0), rule.header.table),
                 (0, RT_TABLE_LOCAL) | (32_766, RouteHeader::RT_TABLE_MAIN) | (32_767, RT_TABLE_DEFAULT)

@@ -1,7 +1,8 @@
-//! `portolan trace --watch`: real packets, as nftables' own trace events tell of them.
+//! `portolan trace --watch`: real packets, as nftables' own trace events show them.
 //!
-//! A table of our own marks the packets that pass a filter, before all other rules, and sees them once more after all others, where
-//! their way through the rules has ended. It goes with the process.
+//! A table of our own has a chain before all other rules, which marks the packets that pass a
+//! filter, and one after all others, where their way through the rules has ended. The table goes
+//! with the process.
 
 mod filter;
 mod flight;
@@ -112,7 +113,7 @@ fn not_marked(error: &CommitError) -> anyhow::Error {
     }
 }
 
-/// Follows packets until as many were told as is asked, the time is up, or nobody reads any more.
+/// Follows packets until as many as asked were reported, the time is up, or nobody reads any more.
 pub(crate) fn watch(args: &TraceArgs, known: &mut Known, question: &Question) -> anyhow::Result<ExitCode> {
     if matches!(args.output, TraceOutput::Dot | TraceOutput::Svg) {
         bail!("--watch prints one packet after the other: ask for -o text or -o json");

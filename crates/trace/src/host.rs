@@ -8,15 +8,15 @@ use portolan_service::{Family, PerFamily};
 /// What is known of a live node's kernel. Of a dump nothing is, and nothing is concluded from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// Whether packets are forwarded at all: `net.ipv4.conf.all.forwarding` (the same as `net.ipv4.ip_forward`) and
-    /// `net.ipv6.conf.all.forwarding`.
+    /// Whether packets are forwarded at all: `net.ipv4.conf.all.forwarding` (the same as
+    /// `net.ipv4.ip_forward`) and `net.ipv6.conf.all.forwarding`.
     pub forwarding: PerFamily<bool>,
     /// Every interface, by name.
     pub interfaces: BTreeMap<String, Interface>,
     /// Networks to which a route refuses packets, of the main table.
     pub refused: Vec<(IpNet, Refusal)>,
-    /// There are rules of policy routing besides the three that every kernel has (`ip rule`): tables other than main and
-    /// local may have routes, so that a route that is missing proves nothing.
+    /// There are rules of policy routing besides the three that every kernel has (`ip rule`).
+    /// Tables other than main and local may have routes, so that a missing route proves nothing.
     pub policy_routing: bool,
 }
 
@@ -30,13 +30,16 @@ pub struct Interface {
     pub carrier: bool,
     /// `net.ipv4.conf.INTERFACE.forwarding`: packets of IPv4 that come in through it are forwarded.
     pub forwards_v4: bool,
-    /// How strictly sources of IPv4 are checked: the larger of `net.ipv4.conf.all.rp_filter` and that of the interface.
+    /// How strictly sources of IPv4 are checked: the larger of `net.ipv4.conf.all.rp_filter` and
+    /// that of the interface.
     pub reverse_path: ReversePath,
-    /// `route_localnet`, of all interfaces or this one: packets of IPv4 may go to loopback addresses.
+    /// `route_localnet`, of all interfaces or this one: packets of IPv4 may go to loopback
+    /// addresses.
     pub route_localnet: bool,
 }
 
-/// How the source of a packet that comes in is checked (RFC 3704; `rp_filter` of Documentation/networking/ip-sysctl.rst).
+/// How the source of a packet that comes in is checked (RFC 3704; `rp_filter` of
+/// Documentation/networking/ip-sysctl.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReversePath {
     /// Not at all.
@@ -52,9 +55,9 @@ pub enum ReversePath {
 pub enum Refusal {
     /// `blackhole`: silently.
     Blackhole,
-    /// `unreachable`: the sender is told.
+    /// `unreachable`: the sender gets an error.
     Unreachable,
-    /// `prohibit`: the sender is told.
+    /// `prohibit`: the sender gets an error.
     Prohibited,
 }
 

@@ -7,10 +7,9 @@ use std::net::IpAddr;
 use portolan_service::Family;
 
 use crate::Error;
-use crate::evaluate::{address_value, interface_value};
-use crate::iptables::network_range;
 use crate::printable::{printable, shortened};
 use crate::ruleset::{Data, Field, Operand, Set, Test};
+use crate::value::{address_value, interface_value, network_range};
 
 /// Sets by name.
 #[derive(Debug, Clone, Default)]

@@ -35,9 +35,11 @@ mod nft_json;
 mod nft_text;
 mod node_text;
 mod packet;
+mod port_names;
 mod printable;
 mod probability;
 pub mod ruleset;
+mod value;
 
 pub use evaluate::{
     Answer, Assumption, Condition, Outcome, Path, Record, Step, StepKind, Stop, Undecided, Verdict, evaluate,

@@ -159,7 +159,7 @@ fn text_routes(text: &str) -> Vec<Route> {
         let of = |word: &str| address(word).map(|network| Family::of(network.addr()));
         line.split_ascii_whitespace().find_map(of)
     };
-    // Of `default dev ppp0` only its neighbours tell the family.
+    // The family of `default dev ppp0` shows only in its neighbours.
     let of_text = text.lines().find_map(family_in).unwrap_or(Family::V4);
     let mut found: Vec<Route> = Vec::new();
     let mut multipath: Option<(IpNet, u64)> = None;

@@ -81,8 +81,8 @@ pub(crate) enum Routed<'a> {
 pub struct Node {
     /// Its addresses and the interface of each.
     pub addresses: Vec<(IpNet, String)>,
-    /// Its routes: what leaves through which interface. Networks of [`Node::addresses`] count as routes, too. Rules that ask
-    /// for the interface of a packet without a route "depend".
+    /// Its routes: what leaves through which interface. Networks of [`Node::addresses`] count as
+    /// routes, too. Rules that ask for the interface of a packet without a route "depend".
     pub routes: Vec<(IpNet, String)>,
     /// What else its kernel says, if it was asked: then addresses and routes are all there are.
     pub host: Option<Host>,
@@ -102,8 +102,8 @@ impl Node {
         }
     }
 
-    /// What the longest of the routes to `address` says. Where a kernel was asked for all of its routes, the networks of its
-    /// addresses are among them.
+    /// What the longest of the routes to `address` says. Where a kernel was asked for all of its
+    /// routes, the networks of its addresses are among them.
     pub(crate) fn routed(&self, address: IpAddr) -> Routed<'_> {
         if self.is_local(address) {
             return Routed::Through("lo");
@@ -146,8 +146,9 @@ impl Node {
             .map(|(address, _)| address.addr())
     }
 
-    /// The address that masquerading through `interface` gives. Loopback addresses of IPv4 are valid on this host only and not taken:
-    /// for what the node sends to itself, the first address of any other interface stands in (`inet_select_addr` of net/ipv4/devinet.c).
+    /// The address that masquerading through `interface` gives. Loopback addresses of IPv4 are
+    /// valid on this host only, and not taken. For what the node sends to itself, the first address
+    /// of any other interface stands in (`inet_select_addr` of net/ipv4/devinet.c).
     pub(crate) fn masquerade_address(&self, interface: &str, family: Family) -> Option<IpAddr> {
         if family == Family::V6 {
             return self.address_at(interface, family);

@@ -7,8 +7,8 @@ use num_integer::Integer;
 
 /// A probability as an exact fraction, in lowest terms.
 ///
-/// The denominator is kept as an odd factor times a power of two, because the rules of iptables draw from 2³¹ numbers
-/// each: their fractions are then reduced by shifting.
+/// The denominator is kept as an odd factor times a power of two: the rules of iptables draw from
+/// 2³¹ numbers each, so their fractions are reduced by shifting.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Probability {
     numerator: BigUint,

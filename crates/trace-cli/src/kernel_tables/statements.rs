@@ -48,7 +48,8 @@ struct Registers {
     statements: Vec<Value>,
 }
 
-/// The first byte of a register, in the order of which the kernel numbers them (`enum nft_registers`).
+/// The first byte of a register, in the order in which the kernel numbers them (`enum
+/// nft_registers`).
 fn place(register: Register) -> usize {
     let number = register.0 as usize;
     if number < 8 { number.saturating_sub(1) * 16 } else { (number - 8) * 4 }

@@ -1,7 +1,7 @@
 //! Names that are like another one, for people who slipped.
 
-/// The names most like `wanted`, as `namespace/name`, for people who slipped: those of another namespace, then those with
-/// few other letters.
+/// The names most like `wanted`, as `namespace/name`, for people who mistyped: first the same name
+/// in another namespace, then names with few other letters.
 pub(super) fn nearest(wanted: &str, mut all: Vec<String>) -> String {
     const SHOWN: usize = 5;
     all.sort();
@@ -44,8 +44,8 @@ pub(super) fn nearest(wanted: &str, mut all: Vec<String>) -> String {
     }
 }
 
-/// How many letters must be changed, left out, added or swapped with their neighbour to make one word of the other
-/// (optimal string alignment).
+/// How many letters must be changed, left out, added or swapped with their neighbour to turn one
+/// word into the other (optimal string alignment).
 fn edits(one: &str, other: &str) -> usize {
     let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
     let mut before: Vec<usize> = Vec::new();

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use portolan_netfilter::nft::{TraceEvent, TraceHeaders, TraceKind, TraceVerdict};
 
-/// After so long without an event a packet is told as far as it came: routing ends some ways without a word.
+/// After this long without an event, a packet is reported as far as it came: routing ends some ways
+/// without an event.
 const QUIET: Duration = Duration::from_millis(500);
 /// `LOOPBACK_IFINDEX` of include/net/flow.h
 const LOOPBACK: u32 = 1;
@@ -30,7 +31,7 @@ pub(super) struct Flight {
     heard: Instant,
     /// When it met the first rule
     pub(super) first: TraceHeaders,
-    /// When it was last told of
+    /// When it was last seen
     pub(super) last: TraceHeaders,
     /// It enters at output.
     pub(super) from_node: bool,
@@ -89,7 +90,8 @@ impl Flights {
             "postrouting" => End::Left,
             "input" => End::Delivered,
             _ => {
-                // What the node sends to itself comes in again; translated, it need not pass the filter any more.
+                // What the node sends to itself comes in again. Once translated, it need not pass
+                // the filter any more.
                 let marked = matches!(event.kind, TraceKind::Rule { .. });
                 let returns = event.input == Some(LOOPBACK) && event.chain == "prerouting";
                 if let (true, Some(headers)) = (marked || returns, event.headers) {
@@ -197,7 +199,8 @@ mod tests {
         let other = |id, verdict| event(id, "nat", "x", rule(verdict));
         let end = |id, chain| event(id, OWN, chain, TraceKind::Policy { accepts: true });
         let again = TraceEvent { input: Some(LOOPBACK), ..event(2, OWN, "prerouting", policy.clone()) };
-        // Situation, events, and of each packet that has ended its number of events and how it ended.
+        // Situation, events, and for each packet that has ended: its number of events, and how it
+        // ended.
         for (situation, events, expected) in [
             (
                 "leaves",

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use portolan_netfilter::nft::{TraceEvent, TraceHeaders, TraceKind, TraceVerdict};
 use portolan_service::Protocol;
-use portolan_trace::explain::{Explanation, ToldHit, ToldService, ToldStep, explain};
+use portolan_trace::explain::{Explanation, ShownHit, ShownService, ShownStep, explain};
 use portolan_trace::{Entry, Node, Packet, Record, evaluate, printable};
 use serde::Serialize;
 
@@ -73,7 +73,7 @@ impl Reporter<'_> {
     pub(super) fn report(&self, flight: &Flight) -> Seen {
         let explanation = self.explanation(flight);
         let hits = explanation.as_ref().map(hits).unwrap_or_default();
-        let service = explanation.as_ref().and_then(|it| it.service.as_ref()).map(ToldService::title);
+        let service = explanation.as_ref().and_then(|it| it.service.as_ref()).map(ShownService::title);
         let steps = self.stages(flight, &hits);
         let rejects = matches!(
             steps.last().and_then(|stage| stage.steps.last()),
@@ -111,7 +111,8 @@ impl Reporter<'_> {
         }
     }
 
-    /// What the rules would do with the packet if it is the first of its connection; `None` for protocols without ports.
+    /// What the rules would do with the packet if it is the first of its connection. `None` for
+    /// protocols without ports.
     fn explanation(&self, flight: &Flight) -> Option<Explanation> {
         let headers = &flight.first;
         let protocol = Protocol::ALL.into_iter().find(|it| it.number() == headers.protocol)?;
@@ -133,7 +134,7 @@ impl Reporter<'_> {
         Some(explain(ruleset, self.node, &packet, &answer, &self.names.services))
     }
 
-    fn stages(&self, flight: &Flight, hits: &[(String, ToldHit)]) -> Vec<Stage> {
+    fn stages(&self, flight: &Flight, hits: &[(String, ShownHit)]) -> Vec<Stage> {
         let mut stages: Vec<Stage> = Vec::new();
         for event in &flight.events {
             let table = format!("{} {}", family_name(event.family), printable(&event.table));
@@ -172,7 +173,7 @@ impl Reporter<'_> {
         flight: &Flight,
         table: &str,
         chain: String,
-        hits: &[(String, ToldHit)],
+        hits: &[(String, ShownHit)],
     ) -> Step {
         let found = self.texts.rule(event, handle);
         let done = verdict_words(verdict);
@@ -186,7 +187,8 @@ impl Reporter<'_> {
             match whys[..] {
                 [] | [""] => None,
                 [only] => Some(only.to_owned()),
-                // A rule with several ways: the one that was taken leads to this chain, or to this endpoint.
+                // A rule that leads several ways: the way that was taken leads to this chain, or to
+                // this endpoint.
                 _ => {
                     let sign = match verdict {
                         TraceVerdict::Jump(to) | TraceVerdict::Goto(to) => printable(to).into_owned(),
@@ -249,14 +251,14 @@ fn verdict_words(verdict: &TraceVerdict) -> String {
     }
 }
 
-/// The rules that an explanation tells of, on all ways, each with its table.
-fn hits(explanation: &Explanation) -> Vec<(String, ToldHit)> {
-    fn collect(table: &str, steps: &[ToldStep], hits: &mut Vec<(String, ToldHit)>) {
+/// The rules in an explanation, on all ways, each with its table.
+fn hits(explanation: &Explanation) -> Vec<(String, ShownHit)> {
+    fn collect(table: &str, steps: &[ShownStep], hits: &mut Vec<(String, ShownHit)>) {
         for step in steps {
             match step {
-                ToldStep::Hit(hit) => hits.push((table.to_owned(), hit.clone())),
-                ToldStep::Branch { arms } => arms.iter().for_each(|arm| collect(table, &arm.steps, hits)),
-                ToldStep::Miss { .. } | ToldStep::Policy { .. } => {}
+                ShownStep::Hit(hit) => hits.push((table.to_owned(), hit.clone())),
+                ShownStep::Branch { arms } => arms.iter().for_each(|arm| collect(table, &arm.steps, hits)),
+                ShownStep::Miss { .. } | ShownStep::Policy { .. } => {}
             }
         }
     }

@@ -19,7 +19,7 @@ const INET: u8 = 1;
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
 
-/// Rules of one moment. Numbers and texts come from different readings: of the same rules in the same order.
+/// The rules of one moment. Numbers and texts are read apart, of the same rules in the same order.
 pub(super) struct Texts {
     pub(super) rules: Rules,
     /// Of the rule set, when they were read

@@ -1,22 +1,18 @@
 //! What is answered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use portolan_service::Family;
-
-use super::flight::{Flight, NewSource};
-use super::value_address;
 use crate::probability::Probability;
 use crate::ruleset::Hook;
 
-/// Whether the way through the rules is told.
+/// Whether the way through the rules is recorded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Record {
     /// Only where it ends: fast.
     #[default]
     Nothing,
-    /// Rule by rule. Rules of long chains that ask for another destination address or port are passed over.
+    /// Rule by rule. In long chains, rules for another destination address or port are passed over.
     Steps,
 }
 
@@ -25,15 +21,15 @@ pub enum Record {
 pub enum Verdict {
     /// At this translated destination.
     Forward(SocketAddr),
-    /// At this port of the node itself: a rule redirects it to an address of the interface that it came in through, which is
-    /// not known.
+    /// At this port of the node itself. A rule redirects it to an address of the interface that it
+    /// came in through, which is not known.
     ToNode {
         /// The port.
         port: u16,
     },
     /// At the destination it names: no rule translates it.
     Accept,
-    /// Nowhere; its sender is told.
+    /// Nowhere; its sender gets an error.
     Reject,
     /// Nowhere.
     Drop,
@@ -57,7 +53,8 @@ pub enum Stop {
     NotForwarding,
     /// Packets that come in through its interface are not forwarded.
     NotForwardingHere,
-    /// It comes in through another interface than packets to its source leave through, or there is no route to its source.
+    /// It does not come in through the interface that packets to its source leave through, or there
+    /// is no route to its source.
     ReversePath,
     /// It is for a loopback address, and comes from outside.
     Loopback,
@@ -73,12 +70,13 @@ pub enum Stop {
     LeavesByDown,
     /// The interface that its route leads through has no carrier.
     LeavesWithoutCarrier,
-    /// It is redirected to an address of the interface that it came in through, which has none of its family.
+    /// It is redirected to an address of the interface that it came in through, which has no
+    /// address of its family.
     NoOwnAddress,
 }
 
 impl Stop {
-    /// Whether the sender is told.
+    /// Whether the sender gets an error.
     pub fn rejects(self) -> bool {
         matches!(self, Stop::NoRoute | Stop::Unreachable | Stop::Prohibited)
     }
@@ -89,7 +87,7 @@ impl Stop {
 pub enum Undecided {
     /// A target that is not known has taken it.
     UnknownTarget,
-    /// It is translated to an address that the dump does not tell.
+    /// It is translated to an address that the dump does not show.
     UnknownAddress,
     /// Chains call each other deeper than the kernel allows, or in circles.
     TooDeep,
@@ -97,7 +95,7 @@ pub enum Undecided {
     TooMany,
 }
 
-/// Something that the rules ask and that neither packet nor node tell.
+/// Something that the rules ask and that neither the packet nor the node decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
     /// In words, or as the rule writes it.
@@ -171,12 +169,12 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Whether its source is translated.
     pub masquerade: bool,
-    /// The translated source address, if a rule or the node tells it.
+    /// The translated source address, if a rule or the node determines it.
     pub source: Option<IpAddr>,
     /// What must be so for this to be possible. Empty: it is possible in any case.
     pub conditions: Vec<Assumption>,
-    /// How likely it is if the conditions hold. Of the outcomes that are possible under the same circumstances, the
-    /// probabilities add up to one.
+    /// How likely it is if the conditions hold. The probabilities of all outcomes that are possible
+    /// under the same circumstances add up to one.
     pub probability: Probability,
     /// The ways that lead there; empty unless recorded.
     pub paths: Vec<Path>,
@@ -192,7 +190,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The outcomes that are possible when each condition is as `holds` says. Their probabilities add up to one.
+    /// The outcomes that are possible if `holds` says of each condition whether it does. Their
+    /// probabilities add up to one.
     pub fn given(&self, mut holds: impl FnMut(&Condition) -> bool) -> Vec<&Outcome> {
         let circumstances: Vec<bool> = self.conditions.iter().map(&mut holds).collect();
         self.outcomes
@@ -216,112 +215,4 @@ impl Answer {
             })
             .collect()
     }
-}
-
-type End = (Verdict, bool, Option<IpAddr>);
-
-/// How likely each end is under its assumptions, and the ways to it.
-type Ends = BTreeMap<(Vec<Assumption>, End), (Probability, Vec<Path>)>;
-
-/// Puts ways together that come to the same end.
-pub(super) fn collect(
-    finished: Vec<(Flight, Verdict)>,
-    conditions: Vec<Condition>,
-    family: Family,
-) -> Answer {
-    let mut ends = Ends::new();
-    for (flight, verdict) in finished {
-        let source = match flight.source_translation {
-            NewSource::Kept => None,
-            NewSource::Translated(to) => to.map(|value| value_address(value, family)),
-        };
-        let delivered = matches!(verdict, Verdict::Forward(_) | Verdict::ToNode { .. } | Verdict::Accept);
-        let masquerade = delivered && flight.source_translation != NewSource::Kept;
-        let end = (verdict, masquerade, source.filter(|_| delivered));
-        let (probability, paths) =
-            ends.entry((flight.assumptions, end)).or_insert_with(|| (Probability::zero(), Vec::new()));
-        *probability = probability.or(&flight.probability);
-        if !flight.steps.is_empty() {
-            paths.push(Path { probability: flight.probability, steps: flight.steps });
-        }
-    }
-    if !conditions.is_empty() {
-        // Those that are asked last first: what is asked before them may be idle without them.
-        let last = u32::try_from(conditions.len()).unwrap_or(u32::MAX);
-        loop {
-            let before = ends.len();
-            for number in (0..last).rev() {
-                forget_if_idle(&mut ends, number);
-            }
-            if ends.len() == before {
-                break;
-            }
-        }
-    }
-    let mut outcomes: Vec<Outcome> = ends
-        .into_iter()
-        .filter(|(_, (probability, _))| !probability.is_zero())
-        .map(|((conditions, (verdict, masquerade, source)), (probability, paths))| Outcome {
-            verdict,
-            masquerade,
-            source,
-            conditions,
-            probability,
-            paths,
-        })
-        .collect();
-    outcomes.sort_by(|a, b| b.probability.to_f64().total_cmp(&a.probability.to_f64()));
-    let conditions = without_unused(&mut outcomes, conditions);
-    Answer { outcomes, conditions }
-}
-
-/// If all ends are equally likely whether the condition holds or not, it is no condition.
-fn forget_if_idle(ends: &mut Ends, condition: u32) {
-    let count = |holds: bool| {
-        let assumed = Assumption { condition, holds };
-        ends.keys().filter(|(assumptions, _)| assumptions.binary_search(&assumed).is_ok()).count()
-    };
-    let holding = count(true);
-    if holding == 0 || holding != count(false) {
-        return;
-    }
-    let split = |holds: bool| -> BTreeMap<(Vec<Assumption>, End), Probability> {
-        let assumed = Assumption { condition, holds };
-        ends.iter()
-            .filter(|((assumptions, _), _)| assumptions.contains(&assumed))
-            .map(|((assumptions, end), (probability, _))| {
-                let others = assumptions.iter().copied().filter(|other| *other != assumed).collect();
-                ((others, *end), probability.clone())
-            })
-            .collect()
-    };
-    if split(true) != split(false) {
-        return;
-    }
-    let mut kept = BTreeMap::new();
-    for ((mut assumptions, end), (probability, paths)) in std::mem::take(ends) {
-        let failing = assumptions.contains(&Assumption { condition, holds: false });
-        assumptions.retain(|assumed| assumed.condition != condition);
-        // Both halves are the same: the ways on which it holds stand for the others.
-        if failing {
-            continue;
-        }
-        let (sum, all): &mut (Probability, Vec<Path>) =
-            kept.entry((assumptions, end)).or_insert_with(|| (Probability::zero(), Vec::new()));
-        *sum = sum.or(&probability);
-        all.extend(paths);
-    }
-    *ends = kept;
-}
-
-fn without_unused(outcomes: &mut [Outcome], conditions: Vec<Condition>) -> Vec<Condition> {
-    let used: BTreeSet<u32> = outcomes
-        .iter()
-        .flat_map(|outcome| outcome.conditions.iter().map(|assumed| assumed.condition))
-        .collect();
-    let number: BTreeMap<u32, u32> = used.iter().copied().zip(0..).collect();
-    for assumed in outcomes.iter_mut().flat_map(|outcome| &mut outcome.conditions) {
-        assumed.condition = number[&assumed.condition];
-    }
-    (0..).zip(conditions).filter(|(old, _)| used.contains(old)).map(|(_, condition)| condition).collect()
 }

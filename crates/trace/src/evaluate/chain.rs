@@ -4,12 +4,13 @@ mod several;
 
 use super::answer::{StepKind, Stop, Undecided};
 use super::fact::{self, Bits, Fact};
-use super::flight::{Flight, Frame, NewSource, Place};
-use super::test::Truth;
-use super::{Asking, Kept, MOST_COPIED, Walk, address_value, words};
+use super::flight::{Flight, Frame, NewSource, Place, part_at};
+use super::truth::Truth;
+use super::{Asking, Kept, MOST_COPIED, Walk, words};
 use crate::packet::State;
 use crate::probability::Probability;
 use crate::ruleset::{Action, Bound, Goal, Mark, Part, Rule, SourceAddress, Table, Tool, Translation};
+use crate::value::address_value;
 
 /// How a packet leaves a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,8 @@ enum Next {
     End(End),
 }
 
-/// How deep chains may call each other: the kernel's limit for nftables (NFT_JUMP_STACK_SIZE), and what no rule set of iptables needs.
+/// How deep chains may call each other: the kernel's limit for nftables (NFT_JUMP_STACK_SIZE), and
+/// more than any rule set of iptables needs.
 fn deepest(tool: Tool) -> usize {
     match tool {
         Tool::Nftables => 16,
@@ -176,8 +178,6 @@ impl Walk<'_> {
         match truth {
             Truth::Holds => Next::Part,
             Truth::Fails => Next::Rule,
-            Truth::Chance(chance) if chance.is_one() => Next::Part,
-            Truth::Chance(chance) if chance.is_zero() => Next::Rule,
             Truth::Chance(chance) => {
                 let other = self.branch(flight, visit);
                 match other {
@@ -268,7 +268,8 @@ impl Walk<'_> {
         if self.steps {
             self.hit(flight, visit.place, frame, rule, words::action(action, visit.table));
         }
-        // Without a connection nothing of it is set, and nftables ends a rule that reads of it (net/netfilter/nft_ct.c).
+        // Without a connection there is nothing to set, and nftables ends a rule that reads from it
+        // (net/netfilter/nft_ct.c).
         let connection = flight.tracked && !flight.untracked && self.packet.state != State::Invalid;
         match action {
             Action::ConnectionMark(Mark { keep, .. }) if !connection => {
@@ -312,7 +313,8 @@ impl Walk<'_> {
                 flight.source = named.unwrap_or(flight.source);
                 return Next::End(End::Passed);
             }
-            // What connection tracking has seen keeps its connection (`nft_notrack_eval` of net/netfilter/nft_ct.c).
+            // A packet that connection tracking has seen keeps its connection (`nft_notrack_eval`
+            // of net/netfilter/nft_ct.c).
             Action::Untrack => flight.untracked |= !flight.tracked || self.packet.state == State::Invalid,
             Action::Note | Action::Lookup { .. } | Action::Destination(_) | Action::Unknown(_) => {}
         }
@@ -357,12 +359,7 @@ impl Walk<'_> {
     }
 }
 
-/// The part of a rule that `frame` is at.
-pub(super) fn part_at(place: Place, frame: Frame) -> fact::Part {
-    fact::Part { table: place.table, chain: frame.chain, rule: frame.rule, number: frame.part }
-}
-
-/// Whether reaching `part` is told as a hit by itself.
+/// Whether `part` is recorded as a hit by itself.
 fn is_told(part: &Part) -> bool {
     matches!(part, Part::Action(action) if !matches!(action, Action::Note))
 }

@@ -1,5 +1,5 @@
-//! What is not known of a packet or its node, and what has been assumed of it: whatever asks the same, in whatever
-//! words, gets the same answer on one way.
+//! What is not known of a packet or its node, and what was assumed of it. On one way, all that ask
+//! the same get the same answer, whatever words they use.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -23,11 +23,13 @@ pub(super) enum Fact {
     Status,
     /// Flags of the TCP header.
     TcpFlags,
-    /// For how many seconds the client has not been seen in a list (`recent`); the highest number if it never was.
+    /// For how many seconds the client has not been seen in a list (`recent`). The highest number
+    /// if it never was.
     Seen(Box<str>),
     /// Whether something holds that is not evaluated, as written, for these addresses and ports.
     Holds { text: Box<str>, of: Ends },
-    /// Whether a test or target of this rule decides as its text says: it may decide anew each time.
+    /// Whether a test or target of this rule decides as its text says. It may decide anew each
+    /// time.
     Rule(Part),
     /// Whether a set has an element for this key, of which something is not known.
     InSet { table: u32, set: u32, key: Box<[KeyPart]> },
@@ -58,8 +60,8 @@ pub(super) struct Part {
     pub(super) number: u32,
 }
 
-/// Source and destination of a packet where it is, addresses and ports. The destination's address is missing if it is
-/// not known.
+/// Source and destination of a packet where it is, addresses and ports. The address of the
+/// destination is missing if it is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Ends {
     pub(super) source: (u128, u16),
@@ -67,7 +69,8 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// What of them `text` can ask for: of many matches it is plain that they do not look where a packet goes.
+    /// The part of them that `text` can ask for: many matches plainly do not look where a packet
+    /// goes.
     pub(super) fn asked_by(self, text: &str) -> Ends {
         const OF_SOURCE: [&str; 5] = ["-m time ", "-m owner ", "-m mac ", "-m geoip --source", "ip saddr "];
         let of_source = OF_SOURCE.iter().any(|beginning| text.starts_with(beginning))
@@ -160,7 +163,8 @@ fn block(bits: u32) -> u128 {
     if bits == 0 { 0 } else { u128::MAX >> (128 - bits) }
 }
 
-/// What of the fact behind `unknown` puts its value into `ranges`; `None` if that is too much to reason about.
+/// The values of the fact behind `unknown` that put its value into `ranges`. `None` if there is too
+/// much to reason about.
 pub(super) fn asked(unknown: Unknown, ranges: &Ranges) -> Option<Box<[Cube]>> {
     let ranges = match ranges {
         Ranges::One(low, high) => &[(*low, *high)][..],
@@ -257,7 +261,8 @@ impl Bits {
         Bits { unknown: self.unknown & keep, with: (self.with & keep) ^ flip, ..self }
     }
 
-    /// The bits `keep` of `self`, and `copy` of `other`, by exclusive or; `None` if they depend on two facts.
+    /// The bits `keep` of `self`, and `copy` of `other`, by exclusive or. `None` if they depend on
+    /// two facts.
     pub(super) fn mixed(self, keep: u32, other: Bits, copy: u32) -> Option<Bits> {
         let (mine, theirs) = (self.unknown & keep, other.unknown & copy);
         let with = (self.with & keep) ^ (other.with & copy);
@@ -276,8 +281,9 @@ impl Bits {
     }
 }
 
-/// A text that is not evaluated, without its negation, and whether it had one: `-m x ! --y z` holds where `-m x --y z`
-/// does not. Of several options each may be negated by itself, so that they are left as they are.
+/// A text that is not evaluated, without its negation, and whether it had one: `-m x ! --y z` holds
+/// where `-m x --y z` does not. Where there are several options, each may be negated by itself, so
+/// they are left as they are.
 pub(super) fn positive(text: &str) -> (String, bool) {
     let negations = text.matches(" ! --").count();
     let options = text.matches(" --").count();
@@ -290,8 +296,8 @@ pub(super) fn positive(text: &str) -> (String, bool) {
     (text.to_owned(), false)
 }
 
-/// Whether something that is not evaluated may decide differently each time it is asked for the same packet: it counts
-/// packets, or draws.
+/// Whether something that is not evaluated may decide differently each time the same packet asks,
+/// because it counts packets or draws.
 pub(super) fn is_fickle(text: &str) -> bool {
     const MATCHES: [&str; 9] =
         ["limit", "hashlimit", "quota", "quota2", "statistic", "recent", "rateest", "connlimit", "fuzzy"];

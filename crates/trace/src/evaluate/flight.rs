@@ -7,10 +7,10 @@ use portolan_service::Family;
 
 use super::answer::{Assumption, Step, StepKind};
 use super::fact::{self, Bits, Ends, Fact, Knowledge};
-use super::{address_value, interface_value, value_address};
 use crate::packet::{Entry, Packet, State};
 use crate::probability::Probability;
 use crate::ruleset::Hook;
+use crate::value::{address_value, interface_value, value_address};
 
 /// Where a packet is: which base chain the kernel called.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +26,11 @@ pub(super) struct Frame {
     pub(super) chain: u32,
     pub(super) rule: u32,
     pub(super) part: u32,
+}
+
+/// The part of a rule that `frame` is at.
+pub(super) fn part_at(place: Place, frame: Frame) -> fact::Part {
+    fact::Part { table: place.table, chain: frame.chain, rule: frame.rule, number: frame.part }
 }
 
 /// What became of the source.
@@ -56,8 +61,8 @@ pub(super) struct Flight {
     /// A rule has decided on its destination, though it may be what it was.
     pub(super) translated: bool,
     pub(super) source_translation: NewSource,
-    /// Destination and source are other than they were. Only then does connection tracking call them translated (`nf_nat_setup_info` of
-    /// net/netfilter/nf_nat_core.c).
+    /// Whether destination and source are other than they were. Only then does connection tracking
+    /// call them translated (`nf_nat_setup_info` of net/netfilter/nf_nat_core.c).
     pub(super) changed: Changed,
     /// It came back over the loopback interface.
     pub(super) came_back: bool,
@@ -78,7 +83,7 @@ pub(super) struct Changed {
     pub(super) destination: bool,
 }
 
-/// Everything that rules further on can tell apart.
+/// Everything that later rules can distinguish.
 #[derive(PartialEq, Eq, Hash)]
 pub(super) struct Same {
     destination: (u128, u16),
@@ -125,7 +130,7 @@ impl Flight {
         }
     }
 
-    /// A copy that tells only what matched.
+    /// A copy with only the rules that matched.
     pub(super) fn without_misses(&self) -> Flight {
         let steps = self.steps.iter().filter(|step| step.kind != StepKind::Miss).cloned().collect();
         Flight {
@@ -184,7 +189,8 @@ impl Flight {
         self.out_interface = Some((0, "".into()));
     }
 
-    /// Whether chains of type nat see it at `hook`: the first packet of a connection, once for each end of it.
+    /// Whether chains of type nat see it at `hook`: the first packet of a connection, once for each
+    /// of its ends.
     pub(super) fn meets_nat(&self, state: State, hook: Hook) -> bool {
         let decided = match hook {
             Hook::Prerouting | Hook::Output => self.translated || self.came_back,

@@ -1,5 +1,5 @@
-//! What the kernel of a live node does with packets between the hooks: it checks where they come from, looks for a
-//! route, and forwards or does not.
+//! What the kernel of a live node does with packets between the hooks: it checks where they come
+//! from, looks for a route, and forwards them or does not.
 
 use std::net::IpAddr;
 
@@ -27,8 +27,8 @@ pub(super) fn comes_in(leg: &Leg<'_>) -> Option<Stop> {
     (!interface.up).then_some(Stop::ComesInByDown)
 }
 
-/// Before `input` and `forward` (`ip_route_input_slow` and `fib_validate_source` of net/ipv4). IPv6 does not check
-/// where packets come from.
+/// Before `input` and `forward` (`ip_route_input_slow` and `fib_validate_source` of net/ipv4). IPv6
+/// does not check where packets come from.
 pub(super) fn is_accepted(leg: &Leg<'_>) -> Option<Stop> {
     let at = leg.interface.filter(|name| *name != "lo");
     let known = at.and_then(|name| leg.host.interfaces.get(name));

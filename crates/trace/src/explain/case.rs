@@ -4,13 +4,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use portolan_service::Protocol;
 
+use super::explanation::{ReasonCode, ShownRule};
 use super::known::Services;
 use crate::evaluate::{Answer, Outcome, Path, Step, StepKind, Stop, Verdict};
 use crate::packet::{Node, Packet};
 use crate::printable::printable;
 use crate::ruleset::{Action, Chain, Goal, Part, Rule, Ruleset, Table, Test};
 
-use super::explanation::ToldRule;
+/// A reason, and the words for it.
+pub(super) type Why = (ReasonCode, String);
 
 /// What is to be explained.
 #[derive(Clone, Copy)]
@@ -41,9 +43,9 @@ impl<'a> Case<'a> {
     }
 
     /// The rule at which `step` is; at the end of a base chain, its policy.
-    pub(super) fn told_rule(&self, step: &Step) -> ToldRule {
+    pub(super) fn shown_rule(&self, step: &Step) -> ShownRule {
         let table = self.table(step);
-        ToldRule {
+        ShownRule {
             table: format!("{} {}", table.family, table.name),
             chain: self.chain(step).name.to_string(),
             text: match self.rule(step) {
@@ -82,7 +84,8 @@ impl<'a> Case<'a> {
             .find_map(|path| path.steps.last())
     }
 
-    /// Why the kernel stops it, and where it was on the way to, if it stops one of the outcomes outside of its rules.
+    /// If the kernel stops one of the outcomes outside of its rules: why, and where the packet was
+    /// on the way to.
     pub(super) fn stopped_by_kernel(&self) -> Option<(Stop, SocketAddr)> {
         self.answer.outcomes.iter().find_map(|outcome| match outcome.verdict {
             Verdict::Stopped { by, towards } => Some((by, towards)),
@@ -126,6 +129,12 @@ impl<'a> Case<'a> {
     /// Whether the packet goes to one of the node's own addresses.
     pub(super) fn is_for_node(&self) -> bool {
         self.node.is_local(self.packet.destination.ip())
+    }
+
+    /// The source address that the other end sees. `None` if it is translated to one that is not
+    /// known.
+    pub(super) fn seen_source(&self, outcome: &Outcome) -> Option<IpAddr> {
+        if outcome.masquerade { outcome.source } else { Some(self.packet.source.ip()) }
     }
 
     pub(super) fn destination(&self) -> IpAddr {

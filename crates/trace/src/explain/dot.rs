@@ -10,10 +10,10 @@ const LONGEST: usize = 72;
 /// The same of labels, which stand beside arrows.
 const LONGEST_LABEL: usize = 30;
 
-pub(super) fn write(told: &Explanation) -> String {
-    let graph = Graph::of(told);
+pub(super) fn write(explanation: &Explanation) -> String {
+    let graph = Graph::of(explanation);
     let mut text = String::from("digraph packet {\n  rankdir=TB;\n  labelloc=t;\n");
-    let _ = writeln!(text, "  label={};", quoted(&told.summary, LONGEST));
+    let _ = writeln!(text, "  label={};", quoted(&explanation.summary, LONGEST));
     text.push_str("  node [shape=box, style=filled, fillcolor=white, fontname=monospace, fontsize=10];\n");
     text.push_str("  edge [fontname=monospace, fontsize=10];\n");
     for (band, title) in graph.bands.iter().enumerate() {

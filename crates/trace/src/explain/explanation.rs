@@ -7,31 +7,32 @@ use serde::Serialize;
 use crate::probability::Probability;
 use crate::ruleset::Hook;
 
-/// Where a packet goes and why. Serialised, it is the program's JSON; all texts are free of control characters.
+/// Where a packet goes and why. Serialised, it is the program's JSON. No text has control
+/// characters.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Explanation {
     /// What was asked.
-    pub packet: ToldPacket,
+    pub packet: ShownPacket,
     /// Where it ends up.
-    pub verdict: ToldVerdict,
+    pub verdict: ShownVerdict,
     /// The answer in a sentence.
     pub summary: String,
     /// The Service port it is for, if that is known.
-    pub service: Option<ToldService>,
+    pub service: Option<ShownService>,
     /// Where it may be forwarded to, with probabilities for a client that no rule remembers.
-    pub endpoints: Vec<ToldEndpoint>,
+    pub endpoints: Vec<ShownEndpoint>,
     /// Every end it may come to, whatever the conditions.
-    pub outcomes: Vec<ToldOutcome>,
+    pub outcomes: Vec<ShownOutcome>,
     /// Session affinity, if the Service has it.
-    pub affinity: Option<ToldAffinity>,
+    pub affinity: Option<ShownAffinity>,
     /// The source address that the other end sees; `None` if the packet does not arrive.
-    pub source: Option<ToldSource>,
+    pub source: Option<ShownSource>,
     /// The rule that rejected or dropped it.
-    pub stopped_by: Option<ToldRule>,
+    pub stopped_by: Option<ShownRule>,
     /// Why it is not forwarded.
     pub reason: Option<Reason>,
-    /// What the rules ask that neither packet nor node tell.
-    pub conditions: Vec<ToldCondition>,
+    /// What the rules ask and neither the packet nor the node decides.
+    pub conditions: Vec<ShownCondition>,
     /// What is missing from the rules that were given, and how to get it.
     pub left_out: Vec<String>,
     /// The way through the rules, base chain by base chain.
@@ -40,7 +41,7 @@ pub struct Explanation {
 
 /// What was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ToldPacket {
+pub struct ShownPacket {
     /// Source address and port.
     pub source: SocketAddr,
     /// Destination address and port.
@@ -58,12 +59,12 @@ pub struct ToldPacket {
 /// Where a packet ends up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ToldVerdict {
+pub enum ShownVerdict {
     /// At an endpoint.
     Forward,
     /// Where it was sent; a rule of the proxy lets it through.
     Accept,
-    /// Nowhere; its sender is told.
+    /// Nowhere; its sender gets an error.
     Reject,
     /// Nowhere.
     Drop,
@@ -73,34 +74,35 @@ pub enum ToldVerdict {
     Depends,
 }
 
-impl ToldVerdict {
+impl ShownVerdict {
     /// As in JSON.
     pub fn name(self) -> &'static str {
         match self {
-            ToldVerdict::Forward => "forward",
-            ToldVerdict::Accept => "accept",
-            ToldVerdict::Reject => "reject",
-            ToldVerdict::Drop => "drop",
-            ToldVerdict::None => "none",
-            ToldVerdict::Depends => "depends",
+            ShownVerdict::Forward => "forward",
+            ShownVerdict::Accept => "accept",
+            ShownVerdict::Reject => "reject",
+            ShownVerdict::Drop => "drop",
+            ShownVerdict::None => "none",
+            ShownVerdict::Depends => "depends",
         }
     }
 }
 
 /// A Service port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ToldService {
+pub struct ShownService {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
     /// The name of its port; empty if it has none.
     pub port: String,
-    /// What kind of address was asked for: `ClusterIP`, `external IP`, `load-balancer IP` or `NodePort`, if it is known.
+    /// The kind of address that was asked for, if it is known: `ClusterIP`, `external IP`,
+    /// `load-balancer IP` or `NodePort`.
     pub frontend: Option<&'static str>,
 }
 
-impl ToldService {
+impl ShownService {
     /// As people write it: `namespace/name:port`.
     pub fn title(&self) -> String {
         let colon = if self.port.is_empty() { "" } else { ":" };
@@ -113,8 +115,8 @@ impl ToldService {
 pub struct Chance {
     /// As a number from 0 to 1.
     pub probability: f64,
-    /// Exactly: `numerator/denominator`; `None` where the denominator has more than 1024 bits, as draws of iptables
-    /// have after some thirty endpoints.
+    /// Exactly: `numerator/denominator`. `None` where the denominator has more than 1024 bits, as
+    /// draws of iptables have after some thirty endpoints.
     pub fraction: Option<String>,
 }
 
@@ -134,12 +136,12 @@ impl Chance {
     }
 }
 
-/// The longest denominator that is told, in bits.
+/// The longest denominator that is shown, in bits.
 const LONGEST: u64 = 1024;
 
 /// One possible destination.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ToldEndpoint {
+pub struct ShownEndpoint {
     /// Its address.
     pub ip: IpAddr,
     /// Its port.
@@ -153,19 +155,21 @@ pub struct ToldEndpoint {
     pub source: Option<IpAddr>,
     /// Its pod, if that is known.
     pub pod: Option<String>,
-    /// Whether it is an endpoint of the Service: the proxy's own rules lead there, or manifests or the running proxy say so.
+    /// Whether it is an endpoint of the Service: the proxy's own rules lead there, or manifests or
+    /// the running proxy have it.
     pub of_service: bool,
     /// The rule that translates the destination.
-    pub translated_by: Option<ToldRule>,
+    pub translated_by: Option<ShownRule>,
     /// What must be so, other than that the client is remembered.
-    pub conditions: Vec<ToldAssumption>,
+    pub conditions: Vec<ShownAssumption>,
 }
 
 /// One end a packet may come to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ToldOutcome {
-    /// Where it ends up, and `none` where no rule translates it. `depends`: a rule that is not understood takes it.
-    pub verdict: ToldVerdict,
+pub struct ShownOutcome {
+    /// Where it ends up. `none`: no rule translates it. `depends`: a rule that is not understood
+    /// takes it.
+    pub verdict: ShownVerdict,
     /// The endpoint it is forwarded to.
     pub endpoint: Option<SocketAddr>,
     /// How likely it is, if the conditions hold.
@@ -174,7 +178,7 @@ pub struct ToldOutcome {
     /// Whether the source is translated.
     pub masquerade: bool,
     /// What must be so.
-    pub conditions: Vec<ToldAssumption>,
+    pub conditions: Vec<ShownAssumption>,
     /// The port of this node itself that it is redirected to, at an address that is not known.
     pub own_port: Option<u16>,
     /// Why the kernel stops it, if no rule does.
@@ -183,7 +187,7 @@ pub struct ToldOutcome {
 
 /// One answer to a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct ToldAssumption {
+pub struct ShownAssumption {
     /// Number in [`Explanation::conditions`].
     pub condition: u32,
     /// Whether it holds.
@@ -192,18 +196,18 @@ pub struct ToldAssumption {
 
 /// Session affinity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ToldAffinity {
+pub struct ShownAffinity {
     /// For how long a client is remembered, in seconds, if that is known.
     pub seconds: Option<u64>,
     /// The endpoints that it may be remembered at.
     pub endpoints: Vec<SocketAddr>,
-    /// The endpoint that the rules remember for this client now, if they tell.
+    /// The endpoint that the rules remember for this client now, if they have one.
     pub entry: Option<SocketAddr>,
 }
 
 /// The source address that the other end sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ToldSource {
+pub struct ShownSource {
     /// Whether it is translated: `never`, `always`, or `sometimes`.
     pub masquerade: &'static str,
     /// The address, if it is the same for all endpoints and known.
@@ -211,14 +215,14 @@ pub struct ToldSource {
     /// Why, in words.
     pub why: String,
     /// The rule that marked the packet for it.
-    pub marked_by: Option<ToldRule>,
+    pub marked_by: Option<ShownRule>,
     /// The rule that did it.
-    pub translated_by: Option<ToldRule>,
+    pub translated_by: Option<ShownRule>,
 }
 
 /// A rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ToldRule {
+pub struct ShownRule {
     /// Its table.
     pub table: String,
     /// Its chain.
@@ -264,25 +268,25 @@ pub enum ReasonCode {
     NotForwarding,
     /// The node has no route to where the packet is to go.
     NoRoute,
-    /// The packet comes in through another interface than the one that leads to its source (`rp_filter`).
+    /// The packet does not come in through the interface that leads to its source (`rp_filter`).
     ReversePath,
     /// It comes from outside and is for a loopback address.
     Loopback,
     /// An interface on the way is down, or has no carrier or no address.
     InterfaceDown,
-    /// Something that is not told by rules or Services.
+    /// Neither the rules nor the Services show why.
     Unknown,
 }
 
-/// Something that the rules ask and that neither packet nor node tell.
+/// Something that the rules ask and that neither the packet nor the node decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ToldCondition {
+pub struct ShownCondition {
     /// In words.
     pub text: String,
     /// Whether it is that the client is remembered from an earlier connection.
     pub remembers: bool,
     /// The rule that asks first.
-    pub rule: ToldRule,
+    pub rule: ShownRule,
 }
 
 /// One base chain on the way.
@@ -297,15 +301,15 @@ pub struct Stage {
     /// Which endpoints it concerns; empty: all that come this far.
     pub only: Vec<String>,
     /// What happens in it.
-    pub steps: Vec<ToldStep>,
+    pub steps: Vec<ShownStep>,
 }
 
 /// One step, or one parting of ways.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub enum ToldStep {
+pub enum ShownStep {
     /// A rule did something.
-    Hit(ToldHit),
+    Hit(ShownHit),
     /// Rules that do not match.
     Miss {
         /// Their chain.
@@ -315,7 +319,7 @@ pub enum ToldStep {
         /// How many.
         count: usize,
         /// Those that were looked at; the others ask for other addresses or ports.
-        rules: Vec<ToldMiss>,
+        rules: Vec<ShownMiss>,
     },
     /// The end of the base chain.
     Policy {
@@ -331,7 +335,7 @@ pub enum ToldStep {
 
 /// A rule that did something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ToldHit {
+pub struct ShownHit {
     /// Its chain.
     pub chain: String,
     /// Its number in the chain, from 1.
@@ -346,7 +350,7 @@ pub struct ToldHit {
 
 /// A rule that did not match.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ToldMiss {
+pub struct ShownMiss {
     /// Its number in the chain, from 1.
     pub rule: u32,
     /// Its text.
@@ -366,7 +370,7 @@ pub struct Arm {
     /// Where it leads.
     pub leads_to: Vec<String>,
     /// What happens on it.
-    pub steps: Vec<ToldStep>,
+    pub steps: Vec<ShownStep>,
 }
 
 pub(super) fn hook_name(hook: Hook) -> &'static str {
@@ -388,21 +392,4 @@ pub struct Style {
     pub verbose: bool,
     /// Longest line, in characters; 0: as long as it comes.
     pub width: usize,
-}
-
-impl Explanation {
-    /// For people, from top to bottom.
-    pub fn text(&self, style: Style) -> String {
-        super::text::write(self, style)
-    }
-
-    /// For Graphviz.
-    pub fn dot(&self) -> String {
-        super::dot::write(self)
-    }
-
-    /// A picture that any browser shows, without scripts.
-    pub fn svg(&self) -> String {
-        super::svg::write(self)
-    }
 }

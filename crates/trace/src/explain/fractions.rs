@@ -2,7 +2,8 @@
 
 use super::explanation::Chance;
 
-/// The fraction with the smallest denominator that is as good as `chance`: rules of iptables round (spec §5.30, §5.45).
+/// The fraction with the smallest denominator that is as good as `chance`: rules of iptables round
+/// (spec §5.30, §5.45).
 fn nearest(probability: f64) -> Option<(u32, u32)> {
     (1..=1000u32).find_map(|denominator| {
         let numerator = (probability * f64::from(denominator)).round();

@@ -6,11 +6,11 @@ use portolan_service::{Family, FrontendKind, Protocol};
 
 use super::case::{Case, calls, tests};
 use super::naming::PortName;
-use crate::evaluate::value_address;
 use crate::printable::printable;
 use crate::ruleset::{Data, Field, Goal, Rule, Table, TableFamily, Test, Tool, test_only};
+use crate::value::value_address;
 
-/// What the rules do with a frontend, as far as a look at them tells.
+/// What the rules do with a frontend, as far as a look at them shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Has {
     Endpoints,
@@ -79,6 +79,21 @@ pub(super) fn all(case: &Case<'_>) -> Vec<Frontend> {
     of_rules.dedup();
     frontends.append(&mut of_rules);
     frontends
+}
+
+/// The frontends that are exactly what the packet asks for.
+pub(super) fn asked<'f>(case: &Case<'_>, frontends: &'f [Frontend]) -> Vec<&'f Frontend> {
+    let packet = case.packet;
+    frontends
+        .iter()
+        .filter(|frontend| {
+            frontend.port == packet.destination.port()
+                && frontend.protocol == packet.protocol
+                && frontend
+                    .address
+                    .map_or_else(|| case.is_for_node(), |address| address == packet.destination.ip())
+        })
+        .collect()
 }
 
 fn of_iptables(table: &Table, family: Family, frontends: &mut Vec<Frontend>) {

@@ -1,11 +1,13 @@
-//! The chains that a packet comes through, as boxes: base chain by base chain, each with the chains that it calls as a
-//! tree below it, and the ends after the last.
+//! The chains that a packet comes through, as boxes: base chain by base chain, each with the chains
+//! that it calls as a tree below it, and the ends after the last.
 
 use std::collections::HashMap;
 
-use super::explanation::{Arm, Explanation, ToldAssumption, ToldHit, ToldOutcome, ToldStep, ToldVerdict};
+use super::explanation::{
+    Arm, Explanation, ShownAssumption, ShownHit, ShownOutcome, ShownStep, ShownVerdict,
+};
+use super::few::few;
 use super::fractions;
-use super::reason::few;
 
 /// How a box or a line in it stands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +37,8 @@ pub(super) struct Shape {
 pub(super) struct Graph {
     /// The title of each band.
     pub(super) bands: Vec<String>,
-    /// A chain that several chains of a band call has one box with its rules, and a short one for each other caller.
+    /// A chain that several chains of a band call has one box with its rules, and a short box for
+    /// each other caller.
     pub(super) shapes: Vec<Shape>,
     /// The base chains on the way, in order.
     pub(super) spine: Vec<usize>,
@@ -50,14 +53,14 @@ pub(super) struct Graph {
 const DRAWN: usize = 24;
 
 impl Graph {
-    pub(super) fn of(told: &Explanation) -> Graph {
-        let remembering = told.conditions.iter().filter(|condition| condition.remembers);
+    pub(super) fn of(explanation: &Explanation) -> Graph {
+        let remembering = explanation.conditions.iter().filter(|condition| condition.remembers);
         let mut graph = Graph {
             remembering: remembering.map(|condition| condition.text.clone()).collect(),
             ..Graph::default()
         };
-        for stage in &told.steps {
-            if matches!(stage.steps[..], [] | [ToldStep::Policy { policy: "accept" }]) {
+        for stage in &explanation.steps {
+            if matches!(stage.steps[..], [] | [ShownStep::Policy { policy: "accept" }]) {
                 continue;
             }
             let band = graph.bands.len();
@@ -74,7 +77,7 @@ impl Graph {
                 graph.shapes[base].lines.push(("no rule matches".into(), Look::Idle));
             }
         }
-        graph.end(told);
+        graph.end(explanation);
         graph
     }
 
@@ -131,16 +134,16 @@ impl Graph {
     }
 
     /// Draws `steps`; `stack` has the chains that wait, `label` is for the next call.
-    fn walk(&mut self, steps: &[ToldStep], band: usize, stack: &[usize], mut label: String) {
+    fn walk(&mut self, steps: &[ShownStep], band: usize, stack: &[usize], mut label: String) {
         let mut stack = stack.to_vec();
         for step in steps {
             match step {
-                ToldStep::Hit(hit) => self.hit(hit, band, &mut stack, &mut label),
-                ToldStep::Policy { policy: "drop" } => {
+                ShownStep::Hit(hit) => self.hit(hit, band, &mut stack, &mut label),
+                ShownStep::Policy { policy: "drop" } => {
                     self.shapes[stack[0]].lines.push(("policy drop".into(), Look::Stopped));
                 }
-                ToldStep::Miss { .. } | ToldStep::Policy { .. } => {}
-                ToldStep::Branch { arms } => {
+                ShownStep::Miss { .. } | ShownStep::Policy { .. } => {}
+                ShownStep::Branch { arms } => {
                     // The way to the chain in which the ways part is common to all.
                     if let Some(first) = arms.iter().find_map(first_hit)
                         && arms
@@ -164,7 +167,7 @@ impl Graph {
     }
 
     /// Goes to the chain of `hit`, which is called if it was not there.
-    fn enter(&mut self, hit: &ToldHit, band: usize, stack: &mut Vec<usize>, label: &mut String) -> usize {
+    fn enter(&mut self, hit: &ShownHit, band: usize, stack: &mut Vec<usize>, label: &mut String) -> usize {
         let depth = hit.depth as usize;
         let known = self.places.get(&(band, hit.chain.clone())).copied();
         let here = stack.get(depth).copied().filter(|here| Some(*here) == known);
@@ -178,7 +181,7 @@ impl Graph {
         here
     }
 
-    fn hit(&mut self, hit: &ToldHit, band: usize, stack: &mut Vec<usize>, label: &mut String) {
+    fn hit(&mut self, hit: &ShownHit, band: usize, stack: &mut Vec<usize>, label: &mut String) {
         let here = self.enter(hit, band, stack, label);
         let look = match hit.why.rsplit(' ').next() {
             Some("drop" | "reject") => Look::Stopped,
@@ -214,24 +217,25 @@ impl Graph {
     }
 
     /// The ends, after the last band.
-    fn end(&mut self, told: &Explanation) {
+    fn end(&mut self, explanation: &Explanation) {
         let band = self.bands.len();
         self.bands.push("in the end".into());
-        let remembered = |assumed: &ToldAssumption| told.conditions[assumed.condition as usize].remembers;
+        let remembered =
+            |assumed: &ShownAssumption| explanation.conditions[assumed.condition as usize].remembers;
         // As for a client that no rule remembers.
-        let ends = told
+        let ends = explanation
             .outcomes
             .iter()
             .filter(|outcome| !outcome.conditions.iter().any(|assumed| assumed.holds && remembered(assumed)));
         for outcome in ends.clone().take(DRAWN) {
-            let (title, look) = end_of(told, outcome);
+            let (title, look) = end_of(explanation, outcome);
             let known = self.places.get(&(band, title.clone())).copied();
             let to = known.unwrap_or_else(|| {
                 let to = self.shape(band, None, &title, look);
                 self.ends.push(to);
                 to
             });
-            let pod = told.endpoints.iter().find_map(|endpoint| {
+            let pod = explanation.endpoints.iter().find_map(|endpoint| {
                 let same = outcome
                     .endpoint
                     .is_some_and(|end| (end.ip(), end.port()) == (endpoint.ip, endpoint.port));
@@ -260,26 +264,26 @@ impl Graph {
 }
 
 /// What an end is called, and how it looks.
-fn end_of(told: &Explanation, outcome: &ToldOutcome) -> (String, Look) {
+fn end_of(explanation: &Explanation, outcome: &ShownOutcome) -> (String, Look) {
     match (outcome.endpoint, outcome.own_port, outcome.verdict) {
         (Some(endpoint), ..) => (endpoint.to_string(), Look::Forwarded),
         (None, Some(port), _) => (format!("port {port} of this node"), Look::Forwarded),
-        (None, None, ToldVerdict::Reject) => ("rejected".to_owned(), Look::Stopped),
-        (None, None, ToldVerdict::Drop) => ("dropped".to_owned(), Look::Stopped),
-        (None, None, ToldVerdict::Depends) => ("not known".to_owned(), Look::Open),
-        (None, None, _) => (format!("{}, untranslated", told.packet.destination), Look::Open),
+        (None, None, ShownVerdict::Reject) => ("rejected".to_owned(), Look::Stopped),
+        (None, None, ShownVerdict::Drop) => ("dropped".to_owned(), Look::Stopped),
+        (None, None, ShownVerdict::Depends) => ("not known".to_owned(), Look::Open),
+        (None, None, _) => (format!("{}, untranslated", explanation.packet.destination), Look::Open),
     }
 }
 
-fn first_hit(arm: &Arm) -> Option<&ToldHit> {
+fn first_hit(arm: &Arm) -> Option<&ShownHit> {
     arm.steps.iter().find_map(|step| match step {
-        ToldStep::Hit(hit) => Some(hit),
+        ShownStep::Hit(hit) => Some(hit),
         _ => None,
     })
 }
 
 /// The text of a rule without its chain and its comment.
-fn essence(hit: &ToldHit) -> String {
+fn essence(hit: &ShownHit) -> String {
     const COMMENT: &str = "-m comment --comment ";
     let own = hit.text.strip_prefix("-A ").and_then(|text| text.strip_prefix(hit.chain.as_str()));
     let text = own.map_or(&*hit.text, str::trim_start);
@@ -295,7 +299,8 @@ fn essence(hit: &ToldHit) -> String {
     format!("{before}{}", after.unwrap_or_default().trim_start())
 }
 
-/// `text` in lines of at most `longest` characters, broken between words, or else within them: nothing is left out.
+/// `text` in lines of at most `longest` characters, broken between words, or else within them.
+/// Nothing is left out.
 pub(super) fn wrapped(text: &str, longest: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut line = String::new();

@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 
 use portolan_service::Family;
 
-use super::case::Case;
+use super::case::{Case, Why};
 use super::explanation::ReasonCode;
-use super::reason::Why;
 use crate::evaluate::Stop;
 use crate::host::ReversePath;
 use crate::packet::{Entry, Routed};

@@ -1,20 +1,21 @@
-//! What there is instead of what a packet asks for: the same address with other ports, the same port elsewhere.
+//! What there is in place of what a packet asks for: the same address with other ports, or the same
+//! port elsewhere.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use portolan_service::FrontendKind;
 
-use super::case::{Case, calls, protocol_name, tests};
+use super::case::{Case, Why, calls, protocol_name, tests};
 use super::explanation::ReasonCode;
+use super::few::few;
 use super::frontends::Frontend;
 use super::naming::PortName;
-use super::reason::{Why, few};
-use crate::evaluate::value_address;
 use crate::printable::printable;
 use crate::ruleset::{Field, Test};
+use crate::value::value_address;
 
-/// Ports that Kubernetes gives to NodePorts if it is not told otherwise (`--service-node-port-range`).
+/// Ports that Kubernetes gives to NodePorts by default (`--service-node-port-range`).
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
 /// That the rules have the NodePort, but not at this address.
@@ -50,34 +51,8 @@ pub(super) fn neighbours(case: &Case<'_>, frontends: &[Frontend]) -> Why {
             format!("{} has port {port} of {to} with {has}, not with {asked}", title(other)),
         );
     }
-    // NodePorts at the node's addresses are of all sorts of Services: others at the address say nothing.
-    let vips: Vec<&&Frontend> =
-        at.iter().filter(|frontend| !case.is_for_node() && frontend.address.is_some()).collect();
-    if let Some(first) = vips.first() {
-        let ports: BTreeSet<String> = vips
-            .iter()
-            .map(|frontend| {
-                let name = frontend.service.as_ref().map_or("", |name| &name.port);
-                let protocol = protocol_name(frontend.protocol);
-                if name.is_empty() {
-                    format!("{}/{protocol}", frontend.port)
-                } else {
-                    format!("{}/{protocol} ({name})", frontend.port)
-                }
-            })
-            .collect();
-        let service = first
-            .service
-            .as_ref()
-            .map_or_else(|| "the Service".to_owned(), |name| format!("{}/{}", name.namespace, name.name));
-        let s = if ports.len() == 1 { "" } else { "s" };
-        return (
-            ReasonCode::WrongPort,
-            format!(
-                "{to} belongs to {service}, which has no port {port}/{asked}; it has port{s} {}",
-                few(ports)
-            ),
-        );
+    if let Some(other_port) = other_ports(case, &at) {
+        return other_port;
     }
     if let Some(node_port) = node_port_elsewhere(case, frontends) {
         return node_port;
@@ -90,23 +65,8 @@ pub(super) fn neighbours(case: &Case<'_>, frontends: &[Frontend]) -> Why {
         };
         return (ReasonCode::NoSuchService, text);
     }
-    let endpoints = case
-        .services
-        .services
-        .iter()
-        .flat_map(|service| service.endpoints.iter().map(move |endpoint| (service, endpoint)));
-    if let Some((service, endpoint)) = { endpoints }.find(|(_, endpoint)| endpoint.address.ip() == to) {
-        let what = endpoint
-            .pod
-            .as_deref()
-            .map_or_else(|| "an endpoint".to_owned(), |pod| format!("pod {}", printable(pod)));
-        return (
-            ReasonCode::NoSuchService,
-            format!(
-                "{to} is {what} behind {}, not the address of a Service: packets to it are not translated",
-                printable(&service.title())
-            ),
-        );
+    if let Some(text) = behind(case) {
+        return (ReasonCode::NoSuchService, text);
     }
     let text = match same_port(frontends, to, port, protocol) {
         Some(others) => format!("no Service has the address {to}; port {port}/{asked} is at {others}"),
@@ -115,7 +75,59 @@ pub(super) fn neighbours(case: &Case<'_>, frontends: &[Frontend]) -> Why {
     (ReasonCode::NoSuchService, text)
 }
 
-/// The addresses that the rules of kube-proxy serve NodePorts at, if they list them (spec §5.17, §6.3).
+/// The other ports of the Service that has the address; `at` are all frontends there.
+fn other_ports(case: &Case<'_>, at: &[&Frontend]) -> Option<Why> {
+    let (to, port) = (case.destination(), case.packet.destination.port());
+    // NodePorts at the node's addresses belong to many Services: others at the address show
+    // nothing.
+    let vips: Vec<&&Frontend> =
+        at.iter().filter(|frontend| !case.is_for_node() && frontend.address.is_some()).collect();
+    let first = vips.first()?;
+    let ports: BTreeSet<String> = vips
+        .iter()
+        .map(|frontend| {
+            let name = frontend.service.as_ref().map_or("", |name| &name.port);
+            let protocol = protocol_name(frontend.protocol);
+            if name.is_empty() {
+                format!("{}/{protocol}", frontend.port)
+            } else {
+                format!("{}/{protocol} ({name})", frontend.port)
+            }
+        })
+        .collect();
+    let service = first
+        .service
+        .as_ref()
+        .map_or_else(|| "the Service".to_owned(), |name| format!("{}/{}", name.namespace, name.name));
+    let asked = protocol_name(case.packet.protocol);
+    let s = if ports.len() == 1 { "" } else { "s" };
+    Some((
+        ReasonCode::WrongPort,
+        format!("{to} belongs to {service}, which has no port {port}/{asked}; it has port{s} {}", few(ports)),
+    ))
+}
+
+/// That the address is one of an endpoint.
+fn behind(case: &Case<'_>) -> Option<String> {
+    let to = case.destination();
+    let (service, endpoint) = case
+        .services
+        .services
+        .iter()
+        .flat_map(|service| service.endpoints.iter().map(move |endpoint| (service, endpoint)))
+        .find(|(_, endpoint)| endpoint.address.ip() == to)?;
+    let what = endpoint
+        .pod
+        .as_deref()
+        .map_or_else(|| "an endpoint".to_owned(), |pod| format!("pod {}", printable(pod)));
+    Some(format!(
+        "{to} is {what} behind {}, not the address of a Service: packets to it are not translated",
+        printable(&service.title())
+    ))
+}
+
+/// The addresses at which the rules of kube-proxy serve NodePorts, if they list them (spec §5.17,
+/// §6.3).
 fn node_port_ips(case: &Case<'_>) -> Vec<String> {
     let mut addresses = BTreeSet::new();
     for table in case.ruleset.tables() {

@@ -2,24 +2,21 @@
 
 use portolan_service::{Family, FrontendKind};
 
-use super::case::{Case, is, tests};
-use super::explanation::{Reason, ReasonCode, ToldVerdict};
-use super::frontends::{Frontend, Has, kind_name};
+use super::case::{Case, Why, is, tests};
+use super::explanation::{Reason, ReasonCode, ShownVerdict};
+use super::few::few;
+use super::frontends::{Frontend, Has, asked, kind_name};
 use super::known::{KnownEndpoint, KnownService};
 use super::naming::PortName;
 use super::neighbours::{neighbours, node_port_not_here};
-use super::summary::asked;
 use crate::evaluate::{Step, StepKind};
 use crate::packet::State;
 use crate::printable::printable;
 use crate::ruleset::{Field, Hook, TableFamily, Test, Tool};
 
-/// So many ports or endpoints are named.
-const NAMED: usize = 8;
-
 /// Why the packet ends as `verdict`; `None` if it is forwarded or let through.
-pub(super) fn reason(case: &Case<'_>, verdict: ToldVerdict, frontends: &[Frontend]) -> Option<Reason> {
-    if let (ToldVerdict::Drop | ToldVerdict::Reject | ToldVerdict::Depends, Some((by, towards))) =
+pub(super) fn reason(case: &Case<'_>, verdict: ShownVerdict, frontends: &[Frontend]) -> Option<Reason> {
+    if let (ShownVerdict::Drop | ShownVerdict::Reject | ShownVerdict::Depends, Some((by, towards))) =
         (verdict, case.stopped_by_kernel())
     {
         let (code, text) = super::kernel::stopped(case, by, towards);
@@ -30,12 +27,12 @@ pub(super) fn reason(case: &Case<'_>, verdict: ToldVerdict, frontends: &[Fronten
         return Some(Reason { code, text });
     }
     let stop = match verdict {
-        ToldVerdict::Accept if case.packet.state != State::New && case.packet.translated.is_none() => None,
-        ToldVerdict::Forward => return other_translation(case, frontends),
-        ToldVerdict::Accept => return None,
-        ToldVerdict::Depends => case.stop().map(Some)?,
-        ToldVerdict::Reject | ToldVerdict::Drop => case.stop(),
-        ToldVerdict::None => None,
+        ShownVerdict::Accept if case.packet.state != State::New && case.packet.translated.is_none() => None,
+        ShownVerdict::Forward => return other_translation(case, frontends),
+        ShownVerdict::Accept => return None,
+        ShownVerdict::Depends => case.stop().map(Some)?,
+        ShownVerdict::Reject | ShownVerdict::Drop => case.stop(),
+        ShownVerdict::None => None,
     };
     let (code, text) = match stop {
         Some(step) => stopped(case, step, frontends),
@@ -53,7 +50,7 @@ fn other_translation(case: &Case<'_>, frontends: &[Frontend]) -> Option<Reason> 
     let others = case.unremembered().filter_map(|outcome| case.translated_by(outcome));
     let mut others = others.filter(|step| !case.is_proxys(step));
     let step = others.next()?;
-    let rule = case.told_rule(step);
+    let rule = case.shown_rule(step);
     let asked = asked(case, frontends);
     let whose = if asked.is_empty() {
         format!("a rule of chain {} in table {} leads there", rule.chain, rule.table)
@@ -70,9 +67,6 @@ fn other_translation(case: &Case<'_>, frontends: &[Frontend]) -> Option<Reason> 
     };
     Some(Reason { code: ReasonCode::OtherRule, text: whose })
 }
-
-/// A reason, and the words for it.
-pub(super) type Why = (ReasonCode, String);
 
 /// Why a rule stopped it.
 fn stopped(case: &Case<'_>, step: &Step, frontends: &[Frontend]) -> Why {
@@ -174,7 +168,7 @@ fn asks_for_destination(test: &Test) -> bool {
 
 /// Whether the rules of nftables list the destination among the ClusterIPs.
 fn is_cluster_ip(case: &Case<'_>) -> bool {
-    let address = crate::evaluate::address_value(case.destination());
+    let address = crate::value::address_value(case.destination());
     case.ruleset
         .tables()
         .iter()
@@ -236,11 +230,11 @@ fn no_ready_endpoints(case: &Case<'_>, title: &str, asked: &[&Frontend]) -> Stri
             "{title} has no ready endpoint, and none that is not ready is known: does its selector match pods, and are they ready?"
         );
     }
-    let told: Vec<String> = all
+    let listed: Vec<String> = all
         .iter()
         .map(|endpoint| format!("{} {}", case.endpoint(endpoint.address), state(endpoint)))
         .collect();
-    format!("{title} has no ready endpoint: {}", few(told))
+    format!("{title} has no ready endpoint: {}", few(listed))
 }
 
 fn state(endpoint: &KnownEndpoint) -> &'static str {
@@ -313,15 +307,4 @@ fn unmatched(case: &Case<'_>, frontends: &[Frontend]) -> Why {
         ReasonCode::Unknown,
         format!("the rules of {title} do not apply to this packet: see the rules that did not match (-v)"),
     )
-}
-
-/// The first of `items`, and how many more there are.
-pub(super) fn few(items: impl IntoIterator<Item = String>) -> String {
-    let mut items = items.into_iter();
-    let mut text: Vec<String> = items.by_ref().take(NAMED).collect();
-    let more = items.count();
-    if more > 0 {
-        text.push(format!("{more} more"));
-    }
-    text.join(", ")
 }

@@ -3,13 +3,12 @@
 use std::net::IpAddr;
 
 use super::case::{Case, actions, calls, is, tests};
-use super::explanation::{ToldRule, ToldSource};
-use super::summary::seen_source;
+use super::explanation::{ShownRule, ShownSource};
 use crate::evaluate::{Outcome, Path, Step, StepKind, Verdict};
 use crate::ruleset::{Action, Field, Mark, Rule, Test};
 
-/// What is told of the source; `None` if no packet like this arrives.
-pub(super) fn source(case: &Case<'_>) -> Option<ToldSource> {
+/// What is shown of the source. `None` if no packet like this arrives.
+pub(super) fn source(case: &Case<'_>) -> Option<ShownSource> {
     let arriving: Vec<&Outcome> = case
         .unremembered()
         .filter(|outcome| {
@@ -17,16 +16,16 @@ pub(super) fn source(case: &Case<'_>) -> Option<ToldSource> {
         })
         .collect();
     let first = arriving.first()?;
-    let addresses: Vec<Option<IpAddr>> = arriving.iter().map(|outcome| seen_source(case, outcome)).collect();
+    let addresses: Vec<Option<IpAddr>> = arriving.iter().map(|outcome| case.seen_source(outcome)).collect();
     let address = addresses[0].filter(|first| addresses.iter().all(|other| *other == Some(*first)));
     let translated: Vec<&&Outcome> = arriving.iter().filter(|outcome| outcome.masquerade).collect();
     let Some(example) = translated.first() else {
         let why = kept(case, first);
-        return Some(ToldSource { masquerade: "never", address, why, marked_by: None, translated_by: None });
+        return Some(ShownSource { masquerade: "never", address, why, marked_by: None, translated_by: None });
     };
     let always = translated.len() == arriving.len();
     let (why, marked_by, translated_by) = translation(case, example);
-    Some(ToldSource {
+    Some(ShownSource {
         masquerade: if always { "always" } else { "sometimes" },
         address,
         why,
@@ -56,7 +55,8 @@ fn kept(case: &Case<'_>, outcome: &Outcome) -> String {
     }
 }
 
-/// Whether `rule` looks where the packet comes from, and not just whether it comes from its own destination.
+/// Whether `rule` looks where the packet comes from, and not only whether it comes from its own
+/// destination.
 fn asks_for_source(rule: &Rule) -> bool {
     tests(rule).any(|test| match test {
         Test::Compare { operand, negate, ranges } => match operand.field {
@@ -91,7 +91,7 @@ fn marks(case: &Case<'_>, step: &Step, rule: &Rule) -> bool {
 }
 
 /// Why the source is translated, the rule that marked the packet for it, and the rule that did it.
-fn translation(case: &Case<'_>, outcome: &Outcome) -> (String, Option<ToldRule>, Option<ToldRule>) {
+fn translation(case: &Case<'_>, outcome: &Outcome) -> (String, Option<ShownRule>, Option<ShownRule>) {
     let unknown = || ("a rule translates the source".to_owned(), None, None);
     let Some(path) = outcome.paths.first() else { return unknown() };
     let at = path
@@ -109,7 +109,7 @@ fn translation(case: &Case<'_>, outcome: &Outcome) -> (String, Option<ToldRule>,
     let marker = if by_mark { marker(case, path, at) } else { None };
     let decisive = marker.unwrap_or_else(|| caller(case, path, at));
     let why = case.rule(decisive).map_or_else(String::new, |rule| reason(case, decisive, rule));
-    (why, marker.map(|step| case.told_rule(step)), Some(case.told_rule(step)))
+    (why, marker.map(|step| case.shown_rule(step)), Some(case.shown_rule(step)))
 }
 
 /// The rule that marked the packet, or that called the chain that only does that.
@@ -124,7 +124,8 @@ fn marker<'a>(case: &Case<'_>, path: &'a Path, until: usize) -> Option<&'a Step>
     Some(called_from(path, at).unwrap_or(&path.steps[at]))
 }
 
-/// The rule that sent the packet to the chain of the rule at `at`, if that rule itself asks nothing.
+/// The rule that sent the packet to the chain of the rule at `at`, if the latter asks nothing
+/// itself.
 fn caller<'a>(case: &Case<'_>, path: &'a Path, at: usize) -> &'a Step {
     let step = &path.steps[at];
     let asks = case.rule(step).is_some_and(|rule| tests(rule).next().is_some());

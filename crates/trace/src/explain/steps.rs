@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use super::explanation::{Arm, Stage, ToldHit, ToldStep};
+use super::explanation::{Arm, ShownHit, ShownStep, Stage};
+use super::few::few;
 use super::fractions;
 use super::paint::{Ink, Page};
-use super::reason::few;
 
-/// Of a choice among more ways than this, so many are told, unless all are asked for.
+/// Of a choice among more ways than this, so many are shown, unless all are asked for.
 const ARMS: usize = 8;
 /// The same, of destinations that are drawn from a map.
 const DRAWN: usize = 24;
@@ -17,12 +17,13 @@ pub(super) fn stage(page: &mut Page, stage: &Stage, verbose: bool) {
     if !stage.only.is_empty() {
         let _ = write!(heading, " (only {})", few(stage.only.iter().cloned()));
     }
-    let empty = matches!(stage.steps[..], [] | [ToldStep::Policy { policy: "accept" }]);
+    let empty = matches!(stage.steps[..], [] | [ShownStep::Policy { policy: "accept" }]);
     // That a packet is delivered to the node itself is worth a line.
     if empty && !verbose && stage.hook != "input" {
         return;
     }
-    let idle = stage.steps.iter().all(|step| matches!(step, ToldStep::Miss { .. } | ToldStep::Policy { .. }));
+    let idle =
+        stage.steps.iter().all(|step| matches!(step, ShownStep::Miss { .. } | ShownStep::Policy { .. }));
     if idle && !verbose {
         page.line("", "  ", &format!("{heading}: {}", nothing(&stage.steps)), Ink::Dim);
         return;
@@ -32,12 +33,12 @@ pub(super) fn stage(page: &mut Page, stage: &Stage, verbose: bool) {
 }
 
 /// That no rule matched.
-fn nothing(steps: &[ToldStep]) -> String {
+fn nothing(steps: &[ShownStep]) -> String {
     let mut text = match steps {
-        [ToldStep::Miss { count, .. }, ..] => none_of(*count),
+        [ShownStep::Miss { count, .. }, ..] => none_of(*count),
         _ => "no rules".to_owned(),
     };
-    if let Some(ToldStep::Policy { policy: "drop" }) = steps.last() {
+    if let Some(ShownStep::Policy { policy: "drop" }) = steps.last() {
         text.push_str(", and its policy is drop");
     }
     text
@@ -58,14 +59,14 @@ struct Teller<'a> {
 
 impl Teller<'_> {
     /// `steps`, of which those `base` calls deep stand right after `margin`.
-    fn steps(&mut self, steps: &[ToldStep], margin: &str, base: u32) {
+    fn steps(&mut self, steps: &[ShownStep], margin: &str, base: u32) {
         let mut number = 0;
         while let Some(step) = steps.get(number) {
             number += 1;
             match step {
-                ToldStep::Hit(hit) => {
+                ShownStep::Hit(hit) => {
                     let before = number.checked_sub(2).and_then(|before| match &steps[before] {
-                        ToldStep::Hit(before) => Some(before),
+                        ShownStep::Hit(before) => Some(before),
                         _ => None,
                     });
                     let idle = if self.verbose { Vec::new() } else { idle_calls(&steps[number - 1..]) };
@@ -83,7 +84,7 @@ impl Teller<'_> {
                     };
                     self.page.line(&margin, &format!("{margin} "), &text, Ink::Dim);
                 }
-                ToldStep::Miss { depth, count, rules, chain } => {
+                ShownStep::Miss { depth, count, rules, chain } => {
                     let margin = indented(margin, *depth, base);
                     if !self.verbose {
                         let s = if *count == 1 { " does" } else { "s do" };
@@ -105,14 +106,14 @@ impl Teller<'_> {
                         self.page.line(&margin, &margin, &more, Ink::Dim);
                     }
                 }
-                ToldStep::Policy { policy } => {
+                ShownStep::Policy { policy } => {
                     if *policy == "drop" {
                         self.page.line(margin, margin, "end of the chain: its policy is drop", Ink::Bad);
                     } else if self.verbose {
                         self.page.line(margin, margin, "end of the chain: its policy is accept", Ink::Dim);
                     }
                 }
-                ToldStep::Branch { arms } => {
+                ShownStep::Branch { arms } => {
                     let deep = arms.iter().flat_map(|arm| &arm.steps).find_map(depth_of).unwrap_or(base);
                     self.arms(arms, &indented(margin, deep, base), deep);
                 }
@@ -120,7 +121,7 @@ impl Teller<'_> {
         }
     }
 
-    fn hit(&mut self, hit: &ToldHit, before: Option<&ToldHit>, margin: &str, base: u32) {
+    fn hit(&mut self, hit: &ShownHit, before: Option<&ShownHit>, margin: &str, base: u32) {
         let margin = indented(margin, hit.depth, base);
         let same = before
             .filter(|before| (&before.chain, before.rule, before.depth) == (&hit.chain, hit.rule, hit.depth));
@@ -145,7 +146,7 @@ impl Teller<'_> {
         self.page.line(&format!("{margin}  -> "), &format!("{margin}     "), why, Ink::Plain);
     }
 
-    /// Tells a rule that draws one of several destinations, once. Returns whether `arms` are that.
+    /// Writes a rule that draws one of several destinations, once. Returns whether `arms` are that.
     fn drawn_at_once(&mut self, arms: &[Arm], margin: &str) -> bool {
         let Some((hit, why)) = arms.first().and_then(only_translation) else { return false };
         let same = |arm: &Arm| {
@@ -174,9 +175,9 @@ impl Teller<'_> {
         if !self.verbose && self.drawn_at_once(arms, margin) {
             return;
         }
-        let told = if self.verbose || arms.len() <= ARMS { arms.len() } else { ARMS - 1 };
+        let shown = if self.verbose || arms.len() <= ARMS { arms.len() } else { ARMS - 1 };
         self.page.line(margin, margin, &format!("here {} ways part:", arms.len()), Ink::Open);
-        for (number, arm) in arms.iter().take(told).enumerate() {
+        for (number, arm) in arms.iter().take(shown).enumerate() {
             let last = number + 1 == arms.len();
             let (first, next) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
             let inner = format!("{margin}{next}");
@@ -186,29 +187,30 @@ impl Teller<'_> {
             }
             self.steps(&arm.steps, &inner, base);
         }
-        if told < arms.len() {
-            let ends = few(arms[told..].iter().flat_map(|arm| arm.leads_to.iter().cloned()));
-            let more = format!("{} more ways, to {ends} (-v shows all)", arms.len() - told);
+        if shown < arms.len() {
+            let ends = few(arms[shown..].iter().flat_map(|arm| arm.leads_to.iter().cloned()));
+            let more = format!("{} more ways, to {ends} (-v shows all)", arms.len() - shown);
             self.page.line(&format!("{margin}└─ "), &format!("{margin}   "), &more, Ink::Dim);
         }
     }
 }
 
 /// The only step of `arm`, if that translates the destination.
-fn only_translation(arm: &Arm) -> Option<(&ToldHit, &str)> {
-    let [ToldStep::Hit(hit)] = &arm.steps[..] else { return None };
+fn only_translation(arm: &Arm) -> Option<(&ShownHit, &str)> {
+    let [ShownStep::Hit(hit)] = &arm.steps[..] else { return None };
     let (why, _) = hit.why.split_once(", destination becomes ")?;
     Some((hit, why))
 }
 
-/// The chains that are called, one right after the other, at the beginning of `steps`, and in which no rule matches.
-fn idle_calls(steps: &[ToldStep]) -> Vec<&str> {
+/// The chains that are called one right after the other at the beginning of `steps`, and in which
+/// no rule matches.
+fn idle_calls(steps: &[ShownStep]) -> Vec<&str> {
     let mut chains = Vec::new();
-    while let [ToldStep::Hit(hit), ToldStep::Miss { depth, chain, .. }, after @ ..] =
+    while let [ShownStep::Hit(hit), ShownStep::Miss { depth, chain, .. }, after @ ..] =
         &steps[2 * chains.len()..]
     {
         let returns = match after.first() {
-            Some(ToldStep::Branch { .. }) => false,
+            Some(ShownStep::Branch { .. }) => false,
             Some(step) => depth_of(step).is_none_or(|after| after <= hit.depth),
             None => true,
         };
@@ -220,7 +222,7 @@ fn idle_calls(steps: &[ToldStep]) -> Vec<&str> {
     chains
 }
 
-/// The text of a rule without the chain that it stands in, which is told before it.
+/// The text of a rule without the chain that it stands in, which is shown before it.
 fn text_of(hit_chain: &str, text: &str) -> String {
     let own = text.strip_prefix("-A ").and_then(|text| text.strip_prefix(hit_chain));
     own.map_or(text, str::trim_start).to_owned()
@@ -239,11 +241,11 @@ pub(super) fn heading(arm: &Arm) -> String {
     if words.is_empty() { format!("to {ends}") } else { format!("{}: to {ends}", words.join(", ")) }
 }
 
-fn depth_of(step: &ToldStep) -> Option<u32> {
+fn depth_of(step: &ShownStep) -> Option<u32> {
     match step {
-        ToldStep::Hit(hit) => Some(hit.depth),
-        ToldStep::Miss { depth, .. } => Some(*depth),
-        ToldStep::Policy { .. } | ToldStep::Branch { .. } => None,
+        ShownStep::Hit(hit) => Some(hit.depth),
+        ShownStep::Miss { depth, .. } => Some(*depth),
+        ShownStep::Policy { .. } | ShownStep::Branch { .. } => None,
     }
 }
 

@@ -7,10 +7,10 @@ use portolan_service::FrontendKind;
 
 use super::case::{Case, actions, is, protocol_name, tests};
 use super::explanation::{
-    Chance, Explanation, ToldAffinity, ToldAssumption, ToldCondition, ToldEndpoint, ToldOutcome, ToldPacket,
-    ToldRule, ToldService, ToldVerdict, hook_name,
+    Chance, Explanation, ShownAffinity, ShownAssumption, ShownCondition, ShownEndpoint, ShownOutcome,
+    ShownPacket, ShownRule, ShownService, ShownVerdict, hook_name,
 };
-use super::frontends::{self, Frontend, kind_name};
+use super::frontends::{self, Frontend, asked, kind_name};
 use super::naming::PortName;
 use super::{reason, source, ways};
 use crate::evaluate::{Assumption, Outcome, StepKind, Verdict};
@@ -32,7 +32,7 @@ pub(super) fn explanation(case: &Case<'_>) -> Explanation {
         outcomes: outcomes(case),
         affinity: affinity(case),
         source: source::source(case),
-        stopped_by: case.stop().map(|step| case.told_rule(step)),
+        stopped_by: case.stop().map(|step| case.shown_rule(step)),
         reason: reason::reason(case, verdict, &frontends),
         conditions: conditions(case),
         left_out: case.ruleset.left_out(case.packet.family()),
@@ -43,38 +43,44 @@ pub(super) fn explanation(case: &Case<'_>) -> Explanation {
 }
 
 /// The answer in a sentence.
-fn sentence(told: &Explanation) -> String {
-    let packet = &told.packet;
+fn sentence(explanation: &Explanation) -> String {
+    let packet = &explanation.packet;
     let what = format!("{} -> {}/{}", packet.source, packet.destination, packet.protocol);
-    let of = told.service.as_ref().map_or_else(String::new, |service| format!(" of {}", service.title()));
+    let of =
+        explanation.service.as_ref().map_or_else(String::new, |service| format!(" of {}", service.title()));
     let ends: BTreeSet<(IpAddr, u16)> =
-        told.endpoints.iter().map(|endpoint| (endpoint.ip, endpoint.port)).collect();
-    let source = match told.source.as_ref().map(|source| source.masquerade) {
+        explanation.endpoints.iter().map(|endpoint| (endpoint.ip, endpoint.port)).collect();
+    let source = match explanation.source.as_ref().map(|source| source.masquerade) {
         Some("always") => ", source translated",
         Some("sometimes") => ", source translated for some",
         _ => ", source kept",
     };
-    let entry = told.affinity.as_ref().and_then(|affinity| affinity.entry);
-    if let (ToldVerdict::Forward, Some(entry)) = (told.verdict, entry) {
+    let entry = explanation.affinity.as_ref().and_then(|affinity| affinity.entry);
+    if let (ShownVerdict::Forward, Some(entry)) = (explanation.verdict, entry) {
         return format!(
             "{what} is forwarded to {entry}{of}, where the client is remembered (session affinity){source}."
         );
     }
-    match told.verdict {
-        ToldVerdict::Forward => {
-            format!("{what} is {}{source}{}.", forwarded(told, &ends, &of), because(told))
+    match explanation.verdict {
+        ShownVerdict::Forward => {
+            format!("{what} is {}{source}{}.", forwarded(explanation, &ends, &of), because(explanation))
         }
-        ToldVerdict::Reject => format!("{what} is rejected{}.", because(told)),
-        ToldVerdict::Drop => format!("{what} is dropped{}.", because(told)),
-        ToldVerdict::Accept => format!("{what} is let through to where it was sent{}.", because(told)),
-        ToldVerdict::None => {
-            format!("{what}: no rule of the proxy matches, the node's routing decides{}.", because(told))
+        ShownVerdict::Reject => format!("{what} is rejected{}.", because(explanation)),
+        ShownVerdict::Drop => format!("{what} is dropped{}.", because(explanation)),
+        ShownVerdict::Accept => {
+            format!("{what} is let through to where it was sent{}.", because(explanation))
         }
-        ToldVerdict::Depends => {
-            let conditions = told.conditions.iter().filter(|condition| !condition.remembers).count();
+        ShownVerdict::None => {
+            format!(
+                "{what}: no rule of the proxy matches, the node's routing decides{}.",
+                because(explanation)
+            )
+        }
+        ShownVerdict::Depends => {
+            let conditions = explanation.conditions.iter().filter(|condition| !condition.remembers).count();
             let on = match conditions {
-                0 if told.outcomes.iter().any(|outcome| outcome.stopped.is_some()) => {
-                    format!("depends on chance{}", because(told))
+                0 if explanation.outcomes.iter().any(|outcome| outcome.stopped.is_some()) => {
+                    format!("depends on chance{}", because(explanation))
                 }
                 0 => "depends on chance, or on rules that cannot be followed".to_owned(),
                 1 => "depends on a condition that neither packet nor node tell".to_owned(),
@@ -86,12 +92,14 @@ fn sentence(told: &Explanation) -> String {
 }
 
 /// Where a packet is forwarded to. An endpoint is one only if the proxy's rules or the plan say so.
-fn forwarded(told: &Explanation, ends: &BTreeSet<(IpAddr, u16)>, of: &str) -> String {
-    if let (true, Some(port)) = (ends.is_empty(), told.outcomes.iter().find_map(|outcome| outcome.own_port)) {
+fn forwarded(explanation: &Explanation, ends: &BTreeSet<(IpAddr, u16)>, of: &str) -> String {
+    if let (true, Some(port)) =
+        (ends.is_empty(), explanation.outcomes.iter().find_map(|outcome| outcome.own_port))
+    {
         let of = of.replacen(" of ", ", for ", 1);
         return format!("redirected to port {port} of this node itself{of}");
     }
-    let of_service = told.endpoints.iter().all(|endpoint| endpoint.of_service);
+    let of_service = explanation.endpoints.iter().all(|endpoint| endpoint.of_service);
     let only = ends.iter().next().filter(|_| ends.len() == 1);
     match only.map(|(ip, port)| SocketAddr::new(*ip, *port)) {
         Some(only) if of_service && !of.is_empty() => format!("forwarded to {only}, an endpoint{of}"),
@@ -101,17 +109,17 @@ fn forwarded(told: &Explanation, ends: &BTreeSet<(IpAddr, u16)>, of: &str) -> St
     }
 }
 
-fn because(told: &Explanation) -> String {
-    told.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", reason.text))
+fn because(explanation: &Explanation) -> String {
+    explanation.reason.as_ref().map_or_else(String::new, |reason| format!(": {}", reason.text))
 }
 
-fn packet(case: &Case<'_>) -> ToldPacket {
+fn packet(case: &Case<'_>) -> ShownPacket {
     let packet = case.packet;
     let (hook, interface) = match &packet.entry {
         Entry::Prerouting { interface } => (Hook::Prerouting, interface.as_deref()),
         Entry::Output => (Hook::Output, None),
     };
-    ToldPacket {
+    ShownPacket {
         source: packet.source,
         destination: packet.destination,
         protocol: protocol_name(packet.protocol),
@@ -126,37 +134,37 @@ fn packet(case: &Case<'_>) -> ToldPacket {
     }
 }
 
-fn verdict(case: &Case<'_>) -> ToldVerdict {
-    let mut verdicts = case.unremembered().map(told_verdict);
-    let Some(first) = verdicts.next() else { return ToldVerdict::Depends };
+fn verdict(case: &Case<'_>) -> ShownVerdict {
+    let mut verdicts = case.unremembered().map(shown_verdict);
+    let Some(first) = verdicts.next() else { return ShownVerdict::Depends };
     if verdicts.any(|other| other != first) {
-        return ToldVerdict::Depends;
+        return ShownVerdict::Depends;
     }
-    if first == ToldVerdict::None && accepts(case) { ToldVerdict::Accept } else { first }
+    if first == ShownVerdict::None && accepts(case) { ShownVerdict::Accept } else { first }
 }
 
-fn told_verdict(outcome: &Outcome) -> ToldVerdict {
+fn shown_verdict(outcome: &Outcome) -> ShownVerdict {
     match outcome.verdict {
-        Verdict::Forward(_) | Verdict::ToNode { .. } => ToldVerdict::Forward,
-        Verdict::Accept => ToldVerdict::None,
-        Verdict::Stopped { by, .. } if by.rejects() => ToldVerdict::Reject,
-        Verdict::Reject => ToldVerdict::Reject,
-        Verdict::Drop | Verdict::Stopped { .. } => ToldVerdict::Drop,
-        Verdict::Undecided(_) => ToldVerdict::Depends,
+        Verdict::Forward(_) | Verdict::ToNode { .. } => ShownVerdict::Forward,
+        Verdict::Accept => ShownVerdict::None,
+        Verdict::Stopped { by, .. } if by.rejects() => ShownVerdict::Reject,
+        Verdict::Reject => ShownVerdict::Reject,
+        Verdict::Drop | Verdict::Stopped { .. } => ShownVerdict::Drop,
+        Verdict::Undecided(_) => ShownVerdict::Depends,
     }
 }
 
-fn outcomes(case: &Case<'_>) -> Vec<ToldOutcome> {
-    let mut outcomes: Vec<ToldOutcome> = case
+fn outcomes(case: &Case<'_>) -> Vec<ShownOutcome> {
+    let mut outcomes: Vec<ShownOutcome> = case
         .answer
         .outcomes
         .iter()
-        .map(|outcome| ToldOutcome {
-            verdict: told_verdict(outcome),
+        .map(|outcome| ShownOutcome {
+            verdict: shown_verdict(outcome),
             endpoint: endpoint_of(outcome),
             chance: Chance::from(&outcome.probability),
             masquerade: outcome.masquerade,
-            conditions: outcome.conditions.iter().copied().map(told_assumption).collect(),
+            conditions: outcome.conditions.iter().copied().map(shown_assumption).collect(),
             own_port: match outcome.verdict {
                 Verdict::ToNode { port } => Some(port),
                 _ => None,
@@ -178,8 +186,8 @@ fn endpoint_of(outcome: &Outcome) -> Option<SocketAddr> {
     }
 }
 
-fn told_assumption(assumed: Assumption) -> ToldAssumption {
-    ToldAssumption { condition: assumed.condition, holds: assumed.holds }
+fn shown_assumption(assumed: Assumption) -> ShownAssumption {
+    ShownAssumption { condition: assumed.condition, holds: assumed.holds }
 }
 
 /// Whether a rule of the proxy lets an untranslated packet through.
@@ -194,19 +202,20 @@ fn accepts(case: &Case<'_>) -> bool {
     })
 }
 
-/// Whether `to` is an endpoint of the Service that is asked for: the proxy's own rules lead there, or the plan has it.
+/// Whether `to` is an endpoint of the Service that is asked for: the proxy's own rules lead there,
+/// or the plan has it.
 fn is_of_service<'a>(
     case: &Case<'a>,
     outcome: &'a Outcome,
     to: SocketAddr,
-    service: Option<&ToldService>,
+    service: Option<&ShownService>,
 ) -> bool {
     let planned = || {
         case.services
             .services
             .iter()
             .filter(|known| {
-                service.is_some_and(|told| told.namespace == known.namespace && told.name == known.name)
+                service.is_some_and(|it| it.namespace == known.namespace && it.name == known.name)
             })
             .flat_map(|known| &known.endpoints)
             .any(|endpoint| endpoint.address == to)
@@ -214,25 +223,25 @@ fn is_of_service<'a>(
     case.translated_by(outcome).is_some_and(|step| case.is_proxys(step)) || planned()
 }
 
-fn endpoints(case: &Case<'_>, service: Option<&ToldService>) -> Vec<ToldEndpoint> {
+fn endpoints(case: &Case<'_>, service: Option<&ShownService>) -> Vec<ShownEndpoint> {
     let forwarded =
         case.unremembered().filter_map(|outcome| endpoint_of(outcome).map(|endpoint| (outcome, endpoint)));
-    let mut endpoints: Vec<ToldEndpoint> = forwarded
-        .map(|(outcome, to)| ToldEndpoint {
+    let mut endpoints: Vec<ShownEndpoint> = forwarded
+        .map(|(outcome, to)| ShownEndpoint {
             ip: to.ip(),
             port: to.port(),
             chance: Chance::from(&outcome.probability),
             masquerade: outcome.masquerade,
-            source: seen_source(case, outcome),
+            source: case.seen_source(outcome),
             pod: case.pod(to),
             of_service: is_of_service(case, outcome, to, service),
-            translated_by: case.translated_by(outcome).map(|step| case.told_rule(step)),
+            translated_by: case.translated_by(outcome).map(|step| case.shown_rule(step)),
             conditions: outcome
                 .conditions
                 .iter()
                 .filter(|assumed| !case.answer.conditions[assumed.condition as usize].remembers)
                 .copied()
-                .map(told_assumption)
+                .map(shown_assumption)
                 .collect(),
         })
         .collect();
@@ -240,28 +249,9 @@ fn endpoints(case: &Case<'_>, service: Option<&ToldService>) -> Vec<ToldEndpoint
     endpoints
 }
 
-pub(super) fn seen_source(case: &Case<'_>, outcome: &Outcome) -> Option<IpAddr> {
-    if outcome.masquerade { outcome.source } else { Some(case.packet.source.ip()) }
-}
-
-/// The frontends that are exactly what the packet asks for.
-pub(super) fn asked<'f>(case: &Case<'_>, frontends: &'f [Frontend]) -> Vec<&'f Frontend> {
-    let packet = case.packet;
-    frontends
-        .iter()
-        .filter(|frontend| {
-            frontend.port == packet.destination.port()
-                && frontend.protocol == packet.protocol
-                && frontend
-                    .address
-                    .map_or_else(|| case.is_for_node(), |address| address == packet.destination.ip())
-        })
-        .collect()
-}
-
-fn service(case: &Case<'_>, frontends: &[Frontend]) -> Option<ToldService> {
+fn service(case: &Case<'_>, frontends: &[Frontend]) -> Option<ShownService> {
     let asked = asked(case, frontends);
-    let told = |name: &PortName, kind: Option<FrontendKind>| ToldService {
+    let shown = |name: &PortName, kind: Option<FrontendKind>| ShownService {
         namespace: name.namespace.clone(),
         name: name.name.clone(),
         port: name.port.clone(),
@@ -272,7 +262,7 @@ fn service(case: &Case<'_>, frontends: &[Frontend]) -> Option<ToldService> {
         kind = Some(FrontendKind::NodePort);
     }
     if let Some(name) = asked.iter().find_map(|frontend| frontend.service.as_ref()) {
-        return Some(told(name, kind));
+        return Some(shown(name, kind));
     }
     // Only what a translated or refused packet met is about the Service it is for.
     let met = |step| {
@@ -289,10 +279,10 @@ fn service(case: &Case<'_>, frontends: &[Frontend]) -> Option<ToldService> {
     };
     let first =
         case.every_step().filter(|step| is(step, StepKind::Hit) && case.is_proxys(step)).find_map(met)?;
-    Some(told(&first, kind))
+    Some(shown(&first, kind))
 }
 
-fn affinity(case: &Case<'_>) -> Option<ToldAffinity> {
+fn affinity(case: &Case<'_>) -> Option<ShownAffinity> {
     let mut asked = false;
     let mut seconds = None;
     // What others keep for a time (blocklists, rates) makes no client stay anywhere.
@@ -335,17 +325,17 @@ fn affinity(case: &Case<'_>) -> Option<ToldAffinity> {
         })
     };
     let entry = case.answer.outcomes.iter().find(held).and_then(endpoint_of);
-    (!endpoints.is_empty()).then_some(ToldAffinity { seconds, endpoints, entry })
+    (!endpoints.is_empty()).then_some(ShownAffinity { seconds, endpoints, entry })
 }
 
-fn conditions(case: &Case<'_>) -> Vec<ToldCondition> {
+fn conditions(case: &Case<'_>) -> Vec<ShownCondition> {
     case.answer
         .conditions
         .iter()
-        .map(|condition| ToldCondition {
+        .map(|condition| ShownCondition {
             text: condition.text.clone(),
             remembers: condition.remembers,
-            rule: ToldRule {
+            rule: ShownRule {
                 table: condition.table.to_string(),
                 chain: condition.chain.to_string(),
                 text: condition.rule.to_string(),

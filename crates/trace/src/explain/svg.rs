@@ -1,6 +1,6 @@
-//! A picture that any browser shows, as wide as a page: base chains from top to bottom, the chains they call below them and
-//! to the right, then the ends. Each box stands in rows of its own, and when it is come to is said within it, so that
-//! arrows have the margins to themselves.
+//! A picture that any browser shows, as wide as a page: base chains from top to bottom, the chains
+//! they call below them and to the right, then the ends. Each box stands in rows of its own, and
+//! says when a packet comes to it, so that arrows have the margins to themselves.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use super::graph::{Graph, Look, Shape, wrapped};
 
 /// All lengths are in pixels. That of the picture, whatever is in it.
 const WIDTH: usize = 940;
-/// A character of the font, at most: monospaced fonts have 0.6 of their size, 12, and some a little more.
+/// The widest character of the font: in monospaced fonts 0.6 of the size, 12, or a little more.
 const CHARACTER: f64 = 7.4;
 /// From line to line.
 const LINE: usize = 17;
@@ -65,16 +65,16 @@ struct Layout {
     height: usize,
 }
 
-pub(super) fn write(told: &Explanation) -> String {
-    let graph = Graph::of(told);
-    let layout = Layout::of(&graph, &told.summary);
+pub(super) fn write(explanation: &Explanation) -> String {
+    let graph = Graph::of(explanation);
+    let layout = Layout::of(&graph, &explanation.summary);
     let height = layout.height;
     let mut svg = String::new();
     let _ = writeln!(
         svg,
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"monospace\" font-size=\"12\">"
     );
-    let _ = writeln!(svg, "<title>{}</title>", escaped(&told.summary));
+    let _ = writeln!(svg, "<title>{}</title>", escaped(&explanation.summary));
     svg.push_str(
         "<defs><marker id=\"head\" markerWidth=\"8\" markerHeight=\"8\" refX=\"7\" refY=\"4\" orient=\"auto\"><path d=\"M0,0 L8,4 L0,8 z\" fill=\"#555\"/></marker></defs>\n",
     );
@@ -312,8 +312,8 @@ mod tests {
                 );
                 let node = Node::default();
                 let answer = evaluate(&rules, &node, &packet, Record::Steps);
-                let told = explain(&rules, &node, &packet, &answer, &Services::default());
-                pictures.push((format!("dump {number}, {to}"), Graph::of(&told), told.summary));
+                let explanation = explain(&rules, &node, &packet, &answer, &Services::default());
+                pictures.push((format!("dump {number}, {to}"), Graph::of(&explanation), explanation.summary));
             }
         }
         pictures

@@ -3,87 +3,87 @@
 use std::net::SocketAddr;
 
 use super::explanation::{
-    Chance, Explanation, ReasonCode, Style, ToldAssumption, ToldOutcome, ToldRule, ToldVerdict,
+    Chance, Explanation, ReasonCode, ShownAssumption, ShownOutcome, ShownRule, ShownVerdict, Style,
 };
+use super::few::few;
 use super::fractions;
 use super::paint::{Ink, Page};
-use super::reason::few;
 use super::steps;
 
 /// So many endpoints are listed, unless all are asked for.
 const LISTED: usize = 24;
 
-pub(super) fn write(told: &Explanation, style: Style) -> String {
+pub(super) fn write(explanation: &Explanation, style: Style) -> String {
     let mut page = Page::new(style);
-    page.line("", "", &told.summary, Ink::Bold);
-    for what in &told.left_out {
+    page.line("", "", &explanation.summary, Ink::Bold);
+    for what in &explanation.left_out {
         page.line("Missing: ", "  ", what, Ink::Open);
     }
     page.blank();
-    for stage in &told.steps {
+    for stage in &explanation.steps {
         steps::stage(&mut page, stage, style.verbose);
     }
     page.blank();
-    verdict(&mut page, told, style.verbose);
+    verdict(&mut page, explanation, style.verbose);
     page.finish()
 }
 
-fn ink(verdict: ToldVerdict) -> Ink {
+fn ink(verdict: ShownVerdict) -> Ink {
     match verdict {
-        ToldVerdict::Forward | ToldVerdict::Accept => Ink::Good,
-        ToldVerdict::Reject | ToldVerdict::Drop => Ink::Bad,
-        ToldVerdict::None | ToldVerdict::Depends => Ink::Open,
+        ShownVerdict::Forward | ShownVerdict::Accept => Ink::Good,
+        ShownVerdict::Reject | ShownVerdict::Drop => Ink::Bad,
+        ShownVerdict::None | ShownVerdict::Depends => Ink::Open,
     }
 }
 
-fn verdict(page: &mut Page, told: &Explanation, verbose: bool) {
-    let entry = told.affinity.as_ref().and_then(|affinity| affinity.entry);
+fn verdict(page: &mut Page, explanation: &Explanation, verbose: bool) {
+    let entry = explanation.affinity.as_ref().and_then(|affinity| affinity.entry);
     let remembered =
         entry.map(|entry| format!("forwarded to {entry}, where the client is remembered; without that to"));
-    let words = match told.verdict {
-        ToldVerdict::Forward if remembered.is_some() => remembered.as_deref().unwrap_or_default(),
-        ToldVerdict::Forward => "forwarded to",
-        ToldVerdict::Accept => "let through, untranslated",
-        ToldVerdict::Reject if is_unrouted(told) => {
-            "rejected: the sender is told at once (network or host unreachable)"
+    let words = match explanation.verdict {
+        ShownVerdict::Forward if remembered.is_some() => remembered.as_deref().unwrap_or_default(),
+        ShownVerdict::Forward => "forwarded to",
+        ShownVerdict::Accept => "let through, untranslated",
+        ShownVerdict::Reject if is_unrouted(explanation) => {
+            "rejected: the sender gets an error at once (network or host unreachable)"
         }
-        ToldVerdict::Reject => "rejected: the sender is told at once (connection refused)",
-        ToldVerdict::Drop => "dropped: the sender hears nothing and waits until its time is up",
-        ToldVerdict::None => "no rule of the proxy matches: the node's routing decides",
-        ToldVerdict::Depends => "it depends",
+        ShownVerdict::Reject => "rejected: the sender gets an error at once (connection refused)",
+        ShownVerdict::Drop => "dropped: the sender hears nothing and waits until its time is up",
+        ShownVerdict::None => "no rule of the proxy matches: the node's routing decides",
+        ShownVerdict::Depends => "it depends",
     };
-    page.line("Verdict: ", "  ", words, ink(told.verdict));
-    if told.verdict == ToldVerdict::Depends {
-        outcomes(page, told, verbose);
+    page.line("Verdict: ", "  ", words, ink(explanation.verdict));
+    if explanation.verdict == ShownVerdict::Depends {
+        outcomes(page, explanation, verbose);
     } else {
-        endpoints(page, told, verbose);
+        endpoints(page, explanation, verbose);
     }
-    if let Some(rule) = &told.stopped_by {
+    if let Some(rule) = &explanation.stopped_by {
         rule_line(page, "Stopped by: ", rule);
     }
-    if let Some(reason) = &told.reason {
+    if let Some(reason) = &explanation.reason {
         page.line("Why: ", "  ", &reason.text, Ink::Plain);
     }
-    affinity(page, told);
-    source(page, told);
-    for (number, listed) in listed_conditions(told).enumerate() {
-        let condition = &told.conditions[listed];
+    affinity(page, explanation);
+    source(page, explanation);
+    for (number, listed) in listed_conditions(explanation).enumerate() {
+        let condition = &explanation.conditions[listed];
         let text = format!("{} ({})", condition.text, rule_text(&condition.rule));
         page.line(&format!("Depends on [{}]: ", number + 1), "  ", &text, Ink::Open);
     }
 }
 
 /// Whether it is for want of a route that the packet goes nowhere.
-fn is_unrouted(told: &Explanation) -> bool {
-    told.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::NoRoute)
+fn is_unrouted(explanation: &Explanation) -> bool {
+    explanation.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::NoRoute)
 }
 
-fn rule_line(page: &mut Page, what: &str, rule: &ToldRule) {
+fn rule_line(page: &mut Page, what: &str, rule: &ShownRule) {
     page.line(what, "  ", &format!("{} (table {})", rule_text(rule), rule.table), Ink::Plain);
 }
 
 /// A rule with its chain: that of iptables begins with it.
-fn rule_text(rule: &ToldRule) -> String {
+fn rule_text(rule: &ShownRule) -> String {
     if rule.text.starts_with("-A ") {
         rule.text.clone()
     } else {
@@ -92,8 +92,8 @@ fn rule_text(rule: &ToldRule) -> String {
 }
 
 /// What is assumed, by the numbers that the text gives to the conditions which it lists.
-fn assumed(told: &Explanation, conditions: &[ToldAssumption]) -> String {
-    let listed: Vec<usize> = listed_conditions(told).collect();
+fn assumed(explanation: &Explanation, conditions: &[ShownAssumption]) -> String {
+    let listed: Vec<usize> = listed_conditions(explanation).collect();
     let each: Vec<String> = conditions
         .iter()
         .filter_map(|assumed| {
@@ -105,13 +105,13 @@ fn assumed(told: &Explanation, conditions: &[ToldAssumption]) -> String {
 }
 
 /// The conditions other than that the client is remembered.
-fn listed_conditions(told: &Explanation) -> impl Iterator<Item = usize> {
-    (0..).zip(&told.conditions).filter(|(_, condition)| !condition.remembers).map(|(number, _)| number)
+fn listed_conditions(explanation: &Explanation) -> impl Iterator<Item = usize> {
+    (0..).zip(&explanation.conditions).filter(|(_, condition)| !condition.remembers).map(|(number, _)| number)
 }
 
 /// How likely, and under which conditions.
-fn likely(told: &Explanation, chance: &Chance, conditions: &[ToldAssumption]) -> String {
-    let conditions = assumed(told, conditions);
+fn likely(explanation: &Explanation, chance: &Chance, conditions: &[ShownAssumption]) -> String {
+    let conditions = assumed(explanation, conditions);
     match (chance.is_certain(), conditions.is_empty()) {
         (_, true) => fractions::written(chance),
         (true, false) => conditions,
@@ -119,11 +119,11 @@ fn likely(told: &Explanation, chance: &Chance, conditions: &[ToldAssumption]) ->
     }
 }
 
-fn endpoints(page: &mut Page, told: &Explanation, verbose: bool) {
-    let lines = told.endpoints.iter().map(|endpoint| {
+fn endpoints(page: &mut Page, explanation: &Explanation, verbose: bool) {
+    let lines = explanation.endpoints.iter().map(|endpoint| {
         let address = SocketAddr::new(endpoint.ip, endpoint.port);
         let pod = endpoint.pod.as_ref().map_or_else(String::new, |pod| format!(", pod {pod}"));
-        let likely = likely(told, &endpoint.chance, &endpoint.conditions);
+        let likely = likely(explanation, &endpoint.chance, &endpoint.conditions);
         let masquerade = if endpoint.masquerade { ", source translated" } else { "" };
         let other = match &endpoint.translated_by {
             Some(rule) if !endpoint.of_service => {
@@ -133,49 +133,52 @@ fn endpoints(page: &mut Page, told: &Explanation, verbose: bool) {
         };
         (format!("{address}{pod}: {likely}{masquerade}{other}"), Ink::Good)
     });
-    let own = told.outcomes.iter().filter(|outcome| !is_remembered(told, &outcome.conditions));
+    let own = explanation.outcomes.iter().filter(|outcome| !is_remembered(explanation, &outcome.conditions));
     let own = own.filter_map(|outcome| {
-        let likely = likely(told, &outcome.chance, &outcome.conditions);
+        let likely = likely(explanation, &outcome.chance, &outcome.conditions);
         let masquerade = if outcome.masquerade { ", source translated" } else { "" };
-        Some((format!("{}: {likely}{masquerade}", own_port(told, outcome.own_port?)), Ink::Good))
+        Some((format!("{}: {likely}{masquerade}", own_port(explanation, outcome.own_port?)), Ink::Good))
     });
     list(page, lines.chain(own), verbose);
 }
 
 /// Whether it is assumed that the client is remembered.
-fn is_remembered(told: &Explanation, conditions: &[ToldAssumption]) -> bool {
-    conditions.iter().any(|assumed| assumed.holds && told.conditions[assumed.condition as usize].remembers)
+fn is_remembered(explanation: &Explanation, conditions: &[ShownAssumption]) -> bool {
+    conditions
+        .iter()
+        .any(|assumed| assumed.holds && explanation.conditions[assumed.condition as usize].remembers)
 }
 
 /// A port of the node itself at an address that is not known.
-fn own_port(told: &Explanation, port: u16) -> String {
+fn own_port(explanation: &Explanation, port: u16) -> String {
     let interface =
-        told.packet.interface.as_deref().unwrap_or("the interface that the packet comes in through");
+        explanation.packet.interface.as_deref().unwrap_or("the interface that the packet comes in through");
     format!("port {port} of this node itself, at an address of {interface}")
 }
 
 /// Every end, for a client that no rule remembers.
-fn outcomes(page: &mut Page, told: &Explanation, verbose: bool) {
-    let outcomes = told.outcomes.iter().filter(|outcome| !is_remembered(told, &outcome.conditions));
+fn outcomes(page: &mut Page, explanation: &Explanation, verbose: bool) {
+    let outcomes =
+        explanation.outcomes.iter().filter(|outcome| !is_remembered(explanation, &outcome.conditions));
     let lines = outcomes.map(|outcome| {
         let end = match (outcome.endpoint, outcome.verdict) {
             (Some(endpoint), _) => format!("forwarded to {endpoint}"),
             (None, _) if outcome.own_port.is_some() => {
-                format!("redirected to {}", own_port(told, outcome.own_port.unwrap_or_default()))
+                format!("redirected to {}", own_port(explanation, outcome.own_port.unwrap_or_default()))
             }
-            (None, ToldVerdict::Reject) => format!("rejected{}", stopped(outcome)),
-            (None, ToldVerdict::Drop) => format!("dropped{}", stopped(outcome)),
-            (None, ToldVerdict::Depends) => "not known, a rule takes it that cannot be followed".to_owned(),
+            (None, ShownVerdict::Reject) => format!("rejected{}", stopped(outcome)),
+            (None, ShownVerdict::Drop) => format!("dropped{}", stopped(outcome)),
+            (None, ShownVerdict::Depends) => "not known, a rule takes it that cannot be followed".to_owned(),
             (None, _) => "let through, untranslated".to_owned(),
         };
-        let likely = likely(told, &outcome.chance, &outcome.conditions);
+        let likely = likely(explanation, &outcome.chance, &outcome.conditions);
         let masquerade = if outcome.masquerade { ", source translated" } else { "" };
         (format!("{end}: {likely}{masquerade}"), ink(outcome.verdict))
     });
     list(page, lines, verbose);
 }
 
-fn stopped(outcome: &ToldOutcome) -> String {
+fn stopped(outcome: &ShownOutcome) -> String {
     outcome.stopped.as_ref().map_or_else(String::new, |why| format!(", because {why}"))
 }
 
@@ -190,8 +193,8 @@ fn list(page: &mut Page, mut lines: impl Iterator<Item = (String, Ink)>, verbose
     }
 }
 
-fn affinity(page: &mut Page, told: &Explanation) {
-    let Some(affinity) = &told.affinity else { return };
+fn affinity(page: &mut Page, explanation: &Explanation) {
+    let Some(affinity) = &explanation.affinity else { return };
     let last =
         affinity.seconds.map_or_else(String::new, |seconds| format!(" in the last {}", duration(seconds)));
     let text = match (affinity.entry, &affinity.endpoints[..]) {
@@ -213,15 +216,15 @@ pub(super) fn duration(seconds: u64) -> String {
     }
 }
 
-fn source(page: &mut Page, told: &Explanation) {
-    let Some(source) = &told.source else { return };
-    let forwarded = !told.endpoints.is_empty();
+fn source(page: &mut Page, explanation: &Explanation) {
+    let Some(source) = &explanation.source else { return };
+    let forwarded = !explanation.endpoints.is_empty();
     if !forwarded && source.masquerade == "never" {
         return;
     }
-    let to_endpoint = forwarded && told.endpoints.iter().all(|endpoint| endpoint.of_service);
+    let to_endpoint = forwarded && explanation.endpoints.iter().all(|endpoint| endpoint.of_service);
     let who = if to_endpoint { "the endpoint" } else { "the destination" };
-    let client = told.packet.source.ip();
+    let client = explanation.packet.source.ip();
     let sees = match (source.masquerade, source.address) {
         ("never", _) => format!("{who} sees {client}, the client itself; {}", source.why),
         ("always", Some(address)) => format!("{who} sees {address} instead of {client}: {}", source.why),
@@ -232,7 +235,7 @@ fn source(page: &mut Page, told: &Explanation) {
             )
         }
         _ => {
-            let translated = told.endpoints.iter().filter(|endpoint| endpoint.masquerade);
+            let translated = explanation.endpoints.iter().filter(|endpoint| endpoint.masquerade);
             let except =
                 few(translated.map(|endpoint| SocketAddr::new(endpoint.ip, endpoint.port).to_string()));
             let except = if except.is_empty() { "for some ways".to_owned() } else { format!("for {except}") };
@@ -257,7 +260,7 @@ fn source(page: &mut Page, told: &Explanation) {
         };
         let text = format!(
             "{through}, where connection tracking translates them: to the client they come from {}",
-            told.packet.destination
+            explanation.packet.destination
         );
         page.line("Replies: ", "  ", &text, Ink::Plain);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::case::{Case, actions};
-use super::explanation::{Arm, Chance, Stage, ToldHit, ToldMiss, ToldStep, hook_name};
+use super::explanation::{Arm, Chance, ShownHit, ShownMiss, ShownStep, Stage, hook_name};
 use crate::evaluate::{Assumption, Outcome, Path, Step, StepKind, Verdict};
 use crate::probability::Probability;
 use crate::ruleset::{Action, Field, Hook, Operand, Translation};
@@ -28,7 +28,7 @@ struct Rest<'a> {
 /// A base chain at a hook.
 type Place = (Hook, u32, u32);
 
-/// Tells all ways of `case`.
+/// All ways of `case`, stage by stage.
 pub(super) fn stages(case: &Case<'_>) -> Vec<Stage> {
     let mut places: Vec<Place> = Vec::new();
     let mut ways: Vec<Way<'_>> = Vec::new();
@@ -56,7 +56,8 @@ fn end(case: &Case<'_>, outcome: &Outcome) -> String {
     }
 }
 
-/// Splits `path` at the base chains; those that are new among `places` are put where this path comes to them.
+/// Splits `path` at the base chains. Those that are not in `places` yet are inserted where this
+/// path comes to them.
 fn visits<'a>(path: &'a Path, places: &mut Vec<Place>) -> Vec<(usize, &'a [Step])> {
     let mut visits: Vec<(usize, &[Step])> = Vec::new();
     let starts: Vec<usize> =
@@ -66,7 +67,8 @@ fn visits<'a>(path: &'a Path, places: &mut Vec<Place>) -> Vec<(usize, &'a [Step]
         let step = &path.steps[*start];
         let place = (step.hook, step.table, step.chain);
         let until = starts.get(number + 1).copied().unwrap_or(path.steps.len());
-        // A packet may come through the same chain again, over the loopback interface: that is a place of its own.
+        // A packet may come through the same chain again, over the loopback interface: that is
+        // another place.
         let found = places.iter().skip(next).position(|other| *other == place).map(|found| found + next);
         let at = found.unwrap_or_else(|| {
             places.push(place);
@@ -87,7 +89,8 @@ fn stage(case: &Case<'_>, ways: &[Way<'_>], number: usize, (hook, table, chain):
             Some(Rest { way, steps })
         })
         .collect();
-    // Those that were stopped before are no exception worth telling; those that left another way are.
+    // Ways that were stopped before this stage need no mention. Ways that left in another direction
+    // do.
     let come_this_far = ways
         .iter()
         .filter(|way| {
@@ -111,8 +114,8 @@ fn stage(case: &Case<'_>, ways: &[Way<'_>], number: usize, (hook, table, chain):
 #[derive(Debug, Clone, Default)]
 struct Rules {
     next: Vec<(u32, u32)>,
-    missed: Vec<ToldMiss>,
-    /// The last of those, if it is not told yet.
+    missed: Vec<ShownMiss>,
+    /// The last of those, until it is written.
     last: Option<Step>,
 }
 
@@ -123,7 +126,7 @@ struct Teller<'a, 'b> {
 
 impl<'a> Teller<'a, '_> {
     /// Step by step, as long as all of `rests` go the same way; then how they part.
-    fn steps(&self, mut rests: Vec<Rest<'a>>, mut rules: Rules) -> Vec<ToldStep> {
+    fn steps(&self, mut rests: Vec<Rest<'a>>, mut rules: Rules) -> Vec<ShownStep> {
         let mut told = Vec::new();
         loop {
             if rests.iter().all(|rest| rest.steps.is_empty()) {
@@ -133,7 +136,7 @@ impl<'a> Teller<'a, '_> {
             let together = rests.iter().all(|rest| self.like(first) == self.like(rest.steps.first()));
             let Some(step) = first.filter(|_| together) else {
                 self.flush(&mut rules, &mut told);
-                told.push(ToldStep::Branch { arms: self.arms(rests, &rules) });
+                told.push(ShownStep::Branch { arms: self.arms(rests, &rules) });
                 return told;
             };
             self.tell(step, rests[0].steps.get(1), &mut rules, &mut told);
@@ -143,15 +146,15 @@ impl<'a> Teller<'a, '_> {
         }
     }
 
-    fn tell(&self, step: &Step, next: Option<&Step>, rules: &mut Rules, told: &mut Vec<ToldStep>) {
+    fn tell(&self, step: &Step, next: Option<&Step>, rules: &mut Rules, told: &mut Vec<ShownStep>) {
         match (step.kind, step.rule) {
             (StepKind::Policy, _) => {
                 self.flush(rules, told);
                 let policy = if step.why.ends_with("drop") { "drop" } else { "accept" };
-                told.push(ToldStep::Policy { policy });
+                told.push(ShownStep::Policy { policy });
             }
             (StepKind::Miss, Some(rule)) => {
-                rules.missed.push(ToldMiss {
+                rules.missed.push(ShownMiss {
                     rule: rule + 1,
                     text: self.case.rule(step).map(|rule| rule.text.to_string()).unwrap_or_default(),
                     why: step.why.clone(),
@@ -171,7 +174,7 @@ impl<'a> Teller<'a, '_> {
                 let from = rules.at(step);
                 self.miss(rules, step, rule.saturating_sub(from) as usize, told);
                 rules.set(step, rule + 1);
-                told.push(ToldStep::Hit(ToldHit {
+                told.push(ShownStep::Hit(ShownHit {
                     chain: self.case.chain(step).name.to_string(),
                     rule: rule + 1,
                     depth: step.depth,
@@ -183,19 +186,20 @@ impl<'a> Teller<'a, '_> {
         }
     }
 
-    /// Tells the rules that did not match, `count` of them, those that were not looked at included.
-    fn miss(&self, rules: &mut Rules, step: &Step, count: usize, told: &mut Vec<ToldStep>) {
+    /// Writes the rules that did not match, `count` of them, those that were not looked at
+    /// included.
+    fn miss(&self, rules: &mut Rules, step: &Step, count: usize, told: &mut Vec<ShownStep>) {
         let missed = std::mem::take(&mut rules.missed);
         rules.last = None;
         let count = count.max(missed.len());
         if count > 0 {
             let chain = self.case.chain(step).name.to_string();
-            told.push(ToldStep::Miss { chain, depth: step.depth, count, rules: missed });
+            told.push(ShownStep::Miss { chain, depth: step.depth, count, rules: missed });
         }
     }
 
-    /// Tells the rules that did not match before something that is not a rule.
-    fn flush(&self, rules: &mut Rules, told: &mut Vec<ToldStep>) {
+    /// Writes the rules that did not match before something that is not a rule.
+    fn flush(&self, rules: &mut Rules, told: &mut Vec<ShownStep>) {
         let Some(step) = rules.last.take() else { return };
         let next = step.rule.map_or(0, |rule| rule + 1);
         let from = rules.at(&step);
@@ -211,8 +215,8 @@ impl<'a> Teller<'a, '_> {
         Some((step.chain, step.rule, step.depth, step.kind, if decides { &step.why } else { "" }))
     }
 
-    /// The ways that part here. A rule that sends some of the packets away leaves the rest to the rules after it: all of
-    /// those are told as one choice.
+    /// The ways that part here. A rule that sends some of the packets away leaves the rest to the
+    /// rules after it: all of those are shown as one choice.
     fn arms(&self, mut rests: Vec<Rest<'a>>, rules: &Rules) -> Vec<Arm> {
         let all = rests.clone();
         let mut arms = Vec::new();
@@ -337,7 +341,7 @@ impl Rules {
 
 fn first_rule(arm: &Arm) -> Option<(&str, u32)> {
     match arm.steps.first() {
-        Some(ToldStep::Hit(hit)) => Some((&hit.chain, hit.rule)),
+        Some(ShownStep::Hit(hit)) => Some((&hit.chain, hit.rule)),
         _ => None,
     }
 }

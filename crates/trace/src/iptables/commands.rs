@@ -1,7 +1,7 @@
 //! Lines as commands of iptables: what `iptables -S` prints, and rules that were cut out of a dump.
 
-use super::families::family_of;
 use super::group::{Group, Line};
+use super::values::family_of;
 use crate::Error;
 use crate::printable::{printable, shortened};
 use portolan_service::Family;

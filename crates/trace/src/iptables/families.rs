@@ -2,7 +2,9 @@
 
 use portolan_service::Family;
 
-use super::{Given, Reader};
+use super::open::Given;
+use super::saved::Reader;
+use super::values::family_of;
 use crate::Error;
 use crate::ipset::IpSets;
 use crate::ruleset::Ruleset;
@@ -84,29 +86,6 @@ fn families(parts: &[Part<'_>]) -> Vec<Family> {
         families.push(family);
     }
     families
-}
-
-/// The family of the first address in a rule, or of something that only one family has.
-pub(super) fn family_of(line: &str) -> Option<Family> {
-    if line.starts_with('#') {
-        return None;
-    }
-    let mut words = line.split_ascii_whitespace();
-    while let Some(word) = words.next() {
-        if matches!(word, "-s" | "-d" | "--to-destination" | "--to-source" | "--src-range" | "--dst-range") {
-            let value = words.next().unwrap_or("");
-            let is_v6 = value.starts_with('[') || value.matches(':').count() > 1;
-            let has_address = is_v6 || value.contains('.');
-            return has_address.then_some(if is_v6 { Family::V6 } else { Family::V4 });
-        }
-        if matches!(word, "ipv6-icmp" | "icmp6" | "icmp6-port-unreachable" | "icmp6-adm-prohibited") {
-            return Some(Family::V6);
-        }
-        if matches!(word, "icmp-port-unreachable" | "icmp-host-prohibited") {
-            return Some(Family::V4);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::group::{Group, Line, add};
-use super::{Given, Open, base};
+use super::hooks::base;
+use super::open::{Given, Open};
 use crate::Error;
 use crate::ruleset::{Action, Goal, Part, Rule, Ruleset, Table, TableFamily, Test, Tool};
 

@@ -2,7 +2,7 @@
 
 use portolan_service::Family;
 
-use super::base;
+use super::hooks::base;
 use crate::ruleset::{Action, Base, Chain, Part, Rule, StandIn, Table, TableFamily, Tool};
 
 /// What a dump says of itself.

@@ -12,10 +12,10 @@ use super::values::{
     value_and_mask, whole,
 };
 use super::words::{UNSUPPORTED, Word, Words};
-use crate::evaluate::address_value;
 use crate::ipset::{InUse, IpSets};
 use crate::probability::Probability;
 use crate::ruleset::{Field, Operand, Ranges, Set, Test};
+use crate::value::address_value;
 
 /// An option that takes what a rule asks in words.
 pub(super) const AS_LISTED: &str = "--as-listed";
@@ -257,7 +257,8 @@ impl<'a> Matches<'a> {
                     }
                 }
             }
-            // An option of a known match after an unknown one: not distinguishable from the unknown one's own.
+            // An option of a known match after an unknown one cannot be distinguished from the
+            // unknown one's own.
             Module::Unknown { text } => {
                 if negated {
                     text.push_str(" !");

@@ -1,13 +1,10 @@
 //! Values of options: numbers, ranges, addresses, names of protocols and states.
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
 use portolan_service::Family;
 
-use crate::evaluate::{address_value, interface_value};
 use crate::probability::Probability;
 use crate::ruleset::{Field, Operand, Ranges, Test};
+use crate::value::{interface_value, network_range, prefix_mask};
 
 /// A number in decimal or, behind 0x, hexadecimal digits.
 pub(super) fn number<T: TryFrom<u64>>(text: &str, what: &str) -> Result<T, String> {
@@ -26,7 +23,8 @@ pub(super) fn value_and_mask(text: &str) -> Result<(u32, u32), String> {
     }
 }
 
-/// What the kernel draws below: `probability` of 2³¹, rounded as iptables rounds it (libxt_statistic).
+/// The limit below which the kernel must draw: `probability` of 2³¹, rounded as iptables rounds it
+/// (libxt_statistic).
 pub(super) fn probability(text: &str) -> Result<Probability, String> {
     let value: f64 = text.parse().map_err(|_| format!("{text} is not a probability"))?;
     if !(0.0..=1.0).contains(&value) {
@@ -56,20 +54,6 @@ pub(super) fn whole(family: Family) -> (u128, u128) {
     }
 }
 
-/// First and last address of `address[/length]`.
-pub(crate) fn network_range(text: &str, family: Family) -> Result<(u128, u128), String> {
-    let network = match text.parse::<IpNet>() {
-        Ok(network) => network,
-        Err(_) => {
-            IpNet::from(text.parse::<IpAddr>().map_err(|_| format!("{text} is not an address or network"))?)
-        }
-    };
-    if Family::of(network.addr()) != family {
-        return Err(format!("{text} is not an {family} network"));
-    }
-    Ok((address_value(network.network()), address_value(network.broadcast())))
-}
-
 /// `first-last`
 pub(super) fn range(text: &str, family: Family) -> Result<Ranges, String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -88,15 +72,6 @@ pub(super) fn interface(field: Field, name: &str, negate: bool) -> Test {
         operand: Operand { field, mask },
         ranges: Ranges::value(interface_value(name) & mask),
         negate,
-    }
-}
-
-/// The first `bytes` of an interface name.
-pub(crate) fn prefix_mask(bytes: usize) -> u128 {
-    match bytes {
-        0 => 0,
-        1..16 => u128::MAX << (8 * (16 - bytes)),
-        _ => u128::MAX,
     }
 }
 
@@ -184,4 +159,27 @@ pub(super) fn flags(text: &str) -> Result<u128, String> {
         };
         Ok(flags | bit)
     })
+}
+
+/// The family of the first address in a rule, or of something that only one family has.
+pub(super) fn family_of(line: &str) -> Option<Family> {
+    if line.starts_with('#') {
+        return None;
+    }
+    let mut words = line.split_ascii_whitespace();
+    while let Some(word) = words.next() {
+        if matches!(word, "-s" | "-d" | "--to-destination" | "--to-source" | "--src-range" | "--dst-range") {
+            let value = words.next().unwrap_or("");
+            let is_v6 = value.starts_with('[') || value.matches(':').count() > 1;
+            let has_address = is_v6 || value.contains('.');
+            return has_address.then_some(if is_v6 { Family::V6 } else { Family::V4 });
+        }
+        if matches!(word, "ipv6-icmp" | "icmp6" | "icmp6-port-unreachable" | "icmp6-adm-prohibited") {
+            return Some(Family::V6);
+        }
+        if matches!(word, "icmp-port-unreachable" | "icmp-host-prohibited") {
+            return Some(Family::V4);
+        }
+    }
+    None
 }

@@ -30,7 +30,8 @@ pub(super) struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    /// Splits at white space; double quotes hold a word together, and a backslash within them keeps what follows.
+    /// Splits at white space. Double quotes hold a word together; within them, a backslash keeps
+    /// the next character.
     pub(super) fn of(line: &'a str) -> Result<Words<'a>, String> {
         let mut words = Vec::with_capacity(24);
         let mut rest = line.trim_start();

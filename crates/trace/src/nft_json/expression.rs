@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::value::ValueKind;
 use crate::ruleset::{Field, Operand, Ranges, Test};
 
-/// The fields of `expression`, one or a concatenation. What they imply (a TCP port: that it is TCP) is added to `implied`. `None` if
-/// one is not known.
+/// The fields of `expression`, one or a concatenation. What they imply (a TCP port: that it is TCP)
+/// is added to `implied`. `None` if one is not known.
 pub(super) fn key(expression: &Value, implied: &mut Vec<Test>) -> Option<Box<[Operand]>> {
     match expression.get("concat") {
         Some(parts) => parts.as_array()?.iter().map(|part| operand(part, implied)).collect(),

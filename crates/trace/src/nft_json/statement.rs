@@ -1,34 +1,13 @@
 //! What a rule asks and does, statement by statement.
 
-use std::collections::HashMap;
-
 use serde_json::Value;
 
+use super::open::Open;
 use super::value::ValueKind;
-use super::{Open, expression, text, value};
+use super::verdict::goal;
+use super::{element, expression, text};
 use crate::iptables;
 use crate::ruleset::{Action, Goal, Mark, Operand, Part, Ranges, Set, SourceAddress, Test, Translation};
-
-/// A verdict; `None` for anything else.
-pub(super) fn goal(statement: &Value, chains: &HashMap<String, u32>) -> Result<Option<Goal>, String> {
-    let Some((kind, body)) = statement.as_object().and_then(|object| object.iter().next()) else {
-        return Ok(None);
-    };
-    let target = || -> Result<u32, String> {
-        let name =
-            body.get("target").and_then(Value::as_str).ok_or_else(|| format!("{kind} without a target"))?;
-        chains.get(name).copied().ok_or_else(|| format!("chain {name} is not listed"))
-    };
-    Ok(Some(match kind.as_str() {
-        "accept" => Goal::Accept,
-        "drop" => Goal::Drop,
-        "return" => Goal::Return,
-        "continue" => Goal::Continue,
-        "jump" => Goal::Jump(target()?),
-        "goto" => Goal::Goto(target()?),
-        _ => return Ok(None),
-    }))
-}
 
 /// Adds the parts of `statement` to those of its rule.
 pub(super) fn parts(statement: &Value, open: &mut Open, parts: &mut Vec<Part>) -> Result<(), String> {
@@ -192,7 +171,7 @@ fn anonymous(
     let kinds: Vec<ValueKind> = key.iter().map(|operand| ValueKind::of(operand.field)).collect();
     let mut set = Set::new("", false);
     for element in elements {
-        if !value::insert(&mut set, element, &kinds, data, &open.chains)? {
+        if !element::insert(&mut set, element, &kinds, data, &open.chains)? {
             return Ok(None);
         }
     }
@@ -260,7 +239,8 @@ fn destination(
     Ok(None)
 }
 
-/// What the data of a map that is written within a rule can be: addresses, or addresses and ports, of either family.
+/// What the data of a map that is written within a rule can be: addresses, or addresses and ports,
+/// of either family.
 fn data_kinds(data: &Value) -> Vec<Vec<ValueKind>> {
     use portolan_service::Family::{V4, V6};
     let with_port =

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::set::elements;
 use super::tokens::{Cursor, Token};
 
 /// Headers whose fields are named by two words.
@@ -109,7 +108,8 @@ pub(super) fn value(cursor: &mut Cursor<'_>) -> Option<Value> {
     if parts.len() == 1 { parts.pop() } else { Some(json!({"concat": parts})) }
 }
 
-fn single(cursor: &mut Cursor<'_>) -> Option<Value> {
+/// One value.
+pub(super) fn single(cursor: &mut Cursor<'_>) -> Option<Value> {
     let token = cursor.peek()?;
     if !token.quoted
         && matches!(
@@ -121,22 +121,6 @@ fn single(cursor: &mut Cursor<'_>) -> Option<Value> {
     }
     cursor.next();
     Some(word_value(token))
-}
-
-/// What is compared with: a set, a set by its name, a list of flags, or a value.
-pub(super) fn right(cursor: &mut Cursor<'_>) -> Option<Value> {
-    if let Some(inner) = cursor.braces() {
-        return Some(json!({"set": elements(inner)}));
-    }
-    let first = value(cursor)?;
-    if cursor.word() != "," {
-        return Some(first);
-    }
-    let mut list = vec![first];
-    while cursor.skip(",") {
-        list.push(single(cursor)?);
-    }
-    Some(list.into())
 }
 
 /// A mask: a number, a flag, or flags: `(syn|ack)`, `syn,ack`, `syn | ack`.

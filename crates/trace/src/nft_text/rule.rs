@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::expression::{self, concatenation, flags, number, right, value};
+use super::elements::{elements, right};
+use super::expression::{self, concatenation, flags, number, value};
 use super::tokens::{Cursor, Token};
+use super::verdict::verdict;
 
 /// A rule of a chain.
 pub(super) fn object(family: &str, table: &str, chain: &str, tokens: &[Token]) -> Value {
@@ -40,8 +42,8 @@ pub(super) fn object(family: &str, table: &str, chain: &str, tokens: &[Token]) -
 /// In place of a comparison of `ct status` in tables of iptables.
 const MISTRANSLATED: &str = "iptables' match conntrack, of which nft may show a part";
 
-/// Whether nft may have shown it wrongly: of `-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT` the
-/// translation by libxtables 1.8.9 is `ct status dnat`.
+/// Whether nft may have shown it wrongly: libxtables 1.8.9 translates `-m conntrack ! --ctstate
+/// RELATED,ESTABLISHED,DNAT` to `ct status dnat`.
 fn mistranslated(table: &str, statement: &Value) -> bool {
     let of_iptables = matches!(table, "filter" | "nat" | "mangle" | "raw" | "security");
     of_iptables && statement.pointer("/match/left/ct/key").is_some_and(|key| key == "status")
@@ -146,22 +148,6 @@ fn acts(word: &str) -> bool {
             | "fwd"
             | "flow"
     )
-}
-
-/// A verdict, if one comes next.
-pub(super) fn verdict(cursor: &mut Cursor<'_>) -> Option<Value> {
-    let mut ahead = *cursor;
-    let word = ahead.next().filter(|token| !token.quoted)?.text.as_str();
-    let found = match word {
-        "accept" | "drop" | "return" | "continue" => json!({word: null}),
-        "jump" | "goto" => {
-            let target = ahead.next().filter(|target| !target.is("{"))?;
-            json!({word: {"target": target.text}})
-        }
-        _ => return None,
-    };
-    *cursor = ahead;
-    Some(found)
 }
 
 /// The next statement; `None` if it is not known.
@@ -298,7 +284,7 @@ fn to(cursor: &mut Cursor<'_>, about: &mut Value) -> Option<()> {
         let key = concatenation(cursor)?;
         cursor.skip("map").then_some(())?;
         let data = match cursor.braces() {
-            Some(inner) => json!({"set": super::set::elements(inner)}),
+            Some(inner) => json!({"set": elements(inner)}),
             None => cursor.next()?.text.clone().into(),
         };
         about["addr"] = json!({"map": {"key": key, "data": data}});
@@ -345,7 +331,7 @@ fn comparison(cursor: &mut Cursor<'_>) -> Option<Value> {
     let left = concatenation(cursor)?;
     if cursor.skip("vmap") {
         let data = match cursor.braces() {
-            Some(inner) => json!({"set": super::set::elements(inner)}),
+            Some(inner) => json!({"set": elements(inner)}),
             None => cursor.next()?.text.clone().into(),
         };
         return Some(json!({"vmap": {"key": left, "data": data}}));

@@ -9,7 +9,7 @@ pub enum Goal {
     Accept,
     /// Nowhere.
     Drop,
-    /// Nowhere, and its sender is told.
+    /// Nowhere, and its sender gets an error.
     Reject,
     /// Back to where the chain was called from.
     Return,
@@ -47,7 +47,8 @@ pub enum Translation {
         /// First and last port.
         ports: Option<(u16, u16)>,
     },
-    /// What a map of the table holds: address, or address and port. Without an element the rule fails.
+    /// What a map of the table holds: an address, or an address and a port. Without an element the
+    /// rule fails.
     Map {
         /// What is looked up.
         key: Box<[Operand]>,
@@ -114,6 +115,7 @@ pub enum Action {
     Untrack,
     /// Counts, logs, learns: nothing that sends this packet elsewhere.
     Note,
-    /// Something this crate does not evaluate, as written: the packet may or may not come back from it.
+    /// Something that this crate does not evaluate, as written. The packet may or may not come back
+    /// from it.
     Unknown(Box<str>),
 }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::test::{Field, Ranges, Test};
 use super::{Part, Rule};
 
-/// Rules of long chains by the one destination address, or else the one destination port, that they ask for.
+/// The rules of long chains, by the one destination address, or else the one destination port, that
+/// they ask for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Index {
     by_address: HashMap<u128, Vec<u32>>,
@@ -49,8 +50,8 @@ impl Index {
         index
     }
 
-    /// The first rule from `from` on that a packet to `address`, if it is known, and `port` can match; `None` if there is none
-    /// among `len`.
+    /// The first rule from `from` on that can match a packet to `address`, if that is known, and
+    /// `port`. `None` if there is none among `len`.
     pub(crate) fn next(&self, from: u32, len: usize, address: Option<u128>, port: u16) -> Option<u32> {
         let Some(address) = address.filter(|_| !self.walked) else {
             return (usize::try_from(from).is_ok_and(|from| from < len)).then_some(from);

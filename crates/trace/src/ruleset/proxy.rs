@@ -2,8 +2,9 @@
 
 use super::{Chain, Ruleset, Table, TableFamily, Tool};
 
-/// Chains of iptables that kube-proxy has written since 2015, in one mode or another (spec §5, §7.17), and those that
-/// kubelet keeps for it (spec §5.41). Other programs have names that begin with `KUBE-` as well.
+/// Chains of iptables that kube-proxy has written since 2015, in one mode or another (spec §5,
+/// §7.17), and those that kubelet keeps for it (spec §5.41). Other programs have names that begin
+/// with `KUBE-` as well.
 const CHAINS: [&str; 20] = [
     "KUBE-SERVICES",
     "KUBE-EXTERNAL-SERVICES",

@@ -48,7 +48,8 @@ impl Set {
         self.insert_commented(key, data, None);
     }
 
-    /// The same, for an element that may have a comment. Comments of elements with intervals are not kept.
+    /// The same for an element that may have a comment. Comments of elements with intervals are not
+    /// kept.
     pub fn insert_commented(&mut self, key: &[(u128, u128)], data: Data, comment: Option<Box<str>>) {
         if key.iter().all(|(low, high)| low == high) {
             self.exact.insert(key.iter().map(|(low, _)| *low).collect(), Element { data, comment });

@@ -6,8 +6,8 @@ use portolan_service::Family;
 
 use crate::probability::Probability;
 
-/// Something about a packet that has a value. Addresses and numbers are in host byte order; interface names are their
-/// bytes, left-aligned in 16.
+/// Something about a packet that has a value. Addresses and numbers are in host byte order. Names
+/// of interfaces are their bytes, left-aligned in 16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Field {
     /// Source address, if the packet is of this family.

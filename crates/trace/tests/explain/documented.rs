@@ -1,4 +1,5 @@
-//! docs/trace.md describes the JSON: every field that it names exists, and every field that exists is named.
+//! docs/trace.md describes the JSON: every field that it names exists, and it names every field
+//! that exists.
 
 use std::collections::BTreeSet;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use portolan_service::{FrontendKind, PerFamily};
 use portolan_trace::explain::{
-    Explanation, KnownEndpoint, KnownFrontend, KnownService, ReasonCode, Services, Style, ToldVerdict,
+    Explanation, KnownEndpoint, KnownFrontend, KnownService, ReasonCode, Services, Style, ShownVerdict,
     explain,
 };
 use portolan_trace::{Family, Host, Interface, Node, Protocol, Record, ReversePath, Ruleset, evaluate};
@@ -53,7 +53,7 @@ pub(crate) fn check(file: &str, actual: &str) {
 
 const PLAIN: Style = Style { colour: false, verbose: false, width: 120 };
 
-type Case<'a> = (&'a str, &'a str, ToldVerdict, Option<ReasonCode>);
+type Case<'a> = (&'a str, &'a str, ShownVerdict, Option<ReasonCode>);
 
 fn check_all(mode: &str, rules: &Ruleset, node: &Node, services: &Services, cases: &[Case<'_>]) {
     for (name, line, verdict, reason) in cases {
@@ -65,7 +65,7 @@ fn check_all(mode: &str, rules: &Ruleset, node: &Node, services: &Services, case
 }
 
 use ReasonCode as Why;
-use ToldVerdict::{Accept, Depends, Drop, Forward, None as Nothing, Reject};
+use ShownVerdict::{Accept, Depends, Drop, Forward, None as Nothing, Reject};
 
 #[test]
 fn iptables_of_today() {

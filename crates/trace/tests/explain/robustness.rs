@@ -119,7 +119,7 @@ fn hostile_names_are_shown_and_not_obeyed() {
 
 #[test]
 fn services_of_many_endpoints() {
-    // From about 1,400 on, steps are told without the rules that did not match.
+    // From about 1,400 endpoints on, steps are shown without the rules that did not match.
     for endpoints in [1000u32, 3000] {
         let mut rules = String::new();
         for left in (1..=endpoints).rev() {

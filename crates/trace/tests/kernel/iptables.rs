@@ -40,7 +40,8 @@ impl Place {
     }
 }
 
-/// A rule set of all four tables. ICMP and fences pass, so that what happens to other packets can be seen.
+/// A rule set of all four tables. ICMP and fences pass, so that what happens to other packets can
+/// be seen.
 pub(crate) fn rules(rng: &mut Rng, first_port: u16) -> String {
     let mut text = String::new();
     for (table, chains) in TABLES {
@@ -157,7 +158,7 @@ fn rule(
         _ => {}
     }
     let port = some(rng, &PORTS);
-    // The node would not be told of what it sent to itself from a translated source.
+    // The node would get no error for what it sent to itself from a translated source.
     let tells = place != Place::Input
         || text.lines().last().is_some_and(|rule| rule.contains(" -i v") && !rule.contains("! -i"));
     let target = match (rng.u8(..12), table, place) {

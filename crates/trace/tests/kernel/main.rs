@@ -1,5 +1,6 @@
-//! The evaluator against the kernel: random rule sets are loaded, read back, and asked about packets that are really sent. What
-//! happens to a packet must be among what the evaluator says is possible.
+//! The evaluator against the kernel: random rule sets are loaded, read back, and asked about
+//! packets that are really sent. What happens to a packet must be among what the evaluator says is
+//! possible.
 
 mod iptables;
 mod nftables;

@@ -20,8 +20,8 @@ struct Base {
     nat: bool,
 }
 
-/// Tables of families ip and inet, each with sets, maps and base chains of its own at several priorities. ICMP and fences pass, so
-/// that what happens to other packets can be seen.
+/// Tables of families ip and inet, each with sets, maps and base chains of its own at several
+/// priorities. ICMP and fences pass, so that what happens to other packets can be seen.
 pub(crate) fn rules(rng: &mut Rng, first_port: u16) -> String {
     let mut text = "flush ruleset\n".to_owned();
     for table in 0..rng.usize(1..4) {
@@ -30,8 +30,9 @@ pub(crate) fn rules(rng: &mut Rng, first_port: u16) -> String {
         sets(&mut text, rng);
         let mut bases = Vec::new();
         for hook in HOOKS {
-            // Before connection tracking, after it, and about the nat chains; not where those run, for how long they have been there is
-            // not listed. No rejection after a source was translated.
+            // Before connection tracking, after it, and around the nat chains. Never at their own
+            // priorities: how long those chains have been there is not listed. No rejection after a
+            // source was translated.
             let priorities: &[i32] = match hook {
                 "prerouting" | "output" => &[-300, -150, -101, -99, 0, 10],
                 "postrouting" => &[-150, 0, 99, 110],
@@ -76,7 +77,8 @@ pub(crate) fn rules(rng: &mut Rng, first_port: u16) -> String {
     text
 }
 
-/// What rules look things up in; with the types that need care: networks, ranges, and several fields together.
+/// What rules look things up in, with the types that need care: networks, ranges, and several
+/// fields together.
 fn sets(text: &mut String, rng: &mut Rng) {
     let ports = |rng: &mut Rng| some(rng, &["53", "80", "8080", "8443", "60-90", "8000-8200"]);
     let _ = writeln!(
@@ -219,7 +221,7 @@ fn statement(rng: &mut Rng, base: &Base, calls_from: usize, protocol: bool) -> S
         1 => "accept".to_owned(),
         2 | 7 if !base.nat && rng.u8(..4) == 0 => "drop".to_owned(),
         3 | 8 if !base.nat && base.hook != "postrouting" && rng.u8(..3) == 0 => {
-            // The node would not be told of what it sent to itself from a translated source.
+            // The node would get no error for what it sent to itself from a translated source.
             let told = matches!(base.hook, "prerouting" | "input");
             format!("{}reject", if told { "iifname \"vc\" " } else { "" })
         }

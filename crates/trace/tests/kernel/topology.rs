@@ -28,8 +28,9 @@ pub(crate) struct Topology {
 }
 
 impl Topology {
-    /// Moves the calling thread, which must be root of its user namespace, to a new node. From here on it keeps to one
-    /// processor, so that packets are handled in the order in which they are sent.
+    /// Moves the calling thread, which must be root of its user namespace, to a new node. From here
+    /// on it stays on one processor, so that packets are handled in the order in which they are
+    /// sent.
     pub(crate) fn new() -> Result<Topology, Failed> {
         let this = Pid::from_raw(0);
         let allowed = sched_getaffinity(this)?;
@@ -89,7 +90,7 @@ impl Topology {
     }
 }
 
-/// The node as the tracer is told of it.
+/// The node as the tracer sees it.
 pub(crate) fn described() -> Node {
     let at = |network: &str, interface: &str| (network.parse().expect("a network"), interface.to_owned());
     Node {

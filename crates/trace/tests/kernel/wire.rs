@@ -11,7 +11,8 @@ use socket2::{Domain, Socket, Type};
 
 use crate::topology::{CLIENTS, SERVERS, Topology};
 
-/// The port that every rule set lets through, so that it is known when all packets before have been handled.
+/// The port that every rule set lets through: it shows when all packets before it have been
+/// handled.
 pub(crate) const FENCE: u16 = 9;
 const WITHIN: Duration = Duration::from_secs(5);
 
@@ -41,7 +42,7 @@ pub(crate) enum Seen {
 pub(crate) struct Wire {
     client: Socket,
     node: Socket,
-    /// UDP and TCP as they are delivered at server and node; that of the server for UDP comes first.
+    /// UDP and TCP as they are delivered at server and node. The UDP of the server comes first.
     delivered: Vec<Socket>,
     /// ICMP at client and node.
     errors: Vec<Socket>,
@@ -51,7 +52,8 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Opens the sockets, and sends one packet along each link, so that no later one waits for a neighbour.
+    /// Opens the sockets, and sends one packet along each link, so that no later one waits for a
+    /// neighbour.
     pub(crate) fn new(topology: &Topology) -> Result<Wire, Failed> {
         let raw = |protocol: libc::c_int| -> Result<Socket, Failed> {
             let socket = Socket::new(Domain::IPV4, Type::RAW, Some(protocol.into()))?;
@@ -92,7 +94,8 @@ impl Wire {
             self.put(packet)?;
         }
         self.fence(CLIENTS[0], SERVERS[0])?;
-        // What the first packets of the node caused may itself have gone over the loopback interface.
+        // What the first packets of the node caused may itself have gone over the loopback
+        // interface.
         self.fence(CLIENTS[0], SERVERS[0])?;
         let seen = self.take()?;
         Ok(packets
@@ -105,14 +108,16 @@ impl Wire {
         let socket = if packet.from_node { &self.node } else { &self.client };
         let to: SocketAddr = SocketAddrV4::new(*packet.destination.ip(), 0).into();
         match socket.send_to(&bytes(packet), &to.into()) {
-            // So the kernel tells a sender whose packet is dropped at the output hook.
+            // This is how the kernel reports a packet that is dropped at the output hook to its
+            // sender.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
             Err(error) => Err(format!("sending {packet:?}: {error}").into()),
             Ok(_) => Ok(()),
         }
     }
 
-    /// Returns when all packets before have been handled: they and this one were queued in order on one processor.
+    /// Returns when all packets before have been handled: they and this one were queued in order on
+    /// one processor.
     fn fence(&mut self, from: Ipv4Addr, to: Ipv4Addr) -> Result<(), Failed> {
         let port = self.next_port();
         self.put(&Sent {
@@ -137,7 +142,8 @@ impl Wire {
         }
     }
 
-    /// Takes what has come in. A packet that was delivered counts as such whatever the receiver said of it.
+    /// Takes what has come in. A packet that was delivered counts as such, whatever the receiver
+    /// answered.
     fn take(&mut self) -> Result<BTreeMap<u16, Seen>, Failed> {
         let mut buffer = [0; 1024];
         let mut all = BTreeMap::new();
@@ -168,7 +174,8 @@ fn waiting(read: std::io::Result<usize>) -> std::io::Result<Option<usize>> {
     }
 }
 
-/// An IPv4 packet (RFC 791) without options that carries its number: as payload of UDP, as sequence number of a TCP SYN.
+/// An IPv4 packet (RFC 791) without options that carries its number: as payload of UDP, or as
+/// sequence number of a TCP SYN.
 fn bytes(packet: &Sent) -> Vec<u8> {
     let number = packet.source.port();
     let mut transport = Vec::new();

@@ -3,8 +3,10 @@
 mod facts;
 mod forms;
 mod host;
+mod ipset;
 mod iptables;
 mod nft;
 mod notation;
 mod robustness;
 mod scale;
+mod walkthroughs;

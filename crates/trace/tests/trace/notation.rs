@@ -6,7 +6,8 @@ use portolan_trace::{
     Answer, Entry, Node, Outcome, Packet, Protocol, Record, Ruleset, State, Verdict, evaluate,
 };
 
-/// `[established|invalid] FROM PROTOCOL SOURCE DESTINATION`: from `pod` (through cni0), `outside` (through eth0), or `node`.
+/// `[established|invalid] FROM PROTOCOL SOURCE DESTINATION`: from `pod` (through cni0), `outside`
+/// (through eth0), or `node`.
 pub(crate) fn packet(line: &str) -> Packet {
     let mut words = line.split(' ');
     let mut word = || words.next().unwrap_or_else(|| panic!("`{line}` has five words"));
@@ -76,7 +77,8 @@ fn line(answer: &Answer, outcome: &Outcome) -> String {
     text
 }
 
-/// Each case is a name, a packet, and what becomes of it, the same whether the way is recorded or not.
+/// Each case is a name, a packet, and what becomes of it. That is the same whether the way is
+/// recorded or not.
 pub(crate) fn check(rules: &Ruleset, node: &Node, cases: &[(&str, &str, &str)]) {
     for (name, line, expected) in cases {
         let actual = written(&evaluate(rules, node, &packet(line), Record::Nothing));

@@ -1,4 +1,5 @@
-//! Clusters of ten thousand Services: how many rules are visited does not follow from how many there are.
+//! Clusters of ten thousand Services: how many rules are visited does not depend on how many there
+//! are.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -54,7 +55,8 @@ fn iptables(services: u32) -> String {
     text
 }
 
-/// Our own table for so many Services, two endpoints each: the listing of the dumps folder with other elements.
+/// Our own table for this many Services, two endpoints each: the listing of the dumps folder with
+/// other elements.
 fn flat(services: u32) -> String {
     let mut listing: serde_json::Value =
         serde_json::from_str(include_str!("../dumps/portolan.nft.json")).expect("a listing");

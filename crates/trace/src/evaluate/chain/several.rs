@@ -1,19 +1,24 @@
 //! Rules that leave several possibilities open: maps, and destinations of which one is taken.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use portolan_service::Family;
+
 use super::{End, Next, Visit, deepest};
 use crate::evaluate::fact::{self, Cube, Fact, Unknown};
 use crate::evaluate::flight::{Flight, Frame, Place};
-use crate::evaluate::test::{Found, Truth};
-use crate::evaluate::{StepKind, Stop, Undecided, Walk, address_value, value_address, words};
+use crate::evaluate::truth::{Found, Truth};
+use crate::evaluate::{StepKind, Stop, Undecided, Walk, words};
 use crate::probability::Probability;
 use crate::ruleset::{Data, Goal, Operand, Ranges, Rule, Translation};
-use portolan_service::Family;
+use crate::value::{address_value, value_address};
 
 /// Of how many addresses and ports one is taken, at most.
 const MOST_DESTINATIONS: u128 = 4096;
 
 impl Walk<'_> {
-    /// What a map holds for the packet, each possibility on a way of its own; `flight` goes on with the last of them.
+    /// What a map holds for the packet. Each possibility gets a way of its own; `flight` takes the
+    /// last.
     fn found<'a>(
         &mut self,
         flight: &mut Flight,
@@ -79,6 +84,8 @@ impl Walk<'_> {
                 Some(false) => return go(self, flight, visit, None),
                 None => (Some(condition), vec![(Probability::one(), None), (Probability::one(), Some(data))]),
             },
+            Found::NoKey => return Next::Rule,
+            Found::Element(data) => return go(self, flight, visit, data),
             Found::Drawn(possibilities) => (None, possibilities),
         };
         let last = possibilities.len().saturating_sub(1);
@@ -155,35 +162,18 @@ impl Walk<'_> {
         rule: &Rule,
         translation: &Translation,
     ) -> Next {
-        // At the node itself, and it is not known at which address.
-        let mut somewhere = false;
-        let (addresses, ports) = match translation {
-            Translation::To { addresses, ports } => (*addresses, *ports),
-            Translation::ToNode { ports } => {
-                let interface = flight.in_interface.as_ref().map(|(_, name)| &**name);
-                let own = match interface {
-                    Some("" | "lo") => Some(match self.family {
-                        Family::V4 => std::net::Ipv4Addr::LOCALHOST.into(),
-                        Family::V6 => std::net::Ipv6Addr::LOCALHOST.into(),
-                    }),
-                    Some(interface) => self.node.address_at(interface, self.family),
-                    None => None,
-                };
-                match own.map(address_value) {
-                    Some(own) => (Some((own, own)), *ports),
-                    // Whoever listed the interfaces listed their addresses.
-                    None if interface.is_some_and(|name| self.node.has_interface(name)) => {
-                        return Next::End(End::Stopped(Stop::NoOwnAddress));
-                    }
-                    None => {
-                        somewhere = true;
-                        (None, *ports)
-                    }
-                }
+        match translation {
+            Translation::To { addresses, ports } => {
+                let addresses = addresses.unwrap_or((flight.destination, flight.destination));
+                self.send_to_one_of(flight, visit, frame, rule, Some(addresses), *ports)
             }
+            Translation::ToNode { ports } => match self.own_address(flight) {
+                Ok(own) => self.send_to_one_of(flight, visit, frame, rule, own.map(|own| (own, own)), *ports),
+                Err(stop) => Next::End(End::Stopped(stop)),
+            },
             Translation::Map { key, map, port } => {
                 let found = self.found(flight, visit, frame, key, *map);
-                return self.each(flight, visit, frame, found, |walk, flight, visit, data| {
+                self.each(flight, visit, frame, found, |walk, flight, visit, data| {
                     let Some(Data::Values(values)) = data else {
                         walk.missing(flight, visit, frame, key, *map);
                         return Next::Rule;
@@ -194,9 +184,41 @@ impl Walk<'_> {
                     let mapped = mapped.and_then(|mapped| u16::try_from(*mapped).ok());
                     walk.send(flight, visit.place, frame, rule, Some(*address), mapped.or(*port));
                     Next::End(End::Passed)
-                });
+                })
             }
+        }
+    }
+
+    /// The address that a redirected packet goes to: that of the interface it came in through.
+    /// `None` if it is not known which that is.
+    fn own_address(&self, flight: &Flight) -> Result<Option<u128>, Stop> {
+        let interface = flight.in_interface.as_ref().map(|(_, name)| &**name);
+        let own = match interface {
+            Some("" | "lo") => Some(match self.family {
+                Family::V4 => Ipv4Addr::LOCALHOST.into(),
+                Family::V6 => Ipv6Addr::LOCALHOST.into(),
+            }),
+            Some(interface) => self.node.address_at(interface, self.family),
+            None => None,
         };
+        // Whoever listed the interfaces listed their addresses.
+        if own.is_none() && interface.is_some_and(|name| self.node.has_interface(name)) {
+            return Err(Stop::NoOwnAddress);
+        }
+        Ok(own.map(address_value))
+    }
+
+    /// Sends `flight` to one of `addresses` (first and last) and `ports`, each on a way of its own.
+    /// `None` is an address of the node itself that is not known.
+    fn send_to_one_of(
+        &mut self,
+        flight: &mut Flight,
+        visit: &mut Visit<'_>,
+        frame: Frame,
+        rule: &Rule,
+        addresses: Option<(u128, u128)>,
+        ports: Option<(u16, u16)>,
+    ) -> Next {
         let (first, last) = addresses.unwrap_or((flight.destination, flight.destination));
         let (low, high) = match ports {
             Some((low, high)) if low <= high && !(low..=high).contains(&flight.destination_port) => {
@@ -213,7 +235,7 @@ impl Walk<'_> {
         let each = Probability::ratio(1, u64::try_from(count).unwrap_or(u64::MAX));
         let destinations = (first..=last).flat_map(|address| (low..=high).map(move |port| (address, port)));
         for (number, (address, port)) in (1..).zip(destinations) {
-            let address = if somewhere { None } else { Some(address) };
+            let address = addresses.map(|_| address);
             if number == count {
                 flight.probability = flight.probability.and(&each);
                 self.send(flight, visit.place, frame, rule, address, Some(port));
@@ -235,7 +257,8 @@ impl Walk<'_> {
         Next::End(End::Passed)
     }
 
-    /// Gives `flight` a new destination: `None` is an address of the interface that it came in through.
+    /// Gives `flight` a new destination. `None` is an address of the interface that it came in
+    /// through.
     fn send(
         &self,
         flight: &mut Flight,

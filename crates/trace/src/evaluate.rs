@@ -3,13 +3,15 @@
 mod answer;
 mod chain;
 mod fact;
+mod field;
 mod flight;
+mod outcomes;
 mod routing;
-mod test;
+mod truth;
+mod why;
 mod words;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
 use portolan_service::Family;
@@ -20,38 +22,14 @@ pub use answer::{
 
 use crate::packet::{Entry, Node, Packet, State};
 use crate::ruleset::{Hook, Kind, Ruleset};
+use crate::value::{interface_value, value_address};
 use chain::End;
 use fact::{Cube, Fact};
 use flight::{Flight, Place};
 
-/// An address as the number that rules compare.
-pub(crate) fn address_value(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => u128::from(v4.to_bits()),
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
-}
-
-/// The address of `family` that is `value`; bits beyond the family's are cut off.
-#[expect(clippy::cast_possible_truncation, reason = "values of IPv4 fields have 32 bits")]
-pub(crate) fn value_address(value: u128, family: Family) -> IpAddr {
-    match family {
-        Family::V4 => Ipv4Addr::from_bits(value as u32).into(),
-        Family::V6 => Ipv6Addr::from_bits(value).into(),
-    }
-}
-
-/// An interface name as the number that rules compare: its first 16 bytes, the first in the highest place.
-pub(crate) fn interface_value(name: &str) -> u128 {
-    let mut bytes = [0; 16];
-    for (place, byte) in bytes.iter_mut().zip(name.bytes()) {
-        *place = byte;
-    }
-    u128::from_be_bytes(bytes)
-}
-
-/// Where `packet` goes on `node` by `ruleset`: hook by hook in the kernel's order, with routing after the translation of
-/// its destination. Every way that chance or an unknown condition leaves open is followed. Ends for any rule set.
+/// Where `packet` goes on `node` by `ruleset`: hook by hook in the kernel's order, with routing
+/// after its destination was translated. Follows every way that chance or an unknown condition
+/// leaves open. Ends for any rule set.
 pub fn evaluate(ruleset: &Ruleset, node: &Node, packet: &Packet, record: Record) -> Answer {
     let mut walk = Walk {
         ruleset,
@@ -70,21 +48,22 @@ pub fn evaluate(ruleset: &Ruleset, node: &Node, packet: &Packet, record: Record)
         finished: Vec::new(),
     };
     walk.run();
-    answer::collect(walk.finished, walk.conditions, walk.family)
+    outcomes::collect(walk.finished, walk.conditions, walk.family)
 }
 
 /// How many rules are visited for a packet, at most. Rules that go in circles end here.
 const MOST_VISITS: u32 = 2_000_000;
-/// The same when each visit is told.
+/// The same when each visit is recorded.
 const MOST_VISITS_TOLD: u32 = 300_000;
-/// Ways that part have their beginning in common. When so many steps have been copied, copies tell only what matched.
+/// Ways that part share their beginning. Once this many steps were copied, copies have only the
+/// rules that matched.
 const MOST_COPIED: usize = 1_000_000;
 /// How many ways are followed for a packet, at most.
 const MOST_FORKS: u32 = 20_000;
 /// How many times an open condition parts a way in two, at most: each may double the answer.
 const MOST_ASSUMED: u32 = 1_000;
-/// Between the last rules that see packets before connection tracking does, and the first that see its result
-/// (NF_IP_PRI_CONNTRACK of linux/netfilter_ipv4.h).
+/// After the last rules that see packets before connection tracking does, and before the first that
+/// see its result (NF_IP_PRI_CONNTRACK of linux/netfilter_ipv4.h).
 const CONNECTION_TRACKING: i32 = -200;
 
 /// One packet on its way through everything.
@@ -274,7 +253,7 @@ impl Walk<'_> {
         flights
     }
 
-    /// Ways that have met again become one, unless each is to be told step by step.
+    /// Ways that have met again become one, unless their steps are recorded.
     fn merged(&self, flights: Vec<Flight>) -> Vec<Flight> {
         if self.steps || flights.len() < 2 {
             return flights;
@@ -302,7 +281,8 @@ impl Walk<'_> {
         *self.facts.entry(fact).or_insert(next)
     }
 
-    /// The number of the condition that `fact` is among `among`, told by `text` when it is new.
+    /// The number of the condition that `fact` is among `among`. `text` gives its words if it is
+    /// new.
     fn condition(
         &mut self,
         fact: u32,

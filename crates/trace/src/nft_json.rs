@@ -1,9 +1,12 @@
 //! Reads what `nft -j list ruleset` writes (libnftables-json(5)).
 
+mod element;
 mod expression;
+mod open;
 mod statement;
 mod text;
 mod value;
+mod verdict;
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -14,7 +17,8 @@ use serde_json::{Map, Value};
 use crate::Error;
 use crate::printable::{printable, shortened};
 use crate::ruleset::{Base, Chain, Hook, Kind, Rule, Ruleset, Set, Table, TableFamily, Tool};
-use value::ValueKind;
+use element::kinds;
+use open::{NamedSet, Open};
 
 /// What is wrong with an object.
 type Problem = String;
@@ -22,9 +26,10 @@ type Problem = String;
 type Object = Map<String, Value>;
 
 impl Ruleset {
-    /// Reads the output of `nft -j list ruleset`, or of a listing of some tables. Tables of families `ip`, `ip6` and `inet` are kept.
-    /// Expressions and statements that are not known are kept as such, see [`crate::ruleset::Test::Unknown`]. What packets
-    /// have added to sets counts as it was at the time of the listing: clients that are not in them are not remembered.
+    /// Reads the output of `nft -j list ruleset`, or of a listing of some tables. Tables of
+    /// families `ip`, `ip6` and `inet` are kept. Expressions and statements that are not known are
+    /// kept as such, see [`crate::ruleset::Test::Unknown`]. What packets have added to sets counts
+    /// as it was at the time of the listing: clients that are not in them are not remembered.
     ///
     /// # Errors
     /// What is not JSON, or does not hang together: a rule of a chain that is not there.
@@ -98,20 +103,6 @@ struct Reader {
     by_name: HashMap<(TableFamily, String), usize>,
 }
 
-/// A table that is being read.
-struct Open {
-    table: Table,
-    chains: HashMap<String, u32>,
-    sets: HashMap<String, NamedSet>,
-}
-
-/// A set that rules can name.
-struct NamedSet {
-    number: u32,
-    /// Whether all of its elements were understood.
-    whole: bool,
-}
-
 impl Reader {
     /// The table that `body` belongs to, if it is kept.
     fn open(&mut self, body: &Object) -> Result<Option<&mut Open>, Problem> {
@@ -164,18 +155,18 @@ impl Reader {
         });
         let mut set = Set::new(&printable(name), learns);
         set.timeout = body.get("timeout").and_then(Value::as_u64);
-        let kinds = body.get("type").and_then(ValueKind::of_type);
+        let key = body.get("type").and_then(kinds);
         let data = match body.get("map") {
-            Some(data) => ValueKind::of_type(data).map(Some),
+            Some(data) => kinds(data).map(Some),
             None => Some(None),
         };
         let verdicts = body.get("map").is_some_and(|map| map == "verdict");
-        let mut whole = kinds.is_some() && (data.is_some() || verdicts);
-        if let (Some(kinds), true) = (kinds, whole) {
+        let mut whole = key.is_some() && (data.is_some() || verdicts);
+        if let (Some(key), true) = (key, whole) {
             let data = data.flatten();
             let none = Vec::new();
             for element in body.get("elem").and_then(Value::as_array).unwrap_or(&none) {
-                whole &= value::insert(&mut set, element, &kinds, data.as_deref(), &open.chains)?;
+                whole &= element::insert(&mut set, element, &key, data.as_deref(), &open.chains)?;
             }
         }
         let number = u32::try_from(open.table.sets.len()).map_err(|_| "too many sets")?;

@@ -173,7 +173,7 @@ pub struct Table {
     pub chains: Vec<Chain>,
     /// Its sets and maps, anonymous ones among them.
     pub sets: Vec<Set>,
-    /// iptables-nft's, read from a listing of nftables that does not tell what its rules test.
+    /// Of iptables-nft, read from a listing of nftables that does not show what its rules test.
     pub(crate) opaque: bool,
     /// iptables-nft's, read from iptables-save.
     pub(crate) by_iptables_nft: bool,
@@ -252,9 +252,9 @@ impl Ruleset {
         self.tables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum()
     }
 
-    /// Adds what another dump of the same node holds. Where `nft` lists tables of iptables without saying what their rules test, the
-    /// tables of iptables-save take their place; tables that are there take the place of those that
-    /// another dump leaves out.
+    /// Adds what another dump of the same node holds. Where `nft` lists tables of iptables without
+    /// what their rules test, the tables of iptables-save replace them. Tables that are there
+    /// replace those that another dump leaves out.
     pub fn merge(&mut self, other: Ruleset) {
         self.tables.extend(other.tables);
         self.left_out.extend(other.left_out);
@@ -300,7 +300,8 @@ impl Ruleset {
         self.merge(other);
     }
 
-    /// Lets rule number `rule` of a chain, from 0, ask for something more. `tests` look into no set.
+    /// Lets rule number `rule` of a chain, from 0, ask for something more. `tests` look into no
+    /// set.
     pub fn require(&mut self, family: TableFamily, table: &str, chain: &str, rule: usize, tests: &[Test]) {
         let chains = self
             .tables
@@ -385,8 +386,9 @@ impl Ruleset {
             }
         }
         for hook in &mut self.hooks {
-            // Of several with the same priority the kernel enters the one first that came last (`nf_hook_entries_grow` of
-            // net/netfilter/core.c). Chains of type nat share one entry, which is as old as the first of them.
+            // Of several with the same priority, the kernel enters the one first that came last
+            // (`nf_hook_entries_grow` of net/netfilter/core.c). Chains of type nat share one entry,
+            // which is as old as the first of them.
             let nat = hook.iter().find(|bound| bound.base.kind == Kind::Nat).map(Bound::place);
             hook.sort_by_key(|bound| {
                 let entry = if bound.base.kind == Kind::Nat { nat } else { None };

@@ -1,10 +1,12 @@
 //! Reads what `nft list ruleset` prints (nft(8)), as the listing that `nft -j` would print of it:
 //! one reader serves both. Statements that are not known become conditions that are named.
 
+mod elements;
 mod expression;
 mod rule;
 mod set;
 mod tokens;
+mod verdict;
 
 use std::collections::BTreeSet;
 
