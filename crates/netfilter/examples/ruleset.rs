@@ -4,7 +4,7 @@
 use portolan_netfilter::nft::{Batch, TableFamily};
 use portolan_netfilter::socket::Socket;
 
-#[path = "../tests/design/mod.rs"]
+#[path = "../tests/kernel/design.rs"]
 mod design;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

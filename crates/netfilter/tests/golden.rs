@@ -11,7 +11,7 @@ use portolan_netfilter::nft::{
 };
 use portolan_netfilter::wire::{Message, Messages, Writer};
 
-#[path = "design/keys.rs"]
+#[path = "kernel/keys.rs"]
 mod keys;
 
 const IP: &str = include_str!("golden/ip.hex");

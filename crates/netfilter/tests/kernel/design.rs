@@ -8,6 +8,7 @@ use portolan_netfilter::nft::{
     Hook, KeyType, MetaKey, PayloadBase, Register, Rule, Set, TableFamily, TableRef, Verdict,
 };
 
+#[path = "keys.rs"]
 pub(crate) mod keys;
 
 const FRONTEND: &[Field] = &[Field::DestinationAddress, Field::L4Proto, Field::DestinationPort];
