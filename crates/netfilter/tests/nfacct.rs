@@ -10,7 +10,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use portolan_netfilter::nfacct::{self, Counter};
 use portolan_netfilter::socket::Socket;
 
-#[path = "kernel/namespace.rs"]
+#[path = "../../netlink/tests/kernel/namespace.rs"]
 mod namespace;
 use namespace::{Case, enter_user_namespace, in_network_namespace};
 

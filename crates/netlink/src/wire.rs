@@ -1,7 +1,8 @@
-//! Netlink messages and attributes (linux/netlink.h, linux/netfilter/nfnetlink.h).
+//! Messages and attributes (linux/netlink.h, linux/netfilter/nfnetlink.h).
 //!
-//! Both are length-prefixed and aligned to four bytes. Lengths, types and flags of the framing are in host byte
-//! order; what netfilter puts into attributes is in network byte order, apart from register contents.
+//! Both are length-prefixed and aligned to four bytes. Lengths, types and flags of the framing are in
+//! host byte order. What rtnetlink and generic netlink put into attributes is in host byte order too;
+//! what netfilter puts there is in network byte order, apart from register contents.
 
 use std::net::IpAddr;
 
@@ -48,7 +49,7 @@ impl Writer {
     }
 
     /// What was written, to be patched.
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 
@@ -74,7 +75,7 @@ impl Writer {
     }
 
     /// Appends bytes as they are, to start a buffer whose front is filled in later.
-    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+    pub fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -86,7 +87,7 @@ impl Writer {
     }
 
     /// Opens a message of type `kind` that begins with `header`, such as the `struct ifinfomsg` of a link.
-    pub(crate) fn message_with(&mut self, kind: u16, flags: u16, sequence: u32, header: &[u8]) -> Open {
+    pub fn message_with(&mut self, kind: u16, flags: u16, sequence: u32, header: &[u8]) -> Open {
         let start = self.bytes.len();
         let mut head = [0; HEADER_LEN];
         head[4..6].copy_from_slice(&kind.to_ne_bytes());
@@ -157,6 +158,24 @@ impl Writer {
     /// Appends a 64-bit number in network byte order.
     pub fn be64(&mut self, kind: u16, value: u64) {
         self.attribute(kind, &value.to_be_bytes());
+    }
+
+    /// Appends a 16-bit number in host byte order.
+    pub fn ne16(&mut self, kind: u16, value: u16) {
+        self.attribute(kind, &value.to_ne_bytes());
+    }
+
+    /// Appends a 32-bit number in host byte order.
+    pub fn ne32(&mut self, kind: u16, value: u32) {
+        self.attribute(kind, &value.to_ne_bytes());
+    }
+
+    /// Appends an address: 4 or 16 bytes in network byte order.
+    pub fn address(&mut self, kind: u16, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => self.attribute(kind, &address.octets()),
+            IpAddr::V6(address) => self.attribute(kind, &address.octets()),
+        }
     }
 
     fn parts(&mut self, kind: u16, head: &[u8], tail: &[u8]) {
@@ -273,9 +292,14 @@ impl<'a> Attribute<'a> {
         self.payload.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
     }
 
-    /// The payload as a 16-bit number in host byte order, as generic netlink has them.
+    /// The payload as a 16-bit number in host byte order.
     pub fn ne16(&self) -> Option<u16> {
         self.payload.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
+    }
+
+    /// The payload as a 32-bit number in host byte order.
+    pub fn ne32(&self) -> Option<u32> {
+        self.payload.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
     }
 
     /// The payload as an address: 4 or 16 bytes in network byte order.

@@ -15,6 +15,7 @@ use portolan_config::{Config, Mode};
 use portolan_dataplane::Dataplane;
 use portolan_dataplane::iptables::{self, Iptables};
 use portolan_dataplane::nftables::Nftables;
+use portolan_netlink::rtnetlink::Changes;
 use portolan_observe::servers::Servers;
 use portolan_observe::{BuildInfo, PacketCounter, Telemetry};
 use portolan_service::{Family, ServicePlan};
@@ -249,7 +250,7 @@ impl Threads<'_> {
             if args.manifests().is_some() { &args.proxy.service_cluster_ip_range } else { &[] };
         let mut node = ThisNode::new(name, config, service_networks, kernel_settings::tcp_is_liberal());
         node.set_api_server(cluster.iter().filter_map(Cluster::api_server).collect());
-        let watch = addresses::Watch::start().context("listening for interface addresses")?;
+        let mut changes = addresses::changes().context("listening for interface addresses")?;
         let addresses = Batch::of_addresses(addresses::list().context("listing interface addresses")?);
         let mut proxy = Proxy::new(node, surroundings(config, servers, telemetry, cluster.is_some()));
         proxy.observe(addresses);
@@ -265,7 +266,7 @@ impl Threads<'_> {
         if let Some(folder) = args.manifests() {
             self.follow_folder(folder, &mut follow)?;
         }
-        spawn("addresses", events, move |events| follow_addresses(&watch, events))?;
+        spawn("addresses", events, move |events| follow_addresses(&mut changes, events))?;
         if let Some(mut file) = file {
             let (flags, in_use) = (args.proxy.flags.clone(), config.clone());
             spawn("configuration", events, move |_| {
@@ -453,7 +454,7 @@ fn follow_manifests(manifests: &mut Manifests, events: &Sender, telemetry: &Tele
     }
 }
 
-fn follow_addresses(watch: &addresses::Watch, events: &Sender) -> anyhow::Result<()> {
+fn follow_addresses(changes: &mut Changes, events: &Sender) -> anyhow::Result<()> {
     let mut last = None;
     loop {
         match addresses::list() {
@@ -463,7 +464,7 @@ fn follow_addresses(watch: &addresses::Watch, events: &Sender) -> anyhow::Result
                     events.send(Event::Observed(Batch::of_addresses(now.clone())))?;
                     last = Some(now);
                 }
-                watch.wait().context("listening for interface addresses")?;
+                changes.wait().context("listening for interface addresses")?;
             }
             Err(error) => {
                 // A dump that raced with changes; the next attempt sees them all.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use portolan_netfilter::ipset::{self, DestroyError, IpSet, IpSets, Member};
 use portolan_netfilter::ipvs::{self, Ipvs, VirtualServer};
-use portolan_netfilter::link::Links;
+use portolan_netlink::rtnetlink::Rtnetlink;
 
 use super::report::{Failure, Kept, Part, Report};
 
@@ -106,16 +106,16 @@ fn attempt(report: &mut Report, part: impl FnOnce() -> Result<Part, Failure>) {
     }
 }
 
-fn device() -> Result<Option<(Links, u32)>, Failure> {
+fn device() -> Result<Option<(Rtnetlink, u32)>, Failure> {
     let failed = || Failure::system(format!("ipvs: looking for device {DEVICE}"));
-    let mut links = Links::open().map_err(failed())?;
-    let index = links.index(DEVICE).map_err(failed())?;
-    Ok(index.map(|index| (links, index)))
+    let mut kernel = Rtnetlink::open().map_err(failed())?;
+    let link = kernel.link(DEVICE).map_err(failed())?;
+    Ok(link.map(|link| (kernel, link.index)))
 }
 
 fn delete_device() -> Result<bool, Failure> {
-    let Some((mut links, index)) = device()? else { return Ok(false) };
-    links.delete(index).map_err(Failure::system(format!("ipvs: deleting device {DEVICE}")))
+    let Some((mut kernel, index)) = device()? else { return Ok(false) };
+    kernel.delete_link(index).map_err(Failure::system(format!("ipvs: deleting device {DEVICE}")))
 }
 
 /// The sets that are there.
@@ -158,9 +158,10 @@ fn virtual_servers() -> Result<Option<(Ipvs, Vec<VirtualServer>)>, Failure> {
         return Ok(None);
     }
     let mut ours = Frontends::default();
-    if let Some((mut links, index)) = device()? {
+    if let Some((mut kernel, index)) = device()? {
         let failed = Failure::system(format!("ipvs: listing addresses of {DEVICE}"));
-        ours.addresses.extend(links.addresses(index).map_err(failed)?);
+        let of_device = kernel.addresses().map_err(failed)?.into_iter().filter(|found| found.index == index);
+        ours.addresses.extend(of_device.map(|found| found.network.addr()));
     }
     if let Some((mut kernel, sets)) = sets()? {
         ours.read(&mut kernel, &sets)?;

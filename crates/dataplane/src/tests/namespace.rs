@@ -3,6 +3,8 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use portolan_netlink::rtnetlink::Rtnetlink;
+
 const INSIDE: &str = "PORTOLAN_TEST_NAMESPACE";
 
 /// Runs `body` in a fresh network namespace: the test with the path `test` is started again as a process of its own that
@@ -51,16 +53,7 @@ pub(crate) fn run(test: &str, body: impl FnOnce()) {
 
 /// Brings up the loopback interface of this namespace.
 pub(crate) fn loopback_up() {
-    // SAFETY: a socket of our own and a zeroed, NUL-terminated request that outlives both calls.
-    unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-        assert!(socket >= 0, "a socket");
-        let mut request: libc::ifreq = std::mem::zeroed();
-        request.ifr_name[0] = i8::try_from(b'l').expect("ASCII") as libc::c_char;
-        request.ifr_name[1] = i8::try_from(b'o').expect("ASCII") as libc::c_char;
-        request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP).expect("a flag");
-        let result = libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request);
-        libc::close(socket);
-        assert_eq!(result, 0, "lo can be set up");
-    }
+    let mut kernel = Rtnetlink::open().expect("a socket");
+    let loopback = kernel.link("lo").expect("an answer").expect("every namespace has it");
+    kernel.set_up(loopback.index, true).expect("lo can be set up");
 }

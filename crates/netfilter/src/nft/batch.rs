@@ -8,7 +8,7 @@ use super::rule::{self, Rule};
 use super::set::Set;
 use super::table::{self, TableFamily, TableRef};
 use super::uapi::{self, attr};
-use crate::wire::{
+use portolan_netlink::wire::{
     ATTRIBUTE_HEADER_LEN, ATTRIBUTE_MAX, HEADER_LEN, Message, Messages, NFGENMSG_LEN, Open, Writer,
 };
 

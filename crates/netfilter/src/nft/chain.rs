@@ -2,7 +2,7 @@
 
 use super::uapi::attr;
 use super::userdata;
-use crate::wire::{Message, Writer};
+use portolan_netlink::wire::{Message, Writer};
 
 /// A chain to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]

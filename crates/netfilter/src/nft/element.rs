@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::expr::Verdict;
 use super::uapi::attr;
 use super::{expr_wire, userdata};
-use crate::wire::{Attribute, Message, Writer};
+use portolan_netlink::wire::{Attribute, Message, Writer};
 
 /// An element to be added or deleted. Keys and data of concatenations have each field padded to 4 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

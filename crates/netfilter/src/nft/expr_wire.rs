@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::expr::{CmpOp, CtKey, Direction, Expr, MetaKey, PayloadBase, Register, Verdict};
 use super::table::TableFamily;
 use super::uapi::attr;
-use crate::wire::{Attribute, Attributes, Writer};
+use portolan_netlink::wire::{Attribute, Attributes, Writer};
 
 /// An expression of this name was read from the kernel and is not known well enough to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]

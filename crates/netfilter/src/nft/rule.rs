@@ -3,7 +3,7 @@
 use super::expr::{Expr, Verdict};
 use super::uapi::{self, attr};
 use super::{expr_wire, userdata};
-use crate::wire::{Message, Writer};
+use portolan_netlink::wire::{Message, Writer};
 
 /// A rule to be appended to a chain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

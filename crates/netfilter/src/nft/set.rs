@@ -6,7 +6,7 @@ use super::expr_wire::milliseconds;
 use super::table::TableFamily;
 use super::uapi::attr;
 use super::userdata;
-use crate::wire::{Message, Writer};
+use portolan_netlink::wire::{Message, Writer};
 
 /// A part of a key or of data. Each is padded to four bytes in a concatenation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 
 use super::uapi::attr;
 use super::userdata;
-use crate::wire::{Message, Writer};
+use portolan_netlink::wire::{Message, Writer};
 
 /// The family of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

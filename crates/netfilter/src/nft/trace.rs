@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::uapi::{self, attr};
-use crate::wire::{Attributes, Message};
+use portolan_netlink::wire::{Attributes, Message};
 
 /// `NFNLGRP_NFTRACE` of linux/netfilter/nfnetlink.h: the multicast group of trace events.
 pub(crate) const TRACE_GROUP: libc::c_int = 9;
@@ -210,7 +210,7 @@ impl ChainHandles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Messages, Writer};
+    use portolan_netlink::wire::{Messages, Writer};
 
     /// UDP from 192.168.50.1:60574 to 10.96.0.1:53: the beginnings of its headers.
     const NETWORK: [u8; 20] =

@@ -18,6 +18,7 @@ use portolan_netfilter::nft::{
 use portolan_netfilter::socket::{CommitError, Socket};
 
 mod design;
+#[path = "../../../netlink/tests/kernel/namespace.rs"]
 mod namespace;
 use design::Design;
 use namespace::{Case, enter_user_namespace, in_network_namespace};

@@ -17,7 +17,7 @@ pub(crate) fn enter_user_namespace() -> std::io::Result<()> {
     std::fs::write("/proc/self/gid_map", format!("0 {group} 1"))
 }
 
-fn unshare(what: c_int) -> std::io::Result<()> {
+pub(crate) fn unshare(what: c_int) -> std::io::Result<()> {
     // SAFETY: no pointers; only the calling thread (for a user namespace the whole, single-threaded process) moves.
     if unsafe { libc::unshare(what) } == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
