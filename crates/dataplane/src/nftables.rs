@@ -8,18 +8,27 @@
 //! affinity have chains of their own, and their endpoints sets: see `affinity.rs`.
 
 mod affinity;
+mod chain;
 mod element;
+mod encoding;
+mod forward;
 mod integrity;
 mod inventory;
 mod kernel;
 mod listing;
+mod mode;
+mod owners;
 mod portions;
+mod present;
 mod preview;
 mod rewrite;
 mod schema;
+mod set;
 mod staging;
+mod table;
 #[cfg(test)]
 mod tests;
+mod tidy;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -28,14 +37,21 @@ use portolan_netfilter::nft::Batch;
 use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
 use std::sync::Arc;
 
+pub use self::mode::MODE;
+
+use self::chain::Chain;
 use self::inventory::Inventory;
 use self::kernel::{Commit, Kernel};
-use self::schema::{Chain, Features, Schema, table};
-use self::staging::{Owner, Owners, Staging};
+use self::owners::Owners;
+use self::schema::{Features, Schema};
+use self::staging::Staging;
+use self::table::table;
 use crate::conntrack::Reconciler;
-use crate::{
-    Dataplane, Difference, Error, Integrity, LocalDetector, Outcome, Reconciled, Settings, Standing,
-};
+use crate::dataplane::{Dataplane, Difference, InUse, Integrity, Outcome, Reconciled, Standing};
+use crate::error::Error;
+use crate::families::{absence, families};
+use crate::owner::Owner;
+use crate::settings::{LocalDetector, Settings};
 
 /// How often a transaction is tried again when others commit theirs in between.
 const ATTEMPTS: usize = 8;
@@ -73,14 +89,15 @@ pub struct Nftables {
 
 /// One Service's step within a transaction.
 #[derive(Debug, Clone, Copy)]
-struct Step<'a> {
+struct ServiceStep<'a> {
     name: &'a ObjectName,
     before: Option<&'a ServicePlan>,
     after: Option<&'a ServicePlan>,
 }
 
 impl Nftables {
-    /// Opens the kernel interface in the network namespace of the calling thread. Changes nothing yet.
+    /// Opens the kernel interface in the network namespace of the calling thread. Changes nothing
+    /// yet.
     ///
     /// IPv6 is served if the kernel has it (`/proc/net/if_inet6`, spec §1.32).
     pub fn new(settings: Settings) -> Result<Nftables, Error> {
@@ -89,7 +106,7 @@ impl Nftables {
         }
         Ok(Nftables {
             settings,
-            families: crate::families(),
+            families: families(),
             troubles: PerFamily::default(),
             kernel: Kernel::open()?,
             inventories: None,
@@ -104,7 +121,12 @@ impl Nftables {
     }
 
     /// Stages `steps` but those in `left_out`, for all families.
-    fn stage(&mut self, inventories: &PerFamily<Inventory>, steps: &[Step<'_>], left_out: &BTreeSet<Owner>) {
+    fn stage(
+        &mut self,
+        inventories: &PerFamily<Inventory>,
+        steps: &[ServiceStep<'_>],
+        left_out: &BTreeSet<Owner>,
+    ) {
         for family in &self.families {
             let staging = self.staging.get_mut(*family);
             staging.clear();
@@ -136,7 +158,8 @@ impl Nftables {
         batch
     }
 
-    /// After a foreign commit: makes sure that ours is untouched, as far as a look of constant size can tell.
+    /// After a foreign commit: makes sure that ours is untouched, as far as a look of constant size
+    /// can see.
     fn revalidate(&mut self, inventories: &PerFamily<Inventory>) -> Result<(), Error> {
         let findings = self.inspect(inventories)?;
         if findings.is_empty() {
@@ -149,7 +172,7 @@ impl Nftables {
     fn commit_steps(
         &mut self,
         inventories: &mut PerFamily<Inventory>,
-        steps: &[Step<'_>],
+        steps: &[ServiceStep<'_>],
         outcome: &mut Outcome,
     ) -> Result<BTreeSet<Owner>, Error> {
         let started = Instant::now();
@@ -196,56 +219,9 @@ impl Nftables {
         Err(Error::Unusable(format!("gave up after {ATTEMPTS} attempts to change Services: try again")))
     }
 
-    /// Deletes chains and rules that were of no use the last time either: what comes and goes often stays.
-    /// Returns whether some are left.
-    fn drop_idle(&mut self, inventories: &mut PerFamily<Inventory>) -> Result<bool, Error> {
-        let mut batch = self.kernel.begin();
-        let mut idle = BTreeSet::new();
-        let mut dropped = Vec::new();
-        let mut features = PerFamily::<Features>::default();
-        for family in &self.families {
-            let inventory = inventories.get(*family);
-            let needs = inventory.needs();
-            let keeps = needs.union(inventory.features.intersection(*self.needed.get(*family)));
-            rewrite::reconfigure(&mut batch, *family, &self.settings, inventory.features, keeps);
-            *features.get_mut(*family) = keeps;
-            *self.needed.get_mut(*family) = needs;
-            for chain in inventory.idle_chains() {
-                let found = (*family, chain.clone());
-                if self.idle.contains(&found) {
-                    batch.flush_chain(table(*family), &chain.name());
-                    batch.delete_chain(table(*family), &chain.name());
-                    dropped.push(found);
-                } else {
-                    idle.insert(found);
-                }
-            }
-        }
-        match self.kernel.commit(batch)? {
-            Commit::Done => {
-                for family in &self.families {
-                    inventories.get_mut(*family).features = *features.get(*family);
-                }
-                for (family, chain) in dropped {
-                    inventories.get_mut(family).chain_deleted(&chain);
-                }
-                let unneeded =
-                    |family: &Family| inventories.get(*family).features != *self.needed.get(*family);
-                let more = !idle.is_empty() || self.families.iter().any(unneeded);
-                self.idle = idle;
-                Ok(more)
-            }
-            // Someone else committed; `verify` looks into that first. Or the kernel still has a chain in use for
-            // a moment (before 6.2, while a removed element is being freed).
-            Commit::Stale => Ok(true),
-            Commit::Refused(refusal) if refusal.is_busy() => Ok(true),
-            Commit::Refused(refusal) => Err(refusal.into_error("deleting idle chains")),
-        }
-    }
-
     /// Writes everything anew, in all families that can be written.
     fn rewrite_what_can_be(&mut self, plans: &[&ServicePlan]) -> Result<Outcome, Error> {
-        let all = crate::families();
+        let all = families();
         self.families.clone_from(&all);
         self.troubles = PerFamily::default();
         let failure = match self.rewrite(plans) {
@@ -280,8 +256,8 @@ impl Nftables {
         Err(failure)
     }
 
-    /// Writes each of `families` by itself, and notes its trouble if that fails. What is known of those that are served
-    /// stays as it is. Returns whether one could be written.
+    /// Writes each of `families` by itself, and notes its trouble if that fails. What is known of
+    /// those that are served stays as it is. Returns whether one could be written.
     fn probe<'a>(&mut self, families: impl Iterator<Item = &'a Family>, plans: &[&ServicePlan]) -> bool {
         let served = std::mem::take(&mut self.families);
         let (inventories, refused) = (self.inventories.take(), std::mem::take(&mut self.refused));
@@ -314,7 +290,7 @@ impl Nftables {
 
 impl Nftables {
     /// The families whose table of ours is in the kernel.
-    pub fn tables(&mut self) -> Result<Vec<Family>, Error> {
+    pub(crate) fn tables(&mut self) -> Result<Vec<Family>, Error> {
         let mut found = Vec::new();
         for family in Family::ALL {
             if self.kernel.has_table(family)? {
@@ -332,7 +308,7 @@ impl Dataplane for Nftables {
     }
 
     fn standing(&self) -> PerFamily<Standing> {
-        let of_family = |family| match (crate::absence(family), self.troubles.get(family)) {
+        let of_family = |family| match (absence(family), self.troubles.get(family)) {
             (Some(reason), _) => Standing::Absent(reason),
             (None, trouble) => trouble.clone().unwrap_or_default(),
         };
@@ -340,7 +316,7 @@ impl Dataplane for Nftables {
     }
 
     fn catch_up(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Option<Outcome>, Error> {
-        let all = crate::families();
+        let all = families();
         let behind: Vec<Family> =
             all.into_iter().filter(|family| self.troubles.get(*family).is_some()).collect();
         if behind.is_empty() {
@@ -359,10 +335,10 @@ impl Dataplane for Nftables {
             return Err(Error::Unusable("nothing is in force yet: write everything first".into()));
         };
         let refused = std::mem::take(&mut self.refused);
-        let steps: Vec<Step<'_>> = changes
+        let steps: Vec<ServiceStep<'_>> = changes
             .services
             .iter()
-            .map(|change| Step {
+            .map(|change| ServiceStep {
                 name: &change.name,
                 before: match refused.get(&change.name) {
                     Some(in_force) => in_force.as_deref(),
@@ -446,6 +422,10 @@ impl Dataplane for Nftables {
         Err(Error::Unusable(
             "our tables come back as soon as they are deleted: stop the other proxy first".into(),
         ))
+    }
+
+    fn in_use(&self) -> InUse {
+        InUse { tables: true, ..InUse::default() }
     }
 }
 

@@ -77,7 +77,7 @@ impl Links {
         while !self.get(name)?.is_running() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::io(what)(io::ErrorKind::TimedOut.into()));
+                return Err(Error::io(what)(io::Error::from(io::ErrorKind::TimedOut)));
             }
             changes.wait_for(left).map_err(Error::io(what.clone()))?;
         }

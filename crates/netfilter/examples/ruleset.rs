@@ -1,5 +1,5 @@
-//! Loads the rule set of the tests into the network namespace it is run in, to see how nft lists it:
-//! `unshare -n sh -c 'ruleset && nft list ruleset'`.
+//! Loads the rule set of the tests into the network namespace it is run in, to see how nft lists
+//! it: `unshare -n sh -c 'ruleset && nft list ruleset'`.
 
 use portolan_netfilter::nft::{Batch, TableFamily};
 use portolan_netfilter::socket::Socket;

@@ -107,8 +107,8 @@ pub struct Flow {
     pub reply: Tuple,
     /// Bit mask (`enum ip_conntrack_status`)
     pub status: u32,
-    /// The kernel's number for it, a hash of its place in memory; a later connection of the same addresses and
-    /// ports has another one unless it happens to get the same place
+    /// The kernel's number for it, a hash of its place in memory; a later connection of the same
+    /// addresses and ports has another one unless it happens to get the same place
     pub id: u32,
     /// Its zone, unless that is 0
     pub zone: Option<u16>,
@@ -162,8 +162,9 @@ impl Conntrack {
         Ok(Conntrack { netlink: NetlinkSocket::open(libc::NETLINK_NETFILTER)?, filters: true })
     }
 
-    /// Calls `each` with every UDP connection, or only with those whose first packet was sent to `destination`,
-    /// address and port. Connections that come and go meanwhile may be missing or come twice.
+    /// Calls `each` with every UDP connection, or only with those whose first packet was sent to
+    /// `destination`, address and port. Connections that come and go meanwhile may be missing or
+    /// come twice.
     pub fn udp_flows(
         &mut self,
         family: TableFamily,
@@ -194,8 +195,8 @@ impl Conntrack {
         self.netlink.dump(GET, &netfilter_header(family.number()), |_| {}, wanted).map(|_| ())
     }
 
-    /// Deletes exactly this connection and no later one of the same addresses and ports, which would have
-    /// another [`Flow::id`]. False if it is gone.
+    /// Deletes exactly this connection and no later one of the same addresses and ports, which
+    /// would have another [`Flow::id`]. False if it is gone.
     pub fn delete(&mut self, flow: &Flow) -> io::Result<bool> {
         let header = netfilter_header(flow.family().number());
         match self.netlink.acknowledged(DELETE, &header, |to| flow.emit_identity(to)) {
@@ -206,9 +207,9 @@ impl Conntrack {
     }
 }
 
-/// Appends the filter for UDP connections, to `destination` alone if it is given. The address is asked for in IPv4
-/// only: for IPv6 kernels up to 6.18 at least compare it the wrong way round (`ctnetlink_filter_match_tuple` takes
-/// equal for different).
+/// Appends the filter for UDP connections, to `destination` alone if it is given. The address is
+/// asked for in IPv4 only: for IPv6 kernels up to 6.18 at least compare it the wrong way round
+/// (`ctnetlink_filter_match_tuple` takes equal for different).
 fn put_filter(destination: Option<(IpAddr, u16)>, to: &mut Writer) {
     let mut parts = FILTER_PROTO_NUMBER;
     let tuple = to.nest(TUPLE_ORIGINAL);

@@ -1,4 +1,5 @@
-//! ipsets: named sets of addresses and ports that iptables rules look into (linux/netfilter/ipset/ip_set.h).
+//! ipsets: named sets of addresses and ports that iptables rules look into
+//! (linux/netfilter/ipset/ip_set.h).
 
 use std::io;
 use std::net::IpAddr;
@@ -44,7 +45,7 @@ pub fn is_present() -> bool {
     !modules.exists() || modules.join("ip_set").exists()
 }
 
-/// A set as the kernel tells of it.
+/// A set as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IpSet {
     /// Its name

@@ -99,7 +99,8 @@ pub struct Ipvs {
 }
 
 impl Ipvs {
-    /// Opens it for the calling thread's network namespace. Loads the kernel module unless [`is_present`].
+    /// Opens it for the calling thread's network namespace. Loads the kernel module unless
+    /// [`is_present`].
     pub fn open() -> io::Result<Ipvs> {
         let mut netlink = NetlinkSocket::open(libc::NETLINK_GENERIC)?;
         let mut family = None;

@@ -1,6 +1,8 @@
-//! Named counters that rules of iptables count into with `-m nfacct` (linux/netfilter/nfnetlink_acct.h).
+//! Named counters that rules of iptables count into with `-m nfacct`
+//! (linux/netfilter/nfnetlink_acct.h).
 //!
-//! They belong to the network namespace, not to a family or a table, and outlive the rules that name them.
+//! They belong to the network namespace, not to a family or a table, and outlive the rules that
+//! name them.
 
 use std::io;
 
@@ -39,8 +41,8 @@ impl Counter {
     }
 }
 
-/// Creates a counter if it is missing; one that is there counts on. False if the kernel has no such counters. Needs
-/// `CAP_NET_ADMIN`.
+/// Creates a counter if it is missing; one that is there counts on. False if the kernel has no such
+/// counters. Needs `CAP_NET_ADMIN`.
 pub fn ensure(socket: &mut Socket, name: &str) -> io::Result<bool> {
     check(name)?;
     match socket.netlink().acknowledged(NEW, &header(), |to| to.string(NAME, name)) {
@@ -64,7 +66,8 @@ pub fn read(socket: &mut Socket, name: &str) -> io::Result<Option<Counter>> {
     }
 }
 
-/// What nfnetlink answers for a subsystem that it does not have, now that the name is known to be fine.
+/// What nfnetlink answers for a subsystem that it does not have, now that the name is known to be
+/// fine.
 fn is_missing_subsystem(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
 }

@@ -1,7 +1,7 @@
 //! nftables objects and transactions (linux/netfilter/nf_tables.h).
 //!
-//! What is sent has the byte form that nft 1.0.6 sends, user data included, wherever that decides how
-//! `nft list ruleset` prints it.
+//! What is sent has the byte form that nft 1.0.6 sends, user data included, wherever that decides
+//! how `nft list ruleset` prints it.
 
 mod batch;
 mod chain;

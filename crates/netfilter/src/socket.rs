@@ -1,5 +1,5 @@
-//! A netlink socket of the netfilter family. Transactions are in `commit.rs`, what the rule set holds is
-//! read in `read.rs`.
+//! A netlink socket of the netfilter family. Transactions are in `commit.rs`, what the rule set
+//! holds is read in `read.rs`.
 
 mod commit;
 mod read;
@@ -31,14 +31,15 @@ impl Socket {
         &mut self.netlink
     }
 
-    /// From now on [`Socket::trace_events`] reports packets that are traced. Such a socket is for nothing
-    /// else: what comes between answers to requests would be lost.
+    /// From now on [`Socket::trace_events`] reports packets that are traced. Such a socket is for
+    /// nothing else: what comes between answers to requests would be lost.
     pub fn join_trace(&self) -> io::Result<()> {
         self.netlink.join(TRACE_GROUP)
     }
 
-    /// Waits for trace events, at most so long, and calls `each` with those of one datagram, or with none.
-    /// Returns whether there were any. `ENOBUFS` says that some were lost; the next call goes on.
+    /// Waits for trace events, not longer than `timeout`, and calls `each` with those of one
+    /// datagram, or with none. Returns whether there were any. `ENOBUFS` says that some were lost;
+    /// the next call goes on.
     pub fn trace_events(&mut self, timeout: Duration, each: impl FnMut(TraceEvent)) -> io::Result<bool> {
         if !self.netlink.wait(timeout)? {
             return Ok(false);

@@ -1,5 +1,6 @@
-//! The tables of x_tables, which iptables-legacy uses: one block of memory for each table, read and replaced as a whole
-//! (linux/netfilter/x_tables.h, linux/netfilter_ipv4/ip_tables.h, linux/netfilter_ipv6/ip6_tables.h).
+//! The tables of x_tables, which iptables-legacy uses: one block of memory for each table, read and
+//! replaced as a whole (linux/netfilter/x_tables.h, linux/netfilter_ipv4/ip_tables.h,
+//! linux/netfilter_ipv6/ip6_tables.h).
 
 mod kernel;
 mod layout;

@@ -1,7 +1,7 @@
 //! Interfaces, their addresses, routes and neighbours (rtnetlink(7)).
 //!
-//! [`Rtnetlink`] asks and changes, [`Changes`] waits until somebody has changed something. An interface
-//! is named by its index, as the kernel does; [`Rtnetlink::link`] finds it by name.
+//! [`Rtnetlink`] asks and changes, [`Changes`] waits until somebody has changed something. An
+//! interface is named by its index, as the kernel does; [`Rtnetlink::link`] finds it by name.
 
 mod address;
 mod link;
@@ -69,7 +69,8 @@ impl Changes {
         }
     }
 
-    /// As [`Changes::wait`], but not longer than `timeout`. Returns whether there may have been a change.
+    /// As [`Changes::wait`], but not longer than `timeout`. Returns whether there may have been a
+    /// change.
     pub fn wait_for(&mut self, timeout: Duration) -> io::Result<bool> {
         if !self.netlink.wait(timeout)? {
             return Ok(false);

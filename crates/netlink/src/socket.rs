@@ -84,11 +84,12 @@ impl NetlinkSocket {
         Ok(socket)
     }
 
-    /// Subscribes to a multicast group (`RTNLGRP_*`, `NFNLGRP_*`). The socket is for nothing else from
-    /// now on: an event that comes between the answers to a request would be lost.
+    /// Subscribes to a multicast group (`RTNLGRP_*`, `NFNLGRP_*`). The socket is for nothing else
+    /// from now on: an event that comes between the answers to a request would be lost.
     pub fn join(&self, group: libc::c_int) -> io::Result<()> {
-        // SAFETY: all-zero is a valid sockaddr_nl; the kernel chooses the port. A socket without a port
-        // hears nothing: its number is then the kernel's, which is the sender (`do_one_broadcast`).
+        // SAFETY: all-zero is a valid sockaddr_nl; the kernel chooses the port. A socket without a
+        // port hears nothing: its number is then the kernel's, which is the sender
+        // (`do_one_broadcast`).
         let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
         address.nl_family = libc::sa_family_t::try_from(libc::AF_NETLINK).unwrap_or_default();
         // SAFETY: the address is as long as is said and lives until the call returns.
@@ -105,8 +106,8 @@ impl NetlinkSocket {
 
     /// The longest datagram that can be sent, bytes, or `None` where only memory limits it.
     ///
-    /// The limit exists for processes without CAP_NET_ADMIN in the initial user namespace, such as root
-    /// of a user namespace: it is twice `net.core.wmem_max`.
+    /// The limit exists for processes without CAP_NET_ADMIN in the initial user namespace, such as
+    /// root of a user namespace: it is twice `net.core.wmem_max`.
     pub fn hard_send_limit(&self) -> Option<usize> {
         (!self.privileged).then_some(self.send_limit)
     }
@@ -116,13 +117,14 @@ impl NetlinkSocket {
         self.send_limit
     }
 
-    /// Sees to it that a datagram of `bytes` can be sent; if that is not possible, the inner result is
-    /// the longest that can be.
+    /// Sees to it that a datagram of `bytes` can be sent; if that is not possible, the inner result
+    /// is the longest that can be.
     pub fn make_room(&mut self, bytes: usize) -> io::Result<Result<(), usize>> {
         if bytes <= self.send_limit {
             return Ok(Ok(()));
         }
-        // The kernel doubles it. Somewhat more than is needed, or every slightly longer datagram would ask.
+        // The kernel doubles it. Somewhat more than is needed, or every slightly longer datagram
+        // would ask.
         let wanted = libc::c_int::try_from((bytes + SEND_SLACK).next_power_of_two() / 2);
         let Ok(wanted) = wanted else { return Ok(Err(self.send_limit)) };
         if !self.privileged {
@@ -139,12 +141,14 @@ impl NetlinkSocket {
             .iter()
             .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() })
             .collect();
-        // SAFETY: all-zero is a valid msghdr: no address (the kernel is meant), no parts, no control data.
+        // SAFETY: all-zero is a valid msghdr: no address (the kernel is meant), no parts, no
+        // control data.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = parts.as_ptr().cast_mut();
         header.msg_iovlen = parts.len() as _;
         loop {
-            // SAFETY: `header` and the parts it leads to live until the call returns, and are only read.
+            // SAFETY: `header` and the parts it leads to live until the call returns, and are only
+            // read.
             let sent = unsafe { libc::sendmsg(self.fd.as_raw_fd(), &raw const header, 0) };
             if sent >= 0 {
                 return Ok(());
@@ -166,8 +170,8 @@ impl NetlinkSocket {
         self.receive_with(libc::MSG_DONTWAIT)
     }
 
-    /// Waits for a datagram, at most so long. Returns whether there is one; it may end early when a
-    /// signal comes.
+    /// Waits for a datagram, not longer than `timeout`. Returns whether there is one. A signal may
+    /// end the wait early.
     pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
         // A rounded-down wait would end just before its time.
         let milliseconds =
@@ -182,8 +186,8 @@ impl NetlinkSocket {
         Ok(ready > 0)
     }
 
-    /// Asks for a dump, in a message that begins with `header`, and calls `each` with every message of
-    /// it. Returns whether it shows one state.
+    /// Asks for a dump, in a message that begins with `header`, and calls `each` with every message
+    /// of it. Returns whether it shows one state.
     pub fn dump(
         &mut self,
         kind: u16,
@@ -221,8 +225,8 @@ impl NetlinkSocket {
         }
     }
 
-    /// As [`NetlinkSocket::dump`], of one state: started over while something changes meanwhile, and
-    /// what was collected so far is thrown away.
+    /// As [`NetlinkSocket::dump`], of one state: started over while something changes meanwhile,
+    /// and what was collected so far is thrown away.
     pub fn dump_whole<T: Default>(
         &mut self,
         kind: u16,
@@ -350,7 +354,8 @@ impl NetlinkSocket {
         let mut sender: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
         let length = loop {
             let mut sender_len = ADDRESS_LEN;
-            // SAFETY: the buffer is as long as is said, `sender` too, and both live until the call returns.
+            // SAFETY: the buffer is as long as is said, `sender` too, and both live until the call
+            // returns.
             let length = unsafe {
                 libc::recvfrom(
                     self.fd.as_raw_fd(),

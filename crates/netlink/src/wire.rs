@@ -1,8 +1,8 @@
 //! Messages and attributes (linux/netlink.h, linux/netfilter/nfnetlink.h).
 //!
-//! Both are length-prefixed and aligned to four bytes. Lengths, types and flags of the framing are in
-//! host byte order. What rtnetlink and generic netlink put into attributes is in host byte order too;
-//! what netfilter puts there is in network byte order, apart from register contents.
+//! Both are length-prefixed and aligned to four bytes. Lengths, types and flags of the framing are
+//! in host byte order. What rtnetlink and generic netlink put into attributes is in host byte order
+//! too; what netfilter puts there is in network byte order, apart from register contents.
 
 use std::net::IpAddr;
 
@@ -25,7 +25,8 @@ pub const fn align(len: usize) -> usize {
     len.saturating_add(3) & !3
 }
 
-/// An attribute or message that is being written; to be given back to the [`Writer`] that opened it.
+/// An attribute or message that is being written; to be given back to the [`Writer`] that opened
+/// it.
 #[derive(Debug)]
 #[must_use]
 pub struct Open(usize);
@@ -79,14 +80,15 @@ impl Writer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Opens a message of type `kind` with the `struct nfgenmsg` that all of netfilter's messages begin with.
-    /// `flags` are `NLM_F_*`; `resource` is the `res_id`.
+    /// Opens a message of type `kind` with the `struct nfgenmsg` that all of netfilter's messages
+    /// begin with. `flags` are `NLM_F_*`; `resource` is the `res_id`.
     pub fn message(&mut self, kind: u16, flags: u16, sequence: u32, family: u8, resource: u16) -> Open {
         let [high, low] = resource.to_be_bytes();
         self.message_with(kind, flags, sequence, &[family, 0, high, low])
     }
 
-    /// Opens a message of type `kind` that begins with `header`, such as the `struct ifinfomsg` of a link.
+    /// Opens a message of type `kind` that begins with `header`, such as the `struct ifinfomsg` of
+    /// a link.
     pub fn message_with(&mut self, kind: u16, flags: u16, sequence: u32, header: &[u8]) -> Open {
         let start = self.bytes.len();
         let mut head = [0; HEADER_LEN];
@@ -207,7 +209,8 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// The `nfgen_family` and the attributes of a netfilter message; `None` if it is too short to be one.
+    /// The `nfgen_family` and the attributes of a netfilter message; `None` if it is too short to
+    /// be one.
     pub fn netfilter(&self) -> Option<(u8, Attributes<'a>)> {
         let (head, attributes) = self.payload.split_at_checked(NFGENMSG_LEN)?;
         Some((*head.first()?, Attributes::new(attributes)))
@@ -322,8 +325,8 @@ impl<'a> Attribute<'a> {
     }
 }
 
-/// Attributes one after the other. Ends at the first that is shorter than its header or longer than what is left,
-/// as the kernel's own loop does; who needs an attribute that did not come says so.
+/// Attributes one after the other. Ends at the first that is shorter than its header or longer than
+/// what is left, as the kernel's own loop does; who needs an attribute that did not come says so.
 #[derive(Debug, Clone)]
 pub struct Attributes<'a> {
     rest: &'a [u8],

@@ -1,4 +1,4 @@
-//! The programs of iptables: which they are, what they hold, and what they are told.
+//! The programs of iptables: which they are, what they hold, and what is written with them.
 
 mod choice;
 mod counters;
@@ -24,8 +24,8 @@ use self::lock::Locks;
 use self::process::Finished;
 use self::programs::Programs;
 pub(super) use self::rejection::RestoreError;
-use crate::Error;
-use crate::kube_proxy::Variant;
+use crate::error::Error;
+use crate::variant::Variant;
 
 /// For how long a program may run (spec §5.4).
 const LIMIT: Duration = Duration::from_mins(5);
@@ -39,11 +39,13 @@ pub(super) struct Tool {
 }
 
 impl Tool {
-    /// Finds the programs of the variant that the host already uses (spec §5.1): the one in which kubelet, then an earlier
-    /// service proxy, has left its chains; then the one with more rules; on an empty host whatever `iptables` is.
+    /// Finds the programs of the variant that the host already uses (spec §5.1): the one in which
+    /// kubelet, then an earlier service proxy, has left its chains; then the one with more rules;
+    /// on an empty host whatever `iptables` is.
     ///
-    /// They are looked for in `PATH`, then where distributions have them. Works in the calling thread's network
-    /// namespace, as do all other calls. [`Error::Missing`] names the missing program, package or part of the kernel.
+    /// They are looked for in `PATH`, then where distributions have them. Works in the calling
+    /// thread's network namespace, as do all other calls. [`Error::Missing`] names the missing
+    /// program, package or part of the kernel.
     pub(super) fn find(family: Family) -> Result<Tool, Error> {
         Tool::find_in(family, &programs::directories())
     }
@@ -75,8 +77,9 @@ impl Tool {
         self.programs.version.random_fully()
     }
 
-    /// What iptables-save prints, without counters; what is not UTF-8 in it is replaced. Comments, in lines that begin with
-    /// `#`, are in it. All tables at once: iptables-nft-save reads all of them whichever is asked for.
+    /// What iptables-save prints, without counters; what is not UTF-8 in it is replaced. Comments,
+    /// in lines that begin with `#`, are in it. All tables at once: iptables-nft-save reads all of
+    /// them whichever is asked for.
     ///
     /// Fails if one of `tables` is not what iptables can read.
     pub(super) fn save(&self, tables: &[&str]) -> Result<String, Error> {
@@ -101,12 +104,12 @@ impl Tool {
         }
     }
 
-    /// Runs iptables-restore with `input`, as kube-proxy does (spec §5.3): chains that it does not name stay, and counters
-    /// are as it says. Each table is one transaction, of which nothing is in force if one line of it is refused; the tables
-    /// before it in the input are.
+    /// Runs iptables-restore with `input`, as kube-proxy does (spec §5.3): chains that it does not
+    /// name stay, and counters are as it says. Each table is one transaction, of which nothing is
+    /// in force if one line of it is refused; the tables before it in the input are.
     ///
-    /// Waits 5 seconds for the lock, which keeps other programs from writing at the same time (spec §5.2); takes at most
-    /// 5 minutes.
+    /// Waits 5 seconds for the lock, which keeps other programs from writing at the same time (spec
+    /// §5.2); takes at most 5 minutes.
     pub(super) fn restore(&self, input: &str) -> Result<(), RestoreError> {
         let mut arguments = vec!["--noflush", "--counters"];
         let locks = if self.programs.version.restore_locks() {
@@ -124,7 +127,8 @@ impl Tool {
         Err(rejection::read(self.variant(), self.family, input, &finished.stderr))
     }
 
-    /// The state of the tables, for comparison with itself at another time; costs one small request.
+    /// The state of the tables, for comparison with itself at another time; costs one small
+    /// request.
     pub(super) fn fingerprint(&mut self) -> Result<Fingerprint, Error> {
         self.reader.read()
     }

@@ -1,6 +1,8 @@
-//! What mode IPVS leaves besides rules: virtual servers, a device that holds their addresses, ipsets.
+//! What mode IPVS leaves besides rules: virtual servers, a device that holds their addresses,
+//! ipsets.
 //!
-//! Unlike the behaviour described in spec §7.22, virtual servers of others stay (§13.21), and the sets for IPv6 go too.
+//! Unlike the behaviour described in spec §7.22, virtual servers of others stay (§13.21), and the
+//! sets for IPv6 go too.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -11,7 +13,7 @@ use portolan_netfilter::ipset::{self, DestroyError, IpSet, IpSets, Member};
 use portolan_netfilter::ipvs::{self, Ipvs, VirtualServer};
 use portolan_netlink::rtnetlink::Rtnetlink;
 
-use super::report::{Failure, Kept, Part, Report};
+use crate::removal::{Failure, Kept, Part, Report};
 
 /// Spec §7.5
 const DEVICE: &str = "kube-ipvs0";
@@ -43,8 +45,8 @@ const SET_NAME_MAX: usize = 31;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// How long a set may be in use after the rules that refer to it were removed: nftables lets go of what rules held only
-/// when no packet can be among them any more, and tells nobody.
+/// How long a set may be in use after the rules that refer to it were removed: nftables lets go of
+/// what rules held only when no packet can be among them any more, and reports that to nobody.
 const PATIENCE: Duration = Duration::from_secs(5);
 const BREATH: Duration = Duration::from_millis(5);
 
@@ -84,7 +86,8 @@ pub(super) fn find(report: &mut Report) {
     }
 }
 
-/// To be called when the rules that refer to the sets are gone, and the report says which these were.
+/// To be called when the rules that refer to the sets are gone, and the report says which these
+/// were.
 pub(super) fn remove(report: &mut Report) {
     attempt(report, || Ok(Part::VirtualServers(delete_virtual_servers()?)));
     match delete_device() {
@@ -151,8 +154,9 @@ fn destroy_sets(mut kernel: IpSets, sets: Vec<IpSet>, report: &mut Report) {
     report.part(Part::IpSets(destroyed));
 }
 
-/// The virtual servers that are kube-proxy's: those on the addresses of its device, and those on other addresses of the
-/// node (NodePorts, and external addresses that the node has anyway, spec §7.5, §7.6) that its sets name.
+/// The virtual servers that are kube-proxy's: those on the addresses of its device, and those on
+/// other addresses of the node (NodePorts, and external addresses that the node has anyway, spec
+/// §7.5, §7.6) that its sets name.
 fn virtual_servers() -> Result<Option<(Ipvs, Vec<VirtualServer>)>, Failure> {
     if !ipvs::is_present() {
         return Ok(None);

@@ -1,42 +1,15 @@
-//! The chains of one table, their rules and its sets: everything that does not belong to a Service.
+//! Which chains a table has and which rules are in them, apart from those of Service ports.
 //!
-//! All of it is a function of the family, the [`Settings`], the [`Features`] in use and the endpoint counts in
-//! use; it is never read back from state that we keep.
+//! All of it is a function of the family, the [`Settings`], the [`Features`] in use and the
+//! endpoint counts in use. It is never read back from state that we keep.
 
-mod chain;
 mod rules;
-mod set;
 
 use ipnet::IpNet;
-use portolan_netfilter::nft::{TableFamily, TableRef};
 use portolan_service::Family;
 
-pub(crate) use self::chain::{Chain, is_in_place, short_name};
-pub(crate) use self::set::{
-    AFFINITY_SETS, SetName, declare_affinity_set, declare_set, is_affinity_set, is_like,
-};
-use crate::Settings;
-
-/// The name of our table in either family.
-pub(crate) const TABLE: &str = "portolan";
-/// What `nft list` shows for it.
-pub(crate) const TABLE_COMMENT: &str = "Services of Kubernetes; managed by portolan, do not edit";
-
-/// Our table in `family`.
-pub(crate) fn table(family: Family) -> TableRef<'static> {
-    TableRef {
-        family: match family {
-            Family::V4 => TableFamily::Ip,
-            Family::V6 => TableFamily::Ip6,
-        },
-        name: TABLE,
-    }
-}
-
-/// Our table in `family`, for people.
-pub(crate) fn table_name(family: Family) -> String {
-    format!("table {} {TABLE}", if family == Family::V4 { "ip" } else { "ip6" })
-}
+use super::chain::{Chain, NAMED};
+use crate::settings::Settings;
 
 /// What some Service needs, and what costs every packet something while it is there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -89,7 +62,7 @@ pub(crate) struct Schema<'a> {
 impl Schema<'_> {
     /// The chains that exist whatever the numbers of endpoints, each after those that it leads to.
     pub(crate) fn chains(&self) -> Vec<Chain> {
-        chain::NAMED
+        NAMED
             .iter()
             .map(|(chain, _)| chain.clone())
             .filter(|chain| match chain {

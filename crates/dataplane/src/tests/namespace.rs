@@ -7,8 +7,8 @@ use portolan_netlink::rtnetlink::Rtnetlink;
 
 const INSIDE: &str = "PORTOLAN_TEST_NAMESPACE";
 
-/// Runs `body` in a fresh network namespace: the test with the path `test` is started again as a process of its own that
-/// enters one first. A new user namespace stands in for root.
+/// Runs `body` in a fresh network namespace: the test with the path `test` is started again as a
+/// process of its own that enters one first. A new user namespace stands in for root.
 pub(crate) fn run(test: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         body();
@@ -26,8 +26,8 @@ pub(crate) fn run(test: &str, body: impl FnOnce()) {
         ("/proc/self/uid_map", format!("0 {user} 1")),
         ("/proc/self/gid_map", format!("0 {group} 1")),
     ];
-    // SAFETY: the closure runs in the child between fork and exec; it makes system calls and touches only memory
-    // that was prepared before.
+    // SAFETY: the closure runs in the child between fork and exec; it makes system calls and
+    // touches only memory that was prepared before.
     unsafe {
         command.pre_exec(move || {
             // A network namespace belongs to whoever root is when it is made.

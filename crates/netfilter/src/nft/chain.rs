@@ -78,7 +78,7 @@ impl Chain {
     }
 }
 
-/// A chain as the kernel tells of it.
+/// A chain as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainInfo {
     /// The table it is in

@@ -27,8 +27,8 @@ pub struct MessageError {
 /// Why a transaction was not applied. Nothing of it was.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// The kernel refuses some messages; all errors are here, in the order of messages, unless the kernel had no
-    /// room to tell them all.
+    /// The kernel refuses some messages; all errors are here, in the order of messages, unless the
+    /// kernel had no room for all of them.
     #[error("the kernel refuses the transaction: {}", summary(errors))]
     Refused {
         /// At least one
@@ -37,8 +37,8 @@ pub enum CommitError {
     /// The rule set is not of the generation that the batch expects: somebody else changed it.
     #[error("the rule set has changed since it was read")]
     Stale,
-    /// The batch is longer than what may be sent at once, and the process has no privilege over the machine's
-    /// own user namespace that would let it raise the limit.
+    /// The batch is longer than what may be sent at once, and the process has no privilege over the
+    /// machine's own user namespace that would let it raise the limit.
     #[error(
         "transaction of {bytes} bytes, but this process may send only {limit} at once; split it, raise net.core.wmem_max, \
          or grant CAP_NET_ADMIN in the initial user namespace"
@@ -81,11 +81,12 @@ impl CommitError {
 }
 
 impl Socket {
-    /// The longest batch that [`Socket::commit`] can send, bytes, or `None` where only memory limits it.
+    /// The longest batch that [`Socket::commit`] can send, bytes, or `None` where only memory
+    /// limits it.
     ///
-    /// The limit exists for processes without CAP_NET_ADMIN in the initial user namespace, such as root
-    /// of a user namespace: it is twice `net.core.wmem_max`, and the kernel offers no other way to pass
-    /// a transaction.
+    /// The limit exists for processes without CAP_NET_ADMIN in the initial user namespace, such as
+    /// root of a user namespace: it is twice `net.core.wmem_max`, and the kernel offers no other
+    /// way to pass a transaction.
     pub fn batch_limit(&self) -> Option<usize> {
         self.netlink.hard_send_limit()
     }
@@ -124,8 +125,8 @@ impl Socket {
         }
     }
 
-    /// Reads what the kernel says to a transaction. The kernel applies it within `send`, so that all
-    /// answers are there. The last is for the last message, unless there was no room.
+    /// Reads what the kernel says to a transaction. The kernel applies it within `send`, so that
+    /// all answers are there. The last is for the last message, unless there was no room.
     fn answers(&mut self, batch: &Batch) -> Result<(), CommitError> {
         let mut refused: Vec<Answer> = Vec::new();
         let mut acknowledged = false;

@@ -61,8 +61,8 @@ impl Socket {
         Ok(parsed(&bytes, nft::NEWRULE, RuleInfo::parse).filter(|rule| rule.table == table.name).collect())
     }
 
-    /// What the rules of a table jump to, chain by chain; chains without rules are left out. Reads all rules and
-    /// keeps little of them. Started over while commits of others come in between.
+    /// What the rules of a table jump to, chain by chain; chains without rules are left out. Reads
+    /// all rules and keeps little of them. Started over while commits of others come in between.
     pub fn jumps(&mut self, table: TableRef<'_>) -> io::Result<Vec<ChainJumps>> {
         let header = netfilter_header(table.family.number());
         let fill = |to: &mut Writer| to.string(attr::RULE_TABLE, table.name);
@@ -75,8 +75,8 @@ impl Socket {
         }
     }
 
-    /// The numbers of all rules of the network namespace, chain by chain, of all families; chains without rules are left
-    /// out. Started over while commits of others come in between.
+    /// The numbers of all rules of the network namespace, chain by chain, of all families; chains
+    /// without rules are left out. Started over while commits of others come in between.
     pub fn rule_handles(&mut self) -> io::Result<Vec<ChainHandles>> {
         let collect = |chains: &mut Vec<_>, message: &Message<'_>| ChainHandles::collect(message, chains);
         self.netlink.dump_whole(nft::GETRULE, &netfilter_header(0), |_| {}, collect)
@@ -88,11 +88,12 @@ impl Socket {
         Ok(parsed(&bytes, nft::NEWSET, SetInfo::parse).filter(|set| set.table == table.name).collect())
     }
 
-    /// Calls `each` once with every element of a set, all of one generation, in no order; never if the set is
-    /// missing.
+    /// Calls `each` once with every element of a set, all of one generation, in no order; never if
+    /// the set is missing.
     ///
-    /// Takes time in proportion to the square of large sets: a second for 250,000 elements, twice that just after
-    /// they were added, while the kernel still grows the table and the dump has to be started over.
+    /// Takes time in proportion to the square of large sets: a second for 250,000 elements, twice
+    /// that just after they were added, while the kernel still grows the table and the dump has to
+    /// be started over.
     pub fn elements(
         &mut self,
         table: TableRef<'_>,
@@ -112,8 +113,8 @@ impl Socket {
         Ok(())
     }
 
-    /// The messages of a dump of one generation: started over when a commit comes in between. What is missing has
-    /// no messages.
+    /// The messages of a dump of one generation: started over when a commit comes in between. What
+    /// is missing has no messages.
     fn snapshot(
         &mut self,
         kind: u16,
@@ -164,9 +165,9 @@ fn put_message(message: &Message<'_>, to: &mut Vec<u8>) {
     to.resize(align(to.len()), 0);
 }
 
-/// An element comes twice. Between two reads of a dump the kernel remembers how many elements it told; when the
-/// hash table grows meanwhile they are in another order, some come again, and as many others never. A commit is not
-/// needed for that: tables grow in the background after one.
+/// An element comes twice. Between two reads of a dump the kernel remembers how many elements it
+/// listed; when the hash table grows meanwhile they are in another order, some come again, and as
+/// many others never. A commit is not needed for that: tables grow in the background after one.
 fn repeats(bytes: &[u8]) -> bool {
     let messages =
         Messages::new(bytes).map_while(Result::ok).filter(|message| message.kind == nft::NEWSETELEM);

@@ -1,5 +1,5 @@
-//! A rule set with every kind of object, expression, set type and comment that this crate writes: a small Service
-//! proxy for one family.
+//! A rule set with every kind of object, expression, set type and comment that this crate writes: a
+//! small Service proxy for one family.
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! Against the running kernel, each case in a network namespace of its own.
 //!
-//! As root that needs nothing; anybody else enters a user namespace first, which a process can do only before it
-//! has threads: hence no harness. As root the cases run a second time in a user namespace, where limits differ.
+//! As root that needs nothing; anybody else enters a user namespace first, which a process can do
+//! only before it has threads: hence no harness. As root the cases run a second time in a user
+//! namespace, where limits differ.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -32,7 +33,7 @@ const CASES: [(&str, Case); 13] = [
     ("a batch for another generation is stale, for this one not", generation),
     ("an error names message, element and reason", error_names_element),
     ("of a refused batch nothing is applied", nothing_applied),
-    ("several refused messages are all told", all_errors),
+    ("several refused messages are all reported", all_errors),
     ("50,000 elements go in messages of at most 64 KiB", chunks),
     ("a batch above the limit of an unprivileged process is refused with the limit", limit),
     ("elements are deleted, destroyed, flushed", element_removal),
@@ -317,8 +318,8 @@ fn limit() -> Result<(), Failed> {
     batch.add_elements(design.table(), "cluster-ips", keys.iter().map(|key| Element::new(key)));
     let Some(limit) = limit else { return Ok(socket.commit(&batch)?) };
     match socket.commit(&batch) {
-        Err(CommitError::TooLarge { bytes, limit: told }) => {
-            assert!(bytes == batch.len() && told == limit && limit < bytes);
+        Err(CommitError::TooLarge { bytes, limit: reported }) => {
+            assert!(bytes == batch.len() && reported == limit && limit < bytes);
         }
         result => return Err(format!("{result:?}").into()),
     }
@@ -403,8 +404,8 @@ fn missing() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A writer adds and removes an element in alternation and keeps two sets equal in every generation; a reader
-/// that dumps one set never sees half of a transaction.
+/// A writer adds and removes an element in alternation and keeps two sets equal in every
+/// generation; a reader that dumps one set never sees half of a transaction.
 fn dump_under_commits() -> Result<(), Failed> {
     let (design, mut socket) = loaded(TableFamily::Ip)?;
     let keys: Vec<[u8; 4]> = (0..3000).map(|number| number_key(0x0b00_0000 + number)).collect();

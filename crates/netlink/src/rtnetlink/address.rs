@@ -39,8 +39,8 @@ impl Address {
             return None;
         }
         let attributes = Attributes::new(message.payload.get(HEADER..)?);
-        // `IFA_ADDRESS` is the other end of a point-to-point link, and the same as `IFA_LOCAL`, which
-        // IPv6 leaves out, on any other.
+        // `IFA_ADDRESS` is the other end of a point-to-point link, and the same as `IFA_LOCAL`,
+        // which IPv6 leaves out, on any other.
         let address = attributes.get(LOCAL).or_else(|| attributes.get(PEER))?.address()?;
         let network = IpNet::new(address, *message.payload.get(1)?).ok()?;
         Some(Address { index: number_at(message, INDEX)?, network })

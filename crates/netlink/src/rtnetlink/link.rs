@@ -137,8 +137,8 @@ impl Rtnetlink {
         }
     }
 
-    /// Creates a bridge without spanning tree: its ports forward at once. It keeps its hardware address
-    /// when ports come and go.
+    /// Creates a bridge without spanning tree: its ports forward at once. It keeps its hardware
+    /// address when ports come and go.
     pub fn add_bridge(&mut self, name: &str, address: HardwareAddress) -> io::Result<()> {
         self.netlink.create(NEW, IfThere::Refuse, &header(0, 0, 0), |to| {
             to.string(NAME, name);
@@ -179,8 +179,8 @@ impl Rtnetlink {
         self.netlink.acknowledged(SET, &header(index, flags, UP), |_| {})
     }
 
-    /// Deletes an interface with its addresses, and of a veth pair the other one too. False if it is
-    /// missing.
+    /// Deletes an interface with its addresses, and of a veth pair the other one too. False if it
+    /// is missing.
     pub fn delete_link(&mut self, index: u32) -> io::Result<bool> {
         match self.netlink.acknowledged(DELETE, &header(index, 0, 0), |_| {}) {
             Ok(()) => Ok(true),

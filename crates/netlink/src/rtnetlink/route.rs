@@ -152,8 +152,9 @@ impl Rtnetlink {
         )
     }
 
-    /// Adds a route to the main table, or replaces the one to the same network. Without a gateway `via`,
-    /// `network` is on the interface's link. The gateway need not be in a network of the interface.
+    /// Adds a route to the main table, or replaces the one to the same network. Without a gateway
+    /// `via`, `network` is on the interface's link. The gateway need not be in a network of the
+    /// interface.
     pub fn set_route(&mut self, network: IpNet, via: Option<IpAddr>, index: u32) -> io::Result<()> {
         self.netlink.create(NEW, IfThere::Replace, &header(network, via), |to| emit(network, via, index, to))
     }

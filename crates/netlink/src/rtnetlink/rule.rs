@@ -16,8 +16,9 @@ const TABLE: u16 = 15;
 /// Length of `struct fib_rule_hdr`, bytes
 const HEADER: usize = 12;
 
-/// The priorities and tables of the rules that every kernel starts with: `local`, `main` and `default`
-/// (`fib_default_rules_init` of net/ipv4/fib_rules.c, `fib6_rules_net_init` of net/ipv6/fib6_rules.c).
+/// The priorities and tables of the rules that every kernel starts with: `local`, `main` and
+/// `default` (`fib_default_rules_init` of net/ipv4/fib_rules.c, `fib6_rules_net_init` of
+/// net/ipv6/fib6_rules.c).
 const FIRST_RULES: [(u32, u32); 3] = [(0, 255), (32_766, 254), (32_767, 253)];
 
 /// A rule that says which table packets are routed by.
@@ -53,7 +54,8 @@ impl Rule {
 }
 
 impl Rtnetlink {
-    /// Whether there are rules of policy routing, of IPv4 or IPv6, besides those that every kernel has.
+    /// Whether there are rules of policy routing, of IPv4 or IPv6, besides those that every kernel
+    /// has.
     pub fn policy_routing(&mut self) -> io::Result<bool> {
         self.netlink.dump_whole(
             GET,

@@ -1,7 +1,7 @@
 //! rtnetlink against the running kernel, each case in a network namespace of its own.
 //!
-//! Anybody but root enters a user namespace first, which a process can do only before it has threads:
-//! hence no harness.
+//! Anybody but root enters a user namespace first, which a process can do only before it has
+//! threads: hence no harness.
 
 use std::fs::File;
 use std::net::IpAddr;

@@ -1,21 +1,24 @@
-//! Chains and rules that iptables-nft wrote: nftables tables `filter`, `nat` and `mangle` of families `ip` and `ip6`.
+//! Chains and rules that iptables-nft wrote: nftables tables `filter`, `nat` and `mangle` of
+//! families `ip` and `ip6`.
 
 use std::collections::{BTreeSet, HashMap};
 
-use portolan_netfilter::nft::{Batch, ChainInfo, ChainJumps, TableFamily, TableRef};
+use portolan_netfilter::nft::{Batch, ChainInfo, ChainJumps, TableRef};
 use portolan_netfilter::socket::{CommitError, MessageError, Socket};
 use portolan_service::Family;
 
-use super::ownership::{self, Chain, Owner, Selection, TABLES, is_ours};
-use super::report::{Failure, Kept, Part, Report, Variant};
-use super::{MARK, Search};
-use crate::iptables::POSTROUTING;
+use super::report::{Failure, Kept, Part, Report};
+use super::selection::{self, SeenChain, Selection, TABLES};
+use super::{ChainSearch, IsSought};
+use crate::chain_names::{MARK, MARKED};
+use crate::variant::{Variant, table_family};
 
 /// How often removal starts over because others changed what had been read.
 const ATTEMPTS: usize = 10;
 /// From which attempt on a chain that is in use is believed to stay so
 const PATIENCE: usize = 2;
-/// Room that one more message may take in a transaction of limited length: two names and a handle, bytes
+/// Room that one more message may take in a transaction of limited length: two names and a handle,
+/// bytes
 const MESSAGE_MAX: usize = 256;
 
 /// What is to be removed from one table.
@@ -25,27 +28,27 @@ struct TableSelection {
     selection: Selection,
 }
 
-pub(super) fn find(socket: &mut Socket, search: &Search, report: &mut Report) {
-    each_family(socket, search, report, |socket, family, owner| {
-        read(socket, family, owner, &BTreeSet::new())
+pub(super) fn find(socket: &mut Socket, search: &ChainSearch<'_>, report: &mut Report) {
+    each_family(socket, search, report, |socket, family, chains| {
+        read(socket, family, chains, &BTreeSet::new())
     });
 }
 
-pub(super) fn remove(socket: &mut Socket, search: &Search, report: &mut Report) {
+pub(super) fn remove(socket: &mut Socket, search: &ChainSearch<'_>, report: &mut Report) {
     each_family(socket, search, report, remove_family);
 }
 
 /// Calls `each` with every family in which something is looked for, and reports what it selects.
 fn each_family(
     socket: &mut Socket,
-    search: &Search,
+    search: &ChainSearch<'_>,
     report: &mut Report,
-    each: impl Fn(&mut Socket, Family, Owner) -> Result<Vec<TableSelection>, Failure>,
+    each: impl Fn(&mut Socket, Family, IsSought) -> Result<Vec<TableSelection>, Failure>,
 ) {
     for family in Family::ALL {
-        let owner = search.owner(Variant::Nft, family, || is_marked(socket, family));
-        match owner.and_then(|owner| owner.map(|owner| each(socket, family, owner)).transpose()) {
-            Ok(tables) => tell(report, family, &tables.unwrap_or_default()),
+        let chains = search.chains(Variant::Nft, family, || is_marked(socket, family));
+        match chains.and_then(|chains| chains.map(|chains| each(socket, family, chains)).transpose()) {
+            Ok(tables) => add(report, family, &tables.unwrap_or_default()),
             Err(failure) => report.fail(failure),
         }
     }
@@ -53,14 +56,19 @@ fn each_family(
 
 /// The rules are ours.
 pub(super) fn is_marked(socket: &mut Socket, family: Family) -> Result<bool, Failure> {
-    let table = TableRef { family: table_family(family), name: "nat" };
-    let rules = socket
-        .rules(table)
-        .map_err(Failure::system(format!("{}: listing rules of table nat", part(family))))?;
-    Ok(rules.iter().any(|rule| rule.chain == POSTROUTING && rule.comment.as_deref() == Some(MARK)))
+    for (name, chain) in MARKED {
+        let table = TableRef { family: table_family(family), name };
+        let rules = socket
+            .rules(table)
+            .map_err(Failure::system(format!("{}: listing rules of table {name}", part(family))))?;
+        if rules.iter().any(|rule| rule.chain == chain && rule.comment.as_deref() == Some(MARK)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-fn tell(report: &mut Report, family: Family, tables: &[TableSelection]) {
+fn add(report: &mut Report, family: Family, tables: &[TableSelection]) {
     report.part(Part::Iptables {
         variant: Variant::Nft,
         family,
@@ -80,23 +88,15 @@ fn tell(report: &mut Report, family: Family, tables: &[TableSelection]) {
     }
 }
 
-/// The family of tables in the kernel's terms.
-pub(crate) fn table_family(family: Family) -> TableFamily {
-    match family {
-        Family::V4 => TableFamily::Ip,
-        Family::V6 => TableFamily::Ip6,
-    }
-}
-
 fn part(family: Family) -> String {
     format!("{}, {family}", Variant::Nft)
 }
 
-/// Reads the rules of the tables that have chains of kube-proxy.
+/// Reads the rules of the tables that have chains that are looked for.
 fn read(
     socket: &mut Socket,
     family: Family,
-    owner: Owner,
+    is_sought: IsSought,
     pinned: &BTreeSet<(&'static str, String)>,
 ) -> Result<Vec<TableSelection>, Failure> {
     let doing = |what: &str| Failure::system(format!("{}: listing {what}", part(family)));
@@ -105,17 +105,17 @@ fn read(
     for name in TABLES.into_iter().filter(|name| present.iter().any(|table| table.name == *name)) {
         let table = TableRef { family: table_family(family), name };
         let chains = socket.chains(table).map_err(doing("chains"))?;
-        if !chains.iter().any(|chain| is_ours(owner, name, &chain.name)) {
+        if !chains.iter().any(|chain| is_sought(name, &chain.name)) {
             continue;
         }
         let jumps = socket.jumps(table).map_err(doing("rules"))?;
         let by_chain: HashMap<&str, &ChainJumps> =
             jumps.iter().map(|jumps| (jumps.chain.as_str(), jumps)).collect();
-        let seen: Vec<Chain<'_>> = chains
+        let seen: Vec<SeenChain<'_>> = chains
             .iter()
             .map(|chain| {
                 let jumps = by_chain.get(chain.name.as_str());
-                Chain {
+                SeenChain {
                     name: &chain.name,
                     is_base: chain.is_base,
                     rules: jumps.map_or(0, |jumps| jumps.rules),
@@ -129,20 +129,25 @@ fn read(
             .collect();
         let pinned =
             pinned.iter().filter(|(table, _)| *table == name).map(|(_, chain)| chain.clone()).collect();
-        let selection = ownership::select(owner, name, &seen, &pinned);
+        let selection = selection::select(is_sought, name, &seen, &pinned);
         tables.push(TableSelection { name, chains, selection });
     }
     Ok(tables)
 }
 
-/// The transaction does not insist that nobody committed since the rules were read, because nothing can go wrong: a
-/// handle names a rule that is still what it was, and a chain that somebody else has begun to use is refused as busy,
-/// and with it the whole transaction. Otherwise a node whose rules change all the time would never be cleaned.
-fn remove_family(socket: &mut Socket, family: Family, owner: Owner) -> Result<Vec<TableSelection>, Failure> {
+/// The transaction does not insist that nobody committed since the rules were read, because nothing
+/// can go wrong: a handle names a rule that is still what it was, and a chain that somebody else
+/// has begun to use is refused as busy, and with it the whole transaction. Otherwise a node whose
+/// rules change all the time would never be cleaned.
+fn remove_family(
+    socket: &mut Socket,
+    family: Family,
+    is_sought: IsSought,
+) -> Result<Vec<TableSelection>, Failure> {
     let mut pinned = BTreeSet::new();
     let mut last = None;
     for attempt in 0..ATTEMPTS {
-        let tables = read(socket, family, owner, &pinned)?;
+        let tables = read(socket, family, is_sought, &pinned)?;
         if tables.iter().all(|table| table.selection.is_empty()) {
             return Ok(tables);
         }
@@ -168,8 +173,8 @@ enum Step<'a> {
     DeleteChain { table: &'static str, chain: &'a str },
 }
 
-/// Jumps first, then rules, then chains: wherever a transaction of limited length ends, what was done so far leaves no
-/// packet half-way.
+/// Jumps first, then rules, then chains: wherever a transaction of limited length ends, what was
+/// done so far leaves no packet half-way.
 fn steps(tables: &[TableSelection]) -> Vec<Step<'_>> {
     let mut steps = Vec::new();
     for TableSelection { name, chains, selection } in tables {
@@ -192,8 +197,8 @@ fn steps(tables: &[TableSelection]) -> Vec<Step<'_>> {
     steps
 }
 
-/// Commits in one transaction, or in as many as the process must. What the kernel refused is told with the number of
-/// the step.
+/// Commits in one transaction, or in as many as the process must. What the kernel refused has the
+/// number of its step.
 fn commit(
     socket: &mut Socket,
     family: Family,

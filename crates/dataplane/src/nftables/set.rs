@@ -5,7 +5,7 @@ use portolan_service::Family;
 
 use std::time::Duration;
 
-use super::table;
+use super::table::table;
 
 /// How the names of the sets of remembered clients begin; the names of a Service port and an
 /// endpoint follow.
@@ -40,7 +40,8 @@ pub(crate) enum SetName {
 }
 
 impl SetName {
-    /// All sets, in the order in which they are created and filled: what others lead to comes first.
+    /// All sets, in the order in which they are created and filled: what others lead to comes
+    /// first.
     pub(crate) const ALL: [SetName; 10] = [
         SetName::ClusterIps,
         SetName::Hairpin,
@@ -95,7 +96,7 @@ impl SetName {
     }
 }
 
-/// `set` as the kernel is told; `id` is its number in the batch.
+/// `set` as the kernel takes it; `id` is its number in the batch.
 pub(crate) fn declare_set(set: SetName, family: Family, id: u32) -> nft::Set {
     use nft::Field::{DestinationAddress, DestinationPort, IpProtocol, L4Proto, Random, SourceAddress};
     let (key, data): (&'static [nft::Field], Option<DataType>) = match set {

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use portolan_netfilter::xtables::{self, Place, Reduced, ReplaceError, Table, Xtables};
 use portolan_service::Family;
 
-use super::iptables_nft::table_family;
-use super::ownership::{self, Chain, Owner, Selection, TABLES, is_ours};
-use super::report::{Failure, Kept, Part, Report, Variant};
+use super::report::{Failure, Kept, Part, Report};
+use super::selection::{self, SeenChain, Selection, TABLES};
 use super::xtables_lock::XtablesLock;
-use super::{MARK, Search};
-use crate::iptables::POSTROUTING;
+use super::{ChainSearch, IsSought};
+use crate::chain_names::{MARK, MARKED};
+use crate::variant::{Variant, table_family};
 
 /// How often a table is read again because others, who do not take the lock, changed it.
 const ATTEMPTS: usize = 10;
@@ -18,7 +18,7 @@ const ATTEMPTS: usize = 10;
 /// Names of the chains of hooks, by number (`enum nf_inet_hooks`)
 const HOOKS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
-pub(super) fn find(search: &Search, report: &mut Report) {
+pub(super) fn find(search: &ChainSearch<'_>, report: &mut Report) {
     each_family(search, report, |table| {
         let Some(selection) = select(table) else { return Ok(None) };
         Ok(Some(selection))
@@ -26,7 +26,7 @@ pub(super) fn find(search: &Search, report: &mut Report) {
 }
 
 /// Removes under the lock of iptables.
-pub(super) fn remove(search: &Search, report: &mut Report) {
+pub(super) fn remove(search: &ChainSearch<'_>, report: &mut Report) {
     let mut held = None;
     each_family(search, report, |table| {
         let Some(selection) = select(table) else { return Ok(None) };
@@ -40,15 +40,16 @@ pub(super) fn remove(search: &Search, report: &mut Report) {
     });
 }
 
-/// Calls `each` with every table that kube-proxy may have written to, and reports what it selects.
+/// Calls `each` with every table that may have chains that are looked for, and reports what it
+/// selects.
 fn each_family(
-    search: &Search,
+    search: &ChainSearch<'_>,
     report: &mut Report,
     mut each: impl FnMut(&mut OpenTable) -> Result<Option<Selection>, Failure>,
 ) {
     for family in Family::ALL {
-        let owner = match search.owner(Variant::Legacy, family, || is_marked(family)) {
-            Ok(Some(owner)) => owner,
+        let is_sought = match search.chains(Variant::Legacy, family, || is_marked(family)) {
+            Ok(Some(is_sought)) => is_sought,
             Ok(None) => continue,
             Err(failure) => {
                 report.fail(failure);
@@ -56,7 +57,7 @@ fn each_family(
             }
         };
         let mut found = (0, 0);
-        if let Err(failure) = each_table(family, owner, |table| {
+        if let Err(failure) = each_table(family, is_sought, |table| {
             let name = table.table.name().to_owned();
             let selection = match each(table) {
                 Ok(selection) => selection.unwrap_or_default(),
@@ -87,15 +88,19 @@ fn each_family(
 /// A table, and what it was read with.
 struct OpenTable {
     family: Family,
-    owner: Owner,
+    is_sought: IsSought,
     kernel: Xtables,
     table: Table,
 }
 
-fn each_table(family: Family, owner: Owner, mut each: impl FnMut(&mut OpenTable)) -> Result<(), Failure> {
+fn each_table(
+    family: Family,
+    is_sought: IsSought,
+    mut each: impl FnMut(&mut OpenTable),
+) -> Result<(), Failure> {
     for name in TABLES {
         if let Some((kernel, table)) = open(family, name)? {
-            each(&mut OpenTable { family, owner, kernel, table });
+            each(&mut OpenTable { family, is_sought, kernel, table });
         }
     }
     Ok(())
@@ -115,28 +120,33 @@ fn open(family: Family, name: &str) -> Result<Option<(Xtables, Table)>, Failure>
 
 /// The rules are ours.
 pub(super) fn is_marked(family: Family) -> Result<bool, Failure> {
-    let Some((_, table)) = open(family, "nat")? else { return Ok(false) };
-    Ok(table
-        .chains()
-        .iter()
-        .filter(|chain| matches!(&chain.place, Place::User(name) if name == POSTROUTING))
-        .flat_map(|chain| chain.rules.clone())
-        .any(|rule| table.comment(rule) == Some(MARK)))
+    for (name, chain) in MARKED {
+        let Some((_, table)) = open(family, name)? else { continue };
+        let chains = table.chains();
+        let mut rules = chains
+            .iter()
+            .filter(|found| matches!(&found.place, Place::User(name) if name == chain))
+            .flat_map(|found| found.rules.clone());
+        if rules.any(|rule| table.comment(rule) == Some(MARK)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-/// Selects what is kube-proxy's; `None` if it has no chain in the table.
-fn select(OpenTable { table, owner, .. }: &OpenTable) -> Option<Selection> {
+/// Selects what is looked for; `None` if no such chain is in the table.
+fn select(OpenTable { table, is_sought, .. }: &OpenTable) -> Option<Selection> {
     let name = |place| match place {
         &Place::Hook(hook) => HOOKS.get(hook).copied().unwrap_or(""),
         Place::User(name) => name.as_str(),
     };
     let chains = table.chains();
-    if !chains.iter().any(|chain| is_ours(*owner, table.name(), name(&chain.place))) {
+    if !chains.iter().any(|chain| is_sought(table.name(), name(&chain.place))) {
         return None;
     }
-    let seen: Vec<Chain<'_>> = chains
+    let seen: Vec<SeenChain<'_>> = chains
         .iter()
-        .map(|chain| Chain {
+        .map(|chain| SeenChain {
             name: name(&chain.place),
             is_base: matches!(chain.place, Place::Hook(_)),
             rules: chain.rules.len(),
@@ -147,7 +157,7 @@ fn select(OpenTable { table, owner, .. }: &OpenTable) -> Option<Selection> {
                 .collect(),
         })
         .collect();
-    Some(ownership::select(*owner, table.name(), &seen, &BTreeSet::new()))
+    Some(selection::select(*is_sought, table.name(), &seen, &BTreeSet::new()))
 }
 
 /// The table without what is selected.
@@ -157,7 +167,7 @@ fn reduce(OpenTable { table, .. }: &OpenTable, selection: &Selection) -> Result<
     table.without(&selection.chains, &rules)
 }
 
-/// Removes what is kube-proxy's from a table, as it is now. To be called with the lock held.
+/// Removes what is looked for from a table, as it is now. To be called with the lock held.
 fn remove_from(open: &mut OpenTable) -> Result<Selection, Failure> {
     let doing = format!("{}, {}: removing from table {}", Variant::Legacy, open.family, open.table.name());
     let refused = |reason: String| Failure::Refused { doing: doing.clone(), reason };

@@ -5,25 +5,9 @@ use std::io;
 
 use portolan_service::Family;
 
-/// The two kernels' interfaces behind the command `iptables`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Variant {
-    /// Rules are nftables rules, in tables that iptables-nft calls its own.
-    Nft,
-    /// Rules are in the older tables of x_tables.
-    Legacy,
-}
+use crate::variant::Variant;
 
-impl fmt::Display for Variant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Variant::Nft => "iptables (nft)",
-            Variant::Legacy => "iptables (legacy)",
-        })
-    }
-}
-
-/// Something of kube-proxy's in the kernel.
+/// Something that a proxy left in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     /// Chains and rules in iptables' tables (modes iptables, IPVS and userspace).
@@ -37,8 +21,13 @@ pub enum Part {
         /// Rules in these chains, and rules elsewhere that lead there
         rules: usize,
     },
-    /// The table of mode nftables (spec §6.2).
-    Table(Family),
+    /// A table of mode nftables (spec §6.2).
+    Table {
+        /// For IPv4 or IPv6
+        family: Family,
+        /// Its name
+        name: &'static str,
+    },
     /// Virtual servers of mode IPVS.
     VirtualServers(usize),
     /// The device kube-ipvs0, with its addresses (spec §7.5).
@@ -57,8 +46,8 @@ impl fmt::Display for Part {
             Part::Iptables { variant, family, chains, rules } => {
                 write!(f, "{variant}, {family}: {}, {}", count(*chains, "chain"), count(*rules, "rule"))
             }
-            Part::Table(Family::V4) => f.write_str("nftables: table ip kube-proxy"),
-            Part::Table(Family::V6) => f.write_str("nftables: table ip6 kube-proxy"),
+            Part::Table { family: Family::V4, name } => write!(f, "nftables: table ip {name}"),
+            Part::Table { family: Family::V6, name } => write!(f, "nftables: table ip6 {name}"),
             Part::VirtualServers(number) => write!(f, "ipvs: {}", count(*number, "virtual server")),
             Part::Device => f.write_str("ipvs: device kube-ipvs0"),
             Part::IpSets(number) => write!(f, "ipvs: {}", count(*number, "ipset")),
@@ -66,7 +55,7 @@ impl fmt::Display for Part {
     }
 }
 
-/// Something of kube-proxy's that stays because others rely on it.
+/// Something that stays because others rely on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kept {
     /// A chain of iptables.
@@ -97,7 +86,7 @@ impl fmt::Display for Kept {
     }
 }
 
-/// What kube-proxy has left.
+/// What a proxy has left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leftovers {
     /// What can be removed
@@ -117,7 +106,7 @@ pub struct Removed {
 
 fn join(parts: &[Part], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if parts.is_empty() {
-        return f.write_str("nothing of kube-proxy's");
+        return f.write_str("nothing");
     }
     let lines: Vec<String> = parts.iter().map(Part::to_string).collect();
     f.write_str(&lines.join("; "))
@@ -182,10 +171,13 @@ pub enum Failure {
         /// The cause, and what to do about it
         reason: String,
     },
+    /// A dataplane could not do it.
+    #[error(transparent)]
+    Dataplane(crate::error::Error),
 }
 
 impl Failure {
-    pub(super) fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
+    pub(crate) fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
         move |source| Failure::System { doing: doing.into(), source }
     }
 }
@@ -193,7 +185,7 @@ impl Failure {
 /// Some parts could not be read or removed; the others are done.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", summary(failures))]
-pub struct Error {
+pub struct RemovalError {
     /// At least one
     pub failures: Vec<Failure>,
     /// The parts that were found, or removed
@@ -206,18 +198,18 @@ fn summary(failures: &[Failure]) -> String {
 
 /// Collects while one part after the other is looked at.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(crate) struct Report {
     parts: Vec<Part>,
     kept: Vec<Kept>,
     failures: Vec<Failure>,
 }
 
 impl Report {
-    pub(super) fn part(&mut self, part: Part) {
+    pub(crate) fn part(&mut self, part: Part) {
         let empty = match &part {
             Part::Iptables { chains, rules, .. } => *chains == 0 && *rules == 0,
             Part::VirtualServers(number) | Part::IpSets(number) => *number == 0,
-            Part::Table(_) | Part::Device => false,
+            Part::Table { .. } | Part::Device => false,
         };
         if !empty {
             self.parts.push(part);
@@ -225,23 +217,23 @@ impl Report {
     }
 
     /// Rules of iptables were found, or removed.
-    pub(super) fn has_rules(&self) -> bool {
+    pub(crate) fn has_rules(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Iptables { .. }))
     }
 
-    pub(super) fn keep(&mut self, kept: Kept) {
+    pub(crate) fn keep(&mut self, kept: Kept) {
         self.kept.push(kept);
     }
 
-    pub(super) fn fail(&mut self, failure: Failure) {
+    pub(crate) fn fail(&mut self, failure: Failure) {
         self.failures.push(failure);
     }
 
-    pub(super) fn finish(self) -> Result<(Vec<Part>, Vec<Kept>), Error> {
+    pub(crate) fn finish(self) -> Result<(Vec<Part>, Vec<Kept>), RemovalError> {
         if self.failures.is_empty() {
             Ok((self.parts, self.kept))
         } else {
-            Err(Error { failures: self.failures, done: self.parts })
+            Err(RemovalError { failures: self.failures, done: self.parts })
         }
     }
 }

@@ -1,62 +1,21 @@
-//! Which chains and rules are kube-proxy's, whatever tool wrote them.
+//! Which chains and rules are to be removed, whatever program wrote them.
 //!
-//! Its chains are known by name and table. Its jumps are the rules of other chains that lead there: those of built-in
-//! chains are its own (no other program has a reason to write them, and several versions worded them differently), those
-//! of other chains belong to somebody who relies on what they lead to.
+//! The chains are known by name and table. The jumps are the rules of other chains that lead there.
+//! Those of built-in chains are the proxy's own: no other program has a reason to write them, and
+//! several versions worded them differently. Those of other chains belong to somebody who relies on
+//! what they lead to.
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::iptables::{self, MARK_MASQ, POSTROUTING};
+use super::IsSought;
+use crate::chain_names::{MARK_MASQ, POSTROUTING};
 
-/// The tables that kube-proxy has ever written to.
+/// The tables that kube-proxy has ever written to, and we have.
 pub(super) const TABLES: [&str; 3] = ["filter", "nat", "mangle"];
-
-/// Whose chains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Owner {
-    /// kube-proxy's, of all its modes.
-    KubeProxy,
-    /// Those that mode iptables does not use: the others are a proxy's that serves now.
-    OtherModes,
-}
-
-/// Modes IPVS (spec §7.18) and userspace (§7.24).
-const OTHER_FILTER_CHAINS: [&str; 5] = [
-    "KUBE-NODE-PORT",
-    "KUBE-SOURCE-RANGES-FIREWALL",
-    "KUBE-IPVS-FILTER",
-    "KUBE-IPVS-OUT-FILTER",
-    "KUBE-NODEPORT-NON-LOCAL",
-];
-/// As [`OTHER_FILTER_CHAINS`]; KUBE-FIRE-WALL is from IPVS mode before 1.26.
-const OTHER_NAT_CHAINS: [&str; 7] = [
-    "KUBE-NODE-PORT",
-    "KUBE-LOAD-BALANCER",
-    "KUBE-FIRE-WALL",
-    "KUBE-PORTALS-CONTAINER",
-    "KUBE-PORTALS-HOST",
-    "KUBE-NODEPORT-CONTAINER",
-    "KUBE-NODEPORT-HOST",
-];
-/// Chains of one Service port, of versions before 1.24 (spec §5.44).
-const OTHER_NAT_PREFIX: &str = "KUBE-XLB-";
-
-/// The chain is one of `owner`.
-pub(super) fn is_ours(owner: Owner, table: &str, chain: &str) -> bool {
-    is_of_other_modes(table, chain) || owner == Owner::KubeProxy && iptables::is_ours(table, chain)
-}
-
-fn is_of_other_modes(table: &str, chain: &str) -> bool {
-    match table {
-        "filter" => OTHER_FILTER_CHAINS.contains(&chain),
-        "nat" => OTHER_NAT_CHAINS.contains(&chain) || chain.starts_with(OTHER_NAT_PREFIX),
-        _ => false,
-    }
-}
 
 /// A chain and what its rules lead to.
 #[derive(Debug, Clone)]
-pub(super) struct Chain<'a> {
+pub(super) struct SeenChain<'a> {
     pub(super) name: &'a str,
     /// The kernel calls it.
     pub(super) is_base: bool,
@@ -75,7 +34,7 @@ pub(super) struct Selection {
     pub(super) jumps: Vec<(usize, u64)>,
     /// How many rules that is altogether
     pub(super) rules: usize,
-    /// Chains of kube-proxy that must stay, each with the reason, for people
+    /// Chains that were looked for and must stay, each with the reason, for people
     pub(super) kept: Vec<(String, String)>,
 }
 
@@ -85,21 +44,22 @@ impl Selection {
     }
 }
 
-/// Selects what is `owner`'s among the chains of `table`. A chain that somebody else's rules lead to stays, with all
-/// that it leads to; so do those in `pinned`, which turned out to be in use in a way that is not seen here.
+/// Selects what is looked for among the chains of `table`. A chain that somebody else's rules lead
+/// to stays, with all that it leads to; so do those in `pinned`, which turned out to be in use in a
+/// way that is not seen here.
 ///
-/// That keeps the host ports of kubelet and old container runtimes working: their rules mark packets by jumping to
-/// KUBE-MARK-MASQ, which is useless without KUBE-POSTROUTING (spec §5.43).
+/// That keeps the host ports of kubelet and old container runtimes working: their rules mark
+/// packets by jumping to KUBE-MARK-MASQ, which is useless without KUBE-POSTROUTING (spec §5.43).
 pub(super) fn select(
-    owner: Owner,
+    is_sought: IsSought,
     table: &str,
-    chains: &[Chain<'_>],
+    chains: &[SeenChain<'_>],
     pinned: &BTreeSet<String>,
 ) -> Selection {
     let ours: HashMap<&str, usize> = chains
         .iter()
         .enumerate()
-        .filter(|(_, chain)| !chain.is_base && is_ours(owner, table, chain.name))
+        .filter(|(_, chain)| !chain.is_base && is_sought(table, chain.name))
         .map(|(at, chain)| (chain.name, at))
         .collect();
     let mut keep = Keep { reasons: HashMap::new(), pending: Vec::new() };
@@ -159,7 +119,7 @@ impl Keep {
         });
     }
 
-    fn follow(&mut self, chains: &[Chain<'_>], ours: &HashMap<&str, usize>) {
+    fn follow(&mut self, chains: &[SeenChain<'_>], ours: &HashMap<&str, usize>) {
         while let Some(at) = self.pending.pop() {
             for (_, target) in &chains[at].jumps {
                 if let Some(to) = ours.get(target) {
@@ -173,6 +133,7 @@ impl Keep {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kube_proxy::{is_of_kube_proxy, is_of_other_modes};
 
     /// `chain: target target …`; capitals without a dash are built in.
     fn parse(text: &str) -> Vec<(String, Vec<String>)> {
@@ -184,11 +145,11 @@ mod tests {
             .collect()
     }
 
-    fn selected(owner: Owner, table: &str, text: &str, pinned: &[&str]) -> String {
+    fn selected(is_sought: IsSought, table: &str, text: &str, pinned: &[&str]) -> String {
         let parsed = parse(text);
-        let chains: Vec<Chain<'_>> = parsed
+        let chains: Vec<SeenChain<'_>> = parsed
             .iter()
-            .map(|(name, targets)| Chain {
+            .map(|(name, targets)| SeenChain {
                 name,
                 is_base: !name.contains('-') && *name == name.to_uppercase(),
                 rules: targets.len(),
@@ -196,7 +157,7 @@ mod tests {
             })
             .collect();
         let pinned = pinned.iter().map(|name| (*name).to_owned()).collect();
-        let selection = select(owner, table, &chains, &pinned);
+        let selection = select(is_sought, table, &chains, &pinned);
         let names: Vec<&str> = selection.chains.iter().map(|at| chains[*at].name).collect();
         let jumps: Vec<String> =
             selection.jumps.iter().map(|(at, rule)| format!("{}#{rule}", chains[*at].name)).collect();
@@ -206,7 +167,8 @@ mod tests {
 
     #[test]
     fn selections() {
-        // name, table, chains with what they lead to, pinned, removed chains | removed jumps | kept chains
+        // name, table, chains with what they lead to, pinned, removed chains | removed jumps | kept
+        // chains
         let cases: [(&str, &str, &str, &[&str], &str); 14] = [
             ("nothing there", "nat", "OUTPUT: DOCKER ACCEPT; DOCKER: RETURN", &[], " |  | "),
             (
@@ -296,7 +258,7 @@ mod tests {
             ),
         ];
         for (name, table, chains, pinned, expected) in cases {
-            assert_eq!(selected(Owner::KubeProxy, table, chains, pinned), expected, "{name}");
+            assert_eq!(selected(is_of_kube_proxy, table, chains, pinned), expected, "{name}");
         }
     }
 
@@ -328,17 +290,17 @@ mod tests {
                 "KUBE-IPVS-FILTER | INPUT#0 | ",
             ),
         ] {
-            assert_eq!(selected(Owner::OtherModes, table, chains, &[]), expected, "{name}");
+            assert_eq!(selected(is_of_other_modes, table, chains, &[]), expected, "{name}");
         }
     }
 
     #[test]
     fn rules_are_counted_once() {
         let chains = [
-            Chain { name: "OUTPUT", is_base: true, rules: 7, jumps: vec![(3, "KUBE-SERVICES")] },
-            Chain { name: "KUBE-SERVICES", is_base: false, rules: 5, jumps: vec![(9, "KUBE-SVC-A")] },
-            Chain { name: "KUBE-SVC-A", is_base: false, rules: 2, jumps: vec![] },
+            SeenChain { name: "OUTPUT", is_base: true, rules: 7, jumps: vec![(3, "KUBE-SERVICES")] },
+            SeenChain { name: "KUBE-SERVICES", is_base: false, rules: 5, jumps: vec![(9, "KUBE-SVC-A")] },
+            SeenChain { name: "KUBE-SVC-A", is_base: false, rules: 2, jumps: vec![] },
         ];
-        assert_eq!(select(Owner::KubeProxy, "nat", &chains, &BTreeSet::new()).rules, 1 + 5 + 2);
+        assert_eq!(select(is_of_kube_proxy, "nat", &chains, &BTreeSet::new()).rules, 1 + 5 + 2);
     }
 }

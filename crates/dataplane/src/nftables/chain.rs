@@ -16,9 +16,9 @@ const HASH: usize = 16;
 /// The chains of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Chain {
-    /// Picks one of so many `endpoints`.
+    /// Picks one of this many `endpoints`.
     Pick(u32),
-    /// Picks one of so many `endpoints-local`.
+    /// Picks one of this many `endpoints-local`.
     PickLocal(u32),
     /// The client's endpoint, else one of the Cluster list of this Service port, remembered from
     /// now on.
@@ -137,8 +137,9 @@ impl Chain {
         matches!(self, Chain::Affinity(_) | Chain::AffinityLocal(_) | Chain::Endpoint(_))
     }
 
-    /// Where the kernel calls it. Rejecting and source ranges stand beside NAT so that no other table has to
-    /// be considered: ranges before translation, answers to what was not translated after it.
+    /// Where the kernel calls it. Rejecting and source ranges stand beside NAT so that no other
+    /// table has to be considered: ranges before translation, answers to what was not translated
+    /// after it.
     pub(crate) fn base(&self) -> Option<BaseChain> {
         let (kind, hook, priority) = match self {
             Chain::NatPrerouting => (ChainType::Nat, Hook::Prerouting, -100),
@@ -168,7 +169,7 @@ impl Chain {
         })
     }
 
-    /// As the kernel is told.
+    /// As the kernel takes it.
     pub(crate) fn declaration(&self) -> nft::Chain {
         nft::Chain { name: self.name(), kind: self.base(), comment: self.comment().map(Into::into) }
     }

@@ -11,7 +11,8 @@ use super::report::Failure;
 /// Where iptables has it. A container must share the directory or the file with the host.
 pub(crate) const PATH: &str = "/run/xtables.lock";
 
-/// How long to wait for others. They hold it while they replace one table: a second, for very large ones.
+/// How long to wait for others. They hold it while they replace one table: a second, for very large
+/// ones.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The lock; released when dropped.
@@ -39,8 +40,8 @@ impl XtablesLock {
                 doing: doing.clone(),
                 reason: format!("{error}: in a container, mount it from the host"),
             })?;
-        // Waiting for a lock cannot be given up, so a thread does it. One that comes too late finds nobody who takes the
-        // file, and closes it.
+        // Waiting for a lock cannot be given up, so a thread does it. One that comes too late finds
+        // nobody who takes the file, and closes it.
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || sender.send(file.lock().map(|()| file)));
         match receiver.recv_timeout(patience) {
