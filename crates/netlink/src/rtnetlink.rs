@@ -93,3 +93,21 @@ const FAMILY_V6: u8 = 10;
 fn number_at(message: &Message<'_>, place: usize) -> Option<u32> {
     message.payload.get(place..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_message_makes_it_panic(kind in 16_u16..40, payload: Vec<u8>) {
+            let message = Message { kind, flags: 0, sequence: 1, payload: &payload };
+            let _ = link::Link::parse(&message);
+            let _ = address::Address::parse(&message);
+            let _ = route::Route::parse(&message);
+            let _ = rule::Rule::parse(&message);
+        }
+    }
+}

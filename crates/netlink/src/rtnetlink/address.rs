@@ -34,7 +34,7 @@ pub struct Address {
 }
 
 impl Address {
-    fn parse(message: &Message<'_>) -> Option<Address> {
+    pub(super) fn parse(message: &Message<'_>) -> Option<Address> {
         if message.kind != NEW {
             return None;
         }

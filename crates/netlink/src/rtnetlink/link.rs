@@ -59,7 +59,7 @@ pub struct Link {
 }
 
 impl Link {
-    fn parse(message: &Message<'_>) -> Option<Link> {
+    pub(super) fn parse(message: &Message<'_>) -> Option<Link> {
         if message.kind != NEW {
             return None;
         }

@@ -83,7 +83,7 @@ pub struct Route {
 }
 
 impl Route {
-    fn parse(message: &Message<'_>) -> Option<Route> {
+    pub(super) fn parse(message: &Message<'_>) -> Option<Route> {
         if message.kind != NEW {
             return None;
         }

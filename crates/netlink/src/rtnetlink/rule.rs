@@ -23,7 +23,7 @@ const FIRST_RULES: [(u32, u32); 3] = [(0, 255), (32_766, 254), (32_767, 253)];
 
 /// A rule that says which table packets are routed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Rule {
+pub(super) struct Rule {
     /// Rules are asked in this order.
     priority: u32,
     /// The number of the table; 0 if it names none
@@ -31,7 +31,7 @@ struct Rule {
 }
 
 impl Rule {
-    fn parse(message: &Message<'_>) -> Option<Rule> {
+    pub(super) fn parse(message: &Message<'_>) -> Option<Rule> {
         if message.kind != NEW {
             return None;
         }
