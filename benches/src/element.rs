@@ -1,13 +1,14 @@
 //! Asks the kernel for one element of a set, to see when a change is in force.
 //!
-//! Written out here, apart from the encodings under test: a benchmark that waits for the wrong thing would show.
+//! What the question says is written out here, apart from the encodings of nftables, which are under
+//! test: a benchmark that waits for the wrong thing would show.
 
 use std::io;
 use std::net::Ipv4Addr;
 
+use portolan_netlink::socket::NetlinkSocket;
+use portolan_netlink::wire::Writer;
 use portolan_service::Protocol;
-
-use crate::netlink::{self, NFGENMSG_IPV4, NLA_F_NESTED, NLM_F_REQUEST, attribute};
 
 // linux/netfilter/nfnetlink.h and nf_tables.h
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
@@ -18,17 +19,19 @@ const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_DATA_VALUE: u16 = 1;
+/// `struct nfgenmsg` for IPv4 (linux/netfilter/nfnetlink.h)
+const NFGENMSG_IPV4: [u8; 4] = [2, 0, 0, 0];
 
 /// A connection for questions about sets of Portolan's IPv4 table.
 #[derive(Debug)]
 pub(crate) struct Elements {
-    socket: netlink::Socket,
+    netlink: NetlinkSocket,
 }
 
-/// A question that can be asked again and again: does the map lead from this key to this data?
+/// A question that can be asked again and again: does the map `endpoints` lead from this key to this data?
 #[derive(Debug)]
 pub(crate) struct Question {
-    message: Vec<u8>,
+    key: Vec<u8>,
     data: Vec<u8>,
 }
 
@@ -47,37 +50,44 @@ impl Question {
         key.extend([0, 0]);
         let mut data = endpoint.0.octets().to_vec();
         data.extend(endpoint.1.to_be_bytes());
-        Question { message: message("endpoints", &key), data }
+        Question { key, data }
     }
-}
 
-fn message(set: &str, key: &[u8]) -> Vec<u8> {
-    let key = attribute(NFTA_SET_ELEM_KEY | NLA_F_NESTED, &attribute(NFTA_DATA_VALUE, key));
-    let mut body = NFGENMSG_IPV4.to_vec();
-    body.extend(attribute(NFTA_SET_ELEM_LIST_TABLE, b"portolan\0"));
-    body.extend(attribute(NFTA_SET_ELEM_LIST_SET, &[set.as_bytes(), b"\0"].concat()));
-    body.extend(attribute(
-        NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED,
-        &attribute(NFTA_LIST_ELEM | NLA_F_NESTED, &key),
-    ));
-    netlink::message((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETSETELEM, NLM_F_REQUEST, &body)
+    fn emit(&self, to: &mut Writer) {
+        to.string(NFTA_SET_ELEM_LIST_TABLE, "portolan");
+        to.string(NFTA_SET_ELEM_LIST_SET, "endpoints");
+        let elements = to.nest(NFTA_SET_ELEM_LIST_ELEMENTS);
+        let element = to.nest(NFTA_LIST_ELEM);
+        let key = to.nest(NFTA_SET_ELEM_KEY);
+        to.attribute(NFTA_DATA_VALUE, &self.key);
+        to.end_nest(key);
+        to.end_nest(element);
+        to.end_nest(elements);
+    }
+
+    fn is_answered_by(&self, element: &[u8]) -> bool {
+        element.windows(self.data.len()).any(|window| window == self.data)
+    }
 }
 
 impl Elements {
     /// Opens a netlink socket in the network namespace of the calling thread.
     pub(crate) fn open() -> io::Result<Elements> {
-        Ok(Elements { socket: netlink::Socket::open(libc::NETLINK_NETFILTER)? })
+        Ok(Elements { netlink: NetlinkSocket::open(libc::NETLINK_NETFILTER)? })
     }
 
     /// Asks once.
     pub(crate) fn hold(&mut self, question: &Question) -> io::Result<bool> {
-        match self.socket.exchange(&question.message) {
-            Ok(element) => {
-                let data = &question.data;
-                Ok(element.windows(data.len()).any(|window| window == data))
-            }
+        let kind = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETSETELEM;
+        let answer = self.netlink.ask_one(
+            kind,
+            &NFGENMSG_IPV4,
+            |to| question.emit(to),
+            |message| Some(question.is_answered_by(message.payload)),
+        );
+        match answer {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-            Err(error) => Err(error),
+            answer => answer,
         }
     }
 }

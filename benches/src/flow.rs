@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use portolan_dataplane::Dataplane;
 use portolan_dataplane::nftables::Nftables;
+use portolan_netlink::socket::NetlinkSocket;
 use portolan_service::{Protocol, ServicePlan};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{CLUSTER_IPS, POD_ADDRESSES, Shape, members};
 use crate::flood::{Flood, stay_on_one_processor};
 use crate::forwarding::{build, forwarded};
-use crate::netlink::{self, NLM_F_ACK, NLM_F_REQUEST};
 use crate::process;
 use crate::report::{Figure, Line};
 use crate::sample::Sample;
@@ -91,7 +91,7 @@ pub(crate) fn answer_floods(rules: Rules, shape: Shape, flows: u32) -> anyhow::R
     load_rules(rules, shape)?;
     let flows = flows.min(room()? / 4 * 3);
     let flood = Flood::prepare(shape.services, flows)?;
-    let mut tracking = netlink::Socket::open(libc::NETLINK_NETFILTER).context("opening a netlink socket")?;
+    let mut tracking = NetlinkSocket::open(libc::NETLINK_NETFILTER).context("opening a netlink socket")?;
     step::answer(&0_u64)?;
     for line in std::io::stdin().lock().lines() {
         line.context("waiting for the next question")?;
@@ -101,7 +101,7 @@ pub(crate) fn answer_floods(rules: Rules, shape: Shape, flows: u32) -> anyhow::R
 }
 
 /// Floods once; returns nanoseconds a flow.
-fn timed(flood: &Flood, flows: u32, tracking: &mut netlink::Socket) -> anyhow::Result<u64> {
+fn timed(flood: &Flood, flows: u32, tracking: &mut NetlinkSocket) -> anyhow::Result<u64> {
     let mut arrived = 0;
     for _ in 0..ATTEMPTS {
         forget_flows(tracking)?;
@@ -155,11 +155,11 @@ fn room() -> anyhow::Result<u32> {
 }
 
 /// Empties the connection tracking table of this network namespace.
-fn forget_flows(tracking: &mut netlink::Socket) -> anyhow::Result<()> {
+fn forget_flows(tracking: &mut NetlinkSocket) -> anyhow::Result<()> {
     // linux/netfilter/nfnetlink_conntrack.h: a deletion that names no flow.
     const NFNL_SUBSYS_CTNETLINK: u16 = 1;
     const IPCTNL_MSG_CT_DELETE: u16 = 2;
     let kind = (NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_DELETE;
-    let flush = netlink::message(kind, NLM_F_REQUEST | NLM_F_ACK, &netlink::NFGENMSG_IPV4);
-    tracking.exchange(&flush).map(drop).context("emptying the connection tracking table")
+    let of_ipv4 = [2, 0, 0, 0];
+    tracking.acknowledged(kind, &of_ipv4, |_| {}).context("emptying the connection tracking table")
 }

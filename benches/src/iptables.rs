@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use portolan_dataplane::Dataplane;
-use portolan_dataplane::iptables::Iptables;
+use portolan_dataplane::iptables::{Iptables, Options};
 use portolan_service::{ChangeSet, Protocol, ServiceChange, ServicePlan};
 use serde::{Deserialize, Serialize};
 
@@ -112,7 +112,7 @@ pub(crate) fn measure(variant: &str, shape: Shape, changes: u32) -> anyhow::Resu
     }
     let plans: Vec<ServicePlan> = members(shape, Protocol::Tcp).map(|member| member.plan()).collect();
     let started = Instant::now();
-    let mut dataplane = Iptables::new(&load::settings()?)?;
+    let mut dataplane = Iptables::new(&load::settings()?, &Options::default())?;
     let outcome = dataplane.sync(&mut plans.iter())?;
     let load = started.elapsed();
     ensure!(outcome.refused.is_empty(), "iptables refused {:?}", outcome.refused.first());

@@ -15,7 +15,6 @@ mod kube_proxy;
 mod load;
 mod memory;
 mod namespace;
-mod netlink;
 mod process;
 mod program;
 mod report;

@@ -45,7 +45,10 @@ fn measure(program: &Path, shape: Shape, packets: u32) -> anyhow::Result<Measure
     let plans: Vec<ServicePlan> = members.iter().map(Member::plan).collect();
     let plans: Vec<&ServicePlan> = plans.iter().collect();
     let rules = folder.path().join("rules");
-    std::fs::write(&rules, iptables::rules(&Settings::default(), Family::V4, &plans))?;
+    std::fs::write(
+        &rules,
+        iptables::rules(&Settings::default(), &iptables::Options::default(), Family::V4, &plans),
+    )?;
     let ask = |count: u32| -> anyhow::Result<Duration> {
         let mut text = String::new();
         for number in 0..count {

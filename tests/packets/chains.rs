@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
-use portolan_dataplane::kube_proxy::{self, Variant};
+use portolan_dataplane::{Variant, iptables};
 use portolan_lab::netns::Namespace;
 use portolan_service::Family;
 
@@ -108,7 +108,7 @@ COMMIT
 /// Installs them for IPv4, in the proxy's variant.
 pub(crate) fn install_foreign(node: &Namespace) -> anyhow::Result<()> {
     for variant in [Variant::Nft, Variant::Legacy] {
-        if node.run(kube_proxy::marked)??.contains(&(variant, Family::V4)) {
+        if node.run(iptables::marked)??.contains(&(variant, Family::V4)) {
             run_variant(node, variant, Family::V4, "-restore", &["--noflush"], FOREIGN)?;
         }
     }
@@ -135,7 +135,7 @@ pub(crate) fn foreign(node: &Namespace, variant: Variant) -> anyhow::Result<Stri
 
 /// The variant that the proxy's rules for IPv4 are in.
 pub(crate) fn variant(node: &Namespace) -> anyhow::Result<Variant> {
-    let marked = node.run(kube_proxy::marked)??;
+    let marked = node.run(iptables::marked)??;
     let variant = marked.into_iter().find_map(|(variant, family)| (family == Family::V4).then_some(variant));
     variant.context("no rules bear the proxy's mark")
 }

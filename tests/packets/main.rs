@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use libtest_mimic::Trial;
-use portolan_dataplane::kube_proxy::Variant;
+use portolan_dataplane::Variant;
 use portolan_netfilter::nft::TableFamily;
 use portolan_service::{Family, Protocol};
 use portolan_tests::harness::{self, trial};

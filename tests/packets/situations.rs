@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, anyhow, ensure};
-use portolan_dataplane::kube_proxy::Variant;
+use portolan_dataplane::Variant;
 use portolan_service::{Family, Protocol};
 use portolan_tests::ask::{self, Outcome};
 use portolan_tests::manifests::ServiceManifest;

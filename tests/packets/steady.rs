@@ -10,8 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use portolan_dataplane::iptables::Iptables;
-use portolan_dataplane::kube_proxy;
+use portolan_dataplane::iptables::{self, Iptables, Options};
 use portolan_dataplane::nftables::Nftables;
 use portolan_dataplane::{Dataplane, LocalDetector, Settings};
 use portolan_lab::netns::Namespace;
@@ -249,7 +248,7 @@ pub(crate) fn switching() -> anyhow::Result<()> {
             }
             eventually(SOON, || {
                 let tables = tables::table_names(node)?.iter().any(|name| name == "ip portolan");
-                let chains = !node.run(kube_proxy::marked)??.is_empty();
+                let chains = !node.run(iptables::marked)??.is_empty();
                 ensure!(
                     (tables, chains) == (mode == Mode::Nftables, mode == Mode::Iptables),
                     "mode {}: tables of mode nftables: {tables}, chains of mode iptables: {chains}",
@@ -288,7 +287,7 @@ fn flap(mode: Mode, duration: Duration) -> anyhow::Result<usize> {
     let settings = Settings { local, ..Settings::default() };
     let mut dataplane: Box<dyn Dataplane> = match mode {
         Mode::Nftables => Box::new(Nftables::new(settings)?),
-        Mode::Iptables => Box::new(Iptables::new(&settings)?),
+        Mode::Iptables => Box::new(Iptables::new(&settings, &Options::default())?),
     };
     let mut planner = Planner::new(LocalNode { name: "host1".into(), ..LocalNode::default() });
     planner.apply(std::iter::once(Change::Service(steady_service())).chain(all_slices(LISTS[0])));

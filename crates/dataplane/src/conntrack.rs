@@ -17,7 +17,7 @@ use portolan_netfilter::nft::TableFamily;
 use portolan_service::{Family, PerFamily, ServicePlan};
 
 use self::stale::StaleFlows;
-use crate::Reconciled;
+use crate::dataplane::Reconciled;
 
 /// Above this many frontends, one pass over all flows is cheaper than one for each frontend: the
 /// kernel walks its whole table for either.

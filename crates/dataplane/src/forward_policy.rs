@@ -11,8 +11,8 @@ use portolan_netfilter::socket::Socket;
 use portolan_netfilter::xtables::{self, Xtables};
 use portolan_service::Family;
 
-use crate::Error;
-use crate::kube_proxy::Variant;
+use crate::error::Error;
+use crate::variant::Variant;
 
 /// `NF_INET_FORWARD`
 const FORWARD_HOOK: usize = 2;
@@ -78,7 +78,7 @@ pub fn droppers(families: &[Family]) -> Result<Vec<Dropper>, Error> {
         droppers.extend(of_chain(family, &chain).filter(|dropper| dropper.concerns(families)));
     }
     for family in families {
-        let of_kernel = crate::kube_proxy::table_family(*family);
+        let of_kernel = crate::variant::table_family(*family);
         if !xtables::tables(of_kernel).map_err(netlink)?.iter().any(|table| table == "filter") {
             continue;
         }

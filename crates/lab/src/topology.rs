@@ -78,7 +78,7 @@ impl Lab {
         let ipv6 = spec.nodes.iter().flat_map(|node| &node.addresses).any(|network| network.addr().is_ipv6());
         let underlay = host::new_namespace("underlay", false, ipv6)?;
         underlay.run(|| {
-            let links = Links::open("underlay")?;
+            let mut links = Links::open("underlay")?;
             links.add_bridge(UNDERLAY)?;
             links.set_up(UNDERLAY)
         })??;
@@ -87,7 +87,7 @@ impl Lab {
             Host { namespace: host::new_namespace("client", false, ipv6)?, spec: spec.client.clone() };
         host::plug(&underlay, "client", &client.namespace, &spec.client.addresses)?;
         client.namespace.run(|| {
-            let links = Links::open("client")?;
+            let mut links = Links::open("client")?;
             spec.client.local.iter().try_for_each(|address| links.add_address("lo", single(*address)))
         })??;
 
@@ -232,7 +232,7 @@ impl Lab {
         let Some(interface) = &pod.interface else { return Ok(()) };
         let node = self.node_of(&pod.spec.node)?;
         node.namespace.run(|| {
-            let links = Links::open(&pod.spec.node)?;
+            let mut links = Links::open(&pod.spec.node)?;
             links.remove(interface)?;
             // Its address may come back with another pod behind it.
             pod.spec.addresses.iter().try_for_each(|address| links.forget_neighbour(POD_BRIDGE, *address))

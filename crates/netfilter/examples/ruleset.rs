@@ -1,10 +1,10 @@
-//! Loads the rule set of the tests into the network namespace it is run in, to see how nft lists it:
-//! `unshare -n sh -c 'ruleset && nft list ruleset'`.
+//! Loads the rule set of the tests into the network namespace it is run in, to see how nft lists
+//! it: `unshare -n sh -c 'ruleset && nft list ruleset'`.
 
 use portolan_netfilter::nft::{Batch, TableFamily};
 use portolan_netfilter::socket::Socket;
 
-#[path = "../tests/design/mod.rs"]
+#[path = "../tests/kernel/design.rs"]
 mod design;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

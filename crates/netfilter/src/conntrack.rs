@@ -4,8 +4,9 @@ use std::io;
 use std::net::IpAddr;
 
 use crate::nft::TableFamily;
-use crate::socket::{Socket, netfilter_header};
-use crate::wire::{Attribute, Message, Writer};
+use crate::socket::netfilter_header;
+use portolan_netlink::socket::NetlinkSocket;
+use portolan_netlink::wire::{Attribute, Message, Writer};
 
 // NFNL_SUBSYS_CTNETLINK and enum cntl_msg_types
 const NEW: u16 = 1 << 8;
@@ -106,8 +107,8 @@ pub struct Flow {
     pub reply: Tuple,
     /// Bit mask (`enum ip_conntrack_status`)
     pub status: u32,
-    /// The kernel's number for it, a hash of its place in memory; a later connection of the same addresses and
-    /// ports has another one unless it happens to get the same place
+    /// The kernel's number for it, a hash of its place in memory; a later connection of the same
+    /// addresses and ports has another one unless it happens to get the same place
     pub id: u32,
     /// Its zone, unless that is 0
     pub zone: Option<u16>,
@@ -150,7 +151,7 @@ fn family_of(address: IpAddr) -> TableFamily {
 /// Access to the connections of one network namespace.
 #[derive(Debug)]
 pub struct Conntrack {
-    socket: Socket,
+    netlink: NetlinkSocket,
     /// The kernel has not refused to filter dumps. Before 5.8 it ignores being asked.
     filters: bool,
 }
@@ -158,11 +159,12 @@ pub struct Conntrack {
 impl Conntrack {
     /// Opens it for the calling thread's network namespace.
     pub fn open() -> io::Result<Conntrack> {
-        Ok(Conntrack { socket: Socket::open()?, filters: true })
+        Ok(Conntrack { netlink: NetlinkSocket::open(libc::NETLINK_NETFILTER)?, filters: true })
     }
 
-    /// Calls `each` with every UDP connection, or only with those whose first packet was sent to `destination`,
-    /// address and port. Connections that come and go meanwhile may be missing or come twice.
+    /// Calls `each` with every UDP connection, or only with those whose first packet was sent to
+    /// `destination`, address and port. Connections that come and go meanwhile may be missing or
+    /// come twice.
     pub fn udp_flows(
         &mut self,
         family: TableFamily,
@@ -182,22 +184,22 @@ impl Conntrack {
         };
         if self.filters {
             let fill = |to: &mut Writer| put_filter(destination, to);
-            match self.socket.dump(GET, &netfilter_header(family.number()), fill, &mut wanted) {
-                // Refused before anything was told.
+            match self.netlink.dump(GET, &netfilter_header(family.number()), fill, &mut wanted) {
+                // Refused before any flow came.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
                     self.filters = false;
                 }
                 result => return result.map(|_| ()),
             }
         }
-        self.socket.dump(GET, &netfilter_header(family.number()), |_| {}, wanted).map(|_| ())
+        self.netlink.dump(GET, &netfilter_header(family.number()), |_| {}, wanted).map(|_| ())
     }
 
-    /// Deletes exactly this connection, told by [`Flow::id`] from another of the same addresses and ports; false if
-    /// it is gone.
+    /// Deletes exactly this connection and no later one of the same addresses and ports, which
+    /// would have another [`Flow::id`]. False if it is gone.
     pub fn delete(&mut self, flow: &Flow) -> io::Result<bool> {
         let header = netfilter_header(flow.family().number());
-        match self.socket.acknowledged(DELETE, &header, |to| flow.emit_identity(to)) {
+        match self.netlink.acknowledged(DELETE, &header, |to| flow.emit_identity(to)) {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(error),
@@ -205,9 +207,9 @@ impl Conntrack {
     }
 }
 
-/// Appends the filter for UDP connections, to `destination` alone if it is given. The address is asked for in IPv4
-/// only: for IPv6 kernels up to 6.18 at least compare it the wrong way round (`ctnetlink_filter_match_tuple` takes
-/// equal for different).
+/// Appends the filter for UDP connections, to `destination` alone if it is given. The address is
+/// asked for in IPv4 only: for IPv6 kernels up to 6.18 at least compare it the wrong way round
+/// (`ctnetlink_filter_match_tuple` takes equal for different).
 fn put_filter(destination: Option<(IpAddr, u16)>, to: &mut Writer) {
     let mut parts = FILTER_PROTO_NUMBER;
     let tuple = to.nest(TUPLE_ORIGINAL);

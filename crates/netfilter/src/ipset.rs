@@ -1,12 +1,14 @@
-//! ipsets: named sets of addresses and ports that iptables rules look into (linux/netfilter/ipset/ip_set.h).
+//! ipsets: named sets of addresses and ports that iptables rules look into
+//! (linux/netfilter/ipset/ip_set.h).
 
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
 use crate::nft::TableFamily;
-use crate::socket::{Socket, netfilter_header};
-use crate::wire::{Attribute, Message, Writer};
+use crate::socket::netfilter_header;
+use portolan_netlink::socket::NetlinkSocket;
+use portolan_netlink::wire::{Attribute, Message, Writer};
 
 // NFNL_SUBSYS_IPSET and enum ipset_cmd
 const SUBSYSTEM: u16 = 6 << 8;
@@ -43,7 +45,7 @@ pub fn is_present() -> bool {
     !modules.exists() || modules.join("ip_set").exists()
 }
 
-/// A set as the kernel tells of it.
+/// A set as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IpSet {
     /// Its name
@@ -114,13 +116,13 @@ pub enum DestroyError {
 /// Access to the sets of one network namespace.
 #[derive(Debug)]
 pub struct IpSets {
-    socket: Socket,
+    netlink: NetlinkSocket,
 }
 
 impl IpSets {
     /// Opens it for the calling thread's network namespace.
     pub fn open() -> io::Result<IpSets> {
-        Ok(IpSets { socket: Socket::open()? })
+        Ok(IpSets { netlink: NetlinkSocket::open(libc::NETLINK_NETFILTER)? })
     }
 
     /// All sets.
@@ -130,7 +132,7 @@ impl IpSets {
             to.u8(PROTOCOL, PROTOCOL_VERSION);
             to.be32(FLAGS | NET_BYTEORDER, HEADERS_ONLY);
         };
-        self.socket.dump(LIST, &header(), fill, |message| sets.extend(IpSet::parse(message)))?;
+        self.netlink.dump(LIST, &header(), fill, |message| sets.extend(IpSet::parse(message)))?;
         Ok(sets)
     }
 
@@ -146,7 +148,7 @@ impl IpSets {
                 members.extend(Member::parse_all(message));
             }
         };
-        match self.socket.dump(LIST, &header(), fill, collect) {
+        match self.netlink.dump(LIST, &header(), fill, collect) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
             Err(error) => Err(error),
             Ok(_) => Ok(members),
@@ -159,7 +161,7 @@ impl IpSets {
             to.u8(PROTOCOL, PROTOCOL_VERSION);
             to.string(SETNAME, set);
         };
-        match self.socket.acknowledged(DESTROY, &header(), fill) {
+        match self.netlink.acknowledged(DESTROY, &header(), fill) {
             Ok(()) => Ok(true),
             Err(error) => match error.raw_os_error() {
                 Some(libc::ENOENT) => Ok(false),

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::nft::TableFamily;
-use crate::socket::Socket;
-use crate::wire::{Message, Writer};
+use portolan_netlink::socket::NetlinkSocket;
+use portolan_netlink::wire::{Message, Writer};
 
 // linux/genetlink.h
 const CONTROL: u16 = 0x10;
@@ -93,36 +93,37 @@ impl VirtualServer {
 /// Access to IPVS in one network namespace.
 #[derive(Debug)]
 pub struct Ipvs {
-    socket: Socket,
+    netlink: NetlinkSocket,
     /// The number that this kernel gave it
     family: u16,
 }
 
 impl Ipvs {
-    /// Opens it for the calling thread's network namespace. Loads the kernel module unless [`is_present`].
+    /// Opens it for the calling thread's network namespace. Loads the kernel module unless
+    /// [`is_present`].
     pub fn open() -> io::Result<Ipvs> {
-        let mut socket = Socket::open_for(libc::NETLINK_GENERIC)?;
+        let mut netlink = NetlinkSocket::open(libc::NETLINK_GENERIC)?;
         let mut family = None;
         let fill = |to: &mut Writer| to.string(CONTROL_FAMILY_NAME, NAME);
-        socket.ask(CONTROL, &header(CONTROL_GET_FAMILY), fill, |message| {
+        netlink.ask(CONTROL, &header(CONTROL_GET_FAMILY), fill, |message| {
             let id = message.netfilter().and_then(|(_, attributes)| attributes.get(CONTROL_FAMILY_ID));
             family = family.or(id.and_then(|id| id.ne16()));
         })?;
         let family = family.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-        Ok(Ipvs { socket, family })
+        Ok(Ipvs { netlink, family })
     }
 
     /// All virtual servers that are not for a firewall mark.
     pub fn virtual_servers(&mut self) -> io::Result<Vec<VirtualServer>> {
         let mut servers = Vec::new();
         let collect = |message: &Message<'_>| servers.extend(VirtualServer::parse(message));
-        self.socket.dump(self.family, &header(GET_SERVICE), |_| {}, collect)?;
+        self.netlink.dump(self.family, &header(GET_SERVICE), |_| {}, collect)?;
         Ok(servers)
     }
 
     /// Deletes a virtual server and what it leads to; false if it is missing.
     pub fn delete(&mut self, server: &VirtualServer) -> io::Result<bool> {
-        match self.socket.acknowledged(self.family, &header(DELETE_SERVICE), |to| server.emit(to)) {
+        match self.netlink.acknowledged(self.family, &header(DELETE_SERVICE), |to| server.emit(to)) {
             Ok(()) => Ok(true),
             Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => Ok(false),
             Err(error) => Err(error),

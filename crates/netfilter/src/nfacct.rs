@@ -1,11 +1,13 @@
-//! Named counters that rules of iptables count into with `-m nfacct` (linux/netfilter/nfnetlink_acct.h).
+//! Named counters that rules of iptables count into with `-m nfacct`
+//! (linux/netfilter/nfnetlink_acct.h).
 //!
-//! They belong to the network namespace, not to a family or a table, and outlive the rules that name them.
+//! They belong to the network namespace, not to a family or a table, and outlive the rules that
+//! name them.
 
 use std::io;
 
 use crate::socket::{Socket, netfilter_header};
-use crate::wire::Message;
+use portolan_netlink::wire::Message;
 
 // NFNL_SUBSYS_ACCT and enum nfnl_acct_msg_types
 const NEW: u16 = 7 << 8;
@@ -39,11 +41,11 @@ impl Counter {
     }
 }
 
-/// Creates a counter if it is missing; one that is there counts on. False if the kernel has no such counters. Needs
-/// `CAP_NET_ADMIN`.
+/// Creates a counter if it is missing; one that is there counts on. False if the kernel has no such
+/// counters. Needs `CAP_NET_ADMIN`.
 pub fn ensure(socket: &mut Socket, name: &str) -> io::Result<bool> {
     check(name)?;
-    match socket.acknowledged(NEW, &header(), |to| to.string(NAME, name)) {
+    match socket.netlink().acknowledged(NEW, &header(), |to| to.string(NAME, name)) {
         Ok(()) => Ok(true),
         // It is there.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST)) => Ok(true),
@@ -57,14 +59,15 @@ pub fn read(socket: &mut Socket, name: &str) -> io::Result<Option<Counter>> {
     check(name)?;
     let mut counter = None;
     let collect = |message: &Message<'_>| counter = counter.or_else(|| Counter::parse(message, name));
-    match socket.ask(GET, &header(), |to| to.string(NAME, name), collect) {
+    match socket.netlink().ask(GET, &header(), |to| to.string(NAME, name), collect) {
         Ok(()) => Ok(counter),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) || is_missing_subsystem(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// What nfnetlink answers for a subsystem that it does not have, now that the name is known to be fine.
+/// What nfnetlink answers for a subsystem that it does not have, now that the name is known to be
+/// fine.
 fn is_missing_subsystem(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
 }
@@ -80,6 +83,6 @@ fn check(name: &str) -> io::Result<()> {
 }
 
 /// Counters have no family.
-const fn header() -> [u8; crate::wire::NFGENMSG_LEN] {
+const fn header() -> [u8; portolan_netlink::wire::NFGENMSG_LEN] {
     netfilter_header(0)
 }

@@ -1,5 +1,5 @@
-//! The bytes that nft 1.0.6 sends for the same objects, recorded from `nft -f`: one message a line, without its
-//! netlink header. Little-endian, as recorded.
+//! The bytes that nft 1.0.6 sends for the same objects, recorded from `nft -f`: one message a line,
+//! without its netlink header. Little-endian, as recorded.
 #![cfg(target_endian = "little")]
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use portolan_netfilter::nft::{
 };
 use portolan_netfilter::wire::{Message, Messages, Writer};
 
-#[path = "design/keys.rs"]
+#[path = "kernel/keys.rs"]
 mod keys;
 
 const IP: &str = include_str!("golden/ip.hex");
@@ -268,7 +268,7 @@ fn rules(family: TableFamily) -> Vec<Line> {
     ]
 }
 
-/// A rule as it is sent, read as the kernel would tell it: with a handle.
+/// A rule as it is sent, read as the kernel would list it: with a handle.
 fn read_rule(payload: &[u8]) -> RuleInfo {
     let mut handle = Writer::new();
     handle.be64(3, 7);
@@ -296,7 +296,8 @@ fn compare(family: TableFamily, text: &'static str) {
     for (index, (message, recorded)) in messages.iter().zip(&recorded).enumerate() {
         let theirs = &recorded.payload;
         let context = format!("{family} message {index}, {}", recorded.what);
-        // nft names sets by their number in the batch too, and orders attributes of elements otherwise.
+        // nft names sets by their number in the batch too, and orders attributes of elements
+        // otherwise.
         let refers = contains(theirs, b"lookup\0") || contains(theirs, b"dynset\0");
         match recorded.what {
             "add-rule" if refers => {

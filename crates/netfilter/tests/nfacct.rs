@@ -1,7 +1,8 @@
-//! Named counters against the running kernel, each case in a network namespace of its own, and both variants of iptables,
-//! whose rules count into them.
+//! Named counters against the running kernel, each case in a network namespace of its own, and both
+//! variants of iptables, whose rules count into them.
 //!
-//! Anybody but root enters a user namespace first, which a process can do only before it has threads: hence no harness.
+//! Anybody but root enters a user namespace first, which a process can do only before it has
+//! threads: hence no harness.
 
 use std::net::UdpSocket;
 use std::process::{Command, ExitCode};
@@ -10,6 +11,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use portolan_netfilter::nfacct::{self, Counter};
 use portolan_netfilter::socket::Socket;
 
+#[path = "../../netlink/tests/kernel/namespace.rs"]
 mod namespace;
 use namespace::{Case, enter_user_namespace, in_network_namespace};
 
@@ -18,7 +20,7 @@ const NAME: &str = "ct_state_invalid_dropped_pkts";
 
 const CASES: [(&str, Case); 4] = [
     ("a counter is created once, and starts at zero", created_once),
-    ("an impossible name is an error that tells the limit", impossible_names),
+    ("an impossible name is an error that names the limit", impossible_names),
     ("rules of iptables-nft count", || counts("iptables-nft")),
     ("rules of iptables-legacy count", || counts("iptables-legacy")),
 ];
@@ -70,7 +72,8 @@ fn impossible_names() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Three packets to this host pass a rule that names the counter; creating it again does not reset it.
+/// Three packets to this host pass a rule that names the counter; creating it again does not reset
+/// it.
 fn counts(iptables: &str) -> Result<(), Failed> {
     let Some(mut socket) = counter()? else { return Ok(()) };
     run("ip link set lo up")?;
@@ -80,7 +83,8 @@ fn counts(iptables: &str) -> Result<(), Failed> {
         client.send_to(b"0123456789", "127.0.0.1:9")?;
     }
     assert!(nfacct::ensure(&mut socket, NAME)?);
-    // An IPv4 header, a UDP header and ten bytes each. Loopback delivers within the system call that sends.
+    // An IPv4 header, a UDP header and ten bytes each. Loopback delivers within the system call
+    // that sends.
     let expected = Counter { packets: 3, bytes: 3 * (20 + 8 + 10) };
     assert_eq!(nfacct::read(&mut socket, NAME)?, Some(expected), "{iptables}");
     Ok(())

@@ -1,5 +1,5 @@
-//! Tables of iptables-legacy: what is left out is left out, and nothing else changes. (Against the kernel's own tables this
-//! is tested where kube-proxy's rules are removed.)
+//! Tables of iptables-legacy: what is left out is left out, and nothing else changes. (Against the
+//! kernel's own tables this is tested where kube-proxy's rules are removed.)
 
 use portolan_netfilter::nft::TableFamily;
 use portolan_netfilter::xtables::{Info, Malformed, Place, Refusal, Table};
@@ -28,7 +28,8 @@ struct Model {
 
 const TARGET: usize = 32;
 
-/// Where the offsets are in an entry, and how long it is without matches and target, on 64-bit machines
+/// Where the offsets are in an entry, and how long it is without matches and target, on 64-bit
+/// machines
 fn entry_layout(family: TableFamily) -> (usize, usize) {
     match family {
         TableFamily::Ip => (88, 112),
@@ -143,7 +144,8 @@ fn model() -> impl Strategy<Value = Model> {
     })
 }
 
-/// A chain's name, and its rules: their bytes but for where they lead to, and the name of the chain that they jump to.
+/// A chain's name, and its rules: their bytes but for where they lead to, and the name of the chain
+/// that they jump to.
 type Content = (String, Vec<(Vec<u8>, Option<String>)>);
 
 fn content(table: &Table) -> Vec<Content> {
@@ -166,7 +168,8 @@ fn content(table: &Table) -> Vec<Content> {
                 let mut bytes = table.as_bytes()[starts[rule]..starts[rule + 1]].to_vec();
                 let target = table.jump(rule).map(|chain| name(&table.chains()[chain].place));
                 let verdict = bytes.len() - 8;
-                // Where a jump leads to is compared by name, and where a count leads to follows from its place.
+                // Where a jump leads to is compared by name, and where a count leads to follows
+                // from its place.
                 if bytes[verdict - TARGET + 2] == 0 && bytes[verdict + 3] & 0x80 == 0 {
                     bytes[verdict..verdict + 4].fill(0);
                 }

@@ -24,7 +24,7 @@ pub use build_info::BuildInfo;
 pub use changes::{Change, ChangeLog};
 pub use health::{Age, Eligibility, Health, Trouble, Turn, View};
 use metrics::HealthCheck;
-pub use metrics::{ApiClient, Commit, Feature, FeatureStage, Metrics, Mode, PacketCounter, Totals};
+pub use metrics::{ApiClient, Commit, Feature, FeatureStage, Metrics, Mode, Totals};
 
 /// What is known of the running proxy. Shared between its loop, which tells, and the servers, which are asked.
 #[derive(Debug)]

@@ -21,7 +21,6 @@ use self::component::{Component, HealthSlis};
 pub use self::component::{Feature, FeatureStage};
 use self::kube_proxy::KubeProxy;
 use self::own::Own;
-pub use self::packets::PacketCounter;
 use self::process::Process;
 use crate::BuildInfo;
 use crate::health::View;
@@ -201,13 +200,15 @@ impl Metrics {
         self.kube_proxy.iptables_rules(family, table, total, last);
     }
 
-    /// What the kernel counts of `packets` is told by `read`; `None` where it does not count. At most once for each.
+    /// Adds a counter of packets in the kernel: the name of its metric after kube-proxy's prefix, what it
+    /// counts for people, and what reads it (`None` where nobody counts). At most once for each name.
     pub fn count_packets(
         &self,
-        packets: PacketCounter,
+        name: &str,
+        help: &str,
         read: impl Fn() -> Option<u64> + Send + Sync + 'static,
     ) {
-        packets::register(&self.registry, packets, read);
+        packets::register(&self.registry, name, help, read);
     }
 
     /// Somebody else's change of the rules was put right.

@@ -14,7 +14,7 @@ use crate::addresses;
 use crate::cli::{CheckArgs, Output};
 use crate::configuration::{self, Loaded};
 use crate::describe::counted;
-use crate::run::{make_dataplane, options};
+use crate::run::{mode, options};
 use crate::this_node::{self, ThisNode};
 use crate::{forwarding, kernel_settings, logging};
 
@@ -34,8 +34,13 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     // What holds on every node without a word of its own is for the node's log.
     configuration::log(notes.iter().filter(|note| note.level == Level::Warning));
     let liberal = kernel_settings::tcp_is_liberal();
-    let mut node =
-        ThisNode::new(&this_node::name(&config)?, &config, &args.proxy.service_cluster_ip_range, liberal);
+    let mut node = ThisNode::new(
+        &this_node::name(&config)?,
+        mode(&config)?,
+        &config,
+        &args.proxy.service_cluster_ip_range,
+        liberal,
+    );
     let mut manifests = Manifests::open(&args.manifests, options(&args.proxy, true))?;
     let update = manifests.load();
     for change in &update.changes {
@@ -51,7 +56,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
     let findings = findings(&manifests, &planner, config.accept_forwarded);
 
-    let mut dataplane = make_dataplane(config.mode)(node.settings())?;
+    let mut dataplane = node.configured().dataplane()?;
     let mut plans = planner.plans().map(|plan| &**plan);
     let compared = dataplane.preview(&mut plans);
     if let Err(error) = &compared {

@@ -1,12 +1,12 @@
-//! Kernel settings at start: the size and timeouts of connection tracking, and how unlikely this process is to be
-//! killed for want of memory (spec §8B).
+//! Kernel settings at start: the size and timeouts of connection tracking, and how unlikely this
+//! process is to be killed for want of memory (spec §8B).
 //!
-//! A setting is written only if it differs. Where kube-proxy gives up when one cannot be written (spec §8.10), this
-//! goes on and says which, why and what to do: forwarding works without any of them, and a proxy that restarts for
-//! ever helps nobody. Nothing is put back at exit (spec §8.11).
+//! A setting is written only if it differs. Where kube-proxy gives up when one cannot be written
+//! (spec §8.10), this goes on and says which, why and what to do: forwarding works without any of
+//! them, and a proxy that restarts for ever helps nobody. Nothing is put back at exit (spec §8.11).
 //!
-//! Inside of a network namespace the kernel shows the timeouts of that namespace, and refuses to change what belongs
-//! to all.
+//! Inside of a network namespace the kernel shows the timeouts of that namespace, and refuses to
+//! change what belongs to all.
 
 use std::fmt;
 use std::fs;
@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use portolan_config::Config;
 use portolan_config::config::Conntrack;
+use portolan_dataplane::Sysctl;
 use tracing::{debug, warn};
 
 /// More connections than this are not asked for (spec §8.8).
@@ -27,7 +28,7 @@ pub(crate) struct Outcome {
     /// The file that is the setting.
     pub(crate) path: PathBuf,
     pub(crate) wanted: i64,
-    /// The value before; `None` if there is no telling.
+    /// The value before; `None` if it cannot be read as a number.
     pub(crate) found: Option<i64>,
     pub(crate) result: SettingResult,
     remedy: Remedy,
@@ -107,43 +108,21 @@ pub(crate) fn apply(config: &Config) {
     }
 }
 
-/// Lets packets from loopback addresses leave the node, for NodePorts on them (mode iptables, spec §3.10).
-pub(crate) fn route_localnet() {
-    let outcome = apply_route_localnet(Path::new("/"));
-    if outcome.is_refused() { warn!("{outcome}") } else { debug!("{outcome}") }
-}
-
-fn apply_route_localnet(root: &Path) -> Outcome {
-    let path = root.join("proc/sys/net/ipv4/conf/all/route_localnet");
-    let leave = "iptables.localhostNodePorts: false".to_owned();
-    set(path, 1, Remedy { elsewhere: PRIVILEGED, leave })
-}
-
-/// Says which setting of the kernel keeps mode iptables from seeing packets that pods of this node send to each other
-/// over a bridge.
-pub(crate) fn warn_of_bridge() {
-    if let Some(warning) = bridge_warning(Path::new("/")) {
-        warn!("{warning}");
+/// Sets what a mode needs.
+pub(crate) fn apply_sysctls(sysctls: &[Sysctl]) {
+    for sysctl in sysctls {
+        let outcome = apply_sysctl(Path::new("/"), sysctl);
+        if outcome.is_refused() { warn!("{outcome}") } else { debug!("{outcome}") }
     }
 }
 
-/// The settings are there with the kernel module br_netfilter: without it there may be no bridge.
-fn bridge_warning(root: &Path) -> Option<String> {
-    let off: Vec<&str> = ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"]
-        .into_iter()
-        .filter(|name| read(&root.join("proc/sys/net/bridge").join(name)).is_ok_and(|found| found == Some(0)))
-        .collect();
-    (!off.is_empty()).then(|| {
-        let verb = if off.len() == 1 { "is" } else { "are" };
-        format!(
-            "net.bridge.{} {verb} 0: if pods of this node are on one bridge, their answers to each other through a Service do \
-             not come back translated; set it to 1 (sysctl -w)",
-            off.join(" and net.bridge.")
-        )
-    })
+fn apply_sysctl(root: &Path, sysctl: &Sysctl) -> Outcome {
+    let remedy = Remedy { elsewhere: PRIVILEGED, leave: sysctl.leave.to_owned() };
+    set(root.join("proc/sys").join(sysctl.path), sysctl.value, remedy)
 }
 
-/// Whether the kernel takes packets outside of their TCP connection's window for valid (spec §5.14).
+/// Whether the kernel takes packets outside of their TCP connection's window for valid (spec
+/// §5.14).
 pub(crate) fn tcp_is_liberal() -> bool {
     is_liberal(Path::new("/"))
 }
@@ -154,7 +133,8 @@ fn is_liberal(root: &Path) -> bool {
     read(&path).is_ok_and(|found| found.is_some_and(|found| found != 0))
 }
 
-/// Sets what `conntrack` asks for, for a machine with this many processors. `root` is `/`, but in tests.
+/// Sets what `conntrack` asks for, for a machine with this many processors. `root` is `/`, but in
+/// tests.
 ///
 /// Settings that are not there because the kernel module is not loaded yet are refused with
 /// [`io::ErrorKind::NotFound`].
@@ -289,7 +269,7 @@ mod tests {
         root
     }
 
-    fn told(outcomes: &[Outcome]) -> Vec<String> {
+    fn texts(outcomes: &[Outcome]) -> Vec<String> {
         outcomes.iter().map(ToString::to_string).collect()
     }
 
@@ -338,7 +318,7 @@ mod tests {
         let written = |path: &str| fs::read_to_string(root.path().join(path)).unwrap();
         let outcomes = apply_conntrack(root.path(), &conntrack(), 16);
         assert_eq!(
-            told(&outcomes),
+            texts(&outcomes),
             [
                 "nf_conntrack_max set to 524288, was 65536",
                 "hashsize set to 131072, was 65536",
@@ -403,7 +383,7 @@ mod tests {
             ..conntrack()
         };
         assert_eq!(
-            told(&apply_conntrack(root.path(), &conntrack, 2)),
+            texts(&apply_conntrack(root.path(), &conntrack, 2)),
             [
                 "nf_conntrack_udp_timeout set to 1, was 0",
                 "nf_conntrack_udp_timeout_stream set to 90, was 0",
@@ -450,22 +430,22 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_mode_iptables() {
+    fn settings_that_a_mode_needs() {
         let files = [
             ("proc/sys/net/ipv4/conf/all/route_localnet", "0\n"),
             ("proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal", "1\n"),
-            ("proc/sys/net/bridge/bridge-nf-call-iptables", "0\n"),
-            ("proc/sys/net/bridge/bridge-nf-call-ip6tables", "1\n"),
         ];
         let root = root(&files);
-        assert_eq!(apply_route_localnet(root.path()).to_string(), "route_localnet set to 1, was 0");
-        assert_eq!(apply_route_localnet(root.path()).to_string(), "route_localnet is 1");
+        let sysctl = Sysctl {
+            path: "net/ipv4/conf/all/route_localnet",
+            value: 1,
+            leave: "iptables.localhostNodePorts: false",
+        };
+        assert_eq!(apply_sysctl(root.path(), &sysctl).to_string(), "route_localnet set to 1, was 0");
+        assert_eq!(apply_sysctl(root.path(), &sysctl).to_string(), "route_localnet is 1");
         assert!(is_liberal(root.path()), "spec §5.14");
-        let warning = bridge_warning(root.path()).unwrap();
-        assert!(warning.starts_with("net.bridge.bridge-nf-call-iptables is 0: "), "{warning}");
         let elsewhere = self::root(&[("proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal", "0\n")]);
         assert!(!is_liberal(elsewhere.path()));
-        assert_eq!(bridge_warning(elsewhere.path()), None, "without the module");
         assert!(!is_liberal(self::root(&[]).path()), "without connection tracking");
     }
 

@@ -40,8 +40,8 @@ mod trace;
 use std::process::ExitCode;
 
 use clap::Parser;
-use portolan_config::Mode;
-use portolan_dataplane::Settings;
+use portolan_dataplane::nftables::Nftables;
+use portolan_dataplane::{Dataplane, Settings};
 use portolan_lab::commands::Program;
 
 use crate::cli::{Cli, Command};
@@ -81,5 +81,5 @@ pub fn main() -> ExitCode {
 
 /// What the kernel holds in this thread's network namespace, for people.
 fn listing() -> anyhow::Result<Vec<String>> {
-    Ok(run::make_dataplane(Mode::Nftables)(Settings::default())?.listing()?)
+    Ok(Nftables::new(Settings::default())?.listing()?)
 }

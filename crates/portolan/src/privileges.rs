@@ -5,12 +5,12 @@ use std::io;
 
 use anyhow::{Context, anyhow};
 use caps::{CapSet, Capability};
-use portolan_config::{Config, Mode};
+use portolan_dataplane::{ModeDescriptor, iptables};
 use portolan_netfilter::socket::Socket;
 use tracing::debug;
 
-/// Writing rules and connection tracking; health-check ports below 1024; reading manifests that others own, and
-/// asking whether somebody has them open for writing.
+/// Writing rules and connection tracking; health-check ports below 1024; reading manifests that
+/// others own, and asking whether somebody has them open for writing.
 const NEEDED: [Capability; 4] = [
     Capability::CAP_NET_ADMIN,
     Capability::CAP_NET_BIND_SERVICE,
@@ -18,18 +18,15 @@ const NEEDED: [Capability; 4] = [
     Capability::CAP_LEASE,
 ];
 
-/// The programs of iptables open a raw socket. They are run as root, and so have what the bounding set has.
-const NEEDED_BY_IPTABLES: Capability = Capability::CAP_NET_RAW;
-
-fn needed(mode: Mode, accept_forwarded: bool) -> HashSet<Capability> {
-    let iptables = mode == Mode::Iptables || accept_forwarded;
-    NEEDED.into_iter().chain(iptables.then_some(NEEDED_BY_IPTABLES)).collect()
+fn needed(mode: &ModeDescriptor, accept_forwarded: bool) -> HashSet<Capability> {
+    let forwarding = if accept_forwarded { iptables::CAPABILITIES } else { &[] };
+    NEEDED.iter().chain(mode.capabilities).chain(forwarding).copied().collect()
 }
 
 /// Keeps only the capabilities that `run` needs in this mode, with `--accept-forwarded` or without
 /// it, of those that the process has, in this thread and those it starts later. What cannot be
 /// given up is logged: running with more than needed is no reason not to run.
-pub(crate) fn drop_unneeded(mode: Mode, accept_forwarded: bool) {
+pub(crate) fn drop_unneeded(mode: &ModeDescriptor, accept_forwarded: bool) {
     let needed = needed(mode, accept_forwarded);
     // The bounding set first: changing it needs a capability that goes next.
     if let Ok(bounding) = caps::read(None, CapSet::Bounding) {
@@ -48,13 +45,13 @@ pub(crate) fn drop_unneeded(mode: Mode, accept_forwarded: bool) {
     }
 }
 
-/// Runs `start` with only the capabilities that `run` needs with this configuration: so do the
-/// threads that it starts.
+/// Runs `start` with only the capabilities that `run` needs, as [`drop_unneeded`] has them. The
+/// threads that it starts have no others either.
 pub(crate) fn without_unneeded<T: Send>(
-    config: &Config,
+    mode: &ModeDescriptor,
+    accept_forwarded: bool,
     start: impl FnOnce() -> anyhow::Result<T> + Send,
 ) -> anyhow::Result<T> {
-    let (mode, accept_forwarded) = (config.mode, config.accept_forwarded);
     std::thread::scope(|scope| {
         let started =
             std::thread::Builder::new().name("starting".to_owned()).spawn_scoped(scope, move || {
@@ -81,11 +78,13 @@ pub(crate) fn missing() -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use portolan_dataplane::MODES;
+
     use super::*;
 
     #[test]
     fn nothing_but_the_needed_is_left() {
-        for mode in Mode::ALL {
+        for mode in MODES {
             // Capabilities belong to a thread: the other tests keep theirs.
             std::thread::spawn(move || {
                 let before = [CapSet::Permitted, CapSet::Bounding].map(|set| caps::read(None, set).unwrap());
@@ -93,10 +92,10 @@ mod tests {
                 drop_unneeded(mode, false);
                 let [permitted, bounding] = before.map(|set| &set & &needed(mode, false));
                 for set in [CapSet::Permitted, CapSet::Effective] {
-                    assert_eq!(caps::read(None, set).unwrap(), permitted, "{mode} {set:?}");
+                    assert_eq!(caps::read(None, set).unwrap(), permitted, "{} {set:?}", mode.name);
                 }
                 if may_bound {
-                    assert_eq!(caps::read(None, CapSet::Bounding).unwrap(), bounding, "{mode}");
+                    assert_eq!(caps::read(None, CapSet::Bounding).unwrap(), bounding, "{}", mode.name);
                 }
             })
             .join()
@@ -107,7 +106,9 @@ mod tests {
     #[test]
     fn programs_of_iptables_have_what_they_need() {
         let raw = |mode, accept| needed(mode, accept).contains(&Capability::CAP_NET_RAW);
-        assert_eq!(Mode::ALL.map(|mode| raw(mode, false)), Mode::ALL.map(|mode| mode == Mode::Iptables));
-        assert!(raw(Mode::Nftables, true));
+        for mode in MODES {
+            assert_eq!(raw(mode, false), mode.name == "iptables", "{}", mode.name);
+            assert!(raw(mode, true), "{}", mode.name);
+        }
     }
 }

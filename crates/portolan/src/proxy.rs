@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use portolan_dataplane::kube_proxy::Variant;
-use portolan_dataplane::{Dataplane, Integrity, Outcome, Settings, Standing};
+use portolan_dataplane::{ConfiguredMode, Dataplane, InUse, Integrity, Outcome, Standing};
 use portolan_observe::servers::{Addresses, Responder, Responders};
 use portolan_observe::{Commit, Eligibility, Telemetry, Trouble};
 use portolan_service::{Change, ChangeSet, Family, ObjectName, PerFamily, Planner, ServicePlan};
@@ -29,12 +28,12 @@ const LOGGED_CHANGES: usize = 20;
 /// Of the problems that one batch brings or solves so many are logged, the others counted.
 const LOGGED_PROBLEMS: usize = 100;
 
-/// Makes the dataplane for given settings.
+/// Makes the dataplane of a mode.
 pub(crate) type MakeDataplane =
-    Box<dyn Fn(Settings) -> Result<Box<dyn Dataplane>, portolan_dataplane::Error>>;
+    Box<dyn Fn(&dyn ConfiguredMode) -> Result<Box<dyn Dataplane>, portolan_dataplane::Error>>;
 
-/// Is told the settings of rules that are in force now.
-pub(crate) type Synced = Box<dyn Fn(&Settings)>;
+/// Is called with the mode whose rules are in force now.
+pub(crate) type Synced = Box<dyn Fn(&dyn ConfiguredMode)>;
 
 /// Serves these health-check responders from now on, on these addresses.
 pub(crate) type SetResponders = Box<dyn Fn(Responders, Addresses)>;
@@ -69,7 +68,8 @@ pub(crate) struct Proxy {
     node: ThisNode,
     planner: Planner,
     make: MakeDataplane,
-    settings: Settings,
+    /// The mode with its settings for the node as it is now.
+    mode: Box<dyn ConfiguredMode>,
     dataplane: Option<Box<dyn Dataplane>>,
     kernel: Kernel,
     /// How the families were served when that was last looked at.
@@ -113,7 +113,7 @@ impl Proxy {
         telemetry.health.set_node(if in_cluster { Eligibility::Unseen } else { Eligibility::NoNodes });
         Proxy {
             planner: Planner::new(node.local_node()),
-            settings: node.settings(),
+            mode: node.configured(),
             node,
             make,
             dataplane: None,
@@ -160,9 +160,9 @@ impl Proxy {
         self.planner.plans()
     }
 
-    /// The variant of iptables, for each family, in which chains of kube-proxy's names are ours.
-    pub(crate) fn iptables(&self) -> PerFamily<Option<Variant>> {
-        self.dataplane.as_ref().map_or_else(PerFamily::default, |dataplane| dataplane.iptables())
+    /// What of the kernel the proxy serves with.
+    pub(crate) fn in_use(&self) -> InUse {
+        self.dataplane.as_ref().map_or_else(InUse::default, |dataplane| dataplane.in_use())
     }
 
     /// Counts what was observed and will be given to [`Proxy::observe`] with all else that waits then.
@@ -223,10 +223,10 @@ impl Proxy {
         if let Some(networks) = &batch.service_networks {
             self.node.set_service_networks(networks.clone());
         }
-        let settings = self.node.settings();
-        if self.settings != settings {
-            info!("node {}: settings changed: {settings:?}", self.node.name());
-            self.settings = settings;
+        let mode = self.node.configured();
+        if !self.mode.equals(&*mode) {
+            info!("node {}: settings changed: {mode:?}", self.node.name());
+            self.mode = mode;
             // A new dataplane takes over the old one's rules like after a restart.
             if self.dataplane.take().is_some() {
                 self.kernel = Kernel::Behind(Retry::now());
@@ -323,7 +323,7 @@ impl Proxy {
 
     fn sync(&mut self, received: Instant) {
         if self.dataplane.is_none() {
-            match (self.make)(self.settings.clone()) {
+            match (self.make)(&*self.mode) {
                 Ok(dataplane) => self.dataplane = Some(dataplane),
                 Err(error) => return self.failed(&error),
             }
@@ -347,7 +347,7 @@ impl Proxy {
                 );
                 self.refused.clear();
                 self.announce_ports();
-                (self.synced)(&self.settings);
+                (self.synced)(&*self.mode);
                 self.record(&ChangeSet::default(), true, &outcome, Some(took));
                 self.in_force_now();
             }
@@ -732,6 +732,10 @@ mod tests {
         fn cleanup(&mut self) -> Result<(), Error> {
             Ok(())
         }
+
+        fn in_use(&self) -> InUse {
+            InUse::default()
+        }
     }
 
     fn proxy(script: &Rc<RefCell<Script>>) -> Proxy {
@@ -742,7 +746,7 @@ mod tests {
         let config = configuration::of_flags(flags);
         let script = script.clone();
         Proxy::new(
-            ThisNode::new("here", &config, &[], false),
+            ThisNode::new("here", crate::run::mode(&config).unwrap(), &config, &[], false),
             Surroundings {
                 make: Box::new(move |_| Ok(Box::new(Fake(script.clone())))),
                 synced: Box::new(|_| {}),

@@ -1,4 +1,5 @@
-//! What `run` needs of the host, looked at before anything is set: all that is missing is said at once.
+//! What `run` needs of the host, looked at before anything is set: all that is missing is said at
+//! once.
 
 use std::fs::File;
 use std::path::Path;
@@ -9,7 +10,8 @@ use portolan_config::Config;
 use crate::cli::RunArgs;
 use crate::privileges;
 
-/// Where a pod finds how to reach the API server: its address is in this variable, its credentials are in this file.
+/// Where a pod finds how to reach the API server: its address is in this variable, its credentials
+/// are in this file.
 const IN_CLUSTER: (&str, &str) =
     ("KUBERNETES_SERVICE_HOST", "/var/run/secrets/kubernetes.io/serviceaccount/token");
 

@@ -10,13 +10,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use portolan_config::Config;
 use portolan_config::watch::ConfigFile;
-use portolan_config::{Config, Mode};
-use portolan_dataplane::Dataplane;
-use portolan_dataplane::iptables::{self, Iptables};
-use portolan_dataplane::nftables::Nftables;
+use portolan_dataplane::{MODES, ModeDescriptor};
+use portolan_netlink::rtnetlink::Changes;
 use portolan_observe::servers::Servers;
-use portolan_observe::{BuildInfo, PacketCounter, Telemetry};
+use portolan_observe::{BuildInfo, Telemetry};
 use portolan_service::{Family, ServicePlan};
 use portolan_source::manifests::{Manifests, Options, Update};
 use tracing::{debug, info, warn};
@@ -30,7 +29,7 @@ use crate::configuration::{self, Loaded};
 use crate::describe::counted;
 use crate::fit::Fit;
 use crate::mailbox::{Receiver, Sender, mailbox};
-use crate::proxy::{MakeDataplane, Proxy, Surroundings};
+use crate::proxy::{Proxy, Surroundings};
 use crate::ready_fd::ReadyFd;
 use crate::sole::{self, Holder, Sole, Taken};
 use crate::this_node::{self, ThisNode};
@@ -39,8 +38,6 @@ use crate::{
     signals,
 };
 
-/// The modes that this version has.
-pub(crate) const AVAILABLE: &[Mode] = &[Mode::Nftables, Mode::Iptables];
 /// A source that has nothing new says so this often.
 const SOURCE_SAYS: Duration = Duration::from_secs(10);
 
@@ -84,34 +81,37 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
         cleanup::own(|line| info!("{line}"))?;
         return cleanup::kube_proxy(|line| info!("{line}"));
     }
-    if !AVAILABLE.contains(&config.mode) {
-        let modes: Vec<&str> = AVAILABLE.iter().map(|mode| mode.name()).collect();
-        bail!(
-            "mode {} is not available in this version: leave the mode empty or set {}",
-            config.mode,
-            modes.join(" or ")
-        );
-    }
+    let mode = mode(config)?;
     let name = this_node::name(config)?;
     info!("portolan {} for node {name}, mode {}", env!("CARGO_PKG_VERSION"), config.mode);
     if flags.init_only == Some(true) {
-        apply_settings(args, config);
-        if this_node::wants_localhost_node_ports(config) {
-            kernel_settings::route_localnet();
-        }
+        apply_settings(args, config, mode);
+        kernel_settings::apply_sysctls(&this_node::sysctls(mode, config));
         return Ok(());
     }
     requirements::check(args, config)?;
-    forward(args, &loaded, file, &name, ready)
+    forward(args, &loaded, mode, file, &name, ready)
+}
+
+/// The mode that is configured.
+pub(crate) fn mode(config: &Config) -> anyhow::Result<&'static ModeDescriptor> {
+    portolan_dataplane::named(config.mode.name()).ok_or_else(|| {
+        let modes: Vec<&str> = MODES.iter().map(|mode| mode.name).collect();
+        anyhow!(
+            "mode {} is not available in this version: leave the mode empty or set {}",
+            config.mode,
+            modes.join(" or ")
+        )
+    })
 }
 
 /// On a host without a cluster, only what somebody asked for is changed.
-fn apply_settings(args: &RunArgs, config: &Config) {
+fn apply_settings(args: &RunArgs, config: &Config, mode: &ModeDescriptor) {
     if args.manifests().is_none() || args.proxy.flags.file().is_some() {
         kernel_settings::apply(config);
     }
-    if config.mode == Mode::Iptables {
-        kernel_settings::warn_of_bridge();
+    for warning in (mode.warnings)() {
+        warn!("{warning}");
     }
 }
 
@@ -142,14 +142,16 @@ fn print_version(form: &str) -> anyhow::Result<()> {
 fn forward(
     args: &RunArgs,
     loaded: &Loaded,
+    mode: &'static ModeDescriptor,
     file: Option<ConfigFile>,
     name: &str,
     ready: Option<ReadyFd>,
 ) -> anyhow::Result<()> {
     let config = &loaded.config;
+    let accepting = config.accept_forwarded;
     let build = BuildInfo::new(env!("CARGO_PKG_VERSION"));
     let telemetry = Arc::new(Telemetry::new(
-        portolan_observe::Mode::named(config.mode.name()),
+        portolan_observe::Mode::named(mode.name),
         &Family::ALL,
         config.sync_period,
         &build,
@@ -160,7 +162,7 @@ fn forward(
     let reported = Arc::new(OnceLock::new());
     // Threads that are started now shall not have what only the settings below need.
     let start_servers = || {
-        privileges::without_unneeded(config, || {
+        privileges::without_unneeded(mode, accepting, || {
             servers::start(args, loaded, &build, &telemetry, &events, &reported)
         })
     };
@@ -178,7 +180,7 @@ fn forward(
     };
     let cluster = match args.manifests() {
         Some(_) => None,
-        None => Some(privileges::without_unneeded(config, || {
+        None => Some(privileges::without_unneeded(mode, accepting, || {
             cluster::follow(args, config, name, &telemetry, &events)
         })?),
     };
@@ -187,15 +189,15 @@ fn forward(
         let _ = reported.set(cluster.clone());
     }
     let servers = servers.take().map_or_else(start_servers, Ok)?;
-    apply_settings(args, config);
-    if !config.accept_forwarded {
+    apply_settings(args, config, mode);
+    if !accepting {
         forwarding::end();
     }
-    privileges::drop_unneeded(config.mode, config.accept_forwarded);
-    forwarding::start(config.accept_forwarded);
-    cleanup::mark_for_calico(args.calico_marker && config.mode == Mode::Nftables);
+    privileges::drop_unneeded(mode, accepting);
+    forwarding::start(accepting);
+    cleanup::mark_for_calico(mode, args.calico_marker);
     sole.announce(&telemetry)?;
-    let threads = Threads { args, config, name, events: &events, telemetry: &telemetry };
+    let threads = Threads { args, config, mode, name, events: &events, telemetry: &telemetry };
     let mut follow = threads.start(file, cluster, servers, ready)?;
     follow.run(&received)
 }
@@ -225,6 +227,7 @@ fn until_alone(holder: Holder, events: &Sender, received: &Receiver) -> anyhow::
 struct Threads<'a> {
     args: &'a RunArgs,
     config: &'a Config,
+    mode: &'static ModeDescriptor,
     name: &'a str,
     events: &'a Sender,
     telemetry: &'a Arc<Telemetry>,
@@ -239,24 +242,21 @@ impl Threads<'_> {
         servers: Servers,
         ready: Option<ReadyFd>,
     ) -> anyhow::Result<Follow> {
-        let Threads { args, config, name, events, telemetry } = *self;
-        if config.mode == Mode::Iptables {
-            let metrics = &telemetry.metrics;
-            metrics.count_packets(PacketCounter::InvalidDropped, iptables::invalid_dropped);
-            metrics.count_packets(PacketCounter::LocalhostAccepted, iptables::localhost_accepted);
+        let Threads { args, config, mode, name, events, telemetry } = *self;
+        for counter in mode.counters {
+            telemetry.metrics.count_packets(counter.metric, counter.help, counter.read);
         }
         let service_networks: &[_] =
             if args.manifests().is_some() { &args.proxy.service_cluster_ip_range } else { &[] };
-        let mut node = ThisNode::new(name, config, service_networks, kernel_settings::tcp_is_liberal());
+        let mut node = ThisNode::new(name, mode, config, service_networks, kernel_settings::tcp_is_liberal());
         node.set_api_server(cluster.iter().filter_map(Cluster::api_server).collect());
-        let watch = addresses::Watch::start().context("listening for interface addresses")?;
+        let mut changes = addresses::changes().context("listening for interface addresses")?;
         let addresses = Batch::of_addresses(addresses::list().context("listing interface addresses")?);
         let mut proxy = Proxy::new(node, surroundings(config, servers, telemetry, cluster.is_some()));
         proxy.observe(addresses);
         let mut follow = Follow {
             proxy,
             fit: Fit::new(config, name, cluster.is_some()),
-            mode: config.mode,
             min_sync_period: config.min_sync_period,
             cluster,
             ready,
@@ -265,7 +265,7 @@ impl Threads<'_> {
         if let Some(folder) = args.manifests() {
             self.follow_folder(folder, &mut follow)?;
         }
-        spawn("addresses", events, move |events| follow_addresses(&watch, events))?;
+        spawn("addresses", events, move |events| follow_addresses(&mut changes, events))?;
         if let Some(mut file) = file {
             let (flags, in_use) = (args.proxy.flags.clone(), config.clone());
             spawn("configuration", events, move |_| {
@@ -303,13 +303,8 @@ fn surroundings(
     in_cluster: bool,
 ) -> Surroundings {
     Surroundings {
-        make: make_dataplane(config.mode),
-        // The rule that keeps strangers from loopback addresses is there (spec §5.20).
-        synced: Box::new(|settings| {
-            if settings.localhost_node_ports {
-                kernel_settings::route_localnet();
-            }
-        }),
+        make: Box::new(|mode| mode.dataplane()),
+        synced: Box::new(|mode| kernel_settings::apply_sysctls(&mode.sysctls())),
         set_responders: Box::new(move |responders, addresses| servers.set_responders(responders, addresses)),
         telemetry: telemetry.clone(),
         sync_period: config.sync_period,
@@ -321,7 +316,6 @@ fn surroundings(
 struct Follow {
     proxy: Proxy,
     fit: Fit,
-    mode: Mode,
     min_sync_period: Duration,
     cluster: Option<Cluster>,
     ready: Option<ReadyFd>,
@@ -372,8 +366,8 @@ impl Follow {
             }
             if take_over && self.proxy.in_force() {
                 take_over = false;
-                let (mode, chains, in_cluster) = (self.mode, self.proxy.iptables(), self.cluster.is_some());
-                TakeOver { mode, chains, in_cluster }.start();
+                let (in_use, in_cluster) = (self.proxy.in_use(), self.cluster.is_some());
+                TakeOver { in_use, in_cluster }.start();
             }
         }
     }
@@ -414,17 +408,6 @@ pub(crate) fn options(args: &ProxyArgs, read_only: bool) -> Options {
     }
 }
 
-/// How to make the dataplane of a mode. A new mode is a line here and one in [`AVAILABLE`].
-pub(crate) fn make_dataplane(mode: Mode) -> MakeDataplane {
-    match mode {
-        Mode::Nftables => Box::new(|settings| Ok(Box::new(Nftables::new(settings)?) as Box<dyn Dataplane>)),
-        Mode::Iptables => Box::new(|settings| Ok(Box::new(Iptables::new(&settings)?) as Box<dyn Dataplane>)),
-        Mode::Ipvs => Box::new(move |_| {
-            Err(portolan_dataplane::Error::Unusable(format!("mode {mode} is not available in this version")))
-        }),
-    }
-}
-
 fn spawn(
     name: &str,
     events: &Sender,
@@ -453,7 +436,7 @@ fn follow_manifests(manifests: &mut Manifests, events: &Sender, telemetry: &Tele
     }
 }
 
-fn follow_addresses(watch: &addresses::Watch, events: &Sender) -> anyhow::Result<()> {
+fn follow_addresses(changes: &mut Changes, events: &Sender) -> anyhow::Result<()> {
     let mut last = None;
     loop {
         match addresses::list() {
@@ -463,7 +446,7 @@ fn follow_addresses(watch: &addresses::Watch, events: &Sender) -> anyhow::Result
                     events.send(Event::Observed(Batch::of_addresses(now.clone())))?;
                     last = Some(now);
                 }
-                watch.wait().context("listening for interface addresses")?;
+                changes.wait().context("listening for interface addresses")?;
             }
             Err(error) => {
                 // A dump that raced with changes; the next attempt sees them all.

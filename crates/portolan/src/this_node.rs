@@ -1,4 +1,5 @@
-//! What the proxy must know of the node it runs on, put together from flags, its Node object and its interfaces.
+//! What the proxy must know of the node it runs on, put together from flags, its Node object and
+//! its interfaces.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,21 +8,25 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use ipnet::IpNet;
 use portolan_config::config::DetectLocalMode;
-use portolan_config::{Config, Gate, Mode};
-use portolan_dataplane::{LocalDetector, NodePorts, Settings};
+use portolan_config::{Config, Gate};
+use portolan_dataplane::{ConfiguredMode, LocalDetector, ModeDescriptor, NodeFacts, NodePorts, Sysctl};
 use portolan_observe::servers::{Addresses, Listen};
 use portolan_service::{Family, LocalNode, Node, NodePortAddresses, PerFamily, Special};
 
-/// The node's state as last observed. [`ThisNode::local_node`] and [`ThisNode::settings`] follow from it.
+/// The node's state as last observed. [`ThisNode::local_node`] and [`ThisNode::configured`] follow
+/// from it.
 #[derive(Debug)]
 pub(crate) struct ThisNode {
     name: Arc<str>,
     /// The node's address of its family, whatever the Node object says (spec §1.33).
     bind_address: Option<IpAddr>,
     nodeport_addresses: NodePortAddresses,
-    masquerade_all: bool,
-    /// In mode iptables.
-    iptables: Option<Iptables>,
+    /// The mode, and the configuration that its settings are made from.
+    mode: &'static ModeDescriptor,
+    config: Config,
+    /// When the program started, connection tracking called no packet invalid for being outside of
+    /// its window (spec §5.14, §5.15).
+    tcp_is_liberal: bool,
     service_networks: Vec<IpNet>,
     detector: Detector,
     object: Option<Node>,
@@ -29,14 +34,6 @@ pub(crate) struct ThisNode {
     api_server: Vec<IpAddr>,
     /// External IPs are not served (feature gate `AllowServiceExternalIPs`, spec §0.4).
     ignore_external_ips: bool,
-}
-
-/// What mode iptables asks of the configuration, and of the kernel.
-#[derive(Debug, Clone, Copy)]
-struct Iptables {
-    options: portolan_config::config::Iptables,
-    /// Connection tracking calls no packet invalid for being outside of its window (spec §5.14, §5.15).
-    tcp_is_liberal: bool,
 }
 
 /// Where the local detector of each family comes from (spec §4.8).
@@ -51,6 +48,7 @@ impl ThisNode {
     /// `tcp_is_liberal` is what the kernel's setting is when the program starts.
     pub(crate) fn new(
         name: &str,
+        mode: &'static ModeDescriptor,
         config: &Config,
         service_networks: &[IpNet],
         tcp_is_liberal: bool,
@@ -70,9 +68,9 @@ impl ThisNode {
             name: name.into(),
             bind_address: config.node_address(),
             nodeport_addresses: config.nodeport_addresses.clone(),
-            masquerade_all: config.masquerade_all,
-            iptables: (config.mode == Mode::Iptables)
-                .then_some(Iptables { options: config.iptables, tcp_is_liberal }),
+            mode,
+            config: config.clone(),
+            tcp_is_liberal,
             service_networks: service_networks.iter().map(IpNet::trunc).collect(),
             detector,
             object: None,
@@ -118,8 +116,9 @@ impl ThisNode {
         ips
     }
 
-    /// Where health-check responders listen: on the addresses that are selected for NodePorts, loopback addresses
-    /// included, in a family where those are all addresses on the unspecified one (spec §11.8).
+    /// Where health-check responders listen: on the addresses that are selected for NodePorts,
+    /// loopback addresses included, in a family where those are all addresses on the unspecified
+    /// one (spec §11.8).
     pub(crate) fn health_check_addresses(&self) -> Addresses {
         let ips = self.ips();
         let of_family = |family| {
@@ -133,9 +132,8 @@ impl ThisNode {
     }
 
     /// NodePorts answer on IPv4 loopback addresses too (spec §3.10).
-    pub(crate) fn localhost_node_ports(&self) -> bool {
-        self.iptables.is_some_and(|iptables| iptables.options.localhost_nodeports)
-            && self.nodeport_addresses.selects_loopback(&self.ips())
+    fn localhost_node_ports(&self) -> bool {
+        (self.mode.serves_loopback)(&self.config) && self.nodeport_addresses.selects_loopback(&self.ips())
     }
 
     fn nodeport_addresses(&self, ips: &PerFamily<Option<IpAddr>>) -> Vec<IpAddr> {
@@ -165,29 +163,25 @@ impl ThisNode {
         own.into_iter().collect()
     }
 
-    /// What the dataplane must know.
-    pub(crate) fn settings(&self) -> Settings {
+    /// The mode with its settings for this node.
+    pub(crate) fn configured(&self) -> Box<dyn ConfiguredMode> {
+        (self.mode.configure)(&self.config, &self.facts())
+    }
+
+    /// What a mode's settings may depend on.
+    fn facts(&self) -> NodeFacts {
         let local = match &self.detector {
             Detector::Fixed(detectors) => detectors.clone(),
             Detector::NodeCidr => {
                 networks(self.object.as_ref().map_or(&[], |node| node.pod_cidrs.as_slice()))
             }
         };
-        let settings = Settings {
+        NodeFacts {
             local,
-            masquerade_all: self.masquerade_all,
             service_networks: self.service_networks.clone(),
-            ..Settings::default()
-        };
-        let Some(Iptables { options, tcp_is_liberal }) = self.iptables else { return settings };
-        Settings {
-            // An address of a Service is known by its rules alone, whatever networks there are (spec §6.21).
-            service_networks: Vec::new(),
             node_ports: self.node_ports(),
-            localhost_node_ports: self.localhost_node_ports(),
-            masquerade_mark: 1 << options.masquerade_bit,
-            drop_invalid: !tcp_is_liberal,
-            ..settings
+            selects_loopback: self.nodeport_addresses.selects_loopback(&self.ips()),
+            tcp_is_liberal: self.tcp_is_liberal,
         }
     }
 
@@ -223,13 +217,12 @@ fn networks(list: &[IpNet]) -> PerFamily<Option<LocalDetector>> {
     first
 }
 
-/// Whatever the node's addresses are, NodePorts are to answer on IPv4 loopback addresses (spec §3.10).
-pub(crate) fn wants_localhost_node_ports(config: &Config) -> bool {
-    // Whatever the node's own address will be, it is none of those.
+/// Settings of the kernel that the mode will need, whatever the node's addresses are.
+pub(crate) fn sysctls(mode: &ModeDescriptor, config: &Config) -> Vec<Sysctl> {
+    // Whatever the node's own address will be, it is no loopback address.
     let ips = PerFamily { v4: Some(IpAddr::from([192, 0, 2, 1])), v6: None };
-    config.mode == Mode::Iptables
-        && config.iptables.localhost_nodeports
-        && config.nodeport_addresses.selects_loopback(&ips)
+    let selects_loopback = config.nodeport_addresses.selects_loopback(&ips);
+    (mode.configure)(config, &NodeFacts { selects_loopback, ..NodeFacts::default() }).sysctls()
 }
 
 /// The node's name in the API (spec §1.6).
@@ -247,9 +240,13 @@ mod tests {
         configuration::of_flags(&[&["--hostname-override", " Host1 "], flags].concat())
     }
 
+    fn mode(config: &Config) -> &'static ModeDescriptor {
+        portolan_dataplane::named(config.mode.name()).expect("it is there")
+    }
+
     fn this_node(flags: &[&str]) -> ThisNode {
         let config = config(flags);
-        ThisNode::new(&name(&config).unwrap(), &config, &[], false)
+        ThisNode::new(&name(&config).unwrap(), mode(&config), &config, &[], false)
     }
 
     fn host1() -> Node {
@@ -409,9 +406,9 @@ mod tests {
             node.set_object(host1());
             let local = ["127.0.0.1", "192.0.2.1", "192.0.2.9", "2001:db8::1", "::1", "fe80::1"];
             node.set_addresses(local.map(|ip| ip.parse().unwrap()).to_vec());
-            let settings = node.settings();
-            assert_eq!(settings.node_ports, PerFamily { v4, v6 }, "{name}");
-            assert_eq!(settings.localhost_node_ports, localhost, "{name}");
+            assert_eq!(node.facts().node_ports, PerFamily { v4, v6 }, "{name}");
+            assert_eq!(node.localhost_node_ports(), localhost, "{name}");
+            assert_eq!(node.configured().sysctls().len(), usize::from(localhost), "{name}");
             let planned = node.local_node().nodeport_addresses;
             assert_eq!(planned.contains(&IpAddr::from([127, 0, 0, 1])), localhost, "{name}");
             assert!(!planned.iter().any(|ip| ip.is_ipv6() && ip.is_loopback()), "{name}");
@@ -419,24 +416,32 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_mode_iptables() {
-        let config = config(&["--proxy-mode=iptables", "--iptables-masquerade-bit=20"]);
-        let networks = ["10.96.0.0/16".parse().unwrap()];
-        let strict = ThisNode::new("host1", &config, &networks, false).settings();
-        assert_eq!(strict.masquerade_mark, 0x0010_0000); // spec §4.1
-        assert!(strict.drop_invalid); // spec §5.14
-        assert!(strict.service_networks.is_empty(), "an allocation range that changes changes no rule");
-        assert!(!ThisNode::new("host1", &config, &networks, true).settings().drop_invalid);
-    }
-
-    #[test]
     fn other_modes_do_not_see_what_only_iptables_needs() {
-        let flags = ["--nodeport-addresses=127.0.0.0/8,192.0.2.0/24", "--iptables-masquerade-bit=20"];
-        let config = config(&flags);
-        let mut node = ThisNode::new("host1", &config, &[], true);
-        node.set_addresses(["127.0.0.1", "192.0.2.1"].map(|ip| ip.parse().unwrap()).to_vec());
-        assert_eq!(node.settings(), Settings::default());
-        assert_eq!(node.local_node().nodeport_addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        let configured = |mode: &str, bit: &str, nodeports: &str, liberal| {
+            let config = config(&[
+                &format!("--proxy-mode={mode}"),
+                &format!("--iptables-masquerade-bit={bit}"),
+                &format!("--nodeport-addresses={nodeports}"),
+            ]);
+            let mut node = ThisNode::new("host1", self::mode(&config), &config, &[], liberal);
+            node.set_addresses(["127.0.0.1", "192.0.2.1"].map(|ip| ip.parse().unwrap()).to_vec());
+            assert_eq!(
+                node.local_node().nodeport_addresses.contains(&IpAddr::from([127, 0, 0, 1])),
+                mode == "iptables" && nodeports.starts_with("127."),
+                "{mode} {nodeports}"
+            );
+            node.configured()
+        };
+        for (mode, same) in [("nftables", true), ("iptables", false)] {
+            let usual = configured(mode, "14", "192.0.2.0/24", false);
+            for other in [
+                configured(mode, "20", "192.0.2.0/24", false),
+                configured(mode, "14", "127.0.0.0/8,192.0.2.0/24", false),
+                configured(mode, "14", "192.0.2.0/24", true),
+            ] {
+                assert_eq!(usual.equals(&*other), same, "{usual:?} {other:?}");
+            }
+        }
     }
 
     #[test]
@@ -458,7 +463,7 @@ mod tests {
         ] {
             let mut node = this_node(flags);
             node.set_object(host1());
-            assert_eq!(node.settings().local, PerFamily { v4, v6 }, "{flags:?}");
+            assert_eq!(node.facts().local, PerFamily { v4, v6 }, "{flags:?}");
         }
     }
 }

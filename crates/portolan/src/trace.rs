@@ -8,9 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use portolan_config::Mode;
-use portolan_dataplane::iptables;
-use portolan_dataplane::nftables::Nftables;
-use portolan_dataplane::{Dataplane, Settings};
+use portolan_dataplane::ConfiguredMode;
 use portolan_lab::sandbox::{self, Entered};
 use portolan_service::{Change, Family, Planner, ServicePlan};
 use portolan_source::manifests::Manifests;
@@ -18,7 +16,7 @@ use portolan_trace_cli::{ComputedRules, Plan, PlanRequest, Program, RuleMode, Tr
 
 use crate::cli::ProxyArgs;
 use crate::configuration;
-use crate::run::options;
+use crate::run::{self, options};
 use crate::this_node::{self, ThisNode};
 
 /// Answers, and prints the answer.
@@ -47,7 +45,8 @@ fn plan(request: &PlanRequest<'_>) -> anyhow::Result<Plan> {
         Some(RuleMode::Iptables) => Mode::Iptables,
         Some(RuleMode::Nftables) | None => Mode::Nftables,
     };
-    let mut node = ThisNode::new(&this_node::name(&config)?, &config, &proxy.service_cluster_ip_range, false);
+    let ranges = &proxy.service_cluster_ip_range;
+    let mut node = ThisNode::new(&this_node::name(&config)?, run::mode(&config)?, &config, ranges, false);
     let mut manifests = Manifests::open(request.folder, options(&proxy, true))?;
     let update = manifests.load();
     let mut node_addresses = Vec::new();
@@ -65,7 +64,7 @@ fn plan(request: &PlanRequest<'_>) -> anyhow::Result<Plan> {
     let services: Vec<Arc<ServicePlan>> = planner.plans().cloned().collect();
     let mut problems: Vec<String> = update.new_problems.iter().map(ToString::to_string).collect();
     problems.extend(planner.problems().iter().map(ToString::to_string));
-    let settings = node.settings();
+    let mode = node.configured();
     Ok(Plan {
         node: node.name().clone(),
         node_addresses,
@@ -74,37 +73,29 @@ fn plan(request: &PlanRequest<'_>) -> anyhow::Result<Plan> {
         problems,
         rules: {
             let services = services.clone();
-            Box::new(move |mode| rules(&settings, mode, &services))
+            Box::new(move || rules(&*mode, &services))
         },
         services,
     })
 }
 
-/// The rules of `mode` for `services`. For nftables, the process goes on inside of a sandbox; outside
-/// of it there is nothing left to do.
-fn rules(
-    settings: &Settings,
-    mode: RuleMode,
-    services: &[Arc<ServicePlan>],
-) -> anyhow::Result<ComputedRules> {
-    match mode {
-        RuleMode::Iptables => {
-            let plans: Vec<&ServicePlan> = services.iter().map(|plan| &**plan).collect();
-            let texts = Family::ALL.map(|family| (family, iptables::rules(settings, family, &plans)));
-            Ok(ComputedRules::IptablesSave(texts.into()))
-        }
-        RuleMode::Nftables => {
-            let entered = sandbox::enter().context(
-                "rules of mode nftables are computed in namespaces of their own; --proxy-mode=iptables needs none",
-            )?;
-            if let Entered::Ended(code) = entered {
-                return Ok(ComputedRules::Ended(code));
-            }
-            let mut dataplane = Nftables::new(settings.clone())?;
-            let outcome = dataplane.sync(&mut services.iter().map(|plan| &**plan))?;
-            let refused = outcome.refused.iter();
-            let warnings = refused.map(|(service, why)| format!("Service {service} is left out: {why}"));
-            Ok(ComputedRules::InKernel { warnings: warnings.collect() })
-        }
+/// The rules of `mode` for `services`. Those that only a kernel can say are written into that of a
+/// sandbox, and the process goes on inside of it; outside of it there is nothing left to do.
+fn rules(mode: &dyn ConfiguredMode, services: &[Arc<ServicePlan>]) -> anyhow::Result<ComputedRules> {
+    let plans: Vec<&ServicePlan> = services.iter().map(|plan| &**plan).collect();
+    let texts: Option<Vec<(Family, String)>> =
+        Family::ALL.into_iter().map(|family| Some((family, mode.text(family, &plans)?))).collect();
+    if let Some(texts) = texts {
+        return Ok(ComputedRules::IptablesSave(texts));
     }
+    let entered = sandbox::enter().context(
+        "rules of mode nftables are computed in namespaces of their own; --proxy-mode=iptables needs none",
+    )?;
+    if let Entered::Ended(code) = entered {
+        return Ok(ComputedRules::Ended(code));
+    }
+    let outcome = mode.dataplane()?.sync(&mut plans.into_iter())?;
+    let refused = outcome.refused.iter();
+    let warnings = refused.map(|(service, why)| format!("Service {service} is left out: {why}"));
+    Ok(ComputedRules::InKernel { warnings: warnings.collect() })
 }

@@ -57,7 +57,7 @@ pub(crate) fn gather(source: &SourceArgs, input: &mut Inputs, program: Program) 
         node.routes = routes;
     }
     let rules = match (source.proxy_mode, &planned) {
-        (Some(mode), Some(Planned { plan, .. })) => match (plan.rules)(mode)? {
+        (Some(_), Some(Planned { plan, .. })) => match (plan.rules)()? {
             ComputedRules::IptablesSave(texts) => rules::from_texts(&texts)?,
             ComputedRules::InKernel { warnings } => {
                 let mut rules = live::read()?;

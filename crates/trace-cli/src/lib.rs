@@ -17,7 +17,6 @@ mod packets_file;
 mod place;
 mod program;
 mod question;
-mod rtnetlink;
 mod rules;
 mod this_host;
 mod watch;

@@ -45,12 +45,12 @@ pub struct Plan {
     pub services: Vec<Arc<ServicePlan>>,
     /// What people should know of the manifests.
     pub problems: Vec<String>,
-    /// Computes the rules of a mode. Call it before any thread is started.
+    /// Computes the rules of the mode that was asked for. Call it before any thread is started.
     pub rules: ComputeRules,
 }
 
-/// Computes the rules of a plan in one mode.
-pub type ComputeRules = Box<dyn Fn(RuleMode) -> anyhow::Result<ComputedRules>>;
+/// Computes the rules of a plan.
+pub type ComputeRules = Box<dyn Fn() -> anyhow::Result<ComputedRules>>;
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

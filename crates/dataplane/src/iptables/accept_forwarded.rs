@@ -16,21 +16,23 @@ use portolan_service::Family;
 
 use super::chains::Table;
 use super::compare::Tables;
+use super::family_tables::rejected;
 use super::held::target;
 use super::rule::{Rule, States, Target};
 use super::script::Script;
 use super::tool::{RestoreError, Tool};
-use crate::Error;
+use crate::error::Error;
+use crate::families::families;
 use crate::forward_policy::{Dropper, droppers};
-use crate::kube_proxy::{Variant, table_family};
+use crate::variant::{Variant, table_family};
 
 /// The chain that is ours
 const CHAIN: &str = "PORTOLAN-FORWARD";
 const FORWARD: &str = "FORWARD";
-/// How often to look whether the rule is still the last one. Nothing tells of a change of
+/// How often to look whether the rule is still the last one. There is no event for a change of
 /// iptables-legacy, and others come seldom.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Looking may take one part of so many of the time.
+/// Looking may take this share of the time: 1 of 20.
 const LOOK_SHARE: u32 = 20;
 
 fn jump() -> Rule {
@@ -50,7 +52,7 @@ pub struct AcceptForwarded {
 impl AcceptForwarded {
     /// For the families of this host. Changes nothing yet.
     pub fn new() -> AcceptForwarded {
-        AcceptForwarded { families: crate::families() }
+        AcceptForwarded { families: families() }
     }
 
     /// Puts the rule where it is needed and not yet, or no longer, the last one. Returns a line for
@@ -136,9 +138,7 @@ fn delete_jumps(script: &mut Script, forward: &[&str]) {
 
 fn restore(tool: &Tool, script: &Script) -> Result<(), Error> {
     tool.restore(&script.text()).map_err(|error| match error {
-        RestoreError::Rejected { line, message } => {
-            Error::Unusable(super::rejected(script, line, None, &message))
-        }
+        RestoreError::Rejected { line, message } => Error::Unusable(rejected(script, line, None, &message)),
         RestoreError::Failed(error) => error,
     })
 }

@@ -1,11 +1,12 @@
-//! Chains that every node has, whatever Services there are: those that hold something of many Services, those with fixed
-//! rules, and the jumps that lead there (spec §5B, §5C).
+//! Chains that every node has, whatever Services there are: those that hold something of many
+//! Services, those with fixed rules, and the jumps that lead there (spec §5B, §5C).
 
 use portolan_service::Family;
 
+use super::options::Options;
 use super::rule::{Match, Rule, States, Target};
-use crate::kube_proxy::MARK;
-use crate::{NodePorts, Settings};
+use crate::chain_names::{FORWARD, MARK, MARK_MASQ, POSTROUTING};
+use crate::settings::{NodePorts, Settings};
 
 /// A table of iptables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,7 +55,8 @@ impl Counts {
 /// A chain with rules of many Services, in no particular order among Services (spec §5.31).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Shared {
-    /// Table nat: from a virtual address to the chain of its port. Rules that lead to NodePorts come last.
+    /// Table nat: from a virtual address to the chain of its port. Rules that lead to NodePorts
+    /// come last.
     Services,
     /// Table nat: from a NodePort to the chain of its port.
     NodePorts,
@@ -97,11 +99,6 @@ impl Shared {
     }
 }
 
-/// Marks packets to be masqueraded; host ports of others use it, too (spec §5.43).
-pub(crate) const MARK_MASQ: &str = "KUBE-MARK-MASQ";
-/// Masquerades what is marked.
-pub(crate) const POSTROUTING: &str = "KUBE-POSTROUTING";
-const FORWARD: &str = "KUBE-FORWARD";
 /// Kubelet's too: never removed (spec §5.40).
 const FIREWALL: &str = "KUBE-FIREWALL";
 /// Vanishes with all others when somebody flushes tables (spec §5.38).
@@ -117,6 +114,7 @@ pub(super) const LOCALHOST_ACCEPTED: &str = "localhost_nps_accepted_pkts";
 pub(super) struct Style {
     pub(super) family: Family,
     pub(super) settings: Settings,
+    pub(super) options: Options,
     /// iptables masquerades to a random port (1.6.2 and later).
     pub(super) random_fully: bool,
     /// The kernel has the two counters.
@@ -127,7 +125,7 @@ pub(super) struct Style {
 
 impl Style {
     pub(super) fn localhost_node_ports(&self) -> bool {
-        self.family == Family::V4 && self.settings.localhost_node_ports
+        self.family == Family::V4 && self.options.localhost_node_ports
     }
 
     pub(super) fn counter(&self, name: &str) -> Option<Match> {
@@ -146,12 +144,14 @@ pub(super) struct Fixed {
 
 /// The chains of spec §5C.
 pub(super) fn fixed(style: &Style) -> Vec<Fixed> {
-    let mark = style.settings.masquerade_mark;
+    let mark = style.options.masquerade_mark;
     let marked = |not| Match::Mark { not, value: mark, mask: mark };
     let chain = |table, chain, rules| Fixed { table, chain, rules: Some(rules) };
-    let invalid = style.settings.drop_invalid.then(|| {
+    let invalid = style.options.drop_invalid.then(|| {
         Rule::new().state(States::Invalid).maybe(style.counter(DROPPED_INVALID)).target(Target::Drop)
     });
+    // Decides nothing.
+    let ours = || Rule::new().comment(MARK).target(Target::Return);
     let mut forward = Vec::from_iter(invalid);
     forward.extend([
         Rule::new().comment("kubernetes forwarding rules").with(marked(false)).target(Target::Accept),
@@ -159,6 +159,7 @@ pub(super) fn fixed(style: &Style) -> Vec<Fixed> {
             .comment("kubernetes forwarding conntrack rule")
             .state(States::Established)
             .target(Target::Accept),
+        ours(),
     ]);
     let postrouting = vec![
         Rule::new().with(marked(true)).target(Target::Return),
@@ -166,8 +167,7 @@ pub(super) fn fixed(style: &Style) -> Vec<Fixed> {
         Rule::new()
             .comment("kubernetes service traffic requiring SNAT")
             .target(Target::Masquerade { random_fully: style.random_fully }),
-        // No packet gets here.
-        Rule::new().comment(MARK).target(Target::Return),
+        ours(),
     ];
     vec![
         chain(Table::Mangle, CANARY, Vec::new()),
@@ -180,7 +180,8 @@ pub(super) fn fixed(style: &Style) -> Vec<Fixed> {
     ]
 }
 
-/// Keeps others from what `route_localnet` lets in. Where it is not needed, kubelet has the chain for itself.
+/// Keeps others from what `route_localnet` lets in. Where it is not needed, kubelet has the chain
+/// for itself.
 fn firewall(style: &Style) -> Option<Vec<Rule>> {
     let loopback = "127.0.0.0/8".parse().expect("a network");
     style.localhost_node_ports().then(|| {
@@ -201,7 +202,7 @@ pub(super) fn to_node_ports(style: &Style) -> Vec<Rule> {
         Rule::new().comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain")
     };
     let to = Shared::NodePorts.chain();
-    match style.settings.node_ports.get(style.family) {
+    match style.options.node_ports.get(style.family) {
         NodePorts::All => {
             let loopback = match style.family {
                 Family::V4 if style.localhost_node_ports() => None,
@@ -275,8 +276,8 @@ pub(super) fn is_ours(table: Table, chain: &str) -> bool {
         )
 }
 
-/// The default style of both families, for tests.
+/// A style with the default options, for tests.
 #[cfg(test)]
 pub(super) fn style(family: Family, settings: Settings) -> Style {
-    Style { family, settings, random_fully: true, counters: false, large: false }
+    Style { family, settings, options: Options::default(), random_fully: true, counters: false, large: false }
 }

@@ -6,13 +6,15 @@ use portolan_service::ServicePlan;
 
 use super::chains::{Counts, Shared, Style, Table};
 use super::rule::Rule;
-use super::script::{Owner, Script};
+use super::script::Script;
 use super::service::{ServiceRules, render};
+use crate::owner::Owner;
 
 /// Adds to `script` what brings one Service from `before` to `after`, and corrects `counts`.
 ///
-/// Rules in shared chains come and go one by one: new ones at the top, as their order among Services means nothing
-/// (spec §5.31) and the end of the chain is taken. Chains of the Service that differ are written anew.
+/// Rules in shared chains come and go one by one: new ones at the top, as their order among
+/// Services means nothing (spec §5.31) and the end of the chain is taken. Chains of the Service
+/// that differ are written anew.
 pub(super) fn change(
     script: &mut Script,
     counts: &mut Counts,

@@ -1,4 +1,5 @@
-//! From what the kernel holds to what it should hold: as few lines as possible, so that what stays keeps its counters.
+//! From what the kernel holds to what it should hold: as few lines as possible, so that what stays
+//! keeps its counters.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -9,9 +10,10 @@ use super::chains::{Counts, Fixed, Shared, Style, Table, fixed, is_ours, jumps, 
 use super::held::{Held, target};
 use super::names::{PortChains, is_of_a_service};
 use super::rule::{Match, Rule};
-use super::script::{Owner, Script};
+use super::script::Script;
 use super::service::render;
-use crate::Difference;
+use crate::dataplane::Difference;
+use crate::owner::Owner;
 
 /// What all tables of one family hold.
 #[derive(Debug, Default)]
@@ -59,12 +61,15 @@ pub(super) struct Wanted<'a> {
     pub(super) plans: &'a [&'a ServicePlan],
     /// Services that stay as they are, because iptables does not take their rules.
     pub(super) left_out: &'a BTreeSet<Owner>,
-    /// Chains with rules of many Services are written whole, as their rules cannot be deleted one by one.
+    /// Chains with rules of many Services are written whole, as their rules cannot be deleted one
+    /// by one.
     pub(super) whole: bool,
-    /// New chains may be written ahead of the others: the variant is better off with many transactions.
+    /// New chains may be written ahead of the others: the variant is better off with many
+    /// transactions.
     pub(super) ahead: bool,
-    /// What differs is to be told. Whoever only writes it needs no words for tens of thousands of chains.
-    pub(super) tell: bool,
+    /// What differs is to be named. Whoever only writes it needs no words for tens of thousands of
+    /// chains.
+    pub(super) differences: bool,
 }
 
 /// What is to be done, and why.
@@ -82,8 +87,9 @@ pub(super) struct Comparison {
 /// Rewriting a chain is cheaper than this part of its rules one by one: 1 of 4.
 const MANY: usize = 4;
 
-/// How many new chains to write in one transaction. While rules are in force that can be reached, the kernel looks through
-/// all of them for each transaction (46 ms at 10,000 Services), so then it is better to have few.
+/// How many new chains to write in one transaction. While rules are in force that can be reached,
+/// the kernel looks through all of them for each transaction (46 ms at 10,000 Services), so then it
+/// is better to have few.
 const PART_UNREACHED: usize = 200;
 const PART_REACHED: usize = 2000;
 
@@ -92,7 +98,7 @@ pub(super) fn compare(wanted: &Wanted<'_>, held: &Tables<'_>) -> Comparison {
     let mut comparer = Comparer {
         family: wanted.style.family,
         held,
-        tell: wanted.tell,
+        differences: wanted.differences,
         wanted_chains: HashSet::new(),
         kept_owners: HashMap::new(),
         done: Comparison::default(),
@@ -128,7 +134,8 @@ pub(super) fn compare(wanted: &Wanted<'_>, held: &Tables<'_>) -> Comparison {
     comparer.done
 }
 
-/// What removes everything of ours from `held` (spec §5.40). Chains that rules of others lead to are emptied only.
+/// What removes everything of ours from `held` (spec §5.40). Chains that rules of others lead to
+/// are emptied only.
 pub(super) fn removal(family: Family, held: &Tables<'_>) -> Script {
     let mut script = Script::default();
     for jump in jumps().iter().filter(|jump| jump.removable) {
@@ -174,17 +181,18 @@ fn targets_of_others<'a>(table: Table, family: Family, held: &Held<'a>) -> HashS
 struct Comparer<'a> {
     family: Family,
     held: &'a Tables<'a>,
-    tell: bool,
+    differences: bool,
     /// Chains of Services that are to be there.
     wanted_chains: HashSet<String>,
-    /// What rules in shared chains are kept because they are a left-out Service's: names of its ports.
+    /// What rules in shared chains are kept because they are a left-out Service's: names of its
+    /// ports.
     kept_owners: HashMap<String, PortChains>,
     done: Comparison,
 }
 
 impl Comparer<'_> {
     fn differ(&mut self, difference: impl FnOnce() -> Difference) {
-        if self.tell {
+        if self.differences {
             self.done.differences.push(difference());
         }
     }

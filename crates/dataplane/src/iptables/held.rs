@@ -18,7 +18,8 @@ pub(super) struct Chain<'a> {
 }
 
 impl<'a> Held<'a> {
-    /// Reads one line of what iptables-save printed of the table. Those that are no chain or rule are skipped.
+    /// Reads one line of what iptables-save printed of the table. Those that are no chain or rule
+    /// are skipped.
     pub(super) fn read_line(&mut self, line: &'a str) {
         if let Some(chain) = line.strip_prefix(':') {
             let mut words = chain.split(' ');

@@ -1,5 +1,5 @@
-//! What the tables hold of ours, for people: a line for each rule that a client can meet first, with the endpoints that it
-//! leads to.
+//! What the tables hold of ours, for people: a line for each rule that a client can meet first,
+//! with the endpoints that it leads to.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use super::held::Held;
 use super::names::lower_case;
 use super::rule::{Match, Rule, Target};
 
-/// How deep chains of Services lead: from a firewall chain to that of external traffic, to that which balances, to an
-/// endpoint's.
+/// How deep chains of Services lead: from a firewall chain to that of external traffic, to that
+/// which balances, to an endpoint's.
 const DEPTH: usize = 4;
 
 /// The lines of one family, in the order of the kernel's rules.

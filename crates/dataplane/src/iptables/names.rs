@@ -1,6 +1,7 @@
 //! Names of chains that belong to one Service port or one of its endpoints (spec §5.9, §5.10).
 //!
-//! They are what runbooks and other tools know: the same in every implementation, and the same after a restart.
+//! They are what runbooks and other tools know: the same in every implementation, and the same
+//! after a restart.
 
 use std::net::SocketAddr;
 

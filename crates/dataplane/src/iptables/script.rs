@@ -1,12 +1,11 @@
-//! What is written: the input of one `iptables-restore --noflush`, with the Service that each line is for.
+//! What is written: the input of one `iptables-restore --noflush`, with the Service that each line
+//! is for.
 
 use std::fmt::{self, Write};
 
 use super::chains::{Counts, Table};
 use super::rule::Rule;
-
-/// A Service, by its place in what is being written.
-pub(super) type Owner = u32;
+use crate::owner::Owner;
 
 /// Changes of all tables of one family. Each table is one transaction.
 #[derive(Debug, Default)]
@@ -16,11 +15,13 @@ pub(super) struct Script {
     nat: Section,
     /// New chains of Services, to be written ahead of all that leads there.
     ahead: Vec<Section>,
-    /// How many chains go into one part of `ahead`; `None`: all go into one transaction with what leads there.
+    /// How many chains go into one part of `ahead`; `None`: all go into one transaction with what
+    /// leads there.
     part: Option<usize>,
 }
 
-/// Changes of one table, in the order in which they are possible: what leads to a chain goes before the chain does.
+/// Changes of one table, in the order in which they are possible: what leads to a chain goes before
+/// the chain does.
 #[derive(Debug, Default)]
 struct Section {
     declared: Lines,
@@ -44,10 +45,11 @@ impl Lines {
 }
 
 impl Script {
-    /// With new chains written ahead, so many in a transaction.
+    /// With new chains written ahead, this many in a transaction.
     ///
-    /// What iptables-nft does for a transaction grows with the square of its chains: ten thousand Services in one take
-    /// nineteen seconds, in parts of a hundred two (iptables 1.8.9). iptables-legacy replaces the table with each.
+    /// What iptables-nft does for a transaction grows with the square of its chains: ten thousand
+    /// Services in one take nineteen seconds, in parts of a hundred two (iptables 1.8.9).
+    /// iptables-legacy replaces the table with each.
     pub(super) fn in_parts_of(chains: Option<usize>) -> Script {
         Script { part: chains, ..Script::default() }
     }

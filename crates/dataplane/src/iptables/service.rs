@@ -7,10 +7,11 @@ use portolan_service::{
     Backend, Family, Frontend, FrontendKind, List, Masquerade, PortPlan, ServicePlan, Verdict,
 };
 
-use super::chains::{Counts, LOCALHOST_ACCEPTED, MARK_MASQ, Shared, Style, Table};
+use super::chains::{Counts, LOCALHOST_ACCEPTED, Shared, Style, Table};
 use super::names::{PortChains, endpoint_chain};
 use super::rule::{Match, Rule, Target};
-use crate::LocalDetector;
+use crate::chain_names::MARK_MASQ;
+use crate::settings::LocalDetector;
 
 /// What one Service needs in one family.
 #[derive(Debug, Default)]
@@ -296,7 +297,7 @@ impl Port<'_> {
         }
     }
 
-    /// The packet is from a pod of this node, or is not (spec §4.8). `None` if nobody can tell.
+    /// The packet is from a pod of this node, or is not (spec §4.8). `None` if nothing is known.
     fn local_pod(&self, not: bool) -> Option<Match> {
         Some(match self.style.settings.local.get(self.style.family).as_ref()? {
             LocalDetector::SourceNetwork(network) => Match::Source { not, network: *network },

@@ -1,6 +1,8 @@
-//! What mode IPVS leaves besides rules: virtual servers, a device that holds their addresses, ipsets.
+//! What mode IPVS leaves besides rules: virtual servers, a device that holds their addresses,
+//! ipsets.
 //!
-//! Unlike the behaviour described in spec §7.22, virtual servers of others stay (§13.21), and the sets for IPv6 go too.
+//! Unlike the behaviour described in spec §7.22, virtual servers of others stay (§13.21), and the
+//! sets for IPv6 go too.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -9,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use portolan_netfilter::ipset::{self, DestroyError, IpSet, IpSets, Member};
 use portolan_netfilter::ipvs::{self, Ipvs, VirtualServer};
-use portolan_netfilter::link::Links;
+use portolan_netlink::rtnetlink::Rtnetlink;
 
-use super::report::{Failure, Kept, Part, Report};
+use crate::removal::{Failure, Kept, Part, Report};
 
 /// Spec §7.5
 const DEVICE: &str = "kube-ipvs0";
@@ -43,8 +45,8 @@ const SET_NAME_MAX: usize = 31;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// How long a set may be in use after the rules that refer to it were removed: nftables lets go of what rules held only
-/// when no packet can be among them any more, and tells nobody.
+/// How long a set may be in use after the rules that refer to it were removed: nftables lets go of
+/// what rules held only when no packet can be among them any more, and reports that to nobody.
 const PATIENCE: Duration = Duration::from_secs(5);
 const BREATH: Duration = Duration::from_millis(5);
 
@@ -84,7 +86,8 @@ pub(super) fn find(report: &mut Report) {
     }
 }
 
-/// To be called when the rules that refer to the sets are gone, and the report says which these were.
+/// To be called when the rules that refer to the sets are gone, and the report says which these
+/// were.
 pub(super) fn remove(report: &mut Report) {
     attempt(report, || Ok(Part::VirtualServers(delete_virtual_servers()?)));
     match delete_device() {
@@ -106,16 +109,16 @@ fn attempt(report: &mut Report, part: impl FnOnce() -> Result<Part, Failure>) {
     }
 }
 
-fn device() -> Result<Option<(Links, u32)>, Failure> {
+fn device() -> Result<Option<(Rtnetlink, u32)>, Failure> {
     let failed = || Failure::system(format!("ipvs: looking for device {DEVICE}"));
-    let mut links = Links::open().map_err(failed())?;
-    let index = links.index(DEVICE).map_err(failed())?;
-    Ok(index.map(|index| (links, index)))
+    let mut kernel = Rtnetlink::open().map_err(failed())?;
+    let link = kernel.link(DEVICE).map_err(failed())?;
+    Ok(link.map(|link| (kernel, link.index)))
 }
 
 fn delete_device() -> Result<bool, Failure> {
-    let Some((mut links, index)) = device()? else { return Ok(false) };
-    links.delete(index).map_err(Failure::system(format!("ipvs: deleting device {DEVICE}")))
+    let Some((mut kernel, index)) = device()? else { return Ok(false) };
+    kernel.delete_link(index).map_err(Failure::system(format!("ipvs: deleting device {DEVICE}")))
 }
 
 /// The sets that are there.
@@ -151,16 +154,18 @@ fn destroy_sets(mut kernel: IpSets, sets: Vec<IpSet>, report: &mut Report) {
     report.part(Part::IpSets(destroyed));
 }
 
-/// The virtual servers that are kube-proxy's: those on the addresses of its device, and those on other addresses of the
-/// node (NodePorts, and external addresses that the node has anyway, spec §7.5, §7.6) that its sets name.
+/// The virtual servers that are kube-proxy's: those on the addresses of its device, and those on
+/// other addresses of the node (NodePorts, and external addresses that the node has anyway, spec
+/// §7.5, §7.6) that its sets name.
 fn virtual_servers() -> Result<Option<(Ipvs, Vec<VirtualServer>)>, Failure> {
     if !ipvs::is_present() {
         return Ok(None);
     }
     let mut ours = Frontends::default();
-    if let Some((mut links, index)) = device()? {
+    if let Some((mut kernel, index)) = device()? {
         let failed = Failure::system(format!("ipvs: listing addresses of {DEVICE}"));
-        ours.addresses.extend(links.addresses(index).map_err(failed)?);
+        let of_device = kernel.addresses().map_err(failed)?.into_iter().filter(|found| found.index == index);
+        ours.addresses.extend(of_device.map(|found| found.network.addr()));
     }
     if let Some((mut kernel, sets)) = sets()? {
         ours.read(&mut kernel, &sets)?;

@@ -9,8 +9,16 @@ use portolan_netfilter::nft::{Batch, Chain, TableRef};
 use portolan_netfilter::socket::{CommitError, Socket};
 use portolan_service::Family;
 
-use super::report::Failure;
-use super::tables::{TABLE, in_family};
+use crate::removal::{self, Failure, RemovalError, Report};
+use crate::variant::table_family;
+
+/// The table of kube-proxy's mode nftables (spec §6.2).
+pub(super) const TABLE: &str = "kube-proxy";
+
+/// It, in one family.
+pub(super) fn in_family(family: Family) -> TableRef<'static> {
+    TableRef { family: table_family(family), name: TABLE }
+}
 
 /// The chain's name.
 pub(super) const CHAIN: &str = "portolan-marker";
@@ -19,7 +27,7 @@ const COMMENT: &str =
 
 /// Where the marker is, beside what else there is in table `kube-proxy` of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct FoundMarker {
     /// The marker is there.
     pub(super) marker: bool,
     /// Chains or sets are there besides: kube-proxy's.
@@ -27,7 +35,7 @@ pub(super) struct Found {
 }
 
 /// Looks into table `kube-proxy`; `None` if there is none.
-pub(super) fn find(socket: &mut Socket, family: Family) -> Result<Option<Found>, Failure> {
+pub(super) fn find(socket: &mut Socket, family: Family) -> Result<Option<FoundMarker>, Failure> {
     let table = in_family(family);
     let doing = |what: &str| Failure::system(format!("nftables, {family}: listing {what} of table {TABLE}"));
     let tables = socket.tables(table.family).map_err(doing("tables"))?;
@@ -37,15 +45,15 @@ pub(super) fn find(socket: &mut Socket, family: Family) -> Result<Option<Found>,
     let chains = socket.chains(table).map_err(doing("chains"))?;
     let marker = chains.iter().any(|chain| chain.name == CHAIN);
     let others = chains.len() > usize::from(marker) || !socket.sets(table).map_err(doing("sets"))?.is_empty();
-    Ok(Some(Found { marker, others }))
+    Ok(Some(FoundMarker { marker, others }))
 }
 
 /// Writes the marker, if it is `wanted`, or removes it, and the table with it if nothing else is
 /// there. Returns whether there was anything to do.
-pub fn mark(wanted: bool) -> Result<bool, super::Error> {
-    let mut report = super::Report::default();
+pub fn mark(wanted: bool) -> Result<bool, RemovalError> {
+    let mut report = Report::default();
     let mut changed = false;
-    if let Some(mut socket) = super::open(&mut report) {
+    if let Some(mut socket) = removal::open(&mut report) {
         for family in Family::ALL {
             match mark_family(&mut socket, family, wanted) {
                 Ok(done) => changed |= done,

@@ -1,24 +1,16 @@
 //! What mode nftables leaves: a table of its own in each family (spec §6.2).
 
-use portolan_netfilter::nft::{Batch, TableRef};
+use portolan_netfilter::nft::Batch;
 use portolan_netfilter::socket::{CommitError, Socket};
 use portolan_service::Family;
 
-use super::iptables_nft::table_family;
-use super::marker;
-use super::report::{Failure, Part, Report};
-
-pub(super) const TABLE: &str = "kube-proxy";
-
-/// The table in `family`.
-pub(super) fn in_family(family: Family) -> TableRef<'static> {
-    TableRef { family: table_family(family), name: TABLE }
-}
+use super::marker::{self, TABLE, in_family};
+use crate::removal::{Failure, Part, Report};
 
 pub(super) fn find(socket: &mut Socket, report: &mut Report) {
     for family in Family::ALL {
         match is_there(socket, family) {
-            Ok(true) => report.part(Part::Table(family)),
+            Ok(true) => report.part(Part::Table { family, name: TABLE }),
             Ok(false) => {}
             Err(failure) => report.fail(failure),
         }
@@ -28,7 +20,7 @@ pub(super) fn find(socket: &mut Socket, report: &mut Report) {
 pub(super) fn remove(socket: &mut Socket, report: &mut Report) {
     for family in Family::ALL {
         match remove_from(socket, family) {
-            Ok(true) => report.part(Part::Table(family)),
+            Ok(true) => report.part(Part::Table { family, name: TABLE }),
             Ok(false) => {}
             Err(failure) => report.fail(failure),
         }

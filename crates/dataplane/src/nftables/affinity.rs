@@ -15,13 +15,14 @@ use std::sync::Arc;
 use portolan_netfilter::nft::Rule;
 use portolan_service::{Backend, Family, List, PortPlan, ServicePlan};
 
-use super::element::forward_list;
-use super::schema::{AFFINITY_SETS, Chain, short_name};
+use super::chain::{Chain, short_name};
+use super::forward::forward_list;
+use super::set::AFFINITY_SETS;
 
 /// The kernel's own limit for sets without one, which costs no memory beforehand, serves up to so
 /// many endpoints.
 const UNLIMITED_ENDPOINTS: usize = 16;
-/// With more endpoints, so many clients of one Service port are remembered, an equal part of them
+/// With more endpoints, this many clients of one Service port are remembered, an equal part of them
 /// for each endpoint.
 const CLIENTS: usize = 1 << 20;
 /// But no fewer than this for one endpoint.
@@ -110,8 +111,8 @@ impl<'a> StickyPort<'a> {
         format!("{}/{address}/{port}", self.name)
     }
 
-    /// How many clients are remembered at each of so many endpoints; `None`: as many as the kernel
-    /// has for sets without a limit, 65,535.
+    /// How many clients are remembered at each of this many endpoints; `None`: as many as the
+    /// kernel has for sets without a limit, 65,535.
     fn size(endpoints: usize) -> Option<u32> {
         let size =
             (endpoints > UNLIMITED_ENDPOINTS).then(|| (CLIENTS / endpoints).max(CLIENTS_OF_ENDPOINT))?;
@@ -122,8 +123,8 @@ impl<'a> StickyPort<'a> {
 /// One step that leads from the affinity of one plan to that of another, in the order in which the
 /// kernel takes them.
 #[derive(Debug, Clone)]
-pub(crate) enum Step<'a> {
-    /// A set of clients comes, with room for so many.
+pub(crate) enum AffinityStep<'a> {
+    /// A set of clients comes, with room for this many.
     AddSet(String, Option<u32>),
     /// The rules of a chain are replaced.
     Rewrite(Chain, Content<'a>),
@@ -147,7 +148,7 @@ pub(crate) fn difference<'a>(
     before: Option<&'a ServicePlan>,
     after: Option<&'a ServicePlan>,
     family: Family,
-    mut step: impl FnMut(Step<'a>),
+    mut step: impl FnMut(AffinityStep<'a>),
 ) {
     let of = |plan: Option<&'a ServicePlan>| -> Vec<StickyPort<'a>> {
         plan.into_iter().flat_map(|plan| sticky_ports(plan, family)).collect()
@@ -166,7 +167,7 @@ pub(crate) fn difference<'a>(
 fn port_difference<'a>(
     old: Option<&StickyPort<'a>>,
     new: Option<&StickyPort<'a>>,
-    step: &mut impl FnMut(Step<'a>),
+    step: &mut impl FnMut(AffinityStep<'a>),
 ) {
     let (had, has) = (
         old.map(StickyPort::endpoints).unwrap_or_default(),
@@ -180,29 +181,29 @@ fn port_difference<'a>(
         for endpoint in has {
             let is_new = !before.contains(&endpoint);
             if is_new {
-                step(Step::AddSet(new.set_of(endpoint), size));
+                step(AffinityStep::AddSet(new.set_of(endpoint), size));
             }
             if is_new || seconds_differ {
                 let content = Content::Endpoint(new.clone(), endpoint);
-                step(Step::Rewrite(new.endpoint_chain(endpoint), content));
+                step(AffinityStep::Rewrite(new.endpoint_chain(endpoint), content));
             }
         }
         for (chain, list, members) in new.chains() {
             let earlier = old.and_then(|old| old.members(list));
             if earlier.is_none_or(|earlier| !Arc::ptr_eq(earlier, members) && !same(earlier, members)) {
-                step(Step::Rewrite(chain, Content::List(new.clone(), list)));
+                step(AffinityStep::Rewrite(chain, Content::List(new.clone(), list)));
             }
         }
     }
     let Some(old) = old else { return };
     for (chain, list, _) in old.chains() {
         if new.is_none_or(|new| new.members(list).is_none()) {
-            step(Step::Rewrite(chain, Content::Nothing));
+            step(AffinityStep::Rewrite(chain, Content::Nothing));
         }
     }
     for endpoint in had.into_iter().filter(|endpoint| !after.contains(endpoint)) {
-        step(Step::Rewrite(old.endpoint_chain(endpoint), Content::Nothing));
-        step(Step::DeleteSet(old.set_of(endpoint)));
+        step(AffinityStep::Rewrite(old.endpoint_chain(endpoint), Content::Nothing));
+        step(AffinityStep::DeleteSet(old.set_of(endpoint)));
     }
 }
 

@@ -1,34 +1,24 @@
 //! From plans to set elements: what a [`ServicePlan`] adds to the sets of the flat layout.
 //!
-//! Rendering is a pure function of one plan, so that the difference of two states of a Service is the difference
-//! of two renderings, and no copy of the kernel's content is kept.
+//! Rendering is a pure function of one plan, so that the difference of two states of a Service is
+//! the difference of two renderings, and no copy of the kernel's content is kept.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use portolan_service::{
-    Family, FrontendKind, List, Masquerade, PortPlan, Protocol, ServicePlan, Verdict as PlanVerdict,
+    Family, Frontend, FrontendKind, List, Masquerade, PortPlan, Protocol, ServicePlan, Verdict as PlanVerdict,
 };
 
 use super::affinity;
-use super::schema::{Chain, SetName};
+use super::chain::Chain;
+use super::encoding::{FrontendKey, put_address, put_frontend};
+use super::forward::forward_list;
+use super::set::SetName;
 
-/// What clients connect to: the key of most sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct FrontendKey {
-    pub(crate) address: IpAddr,
-    pub(crate) protocol: Protocol,
-    pub(crate) port: u16,
-}
-
-impl std::fmt::Display for FrontendKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {}", self.address, self.protocol, self.port)
-    }
-}
-
-/// The key of an element and the set it is in. Ordered so that what belongs to one set lies together.
+/// The key of an element and the set it is in. Ordered so that what belongs to one set lies
+/// together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Key {
     /// `cluster-ips`
@@ -54,8 +44,8 @@ impl Key {
         }
     }
 
-    /// Appends the key as the kernel holds it: each field padded to 4 bytes, network order, but the endpoint's
-    /// number in host order as `numgen` makes it.
+    /// Appends the key as the kernel holds it: each field padded to 4 bytes, network order, but the
+    /// endpoint's number in host order as `numgen` makes it.
     pub(crate) fn encode(&self, to: &mut Vec<u8>) {
         match *self {
             Key::ClusterIp(address) => put_address(to, address),
@@ -136,14 +126,14 @@ pub(crate) struct Element<'a> {
     pub(crate) port_name: Option<&'a str>,
 }
 
-/// Appends the elements of `plan` in `family`, sorted by key, without duplicates. Two ports of a Service may
-/// share elements (their ClusterIP, a pod that is its own client).
+/// Appends the elements of `plan` in `family`, sorted by key, without duplicates. Two ports of a
+/// Service may share elements (their ClusterIP, a pod that is its own client).
 pub(crate) fn render<'a>(plan: &'a ServicePlan, family: Family, elements: &mut Vec<Element<'a>>) {
     render_some(plan, family, true, elements);
 }
 
-/// As [`render`], without the elements of `endpoints` and `endpoints-local`: what says which chains and rules
-/// are needed.
+/// As [`render`], without the elements of `endpoints` and `endpoints-local`: what says which chains
+/// and rules are needed.
 pub(crate) fn render_dispatch<'a>(plan: &'a ServicePlan, family: Family, elements: &mut Vec<Element<'a>>) {
     render_some(plan, family, false, elements);
 }
@@ -174,70 +164,7 @@ fn render_port<'a>(
 ) {
     let mut used = [false; 2];
     for frontend in &port.frontends {
-        let key = FrontendKey { address: frontend.address, protocol: port.protocol, port: frontend.port };
-        let mut plain = |key: Key, data: Data| elements.push(Element { key, data, port_name: None });
-        let target = |set: SetName, target: Target| (Key::Frontend(set, key), Data::Target(target));
-
-        if frontend.kind == FrontendKind::ClusterIp {
-            plain(Key::ClusterIp(frontend.address), Data::None);
-        }
-        if let Some(allowed) = &frontend.allowed_sources {
-            plain(Key::Frontend(SetName::Firewalled, key), Data::None);
-            for network in allowed.merged.iter().filter(|network| Family::of(network.addr()) == port.family) {
-                plain(Key::Allowed(key, network.trunc()), Data::None);
-            }
-        }
-
-        let inside = forward_list(port, frontend.inside);
-        let outside = forward_list(port, frontend.outside);
-        if inside.is_some() || outside.is_some() {
-            let masquerade = match (frontend.kind, frontend.masquerade) {
-                (FrontendKind::ClusterIp, _) => None,
-                (_, Masquerade::Always) => Some(Chain::MasqAlways),
-                (_, Masquerade::FromNode) => Some(Chain::MasqNode),
-                (_, Masquerade::NotLocal) => Some(Chain::MasqCluster),
-            };
-            if let Some(chain) = masquerade {
-                let (key, data) = target(SetName::MasqExternal, Target::Goto(chain));
-                plain(key, data);
-            }
-        }
-
-        let name = Some(&*port.name);
-        if let Some(list) = inside {
-            used[list as usize] = true;
-            render_list(port, sticky, key, SetName::Services, list, endpoints, elements);
-        }
-        if frontend.inside != frontend.outside {
-            match outside {
-                Some(list) => {
-                    used[list as usize] = true;
-                    render_list(port, sticky, key, SetName::ServicesLocal, list, endpoints, elements);
-                }
-                // Outside sources must not fall through to the list for inside ones.
-                None => elements.push(Element {
-                    key: Key::Frontend(SetName::ServicesLocal, key),
-                    data: Data::Target(Target::Jump(Chain::NoLocal)),
-                    port_name: name,
-                }),
-            }
-        }
-        // Whoever is not translated arrives at the filter hooks with this destination. If both sides end here
-        // with different answers (no plan asks for it), the inside one is given.
-        let undelivered = if inside.is_none() { frontend.inside } else { frontend.outside };
-        let answer = match (undelivered, frontend.kind) {
-            (PlanVerdict::Drop, _) => Some(Target::Drop),
-            // Every port of a ClusterIP that leads nowhere is rejected anyway.
-            (PlanVerdict::Forward(_), _) | (PlanVerdict::Reject, FrontendKind::ClusterIp) => None,
-            (PlanVerdict::Reject, _) => Some(Target::Goto(Chain::RejectIt)),
-        };
-        if let Some(answer) = answer {
-            elements.push(Element {
-                key: Key::Frontend(SetName::NoEndpoints, key),
-                data: Data::Target(answer),
-                port_name: name,
-            });
-        }
+        render_frontend(port, sticky, frontend, endpoints, &mut used, elements);
     }
     for list in [List::Cluster, List::Local] {
         if used[list as usize] {
@@ -252,15 +179,83 @@ fn render_port<'a>(
     }
 }
 
-/// The list that `verdict` forwards to, unless it is empty (which a plan never asks for).
-pub(crate) fn forward_list(port: &PortPlan, verdict: PlanVerdict) -> Option<List> {
-    match verdict {
-        PlanVerdict::Forward(list) if !port.backends(list).is_empty() => Some(list),
-        _ => None,
+/// The elements of one frontend. Notes in `used` which lists it leads to.
+fn render_frontend<'a>(
+    port: &'a PortPlan,
+    sticky: Option<&Arc<str>>,
+    frontend: &Frontend,
+    endpoints: bool,
+    used: &mut [bool; 2],
+    elements: &mut Vec<Element<'a>>,
+) {
+    let key = FrontendKey { address: frontend.address, protocol: port.protocol, port: frontend.port };
+    let mut plain = |key: Key, data: Data| elements.push(Element { key, data, port_name: None });
+    let target = |set: SetName, target: Target| (Key::Frontend(set, key), Data::Target(target));
+
+    if frontend.kind == FrontendKind::ClusterIp {
+        plain(Key::ClusterIp(frontend.address), Data::None);
+    }
+    if let Some(allowed) = &frontend.allowed_sources {
+        plain(Key::Frontend(SetName::Firewalled, key), Data::None);
+        for network in allowed.merged.iter().filter(|network| Family::of(network.addr()) == port.family) {
+            plain(Key::Allowed(key, network.trunc()), Data::None);
+        }
+    }
+
+    let inside = forward_list(port, frontend.inside);
+    let outside = forward_list(port, frontend.outside);
+    if inside.is_some() || outside.is_some() {
+        let masquerade = match (frontend.kind, frontend.masquerade) {
+            (FrontendKind::ClusterIp, _) => None,
+            (_, Masquerade::Always) => Some(Chain::MasqAlways),
+            (_, Masquerade::FromNode) => Some(Chain::MasqNode),
+            (_, Masquerade::NotLocal) => Some(Chain::MasqCluster),
+        };
+        if let Some(chain) = masquerade {
+            let (key, data) = target(SetName::MasqExternal, Target::Goto(chain));
+            plain(key, data);
+        }
+    }
+
+    let name = Some(&*port.name);
+    if let Some(list) = inside {
+        used[list as usize] = true;
+        render_list(port, sticky, key, SetName::Services, list, endpoints, elements);
+    }
+    if frontend.inside != frontend.outside {
+        match outside {
+            Some(list) => {
+                used[list as usize] = true;
+                render_list(port, sticky, key, SetName::ServicesLocal, list, endpoints, elements);
+            }
+            // Outside sources must not fall through to the list for inside ones.
+            None => elements.push(Element {
+                key: Key::Frontend(SetName::ServicesLocal, key),
+                data: Data::Target(Target::Jump(Chain::NoLocal)),
+                port_name: name,
+            }),
+        }
+    }
+    // Whoever is not translated arrives at the filter hooks with this destination. If both
+    // sides end here with different answers (no plan asks for it), the inside one is given.
+    let undelivered = if inside.is_none() { frontend.inside } else { frontend.outside };
+    let answer = match (undelivered, frontend.kind) {
+        (PlanVerdict::Drop, _) => Some(Target::Drop),
+        // Every port of a ClusterIP that leads nowhere is rejected anyway.
+        (PlanVerdict::Forward(_), _) | (PlanVerdict::Reject, FrontendKind::ClusterIp) => None,
+        (PlanVerdict::Reject, _) => Some(Target::Goto(Chain::RejectIt)),
+    };
+    if let Some(answer) = answer {
+        elements.push(Element {
+            key: Key::Frontend(SetName::NoEndpoints, key),
+            data: Data::Target(answer),
+            port_name: name,
+        });
     }
 }
 
-/// The dispatch of `frontend` to `list`, seen by everyone (`services`) or by outside sources (`services-local`).
+/// The dispatch of `frontend` to `list`, seen by everyone (`services`) or by outside sources
+/// (`services-local`).
 fn render_list<'a>(
     port: &'a PortPlan,
     sticky: Option<&Arc<str>>,
@@ -278,9 +273,10 @@ fn render_list<'a>(
         (None, true) => Chain::PickLocal(count),
         (Some(name), _) => affinity::chain(name, list),
     };
-    // A frontend of one endpoint needs no draw: the rule after the look-up in `services`, which tries the first
-    // endpoint, is all it takes. So it costs no verdict, of which the kernel re-checks all when one is added. UDP
-    // frontends are listed all the same: a later process finds there whose flows may be stale.
+    // A frontend of one endpoint needs no draw: the rule after the look-up in `services`, which
+    // tries the first endpoint, is all it takes. So it costs no verdict, of which the kernel
+    // re-checks all when one is added. UDP frontends are listed all the same: a later process finds
+    // there whose flows may be stale.
     let dispatched = chain != Chain::Pick(1) || frontend.protocol == Protocol::Udp;
     if dispatched {
         elements.push(Element {
@@ -305,19 +301,19 @@ fn render_list<'a>(
 
 /// One step of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step<'e, 'a> {
+pub(crate) enum ElementStep<'e, 'a> {
     /// The element goes.
     Remove(&'e Element<'a>),
     /// The element comes.
     Add(&'e Element<'a>),
 }
 
-/// What leads from the elements `before` to `after`, both as [`render`] leaves them. An element whose data or
-/// comment changes is removed and added.
+/// What leads from the elements `before` to `after`, both as [`render`] leaves them. An element
+/// whose data or comment changes is removed and added.
 pub(crate) fn difference<'e, 'a>(
     before: &'e [Element<'a>],
     after: &'e [Element<'a>],
-    mut step: impl FnMut(Step<'e, 'a>),
+    mut step: impl FnMut(ElementStep<'e, 'a>),
 ) {
     let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
     loop {
@@ -325,68 +321,21 @@ pub(crate) fn difference<'e, 'a>(
             (None, None) => return,
             (Some(old), Some(new)) if old.key == new.key => {
                 if old != new {
-                    step(Step::Remove(old));
-                    step(Step::Add(new));
+                    step(ElementStep::Remove(old));
+                    step(ElementStep::Add(new));
                 }
                 before.next();
                 after.next();
             }
             (Some(old), new) if new.is_none_or(|new| old.key < new.key) => {
-                step(Step::Remove(old));
+                step(ElementStep::Remove(old));
                 before.next();
             }
             (_, Some(new)) => {
-                step(Step::Add(new));
+                step(ElementStep::Add(new));
                 after.next();
             }
             (Some(_), None) => unreachable!("the arm above takes what only the old side has"),
         }
     }
-}
-
-fn put_frontend(to: &mut Vec<u8>, frontend: &FrontendKey) {
-    put_address(to, frontend.address);
-    to.extend_from_slice(&[frontend.protocol.number(), 0, 0, 0]);
-    put_port(to, frontend.port);
-}
-
-/// Appends an address in network order.
-pub(crate) fn put_address(to: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(v4) => to.extend_from_slice(&v4.octets()),
-        IpAddr::V6(v6) => to.extend_from_slice(&v6.octets()),
-    }
-}
-
-/// Appends a port in network order, padded.
-pub(crate) fn put_port(to: &mut Vec<u8>, port: u16) {
-    to.extend_from_slice(&port.to_be_bytes());
-    to.extend_from_slice(&[0, 0]);
-}
-
-/// Reads an address of `family` off the front of `bytes`.
-pub(crate) fn take_address(bytes: &mut &[u8], family: Family) -> Option<IpAddr> {
-    match family {
-        Family::V4 => take::<4>(bytes).map(|octets| Ipv4Addr::from(octets).into()),
-        Family::V6 => take::<16>(bytes).map(|octets| Ipv6Addr::from(octets).into()),
-    }
-}
-
-/// Reads a padded port off the front of `bytes`.
-pub(crate) fn take_port(bytes: &mut &[u8]) -> Option<u16> {
-    take::<4>(bytes).map(|[high, low, ..]| u16::from_be_bytes([high, low]))
-}
-
-/// Reads a frontend off the front of `bytes`; `None` for what cannot be one.
-pub(crate) fn take_frontend(bytes: &mut &[u8], family: Family) -> Option<FrontendKey> {
-    let address = take_address(bytes, family)?;
-    let [number, ..] = take::<4>(bytes)?;
-    let protocol = Protocol::ALL.into_iter().find(|protocol| protocol.number() == number)?;
-    Some(FrontendKey { address, protocol, port: take_port(bytes)? })
-}
-
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, rest) = bytes.split_first_chunk::<N>()?;
-    *bytes = rest;
-    Some(*head)
 }

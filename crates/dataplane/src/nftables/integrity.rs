@@ -1,7 +1,8 @@
 //! Whether the kernel still holds what we left there, and what is different if not.
 //!
-//! Three looks, each only when the one before gives a reason: the generation id (one number); chains, rules, sets
-//! and their sizes (the same few whatever the Services are); the content of all sets.
+//! Three looks, each only when the one before gives a reason: the generation id (one number);
+//! chains, rules, sets and their sizes (the same few whatever the Services are); the content of all
+//! sets.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet};
@@ -13,16 +14,19 @@ use portolan_service::{Family, PerFamily, ServicePlan};
 
 use super::Nftables;
 use super::affinity::fingerprint;
-use super::element::{
-    Data, Element, Key, Target, put_address, put_port, render, take_address, take_frontend,
-};
+use super::chain::{Chain, is_in_place};
+use super::element::{Data, Element, Key, Target, render};
+use super::encoding::{put_address, put_port, take_address, take_frontend};
 use super::inventory::Inventory;
-use super::schema::{Chain, Schema, SetName, is_affinity_set, is_in_place, is_like, table_name};
+use super::schema::Schema;
+use super::set::{SetName, is_affinity_set, is_like};
 use super::staging::verdict;
-use crate::{Error, Integrity};
+use super::table::table_name;
+use crate::dataplane::Integrity;
+use crate::error::Error;
 
-/// Up to so many elements, contents are compared whenever there is a reason; the kernel's dump takes a time that
-/// grows with the square of a set's size.
+/// Up to this many elements, contents are compared whenever there is a reason; the kernel's dump
+/// takes a time that grows with the square of a set's size.
 const COMPARE_FREELY: usize = 100_000;
 /// Larger tables are compared no more often than this.
 const COMPARE_EVERY: Duration = Duration::from_mins(1);
@@ -67,8 +71,8 @@ impl Nftables {
         Ok(findings)
     }
 
-    /// Looks at everything that is not an element, and at how many elements there are, as of the present
-    /// generation.
+    /// Looks at everything that is not an element, and at how many elements there are, as of the
+    /// present generation.
     pub(super) fn inspect(&mut self, inventories: &PerFamily<Inventory>) -> Result<Vec<String>, Error> {
         self.kernel.refresh()?;
         self.uncompared = true;

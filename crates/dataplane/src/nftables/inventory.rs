@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::affinity;
+use super::chain::Chain;
 use super::element::{Data, Element, Key};
-use super::schema::{Chain, Features, SetName};
+use super::schema::Features;
+use super::set::SetName;
 
 /// Counts of what is in force in one family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -159,8 +161,9 @@ impl Tally {
         *self = Tally::default();
     }
 
-    /// Counts one more (`by` 1) or one less (-1) of an element of one Service. Returns whether it is for the
-    /// kernel at once; of shared elements only the sum over all Services is: see [`Tally::shared`].
+    /// Counts one more (`by` 1) or one less (-1) of an element of one Service. Returns whether it
+    /// is for the kernel at once; of shared elements only the sum over all Services is: see
+    /// [`Tally::shared`].
     pub(crate) fn count(&mut self, element: &Element<'_>, by: i8) -> bool {
         if matches!(element.key, Key::ClusterIp(_) | Key::Hairpin(_)) {
             *self.shared.entry(element.key).or_default() += i32::from(by);
@@ -190,7 +193,8 @@ impl Tally {
         self.affinity_sets.push((name, comes));
     }
 
-    /// Settles the shared elements against what is in force: calls `change` with each that comes (true) or goes.
+    /// Settles the shared elements against what is in force: calls `change` with each that comes
+    /// (true) or goes.
     pub(crate) fn shared(&mut self, inventory: &Inventory, mut change: impl FnMut(Key, bool)) {
         for (key, difference) in &self.shared {
             let before = inventory.sharers(key).unwrap_or(0);

@@ -1,4 +1,5 @@
-//! Our side of the conversation with the kernel: generation ids, what a refusal means, what is there.
+//! Our side of the conversation with the kernel: generation ids, what a refusal means, what is
+//! there.
 
 use std::io;
 use std::time::Duration;
@@ -7,11 +8,13 @@ use portolan_netfilter::nft::{self, Batch};
 use portolan_netfilter::socket::{CommitError, MessageError, Socket};
 use portolan_service::Family;
 
-use super::schema::{SetName, table};
-use super::staging::{Owner, Owners};
-use crate::Error;
+use super::owners::Owners;
+use super::set::SetName;
+use super::table::table;
+use crate::error::Error;
+use crate::owner::Owner;
 
-/// A netlink socket and what it last told.
+/// A netlink socket and what it last reported.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     socket: Socket,
@@ -137,7 +140,8 @@ impl Kernel {
         self.spare = batch;
         match result {
             Ok(()) => {
-                // Each commit counts one up, leaving out 0; the kernel made sure that nobody was in between.
+                // Each commit counts one up, leaving out 0; the kernel made sure that nobody was in
+                // between.
                 self.generation = self.generation.map(|known| known.checked_add(1).unwrap_or(1));
                 Ok(Commit::Done)
             }

@@ -7,11 +7,11 @@ use portolan_netfilter::nft::{OwnedData, OwnedElement, Verdict};
 use portolan_service::Family;
 
 use super::Nftables;
-use super::element::{FrontendKey, take_address, take_frontend, take_port};
-use super::schema::SetName;
-use crate::Error;
+use super::encoding::{FrontendKey, take_address, take_frontend, take_port};
+use super::set::SetName;
+use crate::error::Error;
 
-/// At most so many endpoints are named in a line.
+/// At most this many endpoints are named in a line.
 const NAMED: usize = 8;
 
 /// What was found of one frontend.

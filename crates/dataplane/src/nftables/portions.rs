@@ -1,81 +1,32 @@
 //! Writing everything in several transactions, where the process may not send all of it at once.
 //!
-//! A process without privileges over the machine, such as root of a user namespace, can send a few hundred
-//! kilobytes in one transaction. Then what is there is compared element by element and brought to the wanted state
-//! some Services at a time; what is wanted by nobody goes last. Each Service changes in one transaction, and none
-//! that stays loses anything on the way.
+//! A process without privileges over the machine, such as root of a user namespace, can send a few
+//! hundred kilobytes in one transaction. Then what is there is compared element by element and
+//! brought to the wanted state some Services at a time; what is wanted by nobody goes last. Each
+//! Service changes in one transaction, and none that stays loses anything on the way.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use portolan_netfilter::nft::{Element, OwnedData};
+use portolan_netfilter::nft::Element;
 use portolan_service::{Family, PerFamily, ServicePlan};
 
+use super::chain::Chain;
 use super::inventory::Inventory;
 use super::kernel::{Commit, Learnt, write_learnt};
-use super::rewrite::{Found, Keep};
-use super::schema::{Chain, Features, SetName, declare_affinity_set, table};
-use super::staging::{Owner, set_id};
+use super::present::Present;
+use super::rewrite::{FoundTable, Keep};
+use super::schema::Features;
+use super::set::{SetName, declare_affinity_set};
+use super::staging::set_id;
+use super::table::table;
 use super::{ATTEMPTS, Nftables};
-use crate::{Error, Outcome};
+use crate::dataplane::Outcome;
+use crate::error::Error;
+use crate::owner::Owner;
 
 /// Elements removed in one transaction: well below any limit.
 const REMOVED_AT_ONCE: usize = 1000;
-
-/// A set and a key in it.
-type Slot = (SetName, Vec<u8>);
-/// The end of the range and the data.
-type Held = (Option<Vec<u8>>, Option<OwnedData>);
-
-/// What the sets of one family hold already.
-#[derive(Debug, Default)]
-pub(super) struct Present {
-    elements: HashMap<Slot, Held>,
-    wanted: HashSet<Slot>,
-    /// Chains of Service ports, and sets of remembered clients.
-    port_chains: Vec<Chain>,
-    affinity_sets: HashSet<String>,
-    /// Wanted by what is being committed.
-    pending: Vec<Slot>,
-}
-
-/// How a wanted element stands to what is present.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Presence {
-    /// It is not there.
-    Missing,
-    /// Another is there under its key.
-    Other,
-    /// It is there.
-    Same,
-}
-
-impl Present {
-    /// Looks for an element, and remembers that it is wanted until [`Present::settle`] is called.
-    pub(super) fn want(
-        &mut self,
-        set: SetName,
-        key: &[u8],
-        data: impl FnOnce(Option<&OwnedData>) -> bool,
-    ) -> Presence {
-        let slot = (set, key.to_vec());
-        let presence = match self.elements.get(&slot) {
-            None => Presence::Missing,
-            Some((_, held)) if data(held.as_ref()) => Presence::Same,
-            Some(_) => Presence::Other,
-        };
-        self.pending.push(slot);
-        presence
-    }
-
-    /// What was wanted since the last call is in force, or given up.
-    fn settle(&mut self, in_force: bool) {
-        let pending = std::mem::take(&mut self.pending);
-        if in_force {
-            self.wanted.extend(pending);
-        }
-    }
-}
 
 impl Nftables {
     /// As [`Nftables::rewrite`].
@@ -158,8 +109,8 @@ impl Nftables {
         Ok(outcome)
     }
 
-    /// Writes table, sets, chains and rules, those that exist too, with all features until the next tidying; leaves
-    /// the elements. Returns what the sets hold.
+    /// Writes table, sets, chains and rules, those that exist too, with all features until the next
+    /// tidying; leaves the elements. Returns what the sets hold.
     fn write_frame(
         &mut self,
         plans: &[&ServicePlan],
@@ -188,12 +139,12 @@ impl Nftables {
             for (family, found) in found {
                 let of_family = present.get_mut(family);
                 match found {
-                    Found::Nothing => {}
-                    Found::Ours { chains, affinity_sets, .. } => {
+                    FoundTable::Nothing => {}
+                    FoundTable::Ours { chains, affinity_sets, .. } => {
                         of_family.affinity_sets = affinity_sets;
                         of_family.port_chains = chains.into_iter().filter(Chain::is_of_a_port).collect();
                     }
-                    Found::Other { learnt } => self.move_learnt(family, learnt, of_family)?,
+                    FoundTable::Other { learnt } => self.move_learnt(family, learnt, of_family)?,
                 }
             }
             for family in self.families.clone() {

@@ -1,4 +1,5 @@
-//! What a sync would change, without changing it: the frontends in the kernel against those of the plans.
+//! What a sync would change, without changing it: the frontends in the kernel against those of the
+//! plans.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
@@ -9,12 +10,13 @@ use portolan_netfilter::nft::{OwnedData, OwnedElement};
 use portolan_service::{Family, Protocol, ServicePlan};
 
 use super::Nftables;
-use super::element::{
-    Data, Element, FrontendKey, Key, put_address, put_port, render, take_address, take_frontend,
-};
-use super::schema::{SetName, table_name};
+use super::element::{Data, Element, Key, render};
+use super::encoding::{FrontendKey, put_address, put_port, take_address, take_frontend};
+use super::set::SetName;
 use super::staging::verdict;
-use crate::{Difference, Error};
+use super::table::table_name;
+use crate::dataplane::Difference;
+use crate::error::Error;
 
 /// All elements of one frontend, whatever set they are in.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -8,16 +8,21 @@ use portolan_netfilter::nft::{Batch, SetInfo};
 use portolan_service::{Family, PerFamily, Protocol, ServicePlan};
 
 use super::affinity::sticky_ports;
-use super::element::{render_dispatch, take_frontend};
+use super::chain::{Chain, is_in_place};
+use super::element::render_dispatch;
+use super::encoding::take_frontend;
 use super::inventory::{Inventory, Tally};
 use super::kernel::{Commit, Contents, Learnt, write_learnt};
-use super::schema::{
-    Chain, Features, Schema, SetName, TABLE_COMMENT, declare_set, is_affinity_set, is_in_place, is_like,
-    table,
-};
-use super::staging::{Owner, Owners, Staging, set_id};
+use super::owners::Owners;
+use super::schema::{Features, Schema};
+use super::set::{SetName, declare_set, is_affinity_set, is_like};
+use super::staging::{Staging, set_id};
+use super::table::{TABLE_COMMENT, table};
 use super::{ATTEMPTS, Nftables};
-use crate::{Error, Outcome, Settings};
+use crate::dataplane::Outcome;
+use crate::error::Error;
+use crate::owner::Owner;
+use crate::settings::Settings;
 
 /// Writes one chain with its rules.
 pub(crate) fn add_chain(batch: &mut Batch, schema: &Schema<'_>, chain: &Chain) {
@@ -32,8 +37,8 @@ fn add_rules(batch: &mut Batch, schema: &Schema<'_>, chain: &Chain) {
     }
 }
 
-/// Writes what leads from the rules for `before` to those for `after`, touching no other chain. Returns whether
-/// there was anything to do.
+/// Writes what leads from the rules for `before` to those for `after`, touching no other chain.
+/// Returns whether there was anything to do.
 pub(crate) fn reconfigure(
     batch: &mut Batch,
     family: Family,
@@ -72,22 +77,32 @@ pub(crate) fn reconfigure(
 
 /// What was found of our table in one family, and what can be done with it.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum FoundTable {
     /// Nothing.
     Nothing,
     /// Our layout: sets stay, with their remembered clients; rules and elements are written anew.
     Ours { chains: BTreeSet<Chain>, foreign_chains: Vec<String>, affinity_sets: HashSet<String> },
-    /// Another layout, or damage. Deleted and created in one transaction; remembered clients move over if they
-    /// can be read.
+    /// Another layout, or damage. Deleted and created in one transaction; remembered clients move
+    /// over if they can be read.
     Other { learnt: Vec<(String, Vec<Learnt>)> },
 }
 
-impl Found {
+impl FoundTable {
     /// Sets of remembered clients that stay.
     pub(super) fn affinity_sets(&self) -> HashSet<String> {
         match self {
-            Found::Ours { affinity_sets, .. } => affinity_sets.clone(),
-            Found::Nothing | Found::Other { .. } => HashSet::new(),
+            FoundTable::Ours { affinity_sets, .. } => affinity_sets.clone(),
+            FoundTable::Nothing | FoundTable::Other { .. } => HashSet::new(),
+        }
+    }
+}
+
+/// Writes the remembered clients that were found, as far as there is still a set for them.
+fn write_found_clients(batch: &mut Batch, family: Family, found: &FoundTable, inventory: &Inventory) {
+    let FoundTable::Other { learnt } = found else { return };
+    for (set, clients) in learnt {
+        if inventory.affinity_sets().contains(set) {
+            write_learnt(batch, family, set, clients);
         }
     }
 }
@@ -143,13 +158,7 @@ impl Nftables {
                     }
                 }
                 *self.staging.get_mut(*family) = staging;
-                if let Found::Other { learnt } = found {
-                    for (set, clients) in learnt {
-                        if inventory.affinity_sets().contains(set) {
-                            write_learnt(&mut batch, *family, set, clients);
-                        }
-                    }
-                }
+                write_found_clients(&mut batch, *family, found, inventory);
             }
 
             if !self.kernel.can_send(&batch) {
@@ -185,8 +194,8 @@ impl Nftables {
         Err(Error::Unusable(format!("gave up after {ATTEMPTS} attempts to write all Services: try again")))
     }
 
-    /// All `plans` but those in `left_out` are in force: remembers what is not, and lets stale UDP flows be
-    /// removed.
+    /// All `plans` but those in `left_out` are in force: remembers what is not, and lets stale UDP
+    /// flows be removed.
     pub(super) fn in_force_now(
         &mut self,
         plans: &[&ServicePlan],
@@ -236,7 +245,7 @@ impl Nftables {
         &mut self,
         start_over: bool,
         udp_frontends: &mut Vec<(IpAddr, u16)>,
-    ) -> Result<Vec<(Family, Found)>, Error> {
+    ) -> Result<Vec<(Family, FoundTable)>, Error> {
         let mut found = Vec::new();
         for family in self.families.clone() {
             let contents = self.kernel.contents(family)?;
@@ -247,8 +256,13 @@ impl Nftables {
     }
 
     /// Looks at what is there.
-    fn recognise(&mut self, family: Family, contents: &Contents, start_over: bool) -> Result<Found, Error> {
-        let Some(found) = &contents.table else { return Ok(Found::Nothing) };
+    fn recognise(
+        &mut self,
+        family: Family,
+        contents: &Contents,
+        start_over: bool,
+    ) -> Result<FoundTable, Error> {
+        let Some(found) = &contents.table else { return Ok(FoundTable::Nothing) };
         let (affinity, fixed): (Vec<_>, Vec<_>) =
             contents.sets.iter().partition(|info| is_affinity_set(family, info));
         let known = |info: &&SetInfo| SetName::ALL.into_iter().any(|name| is_like(name, family, info));
@@ -267,13 +281,13 @@ impl Nftables {
         }
         if fits {
             let affinity_sets = affinity.into_iter().map(|info| info.name.clone()).collect();
-            return Ok(Found::Ours { chains, foreign_chains, affinity_sets });
+            return Ok(FoundTable::Ours { chains, foreign_chains, affinity_sets });
         }
         let mut learnt = Vec::new();
         for info in affinity {
             learnt.push((info.name.clone(), self.kernel.learnt(family, &info.name)?));
         }
-        Ok(Found::Other { learnt })
+        Ok(FoundTable::Other { learnt })
     }
 
     /// The UDP frontends that the kernel has had so far.
@@ -304,7 +318,7 @@ impl Nftables {
         &self,
         batch: &mut Batch,
         family: Family,
-        found: &Found,
+        found: &FoundTable,
         (features, numbered): &(Features, BTreeSet<Chain>),
         inventory: &mut Inventory,
         keep: Keep,
@@ -316,8 +330,9 @@ impl Nftables {
         let fixed = schema.chains();
         let mut wanted: BTreeSet<Chain> = numbered.clone();
         match found {
-            Found::Ours { chains, foreign_chains, .. } => {
-                // Those of other numbers stay, unused: the kernel may still have them in use for a moment.
+            FoundTable::Ours { chains, foreign_chains, .. } => {
+                // Those of other numbers stay, unused: the kernel may still have them in use for a
+                // moment.
                 wanted.extend(chains.iter().filter(|chain| chain.comes_and_goes()).cloned());
                 match keep {
                     Keep::Nothing => {
@@ -347,8 +362,8 @@ impl Nftables {
                     batch.add_chain(table, &chain.declaration());
                 }
             }
-            Found::Nothing | Found::Other { .. } => {
-                if matches!(found, Found::Other { .. }) {
+            FoundTable::Nothing | FoundTable::Other { .. } => {
+                if matches!(found, FoundTable::Other { .. }) {
                     batch.delete_table(table);
                 }
                 batch.add_table(table, TABLE_COMMENT);

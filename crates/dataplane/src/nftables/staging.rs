@@ -1,37 +1,26 @@
-//! Elements on their way into a transaction: encoded and sorted by set, in buffers that are used again.
+//! Elements on their way into a transaction: encoded and sorted by set, in buffers that are used
+//! again.
 
 use std::collections::{HashMap, HashSet};
 
 use portolan_netfilter::nft::{self, Batch, COMMENT_MAX, ElementData, OwnedData, Rule};
 use portolan_service::{Family, ServicePlan};
 
-use super::affinity::{self, fingerprint_of};
-use super::element::{Data, Element, Key, Step, Target, difference, put_address, put_port, render};
+use super::affinity::{self, AffinityStep, fingerprint_of};
+use super::chain::Chain;
+use super::element::{Data, Element, ElementStep, Key, Target, difference, render};
+use super::encoding::{put_address, put_port};
 use super::inventory::{Inventory, Tally};
-use super::portions::{Presence, Present};
-use super::schema::{Chain, Features, Schema, SetName, declare_affinity_set, table};
-use crate::Settings;
+use super::owners::{NOBODY, Owners};
+use super::present::{Presence, Present};
+use super::schema::{Features, Schema};
+use super::set::{SetName, declare_affinity_set};
+use super::table::table;
+use crate::owner::Owner;
+use crate::settings::Settings;
 
 /// An element buffer longer than this is written out before it grows on, where order allows.
 const SPILL_BYTES: usize = 1 << 18;
-
-/// The Service that elements in a message belong to, as a number that the caller gave it.
-pub(crate) type Owner = u32;
-/// For elements that several Services share.
-const NOBODY: Owner = Owner::MAX;
-
-/// Which messages of a batch carry which Service's elements: first message and owner, ascending.
-#[derive(Debug, Default)]
-pub(crate) struct Owners(Vec<(usize, Owner)>);
-
-impl Owners {
-    /// Whose elements message number `index` of the batch carries; `None` for what is no Service's.
-    pub(crate) fn of(&self, index: usize) -> Option<Owner> {
-        let after = self.0.partition_point(|(first, _)| *first <= index);
-        let (_, owner) = self.0.get(after.checked_sub(1)?)?;
-        (*owner != NOBODY).then_some(*owner)
-    }
-}
 
 #[derive(Debug, Default)]
 struct Buffer {
@@ -111,12 +100,12 @@ impl Staging {
         }
         let service = before.or(after).map_or("", |plan| plan.name.as_str());
         difference(&old, &new, |step| match step {
-            Step::Remove(element) => {
+            ElementStep::Remove(element) => {
                 if self.tally.count(element, -1) {
                     self.remove(&element.key, owner);
                 }
             }
-            Step::Add(element) => {
+            ElementStep::Add(element) => {
                 if self.tally.count(element, 1) {
                     self.add(service, element, owner);
                 }
@@ -131,7 +120,7 @@ impl Staging {
         let schema = Schema { family: self.family, settings: &settings, features: Features::default() };
         let family = self.family;
         affinity::difference(before, after, family, |step| match step {
-            affinity::Step::AddSet(name, size) => {
+            AffinityStep::AddSet(name, size) => {
                 self.tally.count_use(affinity::chain_of_set(&name), 1);
                 self.tally.affinity_set(name.clone(), true);
                 if !self.kept_sets.contains(&name) {
@@ -139,13 +128,13 @@ impl Staging {
                     self.affinity.push((owner, AffinityChange::AddSet { name, size }));
                 }
             }
-            affinity::Step::Rewrite(chain, content) => {
+            AffinityStep::Rewrite(chain, content) => {
                 let rules = schema.affinity_rules(&content);
                 self.tally.rewrite(chain.clone(), (!rules.is_empty()).then(|| fingerprint_of(&rules)));
                 self.operations += rules.len();
                 self.affinity.push((owner, AffinityChange::Rewrite { chain, rules }));
             }
-            affinity::Step::DeleteSet(name) => {
+            AffinityStep::DeleteSet(name) => {
                 self.operations += 1;
                 self.tally.count_use(affinity::chain_of_set(&name), -1);
                 self.tally.affinity_set(name.clone(), false);
@@ -318,7 +307,8 @@ impl Buffer {
         self.items.push(Item { at, key, end, data: 0, comment: 0, target: None, owner });
     }
 
-    /// Hands the items over, those of one Service at a time if `owners` is to know, and is empty then.
+    /// Hands the items over, those of one Service at a time if `owners` is to know, and is empty
+    /// then.
     fn write<'s>(
         &'s mut self,
         verdicts: &'s HashMap<Target, nft::Verdict>,
@@ -391,7 +381,7 @@ pub(crate) fn set_id(batch: &Batch) -> u32 {
     u32::try_from(batch.messages()).unwrap_or(u32::MAX)
 }
 
-/// As the kernel is told.
+/// As the kernel takes it.
 pub(crate) fn verdict(target: &Target) -> nft::Verdict {
     match target {
         Target::Drop => nft::Verdict::Drop,

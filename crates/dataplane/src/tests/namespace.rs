@@ -3,10 +3,12 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use portolan_netlink::rtnetlink::Rtnetlink;
+
 const INSIDE: &str = "PORTOLAN_TEST_NAMESPACE";
 
-/// Runs `body` in a fresh network namespace: the test with the path `test` is started again as a process of its own that
-/// enters one first. A new user namespace stands in for root.
+/// Runs `body` in a fresh network namespace: the test with the path `test` is started again as a
+/// process of its own that enters one first. A new user namespace stands in for root.
 pub(crate) fn run(test: &str, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         body();
@@ -24,8 +26,8 @@ pub(crate) fn run(test: &str, body: impl FnOnce()) {
         ("/proc/self/uid_map", format!("0 {user} 1")),
         ("/proc/self/gid_map", format!("0 {group} 1")),
     ];
-    // SAFETY: the closure runs in the child between fork and exec; it makes system calls and touches only memory
-    // that was prepared before.
+    // SAFETY: the closure runs in the child between fork and exec; it makes system calls and
+    // touches only memory that was prepared before.
     unsafe {
         command.pre_exec(move || {
             // A network namespace belongs to whoever root is when it is made.
@@ -51,16 +53,7 @@ pub(crate) fn run(test: &str, body: impl FnOnce()) {
 
 /// Brings up the loopback interface of this namespace.
 pub(crate) fn loopback_up() {
-    // SAFETY: a socket of our own and a zeroed, NUL-terminated request that outlives both calls.
-    unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-        assert!(socket >= 0, "a socket");
-        let mut request: libc::ifreq = std::mem::zeroed();
-        request.ifr_name[0] = i8::try_from(b'l').expect("ASCII") as libc::c_char;
-        request.ifr_name[1] = i8::try_from(b'o').expect("ASCII") as libc::c_char;
-        request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP).expect("a flag");
-        let result = libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request);
-        libc::close(socket);
-        assert_eq!(result, 0, "lo can be set up");
-    }
+    let mut kernel = Rtnetlink::open().expect("a socket");
+    let loopback = kernel.link("lo").expect("an answer").expect("every namespace has it");
+    kernel.set_up(loopback.index, true).expect("lo can be set up");
 }

@@ -9,7 +9,7 @@ use portolan_service::{
     PortPlan, Protocol, ServicePlan, Verdict,
 };
 
-use crate::{LocalDetector, Settings};
+use crate::settings::{LocalDetector, Settings};
 
 pub(crate) const CLUSTER: Verdict = Verdict::Forward(List::Cluster);
 pub(crate) const LOCAL: Verdict = Verdict::Forward(List::Local);
@@ -111,7 +111,6 @@ pub(crate) fn settings() -> Settings {
         },
         masquerade_all: false,
         service_networks: vec![net("10.96.0.0/16"), net("fd00:10:96::/112")],
-        ..Settings::default()
     }
 }
 

@@ -1,4 +1,5 @@
-//! What must happen to a packet, worked out from the plan by the words of the spec, without any rules.
+//! What must happen to a packet, worked out from the plan by the words of the spec, without any
+//! rules.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -78,7 +79,8 @@ pub(crate) fn expected(
         let is_cluster_ip = frontends
             .any(|frontend| frontend.kind == FrontendKind::ClusterIp && frontend.address == destination.ip());
         let refused = is_cluster_ip && mode == Mode::Nftables;
-        // iptables refuses on every address of the node what nobody answers on those selected (spec §5.25).
+        // iptables refuses on every address of the node what nobody answers on those selected (spec
+        // §5.25).
         let bridge = bridge_network(Family::of(destination.ip())).addr();
         let mut ports = plans.iter().flat_map(|plan| &plan.ports).filter(|port| port.protocol == protocol);
         let node_port = ports.find_map(|port| {
@@ -114,7 +116,8 @@ pub(crate) fn expected(
     let external = frontend.kind != FrontendKind::ClusterIp;
     let local = destination.ip() == node_address(Family::of(destination.ip()));
     match verdict {
-        // With iptables nobody looks at what the node itself sends to addresses elsewhere (spec §5.26).
+        // With iptables nobody looks at what the node itself sends to addresses elsewhere (spec
+        // §5.26).
         Planned::Reject | Planned::Drop if mode == Mode::Iptables && external && is_node && !local => {
             Ends::one(Verdict::Accept)
         }

@@ -1,6 +1,7 @@
-//! All modes must agree on every packet: random Services are brought into the kernel by each mode, the rules are read back
-//! with the tools of people, and thousands of packets are followed through them. What the spec says is worked out
-//! independently, from the plan (`spec §4.12`). Where modes differ by the spec, the clause is named.
+//! All modes must agree on every packet: random Services are brought into the kernel by each mode,
+//! the rules are read back with the tools of people, and thousands of packets are followed through
+//! them. What the spec says is worked out independently, from the plan (`spec §4.12`). Where modes
+//! differ by the spec, the clause is named.
 
 mod clusters;
 mod expected;
@@ -11,7 +12,7 @@ use std::net::SocketAddr;
 
 use fastrand::Rng;
 use libtest_mimic::{Arguments, Failed, Trial};
-use portolan_dataplane::iptables::Iptables;
+use portolan_dataplane::iptables::{Iptables, Options};
 use portolan_dataplane::nftables::Nftables;
 use portolan_dataplane::{Dataplane, LocalDetector, NodePorts, Settings};
 use portolan_service::{Family, PerFamily, ServicePlan};
@@ -51,16 +52,19 @@ fn main() -> std::process::ExitCode {
 
 fn settings(family: Family, detector: bool, masquerade_all: bool) -> Settings {
     let pods = LocalDetector::SourceNetwork(clusters::local_pods(family));
-    let addresses = NodePorts::Addresses(vec![clusters::node_address(family)]);
     let mut settings = Settings { masquerade_all, ..Settings::default() };
     if detector {
         *settings.local.get_mut(family) = Some(pods);
     }
-    // As in mode nftables, where only these answer (spec §3.11).
-    settings.node_ports =
-        PerFamily { v4: NodePorts::Addresses(Vec::new()), v6: NodePorts::Addresses(Vec::new()) };
-    *settings.node_ports.get_mut(family) = addresses;
     settings
+}
+
+/// As in mode nftables, where only these NodePorts answer (spec §3.11).
+fn options(family: Family) -> Options {
+    let none = || NodePorts::Addresses(Vec::new());
+    let mut node_ports = PerFamily { v4: none(), v6: none() };
+    *node_ports.get_mut(family) = NodePorts::Addresses(vec![clusters::node_address(family)]);
+    Options { node_ports, ..Options::default() }
 }
 
 fn agree(family: Family, detector: bool, masquerade_all: bool) -> Result<(), Failed> {
@@ -82,7 +86,7 @@ fn agree(family: Family, detector: bool, masquerade_all: bool) -> Result<(), Fai
         let nftables = Ruleset::from_nft_json(&tool("nft -j list ruleset", "")?)?;
         dataplane.cleanup()?;
 
-        let mut dataplane = Iptables::new(&settings)?;
+        let mut dataplane = Iptables::new(&settings, &options(family))?;
         sync(&mut dataplane, &plans)?;
         let mut held = Ruleset::default();
         for table in ["mangle", "filter", "nat"] {

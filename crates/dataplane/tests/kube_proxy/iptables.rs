@@ -1,7 +1,10 @@
-//! What is left after removal must be what a node has on which kube-proxy never ran, counters included.
+//! What is left after removal must be what a node has on which kube-proxy never ran, counters
+//! included.
 
 use libtest_mimic::Failed;
-use portolan_dataplane::kube_proxy::{self, Kept, MARK, Part, Search, Variant as Kind};
+use portolan_dataplane::iptables::{self, MARK, OwnChains};
+use portolan_dataplane::kube_proxy::{self, Search};
+use portolan_dataplane::{InUse, Kept, Part, Variant as Kind};
 use portolan_service::{Family, PerFamily};
 
 use crate::namespace::{alone, lock, tool};
@@ -85,7 +88,8 @@ pub(crate) fn mixed_legacy() -> Result<(), Failed> {
     mixed_rules("legacy")
 }
 
-/// A node of 2017 (`node-of-2017.iptables-save`, its rules in the order and words of that time), parted by hand.
+/// A node of 2017 (`node-of-2017.iptables-save`, its rules in the order and words of that time),
+/// parted by hand.
 fn node_of_2017(variant: Variant) -> Result<(), Failed> {
     let dump = include_str!("node-of-2017.iptables-save");
     let kubelets = ["KUBE-FIREWALL", "KUBE-HOSTPORTS", "KUBE-MARK-DROP"];
@@ -164,7 +168,7 @@ pub(crate) fn host_ports_go_on() -> Result<(), Failed> {
     Ok(())
 }
 
-/// What rules cannot tell: a verdict map leads to a chain. It stays, and all else goes.
+/// What rules do not show: a verdict map leads to a chain. It stays, and all else goes.
 pub(crate) fn chain_in_a_map_stays() -> Result<(), Failed> {
     alone(|| {
         restore("nft", false, &text(&kube_proxy(false, 2, 2), true))?;
@@ -202,8 +206,8 @@ fn restore_in_portions(rules: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Both families and both interfaces on one node, with 40,000 rules in one of them; a quarter of that, which is still far
-/// more than fits into one transaction, where the tools may not send more.
+/// Both families and both interfaces on one node, with 40,000 rules in one of them; a quarter of
+/// that, which is still far more than fits into one transaction, where the tools may not send more.
 pub(crate) fn large() -> Result<(), Failed> {
     alone(|| {
         let services =
@@ -338,18 +342,15 @@ fn with_other_modes(marked: bool) -> String {
     )
 }
 
-/// A mark that is a mark tells whose rules these are: it is in its chain, and all of the comment.
+/// Rules are ours where the mark is: in its chain, and all of the comment.
 fn marks(variant: Variant, kind: Kind) -> Result<(), Failed> {
-    let own = || Search { own: true, xtables_lock: lock(), ..Search::default() };
-    let beside = move || Search {
-        beside: PerFamily { v4: Some(kind), v6: None },
-        xtables_lock: lock(),
-        ..Search::default()
-    };
+    let in_use = InUse { iptables: PerFamily { v4: Some(kind), v6: None }, ..InUse::default() };
+    let own = || OwnChains { beside: InUse::default(), xtables_lock: lock() };
+    let beside = move || Search { beside: in_use, xtables_lock: lock() };
     alone(move || {
-        assert!(kube_proxy::marked()?.is_empty(), "without any table");
+        assert!(iptables::marked()?.is_empty(), "without any table");
         restore(variant, false, &with_other_modes(false))?;
-        assert!(kube_proxy::marked()?.is_empty(), "the comment elsewhere is no mark");
+        assert!(iptables::marked()?.is_empty(), "the comment elsewhere is no mark");
         assert!(own().find()?.is_empty());
         let before = saved(variant, false)?;
         assert!(own().remove()?.is_empty());
@@ -361,13 +362,13 @@ fn marks(variant: Variant, kind: Kind) -> Result<(), Failed> {
             ),
             "",
         )?;
-        assert!(kube_proxy::marked()?.is_empty(), "another comment is no mark");
+        assert!(iptables::marked()?.is_empty(), "another comment is no mark");
         Ok(())
     })?;
     alone(move || {
         restore(variant, false, &with_other_modes(true))?;
-        assert_eq!(kube_proxy::marked()?, [(kind, Family::V4)]);
-        let serving = Search { own: true, ..beside() };
+        assert_eq!(iptables::marked()?, [(kind, Family::V4)]);
+        let serving = OwnChains { beside: in_use, xtables_lock: lock() };
         assert!(serving.find()?.is_empty(), "what serves is not looked for");
         let removed = beside().remove()?;
         let [Part::Iptables { chains: 2, rules: 2, .. }] = removed.parts[..] else {
@@ -385,15 +386,33 @@ fn marks(variant: Variant, kind: Kind) -> Result<(), Failed> {
             return Err(format!("removed {removed}").into());
         };
         assert!(!saved(variant, false)?.contains("KUBE-"));
-        assert!(kube_proxy::marked()?.is_empty());
+        assert!(iptables::marked()?.is_empty());
         Ok(())
     })?;
-    // kube-proxy begins each sync with the header of this chain, which empties it.
+    // Somebody flushed nat while nobody served: what is left is ours all the same.
+    alone(move || {
+        let filter = format!(
+            "*filter\n:KUBE-FORWARD - [0:0]\n:KUBE-SERVICES - [0:0]\n-A FORWARD -j KUBE-FORWARD\n\
+             -A KUBE-FORWARD -m comment --comment \"{MARK}\" -j RETURN\nCOMMIT\n"
+        );
+        restore(variant, false, &format!("{}{filter}", with_other_modes(true)))?;
+        for flush in ["-t nat -F", "-t nat -X"] {
+            tool(&format!("{} {flush}", program(variant, false, "")), "")?;
+        }
+        assert_eq!(iptables::marked()?, [(kind, Family::V4)]);
+        let removed = own().remove()?;
+        let [Part::Iptables { chains: 3, rules: 2, .. }] = removed.parts[..] else {
+            return Err(format!("removed {removed}").into());
+        };
+        assert!(!saved(variant, false)?.contains("KUBE-"));
+        Ok(())
+    })?;
+    // kube-proxy begins each sync with the headers of these chains, which empties them.
     alone(move || {
         restore(variant, false, &with_other_modes(true))?;
         let sync = "*nat\n:KUBE-POSTROUTING - [0:0]\n-A KUBE-POSTROUTING -j MASQUERADE\nCOMMIT\n";
         tool(&format!("{} --noflush", program(variant, false, "-restore")), sync)?;
-        assert!(kube_proxy::marked()?.is_empty(), "the chains are kube-proxy's again");
+        assert!(iptables::marked()?.is_empty(), "the chains are kube-proxy's again");
         assert!(own().find()?.is_empty());
         Ok(())
     })

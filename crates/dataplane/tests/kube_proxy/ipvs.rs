@@ -1,4 +1,5 @@
-//! Mode IPVS: rules that look into ipsets, virtual servers, and the device that holds their addresses (spec §7).
+//! Mode IPVS: rules that look into ipsets, virtual servers, and the device that holds their
+//! addresses (spec §7).
 
 use libtest_mimic::Failed;
 use portolan_dataplane::kube_proxy;
@@ -91,7 +92,8 @@ pub(crate) fn sets_go_after_their_rules() -> Result<(), Failed> {
     Ok(())
 }
 
-/// A set that somebody else's rule looks into stays and is named; so does one that a chain looks into that must stay.
+/// A set that somebody else's rule looks into stays and is named; so does one that a chain looks
+/// into that must stay.
 pub(crate) fn set_in_use_stays() -> Result<(), Failed> {
     alone(|| {
         tool("ipset restore", SETS)?;

@@ -1,9 +1,10 @@
 //! Takes over from kube-proxy in the running kernel, each case in network namespaces of its own.
 //!
-//! What kube-proxy leaves is loaded with the tools that it uses; these are needed here and nowhere else. As root that is
-//! all; anybody else enters a user namespace first, which a process can do only before it has threads: hence no harness.
-//! As root the cases run a second time in a user namespace, where limits differ. The case of mode IPVS is left out (and
-//! shown as ignored) where the kernel has none.
+//! What kube-proxy leaves is loaded with the tools that it uses; these are needed here and nowhere
+//! else. As root that is all; anybody else enters a user namespace first, which a process can do
+//! only before it has threads: hence no harness. As root the cases run a second time in a user
+//! namespace, where limits differ. The case of mode IPVS is left out (and shown as ignored) where
+//! the kernel has none.
 
 mod iptables;
 mod ipvs;
@@ -24,20 +25,20 @@ const CASES: [(&str, Case); 14] = [
     ("iptables-legacy: what is left is what others wrote", iptables::mixed_legacy),
     ("iptables-nft: a node of 2017", iptables::node_of_2017_nft),
     ("iptables-legacy: a node of 2017", iptables::node_of_2017_legacy),
-    ("§5.43: host ports go on, and it is told why", iptables::host_ports_go_on),
+    ("§5.43: host ports go on, and the reason is said", iptables::host_ports_go_on),
     ("a chain that a map leads to stays", iptables::chain_in_a_map_stays),
     ("40,000 rules", iptables::large),
     ("where nothing is, nothing comes into being", iptables::nothing_there),
-    ("iptables-nft: our own rules are told by their mark", iptables::marks_nft),
-    ("iptables-legacy: our own rules are told by their mark", iptables::marks_legacy),
+    ("iptables-nft: our own rules are recognised by their mark", iptables::marks_nft),
+    ("iptables-legacy: our own rules are recognised by their mark", iptables::marks_legacy),
     ("§6.21: the tables of mode nftables", iptables::nftables_mode),
     ("the marker for Calico", iptables::calico_marker),
     ("iptables-nft: no connection is lost", takeover::from_iptables_nft),
     ("iptables-legacy: no connection is lost", takeover::from_iptables_legacy),
 ];
 
-/// Name, whether the kernel must have IPVS, and the case. Where it has, all of them ask it, which only root of the whole
-/// machine may.
+/// Name, whether the kernel must have IPVS, and the case. Where it has, all of them ask it, which
+/// only root of the whole machine may.
 const IPVS_CASES: [(&str, bool, Case); 4] = [
     ("§7.16: ipsets go after the rules that look into them", false, ipvs::sets_go_after_their_rules),
     ("§7.16: a set in use stays, and is named", false, ipvs::set_in_use_stays),

@@ -19,7 +19,8 @@ pub(crate) fn enter_user_namespace() -> std::io::Result<()> {
 
 /// Moves the calling thread to a new namespace.
 pub(crate) fn unshare(what: c_int) -> std::io::Result<()> {
-    // SAFETY: no pointers; only the calling thread (for a user namespace the whole, single-threaded process) moves.
+    // SAFETY: no pointers; only the calling thread (for a user namespace the whole, single-threaded
+    // process) moves.
     if unsafe { libc::unshare(what) } == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 

@@ -23,7 +23,8 @@ impl Random {
     }
 }
 
-/// What iptables-restore reads, each rule with counters of its own; without what is kube-proxy's unless it is asked for.
+/// What iptables-restore reads, each rule with counters of its own; without what is kube-proxy's
+/// unless it is asked for.
 pub(crate) fn text(tables: &[Table], with_kube_proxy: bool) -> String {
     let mut text = String::new();
     for table in tables {
@@ -53,7 +54,8 @@ fn mark(lines: &[&str], ours: bool) -> Vec<(String, bool)> {
     lines.iter().map(|line| ((*line).to_owned(), ours)).collect()
 }
 
-/// Rules of container runtimes, network plugins, kubelet and administrators: matches and targets of all kinds.
+/// Rules of container runtimes, network plugins, kubelet and administrators: matches and targets of
+/// all kinds.
 pub(crate) fn foreign(ipv6: bool) -> Vec<Table> {
     let filter = [
         "INPUT -j KUBE-FIREWALL",
@@ -140,7 +142,8 @@ pub(crate) fn foreign(ipv6: bool) -> Vec<Table> {
     ]
 }
 
-/// kube-proxy's rules in mode iptables for `services` Services of `endpoints` endpoints each (spec §5B-§5D).
+/// kube-proxy's rules in mode iptables for `services` Services of `endpoints` endpoints each (spec
+/// §5B-§5D).
 pub(crate) fn kube_proxy(ipv6: bool, services: usize, endpoints: usize) -> Vec<Table> {
     let mut filter = Table {
         name: "filter",
@@ -242,8 +245,8 @@ pub(crate) fn kube_proxy(ipv6: bool, services: usize, endpoints: usize) -> Vec<T
     ]
 }
 
-/// Both, with the rules of each built-in chain and all chains in an order drawn by lot; those of one side keep their
-/// order among themselves.
+/// Both, with the rules of each built-in chain and all chains in an order drawn by lot; those of
+/// one side keep their order among themselves.
 pub(crate) fn mixed(one: Vec<Table>, other: Vec<Table>, random: &mut Random) -> Vec<Table> {
     let mut merge = |left: Vec<(String, bool)>, right: Vec<(String, bool)>| {
         let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());

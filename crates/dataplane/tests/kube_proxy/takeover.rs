@@ -163,7 +163,8 @@ struct Mode {
     outlived: bool,
 }
 
-/// Loads what kube-proxy leaves, then our rules, and removes kube-proxy's while clients connect all the time.
+/// Loads what kube-proxy leaves, then our rules, and removes kube-proxy's while clients connect all
+/// the time.
 fn no_connection_is_lost(mode: Mode) -> Result<(), Failed> {
     alone(move || {
         let (client, pod) = (Place::new()?, Place::new()?);
@@ -207,7 +208,8 @@ fn no_connection_is_lost(mode: Mode) -> Result<(), Failed> {
         }
         await_connections(&results)?;
         let removed = kube_proxy::remove_locking(&lock())?;
-        // Clients were in the middle of connecting all the time; what they began is told now, and as many again.
+        // Clients were in the middle of connecting all the time; what they began shows now, and
+        // as many again.
         results.try_iter().collect::<Result<(), String>>()?;
         await_connections(&results)?;
         stop.store(true, Ordering::Relaxed);
@@ -236,7 +238,8 @@ pub(crate) fn from_iptables_legacy() -> Result<(), Failed> {
     no_connection_is_lost(Mode { load: || load_rules("legacy"), outlived: true })
 }
 
-/// Connections that IPVS balances end with it: the kernel drops their packets when their virtual server is gone.
+/// Connections that IPVS balances end with it: the kernel drops their packets when their virtual
+/// server is gone.
 pub(crate) fn from_ipvs() -> Result<(), Failed> {
     no_connection_is_lost(Mode { load: load_virtual_servers, outlived: false })
 }

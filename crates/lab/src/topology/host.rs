@@ -52,13 +52,13 @@ pub(super) fn plug(
     addresses: &[IpNet],
 ) -> Result<(), Error> {
     underlay.run(|| {
-        let links = Links::open(underlay.name())?;
+        let mut links = Links::open(underlay.name())?;
         links.add_veth(port, UPLINK, host.as_fd())?;
         links.set_bridge(port, UNDERLAY)?;
         links.set_up(port)
     })??;
     host.run(|| {
-        let links = Links::open(host.name())?;
+        let mut links = Links::open(host.name())?;
         links.set_up(UPLINK)?;
         links.wait_running(UPLINK)?;
         addresses.iter().try_for_each(|address| links.add_address(UPLINK, *address))
@@ -69,7 +69,7 @@ pub(super) fn plug(
 /// The bridge of a node's pods, with the gateway address of each pod network.
 pub(super) fn add_pod_bridge(namespace: &Namespace, node: &NodeSpec) -> Result<(), Error> {
     namespace.run(|| {
-        let links = Links::open(&node.name)?;
+        let mut links = Links::open(&node.name)?;
         links.add_bridge(POD_BRIDGE)?;
         links.set_up(POD_BRIDGE)?;
         node.gateways().iter().try_for_each(|gateway| links.add_address(POD_BRIDGE, *gateway))
@@ -86,7 +86,7 @@ pub(super) fn add_pod(
     let ipv6 = pod.addresses.iter().any(IpAddr::is_ipv6);
     let namespace = new_namespace(&pod.name, false, ipv6)?;
     node.run(|| {
-        let links = Links::open(node.name())?;
+        let mut links = Links::open(node.name())?;
         links.add_veth(interface, UPLINK, namespace.as_fd())?;
         links.set_bridge(interface, POD_BRIDGE)?;
         links.set_up(interface)?;
@@ -94,7 +94,7 @@ pub(super) fn add_pod(
             .try_for_each(|address| links.set_route(single(address), None, POD_BRIDGE))
     })??;
     namespace.run(|| {
-        let links = Links::open(&pod.name)?;
+        let mut links = Links::open(&pod.name)?;
         links.set_up(UPLINK)?;
         links.wait_running(UPLINK)?;
         for address in &pod.addresses {
@@ -110,7 +110,7 @@ pub(super) fn add_pod(
         Ok(())
     })??;
     node.run(|| {
-        let links = Links::open(node.name())?;
+        let mut links = Links::open(node.name())?;
         links.wait_running(interface)?;
         links.wait_running(POD_BRIDGE)
     })??;

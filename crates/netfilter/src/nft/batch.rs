@@ -8,7 +8,7 @@ use super::rule::{self, Rule};
 use super::set::Set;
 use super::table::{self, TableFamily, TableRef};
 use super::uapi::{self, attr};
-use crate::wire::{
+use portolan_netlink::wire::{
     ATTRIBUTE_HEADER_LEN, ATTRIBUTE_MAX, HEADER_LEN, Message, Messages, NFGENMSG_LEN, Open, Writer,
 };
 
@@ -22,13 +22,15 @@ const APPEND: u16 = 0x800;
 const MARK_LEN: usize = HEADER_LEN + NFGENMSG_LEN;
 /// Length of `NFNL_BATCH_GENID`, bytes
 const GENERATION_LEN: usize = ATTRIBUTE_HEADER_LEN + 4;
-/// Offset of the first message. The begin mark ends here; it starts later when it has no generation.
+/// Offset of the first message. The begin mark ends here; it starts later when it has no
+/// generation.
 const FRONT: usize = GENERATION_LEN + MARK_LEN;
 
 /// Why a batch cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// A rule contains an expression that was read from the kernel and is not known well enough to be written.
+    /// A rule contains an expression that was read from the kernel and is not known well enough to
+    /// be written.
     #[error(
         "rule for chain {chain}: expression {expression} can be read but not written; leave the rule out"
     )]
@@ -49,8 +51,8 @@ pub enum EncodeError {
 /// What an [`ElementList`] does with its elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ElementOperation {
-    /// Adds them. One that is there with the same data stays; with other data it is `EEXIST`, and on some kernels
-    /// with the same verdict too: delete first.
+    /// Adds them. One that is there with the same data stays; with other data it is `EEXIST`, and
+    /// on some kernels with the same verdict too: delete first.
     Add,
     /// Deletes them; a missing one is `ENOENT`.
     Delete,
@@ -71,8 +73,8 @@ pub struct ElementAt {
     pub key: Vec<u8>,
 }
 
-/// One transaction. Methods append a message each, in the order in which the kernel will apply them; nothing is
-/// sent before [`crate::socket::Socket::commit`].
+/// One transaction. Methods append a message each, in the order in which the kernel will apply
+/// them; nothing is sent before [`crate::socket::Socket::commit`].
 #[derive(Debug, Clone)]
 pub struct Batch {
     writer: Writer,
@@ -197,8 +199,9 @@ impl Batch {
         self.append(uapi::NEWTABLE, CREATE, table.family, |to| table::emit(table.name, 0, comment, to));
     }
 
-    /// Creates a table that goes with the socket that commits this, however the process ends; nobody else can change it. Kernel
-    /// 5.12 (`NFT_TABLE_F_OWNER`), `EOPNOTSUPP` before; `EPERM` if another socket owns one of that name.
+    /// Creates a table that goes with the socket that commits this, however the process ends;
+    /// nobody else can change it. Kernel 5.12 (`NFT_TABLE_F_OWNER`), `EOPNOTSUPP` before; `EPERM`
+    /// if another socket owns one of that name.
     pub fn add_owned_table(&mut self, table: TableRef<'_>, comment: &str) {
         self.append(uapi::NEWTABLE, CREATE, table.family, |to| {
             table::emit(table.name, table::OWNED, comment, to);
@@ -257,7 +260,8 @@ impl Batch {
         self.close(message);
     }
 
-    /// Appends a rule that has the kernel tell of every packet that passes `tests`, from there on: [`super::TraceEvent`].
+    /// Appends a rule that has the kernel report every packet that passes `tests`, from there on:
+    /// [`super::TraceEvent`].
     pub fn add_tracing_rule(&mut self, table: TableRef<'_>, chain: &str, tests: &[Expr]) {
         let message = self.open(uapi::NEWRULE, CREATE | APPEND, table.family);
         let emitted = rule::emit_parts(table.name, chain, tests, expr_wire::put_tracing, &mut self.writer);
@@ -334,8 +338,8 @@ impl Batch {
         }
     }
 
-    /// Appends elements one by one, for keys that are made in a buffer that is used again. Elements share
-    /// messages, of at most 64 KiB each; without elements there is no message.
+    /// Appends elements one by one, for keys that are made in a buffer that is used again. Elements
+    /// share messages, of at most 64 KiB each; without elements there is no message.
     pub fn element_list<'b>(
         &'b mut self,
         table: TableRef<'b>,
@@ -351,7 +355,8 @@ impl Batch {
     }
 }
 
-/// Finds the element that the attribute at `offset` in a message belongs to; bytes, from the message's start.
+/// Finds the element that the attribute at `offset` in a message belongs to; bytes, from the
+/// message's start.
 pub(crate) fn element_at(message: &Message<'_>, offset: usize) -> Option<ElementAt> {
     let (family, attributes) = message.netfilter()?;
     let length = HEADER_LEN + message.payload.len();

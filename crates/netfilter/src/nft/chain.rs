@@ -2,7 +2,7 @@
 
 use super::uapi::attr;
 use super::userdata;
-use crate::wire::{Message, Writer};
+use portolan_netlink::wire::{Message, Writer};
 
 /// A chain to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Chain {
     }
 }
 
-/// A chain as the kernel tells of it.
+/// A chain as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainInfo {
     /// The table it is in

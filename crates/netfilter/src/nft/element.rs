@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::expr::Verdict;
 use super::uapi::attr;
 use super::{expr_wire, userdata};
-use crate::wire::{Attribute, Message, Writer};
+use portolan_netlink::wire::{Attribute, Message, Writer};
 
-/// An element to be added or deleted. Keys and data of concatenations have each field padded to 4 bytes.
+/// An element to be added or deleted. Keys and data of concatenations have each field padded to 4
+/// bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Element<'a> {
     /// The key; the start of the range in an interval set
@@ -31,8 +32,8 @@ pub enum ElementData<'a> {
     Verdict(&'a Verdict),
 }
 
-/// Longer than what an element takes apart from its key, data, chain name and comment: seven attribute headers
-/// with nests around them, a timeout, a verdict code, padding.
+/// Longer than what an element takes apart from its key, data, chain name and comment: seven
+/// attribute headers with nests around them, a timeout, a verdict code, padding.
 const OVERHEAD: usize = 96;
 
 impl<'a> Element<'a> {
@@ -94,7 +95,7 @@ pub enum OwnedData {
     Verdict(Verdict),
 }
 
-/// An element as the kernel tells of it.
+/// An element as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedElement {
     /// The key; the start of the range in an interval set

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// A register that expressions load and compare. Either one of the four 16-byte registers of old or one of the
-/// sixteen 4-byte registers that overlap them (`enum nft_registers`).
+/// A register that expressions load and compare. Either one of the four 16-byte registers of old or
+/// one of the sixteen 4-byte registers that overlap them (`enum nft_registers`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Register(pub u32);
 
@@ -15,8 +15,9 @@ impl Register {
     /// The second 16-byte register.
     pub const R2: Register = Register(2);
 
-    /// The 4-byte register number `index`, 0-15. Register 0 is the start of [`Register::R1`], 4 that of
-    /// [`Register::R2`], and has its number, as the kernel reports it (`nft_dump_register`).
+    /// The 4-byte register number `index`, 0-15. Register 0 is the start of [`Register::R1`], 4
+    /// that of [`Register::R2`], and has its number, as the kernel reports it
+    /// (`nft_dump_register`).
     pub const fn word(index: u32) -> Register {
         if index.is_multiple_of(4) { Register(1 + index / 4) } else { Register(8 + index) }
     }
@@ -126,12 +127,14 @@ pub enum Expr {
         /// Where to
         dest: Register,
     },
-    /// Loads the route type of the packet's source address (`fib saddr type`), 4 bytes host order: 2 is local.
+    /// Loads the route type of the packet's source address (`fib saddr type`), 4 bytes host order:
+    /// 2 is local.
     FibSourceType {
         /// Where to
         dest: Register,
     },
-    /// Loads the route type of the packet's destination address (`fib daddr type`), 4 bytes host order.
+    /// Loads the route type of the packet's destination address (`fib daddr type`), 4 bytes host
+    /// order.
     FibDestinationType {
         /// Where to
         dest: Register,
@@ -199,7 +202,8 @@ pub enum Expr {
         /// ICMPv6
         ipv6: bool,
     },
-    /// Adds or refreshes an element of a dynamic set or map (`update @set { key timeout t : data }`).
+    /// Adds or refreshes an element of a dynamic set or map (`update @set { key timeout t : data
+    /// }`).
     UpdateSet {
         /// The set's name
         set: String,
@@ -210,6 +214,7 @@ pub enum Expr {
         /// After what time the element goes; whole milliseconds
         timeout: Option<Duration>,
     },
-    /// Any expression that this crate does not model, by name, when read from the kernel. Cannot be emitted.
+    /// Any expression that this crate does not model, by name, when read from the kernel. Cannot be
+    /// emitted.
     Other(String),
 }

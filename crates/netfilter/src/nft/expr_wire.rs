@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::expr::{CmpOp, CtKey, Direction, Expr, MetaKey, PayloadBase, Register, Verdict};
 use super::table::TableFamily;
 use super::uapi::attr;
-use crate::wire::{Attribute, Attributes, Writer};
+use portolan_netlink::wire::{Attribute, Attributes, Writer};
 
 /// An expression of this name was read from the kernel and is not known well enough to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(super) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Appends the attributes of one list element.
+/// Appends the attributes of one list element: a case for each expression.
 pub(super) fn emit(expr: &Expr, to: &mut Writer) -> Result<(), NotEmittable> {
     to.string(attr::EXPR_NAME, name(expr));
     let data = to.nest(attr::EXPR_DATA);
@@ -281,6 +281,7 @@ pub(super) fn parse_comment(item: &Attribute<'_>) -> Option<String> {
     Some(data.get(attr::MATCH_INFO)?.text()?.to_owned())
 }
 
+/// Reads an expression by its name, the counterpart of [`emit`]: a case for each.
 fn parse_known(name: &str, data: &Attributes<'_>) -> Option<Expr> {
     let number = |kind| data.get(kind).and_then(|attribute| attribute.be32());
     let register = |kind| number(kind).map(Register);
@@ -366,7 +367,7 @@ fn parse_known(name: &str, data: &Attributes<'_>) -> Option<Expr> {
         }
         "nat" if number(attr::NAT_TYPE)? == NAT_DNAT => {
             let (address, port) = (register(attr::NAT_REG_ADDR_MIN)?, register(attr::NAT_REG_PROTO_MIN));
-            // The kernel tells a maximum, the same as the minimum, where none was given.
+            // The kernel reports a maximum, the same as the minimum, where none was given.
             let address_max = register(attr::NAT_REG_ADDR_MAX).unwrap_or(address);
             let port_max = register(attr::NAT_REG_PROTO_MAX).or(port);
             let flags = number(attr::NAT_FLAGS).unwrap_or(NO_FLAGS) & !NAT_IMPLIED;

@@ -3,7 +3,7 @@
 use super::expr::{Expr, Verdict};
 use super::uapi::{self, attr};
 use super::{expr_wire, userdata};
-use crate::wire::{Message, Writer};
+use portolan_netlink::wire::{Message, Writer};
 
 /// A rule to be appended to a chain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub(super) fn emit_parts(
     Ok(())
 }
 
-/// A rule as the kernel tells of it.
+/// A rule as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleInfo {
     /// The table it is in
@@ -90,7 +90,8 @@ pub struct ChainJumps {
     pub chain: String,
     /// How many rules it has
     pub rules: usize,
-    /// The chains that its rules jump or go to, each with the handle of the rule; not those that a map leads to
+    /// The chains that its rules jump or go to, each with the handle of the rule; not those that a
+    /// map leads to
     pub jumps: Vec<(u64, String)>,
 }
 

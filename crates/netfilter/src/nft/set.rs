@@ -1,4 +1,4 @@
-//! Sets and maps: their types, and how nft is told to print them.
+//! Sets and maps: their types, and what nft needs to print them.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::expr_wire::milliseconds;
 use super::table::TableFamily;
 use super::uapi::attr;
 use super::userdata;
-use crate::wire::{Message, Writer};
+use portolan_netlink::wire::{Message, Writer};
 
 /// A part of a key or of data. Each is padded to four bytes in a concatenation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,8 +19,8 @@ pub enum Field {
     DestinationAddress,
     /// `meta l4proto`: 1 byte
     L4Proto,
-    /// `ip protocol`: 1 byte; in IPv6 tables the same as [`Field::L4Proto`]. In interval sets nft 1.0.6 can load
-    /// only this one from text.
+    /// `ip protocol`: 1 byte; in IPv6 tables the same as [`Field::L4Proto`]. In interval sets nft
+    /// 1.0.6 can load only this one from text.
     IpProtocol,
     /// `th dport`: 2 bytes, network order
     DestinationPort,
@@ -176,7 +176,7 @@ const FLAG_CONCAT: u32 = 0x80;
 const DATA_VERDICT: u32 = 0xffff_ff00;
 
 impl Set {
-    /// `NFT_SET_*`, as [`SetInfo::flags`] tells them.
+    /// `NFT_SET_*`, as [`SetInfo::flags`] has them.
     pub fn flags(&self) -> u32 {
         let flag = |set, flag| if set { flag } else { 0 };
         flag(self.data.is_some(), FLAG_MAP)
@@ -271,7 +271,7 @@ impl Set {
     }
 }
 
-/// A set or map as the kernel tells of it.
+/// A set or map as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetInfo {
     /// The table it is in
@@ -286,8 +286,8 @@ pub struct SetInfo {
     pub data_len: u32,
     /// How many elements it takes at most, if that was given
     pub size: Option<u32>,
-    /// How many elements it has, where the kernel tells (6.16): an upper bound, since elements that expired or
-    /// were deleted may be counted until the kernel clears them away.
+    /// How many elements it has, where the kernel says so (6.16): an upper bound, since elements
+    /// that expired or were deleted may be counted until the kernel clears them away.
     pub count: Option<u32>,
     /// As it was given when the set was created: see [`Set::userdata`].
     pub userdata: Vec<u8>,
@@ -306,7 +306,7 @@ impl SetInfo {
             name: attributes.get(attr::SET_NAME)?.text()?.to_owned(),
             flags,
             key_len: number(attr::SET_KEY_LEN)?,
-            // The kernel tells the length of its own verdict structure.
+            // The kernel reports the length of its own verdict structure.
             data_len: if verdicts { 0 } else { number(attr::SET_DATA_LEN).unwrap_or(0) },
             size: desc.and_then(|desc| desc.nested().get(attr::SET_DESC_SIZE)?.be32()),
             count: number(attr::SET_COUNT),

@@ -2,7 +2,7 @@
 
 use super::uapi::attr;
 use super::userdata;
-use crate::wire::{Message, Writer};
+use portolan_netlink::wire::{Message, Writer};
 
 /// The family of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,7 +75,7 @@ pub(super) fn emit(name: &str, flags: u32, comment: &str, to: &mut Writer) {
     }
 }
 
-/// A table as the kernel tells of it.
+/// A table as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableInfo {
     /// Its family

@@ -1,9 +1,10 @@
-//! What the kernel tells of packets that a rule has marked with `meta nftrace set 1` (`net/netfilter/nf_tables_trace.c`).
+//! What the kernel reports of packets that a rule has marked with `meta nftrace set 1`
+//! (`net/netfilter/nf_tables_trace.c`).
 
 use std::net::IpAddr;
 
 use super::uapi::{self, attr};
-use crate::wire::{Attributes, Message};
+use portolan_netlink::wire::{Attributes, Message};
 
 /// `NFNLGRP_NFTRACE` of linux/netfilter/nfnetlink.h: the multicast group of trace events.
 pub(crate) const TRACE_GROUP: libc::c_int = 9;
@@ -18,7 +19,8 @@ const RULE: u32 = 3;
 pub struct TraceEvent {
     /// Tells packets apart that are under way at the same time; later ones may have it again.
     pub id: u32,
-    /// The family of the table: `NFPROTO_INET` (1), `NFPROTO_IPV4` (2), `NFPROTO_IPV6` (10), or another
+    /// The family of the table: `NFPROTO_INET` (1), `NFPROTO_IPV4` (2), `NFPROTO_IPV6` (10), or
+    /// another
     pub family: u8,
     /// The table
     pub table: String,
@@ -90,7 +92,8 @@ pub struct TraceHeaders {
 }
 
 impl TraceHeaders {
-    /// Reads the beginnings of the network header (RFC 791 §3.1, RFC 8200 §3) and of the transport header.
+    /// Reads the beginnings of the network header (RFC 791 §3.1, RFC 8200 §3) and of the transport
+    /// header.
     fn parse(network: &[u8], transport: &[u8]) -> Option<TraceHeaders> {
         let (source, destination, protocol): (IpAddr, IpAddr, u8) = match network.first()? >> 4 {
             4 => (
@@ -129,7 +132,7 @@ impl TraceEvent {
             RETURN => TraceKind::Return,
             RULE => match attributes.get(attr::TRACE_RULE_HANDLE) {
                 Some(handle) => TraceKind::Rule { handle: handle.be64()?, verdict: verdict(&attributes)? },
-                // The mark behind the last rule of a chain is told of as a rule without a number.
+                // The mark behind the last rule of a chain is reported as a rule without a number.
                 None => TraceKind::End,
             },
             _ => return None,
@@ -210,7 +213,7 @@ impl ChainHandles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Messages, Writer};
+    use portolan_netlink::wire::{Messages, Writer};
 
     /// UDP from 192.168.50.1:60574 to 10.96.0.1:53: the beginnings of its headers.
     const NETWORK: [u8; 20] =
@@ -276,7 +279,7 @@ mod tests {
         assert_eq!(event.headers, Some(headers));
     }
 
-    /// As kernel 6.18 told of a translated packet in a chain where no rule matched.
+    /// As kernel 6.18 reported a translated packet in a chain where no rule matched.
     #[test]
     fn recorded() {
         let attributes: [(u16, &[u8]); 13] = [

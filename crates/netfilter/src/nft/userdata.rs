@@ -1,8 +1,10 @@
-//! User data: what the kernel stores with an object without looking at it, in the form in which nft writes and
-//! reads it: one byte of type, one of length, the value (`struct nftnl_udata`). Numbers are in host byte order.
+//! User data: what the kernel stores with an object without looking at it, in the form in which nft
+//! writes and reads it: one byte of type, one of length, the value (`struct nftnl_udata`). Numbers
+//! are in host byte order.
 
-/// The longest comment that is stored, bytes; what is longer is cut at a character. Quotation marks are stored as
-/// apostrophes and control characters as spaces, since nft could not read its own listing otherwise.
+/// The longest comment that is stored, bytes; what is longer is cut at a character. Quotation marks
+/// are stored as apostrophes and control characters as spaces, since nft could not read its own
+/// listing otherwise.
 pub const COMMENT_MAX: usize = 127;
 /// `NFT_USERDATA_MAXLEN`, bytes
 const USERDATA_MAX: usize = 256;
@@ -65,8 +67,8 @@ pub(super) fn put(to: &mut Vec<u8>, kind: u8, value: &[u8]) {
     nest(to, kind, |to| to.extend_from_slice(value));
 }
 
-/// Appends an entry that contains what `fill` appends. More than 255 bytes cannot be written; the callers' fields
-/// are far from it.
+/// Appends an entry that contains what `fill` appends. More than 255 bytes cannot be written; the
+/// callers' fields are far from it.
 pub(super) fn nest(to: &mut Vec<u8>, kind: u8, fill: impl FnOnce(&mut Vec<u8>)) {
     to.extend_from_slice(&[kind, 0]);
     let start = to.len();

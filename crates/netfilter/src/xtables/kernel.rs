@@ -18,8 +18,8 @@ const SET_ADD_COUNTERS: libc::c_int = 65;
 /// How often reading starts over when the table is replaced meanwhile
 const READ_ATTEMPTS: usize = 10;
 
-/// The tables that exist in the calling thread's network namespace; none where the kernel has no x_tables. Asking for
-/// another would create it, and load kernel modules for it.
+/// The tables that exist in the calling thread's network namespace; none where the kernel has no
+/// x_tables. Asking for another would create it, and load kernel modules for it.
 pub fn tables(family: TableFamily) -> io::Result<Vec<String>> {
     let path = match family {
         TableFamily::Ip => "/proc/thread-self/net/ip_tables_names",
@@ -93,7 +93,8 @@ impl Xtables {
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "the table changes faster than it can be read"))
     }
 
-    /// What the kernel says about a table, without its entries: one small call. It should be one of [`tables`].
+    /// What the kernel says about a table, without its entries: one small call. It should be one of
+    /// [`tables`].
     pub fn info(&self, name: &str) -> io::Result<Info> {
         self.ask_info(&name_field(name).ok_or_else(|| invalid("the name of a table is too long"))?)
     }
@@ -105,9 +106,9 @@ impl Xtables {
         Info::parse(&bytes).ok_or_else(|| invalid("the kernel says too little about a table"))
     }
 
-    /// Replaces a table by what is left of it, for packets at one moment; counters of what stays go on. Only a lock
-    /// that all programs respect keeps others from changing the table after it was read: the kernel compares no more
-    /// than the number of entries.
+    /// Replaces a table by what is left of it, for packets at one moment; counters of what stays go
+    /// on. Only a lock that all programs respect keeps others from changing the table after it was
+    /// read: the kernel compares no more than the number of entries.
     pub fn replace(&self, old: &Table, new: &Reduced) -> Result<(), ReplaceError> {
         let (table, info) = (&new.table, new.table.info());
         let field = name_field(table.name()).ok_or_else(|| invalid("the name of a table is too long"))?;
@@ -126,8 +127,9 @@ impl Xtables {
         let pointer = counted.as_mut_ptr().expose_provenance().to_ne_bytes();
         request[REPLACE_COUNTERS..REPLACE_COUNTERS + pointer.len()].copy_from_slice(&pointer);
         request.extend_from_slice(table.as_bytes());
-        // SAFETY: `counted`, which `request` leads to, has room for the counters of as many entries as the request
-        // says, and lives until the call returns. The kernel writes no more there, or nothing at all.
+        // SAFETY: `counted`, which `request` leads to, has room for the counters of as many entries
+        // as the request says, and lives until the call returns. The kernel writes no more there,
+        // or nothing at all.
         match unsafe { self.set(SET_REPLACE, &request) } {
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return Err(ReplaceError::Stale),
             result => result?,
@@ -151,7 +153,7 @@ impl Xtables {
     }
 
     fn get(&self, option: libc::c_int, bytes: &mut [u8]) -> io::Result<()> {
-        let too_long = || invalid("the table is larger than the kernel can tell");
+        let too_long = || invalid("the table is larger than the kernel can report");
         let mut len = libc::socklen_t::try_from(bytes.len()).map_err(|_| too_long())?;
         // SAFETY: `bytes` is as long as `len` says; both live until the call returns.
         let result = unsafe {
@@ -168,12 +170,13 @@ impl Xtables {
 
     /// # Safety
     ///
-    /// Where the request contains the address of memory, the kernel may write there as it says for the option.
+    /// Where the request contains the address of memory, the kernel may write there as it says for
+    /// the option.
     unsafe fn set(&self, option: libc::c_int, bytes: &[u8]) -> io::Result<()> {
-        let too_long = || invalid("the table is larger than the kernel can be told");
+        let too_long = || invalid("the table is larger than the kernel can take");
         let len = libc::socklen_t::try_from(bytes.len()).map_err(|_| too_long())?;
-        // SAFETY: `bytes` is as long as `len` says and lives until the call returns; for what it leads to the caller
-        // answers.
+        // SAFETY: `bytes` is as long as `len` says and lives until the call returns; for what it
+        // leads to the caller answers.
         let result = unsafe {
             libc::setsockopt(self.fd.as_raw_fd(), self.level(), option, bytes.as_ptr().cast(), len)
         };

@@ -6,7 +6,8 @@ use crate::nft::TableFamily;
 pub(super) const NAME: usize = 32;
 /// `NF_INET_NUMHOOKS`
 pub(super) const HOOKS: usize = 5;
-/// What entries and their parts are aligned to (`XT_ALIGN`): the alignment of the 64-bit counters in C.
+/// What entries and their parts are aligned to (`XT_ALIGN`): the alignment of the 64-bit counters
+/// in C.
 pub(super) const ALIGN: usize = align_of::<u64>();
 
 const fn aligned(len: usize) -> usize {

@@ -1,8 +1,9 @@
 //! A table as one block of entries, and the same without some of them.
 //!
-//! Entries follow one another. Those of a built-in chain start where the kernel is told that a hook starts, and end with
-//! its policy; a chain of the user's starts with an entry that holds its name and ends with a return. A jump is the
-//! distance from the table's start to the first entry of a chain. The last entry of all says `ERROR`.
+//! Entries follow one another. Those of a built-in chain start where the header says that a hook
+//! starts, and end with its policy; a chain of the user's starts with an entry that holds its name
+//! and ends with a return. A jump is the distance from the table's start to the first entry of a
+//! chain. The last entry of all says `ERROR`.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -161,7 +162,7 @@ impl Table {
         &self.name
     }
 
-    /// What the kernel is told about it
+    /// What goes to the kernel about it
     pub fn info(&self) -> &Info {
         &self.info
     }
@@ -213,8 +214,8 @@ impl Table {
         }
     }
 
-    /// Leaves out chains of the user's, by their places in [`Table::chains`], and rules, by their numbers. All else
-    /// stays as it is, but for the distances in it.
+    /// Leaves out chains of the user's, by their places in [`Table::chains`], and rules, by their
+    /// numbers. All else stays as it is, but for the distances in it.
     pub fn without(&self, chains: &[usize], rules: &[usize]) -> Result<Reduced, Refusal> {
         let mut stays = vec![true; self.offsets.len()];
         for at in chains {

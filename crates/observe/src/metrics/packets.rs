@@ -4,34 +4,9 @@ use std::fmt;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounter, Opts, Registry};
+use prometheus::{IntCounter, Registry};
 
 use super::register::Register;
-
-/// What rules of mode iptables count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PacketCounter {
-    /// Packets that were dropped because connection tracking could not make sense of them.
-    InvalidDropped,
-    /// Packets that were accepted at NodePorts on loopback addresses.
-    LocalhostAccepted,
-}
-
-impl PacketCounter {
-    fn opts(self, register: &Register<'_>) -> Opts {
-        let (name, help) = match self {
-            PacketCounter::InvalidDropped => (
-                "iptables_ct_state_invalid_dropped_packets_total",
-                "Packets dropped as invalid by connection tracking",
-            ),
-            PacketCounter::LocalhostAccepted => (
-                "iptables_localhost_nodeports_accepted_packets_total",
-                "Packets accepted at NodePorts on loopback addresses",
-            ),
-        };
-        register.opts(name, help)
-    }
-}
 
 /// A counter in the kernel. While it cannot be read, there is no such metric.
 struct InKernel<R> {
@@ -58,13 +33,16 @@ impl<R> fmt::Debug for InKernel<R> {
     }
 }
 
+/// Registers a counter: the name of its metric after kube-proxy's prefix, what it counts for people, and
+/// what reads it.
 pub(super) fn register(
     registry: &Registry,
-    packets: PacketCounter,
+    name: &str,
+    help: &str,
     read: impl Fn() -> Option<u64> + Send + Sync + 'static,
 ) {
     let register = Register { registry, prefix: "kubeproxy" };
-    let counter = IntCounter::with_opts(packets.opts(&register)).expect("the name is valid");
+    let counter = IntCounter::with_opts(register.opts(name, help)).expect("the name is valid");
     registry.register(Box::new(InKernel { counter, read })).expect("each is registered once");
 }
 
@@ -82,14 +60,10 @@ mod tests {
         let registry = Registry::new();
         let kernel = Arc::new(AtomicU64::new(7));
         let read = kernel.clone();
-        register(&registry, PacketCounter::InvalidDropped, move || Some(read.load(Ordering::Relaxed)));
-        register(&registry, PacketCounter::LocalhostAccepted, || None);
+        register(&registry, "dropped_packets_total", "Dropped", move || Some(read.load(Ordering::Relaxed)));
+        register(&registry, "localhost_packets_total", "Accepted", || None);
         let text = || TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
-        assert!(
-            text().contains("kubeproxy_iptables_ct_state_invalid_dropped_packets_total 7\n"),
-            "{}",
-            text()
-        );
+        assert!(text().contains("kubeproxy_dropped_packets_total 7\n"), "{}", text());
         kernel.store(9, Ordering::Relaxed);
         assert!(text().contains("dropped_packets_total 9\n"), "{}", text());
         assert!(!text().contains("localhost"), "{}", text());

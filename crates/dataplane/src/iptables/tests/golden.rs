@@ -1,5 +1,6 @@
-//! What is written for each kind of frontend under each policy, as documents to be read: `tests/golden/iptables/*.txt`.
-//! With `PORTOLAN_BLESS=1` in the environment they are written instead of compared.
+//! What is written for each kind of frontend under each policy, as documents to be read:
+//! `tests/golden/iptables/*.txt`. With `PORTOLAN_BLESS=1` in the environment they are written
+//! instead of compared.
 
 use std::collections::BTreeSet;
 
@@ -10,14 +11,21 @@ use portolan_service::{
 
 use super::super::chains::{Style, style};
 use super::super::compare::{Tables, Wanted, compare};
+use super::super::options::Options;
+use crate::settings::{LocalDetector, NodePorts, Settings};
 use crate::tests::plans::{CLUSTER, LOCAL, PortExt, everything, ip, net, port, service, settings};
-use crate::{LocalDetector, NodePorts, Settings};
 
 /// All that is written on a host without any of it.
 pub(super) fn script(style: &Style, plans: &[ServicePlan]) -> String {
     let plans: Vec<&ServicePlan> = plans.iter().collect();
-    let wanted =
-        Wanted { style, plans: &plans, left_out: &BTreeSet::new(), whole: false, ahead: false, tell: true };
+    let wanted = Wanted {
+        style,
+        plans: &plans,
+        left_out: &BTreeSet::new(),
+        whole: false,
+        ahead: false,
+        differences: true,
+    };
     compare(&wanted, &Tables::default()).script.text()
 }
 
@@ -65,6 +73,11 @@ pub(super) fn cases() -> Vec<(&'static str, Style, Vec<ServicePlan>)> {
         let mut settings = settings();
         change(&mut settings);
         style(v4, settings)
+    };
+    let own = |change: &dyn Fn(&mut Options)| {
+        let mut style = usual();
+        change(&mut style.options);
+        style
     };
     let one = |port: PortPlan| vec![service("web", vec![port])];
     let reject = Verdict::Reject;
@@ -129,7 +142,7 @@ pub(super) fn cases() -> Vec<(&'static str, Style, Vec<ServicePlan>)> {
         ("cluster-ip-by-interface", detected(LocalDetector::Interface("cni0".into())), cluster_ip()),
         ("cluster-ip-by-prefix", detected(LocalDetector::InterfacePrefix("veth".into())), cluster_ip()),
         ("cluster-ip-no-detector", set(&|settings| settings.local = PerFamily::default()), cluster_ip()),
-        ("cluster-ip-other-mark", set(&|settings| settings.masquerade_mark = 1 << 20), cluster_ip()),
+        ("cluster-ip-other-mark", own(&|options| options.masquerade_mark = 1 << 20), cluster_ip()),
         ("cluster-ip-large-cluster", Style { large: true, ..usual() }, cluster_ip()),
         ("external-cluster", usual(), one(without_local(external(&TWO, CLUSTER, CLUSTER)))),
         ("external-local", usual(), vec![checked]),
@@ -168,15 +181,15 @@ pub(super) fn cases() -> Vec<(&'static str, Style, Vec<ServicePlan>)> {
         ),
         (
             "node-port-addresses",
-            set(&|settings| {
-                settings.node_ports.v4 = NodePorts::Addresses(vec![ip("192.168.50.1"), ip("192.168.60.1")]);
+            own(&|options| {
+                options.node_ports.v4 = NodePorts::Addresses(vec![ip("192.168.50.1"), ip("192.168.60.1")]);
             }),
             node_port(),
         ),
-        ("node-port-localhost", set(&|settings| settings.localhost_node_ports = true), node_port()),
+        ("node-port-localhost", own(&|options| options.localhost_node_ports = true), node_port()),
         (
             "node-port-localhost-counters",
-            Style { counters: true, ..set(&|settings| settings.localhost_node_ports = true) },
+            Style { counters: true, ..own(&|options| options.localhost_node_ports = true) },
             node_port(),
         ),
         ("walkthrough-1", pods("10.244.0.0/16"), walkthrough("default", "karmaweb", karmaweb)),
@@ -196,7 +209,7 @@ pub(super) fn cases() -> Vec<(&'static str, Style, Vec<ServicePlan>)> {
             ]
             .concat(),
         ),
-        ("liberal", set(&|settings| settings.drop_invalid = false), Vec::new()),
+        ("liberal", own(&|options| options.drop_invalid = false), Vec::new()),
         ("old-iptables", Style { random_fully: false, ..usual() }, Vec::new()),
         ("everything-ip", usual(), everything()),
         ("everything-ip6", style(v6, settings()), everything()),

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use portolan_service::{ChangeSet, Family, PerFamily, Protocol, ServiceChange, ServicePlan};
 
 use super::golden::{cases, script};
-use crate::iptables::Iptables;
-use crate::kube_proxy::Variant;
+use crate::dataplane::{Dataplane, Integrity, Outcome, Standing};
+use crate::iptables::{Iptables, Options};
 use crate::tests::namespace;
 use crate::tests::plans::{PortExt, everything, port, service, settings};
-use crate::{Dataplane, Integrity, Outcome, Standing};
+use crate::variant::Variant;
 
 const VARIANTS: [Variant; 2] = [Variant::Legacy, Variant::Nft];
 
@@ -27,7 +27,8 @@ fn programs(variant: Variant, family: Family) -> String {
     format!("{family}-{}", if variant == Variant::Nft { "nft" } else { "legacy" })
 }
 
-/// Makes `variant` the one that this host uses, as kubelet does (spec §5.1), and writes rules of others.
+/// Makes `variant` the one that this host uses, as kubelet does (spec §5.1), and writes rules of
+/// others.
 fn host_uses(variant: Variant) {
     for family in Family::ALL {
         let program = programs(variant, family);
@@ -45,7 +46,7 @@ fn host_uses(variant: Variant) {
 }
 
 fn dataplane(variant: Variant) -> Iptables {
-    let dataplane = Iptables::new(&settings()).expect("iptables");
+    let dataplane = Iptables::new(&settings(), &Options::default()).expect("iptables");
     assert!(dataplane.families.iter().all(|family| family.tool.variant() == variant), "the host's own");
     assert_eq!(dataplane.families.len(), 2);
     dataplane
@@ -298,7 +299,7 @@ fn one_family_does_not_stop_the_other() {
                 "{broken}"
             );
             // A start beside it.
-            let mut next = Iptables::new(&settings()).expect("iptables");
+            let mut next = Iptables::new(&settings(), &Options::default()).expect("iptables");
             sync(&mut next, std::slice::from_ref(&second));
             assert_eq!(next.standing(), dataplane.standing());
             run("nft", &format!("flush chain {table} nat PREROUTING"));

@@ -1,4 +1,5 @@
-//! Whatever the plans and their order: changes one by one, and a fresh look, lead to the same rules.
+//! Whatever the plans and their order: changes one by one, and a fresh look, lead to the same
+//! rules.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use super::super::change::change;
 use super::super::compare::{Comparison, Tables, Wanted, compare, removal};
 use super::super::script::Script;
 use super::simulated::Simulated;
-use crate::Difference;
+use crate::dataplane::Difference;
 use crate::tests::plans::{CLUSTER, LOCAL, PortExt, port, service, settings};
 
 /// What may differ between two states of one Service port.
@@ -89,7 +90,8 @@ fn compared(
     ahead: bool,
 ) -> Comparison {
     let plans: Vec<&ServicePlan> = plans.iter().flatten().map(|plan| &**plan).collect();
-    let wanted = Wanted { style, plans: &plans, left_out: &BTreeSet::new(), whole: false, ahead, tell: true };
+    let wanted =
+        Wanted { style, plans: &plans, left_out: &BTreeSet::new(), whole: false, ahead, differences: true };
     compare(&wanted, &Tables::read(&tables.print()))
 }
 
@@ -199,8 +201,14 @@ fn a_service_that_is_left_out_stays_as_it_is() {
     let other = ServicePlan { name: ObjectName::new("shop", "other"), ..changed.clone() };
     let wanted = [&changed, &other];
     let left_out = BTreeSet::from([0]);
-    let wanted =
-        Wanted { style: &style, plans: &wanted, left_out: &left_out, whole: false, ahead: false, tell: true };
+    let wanted = Wanted {
+        style: &style,
+        plans: &wanted,
+        left_out: &left_out,
+        whole: false,
+        ahead: false,
+        differences: true,
+    };
     let comparison = compare(&wanted, &Tables::read(&tables.print()));
     let differences = &comparison.differences;
     assert!(

@@ -7,8 +7,8 @@ use portolan_netfilter::socket::Socket;
 use portolan_netfilter::xtables::{self, Place, Xtables};
 use portolan_service::Family;
 
-use crate::Error;
-use crate::kube_proxy::{Variant, table_family};
+use crate::error::Error;
+use crate::variant::{Variant, table_family};
 
 /// What kubelet creates in table `mangle` of the variant that it uses (spec §5.1).
 const KUBELET: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
@@ -54,7 +54,7 @@ impl Reason {
     }
 }
 
-/// The variant that the host uses already; `None` if none can be told from the other.
+/// The variant that the host uses already; `None` if neither stands out.
 ///
 /// Looks at both families, so that it is the same for both. Loads no module of iptables-legacy.
 pub(super) fn choose() -> Result<Option<(Variant, Reason)>, Error> {

@@ -5,8 +5,8 @@ use portolan_netfilter::socket::Socket;
 
 use crate::iptables::chains::{DROPPED_INVALID, LOCALHOST_ACCEPTED};
 
-/// Creates both counters where they are missing; those that are there count on. False, and rules must do without, if the kernel
-/// has no such counters or does not let us.
+/// Creates both counters where they are missing; those that are there count on. False, and rules
+/// must do without, if the kernel has no such counters or does not let us.
 pub(in crate::iptables) fn ensure_counters() -> bool {
     let ensure = || -> std::io::Result<bool> {
         let mut socket = Socket::open()?;

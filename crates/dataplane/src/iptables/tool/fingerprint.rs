@@ -6,20 +6,20 @@ use portolan_netfilter::socket::Socket;
 use portolan_netfilter::xtables::{self, Info, Xtables};
 use portolan_service::Family;
 
-use crate::Error;
-use crate::kube_proxy::{Variant, table_family};
+use crate::error::Error;
+use crate::variant::{Variant, table_family};
 
 /// The tables that we write to
 const TABLES: [&str; 3] = ["filter", "mangle", "nat"];
 
 /// Stands for the state of the tables. When two differ, somebody has changed something.
 ///
-/// iptables-nft: the generation of the network namespace's rule set. Every commit of anybody changes it, also those that do
-/// not concern iptables' tables; counters do not.
+/// iptables-nft: the generation of the network namespace's rule set. Every commit of anybody
+/// changes it, also those that do not concern iptables' tables; counters do not.
 ///
-/// iptables-legacy: of each of our tables the number and size of entries and where the chains of hooks begin and end.
-/// The kernel has no more to tell without all rules. A rule that gives way to another one of the same length goes unseen, and
-/// so do counters.
+/// iptables-legacy: of each of our tables the number and size of entries and where the chains of
+/// hooks begin and end. The kernel reports no more without all rules. A rule that gives way to
+/// another one of the same length goes unseen, and so do counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::iptables) struct Fingerprint(State);
 
@@ -30,8 +30,9 @@ enum State {
 }
 
 impl Fingerprint {
-    /// Nobody else has changed anything between `before` and now, in which time we committed to `commits` tables, each
-    /// with something to change. iptables-legacy cannot tell, and says yes.
+    /// Nobody else has changed anything between `before` and now, in which time we committed to
+    /// `commits` tables, each with something to change. With iptables-legacy there is no way to
+    /// know, and it says yes.
     pub(in crate::iptables) fn follows(&self, before: &Fingerprint, commits: usize) -> bool {
         match (&self.0, &before.0) {
             (State::Nft { generation: after }, State::Nft { generation: before }) => {

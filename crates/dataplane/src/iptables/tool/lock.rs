@@ -6,13 +6,13 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::Error;
-use crate::kube_proxy::xtables_lock::{self, XtablesLock};
+use crate::error::Error;
+use crate::removal::xtables_lock::{self, XtablesLock};
 
 /// The abstract socket that releases before 1.4.21 lock with: whoever has bound the name
 const SOCKET: &[u8] = b"xtables";
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Nothing tells when a name is free again.
+/// There is no event when a name is free again.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Both locks; released when dropped.

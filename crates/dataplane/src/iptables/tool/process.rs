@@ -15,8 +15,8 @@ pub(super) struct Finished {
     pub(super) stderr: String,
 }
 
-/// Runs a program in the calling thread's network namespace, and ends it if it takes longer than `limit`
-/// (`ErrorKind::TimedOut`). It need not read all of `input`; what it prints is made UTF-8.
+/// Runs a program in the calling thread's network namespace, and ends it if it takes longer than
+/// `limit` (`ErrorKind::TimedOut`). It need not read all of `input`; what it prints is made UTF-8.
 pub(super) fn run(
     program: &Path,
     arguments: &[impl AsRef<OsStr>],

@@ -8,8 +8,8 @@ use portolan_service::Family;
 use super::choice::Reason;
 use super::process;
 use super::version::Version;
-use crate::Error;
-use crate::kube_proxy::Variant;
+use crate::error::Error;
+use crate::variant::Variant;
 
 /// Where iptables is when `PATH` is that of a user
 const DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
@@ -73,7 +73,7 @@ impl Programs {
         let Some((restore, save)) = find(format!("{name}-restore")).zip(find(format!("{name}-save"))) else {
             return Ok(None);
         };
-        // iptables-restore does not tell its version before 1.6.2, iptables does.
+        // iptables-restore does not print its version before 1.6.2, iptables does.
         let mut reasons = Vec::new();
         for program in [Some(restore.clone()), find(name.to_owned())].into_iter().flatten() {
             match version(&program) {
@@ -91,7 +91,7 @@ fn version(program: &Path) -> Result<Version, String> {
         process::run(program, &["--version"], "", LIMIT).map_err(|error| format!("{path}: {error}"))?;
     Version::parse(&finished.stdout).ok_or_else(|| {
         let said = finished.stderr.lines().next().unwrap_or("nothing");
-        format!("{path} does not tell its version but says: {said}")
+        format!("{path} does not print its version but says: {said}")
     })
 }
 

@@ -1,19 +1,20 @@
-//! Why iptables-restore fails, from what it prints: the texts of releases 1.6 to 1.8.11, both variants.
+//! Why iptables-restore fails, from what it prints: the texts of releases 1.6 to 1.8.11, both
+//! variants.
 
 use portolan_service::Family;
 
-use crate::Error;
-use crate::kube_proxy::Variant;
+use crate::error::Error;
+use crate::variant::Variant;
 
 /// Why rules were not written.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::iptables) enum RestoreError {
-    /// It does not take the input. Nothing is changed in the table that the line belongs to; tables before it in the
-    /// input are written.
+    /// It does not take the input. Nothing is changed in the table that the line belongs to; tables
+    /// before it in the input are written.
     #[error("{message}")]
     Rejected {
-        /// The line that it names, from 1. Where the kernel of iptables-legacy refuses it is the line `COMMIT`, because
-        /// then nobody knows more than the table.
+        /// The line that it names, from 1. Where the kernel refuses, with iptables-legacy, it is
+        /// the line `COMMIT`, because then nobody knows more than the table.
         line: Option<usize>,
         /// What it says about it, for people
         message: String,
@@ -23,7 +24,8 @@ pub(in crate::iptables) enum RestoreError {
     Failed(#[from] Error),
 }
 
-/// What is printed when it cannot work at all, and what to do about it; the first that is found counts.
+/// What is printed when it cannot work at all, and what to do about it; the first that is found
+/// counts.
 const CIRCUMSTANCES: [(&str, &str); 10] = [
     ("holding the xtables lock", "another program has held the lock for 5 seconds; it will be tried again"),
     ("lock file", "the lock cannot be opened: in a container, mount /run/xtables.lock from the host"),
@@ -138,7 +140,8 @@ mod tests {
     const INPUT: &str =
         "*nat\n:A - [0:0]\n-A A -m comment --comment \"to -j B then\" -j RETURN\n-A A -j B\nCOMMIT\n";
 
-    /// What of a text is expected: the line, or that it is no matter of a line; and words of the message.
+    /// What of a text is expected: the line, or that it is no matter of a line; and words of the
+    /// message.
     type Expected = (Result<Option<usize>, ()>, &'static str);
 
     const CASES: &[(&str, &str, Expected)] = &[

@@ -72,7 +72,8 @@ fn what_is_restored_is_saved() {
 
 #[test]
 fn a_refused_line_is_named_and_its_table_unchanged() {
-    // Situation, lines of a table nat, the line that is named by iptables-nft and by iptables-legacy
+    // Situation, lines of a table nat, the line that is named by iptables-nft and by
+    // iptables-legacy
     let cases = [
         ("an option that is none", ":B - [0:0]\n-A B --bogus 1", 3, 3),
         ("a match that is none", ":B - [0:0]\n-A B -m nosuch -j RETURN", 3, 3),
@@ -142,7 +143,7 @@ fn a_table_that_is_not_there_is_not_created_by_a_look() {
             tool.fingerprint().expect("it can be read");
             choice::choose().expect("it can be read");
         });
-        for family in Family::ALL.map(crate::kube_proxy::table_family) {
+        for family in Family::ALL.map(crate::variant::table_family) {
             assert!(portolan_netfilter::xtables::tables(family).expect("readable").is_empty());
             assert!(Socket::open().expect("a socket").tables(family).expect("readable").is_empty());
         }
@@ -169,7 +170,7 @@ fn the_variant_with_kubelets_chain_is_found_in_spite_of_rules_in_the_other() {
         let found = || Family::ALL.map(|family| Tool::find(family).expect("there is one").variant());
         // The two directions one after the other, each stronger evidence than the last
         tool(Variant::Nft, Family::V4).restore(rules).expect("it is taken");
-        assert_eq!(found(), [Variant::Nft; 2], "rules of IPv4 tell of IPv6, too");
+        assert_eq!(found(), [Variant::Nft; 2], "rules of IPv4 decide for IPv6, too");
         tool(Variant::Legacy, Family::V4).restore(hint).expect("it is taken");
         assert_eq!(found(), [Variant::Legacy; 2]);
         program("iptables-legacy -t mangle -X KUBE-IPTABLES-HINT");
@@ -186,7 +187,7 @@ fn the_variant_with_kubelets_chain_is_found_in_spite_of_rules_in_the_other() {
 fn a_lock_that_is_held_is_waited_for_and_then_told() {
     in_namespace("a_lock_that_is_held_is_waited_for_and_then_told", || {
         let path = PathBuf::from(std::env::var_os("XTABLES_LOCKFILE").expect("set for each test"));
-        let held = crate::kube_proxy::xtables_lock::XtablesLock::take(&path).expect("nobody else has it");
+        let held = crate::removal::xtables_lock::XtablesLock::take(&path).expect("nobody else has it");
         let error = tool(Variant::Legacy, Family::V4).restore("*nat\nCOMMIT\n").expect_err("it is held");
         assert!(matches!(&error, RestoreError::Failed(Error::Unusable(_) | Error::Missing(_))), "{error:?}");
         assert!(error.to_string().contains("another program has held the lock"), "{error}");
@@ -268,7 +269,7 @@ fn missing_programs_are_named() {
             Ok("iptables (nft) 1.8.9"),
         ),
         (
-            "an old one, of which only iptables tells its version",
+            "an old one, of which only iptables prints its version",
             &[("iptables-restore", unknown), ("iptables-save", unknown), ("iptables", old)],
             Some(Variant::Legacy),
             Ok("iptables (legacy) 1.4.21"),
@@ -293,7 +294,7 @@ fn missing_programs_are_named() {
 #[test]
 fn an_old_release_is_run_under_locks_of_ours() {
     in_namespace("an_old_release_is_run_under_locks_of_ours", || {
-        // Succeeds only if it is told not to lock, and the lock is held.
+        // Succeeds only if it is asked not to lock, and the lock is held.
         let restore = "[ \"$*\" = '--noflush --counters' ] && ! flock -n \"$XTABLES_LOCKFILE\" true";
         let directory = Directory::new(
             "old",

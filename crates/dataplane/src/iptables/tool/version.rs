@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::kube_proxy::Variant;
+use crate::variant::Variant;
 
 /// A release of iptables, and for which of the kernel's interfaces it was built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub(super) struct Version {
 }
 
 impl Version {
-    /// Reads what `--version` prints: `iptables v1.8.9 (nf_tables)`. Before 1.8 there is no variant in it: what was
-    /// called `iptables` then is legacy.
+    /// Reads what `--version` prints: `iptables v1.8.9 (nf_tables)`. Before 1.8 there is no variant
+    /// in it: what was called `iptables` then is legacy.
     pub(super) fn parse(text: &str) -> Option<Version> {
         let mut words = text.lines().next()?.split_whitespace();
         let number = words.find_map(|word| {

@@ -6,18 +6,22 @@ use ipnet::IpNet;
 use portolan_netfilter::nft::{self, CmpOp, CtKey, Direction, Expr, MetaKey, PayloadBase, Register, Rule};
 use portolan_service::{Family, List, Protocol};
 
-use super::{Chain, Schema, SetName};
-use crate::LocalDetector;
+use super::Schema;
 use crate::nftables::affinity::{Content, Endpoint, StickyPort};
-use crate::nftables::element::put_address;
+use crate::nftables::chain::Chain;
+use crate::nftables::encoding::put_address;
+use crate::nftables::set::SetName;
+use crate::settings::LocalDetector;
 
 /// On rules for packets that meet a commit between two look-ups.
 const AGAIN: &str = "for who met a commit in between";
-/// The same for the dispatch that everybody sees, which is also the way to frontends of one endpoint.
+/// The same for the dispatch that everybody sees, which is also the way to frontends of one
+/// endpoint.
 const FIRST: &str = "the only endpoint, or the first for who met a commit in between";
 
 impl Schema<'_> {
-    /// The rules of `chain`, in order; none for those that belong to a Service port.
+    /// The rules of `chain`, in order; none for those that belong to a Service port. One case for
+    /// each chain, however many lines that takes.
     pub(crate) fn rules(&self, chain: &Chain) -> Vec<Rule> {
         let undeliverable = || rule([ct_state_new(), jump(&Chain::Undeliverable)]);
         match *chain {
@@ -61,7 +65,8 @@ impl Schema<'_> {
                 not_allowed.push(lookup(SetName::Firewalled));
                 not_allowed.extend(self.frontend(0));
                 if self.family == Family::V4 {
-                    // `ip protocol`: nft 1.0.6 cannot load `meta l4proto` in a set of ranges from text.
+                    // `ip protocol`: nft 1.0.6 cannot load `meta l4proto` in a set of ranges from
+                    // text.
                     not_allowed.truncate(not_allowed.len() - 2);
                     not_allowed.push(Expr::Payload {
                         base: PayloadBase::Network,
@@ -121,7 +126,8 @@ impl Schema<'_> {
                 vec![rule([ct_state_new(), jump(&Chain::Firewall)])]
             }
             Chain::FilterInput => vec![undeliverable()],
-            // A ClusterIP is never an address of the node: what comes in for one is for somebody else's.
+            // A ClusterIP is never an address of the node: what comes in for one is for somebody
+            // else's.
             Chain::FilterForward | Chain::FilterOutput => {
                 let mut rules = vec![undeliverable()];
                 if self.service_networks().next().is_some() {
@@ -132,13 +138,14 @@ impl Schema<'_> {
         }
     }
 
-    /// `ip daddr . meta l4proto . th dport vmap @services`, then the first endpoint of whatever is left: frontends of
-    /// one endpoint are not in `services`, and it is a second chance for packets that read the number of endpoints
-    /// just before a commit and looked for the last of them just after it. That look-up fails, its chain ends, and the
-    /// next rule takes the first endpoint, which a frontend with any has. (A second look at `services` would do as
-    /// well, but the kernel walks a verdict map once for each rule that looks into it, in every transaction that
-    /// adds a verdict.) It stands there twice because kernels before 6.17 can miss an element for the moment in which
-    /// its data is replaced.
+    /// `ip daddr . meta l4proto . th dport vmap @services`, then the first endpoint of whatever is
+    /// left: frontends of one endpoint are not in `services`, and it is a second chance for packets
+    /// that read the number of endpoints just before a commit and looked for the last of them just
+    /// after it. That look-up fails, its chain ends, and the next rule takes the first endpoint,
+    /// which a frontend with any has. (A second look at `services` would do as well, but the kernel
+    /// walks a verdict map once for each rule that looks into it, in every transaction that adds a
+    /// verdict.) It stands there twice because kernels before 6.17 can miss an element for the
+    /// moment in which its data is replaced.
     fn dispatch(&self) -> [Rule; 3] {
         [
             rule([self.frontend(0), vec![vmap(SetName::Services)]]),
@@ -247,7 +254,7 @@ impl Schema<'_> {
             .collect()
     }
 
-    /// Sources that are not pods of this node (spec §4.8); `None` where nothing tells them apart.
+    /// Sources that are not pods of this node (spec §4.8); `None` where nothing separates them.
     fn not_local(&self) -> Option<Vec<Expr>> {
         let name = |value: Vec<u8>| {
             vec![

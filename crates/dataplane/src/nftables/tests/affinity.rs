@@ -4,8 +4,8 @@
 use portolan_service::Family;
 use portolan_service::{FrontendKind, ObjectName, PortPlan, Protocol, ServicePlan, Verdict};
 
-use crate::nftables::affinity::{Content, Step, difference};
-use crate::nftables::schema::Chain;
+use crate::nftables::affinity::{AffinityStep, Content, difference};
+use crate::nftables::chain::Chain;
 use crate::tests::plans::{CLUSTER, LOCAL, PortExt, backends, port, service};
 
 const A: &str = "10.244.1.1:80*";
@@ -23,16 +23,16 @@ fn steps(before: Option<&ServicePlan>, after: Option<&ServicePlan>) -> Vec<Strin
     let mut steps = Vec::new();
     difference(before, after, Family::V4, |step| {
         steps.push(match step {
-            Step::AddSet(name, None) => format!("add {name}"),
-            Step::AddSet(name, Some(size)) => format!("add {name} of {size}"),
-            Step::Rewrite(chain, Content::Nothing) => format!("empty {}", chain.name()),
-            Step::Rewrite(chain, Content::List(port, list)) => {
+            AffinityStep::AddSet(name, None) => format!("add {name}"),
+            AffinityStep::AddSet(name, Some(size)) => format!("add {name} of {size}"),
+            AffinityStep::Rewrite(chain, Content::Nothing) => format!("empty {}", chain.name()),
+            AffinityStep::Rewrite(chain, Content::List(port, list)) => {
                 format!("write {} for {}", chain.name(), port.port.backends(list).len())
             }
-            Step::Rewrite(chain, Content::Endpoint(port, _)) => {
+            AffinityStep::Rewrite(chain, Content::Endpoint(port, _)) => {
                 format!("write {}, {} s", chain.name(), port.seconds())
             }
-            Step::DeleteSet(name) => format!("delete {name}"),
+            AffinityStep::DeleteSet(name) => format!("delete {name}"),
         });
     });
     steps

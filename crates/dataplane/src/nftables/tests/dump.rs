@@ -1,4 +1,5 @@
-//! A rule set as text, much like nft writes it, from what is encoded rather than from what was meant.
+//! A rule set as text, much like nft writes it, from what is encoded rather than from what was
+//! meant.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -7,11 +8,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use portolan_netfilter::nft::{self, CmpOp, Direction, Expr, PayloadBase, Register, Rule};
 use portolan_service::{Family, ServicePlan};
 
-use crate::Settings;
-use crate::nftables::affinity::{self, Step, chain_of_set};
+use crate::nftables::affinity::{self, AffinityStep, chain_of_set};
+use crate::nftables::chain::Chain;
 use crate::nftables::element::{Data, Element, Key, Target, render};
 use crate::nftables::inventory::{Inventory, Tally};
-use crate::nftables::schema::{Chain, Features, Schema, SetName, declare_affinity_set, table_name};
+use crate::nftables::schema::{Features, Schema};
+use crate::nftables::set::{SetName, declare_affinity_set};
+use crate::nftables::table::table_name;
+use crate::settings::Settings;
 
 /// Everything that the kernel is to hold in `family`.
 pub(super) fn ruleset(settings: &Settings, plans: &[ServicePlan], family: Family) -> String {
@@ -33,14 +37,14 @@ pub(super) fn ruleset(settings: &Settings, plans: &[ServicePlan], family: Family
     let of_ports = Schema { family, settings, features: Features::default() };
     for plan in plans {
         affinity::difference(None, Some(plan), family, |step| match step {
-            Step::AddSet(name, size) => {
+            AffinityStep::AddSet(name, size) => {
                 tally.count_use(chain_of_set(&name), 1);
                 affinity_sets.push((name, size));
             }
-            Step::Rewrite(chain, content) => {
+            AffinityStep::Rewrite(chain, content) => {
                 port_rules.insert(chain, of_ports.affinity_rules(&content));
             }
-            other @ Step::DeleteSet(_) => panic!("{other:?} of a plan that nothing comes before"),
+            other @ AffinityStep::DeleteSet(_) => panic!("{other:?} of a plan that nothing comes before"),
         });
     }
     let nothing = Inventory::default();

@@ -1,11 +1,11 @@
-//! The whole rule set of a few plans, as documents to be read: `tests/golden/*.txt`. With `PORTOLAN_BLESS=1` in the
-//! environment they are written instead of compared.
+//! The whole rule set of a few plans, as documents to be read: `tests/golden/*.txt`. With
+//! `PORTOLAN_BLESS=1` in the environment they are written instead of compared.
 
 use portolan_service::{Family, PerFamily, ServicePlan};
 
 use super::dump::ruleset;
+use crate::settings::{LocalDetector, Settings};
 use crate::tests::plans::{everything, settings};
-use crate::{LocalDetector, Settings};
 
 #[test]
 fn rule_sets_are_as_written_down() {

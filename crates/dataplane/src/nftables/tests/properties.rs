@@ -1,5 +1,5 @@
-//! Whatever changes come in whatever portions: what is removed was there, what is added was not, and the end is
-//! what a fresh start renders.
+//! Whatever changes come in whatever portions: what is removed was there, what is added was not,
+//! and the end is what a fresh start renders.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,14 +9,17 @@ use portolan_service::{Family, FrontendKind, List, PortPlan, Protocol, ServicePl
 use proptest::prelude::*;
 
 use crate::nftables::affinity::{self, Content};
-use crate::nftables::element::{Data, Key, Step, difference, render};
+use crate::nftables::chain::Chain;
+use crate::nftables::element::{Data, ElementStep, Key, difference, render};
 use crate::nftables::inventory::{Inventory, Tally};
-use crate::nftables::schema::{Chain, Features, SetName};
+use crate::nftables::schema::Features;
+use crate::nftables::set::SetName;
 use crate::tests::plans::{CLUSTER, LOCAL, PortExt, port, service};
 
 const SERVICES: u8 = 4;
 
-/// A port of Service number `service`: frontends of different Services differ, ClusterIPs and endpoints need not.
+/// A port of Service number `service`: frontends of different Services differ, ClusterIPs and
+/// endpoints need not.
 fn a_port(service: u8) -> impl Strategy<Value = PortPlan> {
     let verdict = prop_oneof![Just(CLUSTER), Just(LOCAL), Just(Verdict::Reject), Just(Verdict::Drop)];
     let kind = prop_oneof![
@@ -55,7 +58,8 @@ fn a_port(service: u8) -> impl Strategy<Value = PortPlan> {
             plan.affinity = affinity;
             let mut taken = BTreeSet::new();
             for (kind, host, number, inside, outside, sources) in frontends {
-                // Ports tell the frontends of Services and protocols apart, as the planner sees to.
+                // Frontends of different Services and protocols have different ports: the planner
+                // sees to that.
                 let number = 1000 + u16::from(service) * 10 + number;
                 if !taken.insert((host, number)) {
                     continue;
@@ -116,14 +120,14 @@ impl Affinity {
     }
 
     /// What the kernel would refuse fails here.
-    fn take(&mut self, step: affinity::Step<'_>, tally: &mut Tally) {
+    fn take(&mut self, step: affinity::AffinityStep<'_>, tally: &mut Tally) {
         match step {
-            affinity::Step::AddSet(name, _) => {
+            affinity::AffinityStep::AddSet(name, _) => {
                 tally.count_use(affinity::chain_of_set(&name), 1);
                 tally.affinity_set(name.clone(), true);
                 assert_eq!(self.sets.insert(name, 0), None, "the set is there");
             }
-            affinity::Step::Rewrite(chain, content) => {
+            affinity::AffinityStep::Rewrite(chain, content) => {
                 let (sets, does) = match content {
                     Content::Nothing => (Vec::new(), String::new()),
                     Content::Endpoint(port, endpoint) => {
@@ -150,7 +154,7 @@ impl Affinity {
                     self.chains.insert(chain, (sets, does));
                 }
             }
-            affinity::Step::DeleteSet(name) => {
+            affinity::AffinityStep::DeleteSet(name) => {
                 tally.count_use(affinity::chain_of_set(&name), -1);
                 tally.affinity_set(name.clone(), false);
                 assert_eq!(self.sets.remove(&name), Some(0), "no rule looks into a set that goes");
@@ -175,12 +179,12 @@ fn transact(
         before.inspect(|plan| render(plan, family, &mut old));
         after.inspect(|plan| render(plan, family, &mut new));
         difference(&old, &new, |step| match step {
-            Step::Remove(element) => {
+            ElementStep::Remove(element) => {
                 if tally.count(element, -1) {
                     removed.push(element.key);
                 }
             }
-            Step::Add(element) => {
+            ElementStep::Add(element) => {
                 if tally.count(element, 1) {
                     added.push((element.key, (element.data.clone(), element.port_name.map(str::to_owned))));
                 }
@@ -266,6 +270,6 @@ proptest! {
 
 #[test]
 fn lists_are_named() {
-    // The order that `render` relies on to tell which lists are used.
+    // The order by which `render` knows which lists are used.
     assert_eq!((List::Cluster as usize, List::Local as usize), (0, 1));
 }

@@ -1,0 +1,12 @@
+//! The modes that there are. A new mode is a folder and a line here.
+
+use crate::mode::ModeDescriptor;
+use crate::{iptables, nftables};
+
+/// All modes.
+pub const MODES: &[&ModeDescriptor] = &[&nftables::MODE, &iptables::MODE];
+
+/// The mode of this name.
+pub fn named(name: &str) -> Option<&'static ModeDescriptor> {
+    MODES.iter().copied().find(|mode| mode.name == name)
+}

@@ -1,0 +1,88 @@
+//! What mode nftables is, and what it needs.
+
+use portolan_service::{Family, ServicePlan};
+
+use super::Nftables;
+use super::table::TABLE;
+use crate::dataplane::{Dataplane, InUse};
+use crate::error::Error;
+use crate::mode::{Atomicity, ConfiguredMode, ModeDescriptor, Sysctl, same};
+use crate::removal::{Failure, Leftovers, Part, RemovalError, Removed, Report};
+use crate::settings::Settings;
+
+/// Mode nftables.
+pub static MODE: ModeDescriptor = ModeDescriptor {
+    name: "nftables",
+    atomicity: Atomicity::AllTables,
+    capabilities: &[],
+    fits_nftables: true,
+    serves_loopback: |_| false,
+    configure: |config, node| {
+        Box::new(Configured(Settings {
+            local: node.local.clone(),
+            masquerade_all: config.masquerade_all,
+            service_networks: node.service_networks.clone(),
+        }))
+    },
+    warnings: Vec::new,
+    counters: &[],
+    shares_chain: |_, _| false,
+    find_own,
+    remove_own,
+};
+
+/// Mode nftables has no settings besides those of every mode.
+#[derive(Debug, PartialEq, Eq)]
+struct Configured(Settings);
+
+impl ConfiguredMode for Configured {
+    fn dataplane(&self) -> Result<Box<dyn Dataplane>, Error> {
+        Ok(Box::new(Nftables::new(self.0.clone())?))
+    }
+
+    fn text(&self, _: Family, _: &[&ServicePlan]) -> Option<String> {
+        None
+    }
+
+    fn sysctls(&self) -> Vec<Sysctl> {
+        Vec::new()
+    }
+
+    fn equals(&self, other: &dyn ConfiguredMode) -> bool {
+        same(self, other)
+    }
+}
+
+fn find_own(in_use: &InUse) -> Result<Leftovers, RemovalError> {
+    let mut report = Report::default();
+    if !in_use.tables {
+        match Nftables::new(Settings::default()).and_then(|mut dataplane| dataplane.tables()) {
+            Ok(families) => add(&families, &mut report),
+            Err(error) => report.fail(Failure::Dataplane(error)),
+        }
+    }
+    report.finish().map(|(parts, kept)| Leftovers { parts, kept })
+}
+
+fn remove_own(in_use: &InUse) -> Result<Removed, RemovalError> {
+    let mut report = Report::default();
+    if !in_use.tables {
+        let remove = || -> Result<Vec<Family>, Error> {
+            let mut dataplane = Nftables::new(Settings::default())?;
+            let families = dataplane.tables()?;
+            dataplane.cleanup()?;
+            Ok(families)
+        };
+        match remove() {
+            Ok(families) => add(&families, &mut report),
+            Err(error) => report.fail(Failure::Dataplane(error)),
+        }
+    }
+    report.finish().map(|(parts, kept)| Removed { parts, kept })
+}
+
+fn add(families: &[Family], report: &mut Report) {
+    for family in families {
+        report.part(Part::Table { family: *family, name: TABLE });
+    }
+}

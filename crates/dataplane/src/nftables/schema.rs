@@ -1,0 +1,83 @@
+//! Which chains a table has and which rules are in them, apart from those of Service ports.
+//!
+//! All of it is a function of the family, the [`Settings`], the [`Features`] in use and the
+//! endpoint counts in use. It is never read back from state that we keep.
+
+mod rules;
+
+use ipnet::IpNet;
+use portolan_service::Family;
+
+use super::chain::{Chain, NAMED};
+use crate::settings::Settings;
+
+/// What some Service needs, and what costs every packet something while it is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // Four independent facts.
+pub(crate) struct Features {
+    /// Other endpoints for traffic from outside
+    pub(crate) services_local: bool,
+    /// External frontends
+    pub(crate) masq_external: bool,
+    /// Source ranges
+    pub(crate) firewall: bool,
+    /// Frontends, other than ClusterIPs, without endpoints
+    pub(crate) no_endpoints: bool,
+}
+
+impl Features {
+    /// Everything.
+    pub(crate) const ALL: Features =
+        Features { services_local: true, masq_external: true, firewall: true, no_endpoints: true };
+
+    /// What both have.
+    pub(crate) fn intersection(self, other: Features) -> Features {
+        Features {
+            services_local: self.services_local && other.services_local,
+            masq_external: self.masq_external && other.masq_external,
+            firewall: self.firewall && other.firewall,
+            no_endpoints: self.no_endpoints && other.no_endpoints,
+        }
+    }
+
+    /// What either needs.
+    pub(crate) fn union(self, other: Features) -> Features {
+        Features {
+            services_local: self.services_local || other.services_local,
+            masq_external: self.masq_external || other.masq_external,
+            firewall: self.firewall || other.firewall,
+            no_endpoints: self.no_endpoints || other.no_endpoints,
+        }
+    }
+}
+
+/// What the rules of one table depend on, apart from the numbered chains.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Schema<'a> {
+    pub(crate) family: Family,
+    pub(crate) settings: &'a Settings,
+    pub(crate) features: Features,
+}
+
+impl Schema<'_> {
+    /// The chains that exist whatever the numbers of endpoints, each after those that it leads to.
+    pub(crate) fn chains(&self) -> Vec<Chain> {
+        NAMED
+            .iter()
+            .map(|(chain, _)| chain.clone())
+            .filter(|chain| match chain {
+                Chain::Firewall | Chain::FirewallPrerouting | Chain::FirewallOutput => self.features.firewall,
+                Chain::Unallocated => self.service_networks().next().is_some(),
+                _ => true,
+            })
+            .collect()
+    }
+
+    fn service_networks(&self) -> impl Iterator<Item = IpNet> {
+        self.settings
+            .service_networks
+            .iter()
+            .copied()
+            .filter(|network| Family::of(network.addr()) == self.family)
+    }
+}

@@ -1,0 +1,166 @@
+//! Routes (linux/rtnetlink.h).
+
+use std::io;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{FAMILY_V4, FAMILY_V6, Rtnetlink, family};
+use crate::socket::IfThere;
+use crate::wire::{Attribute, Attributes, Message, Writer, align};
+
+const NEW: u16 = 24;
+const DELETE: u16 = 25;
+const GET: u16 = 26;
+
+// RTA_*
+const DESTINATION: u16 = 1;
+const INTERFACE: u16 = 4;
+const GATEWAY: u16 = 5;
+const PRIORITY: u16 = 6;
+const MULTIPATH: u16 = 9;
+const TABLE: u16 = 15;
+
+/// Length of `struct rtmsg`, bytes
+const HEADER: usize = 12;
+/// Length of `struct rtnexthop`, bytes; its own length is at 0, the interface at 4
+const NEXT_HOP: usize = 8;
+
+/// `RTPROT_BOOT`: set by hand
+const BY_HAND: u8 = 3;
+const SCOPE_UNIVERSE: u8 = 0;
+const SCOPE_LINK: u8 = 253;
+const UNICAST: u8 = 1;
+/// `RTNH_F_ONLINK`: the gateway need not be in a network of the interface.
+const ON_LINK: u32 = 4;
+
+/// The table that packets are routed by without policy routing (`RT_TABLE_MAIN`).
+pub const MAIN_TABLE: u32 = 254;
+
+/// What becomes of packets on a route (`RTN_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteKind {
+    /// They go on.
+    Unicast,
+    /// They vanish.
+    Blackhole,
+    /// They are refused as unreachable.
+    Unreachable,
+    /// They are refused as prohibited.
+    Prohibit,
+    /// The look-up goes on in the next table.
+    Throw,
+    /// Anything else: local, broadcast, multicast.
+    Other,
+}
+
+impl RouteKind {
+    const fn of(number: u8) -> RouteKind {
+        match number {
+            UNICAST => RouteKind::Unicast,
+            6 => RouteKind::Blackhole,
+            7 => RouteKind::Unreachable,
+            8 => RouteKind::Prohibit,
+            9 => RouteKind::Throw,
+            _ => RouteKind::Other,
+        }
+    }
+}
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The number of its table
+    pub table: u32,
+    /// What becomes of packets
+    pub kind: RouteKind,
+    /// Where they are for
+    pub destination: IpNet,
+    /// Less is preferred.
+    pub metric: u32,
+    /// The interfaces that it leads through: several of a multipath route; none if it does not say.
+    pub interfaces: Vec<u32>,
+}
+
+impl Route {
+    pub(super) fn parse(message: &Message<'_>) -> Option<Route> {
+        if message.kind != NEW {
+            return None;
+        }
+        let [family, length, _, _, table, _, _, kind, ..] = *message.payload.first_chunk::<HEADER>()?;
+        let attributes = Attributes::new(message.payload.get(HEADER..)?);
+        let anywhere = match family {
+            FAMILY_V4 => IpAddr::from([0; 4]),
+            FAMILY_V6 => IpAddr::from([0; 16]),
+            _ => return None,
+        };
+        let destination = match attributes.get(DESTINATION) {
+            Some(destination) => destination.address()?,
+            None => anywhere,
+        };
+        let number = |kind: u16| attributes.get(kind).and_then(|attribute| attribute.ne32());
+        let mut interfaces = Vec::from_iter(number(INTERFACE));
+        interfaces.extend(attributes.get(MULTIPATH).into_iter().flat_map(|hops| next_hops(&hops)));
+        Some(Route {
+            table: number(TABLE).unwrap_or_else(|| table.into()),
+            kind: RouteKind::of(kind),
+            destination: IpNet::new(destination, length).ok()?.trunc(),
+            metric: number(PRIORITY).unwrap_or(0),
+            interfaces,
+        })
+    }
+}
+
+/// The interfaces of a multipath route.
+fn next_hops(hops: &Attribute<'_>) -> Vec<u32> {
+    let mut rest = hops.payload;
+    let mut interfaces = Vec::new();
+    while let Some([l0, l1, _, _, index @ ..]) = rest.first_chunk::<NEXT_HOP>() {
+        interfaces.push(u32::from_ne_bytes(*index));
+        let length = usize::from(u16::from_ne_bytes([*l0, *l1])).max(NEXT_HOP);
+        rest = rest.get(align(length)..).unwrap_or(&[]);
+    }
+    interfaces
+}
+
+fn header(network: IpNet, via: Option<IpAddr>) -> [u8; HEADER] {
+    let (scope, flags) = if via.is_some() { (SCOPE_UNIVERSE, ON_LINK) } else { (SCOPE_LINK, 0) };
+    let [f0, f1, f2, f3] = flags.to_ne_bytes();
+    let (family, length) = (family(network.addr()), network.prefix_len());
+    let table = MAIN_TABLE.to_le_bytes()[0];
+    [family, length, 0, 0, table, BY_HAND, scope, UNICAST, f0, f1, f2, f3]
+}
+
+fn emit(network: IpNet, via: Option<IpAddr>, index: u32, to: &mut Writer) {
+    to.address(DESTINATION, network.network());
+    to.ne32(INTERFACE, index);
+    if let Some(via) = via {
+        to.address(GATEWAY, via);
+    }
+}
+
+impl Rtnetlink {
+    /// The routes of all tables.
+    pub fn routes(&mut self) -> io::Result<Vec<Route>> {
+        self.netlink.dump_whole(
+            GET,
+            &[0; HEADER],
+            |_| {},
+            |routes: &mut Vec<Route>, message| {
+                routes.extend(Route::parse(message));
+            },
+        )
+    }
+
+    /// Adds a route to the main table, or replaces the one to the same network. Without a gateway
+    /// `via`, `network` is on the interface's link. The gateway need not be in a network of the
+    /// interface.
+    pub fn set_route(&mut self, network: IpNet, via: Option<IpAddr>, index: u32) -> io::Result<()> {
+        self.netlink.create(NEW, IfThere::Replace, &header(network, via), |to| emit(network, via, index, to))
+    }
+
+    /// Deletes a route of the main table.
+    pub fn delete_route(&mut self, network: IpNet, via: Option<IpAddr>, index: u32) -> io::Result<()> {
+        self.netlink.acknowledged(DELETE, &header(network, via), |to| emit(network, via, index, to))
+    }
+}
