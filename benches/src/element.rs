@@ -1,6 +1,7 @@
 //! Asks the kernel for one element of a set, to see when a change is in force.
 //!
-//! Written out here, apart from the encodings under test: a benchmark that waits for the wrong thing would show.
+//! Written out here, apart from the encodings under test: a benchmark that waits for the wrong
+//! thing would show.
 
 use std::io;
 use std::net::Ipv4Addr;
