@@ -1,7 +1,8 @@
-//! The whole program following an API server: from its start to the first full commit, one change after another at
-//! a fixed rate, memory, and processor time when nothing happens.
+//! The whole program following an API server: from its start to the first full commit, one change
+//! after another at a fixed rate, memory, and processor time when nothing happens.
 //!
-//! The server is the tests' stand-in, in the process that measures; objects are as large as real ones.
+//! The server is the tests' stand-in, in the process that measures; objects are as large as real
+//! ones.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -126,7 +127,8 @@ fn node_name() -> String {
     scale::node(0)["metadata"]["name"].as_str().unwrap_or_default().to_owned()
 }
 
-/// The first slice of a Service with another first endpoint, and how to see in the kernel that it is there.
+/// The first slice of a Service with another first endpoint, and how to see in the kernel that it
+/// is there.
 fn replaced(cluster: Cluster, service: usize, change: usize) -> anyhow::Result<(String, Value, Question)> {
     let object = cluster.service(service);
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();

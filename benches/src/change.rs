@@ -1,5 +1,5 @@
-//! Single changes of a loaded cluster: through the whole program, from the renamed file to the element in the
-//! kernel, and in the dataplane alone.
+//! Single changes of a loaded cluster: through the whole program, from the renamed file to the
+//! element in the kernel, and in the dataplane alone.
 
 use std::path::Path;
 use std::thread;
@@ -100,8 +100,8 @@ pub(crate) fn follow(program: &Path, shape: Shape, changes: u32) -> anyhow::Resu
     Ok(Changes { endpoint, service })
 }
 
-/// Whether the frontend of a changed member leads to its first endpoint. As the kernel takes all elements of a change at
-/// once, this one speaks for the others.
+/// Whether the frontend of a changed member leads to its first endpoint. As the kernel takes all
+/// elements of a change at once, this one speaks for the others.
 fn question(member: &Member) -> anyhow::Result<Question> {
     let address = member.endpoint(0);
     let backends = &member.plan().ports[0].cluster;

@@ -1,6 +1,7 @@
 //! Generated clusters: Services with endpoints, as objects, as plans and as manifests.
 //!
-//! Everything follows from the number of a Service, so that each step of a benchmark can generate its own copy.
+//! Everything follows from the number of a Service, so that each step of a benchmark can generate
+//! its own copy.
 
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -59,7 +59,8 @@ impl Flood {
             let mut rest = &mut messages[..frames.len()];
             while !rest.is_empty() {
                 let length = u32::try_from(rest.len()).expect("at most AT_ONCE");
-                // SAFETY: the headers, the vectors they point to and the frames those point to outlive the call.
+                // SAFETY: the headers, the vectors they point to and the frames those point to
+                // outlive the call.
                 let sent = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), rest.as_mut_ptr(), length, 0) };
                 let sent = usize::try_from(sent).map_err(|_| io::Error::last_os_error())?;
                 rest = &mut rest[sent..];

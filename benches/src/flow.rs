@@ -1,4 +1,5 @@
-//! The cost of a new flow: a UDP packet's whole way through a node that forwards, under different rules.
+//! The cost of a new flow: a UDP packet's whole way through a node that forwards, under different
+//! rules.
 
 use std::fs;
 use std::io::BufRead;
@@ -10,13 +11,13 @@ use portolan_dataplane::Dataplane;
 use portolan_dataplane::nftables::Nftables;
 use portolan_netlink::socket::NetlinkSocket;
 use portolan_service::{Protocol, ServicePlan};
-use serde::{Deserialize, Serialize};
 
 use crate::cluster::{CLUSTER_IPS, POD_ADDRESSES, Shape, members};
 use crate::flood::{Flood, stay_on_one_processor};
 use crate::forwarding::{build, forwarded};
 use crate::process;
 use crate::report::{Figure, Line};
+use crate::rules::Rules;
 use crate::sample::Sample;
 use crate::step::{self, Session, Step};
 use crate::{kube_proxy, load};
@@ -26,19 +27,6 @@ const LIMIT: Duration = Duration::from_mins(3);
 const ARRIVAL: Duration = Duration::from_secs(2);
 /// A flood is repeated this often if the kernel lost packets because its processor was taken away.
 const ATTEMPTS: usize = 5;
-
-/// What the node forwards by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Rules {
-    /// No rules and no connection tracking: what sending and forwarding cost.
-    None,
-    /// One rule that translates every Service's address to one endpoint's.
-    OneDnat,
-    /// [`kube_proxy::rules`].
-    KubeProxy,
-    /// What Portolan loads.
-    Portolan,
-}
 
 /// Times new flows at clusters of `shapes`.
 pub(crate) fn bench(shapes: &[Shape], rounds: usize, flows: u32) -> anyhow::Result<Vec<Line>> {

@@ -1,5 +1,6 @@
-//! A node that forwards, within one network namespace: what is sent on `in0` arrives at the node on `in1`; what the
-//! node forwards leaves by `out0` and ends at `out1`, as a frame that is for another machine.
+//! A node that forwards, within one network namespace: what is sent on `in0` arrives at the node on
+//! `in1`; what the node forwards leaves by `out0` and ends at `out1`, as a frame that is for
+//! another machine.
 
 use std::net::Ipv4Addr;
 

@@ -1,5 +1,5 @@
-//! Mode iptables: cold load against one iptables-restore of the same text, and one change against writing what kube-proxy
-//! writes for it (spec §5.35), both for each variant of iptables.
+//! Mode iptables: cold load against one iptables-restore of the same text, and one change against
+//! writing what kube-proxy writes for it (spec §5.35), both for each variant of iptables.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -24,7 +24,8 @@ const LIMIT: Duration = Duration::from_mins(10);
 /// The programs of both variants.
 pub(crate) const VARIANTS: [&str; 2] = ["legacy", "nft"];
 
-/// Chains that hold something of every Service, all of which kube-proxy writes at each change (spec §5.8).
+/// Chains that hold something of every Service, all of which kube-proxy writes at each change (spec
+/// §5.8).
 const SHARED: [&str; 9] = [
     "KUBE-SERVICES",
     "KUBE-EXTERNAL-SERVICES",
@@ -41,7 +42,7 @@ const DROPPED_INVALID: &str = "ct_state_invalid_dropped_pkts";
 
 /// What was measured in one namespace.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Measured {
+pub(crate) struct Timings {
     load: Duration,
     /// One endpoint replaced by another.
     endpoint: Vec<Duration>,
@@ -67,7 +68,7 @@ pub(crate) fn bench(shapes: &[Shape], changes: u32) -> anyhow::Result<Vec<Line>>
                 continue;
             }
             let step = Step::Iptables { variant: variant.to_owned(), shape, changes };
-            let measured: Measured = step::run(&step, LIMIT)?;
+            let measured: Timings = step::run(&step, LIMIT)?;
             let file = folder.path().join(&name);
             std::fs::write(&file, &measured.text).with_context(|| format!("writing {}", file.display()))?;
             let at_once: Duration =
@@ -75,7 +76,8 @@ pub(crate) fn bench(shapes: &[Shape], changes: u32) -> anyhow::Result<Vec<Line>>
             let median = |times: &[Duration]| Figure::time(Sample::new(times.iter().copied()).median());
             let partial = median(&measured.partial);
             let line = |measure, figure| Line::new("iptables", &name, measure, figure);
-            // With iptables-legacy any change costs what the whole table does, and a small table is cheap to write whole.
+            // With iptables-legacy any change costs what the whole table does, and a small table is
+            // cheap to write whole.
             let large = shape.services >= 10_000;
             let times_better = Required::TimesBetter(if variant == "nft" && large { 5.0 } else { 1.0 });
             lines.extend([
@@ -104,9 +106,9 @@ fn is_there(variant: &str) -> bool {
 }
 
 /// The step [`Step::Iptables`].
-pub(crate) fn measure(variant: &str, shape: Shape, changes: u32) -> anyhow::Result<Measured> {
+pub(crate) fn measure(variant: &str, shape: Shape, changes: u32) -> anyhow::Result<Timings> {
     own_lock();
-    // As kubelet tells others which variant the host uses (spec §5.1).
+    // As kubelet marks which variant the host uses (spec §5.1).
     for family in ["iptables", "ip6tables"] {
         run(&format!("{family}-{variant}"), &["-t", "mangle", "-N", "KUBE-IPTABLES-HINT"], "")?;
     }
@@ -142,7 +144,7 @@ pub(crate) fn measure(variant: &str, shape: Shape, changes: u32) -> anyhow::Resu
         removed.push(apply(Some(replaced.plan()), None)?);
         added.push(apply(None, Some(member.plan()))?);
     }
-    Ok(Measured { load, endpoint, added, removed, partial, text })
+    Ok(Timings { load, endpoint, added, removed, partial, text })
 }
 
 /// The step [`Step::IptablesRestore`].
@@ -169,7 +171,8 @@ fn saved(variant: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Of `saved`, what kube-proxy writes when something of `service` changes: the shared chains, and those of the Service.
+/// Of `saved`, what kube-proxy writes when something of `service` changes: the shared chains, and
+/// those of the Service.
 fn partial_sync(saved: &str, service: &str) -> String {
     let mut own: Vec<&str> = Vec::new();
     for line in saved.lines().filter(|line| line.contains(&format!(" \"{service}:http"))) {

@@ -1,5 +1,5 @@
-//! Rules to compare with, as text for `nft -f`: what kube-proxy 1.36 lays out in its nftables mode (spec §6), and a
-//! single rule.
+//! Rules to compare with, as text for `nft -f`: what kube-proxy 1.36 lays out in its nftables mode
+//! (spec §6), and a single rule.
 
 use std::fmt::Write;
 
@@ -18,7 +18,8 @@ pub(crate) fn one_dnat() -> String {
     )
 }
 
-/// All of UDP Services with ClusterIPs in kube-proxy's layout: a chain for each, hooks, checks and marks as spec §6B-E.
+/// All of UDP Services with ClusterIPs in kube-proxy's layout: a chain for each, hooks, checks and
+/// marks as spec §6B-E.
 pub(crate) fn rules(shape: Shape) -> String {
     let mut cluster_ips = Vec::new();
     let mut service_ips = Vec::new();
@@ -103,7 +104,8 @@ pub(crate) fn rules(shape: Shape) -> String {
     )
 }
 
-/// The name of a Service's chain, formed as spec §6.9 but for the hash, which is of the same length.
+/// The name of a Service's chain, formed as spec §6.9 but for the hash, which is of the same
+/// length.
 fn chain(member: &Member) -> String {
     let name = format!("{}/udp/http", member.name());
     // FNV-1a

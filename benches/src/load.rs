@@ -1,4 +1,5 @@
-//! Cold load of a whole cluster: [`Dataplane::sync`] into an empty namespace, against `nft -f` of the same rules.
+//! Cold load of a whole cluster: [`Dataplane::sync`] into an empty namespace, against `nft -f` of
+//! the same rules.
 
 use std::fs::File;
 use std::path::Path;
@@ -80,7 +81,8 @@ pub(crate) fn nft_is_there() -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Whether `nft -f` takes the file: without root, the kernel takes no transaction above some 200 kB from it.
+/// Whether `nft -f` takes the file: without root, the kernel takes no transaction above some 200 kB
+/// from it.
 pub(crate) fn nft_can_load(file: &Path) -> bool {
     let loaded = step::run::<Loaded>(&Step::LoadText { file: file.to_owned() }, LIMIT);
     if let Err(error) = &loaded {

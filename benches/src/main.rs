@@ -15,9 +15,11 @@ mod kube_proxy;
 mod load;
 mod memory;
 mod namespace;
+mod perform;
 mod process;
 mod program;
 mod report;
+mod rules;
 mod sample;
 mod step;
 mod trace;
@@ -169,7 +171,7 @@ fn main() -> ExitCode {
     let done = match &cli.hidden {
         Some(Hidden::Step { seconds, step }) => serde_json::from_str(step)
             .context("reading a step")
-            .and_then(|step| step::perform(&step, Duration::from_secs(*seconds)))
+            .and_then(|step| perform::perform(&step, Duration::from_secs(*seconds)))
             .map(|()| true),
         None => measure(&cli),
     };

@@ -29,8 +29,8 @@ pub(crate) struct Footprint {
     kernel: u64,
 }
 
-/// Compares a cluster of `services` Services with one endpoint each to an empty one, and one of `services` / 10
-/// Services with `endpoints` each to one with a single endpoint each.
+/// Compares a cluster of `services` Services with one endpoint each to an empty one, and one of
+/// `services` / 10 Services with `endpoints` each to one with a single endpoint each.
 pub(crate) fn bench(program: &Path, services: u32, endpoints: u32) -> anyhow::Result<Vec<Line>> {
     let (none, many) = (Shape::new(0, 1), Shape::new(services, 1));
     let (thin, thick) = (Shape::new(services / 10, 1), Shape::new(services / 10, endpoints));

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use anyhow::Context;
 
-/// Moves this process into namespaces of its own in which it has all rights. Only while it has a single thread.
+/// Moves this process into namespaces of its own in which it has all rights. Only while it has a
+/// single thread.
 ///
-/// A network namespace suffices for root, who may also send nft's transactions of any size; for anybody else a user
-/// namespace comes with it.
+/// A network namespace suffices for root, who may also send nft's transactions of any size; for
+/// anybody else a user namespace comes with it.
 pub(crate) fn enter_private() -> anyhow::Result<()> {
     // SAFETY: these two only return numbers.
     let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };

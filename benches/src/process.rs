@@ -23,7 +23,8 @@ pub(crate) fn memory(process: &str) -> anyhow::Result<Memory> {
     Ok(Memory { resident: field(&status, "VmRSS:")?, peak: field(&status, "VmHWM:")? })
 }
 
-/// Processor time that a process has used, in itself and in the kernel (`utime` and `stime` of proc(5)).
+/// Processor time that a process has used, in itself and in the kernel (`utime` and `stime` of
+/// proc(5)).
 pub(crate) fn cpu_time(process: u32) -> anyhow::Result<Duration> {
     let path = format!("/proc/{process}/stat");
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
@@ -81,7 +82,8 @@ pub(crate) struct Usage {
 
 /// Runs `command` and waits for its end.
 ///
-/// The kernel starts a process's peak at that of the process it was forked from: call from small processes.
+/// The kernel starts a process's peak at that of the process it was forked from: call from small
+/// processes.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<Usage> {
     use std::os::unix::process::ExitStatusExt;
     let child = die_with_parent(command).spawn().with_context(|| format!("starting {command:?}"))?;
@@ -89,7 +91,8 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<Usage> {
     let mut status = 0;
     // SAFETY: all zeroes are a valid `rusage`.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to live values of the right types; `child` is not waited for anywhere else.
+    // SAFETY: both pointers are to live values of the right types; `child` is not waited for
+    // anywhere else.
     if unsafe { libc::wait4(id, &raw mut status, 0, &raw mut usage) } != id {
         return Err(io::Error::last_os_error()).context("waiting for a child process");
     }

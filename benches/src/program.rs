@@ -58,8 +58,8 @@ pub(crate) fn find() -> anyhow::Result<PathBuf> {
 }
 
 impl Program {
-    /// Writes the manifests of a cluster, one file a Service, starts `program` on them in the network namespace of
-    /// the calling thread, and waits until all Services are in force.
+    /// Writes the manifests of a cluster, one file a Service, starts `program` on them in the
+    /// network namespace of the calling thread, and waits until all Services are in force.
     pub(crate) fn start(program: &Path, shape: Shape) -> anyhow::Result<Program> {
         let folder = tempfile::tempdir().context("creating a temporary folder")?;
         let manifests = folder.path().join("manifests");
@@ -72,8 +72,8 @@ impl Program {
         })
     }
 
-    /// Starts `program` on `node` with its state in `folder` and the flags that `add` adds, and waits until all Services are
-    /// in force.
+    /// Starts `program` on `node` with its state in `folder` and the flags that `add` adds, and
+    /// waits until all Services are in force.
     pub(crate) fn launch(
         program: &Path,
         folder: TempDir,
@@ -83,7 +83,7 @@ impl Program {
     ) -> anyhow::Result<Program> {
         let log = File::create(folder.path().join("log")).context("creating the log")?;
         let mut command = Command::new(program);
-        // Its output is not used otherwise, so it can be the descriptor that tells that it is ready.
+        // Its output is not used otherwise, so it can be the descriptor that reports readiness.
         command.args(["run", "--ready-fd", "1", "--hostname-override", node, "--cluster-cidr", pods]);
         command.arg("--state-dir").arg(folder.path().join("state"));
         command.arg("--socket").arg(folder.path().join("socket"));
@@ -102,8 +102,8 @@ impl Program {
         Ok(program)
     }
 
-    /// Replaces the manifest of one Service. `renamed` is called right before the new file takes the place of the
-    /// old one.
+    /// Replaces the manifest of one Service. `renamed` is called right before the new file takes
+    /// the place of the old one.
     pub(crate) fn replace<T>(&self, member: &Member, renamed: impl FnOnce() -> T) -> anyhow::Result<T> {
         let draft = self.folder.path().join("draft");
         fs::write(&draft, member.manifest()).context("writing a manifest")?;

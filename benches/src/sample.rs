@@ -25,8 +25,8 @@ impl<T: Ord + Copy> Sample<T> {
     }
 }
 
-/// Measures each of `measures` in turn, `rounds` times over, so that whatever else the machine does meets all of
-/// them alike.
+/// Measures each of `measures` in turn, `rounds` times over, so that whatever else the machine does
+/// meets all of them alike.
 pub(crate) fn interleave<T, const N: usize>(
     rounds: usize,
     measures: [&dyn Fn() -> anyhow::Result<T>; N],

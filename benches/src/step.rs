@@ -1,7 +1,7 @@
 //! Steps of a benchmark, each in a process and a network namespace of its own.
 //!
-//! A process of its own, because peak memory cannot be told apart within one; a namespace of its own, because it
-//! takes all rules and flows with it when it ends.
+//! A process of its own, because two steps in one would share its peak memory. A namespace of its
+//! own, because all rules and flows end with it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -13,12 +13,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Shape;
-use crate::{affinity, api, change, flow, hostile, iptables, load, memory, namespace};
+use crate::rules::Rules;
 
 /// What a child process does. Answers are lines of JSON on its output.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Step {
-    /// Load a cluster into the kernel; with `listing`, write what `nft list ruleset` then says there.
+    /// Load a cluster into the kernel; with `listing`, write what `nft list ruleset` then says
+    /// there.
     Load { shape: Shape, listing: Option<PathBuf> },
     /// Load this file with `nft -f`.
     LoadText { file: PathBuf },
@@ -29,7 +30,7 @@ pub(crate) enum Step {
     /// Time endpoints that leave while clients are remembered, and while others are forged.
     Depart { shape: Shape, clients: u32, departures: u32, flood: bool },
     /// Set up forwarding, then time a flood of new flows for each line of input.
-    Flood { rules: flow::Rules, shape: Shape, flows: u32 },
+    Flood { rules: Rules, shape: Shape, flows: u32 },
     /// Time what one Service can do to the others.
     Hostile { source_ranges: u32 },
     /// Measure the memory of the planner alone.
@@ -94,41 +95,12 @@ impl Session {
     /// Lets the process end and sees that it ended well.
     pub(crate) fn end(self) -> anyhow::Result<()> {
         let Session { mut child, input, output } = self;
-        // The end of its input tells a process that waits for questions to end.
+        // A process that waits for questions ends at the end of its input.
         drop(input);
         let ended = child.wait().context("waiting for a child process")?;
         drop(output);
         ensure!(ended.success(), "a step failed: {ended}");
         Ok(())
-    }
-}
-
-/// Does `step` in this process and answers on its output.
-pub(crate) fn perform(step: &Step, limit: Duration) -> anyhow::Result<()> {
-    let limit = u32::try_from(limit.as_secs()).context("the time limit of a step")?;
-    // SAFETY: neither call touches memory. The process ends with its parent, and at the latest by SIGALRM.
-    unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        libc::alarm(limit);
-    }
-    namespace::enter_fresh_network()?;
-    match step {
-        Step::Load { shape, listing } => answer(&load::load(*shape, listing.as_deref())?),
-        Step::LoadText { file } => answer(&load::load_text(file)?),
-        Step::Apply { shape, changes } => answer(&change::apply(*shape, *changes)?),
-        Step::Follow { program, shape, changes } => answer(&change::follow(program, *shape, *changes)?),
-        Step::Depart { shape, clients, departures, flood } => {
-            answer(&affinity::depart(*shape, *clients, *departures, *flood)?)
-        }
-        Step::Flood { rules, shape, flows } => flow::answer_floods(*rules, *shape, *flows),
-        Step::Hostile { source_ranges } => answer(&hostile::perform(*source_ranges)?),
-        Step::Planner { shape } => answer(&memory::planner(*shape)?),
-        Step::Resident { program, shape } => answer(&memory::resident(program, *shape)?),
-        Step::Cluster { program, services, endpoints, changes } => {
-            answer(&api::follow(program, *services, *endpoints, *changes)?)
-        }
-        Step::Iptables { variant, shape, changes } => answer(&iptables::measure(variant, *shape, *changes)?),
-        Step::IptablesRestore { variant, file } => answer(&iptables::restore(variant, file)?),
     }
 }
 

@@ -1,5 +1,5 @@
-//! `portolan trace --packets`: how long one packet takes among so many Services, against 100 Services, and how long the rules
-//! take to be read.
+//! `portolan trace --packets`: how long one packet takes among so many Services, against 100
+//! Services, and how long the rules take to be read.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -18,7 +18,8 @@ const FEW: u32 = 100;
 /// Tens of thousands of packets a second: no packet may take longer.
 const PACKET: Duration = Duration::from_micros(100);
 
-/// Runs the program over rules of mode iptables for each of `shapes`, with one packet and with `packets` more.
+/// Runs the program over rules of mode iptables for each of `shapes`, with one packet and with
+/// `packets` more.
 pub(crate) fn bench(program: &Path, shapes: &[Shape], packets: u32) -> anyhow::Result<Vec<Line>> {
     let mut lines = Vec::new();
     for shape in shapes {
@@ -34,12 +35,12 @@ pub(crate) fn bench(program: &Path, shapes: &[Shape], packets: u32) -> anyhow::R
     Ok(lines)
 }
 
-struct Measured {
+struct TraceTimings {
     read: Duration,
     packet: Duration,
 }
 
-fn measure(program: &Path, shape: Shape, packets: u32) -> anyhow::Result<Measured> {
+fn measure(program: &Path, shape: Shape, packets: u32) -> anyhow::Result<TraceTimings> {
     let folder = tempfile::tempdir().context("creating a temporary folder")?;
     let members: Vec<Member> = members(shape, Protocol::Tcp).collect();
     let plans: Vec<ServicePlan> = members.iter().map(Member::plan).collect();
@@ -78,5 +79,5 @@ fn measure(program: &Path, shape: Shape, packets: u32) -> anyhow::Result<Measure
     };
     ask(1)?;
     let read = ask(1)?;
-    Ok(Measured { read, packet: ask(packets + 1)?.saturating_sub(read) / packets })
+    Ok(TraceTimings { read, packet: ask(packets + 1)?.saturating_sub(read) / packets })
 }

@@ -1,5 +1,5 @@
-//! Text of kube-proxy's configuration file: whatever it is, it is read or refused; what is read can be written, and
-//! reads back as the same.
+//! Text of kube-proxy's configuration file: whatever it is, it is read or refused; what is read can
+//! be written, and reads back as the same.
 #![no_main]
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the kernel tells of connections.
+//! The kernel's answers about connections.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

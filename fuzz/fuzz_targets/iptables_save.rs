@@ -1,4 +1,5 @@
-//! Text of iptables-save: whatever it is, it is read or refused, and packets get answers that add up.
+//! Text of iptables-save: whatever it is, it is read or refused, and packets get answers that add
+//! up.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! What the kernel tells of tables, chains, rules, sets and elements. The first byte chooses the parser, so that
-//! the rest is all payload.
+//! The kernel's answers about tables, chains, rules, sets and elements. The first byte chooses the
+//! parser, so that the rest is all payload.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

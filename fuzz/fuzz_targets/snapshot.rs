@@ -9,7 +9,8 @@ use portolan_kubernetes::snapshot::read_from;
 fuzz_target!(|bytes: &[u8]| {
     let _ = read_from(Cursor::new(bytes), |_| ());
 
-    // Checksums keep most inputs out: the same as bodies of records, each after its length, with checksums that are right.
+    // Checksums keep most inputs out: the same as bodies of records, each after its length, with
+    // checksums that are right.
     let mut journal = b"portolan\x02\0\0\0".to_vec();
     let mut rest = bytes;
     while let Some((length, after)) = rest.split_first() {

@@ -1,4 +1,4 @@
-//! What the kernel tells of ipsets and of IPVS.
+//! The kernel's answers about ipsets and IPVS.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

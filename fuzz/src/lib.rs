@@ -2,7 +2,8 @@
 
 use portolan_trace::{Entry, Error, Node, Packet, Probability, Protocol, Record, Ruleset, evaluate};
 
-/// Packets through what was read get answers that add up and can be printed; so can the reason why nothing was read.
+/// Packets through what was read get answers that add up and can be printed; so can the reason why
+/// nothing was read.
 pub fn check_rules(read: Result<Ruleset, Error>) {
     let rules = match read {
         Ok(rules) => rules,

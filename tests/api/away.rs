@@ -55,7 +55,8 @@ pub(crate) fn later() -> anyhow::Result<()> {
     scene.endpoints(1, &["b"])?;
     scene.delete(2)?;
     scene.service(3, &["b"])?;
-    // Nothing of it is known here: what was in force is. Asked for as long as it takes an age to show.
+    // Nothing of it is known here: what was in force is. Asked for as long as it takes an age to
+    // show.
     while gone.elapsed() < Duration::from_secs(2) {
         scene.answered_by(1, "a")?;
         scene.answered_by(2, "a")?;
@@ -81,7 +82,8 @@ pub(crate) fn restored() -> anyhow::Result<()> {
     for number in 1..=4 {
         scene.answered_by(number, "a")?;
     }
-    // The backup is older than Service 4, has other endpoints of 1, a Service more, and lower versions.
+    // The backup is older than Service 4, has other endpoints of 1, a Service more, and lower
+    // versions.
     scene.server.down();
     scene.delete(4)?;
     scene.endpoints(1, &["b"])?;
@@ -177,7 +179,7 @@ pub(crate) fn overloaded() -> anyhow::Result<()> {
         let pause = pair[1] - pair[0];
         ensure!(
             pause >= Duration::from_secs(2),
-            "asked again after {pause:?}, not after the 2 s it was told"
+            "asked again after {pause:?}, not after the 2 s that the server asked for"
         );
     }
     Ok(())

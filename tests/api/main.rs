@@ -1,6 +1,8 @@
-//! The whole program against an API server that fails in every way, with real packets where it matters.
+//! The whole program against an API server that fails in every way, with real packets where it
+//! matters.
 //!
-//! Everything runs in private namespaces that end with this process: nothing is left behind however it ends.
+//! Everything runs in private namespaces that end with this process: nothing is left behind however
+//! it ends.
 
 mod away;
 mod credentials;
@@ -32,11 +34,11 @@ fn trials() -> Vec<Trial> {
         trial("snapshot: a node boots while the API server is away", snapshot::boots_the_node),
         trial("snapshot: a damaged one is reported and not used", snapshot::damaged),
         trial("snapshot: a disk that cannot be written is no reason to stop", snapshot::no_disk),
-        trial("snapshot: a disk that runs full is told of once", snapshot::full_disk),
+        trial("snapshot: a disk that runs full is reported once", snapshot::full_disk),
         trial("away at the start without a snapshot: waits, then comes up", away::at_the_start),
-        trial("away later: rules stay, health tells the age, changes are caught up with", away::later),
+        trial("away later: rules stay, health shows the age, changes are caught up with", away::later),
         trial("killed in the middle of a storm of changes, and restarted", away::killed_in_a_storm),
-        trial("overloaded at the start: waits as long as it is told", away::overloaded),
+        trial("overloaded at the start: waits as long as the server asks", away::overloaded),
         trial("410 Gone: lists again and applies only differences", watches::gone),
         trial("410 Gone as a status: lists again", watches::gone_as_status),
         trial("errors in watches: go on from where they were", watches::errors),

@@ -147,7 +147,8 @@ impl Scene {
         }
     }
 
-    /// Returns when everything that was changed before is in force: a Service made after it answers.
+    /// Returns when everything that was changed before is in force: a Service made after it
+    /// answers.
     pub(crate) fn settle(&self) -> anyhow::Result<()> {
         let number = 200 + self.settled.fetch_add(1, Ordering::Relaxed);
         self.service(number, &["a"])?;
@@ -183,7 +184,8 @@ impl Scene {
         })
     }
 
-    /// How many requests of this resource there have been that list it all: lists, and watches that begin with one.
+    /// How many requests of this resource there have been that list it all: lists, and watches that
+    /// begin with one.
     pub(crate) fn lists(&self, resource: Resource) -> usize {
         self.server.look(|state| {
             let requests = state.requests().iter().filter(|request| request.resource == Some(resource));

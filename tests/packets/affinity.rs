@@ -14,8 +14,8 @@ use crate::case::{Mode, Setting};
 use crate::fixture::{HOST1, underlay};
 use crate::scene::{Scene, cluster_ip, eventually, pods};
 
-/// Each port has an affinity of its own (spec §3.20), so that one Service gives a sample: that 20 ports stay with
-/// their pod of three by chance happens once in 3 * 10^9 runs.
+/// Each port has an affinity of its own (spec §3.20), so that one Service gives a sample: that 20
+/// ports stay with their pod of three by chance happens once in 3 * 10^9 runs.
 const PORTS: u16 = 20;
 const FIRST_PORT: u16 = 1000;
 const FIRST_NODE_PORT: u16 = 31_000;

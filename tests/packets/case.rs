@@ -157,7 +157,8 @@ impl fmt::Display for Frontend {
     }
 }
 
-/// What source address the endpoint sees. An endpoint that answers itself always sees a node's (hairpin, spec §4.7).
+/// What source address the endpoint sees. An endpoint that answers itself always sees a node's
+/// (hairpin, spec §4.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
     /// The client's own.
@@ -171,7 +172,7 @@ pub(crate) enum Source {
 pub(crate) enum Expected {
     /// All of these answer, and nobody else: pods, or `pod:port` where the target port matters.
     Answers(&'static [&'static str], Source),
-    /// The client is told at once.
+    /// The client gets an error at once.
     Refused,
     /// The client hears nothing.
     Dropped,

@@ -1,4 +1,5 @@
-//! What iptables holds in a namespace: looked at, damaged, and of others. Unlike the program, tests read it with the tools.
+//! What iptables holds in a namespace: looked at, damaged, and of others. Unlike the program, tests
+//! read it with the tools.
 
 use std::process::{Command, Stdio};
 
@@ -69,11 +70,11 @@ pub(crate) fn contents(node: &Namespace, family: Family) -> anyhow::Result<Strin
 }
 
 /// What someone does to our chains.
-pub(crate) type Damage = &'static [&'static str];
+pub(crate) type ChainDamage = &'static [&'static str];
 
 /// The ways to damage them, as arguments of iptables.
 #[rustfmt::skip]
-pub(crate) const DAMAGES: &[(&str, Damage)] = &[
+pub(crate) const DAMAGES: &[(&str, ChainDamage)] = &[
     ("flush table nat", &["-t", "nat", "-F"]),
     ("flush table filter", &["-t", "filter", "-F"]),
     ("flush a shared chain", &["-t", "nat", "-F", "KUBE-SERVICES"]),
@@ -83,7 +84,7 @@ pub(crate) const DAMAGES: &[(&str, Damage)] = &[
 ];
 
 /// Does it.
-pub(crate) fn damage(node: &Namespace, family: Family, damage: Damage) -> anyhow::Result<()> {
+pub(crate) fn damage(node: &Namespace, family: Family, damage: ChainDamage) -> anyhow::Result<()> {
     run(node, family, "", damage).map(drop)
 }
 
@@ -140,7 +141,8 @@ pub(crate) fn variant(node: &Namespace) -> anyhow::Result<Variant> {
     variant.context("no rules bear the proxy's mark")
 }
 
-/// The lines of `iptables-save` that are a service proxy's; kubelet has its own share in KUBE-FIREWALL (spec §5.40).
+/// The lines of `iptables-save` that are a service proxy's; kubelet has its own share in
+/// KUBE-FIREWALL (spec §5.40).
 pub(crate) fn leftovers(node: &Namespace, variant: Variant) -> anyhow::Result<Vec<String>> {
     let mut lines = Vec::new();
     for family in Family::ALL {
@@ -153,10 +155,10 @@ pub(crate) fn leftovers(node: &Namespace, variant: Variant) -> anyhow::Result<Ve
     Ok(lines)
 }
 
-/// Makes iptables-legacy what the host already uses, as kubelet tells it (spec §5.1).
+/// Makes iptables-legacy what the host already uses, as kubelet marks it (spec §5.1).
 ///
-/// Without privileges, iptables-nft can send the kernel only as much at once as a socket's buffer holds by default,
-/// which is less than the rules of all Services of the table.
+/// Without privileges, iptables-nft can send the kernel only as much at once as a socket's buffer
+/// holds by default, which is less than the rules of all Services of the table.
 pub(crate) fn choose_legacy(node: &Namespace) -> anyhow::Result<()> {
     for family in Family::ALL {
         let args = &["-t", "mangle", "-N", "KUBE-IPTABLES-HINT"];

@@ -1,7 +1,7 @@
 //! The Services that the packet table talks about, and the addresses of everything in its lab.
 //!
-//! host1 (192.168.50.1, zone z1) runs a1, a2 and client-a; host2 (192.168.50.2, zone z2) runs b1 and client-b.
-//! Pods answer TCP and UDP on port 8080, b1 also on 9090.
+//! host1 (192.168.50.1, zone z1) runs a1, a2 and client-a; host2 (192.168.50.2, zone z2) runs b1
+//! and client-b. Pods answer TCP and UDP on port 8080, b1 also on 9090.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -67,7 +67,8 @@ pub(crate) fn gateway(node: u8, family: Family) -> IpAddr {
     }
 }
 
-/// The nodes and pods, both families, and the machine outside, which sends everything through host1.
+/// The nodes and pods, both families, and the machine outside, which sends everything through
+/// host1.
 pub(crate) fn plan() -> Plan {
     let node = |name: &str, host: u8, zone: &str| {
         let mut node =
@@ -248,7 +249,8 @@ pub(crate) fn services() -> Vec<Fixture> {
     add("local-both", vec![at("a1"), at("b1")], |service| internal_local(external_local(service)));
     add("local-both-remote", vec![at("b1")], |service| internal_local(external_local(service)));
 
-    // Source ranges; 192.168.50.64/26 holds the first address of the machine outside, not the other.
+    // Source ranges; 192.168.50.64/26 holds the first address of the machine outside, not the
+    // other.
     add("ranges", vec![at("a1"), at("b1")], |service| {
         ranges(
             service,

@@ -57,7 +57,7 @@ pub(crate) fn mended(damage: Damage, family: TableFamily) -> anyhow::Result<()> 
 }
 
 /// The same in mode iptables, whose tools take their time.
-pub(crate) fn chains_mended(damage: chains::Damage, family: Family) -> anyhow::Result<()> {
+pub(crate) fn chains_mended(damage: chains::ChainDamage, family: Family) -> anyhow::Result<()> {
     let within = Duration::from_secs(4);
     let table = match family {
         Family::V4 => TableFamily::Ip,
@@ -93,7 +93,7 @@ fn repaired(
     Ok(())
 }
 
-/// Names and sizes of all that is ours, as the kernel tells it; not what packets change.
+/// Names and sizes of all that is ours, as the kernel lists it; not what packets change.
 fn contents(node: &Namespace, family: TableFamily) -> anyhow::Result<String> {
     tables::with_socket(node, |socket| {
         let table = ours(family);

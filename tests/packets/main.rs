@@ -1,6 +1,7 @@
 //! Real packets through the whole program, in nodes and pods made of network namespaces.
 //!
-//! Everything runs in private namespaces that end with this process: nothing is left behind however it ends.
+//! Everything runs in private namespaces that end with this process: nothing is left behind however
+//! it ends.
 
 mod affinity;
 mod case;
@@ -29,7 +30,8 @@ use portolan_tests::harness::{self, trial};
 
 use crate::case::{Client, Frontend, Mode, Setting};
 
-/// Tests mostly wait for packets that must not come, so that more of them than processors can run at once.
+/// Tests mostly wait for packets that must not come, so that more of them than processors can run
+/// at once.
 const THREADS: usize = 6;
 
 fn main() -> ExitCode {

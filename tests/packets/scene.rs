@@ -1,4 +1,5 @@
-//! A lab of its own for a test that changes things: the fixture's nodes and pods, and Services as the test goes.
+//! A lab of its own for a test that changes things: the fixture's nodes and pods, and Services as
+//! the test goes.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -160,7 +161,8 @@ pub(crate) fn endpoint(pod: &str, family: Family) -> EndpointManifest {
     EndpointManifest::new(fixture::pod_address(pod, family), node)
 }
 
-/// A Service on both families, its ClusterIPs made from `number`, 1-250, with TCP and UDP on port 80.
+/// A Service on both families, its ClusterIPs made from `number`, 1-250, with TCP and UDP on port
+/// 80.
 pub(crate) fn plain(name: &str, number: u8) -> ServiceManifest {
     ServiceManifest::new(name, &Family::ALL.map(|family| cluster_ip(number, family)))
         .port("tcp", Protocol::Tcp, PORT)

@@ -15,7 +15,8 @@ use crate::fixture::{self, HEALTH_CHECK, HEALTH_CHECK_REMOTE, HOST1, HOST2, PORT
 use crate::scene::{PLAIN, SOON, Scene, cluster_ip, eventually, plain};
 use crate::world::{destination, node_addresses, world};
 
-/// An SCTP INIT arrives at the endpoint, translated, with the right source and checksum (spec §1.22, §4).
+/// An SCTP INIT arrives at the endpoint, translated, with the right source and checksum (spec
+/// §1.22, §4).
 pub(crate) fn sctp_init(
     mode: Mode,
     frontend: Frontend,
@@ -44,7 +45,8 @@ pub(crate) fn sctp_init(
     Ok(())
 }
 
-/// A NodePort answers on an address that the node gets while the proxy runs, and stops when it goes (spec §3.8).
+/// A NodePort answers on an address that the node gets while the proxy runs, and stops when it goes
+/// (spec §3.8).
 pub(crate) fn address_at_run_time(mode: Mode, family: Family) -> anyhow::Result<()> {
     const NODE_PORT: u16 = 31_200;
     let scene = Scene::with(mode, Setting::NodePortAll)?;
@@ -129,8 +131,9 @@ pub(crate) fn accept_forwarded(mode: Mode, variant: Variant, family: Family) -> 
     Ok(())
 }
 
-/// Sources equal to the Service's own LB addresses are allowed where the ranges hold the node's address (spec §3.18):
-/// cloud agents make the addresses local to the node, which then uses them as source.
+/// Sources equal to the Service's own LB addresses are allowed where the ranges hold the node's
+/// address (spec §3.18): cloud agents make the addresses local to the node, which then uses them as
+/// source.
 pub(crate) fn source_ranges_self_access(mode: Mode, family: Family) -> anyhow::Result<()> {
     let scene = Scene::new(mode)?;
     let service = |name: &str, number: u8, ranges: &[&str]| {
@@ -183,7 +186,8 @@ pub(crate) fn health_check_port(mode: Mode, family: Family) -> anyhow::Result<()
     Ok(())
 }
 
-/// The health-check port is answered where everything else that comes to the node is dropped (spec §3.14, §5.18).
+/// The health-check port is answered where everything else that comes to the node is dropped (spec
+/// §3.14, §5.18).
 pub(crate) fn health_check_port_behind_a_firewall() -> anyhow::Result<()> {
     const HEALTH: u16 = 32_010;
     let scene = Scene::new(Mode::Iptables)?;

@@ -1,5 +1,5 @@
-//! No new connection fails while endpoints flap, and while proxies come and go. All pods answer all the time, so
-//! that every failure is the rules'.
+//! No new connection fails while endpoints flap, and while proxies come and go. All pods answer all
+//! the time, so that every failure is the rules'.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -52,9 +52,9 @@ impl Stream {
         }
     }
 
-    /// Asks on one flow, a second time if nothing is heard: a datagram that is on its way to an endpoint when that goes
-    /// loses its connection tracking entry (spec §8.2), so that the answer does not find back. What must not be is
-    /// that the flow stays without answers, or is refused.
+    /// Asks on one flow, a second time if nothing is heard: a datagram that is on its way to an
+    /// endpoint when that goes loses its connection tracking entry (spec §8.2), so that the answer
+    /// does not find back. What must not be is that the flow stays without answers, or is refused.
     fn ask_udp(&mut self, to: SocketAddr) -> Outcome {
         let flow = match Flow::open(to) {
             Ok(flow) => flow,
@@ -70,7 +70,7 @@ impl Stream {
     }
 }
 
-/// Connects from `namespace` one after the other until told to stop.
+/// Connects from `namespace` one after the other until it is stopped.
 fn stream(
     namespace: &Namespace,
     protocol: Protocol,
@@ -154,7 +154,8 @@ pub(crate) fn flapping_manifests(mode: Mode) -> anyhow::Result<()> {
         let mut tcp_lists = LISTS.iter().cycle().skip(1);
         let mut udp_lists = tcp_lists.clone();
         for flap in 0..flaps {
-            // Each UDP endpoint that goes has all flows looked through; TCP endpoints flap faster without that.
+            // Each UDP endpoint that goes has all flows looked through; TCP endpoints flap faster
+            // without that.
             let (protocol, lists) = if flap % 50 == 0 {
                 (Protocol::Udp, &mut udp_lists)
             } else {
@@ -230,8 +231,8 @@ pub(crate) fn killed_at_random_moments(mode: Mode) -> anyhow::Result<()> {
     })
 }
 
-/// The mode is changed and changed back while endpoints flap. Each time the rules of the mode before are gone soon after
-/// those of the next are in force (spec §11.25).
+/// The mode is changed and changed back while endpoints flap. Each time the rules of the mode
+/// before are gone soon after those of the next are in force (spec §11.25).
 pub(crate) fn switching() -> anyhow::Result<()> {
     let mut scene = scene(Mode::Nftables)?;
     scene.site.stop_proxy("host1");
@@ -278,7 +279,8 @@ pub(crate) fn flapping_dataplane(mode: Mode) -> anyhow::Result<()> {
     })
 }
 
-/// Commits one change of endpoints after the other, in the namespace of this thread, and says how many.
+/// Commits one change of endpoints after the other, in the namespace of this thread, and says how
+/// many.
 fn flap(mode: Mode, duration: Duration) -> anyhow::Result<usize> {
     let local = PerFamily {
         v4: Some(LocalDetector::SourceNetwork("10.244.0.0/16".parse()?)),
@@ -298,7 +300,8 @@ fn flap(mode: Mode, duration: Duration) -> anyhow::Result<usize> {
         if begun.elapsed() > duration {
             break;
         }
-        // Each UDP endpoint that goes has all flows looked through; TCP endpoints flap faster without that.
+        // Each UDP endpoint that goes has all flows looked through; TCP endpoints flap faster
+        // without that.
         let protocols = if number % 50 == 0 { &[Protocol::Tcp, Protocol::Udp][..] } else { &[Protocol::Tcp] };
         let changes = planner.apply(protocols.iter().flat_map(|protocol| steady_slices(*protocol, list)));
         let outcome = dataplane.apply(&changes)?;

@@ -1,4 +1,5 @@
-//! The packet table: who may answer whom, and what the endpoint sees. One row a situation, for every mode.
+//! The packet table: who may answer whom, and what the endpoint sees. One row a situation, for
+//! every mode.
 
 use portolan_service::{Family, Protocol};
 
@@ -245,7 +246,7 @@ pub(crate) const TABLE: &[Case] = &[
     case("local-external", NodePort,  PodHere, Answers(BOTH, Own), "§4.13").with(MasqueradeAll),
     case("local-external", NodePort,  Outside, Answers(A1, Own),   "§4.13").with(MasqueradeAll),
 
-    // How local pods are told from others.
+    // How local pods are distinguished from others.
     case("web", ClusterIp,               PodHere,      Answers(ALL, Own),  "§4.8").with(NodeCidr),
     case("web", ClusterIp,               PodElsewhere, Answers(ALL, Own),  "§4.8").with(NodeCidr),
     case("web", ClusterIp,               Outside,      Answers(ALL, MASQ), "§4.8").with(NodeCidr),

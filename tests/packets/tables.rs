@@ -70,7 +70,8 @@ pub(crate) fn delete_an_element(
     })
 }
 
-/// Installs a table as another program might have it, with a chain on the same hook as ours and one rule.
+/// Installs a table as another program might have it, with a chain on the same hook as ours and one
+/// rule.
 pub(crate) fn install_foreign(namespace: &Namespace) -> anyhow::Result<()> {
     commit(namespace, |batch| {
         batch.add_table(FOREIGN, "somebody else's");
@@ -90,7 +91,7 @@ pub(crate) fn install_foreign(namespace: &Namespace) -> anyhow::Result<()> {
     })
 }
 
-/// All of the foreign table, as the kernel tells it.
+/// All of the foreign table, as the kernel lists it.
 pub(crate) fn foreign(namespace: &Namespace) -> anyhow::Result<String> {
     with_socket(namespace, |socket| {
         let tables = socket.tables(FOREIGN.family)?;

@@ -1,5 +1,5 @@
-//! `portolan trace` is asked of every row of the packet table what the packets of the row have shown, over live rules, dumps
-//! and manifests: it must say the same.
+//! `portolan trace` is asked of every row of the packet table what the packets of the row have
+//! shown, over live rules, dumps and manifests: it must say the same.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -35,7 +35,8 @@ struct Asked {
     to: SocketAddr,
 }
 
-/// Asks for all rows of `setting` that hold in `mode`. Says of each that is answered wrongly what was said.
+/// Asks for all rows of `setting` that hold in `mode`. Says of each that is answered wrongly what
+/// was said.
 pub(crate) fn agrees(mode: Mode, setting: Setting, rules: Rules) -> anyhow::Result<()> {
     let world = world(mode, setting).map_err(anyhow::Error::msg)?;
     let mut of_node: BTreeMap<&str, Vec<Asked>> = BTreeMap::new();
@@ -63,7 +64,8 @@ pub(crate) fn agrees(mode: Mode, setting: Setting, rules: Rules) -> anyhow::Resu
     Ok(())
 }
 
-/// The node whose rules decide: that of the address, for those that a node has; else the one the client sends through.
+/// The node whose rules decide: that of the address, for those that a node has; else the one the
+/// client sends through.
 fn node_of(case: &Case) -> &'static str {
     match (case.frontend, case.client) {
         (Frontend::NodePort | Frontend::SecondNodePort, _) => "host1",
@@ -188,22 +190,22 @@ fn is_right(asked: &Asked, node: &str, answer: &Value) -> bool {
                     None => (fixture::pod_address(pod, *family), None),
                 })
                 .collect();
-            let matches = |told: &Value, (ip, port): &(IpAddr, Option<u16>)| {
-                told["ip"] == ip.to_string()
-                    && port.is_none_or(|port| told["port"] == port)
-                    && (port.is_some() || told["port"] == TARGET || told["port"] == 9090)
+            let matches = |traced: &Value, (ip, port): &(IpAddr, Option<u16>)| {
+                traced["ip"] == ip.to_string()
+                    && port.is_none_or(|port| traced["port"] == port)
+                    && (port.is_some() || traced["port"] == TARGET || traced["port"] == 9090)
             };
-            let chances: f64 = endpoints.iter().filter_map(|told| told["probability"].as_f64()).sum();
+            let chances: f64 = endpoints.iter().filter_map(|traced| traced["probability"].as_f64()).sum();
             verdict == "forward"
                 && endpoints.len() == wanted.len()
                 && (chances - 1.0).abs() < 1e-6
-                && wanted.iter().all(|pod| endpoints.iter().any(|told| matches(told, pod)))
-                && endpoints.iter().all(|told| {
+                && wanted.iter().all(|pod| endpoints.iter().any(|traced| matches(traced, pod)))
+                && endpoints.iter().all(|traced| {
                     let itself = case.client == Client::Endpoint
-                        && told["ip"] == fixture::pod_address("a1", *family).to_string();
+                        && traced["ip"] == fixture::pod_address("a1", *family).to_string();
                     let masqueraded = source == Source::Node || itself;
                     // The node has one of its own addresses either way.
-                    case.client == Client::Node || told["masquerade"] == masqueraded
+                    case.client == Client::Node || traced["masquerade"] == masqueraded
                 })
         }
         // A port of the node that nobody listens on is refused without a rule.

@@ -1,4 +1,5 @@
-//! Long-lived UDP flows and connection tracking (spec §8A, and issues §13.1 that must not be had here).
+//! Long-lived UDP flows and connection tracking (spec §8A, and issues §13.1 that must not be had
+//! here).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -84,7 +85,8 @@ pub(crate) fn endpoint_terminating(mode: Mode, family: Family) -> anyhow::Result
     Ok(())
 }
 
-/// A Service scaled to zero refuses its old flows like new ones (§13.1 is a defect of the reference).
+/// A Service scaled to zero refuses its old flows like new ones (§13.1 is a defect of the
+/// reference).
 pub(crate) fn scaled_to_zero(mode: Mode, family: Family) -> anyhow::Result<()> {
     let (scene, to) = scene(mode, family, &["a1", "b1"])?;
     let flows = flows(&scene, to)?;

@@ -1,5 +1,5 @@
-//! Five public articles about Services and what their readers can do, done here: nodes, pods and addresses as in
-//! the articles, endpoints from selectors and pods as a cluster would have them.
+//! Five public articles about Services and what their readers can do, done here: nodes, pods and
+//! addresses as in the articles, endpoints from selectors and pods as a cluster would have them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc;
@@ -29,7 +29,8 @@ fn at(text: &str) -> SocketAddr {
     text.parse().expect("an address with port")
 }
 
-/// A site with a proxy on each node that takes `cluster` as pods' network and `services` as Services'.
+/// A site with a proxy on each node that takes `cluster` as pods' network and `services` as
+/// Services'.
 fn site(mode: Mode, plan: &Plan, cluster: &str, services: &str, flags: &[&str]) -> anyhow::Result<Site> {
     let mut site = Site::build(plan)?;
     let cluster = format!("--cluster-cidr={cluster}");
@@ -47,8 +48,8 @@ fn sample(namespace: &portolan_lab::netns::Namespace, to: SocketAddr) -> anyhow:
     Ok(namespace.run(move || ask::series(SAMPLE, || ask::ask(Protocol::Tcp, to, None, ask::PATIENCE)))?)
 }
 
-/// W1: a NodePort nobody listens on is answered, and so is a forward made by hand: a Service without selector and
-/// an EndpointSlice to an address of another interface of the node.
+/// W1: a NodePort nobody listens on is answered, and so is a forward made by hand: a Service
+/// without selector and an EndpointSlice to an address of another interface of the node.
 pub(crate) fn w1_port_nobody_listens_on(mode: Mode) -> anyhow::Result<()> {
     let plan = Plan {
         nodes: vec![PlanNode::new("node", "10.0.0.5", "10.244.5.0/24")],
@@ -110,7 +111,8 @@ pub(crate) fn w1_port_nobody_listens_on(mode: Mode) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// W2: a request to either node's NodePort reaches one of two pods with probability 1/2, wherever the pod is.
+/// W2: a request to either node's NodePort reaches one of two pods with probability 1/2, wherever
+/// the pod is.
 pub(crate) fn w2_two_pods_behind_a_node_port(mode: Mode) -> anyhow::Result<()> {
     let hello = |name, node, address| {
         PodManifest::new(name, node, address).labels(&[("app", "hello-app")]).port("http", 8080)
@@ -167,8 +169,8 @@ fn hello_world(policy: &str, ranges: Option<&[&str]>) -> Value {
     service
 }
 
-/// W3: a load balancer in front; policy Local keeps the source address; source ranges drop strangers; pods on the
-/// host network are reached on the node's own address.
+/// W3: a load balancer in front; policy Local keeps the source address; source ranges drop
+/// strangers; pods on the host network are reached on the node's own address.
 pub(crate) fn w3_load_balancer(mode: Mode) -> anyhow::Result<()> {
     let hello = |name, node, address| {
         PodManifest::new(name, node, address).labels(&[("app", "hello-world")]).port("http", 8080)
@@ -231,6 +233,11 @@ pub(crate) fn w3_load_balancer(mode: Mode) -> anyhow::Result<()> {
     let welcome = ask_in(outside, Protocol::Tcp, lb)?;
     ensure!(welcome.pod().is_some(), "a source inside the ranges: {welcome}");
 
+    host_network_is_reached(&site)
+}
+
+/// A pod on the host network is reached on the node's own address.
+fn host_network_is_reached(site: &Site) -> anyhow::Result<()> {
     let host_network = site.respond_on_node("gke-3", "host-pod", at("10.138.15.4:9100"))?;
     let pod = PodManifest::new("host-pod", "gke-3", "10.138.15.4")
         .labels(&[("app", "exporter")])
@@ -248,7 +255,7 @@ pub(crate) fn w3_load_balancer(mode: Mode) -> anyhow::Result<()> {
             }),
         ],
     )?;
-    for client in [site.pod("hello-1"), site.node("gke-1"), site.node("gke-3"), outside] {
+    for client in [site.pod("hello-1"), site.node("gke-1"), site.node("gke-3"), site.outside()] {
         await_outcome_in(client, Protocol::Tcp, at("10.19.240.8:9100"), |outcome| {
             outcome.pod() == Some("host-pod")
         })?;
@@ -315,8 +322,8 @@ fn svc_test(selector: &Value) -> Value {
     })
 }
 
-/// W5: five nodes; named target ports, scaling to three, moving to a new version without an error, and the
-/// affinity of `kubernetes`.
+/// W5: five nodes; named target ports, scaling to three, moving to a new version without an error,
+/// and the affinity of `kubernetes`.
 pub(crate) fn w5_from_pod_to_service(mode: Mode) -> anyhow::Result<()> {
     let nodes = (1..=5).map(|n| {
         PlanNode::new(
@@ -354,7 +361,8 @@ pub(crate) fn w5_from_pod_to_service(mode: Mode) -> anyhow::Result<()> {
     await_outcome_in(site.pod("net-test"), Protocol::Tcp, service, answered)?;
     // The node itself, too: the OUTPUT hook.
     await_outcome_in(site.node("ubuntu-3"), Protocol::Tcp, service, answered)?;
-    // The reply comes from the Service's address, or the connection would not stand; the pod sees the client's.
+    // The reply comes from the Service's address, or the connection would not stand; the pod sees
+    // the client's.
     let Outcome::Answered(answer) = ask_in(site.pod("net-test"), Protocol::Tcp, service)? else {
         return Err(anyhow!("net-test is not answered"));
     };
@@ -377,10 +385,14 @@ pub(crate) fn w5_from_pod_to_service(mode: Mode) -> anyhow::Result<()> {
     let outcomes = sample(site.pod("net-test"), service)?;
     assert_even(pods(&outcomes)?, &["v1-a", "v1-b", "v1-c", "v2-a"]).map_err(|error| anyhow!("{error}"))?;
 
-    // Narrowing the selector moves all new connections, without an error in between.
+    move_to_v2(&site, service)?;
+    api_has_affinity(&site)
+}
+
+/// Narrows the selector, which moves all new connections without an error in between.
+fn move_to_v2(site: &Site, service: SocketAddr) -> anyhow::Result<()> {
     let (started, has_started) = mpsc::channel();
     let outcomes = thread::scope(|scope| {
-        let site = &site;
         let stream = scope.spawn(move || {
             site.pod("net-test").run(|| {
                 let deadline = Instant::now() + 2 * SOON;
@@ -407,8 +419,11 @@ pub(crate) fn w5_from_pod_to_service(mode: Mode) -> anyhow::Result<()> {
         "not moved: {:?}",
         answered.iter().rev().take(MOVED).collect::<Vec<_>>()
     );
+    Ok(())
+}
 
-    // The API's own Service has affinity.
+/// The API's own Service has affinity.
+fn api_has_affinity(site: &Site) -> anyhow::Result<()> {
     site.manifests().write("kubernetes", &[json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "kubernetes"},
         "spec": {

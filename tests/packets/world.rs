@@ -20,7 +20,8 @@ pub(crate) struct World {
 
 type Shared = Arc<OnceLock<Result<Arc<World>, String>>>;
 
-/// One lab for each mode and setting, built when its first case runs, shared by all: cases change nothing.
+/// One lab for each mode and setting, built when its first case runs, shared by all: cases change
+/// nothing.
 static WORLDS: LazyLock<Mutex<BTreeMap<(&str, Setting), Shared>>> = LazyLock::new(Mutex::default);
 
 /// The lab for these flags.
@@ -68,7 +69,8 @@ impl World {
     pub(crate) fn check(&self, case: &Case, protocol: Protocol, family: Family) -> Result<(), String> {
         let service = fixture::service(case.service);
         let to = destination(&service, case.frontend, family);
-        // The machine outside has several addresses; all others start from the one the kernel chooses.
+        // The machine outside has several addresses; all others start from the one the kernel
+        // chooses.
         let bind = match case.client {
             Client::Outside => Some(underlay(OUTSIDE, family)),
             Client::OutsideOther => Some(underlay(OUTSIDE_OTHER, family)),

@@ -10,10 +10,11 @@ use std::time::Duration;
 use portolan_lab::probe::{self, Request};
 use portolan_service::Protocol;
 
-/// How long to wait for an answer that must come. It takes a millisecond; but a lost SYN is sent again, and a machine
-/// may be busy.
+/// How long to wait for an answer that must come. It takes a millisecond; but a lost SYN is sent
+/// again, and a machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(15);
-/// How long nothing must be heard for a packet to count as dropped; answers take about a millisecond.
+/// How long nothing must be heard for a packet to count as dropped; answers take about a
+/// millisecond.
 pub const SILENCE: Duration = Duration::from_millis(400);
 
 /// The source ports of [`ask_early`]: below those that the kernel chooses (ip_local_port_range, from
@@ -65,8 +66,8 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Opens a new connection to `to`, from the network namespace of this thread, and asks who is there. `from` is the
-/// address to start from, if it matters.
+/// Opens a new connection to `to`, from the network namespace of this thread, and asks who is
+/// there. `from` is the address to start from, if it matters.
 pub fn ask(protocol: Protocol, to: SocketAddr, from: Option<IpAddr>, patience: Duration) -> Outcome {
     let request = Request::to(to).within(patience);
     let request = match from {
@@ -105,7 +106,8 @@ fn send(protocol: Protocol, request: &Request) -> Outcome {
     }
 }
 
-/// Asks `count` times, but no more after the first silence: a test that fails on it must not wait for each of the others.
+/// Asks `count` times, but no more after the first silence: a test that fails on it must not wait
+/// for each of the others.
 pub fn series(count: usize, mut ask: impl FnMut() -> Outcome) -> Vec<Outcome> {
     let mut outcomes = Vec::with_capacity(count);
     while outcomes.len() < count && outcomes.last() != Some(&Outcome::Silence) {

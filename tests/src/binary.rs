@@ -5,8 +5,9 @@ use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
-/// Builds the `portolan` binary of the profile and target directory that this test was built into, and returns its
-/// path. Started without cargo, it takes the binary that is there; `PORTOLAN_BIN` names another one.
+/// Builds the `portolan` binary of the profile and target directory that this test was built into,
+/// and returns its path. Started without cargo, it takes the binary that is there; `PORTOLAN_BIN`
+/// names another one.
 pub fn portolan() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("PORTOLAN_BIN") {
         return Ok(path.into());

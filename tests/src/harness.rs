@@ -7,8 +7,8 @@ use portolan_lab::sandbox::{self, Entered};
 
 use crate::{proxy, site};
 
-/// Runs `trials` in private namespaces, `threads` at once unless the command line says otherwise: they mostly wait. `name`
-/// is that of the program.
+/// Runs `trials` in private namespaces, `threads` at once unless the command line says otherwise:
+/// they mostly wait. `name` is that of the program.
 pub fn run(name: &str, threads: usize, trials: Vec<Trial>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(threads);

@@ -1,5 +1,5 @@
-//! What the tests with real packets are made of: the program under test, manifests, and ways to look at the
-//! outcome. The tests themselves are in `packets/`.
+//! What the tests with real packets are made of: the program under test, manifests, and ways to
+//! look at the outcome. The tests themselves are in `packets/`.
 
 pub mod ask;
 pub mod binary;

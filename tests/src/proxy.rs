@@ -21,7 +21,8 @@ thread_local! {
     static STARTED: RefCell<Vec<(String, Log)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The last lines of all proxies that were started on this thread since this was last called, for people.
+/// The last lines of all proxies that were started on this thread since this was last called, for
+/// people.
 pub fn take_last_lines() -> String {
     STARTED.take().iter().map(|(node, log)| log.last_lines(node)).collect()
 }

@@ -1,5 +1,5 @@
-//! Nodes, pods and a machine outside, with a proxy on each node that is to have one. All proxies read one folder of
-//! manifests, which holds the Nodes and Pods from the start.
+//! Nodes, pods and a machine outside, with a proxy on each node that is to have one. All proxies
+//! read one folder of manifests, which holds the Nodes and Pods from the start.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener};

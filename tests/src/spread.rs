@@ -9,10 +9,12 @@ pub fn chi_square(counts: &[u32]) -> f64 {
     counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum()
 }
 
-/// A bound on the statistic for `kinds` kinds that an even spread exceeds less than once in 10^9 runs.
+/// A bound on the statistic for `kinds` kinds that an even spread exceeds less than once in 10^9
+/// runs.
 ///
-/// Laurent and Massart (2000), lemma 1: P(X >= k + 2 sqrt(k x) + 2 x) <= exp(-x) for k degrees of freedom; with
-/// x = 9 ln 10 that is 10^-9. Generous: for few degrees of freedom the true quantile is a little lower.
+/// Laurent and Massart (2000), lemma 1: P(X >= k + 2 sqrt(k x) + 2 x) <= exp(-x) for k degrees of
+/// freedom; with x = 9 ln 10 that is 10^-9. Generous: for few degrees of freedom the true quantile
+/// is a little lower.
 pub fn bound(kinds: u32) -> f64 {
     let freedom = f64::from(kinds.saturating_sub(1));
     let x = 9.0 * std::f64::consts::LN_10;

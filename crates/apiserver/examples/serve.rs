@@ -1,5 +1,7 @@
 //! Serves a cluster of any size until it is interrupted, for trying a client by hand:
-//! `cargo run -p portolan-apiserver --example serve -- <kubeconfig to write> [services] [endpoints per Service]`.
+//!
+//! `cargo run -p portolan-apiserver --example serve -- KUBECONFIG [SERVICES] [ENDPOINTS]`, where
+//! ENDPOINTS are those of each Service.
 
 use std::path::PathBuf;
 

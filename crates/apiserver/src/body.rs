@@ -14,6 +14,9 @@ const QUEUE: usize = 16;
 /// What pieces are sent through; an error breaks the connection (or the stream) off.
 pub(crate) type Sender = mpsc::Sender<Result<Bytes, io::Error>>;
 
+/// Nobody reads a body any more.
+pub(crate) struct Gone;
+
 #[derive(Debug)]
 pub(crate) enum Body {
     Whole(Option<Bytes>),

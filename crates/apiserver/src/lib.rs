@@ -1,5 +1,6 @@
-//! A small stand-in for kube-apiserver 1.36, for tests and benches: real HTTPS (HTTP/1.1 and HTTP/2), lists, watches,
-//! bookmarks, streaming lists, paging and selectors with a real server's semantics, and faults on demand.
+//! A test double of kube-apiserver 1.36, for tests and benches: real HTTPS (HTTP/1.1 and HTTP/2)
+//! over the store of `portolan-store`, which has lists, watches and selectors, and faults on
+//! demand.
 //!
 //! ```
 //! use portolan_apiserver::{Credentials, Options, Resource, Server};
@@ -17,28 +18,30 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What it is not: an authoriser, a validator of objects, a controller. Objects are stored as they are applied.
+//! What it is not: an authoriser, a validator of objects, a controller. Objects are stored as they
+//! are applied.
 
+mod acceptor;
 mod body;
+mod faults;
+mod filled;
+mod invalid;
 mod kubeconfig;
 mod list;
-mod object;
 mod resource;
 pub mod scale;
-mod selector;
 mod serve;
 mod server;
 mod state;
-mod status;
-mod store;
 mod target;
 mod tls;
 mod watch;
 mod write;
 
+pub use faults::{Corruption, Starting};
+pub use invalid::Invalid;
 pub use kubeconfig::Credentials;
-pub use object::Invalid;
 pub use resource::Resource;
-pub use server::{Corruption, Options, Server, StartError};
-pub use state::{Authentication, Credential, Request, Starting, State};
+pub use server::{Options, Server, StartError};
+pub use state::{Authentication, Credential, Request, State};
 pub use tls::TlsError;

@@ -3,14 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
-use serde_json::json;
+use portolan_store::{Failure, ListOptions, Page, Selector, list_head};
 
-use crate::body::{Body, Sender};
+use crate::body::{Body, Gone, Sender};
 use crate::resource::Resource;
-use crate::selector::Selector;
-use crate::state::{Request, Shared, State};
-use crate::status::Failure;
-use crate::store::{Expired, Page};
+use crate::state::{Request, Shared};
 
 /// Pieces are about this large.
 const PIECE: usize = 32 * 1024;
@@ -22,8 +19,12 @@ pub(crate) fn list(
     selector: &Selector,
     request: &Request,
 ) -> Result<Body, Failure> {
+    let options = ListOptions::read(|name| request.parameter(name))?;
     let (page, break_after) = shared.change(|state| {
-        let page = choose(state, resource, selector, request)?;
+        let mut page = state.store.list(resource.definition(), selector, &options)?;
+        for object in &mut page.objects {
+            *object = state.faults.sent(object);
+        }
         Ok::<_, Failure>((page, state.faults.break_lists[resource.index()].take()))
     })?;
     let show_rest = selector.selects_all();
@@ -36,39 +37,6 @@ pub(crate) fn list(
     Ok(body)
 }
 
-fn choose(
-    state: &mut State,
-    resource: Resource,
-    selector: &Selector,
-    request: &Request,
-) -> Result<Page, Failure> {
-    let number = |name: &str| match request.parameter(name) {
-        None | Some("") => Ok(0_u64),
-        Some(text) => text.parse().map_err(|_| Failure::new(400, format!("{name}: invalid value: {text:?}"))),
-    };
-    let limit = usize::try_from(number("limit")?).unwrap_or(usize::MAX);
-    let wanted = number("resourceVersion")?;
-    if let Some(token) = request.parameter("continue").filter(|token| !token.is_empty()) {
-        return state.store.next_page(resource, token, limit).map_err(|Expired| {
-            Failure::new(
-                410,
-                "The provided continue parameter is too old to display a consistent list result. \
-                 Start a new list without the continue parameter.",
-            )
-        });
-    }
-    let current = state.store.version();
-    if wanted > current {
-        return Err(Failure::too_new(wanted, current));
-    }
-    if request.parameter("resourceVersionMatch") == Some("Exact") && wanted != current {
-        return Err(Failure::too_old(wanted, current));
-    }
-    // A list at any version comes out of the watch cache, which does not page.
-    let any = request.parameter("resourceVersion") == Some("0");
-    Ok(state.store.first_page(resource, selector, if any { 0 } else { limit }))
-}
-
 async fn write(
     shared: &Shared,
     resource: Resource,
@@ -77,19 +45,7 @@ async fn write(
     break_after: Option<usize>,
     sender: &Sender,
 ) -> Result<(), Gone> {
-    let mut metadata = json!({ "resourceVersion": page.version.to_string() });
-    if let Some((token, left)) = page.next {
-        metadata["continue"] = json!(token);
-        if show_rest {
-            metadata["remainingItemCount"] = json!(left);
-        }
-    }
-    let mut piece = format!(
-        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
-        resource.kind(),
-        resource.api_version(),
-    )
-    .into_bytes();
+    let mut piece = list_head(resource.definition(), &page, show_rest);
     for (position, object) in page.objects.iter().enumerate() {
         if break_after == Some(position) {
             send(shared, resource, sender, piece).await?;
@@ -98,7 +54,7 @@ async fn write(
         if position > 0 {
             piece.push(b',');
         }
-        piece.extend_from_slice(&object.json);
+        piece.extend_from_slice(object.json());
         if piece.len() >= PIECE {
             send(shared, resource, sender, std::mem::take(&mut piece)).await?;
         }
@@ -106,9 +62,6 @@ async fn write(
     piece.extend_from_slice(b"]}\n");
     send(shared, resource, sender, piece).await
 }
-
-/// Nobody reads any more.
-struct Gone;
 
 /// Sends a piece, once the resource is not stalled.
 async fn send(shared: &Shared, resource: Resource, sender: &Sender, piece: Vec<u8>) -> Result<(), Gone> {

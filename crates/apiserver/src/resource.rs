@@ -1,6 +1,9 @@
 //! The resources that are served.
 
+use portolan_store::Definition;
 use serde_json::{Value, json};
+
+use crate::invalid::Invalid;
 
 /// A collection of objects of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +22,70 @@ pub enum Resource {
     Namespaces,
 }
 
+static SERVICES: Definition = Definition {
+    group: "",
+    version: "v1",
+    plural: "services",
+    kind: "Service",
+    namespaced: true,
+    selectable: &["spec.clusterIP", "spec.type"],
+    zero: r#"{"spec":{},"status":{"loadBalancer":{}}}"#,
+};
+
+static ENDPOINT_SLICES: Definition = Definition {
+    group: "discovery.k8s.io",
+    version: "v1",
+    plural: "endpointslices",
+    kind: "EndpointSlice",
+    namespaced: true,
+    selectable: &[],
+    zero: r#"{"addressType":"","endpoints":null,"ports":null}"#,
+};
+
+static NODES: Definition = Definition {
+    group: "",
+    version: "v1",
+    plural: "nodes",
+    kind: "Node",
+    namespaced: false,
+    selectable: &["spec.unschedulable"],
+    zero: concat!(
+        r#"{"spec":{},"status":{"daemonEndpoints":{"kubeletEndpoint":{"Port":0}},"nodeInfo":{"machineID":"","#,
+        r#""systemUUID":"","bootID":"","kernelVersion":"","osImage":"","containerRuntimeVersion":"","#,
+        r#""kubeletVersion":"","kubeProxyVersion":"","operatingSystem":"","architecture":""}}}"#,
+    ),
+};
+
+static SERVICE_CIDRS: Definition = Definition {
+    group: "networking.k8s.io",
+    version: "v1",
+    plural: "servicecidrs",
+    kind: "ServiceCIDR",
+    namespaced: false,
+    selectable: &[],
+    zero: r#"{"spec":{},"status":{}}"#,
+};
+
+static EVENTS: Definition = Definition {
+    group: "events.k8s.io",
+    version: "v1",
+    plural: "events",
+    kind: "Event",
+    namespaced: true,
+    selectable: &["reason", "reportingController", "type"],
+    zero: r#"{"eventTime":null,"regarding":{}}"#,
+};
+
+static NAMESPACES: Definition = Definition {
+    group: "",
+    version: "v1",
+    plural: "namespaces",
+    kind: "Namespace",
+    namespaced: false,
+    selectable: &["status.phase"],
+    zero: r#"{"spec":{},"status":{}}"#,
+};
+
 impl Resource {
     /// All of them.
     pub const ALL: [Self; 6] = [
@@ -35,87 +102,54 @@ impl Resource {
         self as usize
     }
 
+    /// What the store knows of it.
+    pub(crate) fn definition(self) -> &'static Definition {
+        match self {
+            Self::Services => &SERVICES,
+            Self::EndpointSlices => &ENDPOINT_SLICES,
+            Self::Nodes => &NODES,
+            Self::ServiceCidrs => &SERVICE_CIDRS,
+            Self::Events => &EVENTS,
+            Self::Namespaces => &NAMESPACES,
+        }
+    }
+
     /// The API group; empty for the core group.
     pub fn group(self) -> &'static str {
-        match self {
-            Self::Services | Self::Nodes | Self::Namespaces => "",
-            Self::EndpointSlices => "discovery.k8s.io",
-            Self::ServiceCidrs => "networking.k8s.io",
-            Self::Events => "events.k8s.io",
-        }
+        self.definition().group
     }
 
     /// `apiVersion` of its objects.
     pub fn api_version(self) -> String {
-        match self.group() {
-            "" => "v1".to_owned(),
-            group => format!("{group}/v1"),
-        }
+        self.definition().api_version()
     }
 
     /// The name in paths.
     pub fn plural(self) -> &'static str {
-        match self {
-            Self::Services => "services",
-            Self::EndpointSlices => "endpointslices",
-            Self::Nodes => "nodes",
-            Self::ServiceCidrs => "servicecidrs",
-            Self::Events => "events",
-            Self::Namespaces => "namespaces",
-        }
+        self.definition().plural
     }
 
     /// `kind` of its objects.
     pub fn kind(self) -> &'static str {
-        match self {
-            Self::Services => "Service",
-            Self::EndpointSlices => "EndpointSlice",
-            Self::Nodes => "Node",
-            Self::ServiceCidrs => "ServiceCIDR",
-            Self::Events => "Event",
-            Self::Namespaces => "Namespace",
-        }
+        self.definition().kind
     }
 
     /// Whether its objects live in namespaces.
     pub fn namespaced(self) -> bool {
-        matches!(self, Self::Services | Self::EndpointSlices | Self::Events)
-    }
-
-    /// The fields by which it can be selected, besides `metadata.name` and `metadata.namespace`.
-    pub(crate) fn selectable(self) -> &'static [&'static str] {
-        match self {
-            Self::Services => &["spec.clusterIP", "spec.type"],
-            Self::Nodes => &["spec.unschedulable"],
-            Self::Events => &["reason", "reportingController", "type"],
-            Self::Namespaces => &["status.phase"],
-            Self::EndpointSlices | Self::ServiceCidrs => &[],
-        }
+        self.definition().namespaced
     }
 
     pub(crate) fn from_path(group: &str, plural: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|resource| resource.group() == group && resource.plural() == plural)
     }
 
-    pub(crate) fn from_kind(api_version: &str, kind: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|resource| resource.kind() == kind && resource.api_version() == api_version)
-    }
-
-    /// What a real server puts into a bookmark besides kind, version and metadata: the zero value of the type.
-    pub(crate) fn zero(self) -> Value {
-        match self {
-            Self::Services => json!({ "spec": {}, "status": { "loadBalancer": {} } }),
-            Self::EndpointSlices => json!({ "addressType": "", "endpoints": null, "ports": null }),
-            Self::Nodes => json!({ "spec": {}, "status": {
-                "daemonEndpoints": { "kubeletEndpoint": { "Port": 0 } },
-                "nodeInfo": { "machineID": "", "systemUUID": "", "bootID": "", "kernelVersion": "", "osImage": "",
-                    "containerRuntimeVersion": "", "kubeletVersion": "", "kubeProxyVersion": "",
-                    "operatingSystem": "", "architecture": "" } } }),
-            Self::ServiceCidrs | Self::Namespaces => json!({ "spec": {}, "status": {} }),
-            Self::Events => json!({ "eventTime": null, "regarding": {} }),
-        }
+    /// What an object belongs to, by its kind.
+    pub(crate) fn of(object: &Value) -> Result<Self, Invalid> {
+        let text = |field: &str| object[field].as_str().unwrap_or_default();
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        let mut all = Self::ALL.into_iter();
+        all.find(|resource| resource.kind() == kind && resource.api_version() == api_version)
+            .ok_or_else(|| Invalid::Kind { api_version: api_version.to_owned(), kind: kind.to_owned() })
     }
 
     /// How discovery lists it.

@@ -100,7 +100,8 @@ impl Cluster {
 
     fn slice(self, service: usize, slice: usize, endpoints: std::ops::Range<usize>) -> Value {
         let (namespace, name, app) = names(service);
-        // Endpoints are numbered through the whole cluster, so that every one has an address of its own.
+        // Endpoints are numbered through the whole cluster, so that every one has an address of its
+        // own.
         let first = service * (self.endpoints / self.services) + service.min(self.endpoints % self.services);
         let endpoints: Vec<Value> =
             endpoints.map(|endpoint| self.endpoint(first + endpoint, namespace.as_str(), &name)).collect();
@@ -197,7 +198,8 @@ fn zone(node: usize) -> String {
     format!("north-{}", ["a", "b", "c"][node % 3])
 }
 
-/// Five letters or digits that differ for different numbers below 27 to the fifth, as generated names end in.
+/// Five letters or digits that differ for different numbers below 27 to the fifth, as generated
+/// names end in.
 fn suffix(mut number: usize) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     (0..5)

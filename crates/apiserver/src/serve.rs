@@ -8,14 +8,13 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Response};
+use portolan_store::{Failure, Selector};
 use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::list::list;
 use crate::resource::Resource;
-use crate::selector::Selector;
 use crate::state::{Authentication, Credential, Request, Shared};
-use crate::status::Failure;
 use crate::target::{Target, parse_query};
 use crate::watch::watch;
 use crate::write;
@@ -133,12 +132,11 @@ impl Service {
                 Method::GET => {
                     let parameter = |name: &str| request.parameter(name).unwrap_or_default();
                     let selector = Selector::parse(
-                        resource,
+                        resource.definition(),
                         namespace.as_deref(),
                         parameter("labelSelector"),
                         parameter("fieldSelector"),
-                    )
-                    .map_err(|message| Failure::new(400, message))?;
+                    )?;
                     let body = if request.is_watch() {
                         watch(shared, resource, selector, request, self.bookmark_interval)?
                     } else {
@@ -157,9 +155,9 @@ impl Service {
             Target::Object { resource, namespace, name } => match method {
                 Method::GET => {
                     let state = shared.lock();
-                    let object = state.store.get(resource, &namespace, &name);
-                    let object = object.ok_or_else(|| write::not_found(resource, &name))?;
-                    let mut body = Vec::with_capacity(object.json.len() + 64);
+                    let object = state.store.get(resource.definition(), &namespace, &name);
+                    let object = state.faults.sent(object.ok_or_else(|| write::not_found(resource, &name))?);
+                    let mut body = Vec::with_capacity(object.json().len() + 64);
                     object.write(&mut body);
                     body.push(b'\n');
                     Ok((200, Body::whole(body)))
@@ -176,8 +174,8 @@ impl Service {
                     Ok((200, json_body(&object)))
                 }
                 Method::DELETE => {
-                    let deleted = shared.change(|state| state.store.delete(resource, &namespace, &name));
-                    if deleted.is_none() {
+                    let deleted = shared.change(|state| state.delete(resource, &namespace, &name));
+                    if !deleted {
                         return Err(write::not_found(resource, &name));
                     }
                     let status =

@@ -8,23 +8,18 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
+use portolan_store::{Failure, Store, error_line};
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
+use crate::acceptor::Acceptor;
+use crate::faults::{Corruption, Starting};
+use crate::invalid::Invalid;
 use crate::kubeconfig::{self, Credentials};
-use crate::object::Invalid;
 use crate::resource::Resource;
-use crate::serve::Service;
-use crate::state::{Authentication, Shared, Starting, State};
-use crate::status::Failure;
-use crate::store::Store;
+use crate::state::{Authentication, Shared, State};
 use crate::tls::{Identities, TlsError};
-use crate::watch::error_line;
 
 /// How long a call may take until the server has followed it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,17 +71,6 @@ pub enum StartError {
     /// Threads or descriptors have run out.
     #[error("cannot start the server's thread: {0}")]
     Thread(io::Error),
-}
-
-/// How an object is sent that does not decode.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Corruption {
-    /// Its `spec` (of a slice: its `endpoints`) is a number.
-    WrongType,
-    /// It is broken off in the middle and not JSON at all. This breaks a whole list, but one line of a watch only.
-    Syntax,
-    /// Its metadata says nothing, not even a name.
-    NoMetadata,
 }
 
 /// A running server; dropping it ends its thread and every connection.
@@ -152,37 +136,31 @@ impl Server {
         kubeconfig::write(path, &self.url(), &self.identities, credentials)
     }
 
-    /// Creates or updates an object and returns its resource version. As in a real server, what is the same already
-    /// keeps its version and is no event.
+    /// Creates or updates an object and returns its resource version. As in a real server, what is
+    /// the same already keeps its version and is no event.
     pub fn apply(&self, object: Value) -> Result<u64, Invalid> {
-        self.shared.change(|state| state.store.apply(object))
+        self.shared.change(|state| state.apply(object))
     }
 
-    /// Applies many objects, so that watches see all of them at once. A watch that is open meanwhile sees as many as the
-    /// history keeps, or is told that it is too old.
+    /// Applies many objects, so that watches see all of them at once. A watch that is open
+    /// meanwhile sees as many as the history keeps, or gets an error that it is too old.
     pub fn load(&self, objects: impl IntoIterator<Item = Value>) -> Result<(), Invalid> {
-        self.shared
-            .change(|state| objects.into_iter().try_for_each(|object| state.store.apply(object).map(drop)))
+        self.shared.change(|state| objects.into_iter().try_for_each(|object| state.apply(object).map(drop)))
     }
 
     /// Deletes an object; says whether it was there.
     pub fn delete(&self, resource: Resource, namespace: &str, name: &str) -> bool {
-        self.shared.change(|state| state.store.delete(resource, namespace, name)).is_some()
+        self.shared.change(|state| state.delete(resource, namespace, name))
     }
 
-    /// Sends an object from now on in a way that does not decode; applying it again repairs it. Says whether it was there.
+    /// Sends an object from now on in a way that does not decode; applying it again repairs it.
+    /// Says whether it was there.
     pub fn corrupt(&self, resource: Resource, namespace: &str, name: &str, how: &Corruption) -> bool {
-        self.shared.change(|state| {
-            let Some(object) = state.store.get(resource, namespace, name).cloned() else { return false };
-            let version = state.store.version() + 1;
-            let json = corrupted(resource, &object.at_version(version).json, how);
-            state.store.put(resource, object.with_json(version, json));
-            true
-        })
+        self.shared.change(|state| state.corrupt(resource, namespace, name, how.clone()))
     }
 
-    /// Closes the listening socket (connections are refused, those that are open stay), or opens it again. Returns once
-    /// it is done.
+    /// Closes the listening socket (connections are refused, those that are open stay), or opens it
+    /// again. Returns once it is done.
     pub fn refuse_connections(&self, refuse: bool) {
         self.shared.change(|state| state.faults.refusing = refuse);
         assert!(
@@ -198,7 +176,8 @@ impl Server {
         self.shared.cut();
     }
 
-    /// Refuses new connections and cuts those there are: the server is down. Returns once it is done.
+    /// Refuses new connections and cuts those there are: the server is down. Returns once it is
+    /// done.
     pub fn down(&self) {
         self.refuse_connections(true);
         self.cut();
@@ -215,7 +194,7 @@ impl Server {
     /// [`Self::ready`] it refuses everything about resources.
     pub fn boot(&self, starting: Starting) {
         self.shared.change(|state| {
-            state.store.forget();
+            state.store.compact();
             state.faults.starting = Some(starting);
         });
         self.up();
@@ -226,8 +205,8 @@ impl Server {
         self.shared.change(|state| state.faults.starting = None);
     }
 
-    /// Sends nothing more about a resource (none: about anything) on connections that stay open, new requests included,
-    /// until [`Self::resume`].
+    /// Sends nothing more about a resource (none: about anything) on connections that stay open,
+    /// new requests included, until [`Self::resume`].
     pub fn stall(&self, resource: Option<Resource>) {
         self.set_stalled(resource, true);
     }
@@ -244,8 +223,9 @@ impl Server {
         });
     }
 
-    /// Silences for ever the watches of a resource (none: of all) that are open now, as if their connections were half
-    /// open: they send neither events nor bookmarks nor their end. New ones work.
+    /// Silences for ever the watches of a resource (none: of all) that are open now, as if their
+    /// connections were half open: they send neither events nor bookmarks nor their end. New ones
+    /// work.
     pub fn mute_watches(&self, resource: Option<Resource>) {
         self.shared.change(|state| state.watchers_of(resource).for_each(|watcher| watcher.muted = true));
     }
@@ -274,23 +254,24 @@ impl Server {
         });
     }
 
-    /// Forgets the history: no version that was given out so far, be it in a list, an event or a bookmark, can be
-    /// continued from (410), nor can lists that are half read. Watches that are open go on; cut or end them to make
-    /// their clients notice.
+    /// Forgets the history: no version that was given out so far, be it in a list, an event or a
+    /// bookmark, can be continued from (410), nor can lists that are half read. Watches that are
+    /// open go on; cut or end them to make their clients notice.
     pub fn forget(&self) {
-        self.shared.change(|state| state.store.forget());
+        self.shared.change(|state| state.store.compact());
     }
 
-    /// Whether a watch from a forgotten version is answered 410, as older servers do, instead of 200 and an `ERROR`
-    /// event with 410 in it.
+    /// Whether a watch from a forgotten version is answered 410, as older servers do, instead of
+    /// 200 and an `ERROR` event with 410 in it.
     pub fn gone_as_status(&self, as_status: bool) {
         self.shared.change(|state| state.faults.gone_as_status = as_status);
     }
 
-    /// Comes back from a backup: cuts all connections; the objects stay (apply and delete to tell another story), under
-    /// versions counted from `version`, which may be lower than those that clients know.
+    /// Comes back from a backup, and cuts all connections. The objects stay (apply and delete to
+    /// change them), under versions counted from `version`, which may be lower than those that
+    /// clients know. None is corrupted any more.
     pub fn restore(&self, version: u64) {
-        self.shared.change(|state| state.store.restore(version));
+        self.shared.change(|state| state.restore(version));
         self.cut();
     }
 
@@ -299,7 +280,8 @@ impl Server {
         self.shared.change(|state| state.faults.break_lists[resource.index()] = Some(after));
     }
 
-    /// Answers the next `count` requests about a resource (none: about anything) with this code (401, 429, 500, 503, ...).
+    /// Answers the next `count` requests about a resource (none: about anything) with this code
+    /// (401, 429, 500, 503, ...).
     pub fn answer_next(
         &self,
         count: usize,
@@ -317,7 +299,8 @@ impl Server {
         });
     }
 
-    /// Answers all requests about a resource with this code (404: not served, 403: not allowed), until none is given.
+    /// Answers all requests about a resource with this code (404: not served, 403: not allowed),
+    /// until none is given.
     pub fn answer_always(&self, resource: Resource, code: Option<u16>) {
         self.shared.change(|state| match code {
             Some(code) => {
@@ -348,7 +331,8 @@ impl Server {
         look(&self.shared.lock())
     }
 
-    /// Waits, without polling, until something is true of the state; says whether it became so in time.
+    /// Waits, without polling, until something is true of the state; says whether it became so in
+    /// time.
     pub fn wait_for(&self, holds: impl FnMut(&State) -> bool, timeout: Duration) -> bool {
         self.shared.wait_for(holds, timeout)
     }
@@ -363,104 +347,5 @@ impl Drop for Server {
         if let Some(thread) = self.thread.take() {
             let _panicked = thread.join();
         }
-    }
-}
-
-fn corrupted(resource: Resource, json: &[u8], how: &Corruption) -> Bytes {
-    let mut value: Value = serde_json::from_slice(json).unwrap_or_default();
-    match how {
-        Corruption::Syntax => return Bytes::copy_from_slice(&json[..json.len() / 2]),
-        Corruption::WrongType if resource == Resource::EndpointSlices => value["endpoints"] = 7.into(),
-        Corruption::WrongType => value["spec"] = 7.into(),
-        Corruption::NoMetadata => value["metadata"] = Value::Null,
-    }
-    value.to_string().into()
-}
-
-/// What the server's thread runs.
-struct Acceptor {
-    shared: Arc<Shared>,
-    tls: TlsAcceptor,
-    address: SocketAddr,
-    bookmark_interval: Duration,
-}
-
-impl Acceptor {
-    async fn run(self, listener: TcpListener) {
-        let mut changed = self.shared.subscribe();
-        let mut listener = tokio::net::TcpListener::from_std(listener).ok();
-        loop {
-            changed.mark_unchanged();
-            let refusing = self.shared.lock().faults.refusing;
-            if refusing {
-                listener = None;
-            } else if listener.is_none() {
-                listener = tokio::net::TcpListener::bind(self.address).await.ok();
-            }
-            let listening = listener.is_some();
-            self.shared.note(|state| state.listening = listening);
-            tokio::select! {
-                stream = accept(listener.as_ref()) => drop(tokio::spawn(self.connection(stream))),
-                _ = changed.changed() => {}
-            }
-        }
-    }
-
-    /// Serves one connection until it ends or is cut.
-    fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + use<> {
-        let open = OpenConnection::new(&self.shared);
-        let mut cut = self.shared.subscribe_cut();
-        let shared = Arc::clone(&self.shared);
-        let tls = self.tls.clone();
-        let bookmark_interval = self.bookmark_interval;
-        async move {
-            let _open = open;
-            let serve = async {
-                // What comes in parts is sent in parts: an event must not wait for the next one.
-                let _unsupported = stream.set_nodelay(true);
-                let Ok(stream) = tls.accept(stream).await else { return };
-                let certificate = stream.get_ref().1.peer_certificates().is_some();
-                let service = Service { shared, certificate, bookmark_interval };
-                let service = service_fn(move |request| service.clone().serve(request));
-                // An error means that the client went away in the middle.
-                let _gone = auto::Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-            };
-            tokio::select! {
-                () = serve => {}
-                _ = cut.changed() => {}
-            }
-        }
-    }
-}
-
-/// The next connection; never comes while nothing listens.
-async fn accept(listener: Option<&tokio::net::TcpListener>) -> TcpStream {
-    let Some(listener) = listener else { return std::future::pending().await };
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            // The client gave up, or descriptors have run out for now.
-            Err(_) => tokio::task::yield_now().await,
-        }
-    }
-}
-
-/// Counts a connection while it lives.
-struct OpenConnection {
-    shared: Arc<Shared>,
-}
-
-impl OpenConnection {
-    fn new(shared: &Arc<Shared>) -> Self {
-        shared.note(|state| state.connections += 1);
-        Self { shared: Arc::clone(shared) }
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.shared.note(|state| state.connections -= 1);
     }
 }

@@ -5,12 +5,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use portolan_store::Store;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::faults::{Corruption, Faults};
+use crate::filled::filled;
+use crate::invalid::Invalid;
 use crate::resource::Resource;
-use crate::status::Failure;
-use crate::store::Store;
 
 /// Who may ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,34 +23,6 @@ pub enum Authentication {
     Tokens(Vec<String>),
     /// Whoever shows a certificate of the server's CA.
     ClientCertificate,
-}
-
-/// Why a server that has just started refuses everything about resources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Starting {
-    /// It has not read yet what it allows to whom: 403.
-    Forbidden,
-    /// It has not read the objects yet: 429, and try again in a second.
-    Initializing,
-}
-
-impl Starting {
-    /// What it answers to a request about `resource`.
-    pub(crate) fn failure(self, resource: Resource) -> Failure {
-        let (plural, group) = (resource.plural(), resource.group());
-        match self {
-            Starting::Forbidden => Failure::new(
-                403,
-                format!(
-                    "{plural} is forbidden: User \"system:kube-proxy\" cannot list resource \"{plural}\" in API group \
-                     \"{group}\" at the cluster scope"
-                ),
-            ),
-            Starting::Initializing => {
-                Failure { retry_after: Some(1), ..Failure::new(429, "storage is (re)initializing") }
-            }
-        }
-    }
 }
 
 /// What a request showed to say who it is.
@@ -107,19 +81,6 @@ pub(crate) struct Watcher {
     pub(crate) finish: bool,
 }
 
-/// What goes wrong on purpose.
-#[derive(Debug, Default)]
-pub(crate) struct Faults {
-    pub(crate) refusing: bool,
-    pub(crate) starting: Option<Starting>,
-    pub(crate) stalled: [bool; Resource::ALL.len()],
-    pub(crate) next_answers: VecDeque<(Option<Resource>, Failure)>,
-    pub(crate) always: BTreeMap<Resource, Failure>,
-    pub(crate) break_lists: [Option<usize>; Resource::ALL.len()],
-    pub(crate) gone_as_status: bool,
-    pub(crate) delay: Duration,
-}
-
 /// What the server knows.
 #[derive(Debug)]
 pub struct State {
@@ -157,17 +118,56 @@ impl State {
 
     /// How many objects of a resource there are.
     pub fn count(&self, resource: Resource) -> usize {
-        self.store.len(resource)
+        self.store.count(resource.definition())
     }
 
-    /// An object, unless it is missing or corrupted beyond JSON.
+    /// An object as it is sent, unless it is missing or corrupted beyond JSON.
     pub fn object(&self, resource: Resource, namespace: &str, name: &str) -> Option<Value> {
-        self.store.get(resource, namespace, name)?.value()
+        self.faults.sent(self.store.get(resource.definition(), namespace, name)?).value()
     }
 
-    /// All objects of a resource, without those corrupted beyond JSON.
+    /// All objects of a resource as they are sent, without those corrupted beyond JSON.
     pub fn objects(&self, resource: Resource) -> Vec<Value> {
-        self.store.all(resource).filter_map(|object| object.value()).collect()
+        let all = self.store.all(resource.definition());
+        all.filter_map(|object| self.faults.sent(object).value()).collect()
+    }
+
+    /// Creates or updates an object, and gives its resource version.
+    pub(crate) fn apply(&mut self, object: Value) -> Result<u64, Invalid> {
+        let resource = Resource::of(&object)?;
+        let object = filled(resource, object);
+        let (namespace, name) = key(&object);
+        let version = self.store.apply(resource.definition(), object)?;
+        if !self.faults.corrupted.contains_key(&version) {
+            return Ok(version);
+        }
+        // What is sent corrupted is repaired by applying the same.
+        let repaired = self.store.rewrite(resource.definition(), &namespace, &name);
+        Ok(repaired.unwrap_or(version))
+    }
+
+    /// Deletes an object, and reports whether it was there.
+    pub(crate) fn delete(&mut self, resource: Resource, namespace: &str, name: &str) -> bool {
+        self.store.delete(resource.definition(), namespace, name).is_some()
+    }
+
+    /// Sends an object corrupted from now on, and reports whether it was there.
+    pub(crate) fn corrupt(
+        &mut self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        how: Corruption,
+    ) -> bool {
+        let Some(version) = self.store.rewrite(resource.definition(), namespace, name) else { return false };
+        self.faults.corrupted.insert(version, how);
+        true
+    }
+
+    /// Comes back from an older backup; nothing is corrupted there.
+    pub(crate) fn restore(&mut self, version: u64) {
+        self.store.restore(version);
+        self.faults.corrupted.clear();
     }
 
     pub(crate) fn stalled(&self, resource: Option<Resource>) -> bool {
@@ -188,6 +188,12 @@ impl State {
         self.watchers.insert(id, watcher);
         id
     }
+}
+
+/// Namespace and name of an object, as it has them.
+pub(crate) fn key(object: &Value) -> (String, String) {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    (text("namespace"), text("name"))
 }
 
 /// The state, shared between the test and the server.

@@ -1,10 +1,10 @@
 //! What clients may write: Events above all.
 
+use portolan_store::Failure;
 use serde_json::{Value, json};
 
 use crate::resource::Resource;
-use crate::state::State;
-use crate::status::Failure;
+use crate::state::{State, key};
 
 /// Creates an object (`POST`), naming it if it asks for that.
 pub(crate) fn create(
@@ -20,7 +20,7 @@ pub(crate) fn create(
         object["metadata"]["name"] = json!(format!("{prefix}{:05x}", state.store.version()));
     }
     let (namespace, name) = key(&object);
-    if state.store.get(resource, &namespace, &name).is_some() {
+    if state.store.get(resource.definition(), &namespace, &name).is_some() {
         return Err(Failure::new(409, format!("{} \"{name}\" already exists", resource.plural())));
     }
     put(state, resource, object)
@@ -44,7 +44,7 @@ pub(crate) fn patch(
     (namespace, name): (&str, &str),
     body: &[u8],
 ) -> Result<Value, Failure> {
-    let object = state.store.get(resource, namespace, name).and_then(|object| object.value());
+    let object = state.object(resource, namespace, name);
     let mut object = object.ok_or_else(|| not_found(resource, name))?;
     merge(&mut object, parse(body)?);
     put(state, resource, object)
@@ -58,8 +58,8 @@ pub(crate) fn not_found(resource: Resource, name: &str) -> Failure {
 
 fn put(state: &mut State, resource: Resource, object: Value) -> Result<Value, Failure> {
     let (namespace, name) = key(&object);
-    state.store.apply(object).map_err(|error| Failure::new(422, error.to_string()))?;
-    let stored = state.store.get(resource, &namespace, &name).and_then(|object| object.value());
+    state.apply(object).map_err(|error| Failure::new(422, error.to_string()))?;
+    let stored = state.object(resource, &namespace, &name);
     stored.ok_or_else(|| Failure::new(500, "the object was not stored"))
 }
 
@@ -98,11 +98,6 @@ fn read(resource: Resource, namespace: Option<&str>, body: &[u8]) -> Result<Valu
         object["metadata"]["namespace"] = json!(namespace);
     }
     Ok(object)
-}
-
-fn key(object: &Value) -> (String, String) {
-    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-    (text("namespace"), text("name"))
 }
 
 fn merge(target: &mut Value, patch: Value) {

@@ -1,7 +1,8 @@
-//! A lab that does what manifests say: pods for Deployments, ReplicaSets and Pods, and a proxy on each node.
+//! A lab that does what manifests say: pods for Deployments, ReplicaSets and Pods, and a proxy on
+//! each node.
 //!
-//! Files go one way: manifests → what they want (`workload`) → pods in their places (`placement`) → the topology,
-//! and a folder of manifests (`folder`) that the proxies follow by themselves.
+//! Files go one way: manifests → what they want (`workload`) → pods in their places (`placement`) →
+//! the topology, and a folder of manifests (`folder`) that the proxies follow by themselves.
 
 mod folder;
 mod observed;
@@ -108,7 +109,8 @@ pub struct PodStatus {
 }
 
 impl Cluster {
-    /// Builds the cluster. When this returns, all proxies have everything in force and all pods answer.
+    /// Builds the cluster. When this returns, all proxies have everything in force and all pods
+    /// answer.
     pub fn start(options: Options) -> Result<Cluster, Error> {
         own_files::hide_those_of_the_machine()?;
         let folder = Folder::create(&options.state)?;
@@ -190,8 +192,8 @@ impl Cluster {
         &self.lab
     }
 
-    /// Waits until a manifest has changed, and brings the pods up to date. What is wrong with a manifest is an error
-    /// and changes nothing; call this again.
+    /// Waits until a manifest has changed, and brings the pods up to date. What is wrong with a
+    /// manifest is an error and changes nothing; call this again.
     pub fn follow(&self) -> Result<(), Error> {
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         watch.wait().map_err(Error::io("watching files"))?;
@@ -224,8 +226,8 @@ impl Cluster {
             .filter(|(name, pod)| changed(name, pod, &placed))
             .map(|(_, pod)| pod.spec.clone())
             .collect();
-        // Pods answer before Services name them, and are named no more when they go; only one that changes in
-        // place, such as in its ports, is away for a moment.
+        // Pods answer before Services name them, and are named no more when they go; only one that
+        // changes in place, such as in its ports, is away for a moment.
         let replaced = |name: &String| new.contains_key(name);
         for name in gone.iter().filter(|name| replaced(name)) {
             self.lab.remove_pod(name)?;

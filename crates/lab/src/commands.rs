@@ -20,7 +20,8 @@ use crate::cluster::ProxyMode;
 /// What the lab asks of the program that it is a part of.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
-    /// What the kernel holds in the calling thread's network namespace, a line for each entry, for people.
+    /// What the kernel holds in the calling thread's network namespace, a line for each entry, for
+    /// people.
     pub listing: fn() -> anyhow::Result<Vec<String>>,
 }
 
@@ -29,7 +30,8 @@ pub struct Program {
 pub enum Command {
     /// Build two nodes, two pods and a client, send requests to their Service and show what happens
     Demo,
-    /// Build nodes and pods for manifests, with a proxy on each node, and keep them until `lab down`
+    /// Build nodes and pods for manifests, with a proxy on each node, and keep them until
+    /// `lab down`
     Up(UpArgs),
     /// Run a command on a node, in a pod or on the client
     Exec(ExecArgs),
@@ -55,7 +57,8 @@ pub struct NameArgs {
 /// `portolan lab up`
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
-    /// Manifests, or folders of them: Deployments, ReplicaSets, Pods, Services, Nodes and what else the proxy reads
+    /// Manifests, or folders of them: Deployments, ReplicaSets, Pods, Services, Nodes and what else
+    /// the proxy reads
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -74,7 +77,8 @@ pub struct UpArgs {
     #[arg(long)]
     foreground: bool,
 
-    /// How a lab in the background starts itself: it leaves the terminal, and its first lines go to the one that waits
+    /// How a lab in the background starts itself: it leaves the terminal, and its first lines go to
+    /// the one that waits
     #[arg(long, hide = true, conflicts_with = "foreground")]
     detached: bool,
 

@@ -1,8 +1,9 @@
 //! Kubernetes nodes and pods from network namespaces on one machine.
 //!
-//! A lab lives in a [`sandbox`]: private user, mount, network and process namespaces that need no root and end with the
-//! program. In it, a [`topology`] of [`netns`] namespaces joined by [`link`]s stands for nodes, pods and a client
-//! outside. Pods answer through a [`responder`], and a [`probe`] asks as a client would.
+//! A lab lives in a [`sandbox`]: private user, mount, network and process namespaces that need no
+//! root and end with the program. In it, a [`topology`] of [`netns`] namespaces joined by [`link`]s
+//! stands for nodes, pods and a client outside. Pods answer through a [`responder`], and a
+//! [`probe`] asks as a client would.
 
 pub mod cluster;
 pub mod commands;

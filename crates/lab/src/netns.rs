@@ -11,7 +11,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::Error;
 
-/// A network namespace (network_namespaces(7)). It lives as long as any clone of this, a process or a socket in it.
+/// A network namespace (network_namespaces(7)). It lives as long as any clone of this, a process or
+/// a socket in it.
 #[derive(Debug, Clone)]
 pub struct Namespace {
     name: Arc<str>,
@@ -19,7 +20,8 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Creates an empty namespace; `name` is for messages. Needs CAP_SYS_ADMIN, which a sandbox gives.
+    /// Creates an empty namespace; `name` is for messages. Needs CAP_SYS_ADMIN, which a sandbox
+    /// gives.
     pub fn new(name: &str) -> Result<Namespace, Error> {
         let fd = in_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
@@ -34,8 +36,8 @@ impl Namespace {
         &self.name
     }
 
-    /// Runs `work` on a new thread in this namespace and returns its value; a panic goes on in the caller. Sockets
-    /// opened by `work` stay in this namespace wherever they are used later.
+    /// Runs `work` on a new thread in this namespace and returns its value; a panic goes on in the
+    /// caller. Sockets opened by `work` stay in this namespace wherever they are used later.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
         in_thread(|| {
             setns(self.fd.as_fd(), CloneFlags::CLONE_NEWNET)?;
@@ -50,7 +52,8 @@ impl Namespace {
         self.run(|| command.spawn())?.map_err(Error::io(what))
     }
 
-    /// Sets a kernel parameter of this namespace, such as `net.ipv4.ip_forward`, with `/` or `.` between its parts.
+    /// Sets a kernel parameter of this namespace, such as `net.ipv4.ip_forward`, with `/` or `.`
+    /// between its parts.
     pub fn sysctl(&self, key: &str, value: &str) -> Result<(), Error> {
         self.run(|| sysctl(key, value))?
     }

@@ -16,7 +16,7 @@ const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
 ///
 /// The kernel forbids it in a user namespace whose creator had no privileges (user_namespaces(7)).
 /// Programs that are started by root, such as tcpdump, call it to drop privileges and end if they
-/// cannot, even if they are told to stay root. Here there is nothing to drop: root is nobody
+/// cannot, even if flags ask them to stay root. Here there is nothing to drop: root is nobody
 /// outside. Needs CAP_SYS_ADMIN, which whoever enters a lab has.
 pub(crate) fn ignore_setgroups() -> io::Result<()> {
     let Some(architecture) = ARCHITECTURE else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! A client's side: asks a responder once and tells what came of it.
+//! A client's side: asks a responder once, and reports what came of it.
 //!
 //! Call these in a namespace: `lab.client().run(|| probe::http(&request))`.
 
@@ -50,9 +50,9 @@ impl Request {
 pub enum Outcome {
     /// This pod answered.
     Answered(Answer),
-    /// The client was told that nobody listens (TCP reset, ICMP port unreachable).
+    /// Nobody listens (TCP reset, ICMP port unreachable).
     Refused,
-    /// The client was told that there is no way, or that it may not go there.
+    /// There is no way, or it is forbidden (ICMP).
     Unreachable,
     /// The client heard nothing, or not enough.
     TimedOut,

@@ -1,6 +1,7 @@
-//! What runs in a pod: HTTP over TCP and an echo over UDP that tell who answered whom.
+//! What runs in a pod: HTTP over TCP and an echo over UDP that report who answered whom.
 //!
-//! One thread serves all ports of a pod by readiness, so that a pod costs little and a slow client holds up nobody.
+//! One thread serves all ports of a pod by readiness, so that a pod costs little and a slow client
+//! holds up nobody.
 
 mod answer;
 mod http;
@@ -32,15 +33,16 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// Answers TCP and UDP on each of `ports` at each of `addresses` in `namespace`, from when this returns.
+    /// Answers TCP and UDP on each of `ports` at each of `addresses` in `namespace`, from when this
+    /// returns.
     pub fn start(
         namespace: &Namespace,
         identity: &Identity,
         addresses: &[IpAddr],
         ports: &[u16],
     ) -> Result<Responder, Error> {
-        // A socket for each address: an answer comes from the address that was asked, and clients are seen by their
-        // address in their own family.
+        // A socket for each address: an answer comes from the address that was asked, and clients
+        // are seen by their address in their own family.
         let endpoints =
             addresses.iter().flat_map(|address| ports.iter().map(|port| SocketAddr::new(*address, *port)));
         let mut sources = HashMap::new();
@@ -161,7 +163,7 @@ impl Server {
         let keep = match self.sources.get_mut(&key) {
             None => return,
             Some(Source::Listener(listener)) => {
-                // Errors concern one connection; the next readiness tells of the others.
+                // Errors concern one connection; the others show at the next readiness.
                 while let Ok((stream, client)) = listener.accept() {
                     accepted.push((stream, client));
                 }
@@ -227,7 +229,7 @@ fn echo(socket: &UdpSocket, identity: &Identity) {
 fn converse(
     stream: &mut TcpStream,
     received: &mut Vec<u8>,
-    respond: impl Fn(&http::Request) -> Vec<u8>,
+    respond: impl Fn(&http::RequestHead) -> Vec<u8>,
 ) -> bool {
     let mut piece = [0; 2048];
     loop {
@@ -238,9 +240,10 @@ fn converse(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => return false,
         }
-        while let Some((request, length)) = http::Request::parse(received) {
+        while let Some((request, length)) = http::RequestHead::parse(received) {
             received.drain(..length);
-            // An answer is smaller than any socket buffer; a client that lets answers pile up is cut off.
+            // An answer is smaller than any socket buffer; a client that lets answers pile up is
+            // cut off.
             if stream.write_all(&respond(&request)).is_err() || !request.keep_alive {
                 return false;
             }

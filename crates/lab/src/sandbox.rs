@@ -1,8 +1,9 @@
 //! Private user, mount, network, process and host-name namespaces that end with the program.
 //!
-//! Three processes: the one outside waits; process 1 inside reaps orphans; the worker is the caller, continuing. When
-//! the worker or process 1 ends, the kernel kills whatever else runs inside, and with the last process all network
-//! namespaces go (pid_namespaces(7)). Process 1 dies with the one outside, however that ends.
+//! Three processes: the one outside waits; process 1 inside reaps orphans; the worker is the
+//! caller, continuing. When the worker or process 1 ends, the kernel kills whatever else runs
+//! inside, and with the last process all network namespaces go (pid_namespaces(7)). Process 1 dies
+//! with the one outside, however that ends.
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -32,8 +33,9 @@ pub enum Entered {
 
 /// Enters a new sandbox, in which the caller is root over its own namespaces and nothing else.
 ///
-/// Call it before any thread is started, as user_namespaces(7) demands. The process outside passes SIGINT, SIGTERM and
-/// SIGHUP on by ending the sandbox, and returns the worker's exit code, or 128 and the signal that ended it.
+/// Call it before any thread is started, as user_namespaces(7) demands. The process outside passes
+/// SIGINT, SIGTERM and SIGHUP on by ending the sandbox, and returns the worker's exit code, or 128
+/// and the signal that ended it.
 pub fn enter() -> Result<Entered, Error> {
     // Signals are held back before there is a child that they must reach.
     let watched = watched_signals();
@@ -48,11 +50,12 @@ pub fn enter() -> Result<Entered, Error> {
 }
 
 fn enter_masked(watched: &SigSet, before: &SigSet) -> Result<Entered, Error> {
-    // In a process of its own, so that a caller that cannot enter is unchanged. It reports through the pipe.
+    // In a process of its own, so that a caller that cannot enter is unchanged. It reports through
+    // the pipe.
     let (life_inside, life_outside) = io::pipe().map_err(Error::io("a pipe"))?;
     let (report, reporter) = io::pipe().map_err(Error::io("a pipe"))?;
-    // SAFETY: the process has one thread (the caller's contract; the kernel refuses CLONE_NEWUSER otherwise), so the
-    // child may do anything that the parent may.
+    // SAFETY: the process has one thread (the caller's contract; the kernel refuses CLONE_NEWUSER
+    // otherwise), so the child may do anything that the parent may.
     match unsafe { fork() }.map_err(Error::io("forking"))? {
         ForkResult::Parent { child } => {
             drop((life_inside, reporter));
@@ -136,7 +139,8 @@ fn remedy() -> String {
         .to_owned()
 }
 
-/// In the child: new namespaces, process 1, and the worker, in which alone this returns without failure.
+/// In the child: new namespaces, process 1, and the worker, in which alone this returns without
+/// failure.
 fn become_worker(
     life: &PipeReader,
     reporter: &mut Option<PipeWriter>,
@@ -166,7 +170,8 @@ fn become_worker(
     // SAFETY: still one thread.
     match unsafe { fork() }.map_err(Failure::at("forking process 1"))? {
         ForkResult::Parent { child } => {
-            // Stays between the process outside and process 1: process namespaces begin with a child.
+            // Stays between the process outside and process 1: process namespaces begin with a
+            // child.
             drop(reporter.take());
             std::process::exit(wait(child, watched, Signal::SIGKILL).map_or(1, i32::from))
         }
@@ -206,8 +211,9 @@ fn private_mounts() -> Result<(), Failure> {
         .map_err(Failure::at("making mounts private"))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     match mount(Some("proc"), "/proc", Some("proc"), flags, none) {
-        // Where parts of /proc are covered, as in containers, the kernel allows no new one. The old one does: the
-        // links self and thread-self in it follow us, and /proc/sys/net belongs to the reader's network namespace.
+        // Where parts of /proc are covered, as in containers, the kernel allows no new one. The old
+        // one does: the links self and thread-self in it follow us, and /proc/sys/net belongs to
+        // the reader's network namespace.
         Ok(()) | Err(Errno::EPERM) => {}
         Err(errno) => return Err(Failure { step: "mounting /proc".to_owned(), errno }),
     }
@@ -306,7 +312,8 @@ fn wait(child: Pid, watched: &SigSet, ending: Signal) -> Result<u8, Errno> {
             }
             signal => {
                 ended_by = Some(signal);
-                // It may be gone by now. Process 1 heeds no other signal than SIGKILL (pid_namespaces(7)).
+                // It may be gone by now. Process 1 heeds no other signal than SIGKILL
+                // (pid_namespaces(7)).
                 let _ = kill(child, ending);
             }
         }

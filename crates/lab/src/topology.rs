@@ -9,7 +9,8 @@
 //!             pod      pod    pod       eth0, a /32 or /128, everything by way of the node
 //! ```
 //!
-//! Pods hold single addresses, so that packets between two pods of a node cross the node's rules in both directions.
+//! Pods hold single addresses, so that packets between two pods of a node cross the node's rules in
+//! both directions.
 
 mod host;
 mod spec;

@@ -37,7 +37,8 @@ pub(crate) fn flags() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Each message in the table of troubles is somewhere in the source; its parts are, where it leaves something out.
+/// Each message in the table of troubles is somewhere in the source; its parts are, where it leaves
+/// something out.
 pub(crate) fn messages() -> anyhow::Result<()> {
     // What the system says, settings by their names, and JSON as it is sent.
     const NOT_OURS: [&str; 6] = [

@@ -1,4 +1,5 @@
-//! Keeps `deploy/` and `docs/` honest: what they name exists, what they give is accepted, and suffices.
+//! Keeps `deploy/` and `docs/` honest: what they name exists, what they give is accepted, and
+//! suffices.
 //!
 //! Programs run in namespaces of their own; nothing is left behind.
 

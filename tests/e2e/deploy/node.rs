@@ -38,7 +38,8 @@ impl Drop for Node {
 }
 
 impl Node {
-    /// Starts the DaemonSet's container, with the capabilities it adds and no others, and waits until its rules are in force.
+    /// Starts the DaemonSet's container, with the capabilities it adds and no others, and waits
+    /// until its rules are in force.
     fn start(streaming_lists: bool) -> anyhow::Result<Node> {
         let lab = Lab::build(&Spec {
             nodes: vec![NodeSpec {
@@ -91,9 +92,9 @@ impl Node {
         let proxy = lab.node("node-1")?.run(|| with_capabilities(&keep, &mut command))??;
         drop(command); // our copy of the pipe's other end
         let node = Node { lab, server, proxy, folder };
-        let (told, was_told) = mpsc::channel();
-        thread::spawn(move || told.send(ready.read(&mut [0]).is_ok_and(|read| read == 1)));
-        let in_force = was_told.recv_timeout(WITHIN).unwrap_or(false);
+        let (done, is_done) = mpsc::channel();
+        thread::spawn(move || done.send(ready.read(&mut [0]).is_ok_and(|read| read == 1)));
+        let in_force = is_done.recv_timeout(WITHIN).unwrap_or(false);
         let log = fs::read_to_string(node.folder.path().join("log")).unwrap_or_default();
         ensure!(in_force, "the proxy's rules are not in force; its log:\n{log}");
         Ok(node)
@@ -153,8 +154,8 @@ fn capabilities(container: &Value) -> anyhow::Result<Vec<Capability>> {
     texts(&capabilities["add"]).iter().map(parse).collect()
 }
 
-/// Starts a process that has, and can have, no other capabilities. For the bounding set of root decides what a program
-/// that it starts gets (capabilities(7)), and belongs to this thread.
+/// Starts a process that has, and can have, no other capabilities. For the bounding set of root
+/// decides what a program that it starts gets (capabilities(7)), and belongs to this thread.
 fn with_capabilities(keep: &[Capability], command: &mut Command) -> anyhow::Result<Child> {
     for capability in caps::read(None, CapSet::Bounding)? {
         if !keep.contains(&capability) {
@@ -209,7 +210,8 @@ pub(crate) fn role_is_what_is_asked() -> anyhow::Result<()> {
         ensure!(node.server.wait_for(complete, WITHIN), "not everything was asked for");
         asked.extend(node.server.look(|state| state.requests().iter().filter_map(right).collect::<Vec<_>>()));
     }
-    // An Event that repeats is patched: the tests of the program's events have that, this node has nothing to repeat.
+    // An Event that repeats is patched: the tests of the program's events have that, this node has
+    // nothing to repeat.
     asked.insert(("patch".to_owned(), "events.k8s.io".to_owned(), "events".to_owned()));
     let granted = granted()?;
     ensure!(
@@ -248,7 +250,8 @@ pub(crate) fn metrics_are_documented() -> anyhow::Result<()> {
     let group = |name: &&&str| !name.starts_with("process_") && !name.starts_with("kubernetes_healthcheck");
     let missing: Vec<_> = served.difference(&documented).filter(group).collect();
     ensure!(missing.is_empty(), "served, and not in docs/metrics.md: {missing:?}");
-    // What has labels is served once there is a value: of those, the program must at least have the name.
+    // What has labels is served once there is a value: of those, the program must at least have the
+    // name.
     let mut source = String::new();
     for file in below("crates/observe/src/metrics", ".rs")? {
         source.push_str(&text(&file)?);

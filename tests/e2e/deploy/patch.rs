@@ -99,7 +99,7 @@ pub(crate) fn swaps_kube_proxy() -> anyhow::Result<()> {
     let container = &containers[0];
     let base = objects("deploy/base/daemonset.yaml")?.remove(0);
     ensure!(container["image"] == pod(&base)["containers"][0]["image"], "image {}", container["image"]);
-    // The image is swapped, and the program is told where kubeadm has put its configuration.
+    // The image is replaced, and the program gets the path of kubeadm's configuration.
     let of_kubeadm = texts(&pod(&before)["containers"][0]["command"]);
     ensure!(texts(&container["command"])[2..] == of_kubeadm[1..], "{}", container["command"]);
     // What kubeadm wrote stays, but for image and command.

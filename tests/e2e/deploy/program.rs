@@ -119,8 +119,8 @@ pub(crate) fn configurations_are_accepted() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The container's arguments as they would be on a node, but that the configuration is `config`, and is written
-/// to `written` instead of being put into force.
+/// The container's arguments as they would be on a node, but that the configuration is `config`,
+/// and is written to `written` instead of being put into force.
 pub(crate) fn on_a_node(args: &[String], config: &Path, written: &Path) -> Vec<String> {
     let mut args: Vec<String> = args
         .iter()

@@ -22,8 +22,8 @@ pub struct Api {
 }
 
 impl Api {
-    /// The API server that `kubeconfig`, as in the variable `KUBECONFIG`, leads to in its current context. Several files are
-    /// separated by colons.
+    /// The API server that `kubeconfig`, as in the variable `KUBECONFIG`, leads to in its current
+    /// context. Several files are separated by colons.
     pub fn connect(kubeconfig: &OsStr) -> anyhow::Result<Api> {
         let whole = std::env::split_paths(kubeconfig).filter(|path| !path.as_os_str().is_empty()).try_fold(
             Kubeconfig::default(),
@@ -65,8 +65,9 @@ impl Api {
         self.value("DELETE", &format!("{path}?propagationPolicy=Background"), "", None).map(drop)
     }
 
-    /// Follows the object `name` in the collection at `path` until `met` returns something, which it is asked for the
-    /// object as it is and as it changes; `None` means that it does not exist. `what` is waited for, for people.
+    /// Follows the object `name` in the collection at `path` until `met` returns something, which
+    /// it is asked for the object as it is and as it changes; `None` means that it does not exist.
+    /// `what` is waited for, for people.
     pub fn wait<T>(
         &self,
         path: &str,
@@ -80,7 +81,8 @@ impl Api {
         })
     }
 
-    /// As [`Api::wait`], for all objects that `selector` selects, a query such as `labelSelector=a%3Db`.
+    /// As [`Api::wait`], for all objects that `selector` selects, a query such as
+    /// `labelSelector=a%3Db`.
     pub fn wait_for_any<T>(
         &self,
         path: &str,
@@ -99,7 +101,7 @@ impl Api {
                 if let Some(found) = met(&last)? {
                     return Ok(found);
                 }
-                // Whatever changes after the list ends this; a list then tells what there is now.
+                // Whatever changes after the list ends this; a list then shows what there is now.
                 self.change_after(path, selector, &version).await?;
             }
         };

@@ -1,6 +1,5 @@
 //! A namespace of our own in a cluster, and its nodes.
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use crate::api::{Api, is_status};
+use crate::node::{Node, is_ready, nodes};
 use crate::objects;
 use crate::pod::{Output, Place};
 
@@ -19,15 +19,6 @@ const POD_WITHIN: Duration = Duration::from_mins(3);
 const CONTROLLERS_WITHIN: Duration = Duration::from_mins(1);
 /// All objects of a namespace are gone this long after it was deleted.
 const DELETED_WITHIN: Duration = Duration::from_mins(3);
-
-/// A node that pods can run on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    /// Its name.
-    pub name: String,
-    /// Its `InternalIP` addresses, in the order of its object.
-    pub addresses: Vec<IpAddr>,
-}
 
 /// A cluster under test, with a namespace that ends with this value.
 pub struct Cluster {
@@ -100,7 +91,8 @@ impl Cluster {
         self.wait_for_ready(name)
     }
 
-    /// Creates a Service (see [`objects::service`]) and returns it with what the cluster has allocated.
+    /// Creates a Service (see [`objects::service`]) and returns it with what the cluster has
+    /// allocated.
     pub fn create_service(&self, name: &str, key: &str, value: &str, spec: &Value) -> anyhow::Result<Value> {
         self.api.create(&self.path("services"), &objects::service(name, key, value, spec))
     }
@@ -136,7 +128,8 @@ impl Cluster {
         })
     }
 
-    /// Runs `script` in a pod of its own and returns what it wrote and its exit code. It is ended after `within`.
+    /// Runs `script` in a pod of its own and returns what it wrote and its exit code. It is ended
+    /// after `within`.
     pub fn run(&self, place: Place<'_>, script: &str, within: Duration) -> anyhow::Result<Output> {
         let name = format!("client-{}", self.clients.fetch_add(1, Ordering::Relaxed));
         self.run_as(&name, place, script, within)
@@ -205,11 +198,6 @@ impl Drop for Cluster {
     }
 }
 
-fn is_ready(object: &Value) -> bool {
-    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-}
-
 /// The exit code of a pod that has ended; -1 if it was ended from outside.
 fn exit_code(pod: &Value) -> Option<i64> {
     let status = &pod["status"];
@@ -219,63 +207,9 @@ fn exit_code(pod: &Value) -> Option<i64> {
     Some(status["containerStatuses"][0]["state"]["terminated"]["exitCode"].as_i64().unwrap_or(-1))
 }
 
-/// The nodes of a list that pods can run on, workers before the control plane.
-fn nodes(list: &Value) -> Vec<Node> {
-    let mut nodes = Vec::new();
-    for node in list["items"].as_array().into_iter().flatten() {
-        let linux = node["metadata"]["labels"]["kubernetes.io/os"] == "linux";
-        let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
-        let addresses: Vec<IpAddr> = addresses
-            .filter(|address| address["type"] == "InternalIP")
-            .filter_map(|address| address["address"].as_str()?.parse().ok())
-            .collect();
-        let Some(name) = node["metadata"]["name"].as_str() else { continue };
-        if linux && is_ready(node) && node["spec"]["unschedulable"] != json!(true) && !addresses.is_empty() {
-            let control = !node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"].is_null();
-            nodes.push((control, Node { name: name.to_owned(), addresses }));
-        }
-    }
-    nodes.sort_by(|(a, x), (b, y)| (a, &x.name).cmp(&(b, &y.name)));
-    nodes.into_iter().map(|(_, node)| node).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn node(name: &str, change: impl FnOnce(&mut Value)) -> Value {
-        let mut node = json!({
-            "metadata": {"name": name, "labels": {"kubernetes.io/os": "linux"}},
-            "status": {
-                "addresses": [
-                    {"type": "Hostname", "address": name},
-                    {"type": "InternalIP", "address": "192.0.2.1"},
-                    {"type": "InternalIP", "address": "2001:db8::1"},
-                ],
-                "conditions": [{"type": "Ready", "status": "True"}],
-            },
-        });
-        change(&mut node);
-        node
-    }
-
-    #[test]
-    fn nodes_that_pods_can_run_on() {
-        let list = json!({"items": [
-            node("control", |n| n["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] = json!("")),
-            node("windows", |n| n["metadata"]["labels"]["kubernetes.io/os"] = json!("windows")),
-            node("away", |n| n["status"]["conditions"][0]["status"] = json!("Unknown")),
-            node("cordoned", |n| n["spec"]["unschedulable"] = json!(true)),
-            node("worker-2", |_| {}),
-            node("worker-1", |_| {}),
-        ]});
-        let nodes = nodes(&list);
-        assert_eq!(
-            nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(),
-            ["worker-1", "worker-2", "control"]
-        );
-        assert_eq!(nodes[0].addresses, ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse::<IpAddr>().unwrap()));
-    }
 
     #[test]
     fn exit_codes() {

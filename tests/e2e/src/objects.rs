@@ -7,9 +7,9 @@ pub const HTTP: u16 = 8080;
 /// The port on which [`server`] answers UDP.
 pub const UDP: u16 = 8081;
 
-/// A pod that answers its name: over HTTP at `/hostname`, the client's address at `/clientip`, and over UDP to `hostname`.
-/// Each has a label `server` with its own name and `tier` with `tier`. Once it is to end, it goes on serving for
-/// `linger` seconds.
+/// A pod that answers its name: over HTTP at `/hostname`, the client's address at `/clientip`, and
+/// over UDP to `hostname`. Each has a label `server` with its own name and `tier` with `tier`. Once
+/// it is to end, it goes on serving for `linger` seconds.
 pub fn server(name: &str, tier: &str, node: &str, image: &str, linger: u32) -> Value {
     json!({
         "apiVersion": "v1",
@@ -63,8 +63,8 @@ pub fn client(name: &str, node: &str, image: &str, host: bool, script: &str, sec
     })
 }
 
-/// A Service with a port 80 over TCP to [`HTTP`] and one over UDP to [`UDP`], of the pods with label `key: value`. `spec` is
-/// merged over that.
+/// A Service with a port 80 over TCP to [`HTTP`] and one over UDP to [`UDP`], of the pods with
+/// label `key: value`. `spec` is merged over that.
 pub fn service(name: &str, key: &str, value: &str, spec: &Value) -> Value {
     let mut service = json!({
         "apiVersion": "v1",

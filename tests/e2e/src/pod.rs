@@ -1,6 +1,6 @@
 //! What runs in a pod, and what came of it.
 
-use crate::cluster::Node;
+use crate::node::Node;
 
 /// Where a script runs.
 #[derive(Debug, Clone, Copy)]

@@ -23,8 +23,8 @@ pub(crate) fn first_endpoint(cluster: &Cluster) -> Outcome {
     Ok(Completion::Completed)
 }
 
-/// One client connects all the time while one of two endpoints is taken out of the Service. No connection may fail, and in the end all
-/// go to the other.
+/// One client connects all the time while one of two endpoints is taken out of the Service. No
+/// connection may fail, and in the end all go to the other.
 pub(crate) fn endpoint_leaves(cluster: &Cluster) -> Outcome {
     for (name, node) in [("stays", 0), ("leaves", 1)] {
         cluster.start_server(name, "leaving", cluster.node(node), 0)?;
@@ -33,8 +33,8 @@ pub(crate) fn endpoint_leaves(cluster: &Cluster) -> Outcome {
     cluster.wait_for_endpoints("endpoint-leaves", &["leaves", "stays"])?;
     let target = host_port(cluster_ip(&service)?, 80);
     let get = get(&target, "/hostname");
-    // Once it has seen both, until thirty answers in a row came from the one that stays, which by chance alone they do once in 2^30
-    // times: the end of the wait is the other one's having left.
+    // Once it has seen both, until thirty answers in a row came from the one that stays, which by
+    // chance alone they do once in 2^30 times: the end of the wait is the other one's having left.
     let script = format!(
         "({}) >/dev/null || exit 1; touch {READY}; row=0; total=0; end=$(($(date +%s) + 90)); \
          while [ $row -lt 30 ] && [ $(date +%s) -lt $end ]; do \
@@ -63,8 +63,8 @@ pub(crate) fn endpoint_leaves(cluster: &Cluster) -> Outcome {
     Ok(Completion::Completed)
 }
 
-/// A Service whose only pod is being deleted: it serves as long as it is ready, and so does the Service (spec §2: serving and
-/// terminating endpoints, if there are no others).
+/// A Service whose only pod is being deleted: it serves as long as it is ready, and so does the
+/// Service (spec §2: serving and terminating endpoints, if there are no others).
 pub(crate) fn terminating(cluster: &Cluster) -> Outcome {
     const LINGER: u32 = 60;
     cluster.start_server("slow-end", "slow-end", cluster.node(0), LINGER)?;

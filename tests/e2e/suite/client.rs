@@ -1,5 +1,5 @@
-//! Scripts for clients. What is under test is far from them, so that they ask until an answer is as it should be, for a bounded
-//! number of times, and print the last answer.
+//! Scripts for clients. What is under test is far from them, so that they ask until an answer is as
+//! it should be, for a bounded number of times, and print the last answer.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -39,12 +39,14 @@ pub(crate) fn node_port(service: &Value) -> anyhow::Result<u16> {
     port.as_u64().and_then(|port| port.try_into().ok()).context("a Service without NodePort")
 }
 
-/// A script that runs `command` until it succeeds, up to a minute, and ends with its last exit code.
+/// A script that runs `command` until it succeeds, up to a minute, and ends with its last exit
+/// code.
 pub(crate) fn until_success(command: &str) -> String {
     until(command, 0)
 }
 
-/// A script that runs `command` until it ends with `code`, up to a minute, and ends with its last exit code.
+/// A script that runs `command` until it ends with `code`, up to a minute, and ends with its last
+/// exit code.
 pub(crate) fn until(command: &str, code: i64) -> String {
     format!(
         "end=$(($(date +%s) + 60)); while :; do answer=$({command} 2>&1); got=$?; \

@@ -68,7 +68,8 @@ pub(crate) fn external_ip(cluster: &Cluster) -> Outcome {
     Ok(Completion::Completed)
 }
 
-/// A Service whose load balancer has `address`, as its status says; no controller is responsible for it.
+/// A Service whose load balancer has `address`, as its status says; no controller is responsible
+/// for it.
 fn with_load_balancer(cluster: &Cluster, name: &str, address: IpAddr, spec: &Value) -> anyhow::Result<Value> {
     let mut whole = json!({"type": "LoadBalancer", "loadBalancerClass": "portolan.example/none"});
     for (field, value) in spec.as_object().into_iter().flatten() {
@@ -96,13 +97,14 @@ pub(crate) fn source_ranges(cluster: &Cluster) -> Outcome {
     let service = with_load_balancer(cluster, "source-ranges", WITH_RANGES, &spec)?;
     let target = host_port(WITH_RANGES, 80);
     let client = Place::Pod(cluster.node(0));
-    // Nobody answers at this address before the rules are there either: that they are is told by the ClusterIP.
+    // Nobody answers at this address before the rules are there either. An answer at the ClusterIP
+    // shows that they are.
     got(cluster, client, &host_port(crate::client::cluster_ip(&service)?, 80), "/hostname")?;
     ends_with(cluster, client, &target, TIMED_OUT)?;
     let open = json!({"spec": {"loadBalancerSourceRanges": ["0.0.0.0/0"]}});
     cluster.api().patch(&format!("{}/source-ranges", cluster.path("services")), &open)?;
     got(cluster, client, &target, "/hostname")?;
-    // Now that it has been reached, closing it again can be told from nobody being there.
+    // Now that it has been reached, closing it again differs from nobody being there.
     let closed = json!({"spec": {"loadBalancerSourceRanges": ["198.51.100.0/24"]}});
     cluster.api().patch(&format!("{}/source-ranges", cluster.path("services")), &closed)?;
     ends_with(cluster, client, &target, TIMED_OUT)?;

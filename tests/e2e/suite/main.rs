@@ -1,6 +1,8 @@
-//! The service proxy of a real cluster, tried out from its pods: `KUBECONFIG=... cargo test -p portolan-e2e --test e2e`.
+//! The service proxy of a real cluster, tried out from its pods:
+//! `KUBECONFIG=... cargo test -p portolan-e2e --test e2e`.
 //!
-//! Everything is in a namespace of its own, which is deleted however the cases end. CONTRIBUTING.md says how to run it.
+//! Everything is in a namespace of its own, which is deleted however the cases end. CONTRIBUTING.md
+//! says how to run it.
 
 mod changes;
 mod client;
@@ -19,7 +21,8 @@ use portolan_e2e::cluster::Cluster;
 /// What a case comes to: done, or why it does not apply to this cluster.
 type Outcome = anyhow::Result<Completion>;
 
-/// A pod takes the cluster seconds, so that some cases run at once, but a small cluster should not be filled.
+/// A pod takes the cluster seconds, so that some cases run at once, but a small cluster should not
+/// be filled.
 const THREADS: usize = 4;
 
 fn main() -> ExitCode {

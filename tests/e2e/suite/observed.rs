@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, bail, ensure};
 use libtest_mimic::Completion;
-use portolan_e2e::cluster::{Cluster, Node};
+use portolan_e2e::cluster::Cluster;
+use portolan_e2e::node::Node;
 use portolan_e2e::pod::Place;
 use serde_json::{Value, json};
 
@@ -86,7 +87,8 @@ fn expected_services(cluster: &Cluster) -> anyhow::Result<usize> {
     Ok(services.iter().filter(|service| service["spec"]["type"] != "ExternalName").count())
 }
 
-/// Other cases create Services at the same time: the count is compared as often as it takes, within bounds.
+/// Other cases create Services at the same time: the count is compared as often as it takes, within
+/// bounds.
 pub(crate) fn headless(cluster: &Cluster) -> Outcome {
     cluster.create_service("headless", "tier", "web", &json!({"clusterIP": "None"}))?;
     let until = std::time::Instant::now() + WITHIN;

@@ -1,5 +1,5 @@
-//! What the suite is made of, against the API server fixture: it has no controllers and no pods, so the test plays the
-//! controllers.
+//! What the suite is made of, against the API server fixture: it has no controllers and no pods, so
+//! the test plays the controllers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -113,7 +113,8 @@ fn a_service_is_created_patched_and_seen_to_get_its_endpoints() {
     let patched = cluster.api().get(&path).unwrap();
     assert_eq!((&patched["spec"]["type"], patched["spec"].get("selector")), (&json!("ClusterIP"), None));
 
-    // The wait begins before there is a slice, then sees one that is not ready, and ends with one that is.
+    // The wait begins before there is a slice, then sees one that is not ready, and ends with one
+    // that is.
     let (done, ended) = mpsc::channel();
     thread::scope(|scope| {
         let waiting = &cluster;

@@ -103,7 +103,8 @@ async fn watches_from_a_version() {
     }
 }
 
-/// What enters a selection is added, what leaves it is deleted, whatever happened to the object itself.
+/// What enters a selection is added, what leaves it is deleted, whatever happened to the object
+/// itself.
 #[tokio::test]
 async fn watches_a_selection() {
     let server = start();

@@ -10,7 +10,7 @@ use super::workload::{Wanted, WantedNode, WantedPods};
 use crate::Error;
 use crate::topology::{ClientSpec, NodeSpec, PodSpec};
 
-/// A pod in its place, with the object that tells the proxies of it.
+/// A pod in its place, with the object that the proxies know it by.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placed {
     pub(super) spec: PodSpec,
@@ -173,8 +173,8 @@ pub(super) fn node_objects(nodes: &[NodeSpec], wanted: &[Wanted]) -> Vec<Value> 
         .collect()
 }
 
-/// Places all pods. Those of `before` that are still wanted stay where they are; the others go round the nodes.
-/// `preferred` addresses are given out first.
+/// Places all pods. Those of `before` that are still wanted stay where they are; the others go
+/// round the nodes. `preferred` addresses are given out first.
 pub(super) fn pods(
     wanted: &[Wanted],
     nodes: &[NodeSpec],

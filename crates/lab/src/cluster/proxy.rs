@@ -67,12 +67,13 @@ impl Launch {
         command.args(["--proxy-mode", self.mode.name()]);
         command.arg("--state-dir").arg(state_dir(&self.state));
         command.arg("--socket").arg(own_files(&self.state, node).run.join("portolan.sock"));
-        // Standard input is the one descriptor that can be handed over as a number without further ado.
+        // Standard input is the one descriptor that can be handed over as a number without further
+        // ado.
         command.args(["--ready-fd", "0"]);
         command
     }
 
-    /// Starts the proxy of a node; [`Proxy::wait_ready`] tells when its rules are in force.
+    /// Starts the proxy of a node; [`Proxy::wait_ready`] waits until its rules are in force.
     pub(super) fn start(&self, node: &str, namespace: &Namespace) -> Result<Proxy, Error> {
         let what = || format!("starting the proxy of node {node}");
         let log = self.state.join(format!("{node}.log"));

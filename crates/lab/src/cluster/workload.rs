@@ -79,13 +79,15 @@ impl WantedPods {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Contents {
     pub(super) wanted: Vec<Wanted>,
-    /// The text for the proxies where it differs from the file's: without the Nodes and Pods that the lab completes.
+    /// The text for the proxies where it differs from the file's: without the Nodes and Pods that
+    /// the lab completes.
     pub(super) text: Option<String>,
     /// What the lab does not do.
     pub(super) warnings: Vec<Problem>,
 }
 
-/// Reads the text of a manifest. Kinds that need nothing from the lab are passed over; they are the proxy's.
+/// Reads the text of a manifest. Kinds that need nothing from the lab are passed over; they are the
+/// proxy's.
 pub(super) fn read(file: &Path, text: &str) -> Result<Contents, Error> {
     let documents =
         portolan_source::manifests::documents(text).map_err(|(line, message)| Error::Manifest {
@@ -133,7 +135,8 @@ fn objects(document: &Tree) -> Vec<(&Tree, bool)> {
     }
 }
 
-/// The text with the documents that begin on these lines made blank, so that all others keep their lines.
+/// The text with the documents that begin on these lines made blank, so that all others keep their
+/// lines.
 fn without(text: &str, documents: &[usize]) -> String {
     let is_separator = |line: &str| line.starts_with("---");
     let lines: Vec<&str> = text.lines().collect();
@@ -403,25 +406,25 @@ spec:
 
     #[test]
     fn what_the_lab_does_not_do_is_reported() {
-        let told = |text: &str| {
+        let reported = |text: &str| {
             let warnings = read(text).unwrap().warnings;
             warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let port = "{containerPort: 8080, protocol: UDP}";
-        assert_eq!(told(DEPLOYMENT), [""; 0]);
+        assert_eq!(reported(DEPLOYMENT), [""; 0]);
         assert_eq!(
-            told(&DEPLOYMENT.replace(port, "{containerPort: 8080, hostPort: 80}")),
+            reported(&DEPLOYMENT.replace(port, "{containerPort: 8080, hostPort: 80}")),
             [
                 "a.yaml:9: Deployment web: spec.template.spec.containers[0].ports[1].hostPort: is ignored: in a cluster the \
                  network plugin opens it, and the lab has none; a Service of type NodePort opens a port on the nodes"
             ]
         );
         assert_eq!(
-            told("kind: Job\nmetadata: {name: j}\n"),
+            reported("kind: Job\nmetadata: {name: j}\n"),
             ["a.yaml:1: Job j: kind: is passed over: the lab makes no pods of a Job"]
         );
         assert_eq!(
-            told("kind: Pod\nmetadata: {name: p}\nspec:\n  nodeSelector: {a: b}\n"),
+            reported("kind: Pod\nmetadata: {name: p}\nspec:\n  nodeSelector: {a: b}\n"),
             [
                 "a.yaml:4: Pod p: spec.nodeSelector: is ignored: the lab places pods round its nodes; nodeName chooses one"
             ]

@@ -13,21 +13,22 @@ use serde::{Deserialize, Serialize};
 use super::place::Place;
 use crate::cluster::{Cluster, Status};
 
-/// A whole answer in bytes: a lab of a thousand pods.
-const MAX_ANSWER: usize = 1 << 20;
+/// A whole reply in bytes: a lab of a thousand pods.
+const MAX_REPLY: usize = 1 << 20;
 
-/// A whole question in bytes.
-const MAX_QUESTION: u64 = 1 << 12;
+/// A whole order in bytes.
+const MAX_ORDER: u64 = 1 << 12;
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Question {
+enum Order {
     Status,
+    /// The name of a node, a pod or the client.
     Enter(String),
     Down,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Answer {
+enum Reply {
     Status(Status),
     /// It comes with the descriptors of [`Namespaces`].
     Enter(Entry),
@@ -56,18 +57,18 @@ pub(super) struct Namespaces {
 
 /// What the lab of this name is like.
 pub(super) fn status(name: &str) -> anyhow::Result<Status> {
-    let (answer, _) = ask(name, &Question::Status)?;
-    match answer {
-        Answer::Status(status) => Ok(status),
+    let (reply, _) = ask(name, &Order::Status)?;
+    match reply {
+        Reply::Status(status) => Ok(status),
         other => Err(unexpected(&other)),
     }
 }
 
 /// The namespaces of `target` in the lab of this name.
 pub(super) fn namespaces(name: &str, target: &str) -> anyhow::Result<(Entry, Namespaces)> {
-    let (answer, fds) = ask(name, &Question::Enter(target.to_owned()))?;
-    let entry = match answer {
-        Answer::Enter(entry) => entry,
+    let (reply, fds) = ask(name, &Order::Enter(target.to_owned()))?;
+    let entry = match reply {
+        Reply::Enter(entry) => entry,
         other => return Err(unexpected(&other)),
     };
     let mut fds = fds.into_iter();
@@ -81,23 +82,23 @@ pub(super) fn namespaces(name: &str, target: &str) -> anyhow::Result<(Entry, Nam
 pub(super) fn down(name: &str) -> anyhow::Result<()> {
     let place = Place::of(name)?;
     let mut stream = connect(&place, name)?;
-    send(&mut stream, &Question::Down)?;
+    send(&mut stream, &Order::Down)?;
     // Its end closes the connection.
     let _ = stream.read(&mut [0]);
     place.wait_free()
 }
 
-fn ask(name: &str, question: &Question) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
+fn ask(name: &str, order: &Order) -> anyhow::Result<(Reply, Vec<OwnedFd>)> {
     let mut stream = connect(&Place::of(name)?, name)?;
-    send(&mut stream, question)?;
+    send(&mut stream, order)?;
     let (line, fds) = receive(&stream)?;
     ensure!(!line.is_empty(), "the lab ended before it answered");
     Ok((serde_json::from_slice(&line).context("the lab's answer")?, fds))
 }
 
-fn unexpected(answer: &Answer) -> anyhow::Error {
-    match answer {
-        Answer::Failed(message) => anyhow!("{message}"),
+fn unexpected(reply: &Reply) -> anyhow::Error {
+    match reply {
+        Reply::Failed(message) => anyhow!("{message}"),
         other => anyhow!("the lab answered {other:?}; was it started by another version of this program?"),
     }
 }
@@ -119,11 +120,11 @@ fn send(stream: &mut UnixStream, message: &impl Serialize) -> anyhow::Result<()>
     stream.write_all(&line).context("writing to the lab")
 }
 
-/// An answer, up to the end of its line or of the connection, and the descriptors that came with it.
+/// A reply, up to the end of its line or of the connection, and the descriptors that came with it.
 fn receive(stream: &UnixStream) -> anyhow::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let (mut line, mut fds) = (Vec::new(), Vec::new());
     while line.last() != Some(&b'\n') {
-        ensure!(line.len() < MAX_ANSWER, "the lab's answer is longer than {MAX_ANSWER} bytes");
+        ensure!(line.len() < MAX_REPLY, "the lab's answer is longer than {MAX_REPLY} bytes");
         let mut piece = [0; 4096];
         let mut slices = [IoSliceMut::new(&mut piece)];
         let mut space = nix::cmsg_space!([RawFd; 5]);
@@ -133,7 +134,8 @@ fn receive(stream: &UnixStream) -> anyhow::Result<(Vec<u8>, Vec<OwnedFd>)> {
         let length = message.bytes;
         for control in message.cmsgs().context("receiving the lab's descriptors")? {
             if let ControlMessageOwned::ScmRights(received) = control {
-                // SAFETY: the kernel has just made these descriptors for us, and nobody else knows of them.
+                // SAFETY: the kernel has just made these descriptors for us, and nobody else knows
+                // of them.
                 fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
             }
         }
@@ -145,7 +147,7 @@ fn receive(stream: &UnixStream) -> anyhow::Result<(Vec<u8>, Vec<OwnedFd>)> {
     Ok((line, fds))
 }
 
-/// Answers questions until it is asked to end the lab.
+/// Obeys orders until one ends the lab.
 pub(super) fn serve(listener: &UnixListener, cluster: &Cluster) -> anyhow::Result<()> {
     loop {
         let (mut stream, _) = listener.accept().context("waiting for commands")?;
@@ -170,17 +172,17 @@ fn answer(stream: &mut UnixStream, cluster: &Cluster) -> anyhow::Result<Next> {
     // Somebody who connects and says nothing must not keep others waiting for ever.
     stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
     let mut line = String::new();
-    BufReader::new(&*stream).take(MAX_QUESTION).read_line(&mut line)?;
+    BufReader::new(&*stream).take(MAX_ORDER).read_line(&mut line)?;
     match serde_json::from_str(&line)? {
-        Question::Status => send(stream, &Answer::Status(cluster.status()))?,
-        Question::Enter(target) => match open_namespaces(cluster, &target) {
+        Order::Status => send(stream, &Reply::Status(cluster.status()))?,
+        Order::Enter(target) => match open_namespaces(cluster, &target) {
             Ok(namespaces) => {
                 let entry = Entry {
                     owner: cluster.owner_of_network(&target),
                     state: cluster.state().to_owned(),
                     program: cluster.program().to_owned(),
                 };
-                let mut line = serde_json::to_vec(&Answer::Enter(entry))?;
+                let mut line = serde_json::to_vec(&Reply::Enter(entry))?;
                 line.push(b'\n');
                 let fds = namespaces.each_ref().map(|fd| fd.as_fd().as_raw_fd());
                 let message = ControlMessage::ScmRights(&fds);
@@ -192,9 +194,9 @@ fn answer(stream: &mut UnixStream, cluster: &Cluster) -> anyhow::Result<Next> {
                     None,
                 )?;
             }
-            Err(error) => send(stream, &Answer::Failed(format!("{error:#}")))?,
+            Err(error) => send(stream, &Reply::Failed(format!("{error:#}")))?,
         },
-        Question::Down => return Ok(Next::End),
+        Order::Down => return Ok(Next::End),
     }
     Ok(Next::Serve)
 }

@@ -28,7 +28,8 @@ const PODS: [IpAddr; 2] = [
 /// Enough that both pods answer, but for one time in 10^11.
 const REQUESTS: usize = 40;
 
-/// Builds the lab, shows it at work, and ends it. Succeeds only if every request was answered, and by both pods.
+/// Builds the lab, shows it at work, and ends it. Succeeds only if every request was answered, and
+/// by both pods.
 pub(super) fn run(program: Program) -> anyhow::Result<ExitCode> {
     let style = Style::of_output();
     let begun = Instant::now();
@@ -54,6 +55,30 @@ pub(super) fn run(program: Program) -> anyhow::Result<ExitCode> {
     println!("  NodePort   {NODE_PORT} on every node");
     let ready = begun.elapsed();
 
+    let all_answered = ask_from_everywhere(style, &cluster)? & ask_often(style, &cluster)?;
+
+    heading(style, "What the kernel of host1 holds for it");
+    for line in cluster.lab().node("host1")?.run(program.listing)?.context("reading host1's rules")? {
+        println!("  {line}");
+    }
+    let seconds = |time: std::time::Duration| format!("{:.1} s", time.as_secs_f64());
+    println!(
+        "\n{} Built in {}, done in {}; nothing of it stays.",
+        if all_answered { style.good("Everything answered.") } else { style.bad("Not everything answered.") },
+        seconds(ready),
+        seconds(begun.elapsed())
+    );
+    println!("Next, with your own manifests: {} lab up FILE...", super::called());
+    std::io::stdout().flush().context("writing")?;
+    Ok(if all_answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn heading(style: Style, text: &str) {
+    println!("\n{}", style.strong(text));
+}
+
+/// Sends a request from each place, and shows who answered; whether all were answered.
+fn ask_from_everywhere(style: Style, cluster: &Cluster) -> anyhow::Result<bool> {
     heading(style, "A request from each place");
     let mut all_answered = true;
     let mut requests = vec![];
@@ -77,7 +102,13 @@ pub(super) fn run(program: Program) -> anyhow::Result<ExitCode> {
         let took = style.faint(&format!("{:.1} ms", measured.took.as_secs_f64() * 1e3));
         println!("  {from:<11}  {url:<28}  {answer}  {took}");
     }
+    Ok(all_answered)
+}
 
+/// Sends requests to each node's NodePort, and shows how many each pod answered; whether all were
+/// answered, and by both pods.
+fn ask_often(style: Style, cluster: &Cluster) -> anyhow::Result<bool> {
+    let mut all_answered = true;
     heading(style, &format!("{REQUESTS} requests to each node's NodePort: each pod has an even chance"));
     for node in &cluster.status().nodes {
         let to = SocketAddr::new(node.addresses[0], NODE_PORT);
@@ -97,23 +128,5 @@ pub(super) fn run(program: Program) -> anyhow::Result<ExitCode> {
             println!("  {place:<19}  {who:<11}  {} {count}", style.good(&"█".repeat(*count)));
         }
     }
-
-    heading(style, "What the kernel of host1 holds for it");
-    for line in cluster.lab().node("host1")?.run(program.listing)?.context("reading host1's rules")? {
-        println!("  {line}");
-    }
-    let seconds = |time: std::time::Duration| format!("{:.1} s", time.as_secs_f64());
-    println!(
-        "\n{} Built in {}, done in {}; nothing of it stays.",
-        if all_answered { style.good("Everything answered.") } else { style.bad("Not everything answered.") },
-        seconds(ready),
-        seconds(begun.elapsed())
-    );
-    println!("Next, with your own manifests: {} lab up FILE...", super::called());
-    std::io::stdout().flush().context("writing")?;
-    Ok(if all_answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn heading(style: Style, text: &str) {
-    println!("\n{}", style.strong(text));
+    Ok(all_answered)
 }

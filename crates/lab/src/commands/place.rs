@@ -29,7 +29,8 @@ impl Place {
         Ok(Place { folder: all.join(name) })
     }
 
-    /// Takes the folder, and clears away what a lab that crashed left in it; nothing if a lab is running there.
+    /// Takes the folder, and clears away what a lab that crashed left in it; nothing if a lab is
+    /// running there.
     pub(super) fn take(&self) -> anyhow::Result<Option<Lock>> {
         loop {
             make_private(&self.folder)?;

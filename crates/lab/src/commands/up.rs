@@ -17,7 +17,7 @@ use super::{UpArgs, control, report};
 use crate::cluster::{Cluster, Options};
 use crate::sandbox::{self, Entered};
 
-/// The line with which a lab in the background tells that it is ready.
+/// The line with which a lab in the background reports that it is ready.
 const READY: &str = "ready";
 
 /// Where a cluster keeps its files: in the sandbox's private /run.
@@ -99,7 +99,8 @@ fn stay(args: &UpArgs, files: Vec<PathBuf>, place: &Place, lock: Lock) -> anyhow
         .with_context(|| format!("creating {}", place.socket().display()))?;
     match sandbox::enter() {
         Ok(Entered::Ended(code)) => {
-            // The log of a lab in the background that failed is for the one that waits, who removes it.
+            // The log of a lab in the background that failed is for the one that waits, who removes
+            // it.
             if !(args.detached && code == ExitCode::FAILURE) {
                 place.remove();
             }
@@ -126,15 +127,15 @@ fn stay(args: &UpArgs, files: Vec<PathBuf>, place: &Place, lock: Lock) -> anyhow
     let mut output = io::stdout();
     let mut text = report::status(&cluster.status(), args.from.as_deref());
     text.push_str(if args.detached { READY } else { "\nCtrl-C ends the lab." });
-    // From here on, only a write that fails tells that nobody waits.
+    // From here on, only a write that fails shows that nobody waits.
     WAITED_FOR.store(false, Ordering::Release);
-    writeln!(output, "{text}").and_then(|()| output.flush()).context("telling that the lab is ready")?;
+    writeln!(output, "{text}").and_then(|()| output.flush()).context("reporting that the lab is ready")?;
     thread::scope(|scope| {
         scope.spawn(|| {
             loop {
                 match cluster.follow() {
                     Ok(()) => {}
-                    // Told, and the last good state stays in force.
+                    // It is reported, and the last good state stays in force.
                     Err(error) => eprintln!("{error}"),
                 }
             }
@@ -151,7 +152,8 @@ fn stay(args: &UpArgs, files: Vec<PathBuf>, place: &Place, lock: Lock) -> anyhow
 /// Whether somebody waits for the lab to come up.
 static WAITED_FOR: AtomicBool = AtomicBool::new(true);
 
-/// Ends this process, and with it the lab, if the one that waits for it goes away before it is ready.
+/// Ends this process, and with it the lab, if the one that waits for it goes away before it is
+/// ready.
 fn end_with_reader() -> anyhow::Result<()> {
     let output = io::stdout().as_fd().try_clone_to_owned().context("the output")?;
     if io::stdout().is_terminal() {

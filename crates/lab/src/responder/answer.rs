@@ -1,4 +1,4 @@
-//! The facts that a responder tells.
+//! The facts that a responder reports.
 
 use std::net::SocketAddr;
 

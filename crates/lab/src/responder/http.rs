@@ -7,16 +7,16 @@ pub(super) const MAX_HEAD: usize = 16 * 1024;
 
 /// A request head.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Request {
+pub(super) struct RequestHead {
     method: String,
     path: String,
     /// Whether the client wants to ask more on this connection (RFC 9112 §9.3).
     pub(super) keep_alive: bool,
 }
 
-impl Request {
+impl RequestHead {
     /// The first whole request in `bytes` and its length; nothing while it is incomplete.
-    pub(super) fn parse(bytes: &[u8]) -> Option<(Request, usize)> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<(RequestHead, usize)> {
         let length = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
         let head = String::from_utf8_lossy(&bytes[..length]);
         let mut lines = head.lines();
@@ -35,12 +35,12 @@ impl Request {
             "HTTP/1.0" => connection.eq_ignore_ascii_case("keep-alive"),
             _ => false,
         };
-        Some((Request { method: method.to_owned(), path: path.to_owned(), keep_alive }, length))
+        Some((RequestHead { method: method.to_owned(), path: path.to_owned(), keep_alive }, length))
     }
 }
 
 /// The whole response.
-pub(super) fn respond(request: &Request, answer: &Answer) -> Vec<u8> {
+pub(super) fn respond(request: &RequestHead, answer: &Answer) -> Vec<u8> {
     let path = request.path.split(['?', '#']).next().unwrap_or_default();
     let (status, kind, body) = match (request.method.as_str(), path) {
         ("GET" | "HEAD", "/") => ("200 OK", "text/plain", greeting(answer)),
@@ -71,8 +71,8 @@ fn greeting(answer: &Answer) -> String {
 mod tests {
     use super::*;
 
-    fn request(method: &str, path: &str, keep_alive: bool) -> Request {
-        Request { method: method.to_owned(), path: path.to_owned(), keep_alive }
+    fn request(method: &str, path: &str, keep_alive: bool) -> RequestHead {
+        RequestHead { method: method.to_owned(), path: path.to_owned(), keep_alive }
     }
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
             ),
             ("no HTTP", "\u{1}\u{2}\r\n\r\n", Some((request("\u{1}\u{2}", "", false), 6))),
         ] {
-            assert_eq!(Request::parse(bytes.as_bytes()), expected, "{situation}");
+            assert_eq!(RequestHead::parse(bytes.as_bytes()), expected, "{situation}");
         }
     }
 

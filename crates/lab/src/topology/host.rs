@@ -11,8 +11,8 @@ use crate::Error;
 use crate::link::Links;
 use crate::netns::{Namespace, sysctl};
 
-/// A namespace with loopback up, no address detection, no redirects that would shorten ways past a node's rules, and
-/// no limit on how often a refusal is told.
+/// A namespace with loopback up, no address detection, no redirects that would shorten ways past a
+/// node's rules, and no limit on how often a refusal is reported.
 pub(super) fn new_namespace(name: &str, forwards: bool, ipv6: bool) -> Result<Namespace, Error> {
     let namespace = Namespace::new(name)?;
     namespace.run(|| {

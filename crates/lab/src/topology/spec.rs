@@ -23,7 +23,8 @@ pub struct Spec {
 pub struct NodeSpec {
     /// Its name.
     pub name: String,
-    /// Its addresses with the prefix of the underlay; the first of each family is the one others route to.
+    /// Its addresses with the prefix of the underlay; the first of each family is the one others
+    /// route to.
     pub addresses: Vec<IpNet>,
     /// Its pod networks. The first host address of each is the node's own, on the bridge.
     pub pod_networks: Vec<IpNet>,
@@ -47,7 +48,8 @@ pub struct PodSpec {
 /// The machine outside of the cluster.
 #[derive(Debug, Clone, Default)]
 pub struct ClientSpec {
-    /// Its addresses with the prefix of the underlay; the first of each family is the nodes' default gateway.
+    /// Its addresses with the prefix of the underlay; the first of each family is the nodes'
+    /// default gateway.
     pub addresses: Vec<IpNet>,
     /// Further addresses on its loopback interface.
     pub local: Vec<IpAddr>,
@@ -60,7 +62,8 @@ impl NodeSpec {
     pub fn gateways(&self) -> Vec<IpNet> {
         let first = |network: &IpNet| {
             let address = network.hosts().next().unwrap_or_else(|| network.addr());
-            // hosts() begins with the network's own address for IPv6, which is the routers' anycast (RFC 4291 §2.6.1).
+            // hosts() begins with the network's own address for IPv6, which is the routers' anycast
+            // (RFC 4291 §2.6.1).
             let address = match address {
                 IpAddr::V6(address)
                     if network.prefix_len() < 127 && IpAddr::V6(address) == network.network() =>

@@ -12,8 +12,9 @@ use portolan_lab::topology::{Lab, NodeSpec, PodSpec, Spec};
 /// The argument that makes this binary the process to be killed.
 pub(crate) const ROLE: &str = "--be-killed";
 
-/// Kills a sandbox with a lab in it, from outside, with SIGKILL, and waits for the end of every process in it: each of
-/// them holds the writing end of one pipe, and a namespace lives no longer than its processes and their descriptors.
+/// Kills a sandbox with a lab in it, from outside, with SIGKILL, and waits for the end of every
+/// process in it: each of them holds the writing end of one pipe, and a namespace lives no longer
+/// than its processes and their descriptors.
 pub(crate) fn leaves_nothing_behind() -> Result<(), String> {
     let explain = |error: io::Error| error.to_string();
     let (mut held, holder) = io::pipe().map_err(explain)?;

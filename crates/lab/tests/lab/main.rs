@@ -9,7 +9,8 @@ use libtest_mimic::{Arguments, Trial};
 use portolan_lab::sandbox::{self, Entered};
 
 fn main() -> ExitCode {
-    // Played by this binary when it starts itself; before anything else, as both have one thread only.
+    // Played by this binary when it starts itself; before anything else, as both have one thread
+    // only.
     if std::env::args().nth(1).as_deref() == Some(crash::ROLE) {
         return crash::victim();
     }

@@ -1,11 +1,12 @@
 //! Label and field selectors.
 
+use crate::definition::Definition;
+use crate::failure::Failure;
 use crate::object::Object;
-use crate::resource::Resource;
 
 /// What a list or watch selects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Selector {
+pub struct Selector {
     namespace: Option<String>,
     labels: Vec<Requirement>,
     fields: Vec<Requirement>,
@@ -60,30 +61,35 @@ impl Requirement {
 }
 
 impl Selector {
-    /// Reads `labelSelector` and `fieldSelector`. The error is the message a real server answers with.
-    pub(crate) fn parse(
-        resource: Resource,
+    /// Reads `labelSelector` and `fieldSelector`; `namespace` restricts to one namespace. The error
+    /// (400) has the message of a real server.
+    pub fn parse(
+        definition: &Definition,
         namespace: Option<&str>,
         labels: &str,
         fields: &str,
-    ) -> Result<Self, String> {
-        let fields = Requirement::parse_all(fields)?;
+    ) -> Result<Self, Failure> {
+        let refused = |message| Failure::new(400, message);
+        let fields = Requirement::parse_all(fields).map_err(refused)?;
         for Requirement { key, test } in &fields {
             let known = matches!(key.as_str(), "metadata.name" | "metadata.namespace")
-                || resource.selectable().contains(&key.as_str());
+                || definition.selectable.contains(&key.as_str());
             if !known || matches!(test, Test::Exists | Test::Absent) {
-                return Err(format!("field label not supported: {key}"));
+                return Err(refused(format!("field label not supported: {key}")));
             }
         }
-        Ok(Self { namespace: namespace.map(str::to_owned), labels: Requirement::parse_all(labels)?, fields })
+        let labels = Requirement::parse_all(labels).map_err(refused)?;
+        Ok(Self { namespace: namespace.map(str::to_owned), labels, fields })
     }
 
-    pub(crate) fn selects_all(&self) -> bool {
+    /// Whether nothing is left out.
+    pub fn selects_all(&self) -> bool {
         *self == Self::default()
     }
 
-    pub(crate) fn matches(&self, object: &Object) -> bool {
-        self.namespace.as_ref().is_none_or(|namespace| *namespace == *object.key.0)
+    /// Whether an object is selected.
+    pub fn matches(&self, object: &Object) -> bool {
+        self.namespace.as_ref().is_none_or(|namespace| *namespace == *object.key().0)
             && self.labels.iter().all(|wanted| wanted.holds(object.label(&wanted.key)))
             && self.fields.iter().all(|wanted| wanted.holds(Some(object.field(&wanted.key))))
     }
@@ -94,11 +100,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::store::tests::SERVICES;
 
     #[test]
     fn selects() {
         let service = Object::new(
-            Resource::Services,
+            &SERVICES,
             json!({ "apiVersion": "v1", "kind": "Service",
                 "metadata": { "namespace": "shop", "name": "web", "labels": { "app": "web", "empty": "" } },
                 "spec": { "clusterIP": "10.96.0.1", "type": "ClusterIP" } }),
@@ -130,7 +137,7 @@ mod tests {
             ("", "", Some("other"), false),
         ];
         for (labels, fields, namespace, selected) in table {
-            let selector = Selector::parse(Resource::Services, namespace, labels, fields).expect(labels);
+            let selector = Selector::parse(&SERVICES, namespace, labels, fields).expect(labels);
             assert_eq!(selector.matches(&service), selected, "{labels:?} {fields:?} {namespace:?}");
         }
     }
@@ -144,8 +151,8 @@ mod tests {
             ("", "metadata.name", "field label not supported: metadata.name"),
         ] {
             assert_eq!(
-                Selector::parse(Resource::Services, None, labels, fields),
-                Err(message.to_owned()),
+                Selector::parse(&SERVICES, None, labels, fields),
+                Err(Failure::new(400, message)),
                 "{labels} {fields}"
             );
         }

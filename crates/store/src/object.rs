@@ -5,34 +5,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use crate::resource::Resource;
+use crate::definition::Definition;
 
 /// Namespace (empty for what has none) and name.
 pub(crate) type Key = (Arc<str>, Arc<str>);
 
+/// An object at a version.
 #[derive(Debug)]
-pub(crate) struct Object {
-    pub(crate) key: Key,
-    pub(crate) version: u64,
+pub struct Object {
+    key: Key,
+    version: u64,
     labels: Box<[(Box<str>, Box<str>)]>,
-    /// In the order of `Resource::selectable`.
+    /// In the order of `Definition::selectable`.
     fields: Box<[Box<str>]>,
-    resource: Resource,
-    /// As in a list: without kind and apiVersion, metadata first.
-    pub(crate) json: Bytes,
+    definition: &'static Definition,
+    json: Bytes,
 }
 
 /// An object that cannot be stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// It is of a kind that is not served.
-    #[error("{api_version} {kind} is not a kind that is served")]
-    Kind {
-        /// Its `apiVersion`.
-        api_version: String,
-        /// Its `kind`.
-        kind: String,
-    },
     /// It has no name.
     #[error("{0}: metadata.name is missing")]
     Name(&'static str),
@@ -41,24 +33,18 @@ pub enum Invalid {
     Shape,
 }
 
-pub(crate) fn resource_of(object: &Value) -> Result<Resource, Invalid> {
-    let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
-    let (api_version, kind) = (text("apiVersion"), text("kind"));
-    Resource::from_kind(&api_version, &kind).ok_or(Invalid::Kind { api_version, kind })
-}
-
 impl Object {
-    /// Takes an object at a version, filling in what a server fills in.
-    pub(crate) fn new(resource: Resource, object: Value, version: u64) -> Result<Self, Invalid> {
+    /// Takes an object at a version. One without a namespace that needs one is in `default`.
+    pub(crate) fn new(definition: &'static Definition, object: Value, version: u64) -> Result<Self, Invalid> {
         let Value::Object(mut object) = object else { return Err(Invalid::Shape) };
         object.remove("kind");
         object.remove("apiVersion");
         let Some(Value::Object(mut metadata)) = object.remove("metadata") else { return Err(Invalid::Shape) };
         let Some(name) = metadata.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()) else {
-            return Err(Invalid::Name(resource.kind()));
+            return Err(Invalid::Name(definition.kind));
         };
         let name: Arc<str> = name.into();
-        let namespace: Arc<str> = if resource.namespaced() {
+        let namespace: Arc<str> = if definition.namespaced {
             metadata
                 .entry("namespace")
                 .or_insert_with(|| json!("default"))
@@ -69,20 +55,47 @@ impl Object {
             metadata.remove("namespace");
             "".into()
         };
-        metadata.entry("uid").or_insert_with(|| json!(uid(resource, &namespace, &name)));
-        metadata.entry("creationTimestamp").or_insert_with(|| json!("2026-05-04T09:17:31Z"));
         metadata.insert("resourceVersion".to_owned(), json!(version.to_string()));
         let labels = metadata.get("labels").and_then(Value::as_object).into_iter().flatten();
         let labels = labels.map(|(key, value)| (key.as_str().into(), text(value).into())).collect();
-        let fields = resource.selectable().iter().map(|path| text(at(&object, path)).into()).collect();
+        let fields = definition.selectable.iter().map(|path| text(at(&object, path)).into()).collect();
         Ok(Self {
             key: (namespace, name),
             version,
             labels,
             fields,
-            resource,
+            definition,
             json: serialise(&metadata, &object),
         })
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Its namespace; empty for what has none.
+    pub fn namespace(&self) -> &str {
+        &self.key.0
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.key.1
+    }
+
+    /// Its `kind`.
+    pub fn kind(&self) -> &'static str {
+        self.definition.kind
+    }
+
+    /// Its resource version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// As it is in a list: without kind and apiVersion, metadata first.
+    pub fn json(&self) -> &Bytes {
+        &self.json
     }
 
     pub(crate) fn label(&self, key: &str) -> Option<&str> {
@@ -94,53 +107,55 @@ impl Object {
             "metadata.name" => &self.key.1,
             "metadata.namespace" => &self.key.0,
             _ => {
-                let position = self.resource.selectable().iter().position(|field| *field == path);
+                let position = self.definition.selectable.iter().position(|field| *field == path);
                 position.map_or("", |position| &self.fields[position])
             }
         }
     }
 
-    /// The whole object; none when it has been corrupted beyond JSON.
-    pub(crate) fn value(&self) -> Option<Value> {
+    /// The whole object; none if it is sent as something that is not JSON.
+    pub fn value(&self) -> Option<Value> {
         let mut value: Value = serde_json::from_slice(&self.json).ok()?;
-        value["apiVersion"] = json!(self.resource.api_version());
-        value["kind"] = json!(self.resource.kind());
+        value["apiVersion"] = json!(self.definition.api_version());
+        value["kind"] = json!(self.definition.kind);
         Some(value)
     }
 
     /// The same at another version, as a deletion shows it.
-    pub(crate) fn at_version(&self, version: u64) -> Self {
-        let json = match serde_json::from_slice(&self.json) {
-            Ok(Value::Object(mut object)) => match object.remove("metadata") {
-                Some(Value::Object(mut metadata)) => {
-                    metadata.insert("resourceVersion".to_owned(), json!(version.to_string()));
-                    serialise(&metadata, &object)
-                }
-                _ => self.json.clone(),
-            },
-            _ => self.json.clone(),
+    #[must_use]
+    pub fn at_version(&self, version: u64) -> Self {
+        let mut object: Map<String, Value> = serde_json::from_slice(&self.json).unwrap_or_default();
+        let Some(Value::Object(mut metadata)) = object.remove("metadata") else {
+            // It is sent as something else, which has no version.
+            return self.with_json(version, self.json.clone());
         };
-        self.with_json(version, json)
+        metadata.insert("resourceVersion".to_owned(), json!(version.to_string()));
+        self.with_json(version, serialise(&metadata, &object))
     }
 
-    /// The same, selected as before, but sent as `json`.
-    pub(crate) fn with_json(&self, version: u64, json: Bytes) -> Self {
+    /// The same, selected as before, but sent as `json`, which has no kind and apiVersion either.
+    #[must_use]
+    pub fn sent_as(&self, json: Bytes) -> Self {
+        self.with_json(self.version, json)
+    }
+
+    fn with_json(&self, version: u64, json: Bytes) -> Self {
         Self {
             key: self.key.clone(),
             version,
             labels: self.labels.clone(),
             fields: self.fields.clone(),
-            resource: self.resource,
+            definition: self.definition,
             json,
         }
     }
 
     /// As it is sent alone or in a watch event: with kind and apiVersion.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+    pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"kind\":\"");
-        out.extend_from_slice(self.resource.kind().as_bytes());
+        out.extend_from_slice(self.definition.kind.as_bytes());
         out.extend_from_slice(b"\",\"apiVersion\":\"");
-        out.extend_from_slice(self.resource.api_version().as_bytes());
+        out.extend_from_slice(self.definition.api_version().as_bytes());
         out.extend_from_slice(b"\",");
         out.extend_from_slice(self.json.strip_prefix(b"{").unwrap_or(&self.json));
     }
@@ -176,22 +191,4 @@ fn serialise(metadata: &Map<String, Value>, rest: &Map<String, Value>) -> Bytes 
     }
     out.push(b'}');
     out.into()
-}
-
-/// An identity that stays the same for the same name.
-fn uid(resource: Resource, namespace: &str, name: &str) -> String {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    (resource, namespace, name).hash(&mut hasher);
-    let high = hasher.finish();
-    high.hash(&mut hasher);
-    let low = hasher.finish();
-    format!(
-        "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
-        high >> 32,
-        (high >> 16) & 0xffff,
-        high & 0xfff,
-        low >> 52,
-        low & 0xffff_ffff_ffff
-    )
 }

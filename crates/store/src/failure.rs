@@ -1,19 +1,24 @@
-//! `Status` objects: how an API server says no.
+//! `Status` objects: how an API server refuses.
 
 use serde_json::{Value, json};
 
 /// An answer that is not the one asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) code: u16,
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The code of HTTP.
+    pub code: u16,
+    /// The reason that belongs to the code, as in a `Status`.
+    pub reason: &'static str,
+    /// For people, as a real server words it.
+    pub message: String,
     /// Seconds, also sent as `Retry-After`.
-    pub(crate) retry_after: Option<u32>,
+    pub retry_after: Option<u32>,
 }
 
 impl Failure {
-    pub(crate) fn new(code: u16, message: impl Into<String>) -> Self {
+    /// A failure with the reason that belongs to the code.
+    pub fn new(code: u16, message: impl Into<String>) -> Self {
         let reason = match code {
             400 => "BadRequest",
             401 => "Unauthorized",
@@ -33,18 +38,26 @@ impl Failure {
         Self { code, reason, message: message.into(), retry_after: None }
     }
 
-    pub(crate) fn too_old(from: u64, oldest: u64) -> Self {
+    /// 410: what happened after version `from` is no longer known.
+    pub fn too_old(from: u64, oldest: u64) -> Self {
         Self::new(410, format!("too old resource version: {from} ({oldest})"))
     }
 
-    pub(crate) fn too_new(wanted: u64, current: u64) -> Self {
+    /// 504: version `wanted` is yet to come.
+    pub fn too_new(wanted: u64, current: u64) -> Self {
         Self {
             retry_after: Some(1),
             ..Self::new(504, format!("Too large resource version: {wanted}, current: {current}"))
         }
     }
 
-    pub(crate) fn to_json(&self) -> Value {
+    /// 422: options of a list or watch contradict each other.
+    pub(crate) fn invalid_options(message: &str) -> Self {
+        Self::new(422, format!("ListOptions.meta.k8s.io \"\" is invalid: {message}"))
+    }
+
+    /// The `Status` object.
+    pub fn to_json(&self) -> Value {
         let mut status = json!({
             "kind": "Status",
             "apiVersion": "v1",

@@ -1,0 +1,16 @@
+//! The rules by which a node forwards while new flows are timed.
+
+use serde::{Deserialize, Serialize};
+
+/// What the node forwards by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Rules {
+    /// No rules and no connection tracking: what sending and forwarding cost.
+    None,
+    /// One rule that translates every Service's address to one endpoint's.
+    OneDnat,
+    /// [`crate::kube_proxy::rules`].
+    KubeProxy,
+    /// What Portolan loads.
+    Portolan,
+}

@@ -1,0 +1,102 @@
+//! The listening socket, and the connections that come in through it.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use crate::serve::Service;
+use crate::state::Shared;
+
+/// What the server's thread runs.
+pub(crate) struct Acceptor {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tls: TlsAcceptor,
+    pub(crate) address: SocketAddr,
+    pub(crate) bookmark_interval: Duration,
+}
+
+impl Acceptor {
+    pub(crate) async fn run(self, listener: TcpListener) {
+        let mut changed = self.shared.subscribe();
+        let mut listener = tokio::net::TcpListener::from_std(listener).ok();
+        loop {
+            changed.mark_unchanged();
+            let refusing = self.shared.lock().faults.refusing;
+            if refusing {
+                listener = None;
+            } else if listener.is_none() {
+                listener = tokio::net::TcpListener::bind(self.address).await.ok();
+            }
+            let listening = listener.is_some();
+            self.shared.note(|state| state.listening = listening);
+            tokio::select! {
+                stream = accept(listener.as_ref()) => drop(tokio::spawn(self.connection(stream))),
+                _ = changed.changed() => {}
+            }
+        }
+    }
+
+    /// Serves one connection until it ends or is cut.
+    fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + use<> {
+        let open = OpenConnection::new(&self.shared);
+        let mut cut = self.shared.subscribe_cut();
+        let shared = Arc::clone(&self.shared);
+        let tls = self.tls.clone();
+        let bookmark_interval = self.bookmark_interval;
+        async move {
+            let _open = open;
+            let serve = async {
+                // What comes in parts is sent in parts: an event must not wait for the next one.
+                let _unsupported = stream.set_nodelay(true);
+                let Ok(stream) = tls.accept(stream).await else { return };
+                let certificate = stream.get_ref().1.peer_certificates().is_some();
+                let service = Service { shared, certificate, bookmark_interval };
+                let service = service_fn(move |request| service.clone().serve(request));
+                // An error means that the client went away in the middle.
+                let _gone = auto::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            };
+            tokio::select! {
+                () = serve => {}
+                _ = cut.changed() => {}
+            }
+        }
+    }
+}
+
+/// The next connection; never comes while nothing listens.
+async fn accept(listener: Option<&tokio::net::TcpListener>) -> TcpStream {
+    let Some(listener) = listener else { return std::future::pending().await };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            // The client gave up, or descriptors have run out for now.
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// Counts a connection while it lives.
+struct OpenConnection {
+    shared: Arc<Shared>,
+}
+
+impl OpenConnection {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.note(|state| state.connections += 1);
+        Self { shared: Arc::clone(shared) }
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.shared.note(|state| state.connections -= 1);
+    }
+}
