@@ -294,8 +294,8 @@ impl Pending {
 
 fn change(name: &ObjectName, object: &Object<'_>, names: &mut Names) -> Option<Change> {
     match object {
-        Object::Service(service) => Some(Change::Service(convert::service(name.clone(), service, names))),
-        Object::EndpointSlice(slice) => convert::slice(name.clone(), slice, names).map(Change::Slice),
+        Object::Service(service) => Some(Change::from(convert::service(name.clone(), service, names))),
+        Object::EndpointSlice(slice) => convert::slice(name.clone(), slice, names).map(Change::from),
         Object::Node(node) => Some(Change::Node(convert::node(node))),
         Object::ServiceCidr(_) => None,
     }

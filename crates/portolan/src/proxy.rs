@@ -760,7 +760,7 @@ mod tests {
     }
 
     fn service(name: &str, address: &str) -> Change {
-        Change::Service(Service {
+        Change::from(Service {
             name: ObjectName::new("shop", name),
             kind: ServiceType::ClusterIp,
             cluster_ip: Some(address.parse().unwrap()),
@@ -897,7 +897,7 @@ mod tests {
         let script = Rc::default();
         let mut proxy = proxy_with(&script, &["--feature-gates=AllowServiceExternalIPs=false"]);
         let Change::Service(mut service) = service("a", "10.96.0.1") else { unreachable!() };
-        service.external_ips = vec!["192.0.2.9".parse().unwrap()];
+        Arc::make_mut(&mut service).external_ips = vec!["192.0.2.9".parse().unwrap()];
         proxy.observe(Batch::of_changes(vec![Change::Service(service)], Instant::now()));
         let plan = proxy.plans().next().unwrap();
         assert_eq!(plan.ports[0].frontends.len(), 1, "the ClusterIP alone");

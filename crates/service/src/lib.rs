@@ -25,8 +25,8 @@ pub use family::{Family, PerFamily, Protocol};
 pub use name::ObjectName;
 pub use node::{LocalNode, Node, NodePortAddresses, NodePortSelector};
 pub use object::{
-    Change, Endpoint, EndpointSlice, ExternalPolicy, HealthCheckPort, IngressMode, InternalPolicy,
-    LoadBalancerIngress, Service, ServicePort, ServiceType, SlicePort, Subject,
+    Change, Endpoint, EndpointSlice, EndpointsTrigger, ExternalPolicy, HealthCheckPort, IngressMode,
+    InternalPolicy, LoadBalancerIngress, Service, ServicePort, ServiceType, SlicePort, Subject,
 };
 pub use plan::{
     AllowedSources, Backend, ChangeSet, Frontend, FrontendKind, HealthCheck, List, Masquerade, Place,

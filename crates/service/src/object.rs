@@ -5,20 +5,23 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ipnet::IpNet;
 
 use crate::{Family, Node, ObjectName, Protocol};
 
 /// One step of the observed state: an object as it now is, or its removal.
+///
+/// Cheap to clone: all who take it share the object.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// A Service was created or changed.
-    Service(Service),
+    Service(Arc<Service>),
     /// A Service is gone.
     ServiceRemoved(ObjectName),
     /// An EndpointSlice was created or changed.
-    Slice(EndpointSlice),
+    Slice(Arc<EndpointSlice>),
     /// An EndpointSlice is gone.
     SliceRemoved(ObjectName),
     /// A Node was created or changed. Its name is not namespaced.
@@ -36,6 +39,18 @@ pub enum Subject<'a> {
     Slice(&'a ObjectName),
     /// The Node of this name.
     Node(&'a str),
+}
+
+impl From<Service> for Change {
+    fn from(service: Service) -> Change {
+        Change::Service(Arc::new(service))
+    }
+}
+
+impl From<EndpointSlice> for Change {
+    fn from(slice: EndpointSlice) -> Change {
+        Change::Slice(Arc::new(slice))
+    }
 }
 
 impl Change {
@@ -225,6 +240,18 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
     /// `endpoints` that have an address.
     pub endpoints: Vec<Endpoint>,
+}
+
+/// When something happened to the endpoints of a Service in one family, by the cluster's clock
+/// (annotation `endpoints.kubernetes.io/last-change-trigger-time`, spec §9.15).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointsTrigger {
+    /// The Service.
+    pub service: ObjectName,
+    /// The family of its endpoints.
+    pub family: Family,
+    /// When it happened.
+    pub at: SystemTime,
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ impl Cluster {
                 self.touched.insert(key.name.clone());
             }
             Kind::EndpointSlice => self.changes.push(match object.as_deref() {
-                Some(Object::EndpointSlice(Some(slice))) => Change::Slice(slice.clone()),
+                Some(Object::EndpointSlice(Some(slice))) => Change::from(slice.clone()),
                 _ => Change::SliceRemoved(key.name.clone()),
             }),
         }
@@ -214,7 +214,7 @@ impl Cluster {
 
             for (slice, content) in &slices {
                 if state.slices.get(slice) != Some(content) {
-                    self.changes.push(Change::Slice(content.clone()));
+                    self.changes.push(Change::from(content.clone()));
                 }
             }
             for gone in state.slices.keys().filter(|slice| !slices.contains_key(*slice)) {
@@ -223,7 +223,7 @@ impl Cluster {
             state.slices = slices;
             if state.service != service {
                 self.changes.push(match &service {
-                    Some(service) => Change::Service(service.clone()),
+                    Some(service) => Change::from(service.clone()),
                     None => Change::ServiceRemoved(name.clone()),
                 });
                 state.service = service;
