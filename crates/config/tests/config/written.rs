@@ -1,13 +1,12 @@
-//! What is written reads back as the same configuration (spec §10.5), and no text is too strange to be read.
-#![allow(missing_docs)]
-
-mod common;
+//! What is written reads back as the same configuration (spec §10.5), and no text is too strange to
+//! be read.
 
 use std::path::Path;
 
-use common::{flags, load};
 use portolan_config::{Config, Flags, write};
 use proptest::prelude::*;
+
+use crate::loading::{flags, load};
 
 fn read_back(config: &Config) -> Config {
     let text = write(config);
@@ -21,7 +20,7 @@ fn written_as_yaml() {
                  --healthz-bind-address=[::]:80 --vmodule=a*=1 --feature-gates=A=true --hostname-override=no";
     let config = load(words, None).unwrap().config;
     let text = write(&config);
-    assert_eq!(text, include_str!("files/written.yaml"));
+    assert_eq!(text, include_str!("../files/written.yaml"));
     assert_eq!(read_back(&config), config);
 }
 

@@ -1,15 +1,14 @@
 //! Configurations that do not fit the node (spec §10D).
-#![allow(missing_docs)]
 
-mod common;
-
-use common::load;
 use portolan_config::NodeFacts;
 use portolan_service::Family;
 
+use crate::loading::load;
+
 #[test]
 fn configurations_and_nodes() {
-    // The situation, the node (primary family, dual stack or not, its addresses, its pod networks), flags, what is said.
+    // The situation, the node (primary family, dual stack or not, its addresses, its pod networks),
+    // flags, what is said.
     type Node = (Family, bool, &'static str, &'static str);
     let v4: Node = (Family::V4, false, "192.0.2.1", "10.1.0.0/24");
     let v4_of_two: Node = (Family::V4, true, "192.0.2.1", "10.1.0.0/24");
@@ -31,7 +30,7 @@ fn configurations_and_nodes() {
         ("§10.19: nodePortAddresses empty", v4, "--proxy-mode=iptables", &[not_set]),
         ("§10.19: of one family in a cluster of two", both, "--nodeport-addresses=192.0.2.0/24", &[no_v6]),
         (
-            "§10.19: the cluster's networks tell, too",
+            "§10.19: the cluster's networks count, too",
             v4_of_two,
             "--nodeport-addresses=192.0.2.0/24 --cluster-cidr=10.0.0.0/8,fd00::/48",
             &[no_v6],
