@@ -1,5 +1,5 @@
-//! What is known of the objects of one resource: which there are, and in which version. From it follows what a complete list
-//! changes.
+//! What is known of the objects of one resource: which there are, and in which version. From it
+//! follows what a complete list changes.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -8,12 +8,13 @@ use portolan_service::ObjectName;
 
 /// The objects of one resource, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct KnownObjects {
     objects: HashMap<ObjectName, Known>,
     /// Counts the lists begun; an object carries the number of the last one it was seen in.
     list: u32,
     undecodable: u64,
-    /// Something came in whose name could not be read: what a list does not mention may be just that.
+    /// Something came in whose name could not be read: what a list does not mention may be just
+    /// that.
     nameless: bool,
 }
 
@@ -45,7 +46,7 @@ pub(crate) enum News {
     Changed,
 }
 
-impl Ledger {
+impl KnownObjects {
     /// A complete list begins.
     pub(crate) fn begin_list(&mut self) {
         self.list = self.list.wrapping_add(1);
@@ -99,7 +100,8 @@ impl Ledger {
         known.state != State::Bad
     }
 
-    /// The list that began last is complete: what it did not mention is gone. Returns what of that was in force.
+    /// The list that began last is complete: what it did not mention is gone. Returns what of that
+    /// was in force.
     ///
     /// If something in it had no readable name, nothing is gone: it may have been any of them.
     pub(crate) fn finish_list(&mut self) -> Vec<ObjectName> {
@@ -115,7 +117,8 @@ impl Ledger {
         gone.into_iter().filter(|name| self.remove(name)).collect()
     }
 
-    /// Whether something came in since the last list began whose name could not be read: only another list can tell what is there.
+    /// Whether something came in since the last list began whose name could not be read: only
+    /// another list can show what is there.
     pub(crate) fn uncertain(&self) -> bool {
         self.nameless
     }
@@ -167,80 +170,80 @@ mod tests {
 
     #[test]
     fn a_list_yields_the_difference() {
-        let mut ledger = Ledger::default();
-        ledger.begin_list();
+        let mut known = KnownObjects::default();
+        known.begin_list();
         for text in ["a", "b", "c"] {
-            assert_eq!(ledger.put(&name(text), 1), News::New);
+            assert_eq!(known.put(&name(text), 1), News::New);
         }
-        assert_eq!(ledger.finish_list(), []);
-        ledger.begin_list();
-        assert_eq!(ledger.put(&name("a"), 1), News::Unchanged);
-        assert_eq!(ledger.put(&name("b"), 2), News::Changed);
-        assert_eq!(ledger.put(&name("d"), 1), News::New);
-        assert_eq!(ledger.finish_list(), names(&["c"]));
-        assert_eq!(ledger.len(), 3);
+        assert_eq!(known.finish_list(), []);
+        known.begin_list();
+        assert_eq!(known.put(&name("a"), 1), News::Unchanged);
+        assert_eq!(known.put(&name("b"), 2), News::Changed);
+        assert_eq!(known.put(&name("d"), 1), News::New);
+        assert_eq!(known.finish_list(), names(&["c"]));
+        assert_eq!(known.len(), 3);
     }
 
     #[test]
     fn a_list_that_failed_midway_removes_nothing() {
-        let mut ledger = Ledger::default();
-        ledger.begin_list();
-        ledger.put(&name("a"), 1);
-        ledger.put(&name("b"), 1);
-        ledger.finish_list();
-        ledger.begin_list();
-        ledger.put(&name("a"), 1);
-        ledger.begin_list();
-        ledger.put(&name("a"), 1);
-        ledger.put(&name("b"), 1);
-        assert_eq!(ledger.finish_list(), []);
+        let mut known = KnownObjects::default();
+        known.begin_list();
+        known.put(&name("a"), 1);
+        known.put(&name("b"), 1);
+        known.finish_list();
+        known.begin_list();
+        known.put(&name("a"), 1);
+        known.begin_list();
+        known.put(&name("a"), 1);
+        known.put(&name("b"), 1);
+        assert_eq!(known.finish_list(), []);
     }
 
     #[test]
     fn undecodable_objects_stay_as_they_were() {
-        let mut ledger = Ledger::default();
-        ledger.begin_list();
-        ledger.put(&name("good"), 1);
-        ledger.undecodable(Some(&name("bad")));
-        assert_eq!(ledger.undecodable_now(), 1);
-        ledger.undecodable(Some(&name("good")));
-        ledger.undecodable(Some(&name("good")));
-        assert_eq!(ledger.undecodable_now(), 2);
-        assert_eq!(ledger.finish_list(), []);
-        assert_eq!(ledger.put(&name("good"), 1), News::Changed, "again as it was");
-        assert_eq!(ledger.put(&name("bad"), 1), News::New, "good at last");
-        assert_eq!(ledger.undecodable_now(), 0);
-        ledger.undecodable(Some(&name("other")));
-        assert!(!ledger.remove(&name("other")), "was never in force");
-        ledger.undecodable(Some(&name("good")));
-        assert!(ledger.remove(&name("good")), "was in force");
-        assert_eq!(ledger.undecodable_now(), 0);
+        let mut known = KnownObjects::default();
+        known.begin_list();
+        known.put(&name("good"), 1);
+        known.undecodable(Some(&name("bad")));
+        assert_eq!(known.undecodable_now(), 1);
+        known.undecodable(Some(&name("good")));
+        known.undecodable(Some(&name("good")));
+        assert_eq!(known.undecodable_now(), 2);
+        assert_eq!(known.finish_list(), []);
+        assert_eq!(known.put(&name("good"), 1), News::Changed, "again as it was");
+        assert_eq!(known.put(&name("bad"), 1), News::New, "good at last");
+        assert_eq!(known.undecodable_now(), 0);
+        known.undecodable(Some(&name("other")));
+        assert!(!known.remove(&name("other")), "was never in force");
+        known.undecodable(Some(&name("good")));
+        assert!(known.remove(&name("good")), "was in force");
+        assert_eq!(known.undecodable_now(), 0);
     }
 
     #[test]
     fn what_may_be_the_nameless_one_is_not_gone() {
-        let mut ledger = Ledger::default();
-        ledger.begin_list();
-        ledger.put(&name("a"), 1);
-        ledger.finish_list();
-        ledger.begin_list();
-        ledger.undecodable(None);
-        assert_eq!(ledger.finish_list(), []);
-        assert!(ledger.uncertain());
-        ledger.begin_list();
-        assert_eq!(ledger.finish_list(), names(&["a"]));
-        assert!(!ledger.uncertain());
+        let mut known = KnownObjects::default();
+        known.begin_list();
+        known.put(&name("a"), 1);
+        known.finish_list();
+        known.begin_list();
+        known.undecodable(None);
+        assert_eq!(known.finish_list(), []);
+        assert!(known.uncertain());
+        known.begin_list();
+        assert_eq!(known.finish_list(), names(&["a"]));
+        assert!(!known.uncertain());
     }
 
     #[test]
     fn distrusted_versions_are_changes() {
-        let mut ledger = Ledger::default();
-        ledger.put(&name("a"), 1);
-        ledger.put(&name("b"), 1);
-        ledger.distrust_versions();
-        assert_eq!(ledger.put(&name("a"), 1), News::Changed);
+        let mut known = KnownObjects::default();
+        known.put(&name("a"), 1);
+        known.put(&name("b"), 1);
+        known.distrust_versions();
+        assert_eq!(known.put(&name("a"), 1), News::Changed);
         // The list broke off, and begins again.
-        ledger.distrust_versions();
-        assert_eq!(ledger.put(&name("b"), 1), News::Changed);
+        known.distrust_versions();
+        assert_eq!(known.put(&name("b"), 1), News::Changed);
     }
 }
