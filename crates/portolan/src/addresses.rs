@@ -1,13 +1,20 @@
-//! The addresses on this node's interfaces, and word of their changes (rtnetlink).
+//! The addresses on this node's interfaces, and their changes (rtnetlink).
 
 use std::io;
 use std::net::IpAddr;
+use std::thread;
+use std::time::Duration;
 
+use anyhow::Context;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+use tracing::debug;
+
+use crate::batch::Batch;
+use crate::feed::Feed;
 
 /// `RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR` (linux/rtnetlink.h).
 const ADDRESS_GROUPS: u32 = 0x10 | 0x100;
@@ -82,12 +89,35 @@ impl Watch {
         Ok(Watch { socket })
     }
 
-    /// Blocks until an address came or went. What exactly is for [`list`] to say: messages can be lost.
+    /// Blocks until an address came or went. What exactly is for [`list`] to say: messages can be
+    /// lost.
     pub(crate) fn wait(&self) -> io::Result<()> {
         match self.socket.recv_from_full() {
             Ok(_) => Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+}
+
+/// Hands all addresses to `feed`, now and whenever they have changed.
+pub(crate) fn follow(watch: &Watch, feed: &Feed) -> anyhow::Result<()> {
+    let mut last = None;
+    loop {
+        match list() {
+            Ok(mut now) => {
+                now.sort_unstable();
+                if last.as_ref() != Some(&now) {
+                    feed.publish(&Batch::of_addresses(now.clone()));
+                    last = Some(now);
+                }
+                watch.wait().context("listening for interface addresses")?;
+            }
+            Err(error) => {
+                // A dump that raced with changes; the next attempt sees them all.
+                debug!("listing interface addresses: {error}");
+                thread::sleep(Duration::from_millis(100));
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use portolan_trace_cli::{ComputedRules, Plan, PlanRequest, Program, RuleMode, Tr
 
 use crate::cli::ProxyArgs;
 use crate::configuration;
-use crate::run::options;
+use crate::manifests::options;
 use crate::this_node::{self, ThisNode};
 
 /// Answers, and prints the answer.

@@ -5,15 +5,16 @@ mod http;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use http::{Reply, ask, ask_until, exchange};
+use portolan_config::Mode;
 use portolan_observe::servers::{
     self, Addresses, Listen, Options, Responder, Responders, Server, ServerFailure, Servers,
 };
-use portolan_observe::{BuildInfo, Eligibility, Mode, Telemetry};
+use portolan_observe::{BuildInfo, Eligibility, Telemetry};
 use portolan_service::{Family, ObjectName};
 use serde_json::{Value, json};
 
@@ -38,8 +39,7 @@ fn options() -> Options {
         flags: vec![("v".to_owned(), "2".to_owned()), ("config".to_owned(), "/etc/kp.yaml".to_owned())],
         build: BuildInfo::new("1.2.3"),
         profiling: false,
-        set_verbosity: None,
-        before_scrape: Box::new(|metrics| metrics.problems(7)),
+        set_verbosity: Arc::new(|_| Ok(())),
         on_failure: Arc::new(|failure| panic!("{failure}")),
     }
 }
@@ -168,23 +168,24 @@ fn indicators_can_be_reset() {
 
 #[test]
 fn verbosity_is_set_where_profiling_is_enabled() {
-    let verbosity = Arc::new(AtomicI32::new(0));
+    let verbosity = Arc::new(AtomicU32::new(0));
     let set = verbosity.clone();
     let running = Running::with(Options {
         profiling: true,
-        set_verbosity: Some(Arc::new(move |to| {
-            if to < 0 {
-                return Err("not below 0".to_owned());
+        set_verbosity: Arc::new(move |to| {
+            if to > 9 {
+                return Err("not above 9".to_owned());
             }
             set.store(to, Ordering::Relaxed);
             Ok(())
-        })),
+        }),
         ..options()
     });
     let address = running.servers.metrics_address().unwrap();
     for (body, status, expected) in [
         ("4", 200, 4),
         ("6\n", 200, 6),
+        ("10", 400, 6),
         ("-1", 400, 6),
         ("many", 400, 6),
         ("", 400, 6),
@@ -203,19 +204,19 @@ fn verbosity_is_set_where_profiling_is_enabled() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_told_and_taken_later_unless_that_is_fatal() {
+fn an_address_that_is_taken_is_reported_and_taken_later_unless_that_is_fatal() {
     // spec §9.14
     for hard_fail in [false, true] {
         let holder = TcpListener::bind((LOOPBACK, 0)).unwrap();
         let address = holder.local_addr().unwrap();
-        let (tell, told) = mpsc::channel::<ServerFailure>();
+        let (failed, failures) = mpsc::channel::<ServerFailure>();
         let running = Running::with(Options {
             healthz: Some(address),
             hard_fail,
-            on_failure: Arc::new(move |failure| tell.send(failure).unwrap()),
+            on_failure: Arc::new(move |failure| failed.send(failure).unwrap()),
             ..options()
         });
-        let failure = told.recv_timeout(LIMIT).unwrap();
+        let failure = failures.recv_timeout(LIMIT).unwrap();
         assert_eq!((&failure.server, failure.fatal), (&Server::Healthz, hard_fail));
         assert_eq!(failure.error.kind(), io::ErrorKind::AddrInUse);
         assert!(
@@ -277,29 +278,29 @@ fn health_check_node_ports_answer_with_count_and_health() {
 }
 
 #[test]
-fn a_health_check_node_port_that_is_taken_is_told_once() {
+fn a_health_check_node_port_that_is_taken_is_reported_once() {
     // spec §11.9, §11.20
     let holder = TcpListener::bind((LOOPBACK, 0)).unwrap();
     let port = holder.local_addr().unwrap().port();
-    let (tell, told) = mpsc::channel::<ServerFailure>();
+    let (failed, failures) = mpsc::channel::<ServerFailure>();
     let running = Running::with(Options {
-        on_failure: Arc::new(move |failure| tell.send(failure).unwrap()),
+        on_failure: Arc::new(move |failure| failed.send(failure).unwrap()),
         ..options()
     });
     running.servers.set_responders(responders(port, "web", 1), on_loopback());
-    let failure = told.recv_timeout(LIMIT).unwrap();
+    let failure = failures.recv_timeout(LIMIT).unwrap();
     let note = failure.service_event_note("n1").unwrap();
     let expected = format!("node n1 failed to start healthcheck \"shop/web\" on port {port}: ");
     assert!(note.starts_with(&expected), "{note}");
     assert!(!failure.fatal);
-    // Tried again with the next change, and told no second time.
+    // Tried again with the next change, and reported no second time.
     running.servers.set_responders(responders(port, "web", 2), on_loopback());
     let other = free_port();
     let mut both = responders(port, "web", 2);
     both.extend(responders(other, "else", 1));
     running.servers.set_responders(both, on_loopback());
     ask_until(SocketAddr::new(LOOPBACK, other), |reply| reply.status == 503);
-    assert!(told.try_recv().is_err());
+    assert!(failures.try_recv().is_err());
     drop(holder);
     let reply = ask_until(SocketAddr::new(LOOPBACK, port), |_| true);
     assert_eq!(reply.json()["localEndpoints"], 2);

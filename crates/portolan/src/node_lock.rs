@@ -1,8 +1,9 @@
 //! Only one proxy works in a network namespace: two would rewrite each other's rules for ever.
 //!
-//! The lock is an abstract unix socket. Its name belongs to the network namespace, whatever file systems a container
-//! sees, and is free when the process that has it ends, however it ends (unix(7)). Who comes second connects to it, and
-//! so knows which process is first, and when it has ended.
+//! The lock is an abstract unix socket. Its name belongs to the network namespace, whatever file
+//! systems a container sees, and is free when the process that has it ends, however it ends
+//! (unix(7)). Who comes second connects to it, and so knows which process is first, and when it has
+//! ended.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -25,14 +26,14 @@ use tracing::{info, warn};
 
 /// The name in the abstract namespace.
 const NAME: &[u8] = b"portolan/run";
-/// So many that wait are known of.
+/// At most this many waiting proxies are counted.
 const WAITING_AT_MOST: usize = 8;
-/// Between attempts where nothing can be waited for.
+/// The pause between attempts where there is no event to wait for.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The right to write rules in this network namespace, for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Sole {
+pub(crate) struct NodeLock {
     listener: Option<Arc<UnixListener>>,
 }
 
@@ -40,7 +41,7 @@ pub(crate) struct Sole {
 #[derive(Debug)]
 pub(crate) enum Taken {
     /// We have it.
-    Ours(Sole),
+    Ours(NodeLock),
     /// Another proxy has.
     Theirs(Holder),
 }
@@ -102,7 +103,7 @@ fn take_named(name: &[u8]) -> io::Result<Taken> {
     let address = SocketAddr::from_abstract_name(name)?;
     loop {
         match UnixListener::bind_addr(&address) {
-            Ok(listener) => return Ok(Taken::Ours(Sole { listener: Some(Arc::new(listener)) })),
+            Ok(listener) => return Ok(Taken::Ours(NodeLock { listener: Some(Arc::new(listener)) })),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => return Err(error),
         }
@@ -126,14 +127,14 @@ fn take_named(name: &[u8]) -> io::Result<Taken> {
 }
 
 /// Nobody without privileges may keep the node's proxy from its work.
-fn untrusted(peer: Peer) -> Sole {
+fn untrusted(peer: Peer) -> NodeLock {
     warn!(
         "{peer} of user {} has the abstract socket {} and is no proxy, as it has no privileges: going on without it; a \
          second proxy would not be noticed",
         peer.uid,
         String::from_utf8_lossy(NAME)
     );
-    Sole { listener: None }
+    NodeLock { listener: None }
 }
 
 /// Connects, without waiting long to be let in.
@@ -146,11 +147,11 @@ fn ask(name: &[u8]) -> nix::Result<UnixStream> {
 
 impl Holder {
     /// Waits until the other proxy has ended, and takes its place.
-    pub(crate) fn wait(self) -> anyhow::Result<Sole> {
+    pub(crate) fn wait(self) -> anyhow::Result<NodeLock> {
         self.wait_named(NAME)
     }
 
-    fn wait_named(mut self, name: &[u8]) -> anyhow::Result<Sole> {
+    fn wait_named(mut self, name: &[u8]) -> anyhow::Result<NodeLock> {
         loop {
             match &mut self.stream {
                 // Nothing is ever sent: this returns when the other end is gone.
@@ -158,7 +159,7 @@ impl Holder {
                 None => thread::sleep(PAUSE),
             }
             match take_named(name).context("looking for other proxies on this node")? {
-                Taken::Ours(sole) => return Ok(sole),
+                Taken::Ours(lock) => return Ok(lock),
                 Taken::Theirs(next) => {
                     if next.peer == self.peer {
                         thread::sleep(PAUSE);
@@ -172,8 +173,9 @@ impl Holder {
     }
 }
 
-impl Sole {
-    /// Lets those know that come second which process is first, and has `telemetry` say that they are there.
+impl NodeLock {
+    /// Lets those know that come second which process is first, and has `telemetry` say that they
+    /// are there.
     pub(crate) fn announce(&self, telemetry: &Arc<Telemetry>) -> anyhow::Result<()> {
         let Some(listener) = self.listener.clone() else { return Ok(()) };
         let telemetry = telemetry.clone();
@@ -187,7 +189,7 @@ impl Sole {
                 telemetry.health.set_note(note(&waiting));
             }
         };
-        let spawned = thread::Builder::new().name("sole".to_owned()).spawn(serve);
+        let spawned = thread::Builder::new().name("node lock".to_owned()).spawn(serve);
         spawned.map(drop).context("starting the thread that answers other proxies")
     }
 }

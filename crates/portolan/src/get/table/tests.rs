@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use portolan_observe::rows::{ChangeRow, EndpointRow, FrontendRow, ServiceRow};
-use portolan_observe::table;
+
+use super::super::table;
 
 fn frontend(kind: &str, address: &str, port: u16, inside: &str, outside: &str) -> FrontendRow {
     FrontendRow {

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::table::{ago, push_wrapped};
+use super::table::{ago, push_wrapped};
 
 /// Fields of `/healthz` that have a place of their own, or say what others do.
 const PLACED: [&str; 9] =
     ["lastUpdated", "currentTime", "nodeEligible", "healthy", "status", "absent", "reason", "view", "note"];
 
-/// The answer to [`crate::control::Table::Status`], under the key `status`, in lines for people.
-/// `now` in seconds since 1970.
-pub fn text(status: &Value, now: Duration) -> String {
+/// The answer to [`portolan_observe::control::Table::Status`], under the key `status`, in lines for
+/// people. `now` in seconds since 1970.
+pub(super) fn text(status: &Value, now: Duration) -> String {
     let mut lines = Vec::new();
     let mut line = |name: &str, value: String| lines.push((name.to_owned(), value));
     let build = &status["build"];

@@ -1,4 +1,4 @@
-//! The socket itself, and who may use it.
+//! The control socket itself, and who may use it.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -24,7 +24,7 @@ impl Accept for Guarded {
             let (stream, _) = self.listener.accept().await?;
             match stream.peer_cred() {
                 Ok(peer) if may_ask(peer.uid(), self.own) => return Ok(stream),
-                Ok(peer) => warn!("local socket: user {} may not ask", peer.uid()),
+                Ok(peer) => warn!("control socket: user {} may not ask", peer.uid()),
                 // It has gone away.
                 Err(_) => {}
             }
@@ -37,7 +37,8 @@ fn may_ask(peer: u32, own: u32) -> bool {
     peer == 0 || peer == own
 }
 
-/// Listens on `path`, in the place of a socket that an earlier process left. Needs the runtime's context.
+/// Listens on `path`, in the place of a socket that an earlier process left. Needs the runtime's
+/// context.
 pub(super) fn listen(path: &Path) -> io::Result<Guarded> {
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o755).create(folder)?;

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use portolan_observe::Metrics;
 use portolan_service::{Change, ObjectName};
 
-/// Services and EndpointSlices with changes that are not in force yet. Counts what comes for the metrics (spec §11.16).
+/// Services and EndpointSlices with changes that are not in force yet (spec §11.16).
 #[derive(Debug, Default)]
-pub(crate) struct Pending {
+pub(super) struct Pending {
     /// Received, and not yet given to the dataplane.
     waiting: Objects,
     /// Given to it, and not yet in force.
@@ -22,47 +22,40 @@ struct Objects {
 
 impl Pending {
     /// Takes changes as they come from the source.
-    pub(crate) fn received(&mut self, changes: &[Change], metrics: &Metrics) {
-        let (mut services, mut slices) = (0, 0);
+    pub(super) fn received(&mut self, changes: &[Change], metrics: &Metrics) {
         for change in changes {
             match change {
                 Change::Service(service) => {
-                    services += 1;
                     self.waiting.services.insert(service.name.clone());
                 }
                 Change::ServiceRemoved(name) => {
-                    services += 1;
                     self.waiting.services.insert(name.clone());
                 }
                 Change::Slice(slice) => {
-                    slices += 1;
                     self.waiting.slices.insert(slice.name.clone());
                 }
                 Change::SliceRemoved(name) => {
-                    slices += 1;
                     self.waiting.slices.insert(name.clone());
                 }
                 Change::Node(_) | Change::NodeRemoved(_) => {}
             }
         }
-        metrics.service_changes(services);
-        metrics.endpoint_changes(slices);
-        self.tell(metrics);
+        self.report(metrics);
     }
 
     /// All that has been received is given to the dataplane.
-    pub(crate) fn taken(&mut self) {
+    pub(super) fn taken(&mut self) {
         self.behind.services.append(&mut self.waiting.services);
         self.behind.slices.append(&mut self.waiting.slices);
     }
 
     /// All that the dataplane was given is in force.
-    pub(crate) fn in_force(&mut self, metrics: &Metrics) {
+    pub(super) fn in_force(&mut self, metrics: &Metrics) {
         self.behind = Objects::default();
-        self.tell(metrics);
+        self.report(metrics);
     }
 
-    fn tell(&self, metrics: &Metrics) {
+    fn report(&self, metrics: &Metrics) {
         let count = |waiting: &BTreeSet<ObjectName>, behind| waiting.union(behind).count();
         metrics.changes_pending(
             count(&self.waiting.services, &self.behind.services),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::rows::{ChangeRow, EndpointRow, FrontendRow, ServiceRow};
+use portolan_observe::rows::{ChangeRow, EndpointRow, FrontendRow, ServiceRow};
 
 /// What a terminal shows of a line. Only words that are longer, such as names of full length, reach
 /// beyond.
@@ -13,7 +13,7 @@ const GAP: usize = 2;
 
 /// Services: a line for each address that clients connect to, and below it what does not hold for
 /// all clients.
-pub fn services(rows: &[ServiceRow]) -> String {
+pub(super) fn services(rows: &[ServiceRow]) -> String {
     let mut lines = Vec::new();
     let mut before = String::new();
     for row in rows {
@@ -37,7 +37,7 @@ pub fn services(rows: &[ServiceRow]) -> String {
 }
 
 /// Endpoints, a line for each one of each Service port.
-pub fn endpoints(rows: &[EndpointRow]) -> String {
+pub(super) fn endpoints(rows: &[EndpointRow]) -> String {
     let mut before = String::new();
     let lines = rows.iter().map(|row| {
         let name = title(&row.namespace, &row.service, &row.port);
@@ -51,8 +51,8 @@ pub fn endpoints(rows: &[EndpointRow]) -> String {
 }
 
 /// Transactions, the last one at the bottom, and below each what it changed. `now` in seconds since
-/// 1970, to tell how long ago they were.
-pub fn changes(rows: &[ChangeRow], now: Duration) -> String {
+/// 1970, to say how long ago they were.
+pub(super) fn changes(rows: &[ChangeRow], now: Duration) -> String {
     let lines = rows.iter().map(|row| {
         let mut notes = row.lines.clone();
         if notes.is_empty() {
@@ -121,8 +121,8 @@ fn endpoints_of(row: &ServiceRow) -> String {
 }
 
 /// How long ago, in the two largest units.
-pub(crate) fn ago(at: &str, now: Duration) -> String {
-    let Some(at) = crate::timestamp::parse_seconds(at) else { return at.to_owned() };
+pub(super) fn ago(at: &str, now: Duration) -> String {
+    let Some(at) = portolan_observe::timestamp::parse_seconds(at) else { return at.to_owned() };
     let seconds = now.as_secs().saturating_sub(at);
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
@@ -187,7 +187,7 @@ fn push_cells(text: &mut String, cells: &[String], widths: &[usize]) {
 
 /// Writes `begin` and after it `words`, in lines of at most [`WIDTH`] characters; all but the first
 /// are indented.
-pub(crate) fn push_wrapped(text: &mut String, begin: &str, words: &str, indent: usize) {
+pub(super) fn push_wrapped(text: &mut String, begin: &str, words: &str, indent: usize) {
     let mut written = begin.to_owned();
     let mut is_empty = true;
     for word in words.split_whitespace() {
@@ -214,3 +214,6 @@ fn push_line(text: &mut String, line: &str) {
 fn length(text: &str) -> usize {
     text.chars().count()
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,24 +12,24 @@ use crate::configuration;
 
 /// A check that is made once.
 #[derive(Debug)]
-pub(crate) struct Fit {
+pub(crate) struct NodeCheck {
     config: Config,
     node: String,
-    /// The cluster tells of the node; without one what is known first is all there is.
+    /// The node's object comes from the cluster. Without one, what is known first is all there is.
     in_cluster: bool,
     dual_stack: bool,
     done: bool,
 }
 
-impl Fit {
+impl NodeCheck {
     /// For the node called `node`, on this host.
-    pub(crate) fn new(config: &Config, node: &str, in_cluster: bool) -> Fit {
+    pub(crate) fn new(config: &Config, node: &str, in_cluster: bool) -> NodeCheck {
         let dual_stack = has_ipv6(Path::new("/"));
-        Fit { config: config.clone(), node: node.to_owned(), in_cluster, dual_stack, done: false }
+        NodeCheck { config: config.clone(), node: node.to_owned(), in_cluster, dual_stack, done: false }
     }
 
-    /// Looks whether `batch` tells of the node, and then, the first time, whether the configuration fits. Logs what should
-    /// be known; what cannot work is an error.
+    /// Looks once, when `batch` has the node's object, whether the configuration fits. Logs what
+    /// should be known; what cannot work is an error.
     pub(crate) fn check(&mut self, batch: &Batch) -> anyhow::Result<()> {
         if self.done {
             return Ok(());
@@ -75,9 +75,9 @@ mod tests {
 
     use super::*;
 
-    fn fit(flags: &[&str], in_cluster: bool) -> Fit {
+    fn fit(flags: &[&str], in_cluster: bool) -> NodeCheck {
         let config = configuration::of_flags(flags);
-        Fit { dual_stack: false, ..Fit::new(&config, "host1", in_cluster) }
+        NodeCheck { dual_stack: false, ..NodeCheck::new(&config, "host1", in_cluster) }
     }
 
     fn batch(nodes: &[(&str, &str)]) -> Batch {
@@ -102,18 +102,25 @@ mod tests {
             ("§10.20 networks of the wrong family", v6, true, batch(&[("host1", "192.0.2.1")]), true, false),
             ("of the right one", v4, true, batch(&[("host1", "192.0.2.1")]), true, true),
             (
-                "the node's first address tells the family",
+                "the node's first address has the family",
                 v6,
                 true,
                 batch(&[("host1", "2001:db8::1")]),
                 true,
                 true,
             ),
-            ("a cluster tells of the node later", v6, true, batch(&[("host2", "192.0.2.2")]), false, true),
+            (
+                "a cluster has the node's object later",
+                v6,
+                true,
+                batch(&[("host2", "192.0.2.2")]),
+                false,
+                true,
+            ),
             ("without a cluster nobody does", v6, false, batch(&[]), true, false),
             ("not before all is known", v6, false, Batch::of_addresses(Vec::new()), false, true),
             (
-                "§1.33 the bind address tells the family",
+                "§1.33 the bind address has the family",
                 &["--cluster-cidr=fd00::/48", "--bind-address=2001:db8::7"],
                 true,
                 batch(&[("host1", "192.0.2.1")]),
@@ -129,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_what_is_wrong() {
+    fn the_error_says_what_is_wrong() {
         let error =
             fit(&["--cluster-cidr=fd00::/48"], true).check(&batch(&[("host1", "192.0.2.1")])).unwrap_err();
         assert_eq!(

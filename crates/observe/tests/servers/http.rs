@@ -41,7 +41,7 @@ pub(crate) fn ask(address: SocketAddr, method: &str, path: &str) -> io::Result<R
     exchange(address, &format!("{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"))
 }
 
-/// Asks until the answer is as `wanted`: servers take what they are told in their own time.
+/// Asks until the answer is as `wanted`: servers take new settings in their own time.
 pub(crate) fn ask_until(address: SocketAddr, wanted: impl Fn(&Reply) -> bool) -> Reply {
     let end = Instant::now() + LIMIT;
     loop {

@@ -5,9 +5,8 @@ mod scrape;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use portolan_observe::{
-    ApiClient, BuildInfo, Commit, Feature, FeatureStage, Metrics, Mode, Telemetry, Totals, View,
-};
+use portolan_config::Mode;
+use portolan_observe::{BuildInfo, Commit, Feature, FeatureStage, Metrics, Telemetry, Totals, View};
 use portolan_service::{Family, PerFamily};
 use scrape::Scrape;
 
@@ -90,7 +89,7 @@ fn kube_proxys_metrics_are_those_of_the_table() {
 }
 
 #[test]
-fn what_is_told_is_what_is_counted() {
+fn what_is_recorded_is_what_is_counted() {
     let metrics = metrics(Mode::Nftables);
     exercise(&metrics);
     metrics.repaired();
@@ -107,20 +106,16 @@ fn what_is_told_is_what_is_counted() {
     metrics.config("b");
     metrics.feature(&Feature { name: "One".to_owned(), stage: FeatureStage::Beta, enabled: true });
     metrics.feature(&Feature { name: "Two".to_owned(), stage: FeatureStage::Stable, enabled: false });
-    let request = |code, took| ApiClient::Request { method: "GET", code, took, length: 300 };
-    for what in [
-        request(Some(200), Duration::from_millis(20)),
-        request(None, Duration::from_secs(30)),
-        ApiClient::Limited { method: "GET", took: Duration::from_millis(200) },
-        ApiClient::Answer { method: "GET", length: 5000 },
-        ApiClient::Retried { method: "GET", code: 429 },
-        ApiClient::Resolved { took: Duration::from_millis(3) },
-        ApiClient::Plugin { code: 0, outcome: "no_error" },
-        ApiClient::Certificate { until: None, replaced_after: Some(Duration::from_hours(2)) },
-        ApiClient::Transport,
-    ] {
-        metrics.api_client("10.0.0.1:6443", &what);
-    }
+    let (api_client, host) = (&metrics.api_client, "10.0.0.1:6443");
+    api_client.requested(host, "GET", Some(200), Duration::from_millis(20), 300);
+    api_client.requested(host, "GET", None, Duration::from_secs(30), 300);
+    api_client.limited(host, "GET", Duration::from_millis(200));
+    api_client.answered(host, "GET", 5000);
+    api_client.retried(host, "GET", 429);
+    api_client.resolved(host, Duration::from_millis(3));
+    api_client.plugin_called(0, "no_error");
+    api_client.certificate_given(None, Some(Duration::from_hours(2)));
+    api_client.transport_made();
     let scrape = Scrape::read(&metrics.text());
     for (sample, expected) in [
         (r#"kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"}"#, 3.0),

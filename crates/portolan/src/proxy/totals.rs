@@ -1,20 +1,20 @@
-//! How much is in force, kept up to date change by change.
+//! How much is planned, kept up to date change by change.
 
 use portolan_observe::{Metrics, Totals};
 use portolan_service::{ChangeSet, Family, PerFamily, ServicePlan};
 
 /// How much is planned.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(super) struct Planned {
     endpoints: PerFamily<usize>,
     frontends: PerFamily<usize>,
     /// Ports whose policy allows local endpoints only, of which there are none: internal, external.
     no_local: PerFamily<[usize; 2]>,
 }
 
-impl Tally {
+impl Planned {
     /// Takes a change of the plan.
-    pub(crate) fn apply(&mut self, changes: &ChangeSet) {
+    pub(super) fn apply(&mut self, changes: &ChangeSet) {
         for change in &changes.services {
             // Added first: no number passes below zero.
             change.after.iter().for_each(|plan| self.count(plan, usize::wrapping_add));
@@ -34,8 +34,8 @@ impl Tally {
         }
     }
 
-    /// Tells the metrics; `services` have a plan.
-    pub(crate) fn tell(&self, metrics: &Metrics, services: usize) {
+    /// Reports it to the metrics; `services` have a plan.
+    pub(super) fn report(&self, metrics: &Metrics, services: usize) {
         metrics.totals(&Totals { services, endpoints: self.endpoints, frontends: self.frontends });
         for family in Family::ALL {
             let [internal, external] = *self.no_local.get(family);
