@@ -91,10 +91,10 @@ pub(crate) fn depart(shape: Shape, clients: u32, departures: u32, flood: bool) -
     let mut with_affinity = sticky.service();
     with_affinity.affinity = Some(SECONDS);
     planner.apply([
-        Change::Service(with_affinity),
-        Change::Slice(sticky.slice(&nodes)),
-        Change::Service(other.service()),
-        Change::Slice(other.slice(&nodes)),
+        Change::from(with_affinity),
+        Change::from(sticky.slice(&nodes)),
+        Change::from(other.service()),
+        Change::from(other.slice(&nodes)),
     ]);
     let mut dataplane = Nftables::new(load::settings()?)?;
     dataplane.sync(&mut planner.plans().map(|plan| &**plan))?;
@@ -109,7 +109,7 @@ pub(crate) fn depart(shape: Shape, clients: u32, departures: u32, flood: bool) -
             slice.endpoints.remove(gone as usize);
         }
         let started = Instant::now();
-        let changes = planner.apply([Change::Slice(slice)]);
+        let changes = planner.apply([Change::from(slice)]);
         let outcome = dataplane.apply(&changes)?;
         let took = started.elapsed();
         ensure!(outcome.refused.is_empty(), "the kernel refused {:?}", outcome.refused.first());

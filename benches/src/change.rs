@@ -116,7 +116,7 @@ pub(crate) fn apply(shape: Shape, changes: u32) -> anyhow::Result<Changes> {
     let mut planner = Planner::new(local_node());
     planner.apply(
         members(shape, Protocol::Tcp)
-            .flat_map(|member| [Change::Service(member.service()), Change::Slice(member.slice(&nodes))]),
+            .flat_map(|member| [Change::from(member.service()), Change::from(member.slice(&nodes))]),
     );
     let mut dataplane = Nftables::new(load::settings()?)?;
     dataplane.sync(&mut planner.plans().map(|plan| &**plan))?;
@@ -130,10 +130,10 @@ pub(crate) fn apply(shape: Shape, changes: u32) -> anyhow::Result<Changes> {
         Ok(took)
     };
     let endpoint = chosen(shape, changes)
-        .map(|(change, member)| time(Change::Slice(endpoint_replaced(member, change).slice(&nodes))));
+        .map(|(change, member)| time(Change::from(endpoint_replaced(member, change).slice(&nodes))));
     let endpoint = endpoint.collect::<anyhow::Result<_>>()?;
     let service = chosen(shape, changes)
-        .map(|(change, member)| time(Change::Service(port_moved(member, change).service())));
+        .map(|(change, member)| time(Change::from(port_moved(member, change).service())));
     let service = service.collect::<anyhow::Result<_>>()?;
     Ok(Changes { endpoint, service })
 }

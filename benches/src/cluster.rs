@@ -247,7 +247,7 @@ mod tests {
             for shape in [Shape::new(150, 1), Shape::new(7, 50), Shape::new(2, 0)] {
                 let mut planner = Planner::new(local_node());
                 for member in members(shape, protocol) {
-                    planner.apply([Change::Service(member.service()), Change::Slice(member.slice(&nodes))]);
+                    planner.apply([Change::from(member.service()), Change::from(member.slice(&nodes))]);
                 }
                 for member in members(shape, protocol) {
                     let planned = planner.plan(&member.name()).map(|plan| (**plan).clone());

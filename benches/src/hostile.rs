@@ -82,7 +82,7 @@ pub(crate) fn perform(source_ranges: u32) -> anyhow::Result<Took> {
     let nodes = nodes();
     let mut planner = Planner::new(local_node());
     let others = members(OTHERS, Protocol::Tcp)
-        .flat_map(|member| [Change::Service(member.service()), Change::Slice(member.slice(&nodes))]);
+        .flat_map(|member| [Change::from(member.service()), Change::from(member.slice(&nodes))]);
     planner.apply(others);
     let mut dataplane = Nftables::new(settings()?)?;
     dataplane.sync(&mut planner.plans().map(|plan| &**plan))?;
@@ -92,7 +92,7 @@ pub(crate) fn perform(source_ranges: u32) -> anyhow::Result<Took> {
         for round in 0..20 {
             let mut slice = one.slice(&nodes);
             slice.endpoints[0].ready = round % 2 == 1;
-            times.push(apply(dataplane, &planner.apply([Change::Slice(slice)]))?.0);
+            times.push(apply(dataplane, &planner.apply([Change::from(slice)]))?.0);
         }
         times.sort_unstable();
         anyhow::Ok(times[times.len() / 2])
@@ -101,7 +101,7 @@ pub(crate) fn perform(source_ranges: u32) -> anyhow::Result<Took> {
 
     let (service, mut slice) = (largest(), slice_of(&largest(), &nodes));
     let started = Instant::now();
-    let changes = planner.apply([Change::Service(service.clone()), Change::Slice(slice.clone())]);
+    let changes = planner.apply([Change::from(service.clone()), Change::from(slice.clone())]);
     let planned = started.elapsed();
     ensure!(planner.oversized() == 0, "the largest Service is too large");
     let (added, elements) = apply(&mut dataplane, &changes)?;
@@ -109,7 +109,7 @@ pub(crate) fn perform(source_ranges: u32) -> anyhow::Result<Took> {
     for port in &mut slice.ports {
         port.port += 1;
     }
-    let (changed, _) = apply(&mut dataplane, &planner.apply([Change::Slice(slice)]))?;
+    let (changed, _) = apply(&mut dataplane, &planner.apply([Change::from(slice)]))?;
     let (removed, _) = apply(&mut dataplane, &planner.apply([Change::ServiceRemoved(service.name)]))?;
     Ok(Took { ranges, ranges_tenth, refused, planned, added, changed, removed, elements, other, beside })
 }
@@ -132,7 +132,7 @@ fn plan_ranges(count: u32) -> anyhow::Result<Duration> {
     service.source_ranges = (0..count).map(range).collect::<Result<_, _>>()?;
     let mut planner = Planner::new(local_node());
     let started = Instant::now();
-    let changes = planner.apply([Change::Service(service)]);
+    let changes = planner.apply([Change::from(service)]);
     let took = started.elapsed();
     let plan = changes.services[0].after.as_ref().context("no plan")?;
     let frontend = plan.ports[0].frontends.last().context("no frontend")?;
@@ -146,7 +146,7 @@ fn plan_refused() -> anyhow::Result<Duration> {
     service.external_ips = external_ips(50_000);
     let mut planner = Planner::new(local_node());
     let started = Instant::now();
-    planner.apply([Change::Service(service)]);
+    planner.apply([Change::from(service)]);
     ensure!(planner.oversized() == 1, "it is planned");
     Ok(started.elapsed())
 }

@@ -71,7 +71,7 @@ pub(crate) fn planner(shape: Shape) -> anyhow::Result<Footprint> {
     let before = process::memory("self")?;
     let mut planner = Planner::new(local_node());
     for member in members(shape, Protocol::Tcp) {
-        planner.apply([Change::Service(member.service()), Change::Slice(member.slice(&nodes))]);
+        planner.apply([Change::from(member.service()), Change::from(member.slice(&nodes))]);
     }
     let after = process::memory("self")?;
     ensure!(planner.plans().len() == shape.services as usize, "{} plans for {shape}", planner.plans().len());

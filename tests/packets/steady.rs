@@ -292,7 +292,7 @@ fn flap(mode: Mode, duration: Duration) -> anyhow::Result<usize> {
         Mode::Iptables => Box::new(Iptables::new(&settings, &Options::default())?),
     };
     let mut planner = Planner::new(LocalNode { name: "host1".into(), ..LocalNode::default() });
-    planner.apply(std::iter::once(Change::Service(steady_service())).chain(all_slices(LISTS[0])));
+    planner.apply(std::iter::once(Change::from(steady_service())).chain(all_slices(LISTS[0])));
     dataplane.sync(&mut planner.plans().map(|plan| &**plan))?;
     let begun = Instant::now();
     let mut commits = 0;
@@ -353,5 +353,5 @@ fn steady_slices(protocol: Protocol, pods: &[&str]) -> Vec<Change> {
             })
             .collect(),
     };
-    Family::ALL.map(|family| Change::Slice(slice(family))).to_vec()
+    Family::ALL.map(|family| Change::from(slice(family))).to_vec()
 }

@@ -52,14 +52,15 @@ pub(crate) fn metrics(text: &str, bind: Family, problems: &mut Problems<'_>) -> 
     }
 }
 
-/// The value of `--healthz-port` or `--metrics-port`, where it counts: neither beside a file nor when the
-/// configuration is only written (spec §10.5).
+/// The value of `--healthz-port` or `--metrics-port`, where it counts: neither beside a file nor
+/// when the configuration is only written (spec §10.5).
 fn deprecated_port(given: Option<i32>, problems: &Problems<'_>) -> Option<i32> {
     given.filter(|_| problems.file.is_none() && problems.flags.write_to().is_none())
 }
 
-/// The two parts of what may be an IPv6 address and a port without brackets between them: `::1:80`. Some such texts
-/// are addresses as well, which hardly anybody means: kube-proxy would listen on the address `::1:80`.
+/// The two parts of what may be an IPv6 address and a port without brackets between them: `::1:80`.
+/// Some such texts are addresses as well, which hardly anybody means: kube-proxy would listen on
+/// the address `::1:80`.
 fn without_brackets(text: &str) -> Option<(Ipv6Addr, u16)> {
     let (address, port) = text.rsplit_once(':')?;
     let port = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok())??;

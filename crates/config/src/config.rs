@@ -21,7 +21,8 @@ pub struct Config {
     pub client: Client,
     /// The node's name, if it is not the host's (spec §1.6).
     pub hostname_override: Option<String>,
-    /// The node's own address, if it is not unspecified; its family decides address defaults (spec §10.8).
+    /// The node's own address, if it is not unspecified; its family decides address defaults (spec
+    /// §10.8).
     pub bind_address: IpAddr,
     /// Where `/healthz` is served; `None` if it is switched off (spec §10.9).
     pub healthz: Option<SocketAddr>,
@@ -33,9 +34,11 @@ pub struct Config {
     pub enable_profiling: bool,
     /// The version whose hidden metrics are asked for; empty for none.
     pub show_hidden_metrics_for_version: String,
-    /// How often what failed is tried again, and half of the time after which health is lost (spec §9.4).
+    /// How often what failed is tried again, and half of the time after which health is lost (spec
+    /// §9.4).
     pub sync_period: Duration,
-    /// The least time between two transactions. Zero, the default: changes are applied as they come.
+    /// The least time between two transactions. Zero, the default: changes are applied as they
+    /// come.
     pub min_sync_period: Duration,
     /// Masquerade all traffic to ClusterIPs.
     pub masquerade_all: bool,
@@ -45,7 +48,7 @@ pub struct Config {
     pub ipvs: Ipvs,
     /// For nftables mode.
     pub nftables: Nftables,
-    /// How local pods are told from other sources (spec §4.8).
+    /// How local pods are distinguished from other sources (spec §4.8).
     pub detect_local: DetectLocal,
     /// On which addresses NodePorts answer (spec §3.6-3.11).
     pub nodeport_addresses: NodePortAddresses,
@@ -68,13 +71,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether a feature gate is on: as given, else as `AllAlpha` and `AllBeta` say, else its default.
+    /// Whether a feature gate is on: as given, else as `AllAlpha` and `AllBeta` say, else its
+    /// default.
     pub fn enabled(&self, gate: Gate) -> bool {
         gate.enabled(&self.feature_gates)
     }
 
-    /// The address that stands for the node's own whatever its Node object says (spec §1.33): `bindAddress`, unless
-    /// it is unspecified or loopback, which say nothing about where others find the node.
+    /// The address that stands for the node's own whatever its Node object says (spec §1.33):
+    /// `bindAddress`, unless it is unspecified or loopback, which say nothing about where others
+    /// find the node.
     pub fn node_address(&self) -> Option<IpAddr> {
         Some(self.bind_address).filter(|address| !address.is_unspecified() && !address.is_loopback())
     }
@@ -165,7 +170,7 @@ pub struct Ipvs {
     pub udp_timeout: Duration,
 }
 
-/// How local pods are told from other sources (spec §4.8).
+/// How local pods are distinguished from other sources (spec §4.8).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DetectLocal {
     /// Which of the values below counts.
@@ -178,7 +183,7 @@ pub struct DetectLocal {
     pub interface_name_prefix: String,
 }
 
-/// By what local pods are told.
+/// By what local pods are recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DetectLocalMode {
     /// By their address being in the cluster's pod networks.
@@ -230,9 +235,9 @@ pub struct Conntrack {
     pub tcp_close_wait_timeout: Duration,
     /// Let packets outside of the window pass; false leaves the kernel's setting.
     pub tcp_be_liberal: bool,
-    /// Of connections without an answer; zero leaves the kernel's.
+    /// The timeout of connections without an answer; zero leaves the kernel's.
     pub udp_timeout: Duration,
-    /// Of connections with answers; zero leaves the kernel's.
+    /// The timeout of connections with answers; zero leaves the kernel's.
     pub udp_stream_timeout: Duration,
 }
 

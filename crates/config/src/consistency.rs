@@ -22,7 +22,8 @@ pub struct NodeFacts {
 }
 
 impl Config {
-    /// What of this does not fit the node: notes for the log, or reasons not to start (spec §10.19, §10.20).
+    /// What of this does not fit the node: notes for the log, or reasons not to start (spec §10.19,
+    /// §10.20).
     pub fn check_node(&self, node: &NodeFacts) -> Result<Vec<Note>, Vec<ConfigError>> {
         let mut notes = Vec::new();
         let mut errors = Vec::new();

@@ -1,7 +1,7 @@
 //! The configuration file: from text to the object that it describes (spec §10.2).
 //!
-//! As strict as the reference where it is strict: syntax, kind and types are errors. Where that falls back to a
-//! lenient reading, with fields unknown or repeated, each of them is named.
+//! As strict as the reference where it is strict: syntax, kind and types are errors. Where that
+//! falls back to a lenient reading, with fields unknown or repeated, each of them is named.
 
 use std::path::Path;
 
@@ -88,7 +88,7 @@ pub(crate) fn decode(path: &Path, document: &Document, problems: &mut Problems<'
             Some(_) => problems.error(field, format!("is not text; it must be {expected}")),
         }
     }
-    // Of another kind of object every field would be unknown.
+    // Every field of an object of another kind would be unknown.
     if problems.errors.len() > before {
         return Object::default();
     }

@@ -46,7 +46,8 @@ impl From<Duration> for GoDuration {
 impl FromStr for GoDuration {
     type Err = NotADuration;
 
-    /// Numbers with units (`ns`, `us`, `ms`, `s`, `m`, `h`), each with or without a fraction, or `0`.
+    /// Numbers with units (`ns`, `us`, `ms`, `s`, `m`, `h`), each with or without a fraction, or
+    /// `0`.
     fn from_str(text: &str) -> Result<GoDuration, NotADuration> {
         parse(text).map(GoDuration).ok_or_else(|| NotADuration(text.to_owned()))
     }

@@ -1,7 +1,8 @@
 //! kube-proxy's flags (spec §10B).
 //!
-//! Each is optional, so that what was given explicitly is known. What a value must be beyond its type is checked by
-//! [`crate::load`], together with everything else. Names may be written with `_` for `-` if the program sees to it.
+//! Each is optional, so that what was given explicitly is known. What a value must be beyond its
+//! type is checked by [`crate::load`], together with everything else. Names may be written with `_`
+//! for `-` if the program sees to it.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,8 @@ use crate::removed::Removed;
 
 /// kube-proxy's flags, but for `--version` and `--help`.
 ///
-/// As in kube-proxy, the last of several counts, lists gather what is given, and switches take `=false`.
+/// As in kube-proxy, the last of several counts, lists gather what is given, and switches take
+/// `=false`.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(args_override_self = true)]
 pub struct Flags {
@@ -93,7 +95,8 @@ pub struct Flags {
     #[arg(long, value_name = "NAME")]
     pub hostname_override: Option<String>,
 
-    /// This node's own address, if the Node object shall not decide; no socket is bound to it [default: 0.0.0.0]
+    /// This node's own address, if the Node object shall not decide; no socket is bound to it
+    /// [default: 0.0.0.0]
     #[arg(long, value_name = "IP")]
     pub bind_address: Option<String>,
 
@@ -145,7 +148,8 @@ pub struct Flags {
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub iptables_sync_period: Option<GoDuration>,
 
-    /// Least time between two transactions, in iptables and nftables mode [default: 0s, apply changes as they come]
+    /// Least time between two transactions, in iptables and nftables mode [default: 0s, apply
+    /// changes as they come]
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub iptables_min_sync_period: Option<GoDuration>,
 
@@ -181,8 +185,8 @@ pub struct Flags {
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub ipvs_udp_timeout: Option<GoDuration>,
 
-    /// How local pods are told from other sources: ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix
-    /// [default: ClusterCIDR]
+    /// How local pods are distinguished from other sources: ClusterCIDR, NodeCIDR, BridgeInterface
+    /// or InterfaceNamePrefix [default: ClusterCIDR]
     #[arg(long, value_name = "MODE")]
     pub detect_local_mode: Option<String>,
 
@@ -198,8 +202,9 @@ pub struct Flags {
     #[arg(long, value_name = "CIDR,...")]
     pub cluster_cidr: Option<String>,
 
-    /// Networks whose local addresses answer on NodePorts, and the words `primary` for the node's own address,
-    /// `localhost` for loopback addresses and `all` [default: primary in nftables mode, else all addresses]
+    /// Networks whose local addresses answer on NodePorts, and the words `primary` for the node's
+    /// own address, `localhost` for loopback addresses and `all` [default: primary in nftables
+    /// mode, else all addresses]
     #[arg(long, value_name = "CIDR,...")]
     pub nodeport_addresses: Vec<String>,
 
@@ -208,7 +213,8 @@ pub struct Flags {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = go_bool)]
     pub accept_forwarded: Option<bool>,
 
-    /// How unlikely the kernel is to kill this process for want of memory, from -1000 [default: -999]
+    /// How unlikely the kernel is to kill this process for want of memory, from -1000 [default:
+    /// -999]
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub oom_score_adj: Option<i32>,
 
@@ -347,7 +353,8 @@ mod tests {
             (&["--masquerade-all=false"], Some(|f| f.masquerade_all = Some(false))),
             (&["--masquerade-all=T"], Some(|f| f.masquerade_all = Some(true))),
             (&["--masquerade-all=yes"], None),
-            // A switch does not take the next word, as in Go, where that would be a positional argument.
+            // A switch does not take the next word, as in Go, where that would be a positional
+            // argument.
             (&["--masquerade-all", "false"], None),
             (&["--masquerade-all", "--masquerade-all=0"], Some(|f| f.masquerade_all = Some(false))),
             (&["--v=4"], Some(|f| f.verbosity = Some(4))),

@@ -1,11 +1,13 @@
-//! kube-proxy's flags and configuration file (spec §10), and the configuration that follows from them.
+//! kube-proxy's flags and configuration file (spec §10), and the configuration that follows from
+//! them.
 //!
-//! [`Flags`] are parsed by the program; [`load`] puts them together with the text of the file. It returns all that is
-//! wrong, or the effective [`Config`] with what an operator should know. Nothing here touches the kernel or the
-//! network; [`watch`] waits for a file to change.
+//! [`Flags`] are parsed by the program; [`load`] puts them together with the text of the file. It
+//! returns all that is wrong, or the effective [`Config`] with what an operator should know.
+//! Nothing here touches the kernel or the network; [`watch`] waits for a file to change.
 //!
-//! Where the outcome differs from kube-proxy's on purpose: without a mode nftables is used; there is no least time
-//! between two transactions unless one is set; fields that are unknown, without effect or overridden are named.
+//! Where the outcome differs from kube-proxy's on purpose: without a mode nftables is used; there
+//! is no least time between two transactions unless one is set; fields that are unknown, without
+//! effect or overridden are named.
 
 mod address;
 mod bound;
@@ -19,6 +21,7 @@ mod gates;
 mod load;
 mod logging;
 mod meaningless;
+mod numbers;
 mod object;
 mod problem;
 mod problems;

@@ -24,8 +24,8 @@ pub struct Loaded {
 
 /// The effective configuration of `flags` and, if there is one, the file with its path and text.
 ///
-/// With a file, it alone counts, but for flags of logging and `--hostname-override` (spec §10.1). The error is
-/// everything that is wrong.
+/// With a file, it alone counts, but for flags of logging and `--hostname-override` (spec §10.1).
+/// The error is everything that is wrong.
 pub fn load(flags: &Flags, file: Option<(&Path, &str)>) -> Result<Loaded, Vec<ConfigError>> {
     let removed = flags.removed.errors();
     let Some((path, text)) = file else {
@@ -63,7 +63,8 @@ fn finish(object: &Object, origin: Origin, mut problems: Problems<'_>) -> Result
     }
 }
 
-/// Names flags that were given, and that the file decides otherwise (spec §10.1, where they are ignored silently).
+/// Names flags that were given, and that the file decides otherwise (spec §10.1, where they are
+/// ignored silently).
 fn overridden(config: &Config, problems: &mut Problems<'_>) {
     for bound in bound::ALL.iter().filter(|bound| !bound.beats_file) {
         let Some(given) = (bound.given)(problems.flags) else { continue };
@@ -99,7 +100,8 @@ impl Default for Config {
 }
 
 impl Flags {
-    /// All flags of kube-proxy with their values: as given, else as they are by default. For `/flagz` (spec §11.15).
+    /// All flags of kube-proxy with their values: as given, else as they are by default. For
+    /// `/flagz` (spec §11.15).
     pub fn values(&self) -> Vec<(&'static str, String)> {
         let defaults = Config::default();
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());

@@ -2,9 +2,9 @@
 
 use crate::config::{LogFormat, LogStreams, Logging, Vmodule};
 use crate::gates::Gate;
+use crate::numbers::not_negative;
 use crate::object::{self, Object};
 use crate::problems::Problems;
-use crate::resolve::not_negative;
 
 /// The logging that `object` asks for.
 pub(crate) fn logging(object: &Object, problems: &mut Problems<'_>) -> Logging {

@@ -1,4 +1,5 @@
-//! Options that are accepted and change nothing: each is named, with the reason, if it was set to something.
+//! Options that are accepted and change nothing: each is named, with the reason, if it was set to
+//! something.
 
 use portolan_service::{Family, NodePortSelector};
 
@@ -15,7 +16,8 @@ pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// The default of `--machine-id-file`.
 pub(crate) const MACHINE_ID: &str = "/etc/machine-id,/var/lib/dbus/machine-id";
 
-/// Adds a note for each option of `object` that was set to something else than its default, and has no effect.
+/// Adds a note for each option of `object` that was set to something else than its default, and has
+/// no effect.
 pub(crate) fn note(object: &Object, config: &Config, origin: Origin, problems: &mut Problems<'_>) {
     of_any_mode(object, problems);
     logging(object, config, problems);
@@ -189,7 +191,8 @@ fn of_other_modes(object: &Object, mode: Mode, origin: Origin, problems: &mut Pr
         }
     }
     let why = |of: Mode| format!("no effect: it is for {of} mode, and this is {mode}");
-    // Without a mode, the section of iptables is read as well. Flags for iptables are for nftables, too.
+    // Without a mode, the section of iptables is read as well. Flags for iptables are for nftables,
+    // too.
     let periods_are_read = match mode {
         Mode::Iptables => true,
         Mode::Nftables => object.mode.is_empty() || origin == Origin::Flags,

@@ -1,4 +1,5 @@
-//! The object `KubeProxyConfiguration` v1alpha1, as given: what is missing or null is `None` or empty.
+//! The object `KubeProxyConfiguration` v1alpha1, as given: what is missing or null is `None` or
+//! empty.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
-//! Flags that kube-proxy had once and has no more (spec §10.11). Static pods of old clusters carry them still: each is
-//! understood, so that all of them are named at once, with the reason and what to do.
+//! Flags that kube-proxy had once and has no more (spec §10.11). Static pods of old clusters carry
+//! them still: each is understood, so that all of them are named at once, with the reason and what
+//! to do.
 
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
 

@@ -1,6 +1,8 @@
-//! From the object as given to the effective configuration: defaults and validation (spec §10A, §10C).
+//! From the object as given to the effective configuration: defaults and validation (spec §10A,
+//! §10C).
 //!
-//! What is wrong is reported and replaced by its default, so that everything wrong is found at once.
+//! What is wrong is reported and replaced by its default, so that everything wrong is found at
+//! once.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use crate::config::{
 use crate::duration::GoDuration;
 use crate::gates::{ALL_ALPHA, ALL_BETA, Gate};
 use crate::logging;
+use crate::numbers::{bit, in_range, not_negative, valid_bit};
 use crate::object::{self, Object};
 use crate::problems::Problems;
 
@@ -147,8 +150,9 @@ impl SyncSection {
             masquerade_all: nftables.masquerade_all.unwrap_or_default(),
         };
         match mode {
-            // Without a mode the reference reads the section of iptables, so that is where a configuration says
-            // what it wants; the section of the mode that we take instead goes first.
+            // Without a mode the reference reads the section of iptables, so that is where a
+            // configuration says what it wants; the section of the mode that we take instead goes
+            // first.
             Mode::Nftables if object.mode.is_empty() => {
                 let set = |period: Option<GoDuration>| period.is_some_and(|period| period.0 != 0);
                 SyncSection {
@@ -167,7 +171,8 @@ impl SyncSection {
         }
     }
 
-    /// Spec §10.10, §10.14; but that no least time between two transactions is the default in all modes.
+    /// Spec §10.10, §10.14; but that no least time between two transactions is the default in all
+    /// modes.
     fn periods(&self, origin: Origin, problems: &mut Problems<'_>) -> (Duration, Duration) {
         let (field, given) = self.sync;
         let sync = match given {
@@ -379,50 +384,6 @@ fn config_sync_period(given: Option<GoDuration>, origin: Origin, problems: &mut 
             default
         }),
     }
-}
-
-/// A default in seconds, or a duration that is not negative.
-pub(crate) fn not_negative(
-    field: &str,
-    given: Option<GoDuration>,
-    default: u64,
-    problems: &mut Problems<'_>,
-) -> Duration {
-    let Some(duration) = given else { return Duration::from_secs(default) };
-    duration.to_std().unwrap_or_else(|| {
-        problems.error(field, format!("{duration} is less than 0s"));
-        Duration::from_secs(default)
-    })
-}
-
-fn in_range(
-    field: &str,
-    given: Option<i32>,
-    range: std::ops::RangeInclusive<i32>,
-    default: i32,
-    problems: &mut Problems<'_>,
-) -> i32 {
-    let value = given.unwrap_or(default);
-    if range.contains(&value) {
-        return value;
-    }
-    let bounds = match (*range.start(), *range.end()) {
-        (start, i32::MAX) => format!("less than {start}"),
-        (start, end) => format!("not in {start} to {end}"),
-    };
-    problems.error(field, format!("{value} is {bounds}"));
-    default
-}
-
-fn bit(field: &str, given: Option<i32>, problems: &mut Problems<'_>) -> u8 {
-    valid_bit(given).unwrap_or_else(|| {
-        problems.error(field, format!("{} is not in 0-31", given.unwrap_or_default()));
-        14
-    })
-}
-
-fn valid_bit(given: Option<i32>) -> Option<u8> {
-    u8::try_from(given.unwrap_or(14)).ok().filter(|bit| *bit <= 31)
 }
 
 fn not_a_network(text: &str) -> String {

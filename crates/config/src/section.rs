@@ -1,4 +1,5 @@
-//! One mapping of the configuration file, read field by field: types are checked, and what nobody asked for is named.
+//! One mapping of the configuration file, read field by field: types are checked, and what nobody
+//! asked for is named.
 
 use std::collections::BTreeMap;
 
@@ -176,7 +177,8 @@ impl<'t, 'p, 'f> Section<'t, 'p, 'f> {
 
     fn mismatch(&mut self, path: &str, value: &Tree, expected: &str) {
         let found = found(value);
-        // Text that another type was expected for needs no quotes; other things that text was expected for do.
+        // Text that another type was expected for needs no quotes; other things that text was
+        // expected for do.
         let remedy = match &value.content {
             Content::Number(_) if expected == DURATION => "; add a unit",
             Content::Number(_) | Content::Bool(_) if expected == "text" => "; put it in quotes",

@@ -9,7 +9,8 @@ use crate::config::{Config, LogStreams, Mode};
 use crate::duration::GoDuration;
 use crate::object::{API_VERSION, KIND};
 
-/// The object as JSON. As in the reference, only the section of the mode has sync periods and `masqueradeAll`.
+/// The object as JSON. As in the reference, only the section of the mode has sync periods and
+/// `masqueradeAll`.
 pub fn to_json(config: &Config) -> Value {
     let (mut iptables, mut ipvs, mut nftables) = sections(config);
     let periods = |section: &mut Value| {

@@ -163,13 +163,13 @@ impl State {
         changes: &mut Vec<Change>,
     ) {
         let new = slices.iter().filter(|(slice, content)| self.slices.get(*slice) != Some(*content));
-        changes.extend(new.map(|(_, content)| Change::Slice(content.clone())));
+        changes.extend(new.map(|(_, content)| Change::from(content.clone())));
         let gone = self.slices.keys().filter(|slice| !slices.contains_key(*slice));
         changes.extend(gone.cloned().map(Change::SliceRemoved));
         self.slices = slices;
         if self.service != service {
             changes.push(match &service {
-                Some(service) => Change::Service(service.clone()),
+                Some(service) => Change::from(service.clone()),
                 None => Change::ServiceRemoved(name.clone()),
             });
             self.service = service;

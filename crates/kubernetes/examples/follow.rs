@@ -1,4 +1,5 @@
-//! Follows an API server and prints each update: `KUBECONFIG=... cargo run -p portolan-kubernetes --example follow -- NODE-NAME [SNAPSHOT]`.
+//! Follows an API server and prints each update: `KUBECONFIG=... cargo run -p portolan-kubernetes
+//! --example follow -- NODE-NAME [SNAPSHOT]`.
 //!
 //! Ends when nothing has changed for a minute.
 

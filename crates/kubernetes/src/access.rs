@@ -4,6 +4,7 @@
 
 mod credentials;
 mod exec;
+mod header;
 mod kubeconfig;
 mod resolver;
 mod server;
@@ -28,12 +29,12 @@ use credentials::{Credentials, TokenFile};
 pub use exec::PluginError;
 use resolver::Resolver;
 
-/// An unused connection is kept for as long: enough for the pages of a list, too short to become
+/// How long an unused connection is kept: long enough for the pages of a list, too short to become
 /// half-open unnoticed.
 const IDLE_CONNECTION: Duration = Duration::from_secs(10);
 /// The most of an answer that is read at once. Answers are taken in as they come.
 const READ_BUFFER: usize = 64 * 1024;
-/// A peer that has said nothing for so long is asked whether it is still there.
+/// A peer that has said nothing for this long is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How often it is asked, and how many times, until the connection is given up.
 const KEEPALIVE_AGAIN: (Duration, u32) = (Duration::from_secs(5), 3);
@@ -46,7 +47,7 @@ pub(crate) struct Access {
     kubeconfig: Option<PathBuf>,
     master: Option<String>,
     connect_timeout: Duration,
-    /// What goes on without being an error was reported.
+    /// What is no error and lasts was reported.
     reported: AtomicBool,
 }
 
@@ -56,7 +57,7 @@ pub(crate) struct Way {
     pub(crate) client: kube::Client,
     /// What each request says of who sends it.
     pub(crate) authorization: Authorization,
-    /// When the credentials must be had anew.
+    /// When new credentials are needed.
     pub(crate) expires: Option<SystemTime>,
 }
 

@@ -22,7 +22,8 @@ const ACCEPT: &str = "application/json;drop=metadata.managedFields,application/j
 const FAILURE_TEXT: usize = 16 * 1024;
 /// Configuration and credentials are read again no more often than this.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
-/// While nothing answers, they are read again this often: the address or the authority may have changed.
+/// While nothing answers, they are read again this often: the address or the authority may have
+/// changed.
 const RENEW_UNREACHABLE: Duration = Duration::from_mins(1);
 /// The longest that the server may ask us to wait.
 const RETRY_AFTER_AT_MOST: Duration = Duration::from_mins(5);
@@ -106,7 +107,8 @@ impl Connection {
 }
 
 impl Client {
-    /// A client as `options` say. Fails if the configuration is unusable, not if credentials cannot be had at the moment.
+    /// A client as `options` say. Fails if the configuration is unusable, not if credentials cannot
+    /// be had at the moment.
     pub(crate) async fn new(options: &Options, connect_timeout: Duration) -> Result<Client, Error> {
         let access = Arc::new(Access::new(options, connect_timeout));
         let configuration = access.configuration().await?;
@@ -137,8 +139,9 @@ impl Client {
         &self.reach
     }
 
-    /// Sends a request and returns the answer when its headers are there, which must be within `timeout`. An answer that is no success
-    /// is a failure. Credentials that are not accepted are read again, for the next request.
+    /// Sends a request and returns the answer when its headers are there, which must be within
+    /// `timeout`. An answer that is no success is a failure. Credentials that are not accepted are
+    /// read again, for the next request.
     pub(crate) async fn send(
         &self,
         method: &'static str,
@@ -228,7 +231,8 @@ impl Client {
             return Err(failure.clone());
         }
         let (access, status) = (self.access.clone(), self.status.clone());
-        // Credentials may come from files and from programs: those may take their time, off this thread.
+        // Credentials may come from files and from programs: those may take their time, off this
+        // thread.
         let handle = tokio::runtime::Handle::current();
         let made = tokio::task::spawn_blocking(move || {
             let configuration = handle.block_on(access.configuration())?;
@@ -262,7 +266,8 @@ impl Client {
     }
 }
 
-/// Whether what stands against a start may pass by itself: a program that gives credentials has run, and given none.
+/// Whether what stands against a start may pass by itself: a program that gives credentials has
+/// run, and given none.
 fn passing(error: &Error) -> bool {
     matches!(error, Error::Plugin { reason: PluginError::Failed { .. } | PluginError::Slow { .. }, .. })
 }

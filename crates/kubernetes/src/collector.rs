@@ -1,4 +1,5 @@
-//! Brings together what is heard of all resources, and says when it is to be delivered. No I/O but the snapshot's.
+//! Brings together what is heard of all resources, and says when it is to be delivered. No I/O but
+//! the snapshot's.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,11 +7,11 @@ use std::time::{Instant, SystemTime};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use portolan_service::{Change, ObjectName};
+use portolan_service::{Change, EndpointSlice, EndpointsTrigger, ObjectName};
 
 use crate::convert::{self, Names};
 use crate::decode::{Object, Undecodable};
-use crate::ledger::{Ledger, News, version};
+use crate::known_objects::{KnownObjects, News, version};
 use crate::record::Recorder;
 use crate::resource::Resource;
 use crate::snapshot::Loaded;
@@ -23,7 +24,7 @@ pub(crate) struct Collector {
     recorder: Recorder,
     /// Triggers from before this are of another proxy's time (spec §9.15).
     started: SystemTime,
-    ledgers: [Ledger; Resource::ALL.len()],
+    known: [KnownObjects; Resource::ALL.len()],
     names: Names,
     networks: BTreeMap<ObjectName, Vec<IpNet>>,
     /// Whether a complete list has been read.
@@ -37,7 +38,7 @@ pub(crate) struct Collector {
 struct Pending {
     changes: Vec<Change>,
     networks_changed: bool,
-    triggers: Vec<(ObjectName, SystemTime)>,
+    triggers: Vec<EndpointsTrigger>,
     received: Option<Instant>,
     problems: Vec<Problem>,
     /// When there are this many changes, those that later ones make pointless are dropped.
@@ -53,7 +54,7 @@ impl Collector {
             status,
             recorder,
             started,
-            ledgers: Default::default(),
+            known: Default::default(),
             names: Names::default(),
             networks: BTreeMap::new(),
             listed: Default::default(),
@@ -62,13 +63,14 @@ impl Collector {
         }
     }
 
-    /// A complete list of `resource` begins. `distrust` says that its versions cannot be compared with those known.
+    /// A complete list of `resource` begins. `distrust` says that its versions cannot be compared
+    /// with those known.
     pub(crate) fn begin_list(&mut self, resource: Resource, distrust: bool) {
-        let ledger = &mut self.ledgers[resource as usize];
+        let known = &mut self.known[resource as usize];
         if distrust {
-            ledger.distrust_versions();
+            known.distrust_versions();
         }
-        ledger.begin_list();
+        known.begin_list();
     }
 
     /// `object` exists. `received` is when its first byte was read.
@@ -76,9 +78,9 @@ impl Collector {
         let metadata = object.metadata();
         let name = object.name();
         let version = version(&metadata.uid, &metadata.resource_version);
-        let ledger = &mut self.ledgers[resource as usize];
-        let news = ledger.put(&name, version);
-        self.status.undecodable(resource, ledger.undecodable_now());
+        let known = &mut self.known[resource as usize];
+        let news = known.put(&name, version);
+        self.status.undecodable(resource, known.undecodable_now());
         if news == News::Unchanged {
             return;
         }
@@ -87,8 +89,8 @@ impl Collector {
         match object {
             Object::EndpointSlice(_) | Object::Service(_) | Object::Node(_) => {
                 let change = change(&name, object, &mut self.names);
-                if let (Object::EndpointSlice(slice), Some(_)) = (object, &change) {
-                    self.note_trigger(name.namespace(), &slice.metadata);
+                if let (Object::EndpointSlice(object), Some(Change::Slice(slice))) = (object, &change) {
+                    self.note_trigger(slice, &object.metadata);
                 }
                 // A slice that no longer is for a service proxy is as good as gone.
                 let gone = (news == News::Changed).then_some(Change::SliceRemoved(name));
@@ -110,21 +112,22 @@ impl Collector {
             && resource == Resource::EndpointSlices
         {
             // The removal of a slice takes the times of its Service with it (spec §9.15).
-            self.pending.triggers.retain(|(name, _)| *name != service);
+            self.pending.triggers.retain(|trigger| trigger.service != service);
         }
         self.remove_named(resource, name, received);
     }
 
-    /// An object or event could not be decoded. What is known of the object stays, unless it is gone.
+    /// An object or event could not be decoded. What is known of the object stays, unless it is
+    /// gone.
     pub(crate) fn undecodable(&mut self, resource: Resource, undecodable: Undecodable, received: Instant) {
         let Undecodable { name, deleted, message, .. } = undecodable;
         if let (true, Some(name)) = (deleted, &name) {
             self.remove_named(resource, name.clone(), received);
             return;
         }
-        let ledger = &mut self.ledgers[resource as usize];
-        ledger.undecodable(name.as_ref());
-        self.status.undecodable(resource, ledger.undecodable_now());
+        let known = &mut self.known[resource as usize];
+        known.undecodable(name.as_ref());
+        self.status.undecodable(resource, known.undecodable_now());
         let name = name.as_ref().map_or_else(String::new, |name| display(resource, name));
         let known = if name.is_empty() { "an object" } else { name.as_str() };
         tracing::debug!(%resource, name = known, reason = message, "cannot be decoded; what is known of it stays in force");
@@ -134,13 +137,13 @@ impl Collector {
 
     /// The list of `resource` that began last is complete: what it did not mention is gone.
     pub(crate) fn finish_list(&mut self, resource: Resource, received: Instant) {
-        for name in self.ledgers[resource as usize].finish_list() {
+        for name in self.known[resource as usize].finish_list() {
             self.removed(resource, name, received);
         }
-        if self.ledgers[resource as usize].uncertain() {
-            tracing::warn!(%resource, "the list has an object without a readable name; nothing is taken for removed");
+        if self.known[resource as usize].uncertain() {
+            tracing::warn!(%resource, "the list has an object without a readable name; nothing is counted as removed");
         }
-        self.status.undecodable(resource, self.ledgers[resource as usize].undecodable_now());
+        self.status.undecodable(resource, self.known[resource as usize].undecodable_now());
         self.status.listed(resource);
         let first = !std::mem::replace(&mut self.listed[resource as usize], true);
         if first && resource == Resource::ServiceCidrs {
@@ -154,14 +157,14 @@ impl Collector {
         }
     }
 
-    /// Whether only another list can tell which objects of `resource` there are.
+    /// Whether only another list can show which objects of `resource` there are.
     pub(crate) fn uncertain(&self, resource: Resource) -> bool {
-        self.ledgers[resource as usize].uncertain()
+        self.known[resource as usize].uncertain()
     }
 
     /// How many objects of `resource` are known.
     pub(crate) fn count(&self, resource: Resource) -> usize {
-        self.ledgers[resource as usize].len()
+        self.known[resource as usize].len()
     }
 
     /// Whether the lists that the proxy cannot begin without are complete (spec §9.6).
@@ -183,13 +186,13 @@ impl Collector {
         Some(self.deliver(origin, received))
     }
 
-    /// The last good state, if there is one: what is known only from it, and what has been heard so far. Of a resource that has been
-    /// listed, what has been heard is all.
+    /// The last good state, if there is one: what is known only from it, and what has been heard so
+    /// far. Of a resource that has been listed, what has been heard is all.
     pub(crate) fn take_snapshot(&mut self) -> Option<Update> {
         let heard = std::mem::take(&mut self.pending);
         let now = Instant::now();
         let mut objects = 0;
-        let Collector { recorder, ledgers, names, networks, listed, pending, .. } = self;
+        let Collector { recorder, known, names, networks, listed, pending, .. } = self;
         let loaded = recorder.load(|resource, json| {
             if listed[resource as usize] {
                 return false;
@@ -202,12 +205,12 @@ impl Collector {
                 }
             };
             let (name, metadata) = (object.name(), object.metadata());
-            let ledger = &mut ledgers[resource as usize];
-            if ledger.contains(&name) {
+            let known = &mut known[resource as usize];
+            if known.contains(&name) {
                 return false;
             }
             // As if it had been in a list before the one that may be under way.
-            ledger.put_earlier(&name, version(&metadata.uid, &metadata.resource_version));
+            known.put_earlier(&name, version(&metadata.uid, &metadata.resource_version));
             objects += 1;
             if let Object::ServiceCidr(cidr) = &object {
                 networks.insert(name, convert::networks(cidr));
@@ -247,9 +250,9 @@ impl Collector {
     }
 
     fn remove_named(&mut self, resource: Resource, name: ObjectName, received: Instant) {
-        let ledger = &mut self.ledgers[resource as usize];
-        let was_in_force = ledger.remove(&name);
-        self.status.undecodable(resource, ledger.undecodable_now());
+        let known = &mut self.known[resource as usize];
+        let was_in_force = known.remove(&name);
+        self.status.undecodable(resource, known.undecodable_now());
         if was_in_force {
             self.removed(resource, name, received);
         }
@@ -271,17 +274,20 @@ impl Collector {
         self.compact();
     }
 
-    fn note_trigger(&mut self, namespace: &str, slice: &crate::wire::Metadata<'_>) {
+    fn note_trigger(&mut self, slice: &EndpointSlice, metadata: &crate::wire::Metadata<'_>) {
         // What led to the state at the start did not wait for this proxy.
         if !self.initial_done {
             return;
         }
-        let time = slice.annotations.trigger_time.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+        let time =
+            metadata.annotations.trigger_time.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
         let time = time.map(SystemTime::from).filter(|time| *time > self.started);
-        self.pending.triggers.extend(convert::owner(namespace, slice).zip(time));
+        let trigger = |at| EndpointsTrigger { service: slice.service.clone(), family: slice.family, at };
+        self.pending.triggers.extend(time.map(trigger));
     }
 
-    /// Bounds what waits while a first list cannot be had: of each object only the last change matters.
+    /// Bounds what waits while a first list cannot be had: of each object only the last change
+    /// matters.
     fn compact(&mut self) {
         let pending = &mut self.pending;
         if pending.changes.len() < pending.compact_at.max(COMPACT_AT_LEAST) {
@@ -300,8 +306,8 @@ impl Pending {
 
 fn change(name: &ObjectName, object: &Object<'_>, names: &mut Names) -> Option<Change> {
     match object {
-        Object::Service(service) => Some(Change::Service(convert::service(name.clone(), service, names))),
-        Object::EndpointSlice(slice) => convert::slice(name.clone(), slice, names).map(Change::Slice),
+        Object::Service(service) => Some(Change::from(convert::service(name.clone(), service, names))),
+        Object::EndpointSlice(slice) => convert::slice(name.clone(), slice, names).map(Change::from),
         Object::Node(node) => Some(Change::Node(convert::node(node))),
         Object::ServiceCidr(_) => None,
     }

@@ -19,9 +19,8 @@ const REMOVAL: &str = "ToBeDeletedByClusterAutoscaler";
 /// The API's default, in seconds (spec §1.17).
 const DEFAULT_AFFINITY: i64 = 10_800;
 
-/// One copy of each name of a node, zone or port, however many objects mention it. It keeps none of
-/// them: whoever takes the objects may have a pool of its own, and two pools that keep names would
-/// keep each other's for ever.
+/// One copy of each name of a node, zone or port, however many objects mention it. Names live as
+/// long as the objects that have them.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     names: HashMap<Box<str>, Weak<str>>,

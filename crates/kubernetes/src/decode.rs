@@ -18,7 +18,7 @@ pub(crate) enum Object<'a> {
 
 /// An event of a watch.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Event<'a> {
+pub(crate) enum WatchEvent<'a> {
     Added(Object<'a>),
     Modified(Object<'a>),
     Deleted(Object<'a>),
@@ -108,7 +108,7 @@ pub(crate) fn object(resource: Resource, text: &[u8]) -> Result<Object<'_>, Unde
 }
 
 /// Decodes an event of a watch of `resource`.
-pub(crate) fn event(resource: Resource, text: &[u8]) -> Result<Event<'_>, Undecodable> {
+pub(crate) fn event(resource: Resource, text: &[u8]) -> Result<WatchEvent<'_>, Undecodable> {
     fn decoded<'a, T: Deserialize<'a>>(
         text: &'a [u8],
         object: fn(T) -> Object<'a>,
@@ -142,21 +142,21 @@ pub(crate) fn event(resource: Resource, text: &[u8]) -> Result<Event<'_>, Undeco
         let metadata = object.metadata();
         let resource_version = metadata.resource_version.to_string();
         let initial_end = metadata.annotations.initial_events_end.as_deref() == Some("true");
-        return Ok(Event::Bookmark { resource_version, initial_end });
+        return Ok(WatchEvent::Bookmark { resource_version, initial_end });
     }
     check_name(resource, object.metadata()).map_err(|message| undecodable(resource, text, &message))?;
     Ok(match kind {
-        Kind::Added => Event::Added(object),
-        Kind::Deleted => Event::Deleted(object),
-        Kind::Modified | Kind::Bookmark | Kind::Error => Event::Modified(object),
+        Kind::Added => WatchEvent::Added(object),
+        Kind::Deleted => WatchEvent::Deleted(object),
+        Kind::Modified | Kind::Bookmark | Kind::Error => WatchEvent::Modified(object),
     })
 }
 
-fn error(text: &[u8]) -> Option<Event<'static>> {
+fn error(text: &[u8]) -> Option<WatchEvent<'static>> {
     let envelope: Envelope<wire::Status<'_>> = serde_json::from_slice(text).ok()?;
     let status = envelope.object;
     let gone = matches!(&*status.reason, "Expired" | "Gone");
-    (envelope.kind == Kind::Error).then(|| Event::Error {
+    (envelope.kind == Kind::Error).then(|| WatchEvent::Error {
         code: if status.code == 0 && gone { 410 } else { status.code },
         message: status.message.to_string(),
     })
@@ -174,8 +174,8 @@ fn check_name(resource: Resource, metadata: &wire::Metadata<'_>) -> Result<(), S
     Ok(())
 }
 
-/// What can be said of a text that cannot be decoded. The API server writes metadata before what may be wrong, so that
-/// the name is found even if the text breaks off behind it.
+/// What can be said of a text that cannot be decoded. The API server writes metadata before what
+/// may be wrong, so that the name is found even if the text breaks off behind it.
 fn undecodable(resource: Resource, text: &[u8], message: &str) -> Undecodable {
     const KEY: &[u8] = br#""metadata":"#;
     let metadata = text.windows(KEY.len()).position(|window| window == KEY).and_then(|at| {
@@ -197,7 +197,7 @@ fn undecodable(resource: Resource, text: &[u8], message: &str) -> Undecodable {
 mod tests {
     use super::*;
 
-    fn of(resource: Resource, text: &str) -> Result<Event<'_>, Undecodable> {
+    fn of(resource: Resource, text: &str) -> Result<WatchEvent<'_>, Undecodable> {
         event(resource, text.as_bytes())
     }
 
@@ -205,9 +205,9 @@ mod tests {
     fn events_are_told_apart() {
         let object = r#"{"metadata":{"namespace":"a","name":"b"}}"#;
         for (kind, expected) in [
-            ("ADDED", Event::Added as fn(Object<'static>) -> Event<'static>),
-            ("MODIFIED", Event::Modified),
-            ("DELETED", Event::Deleted),
+            ("ADDED", WatchEvent::Added as fn(Object<'static>) -> WatchEvent<'static>),
+            ("MODIFIED", WatchEvent::Modified),
+            ("DELETED", WatchEvent::Deleted),
         ] {
             let text = format!(r#"{{"type":"{kind}","object":{object}}}"#);
             let service = super::object(Resource::Services, object.as_bytes()).unwrap();
@@ -217,11 +217,11 @@ mod tests {
 
     #[test]
     fn bookmarks_and_errors_are_read() {
-        let bookmark = |version: &str, initial_end| Event::Bookmark {
+        let bookmark = |version: &str, initial_end| WatchEvent::Bookmark {
             resource_version: version.to_owned(),
             initial_end,
         };
-        let error = |code, message: &str| Event::Error { code, message: message.to_owned() };
+        let error = |code, message: &str| WatchEvent::Error { code, message: message.to_owned() };
         let table = [
             (
                 "bookmark",

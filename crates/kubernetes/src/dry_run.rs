@@ -6,14 +6,15 @@ use std::time::{Instant, SystemTime};
 use portolan_service::Change;
 
 use crate::collector::Collector;
-use crate::decode::{self, Event};
+use crate::decode::{self, WatchEvent};
 use crate::record::Recorder;
 use crate::resource::Resource;
 use crate::split::{Lines, List, Part};
 use crate::{Problem, Status};
 
-/// Reads an answer that comes in `pieces`, about the objects of `kind`: a watch's, or else a list's. Returns the changes in it and what of it
-/// could not be decoded; nothing for a kind that is not followed.
+/// Reads an answer that comes in `pieces`, about the objects of `kind`: a watch's, or else a
+/// list's. Returns the changes in it and what of it could not be decoded; nothing for a kind that
+/// is not followed.
 pub fn dry_run<'a>(
     kind: &str,
     watch: bool,
@@ -33,12 +34,12 @@ pub fn dry_run<'a>(
         if watch {
             let read = lines.push(piece, |line| {
                 match decode::event(resource, line) {
-                    Ok(Event::Added(object) | Event::Modified(object)) => {
+                    Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                         collector.put(resource, &object, now);
                     }
-                    Ok(Event::Deleted(object)) => collector.remove(resource, &object, now),
-                    Ok(Event::Bookmark { .. }) => {}
-                    Ok(Event::Error { .. }) => return Err(()),
+                    Ok(WatchEvent::Deleted(object)) => collector.remove(resource, &object, now),
+                    Ok(WatchEvent::Bookmark { .. }) => {}
+                    Ok(WatchEvent::Error { .. }) => return Err(()),
                     Err(undecodable) => collector.undecodable(resource, undecodable, now),
                 }
                 Ok(())

@@ -54,7 +54,7 @@ pub(crate) struct Follower {
     doubt: bool,
     /// How many watches in a row have been quiet from their beginning.
     quiet_watches: u32,
-    /// Streaming lists are not to be had until then.
+    /// Lists are not streamed before then.
     paged_until: Option<Instant>,
     /// Pages expired before the last of them was read: the next list is read whole.
     whole: bool,
@@ -158,7 +158,7 @@ impl Follower {
         self.lacking.reset();
     }
 
-    fn tell_of_recovery(&mut self) {
+    fn report_recovery(&mut self) {
         if std::mem::replace(&mut self.down, false) {
             info!(resource = %self.resource, "the API server is followed again");
         }

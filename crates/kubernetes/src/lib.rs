@@ -1,11 +1,13 @@
-//! A source of objects that follows the Kubernetes API server: Services, EndpointSlices, the own Node and
-//! ServiceCIDRs (spec §1.1), listed and watched, and handed on as [`portolan_service::Change`]s.
+//! A source of objects that follows the Kubernetes API server: Services, EndpointSlices, the own
+//! Node and ServiceCIDRs (spec §1.1), listed and watched, and handed on as
+//! [`portolan_service::Change`]s.
 //!
-//! One thread, one current-thread runtime. Each resource is followed on its own; what they bring is collected and
-//! delivered in batches: first everything at once, then each burst of events as it can be read. Bytes are cut into objects
-//! as they come (`split`), decoded into structs that have only the fields a service proxy reads (`wire`, `decode`), turned into domain
-//! types as leniently as kube-proxy does (`convert`), and forgotten: what is kept of an object is its name and version
-//! (`ledger`).
+//! One thread, one current-thread runtime. Each resource is followed on its own; what they bring is
+//! collected and delivered in batches: first everything at once, then each burst of events as it
+//! can be read. Bytes are cut into objects as they come (`split`), decoded into structs that have
+//! only the fields a service proxy reads (`wire`, `decode`), turned into domain types as leniently
+//! as kube-proxy does (`convert`), and forgotten: what is kept of an object is its name and version
+//! (`known_objects`).
 //!
 //! An API server that is away is no error. What it last said stays; it is asked again for ever.
 
@@ -17,7 +19,7 @@ mod decode;
 mod dry_run;
 mod error;
 mod follow;
-mod ledger;
+mod known_objects;
 mod outbox;
 mod pace;
 mod publish;
@@ -37,7 +39,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use ipnet::IpNet;
-use portolan_service::{Change, ObjectName};
+use portolan_service::{Change, EndpointsTrigger, ObjectName};
 
 pub use access::PluginError;
 #[doc(hidden)]
@@ -50,7 +52,8 @@ pub use timing::Timing;
 /// How to reach the API server, and as whom.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// A kubeconfig file; without it and without `master`, the configuration of the pod this runs in (spec §1.7).
+    /// A kubeconfig file; without it and without `master`, the configuration of the pod this runs
+    /// in (spec §1.7).
     pub kubeconfig: Option<PathBuf>,
     /// The URL of the API server, instead of the kubeconfig's.
     pub master: Option<String>,
@@ -71,8 +74,8 @@ pub struct Update {
     pub changes: Vec<Change>,
     /// The networks of all ServiceCIDRs, when they have changed.
     pub service_networks: Option<Vec<IpNet>>,
-    /// Services, with the time at which something happened to their endpoints that led to this update (spec §9.15).
-    pub triggers: Vec<(ObjectName, SystemTime)>,
+    /// When what led to this update happened to endpoints (spec §9.15).
+    pub triggers: Vec<EndpointsTrigger>,
     /// When the first byte of the oldest event in here was read.
     pub received: Instant,
     /// Where this comes from.
@@ -89,7 +92,8 @@ pub enum Origin {
         /// When it was last written to.
         taken: SystemTime,
     },
-    /// The first complete lists of the API server: all that there is, or the difference to the snapshot.
+    /// The first complete lists of the API server: all that there is, or the difference to the
+    /// snapshot.
     Initial,
     /// What has changed since.
     Change,
@@ -100,13 +104,14 @@ pub enum Origin {
 pub struct Problem {
     /// `Service`, `EndpointSlice`, `Node` or `ServiceCIDR`.
     pub kind: &'static str,
-    /// `namespace/name`, or the name alone where there are no namespaces; empty if not even that could be read.
+    /// `namespace/name`, or the name alone where there are no namespaces; empty if not even that
+    /// could be read.
     pub name: String,
     /// What is wrong.
     pub message: String,
 }
 
-/// Something to tell people, as an `events.k8s.io/v1` Event (spec §11.20).
+/// Something to report to people, as an `events.k8s.io/v1` Event (spec §11.20).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Event {
     /// What it is about.

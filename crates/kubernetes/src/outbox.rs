@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::Event;
 
-/// So many different Events wait at most.
+/// At most this many different Events wait.
 const AT_MOST: usize = 64;
 
 /// Events that wait, from whoever has something to report to the task that sends them.

@@ -30,7 +30,8 @@ impl Throttle {
     }
 }
 
-/// Pauses between attempts that fail: twice as long each time, up to a bound, and never in step with other nodes.
+/// Pauses between attempts that fail: twice as long each time, up to a bound, and never in step
+/// with other nodes.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     first: Duration,

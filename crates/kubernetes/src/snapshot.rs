@@ -1,14 +1,16 @@
-//! The last good state on disk, so that a node that boots while the API server is away programs what it last knew.
+//! The last good state on disk, so that a node that boots while the API server is away programs
+//! what it last knew.
 //!
-//! One file, a journal: whatever changes is appended, so that the cost follows the change and not the size of the
-//! cluster. The last record of an object is what is known of it. Records carry checksums; what a crash left behind half written is cut
-//! off. A new journal is written beside the old one while the first lists stream in, and takes its place in one step when they
-//! are complete. When most of a journal is history, it is rewritten without. There are Services, EndpointSlices, the own Node and ServiceCIDRs in
-//! it, reduced to the fields that are used: no credentials.
+//! One file, a journal: whatever changes is appended, so that the cost follows the change and not
+//! the size of the cluster. The last record of an object is what is known of it. Records carry
+//! checksums; what a crash left behind half written is cut off. A new journal is written beside the
+//! old one while the first lists stream in, and takes its place in one step when they are complete.
+//! When most of a journal is history, it is rewritten without. There are Services, EndpointSlices,
+//! the own Node and ServiceCIDRs in it, reduced to the fields that are used: no credentials.
 //!
-//! A thread of low priority writes. What it is given is in the file within a second and on the disk within six: that much a
-//! crash of the program or of the machine can lose. A disk that is full, read-only or too slow ends the
-//! keeping of snapshots with one warning, and nothing else.
+//! A thread of low priority writes. What it is given is in the file within a second and on the disk
+//! within six: that much a crash of the program or of the machine can lose. A disk that is full,
+//! read-only or too slow ends the keeping of snapshots with one warning, and nothing else.
 
 mod read;
 mod record;
@@ -50,8 +52,9 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Starts a new journal beside the one at `path`, which stays as it is until [`Self::finish_base`]. Creates the
-    /// folder if it is missing. What cannot be written is logged once.
+    /// Starts a new journal beside the one at `path`, which stays as it is until
+    /// [`Self::finish_base`]. Creates the folder if it is missing. What cannot be written is logged
+    /// once.
     pub fn open(path: &Path) -> Self {
         let writer = Writer::start(path)
             .inspect_err(|error| {
@@ -72,15 +75,17 @@ impl Journal {
         self.append(Operation::Delete, &Entry { kind, namespace, name, json: b"" });
     }
 
-    /// What has been put is a complete state: it replaces the journal that was there, and what follows are changes to it.
+    /// What has been put is a complete state: it replaces the journal that was there, and what
+    /// follows are changes to it.
     pub fn finish_base(&self) {
         if let Some(writer) = &self.writer {
             writer.finish_base();
         }
     }
 
-    /// Reads the journal that was there, object by object. Those that `keep` returns true for become part of the new one, too.
-    /// Call it before [`Self::finish_base`]. Damage is logged; what comes before it is used.
+    /// Reads the journal that was there, object by object. Those that `keep` returns true for
+    /// become part of the new one, too. Call it before [`Self::finish_base`]. Damage is logged;
+    /// what comes before it is used.
     pub fn load(&self, mut keep: impl FnMut(&Entry<'_>) -> bool) -> Option<Loaded> {
         let result = read(&self.path, |entry| {
             if keep(entry) {

@@ -19,14 +19,14 @@ use crate::shared::Shared;
 use crate::timing::Timing;
 use crate::{Error, Event, Options, Status, Update};
 
-/// What comes without a pause is one update, unless it goes on for longer than this.
+/// Events without a pause between them are one update, for at most this long.
 const BURST_AT_MOST: Duration = Duration::from_millis(5);
 /// As often as this without anything new, a burst is over: what the kernel had was read.
 const QUIET_TURNS: u32 = 2;
 /// How long an API server that is sending a list may be silent and still count as answering.
 const ANSWERING: Duration = Duration::from_secs(2);
 
-/// How often the thread shows that it goes on.
+/// How often the thread shows that it still works.
 const TURN: Duration = Duration::from_secs(5);
 
 /// A running source. Dropping it ends its thread.
@@ -43,12 +43,14 @@ impl Source {
         self.status.clone()
     }
 
-    /// When its thread last showed that it goes on, which it does every few seconds, whatever the API server does.
+    /// When its thread last showed that it still works, which it does every few seconds, whatever
+    /// the API server does.
     pub fn last_turn(&self) -> Instant {
         *self.last_turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends `event` to the API server, best effort: never waits, and one that repeats is sent as a series.
+    /// Sends `event` to the API server, best effort: never waits, and one that repeats is sent as a
+    /// series.
     pub fn publish(&self, event: Event) {
         if !self.events.put(event) {
             tracing::debug!("an Event was dropped: too many are waiting");
@@ -62,9 +64,11 @@ impl Drop for Source {
     }
 }
 
-/// Reads the client configuration and starts the thread that follows the API server. `deliver` is called on that thread.
+/// Reads the client configuration and starts the thread that follows the API server. `deliver` is
+/// called on that thread.
 ///
-/// Fails only if the configuration is unusable. An API server that does not answer is asked again for ever.
+/// Fails only if the configuration is unusable. An API server that does not answer is asked again
+/// for ever.
 pub fn start(options: Options, deliver: impl FnMut(Update) + Send + 'static) -> Result<Source, Error> {
     start_with(options, Timing::default(), deliver)
 }
@@ -170,7 +174,8 @@ impl Delivery {
         self.shared.collector.borrow().all_listed()
     }
 
-    /// Waits until the first lists are complete, or delivers the snapshot if the API server does not answer.
+    /// Waits until the first lists are complete, or delivers the snapshot if the API server does
+    /// not answer.
     async fn first_lists_or_snapshot(&self, began: Instant, deliver: &mut impl FnMut(Update)) {
         let mut deadline = began + self.timing.snapshot;
         while !self.all_listed() {

@@ -60,8 +60,8 @@ pub(crate) struct NotAList(&'static str);
 
 /// Cuts a list's answer, a JSON object with `metadata` and `items`, into its parts.
 ///
-/// It looks only at strings and brackets; whether an item is JSON is found out by who decodes it, so that one that is
-/// not takes no other with it.
+/// It looks only at strings and brackets; whether an item is JSON is found out by who decodes it,
+/// so that one that is not takes no other with it.
 #[derive(Debug)]
 pub(crate) struct List {
     at: At,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::resource::Resource;
 
-/// So much is kept until somebody asks to see it.
+/// At most this many observations are kept until somebody asks to see them.
 const KEPT: usize = 200;
 
 /// How it goes. Shared between threads; asking is cheap.
@@ -129,7 +129,8 @@ pub struct Report {
     pub resources: Vec<ResourceReport>,
     /// See [`Status::age`].
     pub age: Option<Duration>,
-    /// What is in force comes from a snapshot, last written to at this time, because the API server has not answered yet.
+    /// What is in force comes from a snapshot, last written to at this time, because the API server
+    /// has not answered yet.
     pub snapshot: Option<SystemTime>,
 }
 
@@ -233,7 +234,8 @@ impl Status {
         std::mem::replace(&mut follower.connected, false)
     }
 
-    /// Whether something was heard of both Services and EndpointSlices, or all of them, within `span`.
+    /// Whether something was heard of both Services and EndpointSlices, or all of them, within
+    /// `span`.
     pub(crate) fn answering(&self, span: Duration) -> bool {
         let state = self.state();
         let mut followers = Resource::ALL.into_iter().filter(|resource| resource.required());

@@ -8,14 +8,17 @@ use std::time::Duration;
 pub struct Timing {
     /// For a connection to the API server.
     pub connect: Duration,
-    /// For the beginning of an answer, throttling not included: the API server itself gives up after 60 s, and a list begins long before.
+    /// For the beginning of an answer, throttling not included: the API server itself gives up
+    /// after 60 s, and a list begins long before.
     pub answer: Duration,
     /// For more of a list that has begun.
     pub list: Duration,
-    /// For anything on a watch. The API server sends a bookmark about once a minute: when three in a row are missing the connection is
-    /// taken for half-open, and the watch is renewed from where it was. A half-open connection so costs at most this.
+    /// For anything on a watch. The API server sends a bookmark about once a minute: when three in
+    /// a row are missing the connection is taken for half-open, and the watch is renewed from where
+    /// it was. A half-open connection so costs at most this.
     pub quiet: Duration,
-    /// How long a watch is asked for, as client-go does, so that watches spread over API servers; whole seconds.
+    /// How long a watch is asked for, as client-go does, so that watches spread over API servers;
+    /// whole seconds.
     pub watch: Range<Duration>,
     /// The first pause after a failure; each further one is twice as long.
     pub pause: Duration,
@@ -36,7 +39,8 @@ pub struct Timing {
     pub streaming_again: Duration,
     /// Until the snapshot is used while the API server does not answer.
     pub snapshot: Duration,
-    /// How long the first delivery waits for the own Node and the ServiceCIDRs when Services and EndpointSlices are there.
+    /// How long the first delivery waits for the own Node and the ServiceCIDRs when Services and
+    /// EndpointSlices are there.
     pub grace: Duration,
 }
 

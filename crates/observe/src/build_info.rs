@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-/// What was built, in the form in which Kubernetes components answer `/version` (`k8s.io/apimachinery/pkg/version.Info`).
+/// What was built, in the form in which Kubernetes components answer `/version`
+/// (`k8s.io/apimachinery/pkg/version.Info`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildInfo {
@@ -27,8 +28,9 @@ pub struct BuildInfo {
 }
 
 impl BuildInfo {
-    /// What is known of this build of version `version` (such as `0.3.1`). Commit, tree state and date are taken from the
-    /// variables `PORTOLAN_GIT_COMMIT`, `PORTOLAN_GIT_TREE_STATE` and `PORTOLAN_BUILD_DATE` of the build's environment.
+    /// What is known of this build of version `version` (such as `0.3.1`). Commit, tree state and
+    /// date are taken from the variables `PORTOLAN_GIT_COMMIT`, `PORTOLAN_GIT_TREE_STATE` and
+    /// `PORTOLAN_BUILD_DATE` of the build's environment.
     pub fn new(version: &str) -> BuildInfo {
         let mut numbers = version.split('.');
         let mut number = || numbers.next().unwrap_or_default().to_owned();

@@ -7,17 +7,17 @@ use std::time::{Duration, SystemTime};
 use crate::rows::ChangeRow;
 use crate::timestamp::rfc3339;
 
-/// So many changes are kept.
+/// At most this many changes are kept.
 const KEPT: usize = 1000;
-/// All that is kept together may have so many bytes of text.
+/// The text of all changes together has at most this many bytes.
 const KEPT_BYTES: usize = 1 << 20;
-/// Of one change, so many Services are named and so many lines kept.
+/// At most this many Services of one change are named, and this many of its lines are kept.
 const NAMED: usize = 10;
 const LINES: usize = 20;
 
 /// One transaction, or the attempt at one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct Transaction {
     /// When it was done.
     pub at: SystemTime,
     /// The Services it touched. Only the first few are kept by name.
@@ -26,7 +26,8 @@ pub struct Change {
     pub lines: Vec<String>,
     /// Everything was written, not only what changed.
     pub full: bool,
-    /// From the receipt of the first change to its being in force; `None` if no change asked for it.
+    /// From the receipt of the first change to its being in force; `None` if no change asked for
+    /// it.
     pub event_to_commit: Option<Duration>,
     /// From the first byte encoded to the kernel's answer.
     pub commit: Duration,
@@ -55,7 +56,7 @@ impl ChangeLog {
     }
 
     /// Keeps `change`, and forgets the oldest if there is no room.
-    pub fn push(&self, change: Change) {
+    pub fn push(&self, change: Transaction) {
         let row = row(change);
         let mut kept = self.kept();
         kept.bytes += size(&row);
@@ -78,8 +79,9 @@ impl ChangeLog {
     }
 }
 
-fn row(change: Change) -> ChangeRow {
-    let Change { at, mut services, mut lines, full, event_to_commit, commit, operations, error } = change;
+fn row(change: Transaction) -> ChangeRow {
+    let Transaction { at, mut services, mut lines, full, event_to_commit, commit, operations, error } =
+        change;
     let (service_count, line_count) = (services.len(), lines.len());
     services.truncate(NAMED);
     lines.truncate(LINES);
@@ -120,8 +122,8 @@ fn size(row: &ChangeRow) -> usize {
 mod tests {
     use super::*;
 
-    fn change(services: usize, text: &str) -> Change {
-        Change {
+    fn change(services: usize, text: &str) -> Transaction {
+        Transaction {
             at: SystemTime::UNIX_EPOCH,
             services: (0..services).map(|number| format!("shop/s{number}")).collect(),
             lines: vec![text.to_owned(); services],
@@ -137,7 +139,7 @@ mod tests {
     fn the_oldest_is_forgotten_when_there_are_many() {
         let log = ChangeLog::new();
         for number in 0..KEPT + 5 {
-            log.push(Change { operations: number, ..change(1, "changed") });
+            log.push(Transaction { operations: number, ..change(1, "changed") });
         }
         let rows = log.rows();
         assert_eq!(rows.len(), KEPT);

@@ -1,8 +1,10 @@
-//! Whether the proxy does its work: what `/healthz`, `/livez` and health-check node ports answer (spec §11.1-11.7).
+//! Whether the proxy does its work: what `/healthz`, `/livez` and health-check node ports answer
+//! (spec §11.1-11.7).
 //!
-//! Stricter than kube-proxy on purpose: a node whose kernel is not known to hold what is wanted gets no traffic from load
-//! balancers. The two questions differ: `/healthz` is whether traffic should come here, `/livez` whether a restart might help. An
-//! API server that is away is no reason for either: the rules in force serve on.
+//! Stricter than kube-proxy on purpose: a node whose kernel is not known to hold what is wanted
+//! gets no traffic from load balancers. The two questions differ: `/healthz` is whether traffic
+//! should come here, `/livez` whether a restart might help. An API server that is away is no reason
+//! for either: the rules in force serve on.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +16,8 @@ use serde::Serialize;
 
 use crate::timestamp::{self, rfc3339};
 
-/// One turn of the proxy's loop may take this long, however short `syncPeriod` is: a first load of a very large cluster does.
+/// One turn of the proxy's loop may take this long, however short `syncPeriod` is: a first load of
+/// a very large cluster does.
 const TURN_AT_LEAST: Duration = Duration::from_mins(1);
 
 /// What the node's object says of whether load balancers should send traffic here (spec §11.5).
@@ -31,7 +34,8 @@ pub enum Eligibility {
     Leaving,
 }
 
-/// The age of what is known, if anything is: the time since the source was last known to be up to date.
+/// The age of what is known, if anything is: the time since the source was last known to be up to
+/// date.
 pub type Age = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
 
 /// Where the objects in force come from.
@@ -103,7 +107,7 @@ struct State {
     pending_since: Option<Instant>,
     /// When the turn began that the loop is in.
     turn_since: Option<Instant>,
-    /// When the source of objects last showed that it goes on, if it does that.
+    /// When the source of objects last showed that it still works, if it does that.
     source_seen: Option<Instant>,
     /// What nothing is written before, for people.
     waiting_for: Option<String>,
@@ -159,7 +163,8 @@ impl Drop for Turn<'_> {
 }
 
 impl Health {
-    /// The health of a proxy that has done nothing yet, for `families`, with `syncPeriod` as configured.
+    /// The health of a proxy that has done nothing yet, for `families`, with `syncPeriod` as
+    /// configured.
     pub fn new(families: &[Family], sync_period: Duration) -> Health {
         Health { families: families.to_vec(), patience: sync_period * 2, state: Mutex::default() }
     }
@@ -197,7 +202,8 @@ impl Health {
         }
     }
 
-    /// The kernel does not hold what is wanted, or nobody knows; `reason` for people. Lasts until [`Health::in_force`].
+    /// The kernel does not hold what is wanted, or nobody knows; `reason` for people. Lasts until
+    /// [`Health::in_force`].
     pub fn failed(&self, reason: &str) {
         let mut state = self.state();
         for family in &self.families {
@@ -205,13 +211,14 @@ impl Health {
         }
     }
 
-    /// The source of objects goes on, whether it has anything new or not. Once it has said so, it has to again within
-    /// a minute.
+    /// The source of objects still works, whether it has anything new or not. Once it has reported
+    /// that, it has to do so again within a minute.
     pub fn source_goes_on(&self) {
         self.state().source_seen = Some(Instant::now());
     }
 
-    /// Nothing is written before something has happened, which is `waiting_for` for people; `None` when it has.
+    /// Nothing is written before something has happened, which is `waiting_for` for people; `None`
+    /// when it has.
     pub fn set_waiting_for(&self, waiting_for: Option<String>) {
         self.state().waiting_for = waiting_for;
     }
@@ -221,8 +228,9 @@ impl Health {
         self.state().note = note;
     }
 
-    /// The proxy's loop has something to do, until what this returns is dropped. A turn that does not end is a loop that
-    /// is stuck. A loop that waits for events is in no turn, for however long.
+    /// The proxy's loop has something to do, until what this returns is dropped. A turn that does
+    /// not end is a loop that is stuck. A loop that waits for events is in no turn, for however
+    /// long.
     pub fn turn(&self) -> Turn<'_> {
         self.state().turn_since = Some(Instant::now());
         Turn(self)
@@ -243,8 +251,8 @@ impl Health {
         self.state().view.clone()
     }
 
-    /// The kernel holds what is wanted and nothing is stuck: what health-check node ports tell (spec §11.4, §11.10). Says nothing
-    /// of whether the node is leaving.
+    /// The kernel holds what is wanted and nothing is stuck: what health-check node ports show
+    /// (spec §11.4, §11.10). Says nothing of whether the node is leaving.
     pub fn healthy(&self) -> bool {
         self.assess(Instant::now()).healthy
     }
@@ -384,7 +392,8 @@ impl Health {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No code panics while it holds the lock; and if it did, the plain values would still be good.
+        // No code panics while it holds the lock; and if it did, the plain values would still be
+        // good.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,8 @@
-//! What a service proxy shows of itself: its health, its metrics, its last changes and its live table, and the servers that tell.
+//! What a service proxy shows of itself: its health, its metrics, its last changes and its live
+//! table, and the servers that answer questions about them.
 //!
-//! The proxy's loop tells a [`Telemetry`] what happens, in its own words. The threads of [`servers`] answer from it whoever
-//! asks: load balancers, kubelet, Prometheus, people. Nothing flows back into the loop.
+//! The proxy's loop records in a [`Telemetry`] what happens. The threads of [`servers`] answer from
+//! it: load balancers, kubelet, Prometheus, people. Nothing flows back into the loop.
 //!
 //! "spec §" means the behaviour of kube-proxy 1.36, clause by clause.
 
@@ -12,21 +13,21 @@ mod health;
 mod metrics;
 pub mod rows;
 pub mod servers;
-pub mod status;
-pub mod table;
-mod timestamp;
+pub mod timestamp;
 
 use std::time::Duration;
 
+use portolan_config::Mode;
 use portolan_service::Family;
 
 pub use build_info::BuildInfo;
-pub use changes::{Change, ChangeLog};
+pub use changes::{ChangeLog, Transaction};
 pub use health::{Age, Eligibility, Health, Trouble, Turn, View};
 use metrics::HealthCheck;
-pub use metrics::{ApiClient, Commit, Feature, FeatureStage, Metrics, Mode, Totals};
+pub use metrics::{ApiClient, Commit, Feature, FeatureStage, Metrics, Totals};
 
-/// What is known of the running proxy. Shared between its loop, which tells, and the servers, which are asked.
+/// What is known of the running proxy. Shared between its loop, which records, and the servers,
+/// which are asked.
 #[derive(Debug)]
 pub struct Telemetry {
     /// The metrics.
@@ -38,7 +39,8 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Of a proxy that has done nothing yet, in `mode` for `families`, with `syncPeriod` as configured.
+    /// The telemetry of a proxy that has done nothing yet, in `mode` for `families`, with
+    /// `syncPeriod` as configured.
     pub fn new(mode: Mode, families: &[Family], sync_period: Duration, build: &BuildInfo) -> Telemetry {
         Telemetry {
             metrics: Metrics::new(mode, families, build),

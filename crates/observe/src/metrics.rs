@@ -1,5 +1,6 @@
-//! The metrics: those of kube-proxy under their names, so that its dashboards and alerts go on working (spec §11.16), those that
-//! every Kubernetes component has (§11.17), and our own, which begin with `portolan_`.
+//! The metrics: those of kube-proxy under their names, so that its dashboards and alerts go on
+//! working (spec §11.16), those that every Kubernetes component has (§11.17), and our own, which
+//! begin with `portolan_`.
 
 mod api_client;
 mod component;
@@ -12,6 +13,7 @@ mod register;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use portolan_config::Mode;
 use portolan_service::{Family, PerFamily};
 use prometheus::{Registry, TextEncoder};
 
@@ -24,31 +26,6 @@ use self::own::Own;
 use self::process::Process;
 use crate::BuildInfo;
 use crate::health::View;
-
-/// The mode that runs: some metrics belong to one (spec §11.16).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// `iptables`
-    Iptables,
-    /// `ipvs`
-    Ipvs,
-    /// `nftables`
-    Nftables,
-    /// A mode that shares no metrics with any of kube-proxy's.
-    Other,
-}
-
-impl Mode {
-    /// The mode of this name in `--proxy-mode`.
-    pub fn named(name: &str) -> Mode {
-        match name {
-            "iptables" => Mode::Iptables,
-            "ipvs" => Mode::Ipvs,
-            "nftables" => Mode::Nftables,
-            _ => Mode::Other,
-        }
-    }
-}
 
 /// One attempt to bring a state into the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,13 +49,15 @@ pub struct Totals {
     pub frontends: PerFamily<usize>,
 }
 
-/// All metrics of one proxy. The proxy tells in its own words what happens; [`Metrics::text`] is what Prometheus reads.
+/// All metrics of one proxy. The proxy says in its own words what happens; [`Metrics::text`] is
+/// what Prometheus reads.
 pub struct Metrics {
     registry: Registry,
     families: Vec<Family>,
     kube_proxy: KubeProxy,
     component: Component,
-    api_client: api_client::Metrics,
+    /// Requests to the API server.
+    pub api_client: ApiClient,
     own: Own,
     process: Process,
     slis: HealthSlis,
@@ -93,14 +72,14 @@ impl fmt::Debug for Metrics {
 impl Metrics {
     /// The metrics of a proxy that runs `mode` for `families`.
     ///
-    /// Counters and histograms begin at zero for each family, so that the first event is an increase; gauges of times are
-    /// not there before they have a time.
+    /// Counters and histograms begin at zero for each family, so that the first event is an
+    /// increase; gauges of times are not there before they have a time.
     pub fn new(mode: Mode, families: &[Family], build: &BuildInfo) -> Metrics {
         let registry = Registry::new();
         Metrics {
             kube_proxy: KubeProxy::register(&registry, mode, families),
             component: Component::register(&registry, build),
-            api_client: api_client::Metrics::register(&registry),
+            api_client: ApiClient::register(&registry),
             own: Own::register(&registry, families, build),
             process: Process::register(&registry),
             slis: HealthSlis::new(),
@@ -126,7 +105,7 @@ impl Metrics {
         encode(self.slis.registry())
     }
 
-    /// Forgets what [`Metrics::slis_text`] tells (spec §11.13).
+    /// Forgets what [`Metrics::slis_text`] shows (spec §11.13).
     pub(crate) fn reset_slis(&self) {
         self.slis.reset();
     }
@@ -136,7 +115,8 @@ impl Metrics {
         self.for_families(|family| self.kube_proxy.queued(family, at));
     }
 
-    /// What is wanted was brought into the kernel, with `operations` rules and elements written or removed.
+    /// What is wanted was brought into the kernel, with `operations` rules and elements written or
+    /// removed.
     pub fn committed(&self, commit: &Commit, operations: usize) {
         self.for_families(|family| {
             self.kube_proxy.synced(family, commit);
@@ -159,7 +139,8 @@ impl Metrics {
         self.for_families(|family| self.kube_proxy.cleanup_failed(family));
     }
 
-    /// A change of endpoints is in force, this long after its `endpoints.kubernetes.io/last-change-trigger-time` (spec §9.15).
+    /// A change of endpoints is in force, this long after its
+    /// `endpoints.kubernetes.io/last-change-trigger-time` (spec §9.15).
     pub fn network_programming(&self, family: Family, took: Duration) {
         self.kube_proxy.network_programming(family, took);
     }
@@ -179,29 +160,32 @@ impl Metrics {
         self.kube_proxy.endpoint_changes(count);
     }
 
-    /// So many Services and EndpointSlices have changes that are not in force yet.
+    /// The number of Services and EndpointSlices with changes that are not in force yet.
     pub fn changes_pending(&self, services: usize, endpoints: usize) {
         self.kube_proxy.changes_pending(services, endpoints);
     }
 
-    /// So many Service ports with `internalTrafficPolicy: Local`, and `externalTrafficPolicy: Local`, have endpoints, but none on this
-    /// node (spec §2.10).
+    /// The number of Service ports with `internalTrafficPolicy: Local`, and of those with
+    /// `externalTrafficPolicy: Local`, that have endpoints but none on this node (spec §2.10).
     pub fn no_local_endpoints(&self, family: Family, internal: usize, external: usize) {
         self.kube_proxy.no_local_endpoints(family, internal, external);
     }
 
-    /// Stale connection tracking entries were looked for, which took `took`, and `removed` of them were removed (spec §8A).
+    /// Stale connection tracking entries were looked for, which took `took`, and `removed` of them
+    /// were removed (spec §8A).
     pub fn conntrack_reconciled(&self, family: Family, removed: usize, took: Duration) {
         self.kube_proxy.conntrack_reconciled(family, removed, took);
     }
 
-    /// So many rules there are in `table` (`filter` or `nat`), and so many were last written (mode iptables, spec §11.18).
+    /// The number of rules in `table` (`filter` or `nat`), and how many of them were last written
+    /// (mode iptables, spec §11.18).
     pub fn iptables_rules(&self, family: Family, table: &str, total: usize, last: usize) {
         self.kube_proxy.iptables_rules(family, table, total, last);
     }
 
-    /// Adds a counter of packets in the kernel: the name of its metric after kube-proxy's prefix, what it
-    /// counts for people, and what reads it (`None` where nobody counts). At most once for each name.
+    /// Adds a counter of packets in the kernel: the name of its metric after kube-proxy's prefix, what
+    /// it counts for people, and what reads it (`None` where nobody counts). At most once for each
+    /// name.
     pub fn count_packets(
         &self,
         name: &str,
@@ -216,22 +200,23 @@ impl Metrics {
         self.own.repaired();
     }
 
-    /// So many Services have rules that the kernel refuses.
+    /// The number of Services with rules that the kernel refuses.
     pub fn refused_services(&self, count: usize) {
         self.own.refused_services(count);
     }
 
-    /// So many things are asked for by Services that cannot be honoured.
+    /// The number of things that Services ask for and that cannot be honoured.
     pub fn problems(&self, count: usize) {
         self.own.problems(count);
     }
 
-    /// So many Services are not served because each alone asks for too much.
+    /// The number of Services that are not served because each alone asks for too much.
     pub fn oversized_services(&self, count: usize) {
         self.own.oversized_services(count);
     }
 
-    /// An object of this kind (`Service`, `EndpointSlice`, `Node`, `ServiceCIDR`) did not decode and was skipped.
+    /// An object of this kind (`Service`, `EndpointSlice`, `Node`, `ServiceCIDR`) did not decode
+    /// and was skipped.
     pub fn undecodable(&self, kind: &str) {
         self.own.undecodable(kind);
     }
@@ -241,14 +226,9 @@ impl Metrics {
         self.own.totals(totals, &self.families);
     }
 
-    /// The configuration that is in use, told by its hash.
+    /// The configuration that is in use, by its hash.
     pub fn config(&self, hash: &str) {
         self.own.config(hash);
-    }
-
-    /// Something happened to requests to the API server at `host`, its host and port.
-    pub fn api_client(&self, host: &str, what: &ApiClient) {
-        self.api_client.happened(host, what);
     }
 
     /// The state of a feature gate.
@@ -273,8 +253,8 @@ impl Metrics {
         self.own.view(view);
     }
 
-    fn for_families(&self, tell: impl Fn(Family)) {
-        self.families.iter().copied().for_each(tell);
+    fn for_families(&self, record: impl Fn(Family)) {
+        self.families.iter().copied().for_each(record);
     }
 }
 

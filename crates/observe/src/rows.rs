@@ -22,8 +22,8 @@ pub struct ServiceRow {
     pub protocol: String,
     /// Where clients connect to.
     pub frontends: Vec<FrontendRow>,
-    /// The policy for clients of the ClusterIP, as far as it shows in what is forwarded: a Service without any endpoint
-    /// is refused under each.
+    /// The policy for clients of the ClusterIP, as far as it shows in what is forwarded: a Service
+    /// without any endpoint is refused under each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub internal_policy: Option<String>,
     /// The policy for clients from outside, if the Service has frontends for them.
@@ -51,7 +51,8 @@ pub struct FrontendRow {
     pub address: IpAddr,
     /// The port.
     pub port: u16,
-    /// Where connections from pods of this node and the node itself go: a list (`cluster`, `local`), `reject` or `drop`.
+    /// Where connections from pods of this node and the node itself go: a list (`cluster`,
+    /// `local`), `reject` or `drop`.
     pub inside: String,
     /// Where all others go.
     pub outside: String,
@@ -78,8 +79,8 @@ pub struct EndpointRow {
     pub target_port: u16,
     /// It runs on this node.
     pub local: bool,
-    /// The lists it is in: `cluster` and `local` get new connections; one that is only in `serving` (UDP) keeps those it
-    /// has.
+    /// The lists it is in: `cluster` and `local` get new connections; one that is only in `serving`
+    /// (UDP) keeps those it has.
     pub lists: Vec<String>,
 }
 

@@ -1,100 +1,34 @@
-//! The servers: one thread with its own small runtime answers everybody. The proxy's loop never waits for a client.
+//! The servers: one thread with its own small runtime answers everybody. The proxy's loop never
+//! waits for a client.
 
-pub(crate) mod answer;
-pub(crate) mod complaint;
+mod answer;
+mod complaint;
+mod control_socket;
+mod failure;
 mod health_check;
 mod healthz;
-pub(crate) mod listener;
-pub(crate) mod pages;
+mod listener;
+mod pages;
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use portolan_service::ObjectName;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
 use self::complaint::Complaint;
+pub use self::control_socket::ControlSocket;
+use self::failure::RETRY;
+pub use self::failure::{OnFailure, Server, ServerFailure};
 pub use self::health_check::{Addresses, Listen, Responder, Responders};
 use self::listener::{Handler, Limits};
-use crate::control::{self, Control};
-use crate::{BuildInfo, Metrics, Telemetry};
+use crate::{BuildInfo, Telemetry};
 
-/// An address, or a path, that could not be listened on is tried again this often (spec §9.14).
-pub(crate) const RETRY: Duration = Duration::from_secs(5);
-
-/// What a server is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Server {
-    /// `/healthz` and `/livez`
-    Healthz,
-    /// `/metrics` and what is beside it
-    Metrics,
-    /// The health-check node port of a Service.
-    HealthCheck(ObjectName),
-    /// The local socket of `portolan get`.
-    Control,
-}
-
-/// A server could not be started.
-#[derive(Debug)]
-pub struct ServerFailure {
-    /// Which.
-    pub server: Server,
-    /// Where it should listen: address and port, or the path of the socket.
-    pub address: String,
-    /// The TCP port; 0 for the local socket.
-    pub port: u16,
-    /// Why not.
-    pub error: io::Error,
-    /// It is not tried again, and the proxy must not go on (`bindAddressHardFail`).
-    pub fatal: bool,
-    /// It has been so for a minute, and was reported when it began. Until then it may be that of a
-    /// proxy that gives way.
-    pub lasting: bool,
-}
-
-impl ServerFailure {
-    /// The text of the event `FailedToStartServiceHealthcheck` that node `node` reports on the Service (spec §11.20), if this is
-    /// about a Service.
-    pub fn service_event_note(&self, node: &str) -> Option<String> {
-        let Server::HealthCheck(service) = &self.server else { return None };
-        Some(format!(
-            "node {node} failed to start healthcheck \"{service}\" on port {}: {}",
-            self.port, self.error
-        ))
-    }
-}
-
-impl fmt::Display for ServerFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.server {
-            Server::Healthz => write!(f, "healthzBindAddress {}: cannot listen", self.address)?,
-            Server::Metrics => write!(f, "metricsBindAddress {}: cannot listen", self.address)?,
-            Server::HealthCheck(service) => {
-                write!(
-                    f,
-                    "Service {service}: healthCheckNodePort {}: cannot listen on {}",
-                    self.port, self.address
-                )?;
-            }
-            Server::Control => write!(f, "local socket {}: cannot listen", self.address)?,
-        }
-        write!(f, ": {}", self.error)?;
-        f.write_str(if self.fatal { "; bindAddressHardFail is set" } else { "; trying again" })
-    }
-}
-
-/// Told of servers that could not be started: once for each address and reason, and once more if it
-/// lasts; not at each attempt.
-pub type OnFailure = Arc<dyn Fn(ServerFailure) + Send + Sync>;
-
-/// Sets the verbosity of the log, as `PUT /debug/flags/v` asks; the error is for whoever asked.
-pub type SetVerbosity = Arc<dyn Fn(i32) -> Result<(), String> + Send + Sync>;
+/// Sets the verbosity of the log, as `PUT /debug/flags/v` asks. The error is for whoever asked.
+pub type SetVerbosity = Arc<dyn Fn(u32) -> Result<(), String> + Send + Sync>;
 
 /// What the servers need to know.
 pub struct Options {
@@ -102,27 +36,28 @@ pub struct Options {
     pub healthz: Option<SocketAddr>,
     /// Where `/metrics` answers; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
-    /// The local socket of `portolan get`; `None`: no socket.
-    pub control: Option<Control>,
-    /// An address of the first two that is taken is fatal, instead of being tried again (spec §9.14).
+    /// The control socket of `portolan get`; `None`: no socket.
+    pub control: Option<ControlSocket>,
+    /// An address of the first two that is taken is fatal, instead of being tried again (spec
+    /// §9.14).
     pub hard_fail: bool,
     /// What `/proxyMode` answers.
     pub mode: String,
     /// The name of the component, in `/flagz` and `/statusz`.
     pub component: String,
-    /// The configuration in use, a `KubeProxyConfiguration` with `kind` and `apiVersion` (spec §11.14).
+    /// The configuration in use, a `KubeProxyConfiguration` with `kind` and `apiVersion` (spec
+    /// §11.14).
     pub configz: serde_json::Value,
     /// The flags and their values (spec §11.15).
     pub flags: Vec<(String, String)>,
     /// What was built.
     pub build: BuildInfo,
-    /// `enableProfiling`: serves `/debug/flags`. There are no profiles; their paths say so.
+    /// `enableProfiling`: serves `/debug/flags` and sets the verbosity. There are no profiles;
+    /// their paths say so.
     pub profiling: bool,
-    /// Sets the verbosity of the log; `None`: it cannot be set.
-    pub set_verbosity: Option<SetVerbosity>,
-    /// Fills metrics that are only known when asked, before each scrape.
-    pub before_scrape: Box<dyn Fn(&Metrics) + Send + Sync>,
-    /// Told of servers that could not be started.
+    /// Sets the verbosity of the log.
+    pub set_verbosity: SetVerbosity,
+    /// Is called with servers that could not be started.
     pub on_failure: OnFailure,
 }
 
@@ -141,19 +76,22 @@ impl Servers {
         let _ = self.wanted.send((responders, addresses));
     }
 
-    /// Where `/healthz` answers, with the port that was chosen if 0 was asked for. `None` if it did not listen at start.
+    /// Where `/healthz` answers, with the port that was chosen if 0 was asked for. `None` if it did
+    /// not listen at start.
     pub fn healthz_address(&self) -> Option<SocketAddr> {
         self.healthz
     }
 
-    /// Where `/metrics` answers, with the port that was chosen if 0 was asked for. `None` if it did not listen at start.
+    /// Where `/metrics` answers, with the port that was chosen if 0 was asked for. `None` if it did
+    /// not listen at start.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics
     }
 }
 
-/// Starts the thread. Each address is tried once before this returns, and then again every 5 seconds until it can be had; failures are
-/// told to [`Options::on_failure`]. An error only if there can be no thread.
+/// Starts the thread. Each address is tried once before this returns, and then again every 5
+/// seconds until it can be had; failures go to [`Options::on_failure`]. An error only if there can
+/// be no thread.
 pub fn start(options: Options, telemetry: Arc<Telemetry>) -> io::Result<Servers> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let context = runtime.enter();
@@ -161,7 +99,7 @@ pub fn start(options: Options, telemetry: Arc<Telemetry>) -> io::Result<Servers>
     let hard_fail = options.hard_fail;
     let first = |server: Server, address: Option<SocketAddr>| {
         let mut attempts =
-            Attempts { server, address: address?, hard_fail, on_failure: on_failure.clone(), told: None };
+            Attempts { server, address: address?, hard_fail, on_failure: on_failure.clone(), reported: None };
         let listener = attempts.listen();
         Some((attempts, listener))
     };
@@ -174,12 +112,12 @@ pub fn start(options: Options, telemetry: Arc<Telemetry>) -> io::Result<Servers>
     let servers = Servers { wanted, healthz: bound(&healthz), metrics: bound(&metrics) };
     let mut options = options;
     let control = options.control.take();
-    let status = pages::Status {
+    let constants = control_socket::Constants {
         started: SystemTime::now(),
         build: options.build.clone(),
         mode: options.mode.clone(),
     };
-    let pages = Arc::new(pages::Pages::new(options, telemetry.clone(), status.started));
+    let pages = Arc::new(pages::Pages::new(options, telemetry.clone(), constants.started));
     drop(context);
     std::thread::Builder::new().name("servers".to_owned()).spawn(move || {
         runtime.block_on(async move {
@@ -190,7 +128,12 @@ pub fn start(options: Options, telemetry: Arc<Telemetry>) -> io::Result<Servers>
                 tokio::spawn(serve(attempts, listener, pages::handler(pages)));
             }
             if let Some(control) = control {
-                tokio::spawn(control::serve(control, telemetry.clone(), status, on_failure.clone()));
+                tokio::spawn(control_socket::serve(
+                    control,
+                    telemetry.clone(),
+                    constants,
+                    on_failure.clone(),
+                ));
             }
             health_check::serve(receiver, telemetry, on_failure).await;
         });
@@ -206,8 +149,8 @@ struct Attempts {
     address: SocketAddr,
     hard_fail: bool,
     on_failure: OnFailure,
-    /// The last reason that was told.
-    told: Option<Complaint>,
+    /// The last reason that was reported.
+    reported: Option<Complaint>,
 }
 
 impl Attempts {
@@ -222,7 +165,7 @@ impl Attempts {
             Err(error) => {
                 let text = error.to_string();
                 debug!("{:?} server: {}: {text}", self.server, self.address);
-                if let Some(lasting) = Complaint::note(&mut self.told, text, Instant::now()) {
+                if let Some(lasting) = Complaint::note(&mut self.reported, text, Instant::now()) {
                     (self.on_failure)(ServerFailure {
                         server: self.server.clone(),
                         address: self.address.to_string(),

@@ -9,8 +9,9 @@ const FROM_MARCH_OF_YEAR_0: u64 = 719_468;
 /// What stands for a time that never was, year 1, as other Kubernetes components write it.
 pub(crate) const NEVER: &str = "0001-01-01T00:00:00Z";
 
-/// `at` in UTC with nanoseconds, without trailing zeros (RFC 3339 §5.6). Times before 1970 become 1970.
-pub(crate) fn rfc3339(at: SystemTime) -> String {
+/// `at` in UTC with nanoseconds, without trailing zeros (RFC 3339 §5.6). Times before 1970 become
+/// 1970.
+pub fn rfc3339(at: SystemTime) -> String {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);
@@ -29,7 +30,7 @@ pub(crate) fn rfc3339(at: SystemTime) -> String {
 }
 
 /// The whole seconds since 1970 of what [`rfc3339`] wrote.
-pub(crate) fn parse_seconds(text: &str) -> Option<u64> {
+pub fn parse_seconds(text: &str) -> Option<u64> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let mut date = date.split('-').map(str::parse::<u64>);
     let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
@@ -49,8 +50,9 @@ pub(crate) fn unix_seconds(at: SystemTime) -> f64 {
     at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
 }
 
-/// Year, month and day of the day `days` after 1970-01-01 in the Gregorian calendar. Years are counted from March, so that
-/// the leap day comes last and the lengths of the months before it follow one line.
+/// Year, month and day of the day `days` after 1970-01-01 in the Gregorian calendar. Years are
+/// counted from March, so that the leap day comes last and the lengths of the months before it
+/// follow one line.
 fn civil(days: u64) -> (u64, u64, u64) {
     const DAYS_OF_400_YEARS: u64 = 146_097;
     let days = days + FROM_MARCH_OF_YEAR_0;

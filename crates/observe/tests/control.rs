@@ -1,4 +1,4 @@
-//! The local socket, asked as `portolan get` asks.
+//! The control socket, asked as `portolan get` asks.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
-use portolan_observe::control::{Answered, AskProxy, Control, Error, Query, Table, ask};
+use portolan_config::Mode;
+use portolan_observe::control::{Answered, AskProxy, Error, Query, Table, ask};
 use portolan_observe::rows::ServiceRow;
-use portolan_observe::servers::{self, Options, Server, ServerFailure, Servers};
-use portolan_observe::{BuildInfo, Change, Mode, Telemetry};
+use portolan_observe::servers::{self, ControlSocket, Options, Server, ServerFailure, Servers};
+use portolan_observe::{BuildInfo, Telemetry, Transaction};
 use portolan_service::Family;
 use tempfile::TempDir;
 
@@ -51,11 +52,11 @@ struct Running {
 fn start(path: &Path) -> Running {
     let build = BuildInfo::new("1.2.3");
     let telemetry = Arc::new(Telemetry::new(Mode::Nftables, &Family::ALL, Duration::from_secs(30), &build));
-    let (tell, failures) = mpsc::channel();
+    let (failed, failures) = mpsc::channel();
     let options = Options {
         healthz: None,
         metrics: None,
-        control: Some(Control { path: path.to_owned(), ask: proxy() }),
+        control: Some(ControlSocket { path: path.to_owned(), ask: proxy() }),
         hard_fail: false,
         mode: "nftables".to_owned(),
         component: "portolan".to_owned(),
@@ -63,9 +64,8 @@ fn start(path: &Path) -> Running {
         flags: Vec::new(),
         build,
         profiling: false,
-        set_verbosity: None,
-        before_scrape: Box::new(|_| {}),
-        on_failure: Arc::new(move |failure| drop(tell.send(failure))),
+        set_verbosity: Arc::new(|_| Ok(())),
+        on_failure: Arc::new(move |failure| drop(failed.send(failure))),
     };
     let servers = servers::start(options, telemetry.clone()).unwrap();
     Running { telemetry, path: path.to_owned(), failures, _servers: servers }
@@ -101,7 +101,7 @@ fn each_table_is_answered() {
     assert_eq!(ask(&running.path, &of_shop).unwrap()["services"][0]["namespace"], "shop");
 
     assert_eq!(ask(&running.path, &query(Table::Changes)).unwrap(), serde_json::json!({"changes": []}));
-    running.telemetry.changes.push(Change {
+    running.telemetry.changes.push(Transaction {
         at: SystemTime::now(),
         services: vec!["shop/web".to_owned()],
         lines: vec!["shop/web: gone".to_owned()],
@@ -167,7 +167,7 @@ fn a_socket_in_use_and_a_file_are_left_alone() {
     let first = running(&folder);
     let second = start(&first.path);
     let failure = second.failures.recv_timeout(LIMIT).unwrap();
-    assert_eq!(failure.server, Server::Control);
+    assert_eq!(failure.server, Server::ControlSocket);
     assert!(failure.to_string().contains("is a second proxy running"), "{failure}");
     until_it_answers(&first.path);
     // Tried again, until the first has gone.

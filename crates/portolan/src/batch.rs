@@ -1,21 +1,22 @@
 //! What was observed and waits for the next commit.
 
 use std::net::IpAddr;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use ipnet::IpNet;
-use portolan_service::{Change, ObjectName};
+use portolan_service::{Change, EndpointsTrigger};
 
 /// Fewer changes than this are not worth merging.
 const MERGE_AT_LEAST: usize = 4096;
-/// Of so many changes of endpoints the times are measured; of more that wait at once, they are not.
+/// The times of at most this many changes of endpoints are kept. If more wait at once, the others
+/// are not measured.
 const TRIGGERS_AT_MOST: usize = 16_384;
 
 /// Everything that was observed since the last commit, in order. All of it goes into the next one.
 ///
 /// It takes no more memory than the cluster itself, however long it waits: of each object only the
-/// last change counts.
-#[derive(Debug, Default)]
+/// last change counts. A clone shares the objects.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Batch {
     /// Changes of objects.
     pub(crate) changes: Vec<Change>,
@@ -25,11 +26,11 @@ pub(crate) struct Batch {
     pub(crate) service_networks: Option<Vec<IpNet>>,
     /// All addresses on the node's interfaces, where they changed.
     pub(crate) addresses: Option<Vec<IpAddr>>,
-    /// When the endpoints of a Service were changed in the cluster (spec §9.15).
-    pub(crate) triggers: Vec<(ObjectName, SystemTime)>,
+    /// When endpoints were changed in the cluster (spec §9.15).
+    pub(crate) triggers: Vec<EndpointsTrigger>,
     /// When the oldest of all this was noticed.
     received: Option<Instant>,
-    /// When there are so many changes, those that later ones make pointless are dropped.
+    /// At this number of changes, those that later ones make pointless are dropped.
     merge_at: usize,
 }
 
@@ -77,7 +78,9 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
+
+    use portolan_service::{Family, ObjectName};
 
     use super::*;
 
@@ -108,7 +111,11 @@ mod tests {
     fn what_waits_for_long_is_merged() {
         let mut batch = Batch::default();
         let removed = |number: usize| Change::ServiceRemoved(ObjectName::new("shop", &format!("s{number}")));
-        let trigger = (ObjectName::new("shop", "s0"), SystemTime::now());
+        let trigger = EndpointsTrigger {
+            service: ObjectName::new("shop", "s0"),
+            family: Family::V4,
+            at: SystemTime::now(),
+        };
         for round in 0..100 {
             let changes = (0..1000).map(|number| removed((number + round) % 1000)).collect();
             let triggers = vec![trigger.clone(); 1000];

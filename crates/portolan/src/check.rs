@@ -1,4 +1,5 @@
-//! `portolan check`: validates a folder of manifests and says what `run` would change in the kernel.
+//! `portolan check`: validates a folder of manifests and says what `run` would change in the
+//! kernel.
 
 use std::process::ExitCode;
 
@@ -14,7 +15,8 @@ use crate::addresses;
 use crate::cli::{CheckArgs, Output};
 use crate::configuration::{self, Loaded};
 use crate::describe::counted;
-use crate::run::{mode, options};
+use crate::manifests::options;
+use crate::run::mode;
 use crate::this_node::{self, ThisNode};
 use crate::{forwarding, kernel_settings, logging};
 

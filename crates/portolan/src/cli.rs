@@ -22,14 +22,17 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Forward for the Services of a cluster, or of a folder of manifests, following every change
     ///
-    /// Takes kube-proxy's flags and configuration file. Started under the name kube-proxy, the program behaves as this.
+    /// Takes kube-proxy's flags and configuration file. Started under the name kube-proxy, the
+    /// program behaves as this.
     #[command(disable_version_flag = true)]
     Run(RunArgs),
-    /// Validate a folder of manifests and print what would change in the kernel, without touching it
+    /// Validate a folder of manifests and print what would change in the kernel, without touching
+    /// it
     Check(CheckArgs),
     /// Ask the proxy that runs on this node
     Get(GetArgs),
-    /// Say where a packet goes, and why, from the rules themselves: live, from a dump, or as manifests would have them
+    /// Say where a packet goes, and why, from the rules themselves: live, from a dump, or as
+    /// manifests would have them
     Trace(Box<TraceArgs>),
     /// Remove all of Portolan's rules from this node
     Cleanup(CleanupArgs),
@@ -42,8 +45,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Forward for a folder of YAML and JSON manifests instead of a cluster: Service, EndpointSlice, Endpoints, Pod,
-    /// Node, Namespace
+    /// Forward for a folder of YAML and JSON manifests instead of a cluster: Service,
+    /// EndpointSlice, Endpoints, Pod, Node, Namespace
     #[arg(long, value_name = "DIR", value_parser = portolan_config::path())]
     manifests: Option<PathBuf>,
 
@@ -168,7 +171,8 @@ pub(crate) enum GetWhat {
 
 #[derive(Debug, Args)]
 pub(crate) struct CleanupArgs {
-    /// Remove what kube-proxy left instead: chains and rules of its modes, in any variant of iptables
+    /// Remove what kube-proxy left instead: chains and rules of its modes, in any variant of
+    /// iptables
     #[arg(long)]
     pub(crate) kube_proxy: bool,
 }
@@ -198,13 +202,14 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767", value_parser = port_range)]
     pub(crate) service_node_port_range: RangeInclusive<u16>,
 
-    /// Folder for what is remembered over restarts: the last state of the cluster, allocated addresses and ports; an
-    /// empty name to remember nothing
+    /// Folder for what is remembered over restarts: the last state of the cluster, allocated
+    /// addresses and ports; an empty name to remember nothing
     #[arg(long, value_name = "DIR", default_value = "/var/lib/portolan", value_parser = portolan_config::path())]
     pub(crate) state_dir: PathBuf,
 }
 
-/// The command line that is meant: started under the name `kube-proxy`, the program is `portolan run`.
+/// The command line that is meant: started under the name `kube-proxy`, the program is `portolan
+/// run`.
 pub(crate) fn meant(mut args: Vec<OsString>) -> Vec<OsString> {
     let name = args.first().map(Path::new).and_then(Path::file_name);
     if name.is_some_and(|name| name == "kube-proxy") {

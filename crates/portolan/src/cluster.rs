@@ -17,8 +17,9 @@ use tracing::{info, warn};
 use crate::batch::Batch;
 use crate::cli::RunArgs;
 use crate::describe::counted;
+use crate::event::Event;
+use crate::feed::Feed;
 use crate::mailbox::Sender;
-use crate::run::Event;
 
 /// The thread that follows the API server comes by more often than this.
 const SOURCE_IS_STUCK: Duration = Duration::from_secs(20);
@@ -30,13 +31,14 @@ pub(crate) struct Cluster {
     node: Arc<str>,
 }
 
-/// Follows the cluster that the configuration names. What changes goes to `events`.
+/// Follows the cluster that the configuration names. What changes is handed to `observed`.
 pub(crate) fn follow(
     args: &RunArgs,
     config: &Config,
     node: &str,
     telemetry: &Arc<Telemetry>,
-    events: &Sender,
+    observed: &Feed,
+    events: &Sender<Event>,
 ) -> anyhow::Result<Cluster> {
     let node: Arc<str> = node.into();
     let options = Options {
@@ -47,7 +49,7 @@ pub(crate) fn follow(
         node_name: node.clone(),
         snapshot: snapshot(args),
     };
-    let (events, told) = (events.clone(), telemetry.clone());
+    let (observed, record) = (observed.clone(), telemetry.clone());
     let status: Arc<OnceLock<Arc<Status>>> = Arc::default();
     let age = status.clone();
     let live = move || {
@@ -61,47 +63,46 @@ pub(crate) fn follow(
         let _ = &ended;
         announce(&update);
         match update.origin {
-            Origin::Snapshot { taken } => told.health.set_view(View::Snapshot { taken }),
-            Origin::Initial => told.health.set_view(live()),
+            Origin::Snapshot { taken } => record.health.set_view(View::Snapshot { taken }),
+            Origin::Initial => record.health.set_view(live()),
             Origin::Change => {}
         }
         for problem in &update.problems {
             let portolan_kubernetes::Problem { kind, name, message } = problem;
             warn!("{kind} {name}: {message}; what was known of it stays");
-            told.metrics.undecodable(kind);
+            record.metrics.undecodable(kind);
         }
-        // The main thread lives as long as the process.
-        let _ = events.send(Event::Observed(batch(update)));
+        observed.publish(&batch(update));
     })?;
     let (metrics, host) = (telemetry.clone(), source.status().report().host);
     source.status().on_observation(move |observation| {
-        metrics.metrics.api_client(&host, &seen(observation));
+        count(&metrics.metrics.api_client, &host, observation);
     });
     // Set once, here.
     let _ = status.set(source.status());
     Ok(Cluster { source: Arc::new(source), node })
 }
 
-/// An observation as the metrics count it.
-fn seen(observation: &Observation) -> ApiClient {
+/// Counts what happened to requests to the API server at `host`.
+fn count(metrics: &ApiClient, host: &str, observation: &Observation) {
     match *observation {
-        Observation::Limited { method, took } => ApiClient::Limited { method, took },
+        Observation::Limited { method, took } => metrics.limited(host, method, took),
         Observation::Request { method, code, took, length } => {
-            ApiClient::Request { method, code, took, length }
+            metrics.requested(host, method, code, took, length);
         }
-        Observation::Answer { method, length } => ApiClient::Answer { method, length },
-        Observation::Retried { method, code } => ApiClient::Retried { method, code },
-        Observation::Resolved { took } => ApiClient::Resolved { took },
-        Observation::Plugin { code, outcome } => ApiClient::Plugin { code, outcome },
+        Observation::Answer { method, length } => metrics.answered(host, method, length),
+        Observation::Retried { method, code } => metrics.retried(host, method, code),
+        Observation::Resolved { took } => metrics.resolved(host, took),
+        Observation::Plugin { code, outcome } => metrics.plugin_called(code, outcome),
         Observation::Certificate { until, replaced_after } => {
-            ApiClient::Certificate { until, replaced_after }
+            metrics.certificate_given(until, replaced_after);
         }
-        Observation::Transport => ApiClient::Transport,
+        Observation::Transport => metrics.transport_made(),
     }
 }
 
 /// Ends the process when the thread that has this ends: nothing would be followed any more.
-struct Ended(Sender);
+struct Ended(Sender<Event>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
@@ -139,7 +140,7 @@ fn batch(update: Update) -> Batch {
 
 impl Cluster {
     /// Has `health` know whether the thread that follows the API server still does.
-    pub(crate) fn tell_that_it_goes_on(&self, health: &Health) {
+    pub(crate) fn report_progress(&self, health: &Health) {
         if self.source.last_turn().elapsed() < SOURCE_IS_STUCK {
             health.source_goes_on();
         }
@@ -171,7 +172,7 @@ impl Cluster {
             Server::HealthCheck(service) => {
                 (Regarding::Service(service.clone()), "FailedToStartServiceHealthcheck", "Listen")
             }
-            Server::Control => return,
+            Server::ControlSocket => return,
         };
         let note = failure.service_event_note(&self.node).unwrap_or_else(|| failure.to_string());
         self.source.publish(ClusterEvent { regarding, warning: true, reason, action, note });

@@ -1,4 +1,5 @@
-//! The effective configuration: flags and configuration file put together, with all that is wrong said at once.
+//! The effective configuration: flags and configuration file put together, with all that is wrong
+//! said at once.
 
 use std::fs;
 use std::path::Path;
@@ -43,8 +44,9 @@ pub(crate) fn write(config: &Config, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the file says something else that can be used. That is an error: the process ends, for its supervisor to
-/// start it again (spec §10.3). What cannot be used is logged, and the process goes on with what it has.
+/// Waits until the file says something else that can be used. That is an error: the process ends,
+/// for its supervisor to start it again (spec §10.3). What cannot be used is logged, and the
+/// process goes on with what it has.
 pub(crate) fn until_changed(flags: &Flags, in_use: &Config, file: &mut ConfigFile) -> anyhow::Result<()> {
     let path = file.path().to_owned();
     loop {

@@ -13,7 +13,8 @@ pub(crate) fn counted(count: usize, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
-/// One line for each Service port that changed, such as `shop/web:http: endpoints 2 -> 3, + 10.1.2.3:8080`.
+/// One line for each Service port that changed, such as `shop/web:http: endpoints 2 -> 3, +
+/// 10.1.2.3:8080`.
 pub(crate) fn lines(change: &ServiceChange) -> Vec<String> {
     let (before, after) = (change.before.as_deref(), change.after.as_deref());
     let Some(names) = after.or(before) else { return Vec::new() };

@@ -1,10 +1,12 @@
 //! `portolan get`: asks the proxy that runs on this node.
 
+mod status;
+mod table;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use portolan_observe::control::{self, Query, Table};
-use portolan_observe::{status, table};
 use serde_json::Value;
 
 use crate::cli::{GetArgs, GetWhat, Output};

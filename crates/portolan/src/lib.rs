@@ -5,6 +5,7 @@
 //! and refuses to follow a cluster.
 
 mod addresses;
+mod answers;
 mod batch;
 mod causes;
 mod check;
@@ -16,15 +17,20 @@ mod cluster;
 #[path = "without_cluster.rs"]
 mod cluster;
 mod configuration;
+mod consumers;
 mod describe;
-mod fit;
+mod event;
+mod feed;
 mod forwarding;
 mod get;
 mod kernel_settings;
 mod logging;
 mod mailbox;
-mod pending;
+mod manifests;
+mod node_check;
+mod node_lock;
 mod privileges;
+mod problems;
 mod process_one;
 mod proxy;
 mod ready_fd;
@@ -32,9 +38,8 @@ mod requirements;
 mod run;
 mod servers;
 mod signals;
-mod sole;
-mod tally;
 mod this_node;
+mod threads;
 mod trace;
 
 use std::process::ExitCode;

@@ -1,8 +1,9 @@
 //! The duties of process 1 of a container.
 //!
-//! Signals that would end any other process are ignored by process 1, and processes whose parents have ended become its
-//! children and stay as zombies until it waits for them (pid_namespaces(7)): those that `kubectl exec` leaves behind.
-//! So process 1 does this and nothing else, and the proxy is a child of it.
+//! Signals that would end any other process are ignored by process 1, and processes whose parents
+//! have ended become its children and stay as zombies until it waits for them (pid_namespaces(7)):
+//! those that `kubectl exec` leaves behind. So process 1 does this and nothing else, and the proxy
+//! is a child of it.
 
 use std::process;
 
@@ -17,8 +18,8 @@ use nix::unistd::{ForkResult, Pid, fork};
 const PASSED_ON: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
 
-/// Returns in a process that is not process 1: this one, or else a child of it. What is passed is for the child
-/// alone, and dropped in process 1. Call it before any thread is started.
+/// Returns in a process that is not process 1: this one, or else a child of it. What is passed is
+/// for the child alone, and dropped in process 1. Call it before any thread is started.
 pub(crate) fn leave<T>(for_the_child: T) -> anyhow::Result<T> {
     if process::id() != 1 {
         return Ok(for_the_child);
@@ -36,7 +37,8 @@ pub(crate) fn leave<T>(for_the_child: T) -> anyhow::Result<T> {
         ForkResult::Parent { child } => {
             drop(for_the_child);
             for set in [CapSet::Ambient, CapSet::Effective, CapSet::Permitted] {
-                // Signals to one's own user need none. Having more than needed is no reason not to run.
+                // Signals to one's own user need none. Having more than needed is no reason not to
+                // run.
                 let _ = caps::clear(None, set);
             }
             process::exit(serve(&watched, child))
@@ -44,8 +46,8 @@ pub(crate) fn leave<T>(for_the_child: T) -> anyhow::Result<T> {
     }
 }
 
-/// Passes signals on and waits for children, until the proxy has ended. Returns its exit code, or 128 and the signal that
-/// ended it.
+/// Passes signals on and waits for children, until the proxy has ended. Returns its exit code, or
+/// 128 and the signal that ended it.
 fn serve(watched: &SigSet, proxy: Pid) -> i32 {
     loop {
         match watched.wait() {

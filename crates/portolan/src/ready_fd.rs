@@ -1,4 +1,5 @@
-//! `--ready-fd`: a descriptor that whoever started the program passed to it, to learn when all Services are in force.
+//! `--ready-fd`: a descriptor that whoever started the program passed to it, to learn when all
+//! Services are in force.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,13 +15,15 @@ pub(crate) struct ReadyFd {
 }
 
 impl ReadyFd {
-    /// Takes the descriptor `number`. Call it before anything else opens one, which could get the same number.
+    /// Takes the descriptor `number`. Call it before anything else opens one, which could get the
+    /// same number.
     pub(crate) fn take(number: RawFd) -> anyhow::Result<ReadyFd> {
         if number == libc::STDERR_FILENO {
             bail!("--ready-fd 2: that is standard error, where the log goes; pass another descriptor");
         }
         let failed = || format!("--ready-fd {number}");
-        // SAFETY: these requests only read what the kernel knows of a number, which may be no descriptor.
+        // SAFETY: these requests only read what the kernel knows of a number, which may be no
+        // descriptor.
         let (flags, mode) =
             unsafe { (libc::fcntl(number, libc::F_GETFD), libc::fcntl(number, libc::F_GETFL)) };
         if flags < 0 || mode < 0 {
@@ -41,7 +44,8 @@ impl ReadyFd {
         // SAFETY: the descriptor that was just made.
         let copy = unsafe { OwnedFd::from_raw_fd(copy) };
         if number > libc::STDERR_FILENO {
-            // SAFETY: it was passed for this alone, is open, and is not used any more by its number.
+            // SAFETY: it was passed for this alone, is open, and is not used any more by its
+            // number.
             drop(unsafe { OwnedFd::from_raw_fd(number) });
         } else {
             // Whatever is opened next must not become standard input or output.

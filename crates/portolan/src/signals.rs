@@ -1,4 +1,5 @@
-//! Signals that end the program, and panics, which end it too. The rules stay in force in any case (spec §11.22).
+//! Signals that end the program, and panics, which end it too. The rules stay in force in any case
+//! (spec §11.22).
 
 use std::io::Read;
 use std::os::fd::{AsRawFd, IntoRawFd};
@@ -10,10 +11,11 @@ use anyhow::Context;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use tracing::{error, info};
 
+use crate::event::Event;
 use crate::mailbox::Sender;
-use crate::run::Event;
 
-/// What ends the program. SIGHUP too: there is no configuration to read again, as a changed file is noticed.
+/// What ends the program. SIGHUP too: there is no configuration to read again, as a changed file is
+/// noticed.
 const ENDING: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
 /// A turn that is under way when a signal comes may take this long.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -23,14 +25,14 @@ static NOTICES: AtomicI32 = AtomicI32::new(-1);
 
 extern "C" fn notice(signal: i32) {
     let number = signal.to_ne_bytes();
-    // SAFETY: write(2) is async-signal-safe, the descriptor is never closed, and the bytes are here. If the pipe is full,
-    // there is one that says to end already.
+    // SAFETY: write(2) is async-signal-safe, the descriptor is never closed, and the bytes are
+    // here. If the pipe is full, there is one that says to end already.
     unsafe { libc::write(NOTICES.load(Ordering::Relaxed), number.as_ptr().cast(), number.len()) };
 }
 
-/// Ends the program in an orderly way when a signal asks for it: the turn that is under way is finished. Signals that
-/// whoever started the program ignores (nohup(1)) stay ignored.
-pub(crate) fn end_on_signals(events: &Sender) -> anyhow::Result<()> {
+/// Ends the program in an orderly way when a signal asks for it: the turn that is under way is
+/// finished. Signals that whoever started the program ignores (nohup(1)) stay ignored.
+pub(crate) fn end_on_signals(events: &Sender<Event>) -> anyhow::Result<()> {
     let (mut notices, handler) = io::pipe().context("a pipe for signals")?;
     nonblocking(&handler).context("a pipe for signals")?;
     NOTICES.store(handler.into_raw_fd(), Ordering::Relaxed);
@@ -72,8 +74,9 @@ fn ignored() -> u64 {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }
 
-/// From now on a panic in any thread ends the process, with code 1, instead of that thread alone: what it did would
-/// never be done again, and nobody would know. The supervisor starts the program again.
+/// From now on a panic in any thread ends the process, with code 1, instead of that thread alone:
+/// what it did would never be done again, and nobody would know. The supervisor starts the program
+/// again.
 pub(crate) fn end_on_panic() {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {

@@ -16,7 +16,8 @@ use portolan_trace_cli::{ComputedRules, Plan, PlanRequest, Program, RuleMode, Tr
 
 use crate::cli::ProxyArgs;
 use crate::configuration;
-use crate::run::{self, options};
+use crate::manifests::options;
+use crate::run;
 use crate::this_node::{self, ThisNode};
 
 /// Answers, and prints the answer.

@@ -9,6 +9,8 @@ use portolan_observe::servers::ServerFailure;
 use portolan_observe::{Health, Telemetry};
 
 use crate::cli::RunArgs;
+use crate::event::Event;
+use crate::feed::Feed;
 use crate::mailbox::Sender;
 
 /// A cluster that is being followed: there is none.
@@ -21,7 +23,8 @@ pub(crate) fn follow(
     _config: &Config,
     _node: &str,
     _telemetry: &Arc<Telemetry>,
-    _events: &Sender,
+    _observed: &Feed,
+    _events: &Sender<Event>,
 ) -> anyhow::Result<Cluster> {
     bail!(
         "this program was built without the client of the Kubernetes API: give --manifests DIR, or run the whole program, \
@@ -36,7 +39,7 @@ impl Cluster {
     }
 
     /// Has `health` know whether it is still followed.
-    pub(crate) fn tell_that_it_goes_on(&self, _health: &Health) {
+    pub(crate) fn report_progress(&self, _health: &Health) {
         match *self {}
     }
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-/// `portolan check` on a folder of examples: whether it is content, and what it says. Reads the kernel at most.
+/// `portolan check` on a folder of examples: whether it is content, and what it says. Reads the
+/// kernel at most.
 fn check(folder: &str) -> (bool, serde_json::Value) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(folder);
     let output = Command::new(env!("CARGO_BIN_EXE_portolan"))

@@ -1,5 +1,5 @@
-//! `portolan run` as a process: what it needs to start, how it ends, and what it does beside another one. In user, network
-//! and process namespaces of their own, made by unshare(1).
+//! `portolan run` as a process: what it needs to start, how it ends, and what it does beside
+//! another one. In user, network and process namespaces of their own, made by unshare(1).
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 /// Nothing here takes this long unless it is broken.
 const LIMIT: Duration = Duration::from_mins(1);
-/// Between two looks at what nothing tells of.
+/// Between two looks at something that sends no event.
 const LOOK: Duration = Duration::from_millis(20);
 
 const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {clusterIP: \
@@ -277,7 +277,8 @@ fn a_descriptor_is_closed_when_all_is_in_force() {
         reader.read_exact(&mut byte).expect("a newline");
         assert_eq!(byte, *b"\n");
         if kinds.len() == 1 {
-            // Without a process namespace unshare(1) has become the program, and nobody else has the descriptor.
+            // Without a process namespace unshare(1) has become the program, and nobody else has
+            // the descriptor.
             assert_eq!(reader.read(&mut byte).expect("the end"), 0);
         }
     }

@@ -1,20 +1,21 @@
 //! The observed Services and EndpointSlices.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::{Change, EndpointSlice, ObjectName, Service};
 
 /// The observed Services and EndpointSlices, independent of any node. Objects come one by one.
 /// Slices may come before, after and without their Service (spec §1.30).
+///
+/// The objects are shared with whoever else took the same changes.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    services: HashMap<ObjectName, Service>,
+    services: HashMap<ObjectName, Arc<Service>>,
     /// By Service; each list is sorted by the slice's name.
-    slices: HashMap<ObjectName, Vec<EndpointSlice>>,
+    slices: HashMap<ObjectName, Vec<Arc<EndpointSlice>>>,
     /// The Service of each slice.
     owners: HashMap<ObjectName, ObjectName>,
-    names: NamePool,
 }
 
 impl Catalog {
@@ -34,33 +35,30 @@ impl Catalog {
     }
 
     /// The Service of this name.
-    pub fn service(&self, name: &ObjectName) -> Option<&Service> {
+    pub fn service(&self, name: &ObjectName) -> Option<&Arc<Service>> {
         self.services.get(name)
     }
 
     /// All Services, in no particular order.
-    pub fn services(&self) -> impl Iterator<Item = &Service> {
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.services.values()
     }
 
     /// The slices of a Service, sorted by name.
-    pub fn slices(&self, service: &ObjectName) -> &[EndpointSlice] {
+    pub fn slices(&self, service: &ObjectName) -> &[Arc<EndpointSlice>] {
         self.slices.get(service).map_or(&[], Vec::as_slice)
     }
 
-    fn set_service(&mut self, mut service: Service) -> Vec<ObjectName> {
+    fn set_service(&mut self, service: Arc<Service>) -> Vec<ObjectName> {
         if self.services.get(&service.name) == Some(&service) {
             return Vec::new();
-        }
-        for port in &mut service.ports {
-            self.names.share(&mut port.name);
         }
         let name = service.name.clone();
         self.services.insert(name.clone(), service);
         vec![name]
     }
 
-    fn set_slice(&mut self, mut slice: EndpointSlice) -> Vec<ObjectName> {
+    fn set_slice(&mut self, slice: Arc<EndpointSlice>) -> Vec<ObjectName> {
         let mut touched = Vec::new();
         match self.owners.get(&slice.name) {
             Some(owner) if *owner == slice.service => {
@@ -72,7 +70,6 @@ impl Catalog {
             Some(_) => touched.extend(self.remove_slice(&slice.name.clone())),
             None => {}
         }
-        self.share_names(&mut slice);
         touched.push(slice.service.clone());
         self.owners.insert(slice.name.clone(), slice.service.clone());
         let list = self.slices.entry(slice.service.clone()).or_default();
@@ -95,41 +92,5 @@ impl Catalog {
             self.slices.remove(&owner);
         }
         Some(owner)
-    }
-
-    fn share_names(&mut self, slice: &mut EndpointSlice) {
-        slice.ports.shrink_to_fit();
-        slice.endpoints.shrink_to_fit();
-        for port in &mut slice.ports {
-            self.names.share(&mut port.name);
-        }
-        for endpoint in &mut slice.endpoints {
-            let place = endpoint.node.iter_mut().chain(&mut endpoint.zone);
-            for name in place.chain(endpoint.hints.names_mut()) {
-                self.names.share(name);
-            }
-        }
-    }
-}
-
-/// One copy of each node, zone and port name, however many endpoints mention it.
-#[derive(Debug, Default)]
-struct NamePool {
-    names: HashSet<Arc<str>>,
-    /// Names nobody uses any more are dropped when the pool has grown to this size.
-    clean_at: usize,
-}
-
-impl NamePool {
-    fn share(&mut self, name: &mut Arc<str>) {
-        if let Some(known) = self.names.get(name) {
-            *name = known.clone();
-            return;
-        }
-        if self.names.len() >= self.clean_at {
-            self.names.retain(|name| Arc::strong_count(name) > 1);
-            self.clean_at = (self.names.len() * 2).max(1024);
-        }
-        self.names.insert(name.clone());
     }
 }

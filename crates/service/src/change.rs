@@ -6,14 +6,16 @@ use std::sync::Arc;
 use crate::{EndpointSlice, Node, ObjectName, Service};
 
 /// One step of the observed state: an object as it now is, or its removal.
+///
+/// Cheap to clone: all who take it share the object.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// A Service was created or changed.
-    Service(Service),
+    Service(Arc<Service>),
     /// A Service is gone.
     ServiceRemoved(ObjectName),
     /// An EndpointSlice was created or changed.
-    Slice(EndpointSlice),
+    Slice(Arc<EndpointSlice>),
     /// An EndpointSlice is gone.
     SliceRemoved(ObjectName),
     /// A Node was created or changed. Its name is not namespaced.
@@ -31,6 +33,18 @@ pub enum Subject<'a> {
     Slice(&'a ObjectName),
     /// The Node of this name.
     Node(&'a str),
+}
+
+impl From<Service> for Change {
+    fn from(service: Service) -> Change {
+        Change::Service(Arc::new(service))
+    }
+}
+
+impl From<EndpointSlice> for Change {
+    fn from(slice: EndpointSlice) -> Change {
+        Change::Slice(Arc::new(slice))
+    }
 }
 
 impl Change {

@@ -41,5 +41,5 @@ pub use service::{
     ServiceType,
 };
 pub use service_plan::BUDGET;
-pub use slice::{Endpoint, EndpointNames, EndpointSlice, Hints, SlicePort};
+pub use slice::{Endpoint, EndpointNames, EndpointSlice, EndpointsTrigger, Hints, SlicePort};
 pub use special::Special;

@@ -83,7 +83,7 @@ impl Planner {
         let external_ips = old.ignore_external_ips != new.ignore_external_ips;
         let mut touched = BTreeSet::new();
         if name || zone || nodeports || ips {
-            let depends = |service: &&Service| {
+            let depends = |service: &&Arc<Service>| {
                 name || (zone && self.has_zone_hints(&service.name))
                     || (nodeports && service.ports.iter().any(|port| port.node_port.is_some()))
                     || (ips && !service.source_ranges.is_empty())

@@ -43,7 +43,7 @@ struct ListedPort<'a> {
 }
 
 impl<'a> SlicePorts<'a> {
-    pub(crate) fn of(slices: &'a [EndpointSlice]) -> SlicePorts<'a> {
+    pub(crate) fn of(slices: &'a [Arc<EndpointSlice>]) -> SlicePorts<'a> {
         let mut ports: HashMap<&str, Vec<ListedPort<'a>>> = HashMap::new();
         for slice in slices {
             for port in &slice.ports {

@@ -32,7 +32,7 @@ pub(crate) struct Oversized {
 /// What `service` asks for. `None` if it is not proxied at all (spec §1.1, §1.10).
 pub(crate) fn plan(
     service: &Service,
-    slices: &[EndpointSlice],
+    slices: &[Arc<EndpointSlice>],
     node: &LocalNode,
 ) -> Result<Option<ServicePlan>, Oversized> {
     if !is_proxied(service) {

@@ -4,8 +4,21 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::{Family, ObjectName, Protocol};
+
+/// When something happened to the endpoints of a Service in one family, by the cluster's clock
+/// (annotation `endpoints.kubernetes.io/last-change-trigger-time`, spec §9.15).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointsTrigger {
+    /// The Service.
+    pub service: ObjectName,
+    /// The family of its endpoints.
+    pub family: Family,
+    /// When it happened.
+    pub at: SystemTime,
+}
 
 /// One entry of `ports` of an EndpointSlice. Entries without name or number are not represented
 /// (spec §1.22).

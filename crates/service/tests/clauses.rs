@@ -103,7 +103,7 @@ fn endpoints(s: &mut Situation, endpoints: Vec<Endpoint>) {
 
 fn planned(s: &Situation) -> Planner {
     let mut planner = Planner::new(s.node.clone());
-    planner.apply(s.slices.iter().cloned().map(Change::Slice).chain([Change::Service(s.service.clone())]));
+    planner.apply(s.slices.iter().cloned().map(Change::from).chain([Change::from(s.service.clone())]));
     planner
 }
 
@@ -745,7 +745,7 @@ fn contested_addresses_have_one_owner() {
     rival.cluster_ip = Some(ip("10.96.0.2"));
     rival.cluster_ips = vec![ip("10.96.0.2")];
     rival.external_ips = vec![ip("10.96.0.1")];
-    let changes = planner.apply([Change::Service(rival.clone())]);
+    let changes = planner.apply([Change::from(rival.clone())]);
     // Named before web, it takes the NodePort; a ClusterIP wins against an external IP.
     let changed: Vec<&str> = changes.services.iter().map(|change| change.name.as_str()).collect();
     assert_eq!(changed, ["shop/rival", "shop/web"]);
@@ -771,9 +771,9 @@ fn objects_may_arrive_in_any_order() {
     // §1.30
     let s = situation();
     let mut planner = Planner::new(s.node.clone());
-    assert!(planner.apply([Change::Slice(s.slices[0].clone())]).is_empty());
-    assert_eq!(planner.apply([Change::Service(s.service.clone())]).services.len(), 1);
-    assert!(planner.apply([Change::Service(s.service.clone())]).is_empty(), "the same again");
+    assert!(planner.apply([Change::from(s.slices[0].clone())]).is_empty());
+    assert_eq!(planner.apply([Change::from(s.service.clone())]).services.len(), 1);
+    assert!(planner.apply([Change::from(s.service.clone())]).is_empty(), "the same again");
     let gone = planner.apply([Change::SliceRemoved(s.slices[0].name.clone())]);
     assert_eq!(gone.services[0].after.as_ref().unwrap().ports[0].frontends[0].inside, Verdict::Reject);
     assert_eq!(planner.apply([Change::ServiceRemoved(s.service.name)]).services[0].after, None);
@@ -824,7 +824,7 @@ fn rivals(names: &[&str]) -> Vec<Change> {
             s.service.load_balancer.clear();
             s.service.health_check_node_port = Some(31000).into();
             s.service.name = ObjectName::new("shop", name);
-            Change::Service(s.service)
+            Change::from(s.service)
         })
         .collect()
 }
@@ -857,16 +857,16 @@ fn a_batch_says_only_where_it_ends() {
     let mut other = s.service.clone();
     other.affinity = Some(10);
     let there_and_back = [
-        Change::Service(other),
+        Change::from(other),
         Change::SliceRemoved(s.slices[0].name.clone()),
         Change::ServiceRemoved(s.service.name.clone()),
-        Change::Slice(s.slices[0].clone()),
-        Change::Service(s.service.clone()),
+        Change::from(s.slices[0].clone()),
+        Change::from(s.service.clone()),
     ];
     assert!(planner.apply(there_and_back).is_empty());
     let mut moved = s.slices[0].clone();
     moved.service = ObjectName::new("shop", "rival");
-    let changes = planner.apply([Change::Slice(moved)]);
+    let changes = planner.apply([Change::from(moved)]);
     assert_eq!(
         changes.services[0].after.as_ref().unwrap().ports[0].frontends[0].inside,
         Verdict::Reject,
@@ -895,7 +895,7 @@ fn a_changed_node_changes_what_depends_on_it() {
         (s.service.cluster_ip, s.service.cluster_ips) = (Some(ip(address)), vec![ip(address)]);
         s.slices[0].name = ObjectName::new("shop", name);
         s.slices[0].service = s.service.name.clone();
-        [Change::Service(s.service), Change::Slice(s.slices.remove(0))]
+        [Change::from(s.service), Change::from(s.slices.remove(0))]
     };
     for (name, change, expected) in cases {
         let mut node = situation().node;

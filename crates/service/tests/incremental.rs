@@ -73,7 +73,7 @@ prop_compose! {
         for_names in (any::<bool>(), any::<bool>(), select(vec![None, Some("a.example")])),
     ) -> Change {
         let cluster_ips: Vec<IpAddr> = std::iter::once(v4).chain(v6).map(ip).collect();
-        Change::Service(Service {
+        Change::from(Service {
             name,
             kind,
             cluster_ip: Some(cluster_ips[0]),
@@ -135,7 +135,7 @@ prop_compose! {
         endpoints in vec(endpoint(), 0..4),
     ) -> Change {
         let family = if v6 { Family::V6 } else { Family::V4 };
-        Change::Slice(EndpointSlice {
+        Change::from(EndpointSlice {
             name,
             service,
             family,

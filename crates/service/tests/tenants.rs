@@ -52,7 +52,7 @@ fn slice(service: &Service, endpoints: u32) -> EndpointSlice {
 
 fn planner(services: &[Service]) -> Planner {
     let mut planner = Planner::new(LocalNode { name: "here".into(), ..LocalNode::default() });
-    planner.apply(services.iter().cloned().map(Change::Service));
+    planner.apply(services.iter().cloned().map(Change::from));
     planner
 }
 
@@ -143,7 +143,7 @@ fn an_external_ip_of_the_node_or_the_api_server_is_reported() {
     let mut kubernetes = slice(&service("kubernetes", 9, 1), 1);
     kubernetes.service = ObjectName::new("default", "kubernetes");
     kubernetes.endpoints[0].address = ip("192.0.2.7");
-    planner.apply([Change::Slice(kubernetes.clone())]);
+    planner.apply([Change::from(kubernetes.clone())]);
     assert_eq!(warned(&planner).len(), 3);
     planner.apply([Change::SliceRemoved(kubernetes.name)]);
     assert_eq!(warned(&planner), expected);
@@ -175,10 +175,10 @@ fn a_service_beyond_the_budget_is_refused_alone() {
     // 100 addresses, 10 ports, an element for each and one for each endpoint.
     let fitting = u32::try_from(BUDGET).expect("a small number") / 1000 - 1;
     let mut planner = planner(&[good.clone(), greedy.clone()]);
-    planner.apply([Change::Slice(slice(&good, 2)), Change::Slice(slice(&greedy, fitting))]);
+    planner.apply([Change::from(slice(&good, 2)), Change::from(slice(&greedy, fitting))]);
     assert_eq!((planner.plans().len(), planner.oversized()), (2, 0), "{:?}", messages(&planner));
 
-    let changes = planner.apply([Change::Slice(slice(&greedy, fitting + 1))]);
+    let changes = planner.apply([Change::from(slice(&greedy, fitting + 1))]);
     let changed: Vec<&str> = changes.services.iter().map(|change| change.name.name()).collect();
     assert_eq!(changed, ["greedy"]);
     assert_eq!((planner.plans().len(), planner.oversized(), planner.problem_count()), (1, 1, 1));
@@ -190,9 +190,9 @@ fn a_service_beyond_the_budget_is_refused_alone() {
             BUDGET + 1000
         )]
     );
-    planner.apply([Change::Slice(slice(&greedy, fitting))]);
+    planner.apply([Change::from(slice(&greedy, fitting))]);
     assert_eq!((planner.plans().len(), planner.oversized(), planner.problem_count()), (2, 0, 0));
-    planner.apply([Change::Slice(slice(&greedy, fitting + 1)), Change::ServiceRemoved(greedy.name)]);
+    planner.apply([Change::from(slice(&greedy, fitting + 1)), Change::ServiceRemoved(greedy.name)]);
     assert_eq!((planner.plans().len(), planner.oversized(), planner.problem_count()), (1, 0, 0));
 }
 
@@ -203,12 +203,12 @@ fn what_is_beyond_the_budget_is_refused_without_being_made() {
     let mut greedy = service("greedy", 1, 10_000);
     greedy.external_ips = many_addresses(50_000);
     let mut planner = planner(&[greedy.clone()]);
-    planner.apply([Change::Slice(slice(&greedy, 1000))]);
+    planner.apply([Change::from(slice(&greedy, 1000))]);
     assert_eq!((planner.plans().len(), planner.oversized()), (0, 1));
     let mut ranges = service("ranges", 2, 1000);
     ranges.load_balancer = vec![vip("203.0.113.1")];
     ranges.source_ranges = networks(1000);
-    planner.apply([Change::Service(ranges)]);
+    planner.apply([Change::from(ranges)]);
     assert_eq!((planner.plans().len(), planner.oversized()), (0, 2));
     // 500 million frontends, and five hundred thousand million endpoints of them, would take
     // minutes and all memory.
@@ -231,7 +231,7 @@ fn lists_take_a_time_in_proportion_to_their_length() {
     let mut planner = planner(std::slice::from_ref(&web));
     assert!(planner.plan(&web.name).is_some(), "without an address to filter");
     web.load_balancer = vec![vip("203.0.113.1")];
-    planner.apply([Change::Service(web.clone())]);
+    planner.apply([Change::from(web.clone())]);
     let plan = planner.plan(&web.name).expect("a plan");
     let sources = plan.ports[0].frontends[1].allowed_sources.as_ref().expect("source ranges");
     assert_eq!((sources.listed.len(), sources.merged.len()), (200_000, 200_000));
@@ -239,7 +239,7 @@ fn lists_take_a_time_in_proportion_to_their_length() {
     assert_eq!(AllowedSources::new(twice).listed.len(), 200_000);
 
     let many_ports = service("ports", 2, 20_000);
-    planner.apply([Change::Service(many_ports.clone()), Change::Slice(slice(&many_ports, 2))]);
+    planner.apply([Change::from(many_ports.clone()), Change::from(slice(&many_ports, 2))]);
     assert_eq!(planner.plan(&many_ports.name).expect("a plan").ports.len(), 20_000);
     assert!(started.elapsed() < Duration::from_mins(1), "{:?}", started.elapsed());
 }
@@ -275,7 +275,7 @@ fn however_many_ask_for_an_address_a_claim_concerns_two() {
     let two = |changes: &ChangeSet| assert!(changes.services.len() <= 2, "{}", changes.services.len());
     // Each is first by name when it comes, and takes the address from the one before.
     for number in (0..3000).rev() {
-        two(&planner.apply([Change::Service(rival(number))]));
+        two(&planner.apply([Change::from(rival(number))]));
         assert!(planner.take_changed_findings().len() <= 2);
     }
     assert_eq!(planner.problem_count(), 2999);
@@ -294,7 +294,7 @@ fn an_endpoint_without_a_node_may_be_its_own_client() {
     slice.endpoints[1].node = Some("here".into());
     slice.endpoints[2].node = Some("there".into());
     let mut planner = planner(std::slice::from_ref(&web));
-    planner.apply([Change::Slice(slice)]);
+    planner.apply([Change::from(slice)]);
     let backends = &planner.plan(&web.name).expect("a plan").ports[0].cluster;
     let found: Vec<_> =
         backends.iter().map(|backend| (backend.place, backend.is_local(), backend.may_hairpin())).collect();

@@ -257,7 +257,7 @@ impl Manifests {
             Some(Object::Pod(pod)) => controllers.set_pod(name, Some(pod)),
             Some(Object::Service(service)) => controllers.set_service(name, Some(service)),
             Some(Object::Endpoints(endpoints)) => controllers.set_endpoints(name, Some(endpoints)),
-            Some(Object::EndpointSlice(Some(slice))) => changes.push(Change::Slice((*slice).clone())),
+            Some(Object::EndpointSlice(Some(slice))) => changes.push(Change::Slice(slice)),
             Some(Object::EndpointSlice(None)) => changes.push(Change::SliceRemoved(name.clone())),
             None => match key.kind {
                 Kind::Namespace => {}

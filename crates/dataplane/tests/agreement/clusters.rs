@@ -168,8 +168,8 @@ impl Cluster {
             nodeport_addresses: vec![node_address(self.family)],
             ..LocalNode::default()
         });
-        let services = self.services.iter().cloned().map(Change::Service);
-        planner.apply(services.chain(self.slices.iter().cloned().map(Change::Slice)));
+        let services = self.services.iter().cloned().map(Change::from);
+        planner.apply(services.chain(self.slices.iter().cloned().map(Change::from)));
         let mut plans: Vec<ServicePlan> =
             planner.plans().map(|plan| Arc::unwrap_or_clone(plan.clone())).collect();
         plans.sort_by(|one, other| one.name.cmp(&other.name));

@@ -16,7 +16,7 @@ use kube::config::{ExecAuthCluster, ExecConfig, ExecInteractiveMode};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::credentials::bearer;
+use super::header::bearer;
 use crate::{Observation, Status};
 
 /// The versions of the protocol.
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const OUTPUT: u64 = 1 << 20;
 /// The most that is reported of what it says of an error, in bytes.
 const COMPLAINT: usize = 1024;
-/// Credentials are had anew so long before they end.
+/// New credentials are asked for this long before the old ones end.
 const EARLY: Duration = Duration::from_mins(1);
 
 /// A program that gives credentials.

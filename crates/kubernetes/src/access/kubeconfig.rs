@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use kube::config::{AuthInfo, AuthProviderConfig, Cluster, ExecAuthCluster, Kubeconfig};
 use secrecy::ExposeSecret as _;
 
-use super::credentials::{self, Credentials, TokenFile};
+use super::credentials::{Credentials, TokenFile};
 use super::exec::Plugin;
-use super::server;
+use super::{header, server};
 use crate::Error;
 
 /// The most that is read of a kubeconfig, in bytes: certificates of many clusters fit.
@@ -198,7 +198,7 @@ fn check_header(name: &'static str, value: Option<&str>) -> Result<(), Wrong> {
 /// Takes out of `auth` who sends requests. A client certificate stays.
 fn take_credentials(auth: &mut AuthInfo, of: &Cluster) -> Result<Credentials, Wrong> {
     let token = auth.token.take().filter(|token| !token.expose_secret().trim().is_empty());
-    let token = token.map(|token| credentials::bearer(token.expose_secret())).transpose();
+    let token = token.map(|token| header::bearer(token.expose_secret())).transpose();
     let token = token.map_err(|reason| user("token", reason))?;
     if let Some(file) = auth.token_file.take() {
         let file = TokenFile::open(file.into(), token).map_err(|reason| user("tokenFile", reason))?;
@@ -208,13 +208,13 @@ fn take_credentials(auth: &mut AuthInfo, of: &Cluster) -> Result<Credentials, Wr
         return Ok(Credentials::Fixed(token));
     }
     if let (Some(name), Some(password)) = (auth.username.take(), auth.password.take()) {
-        let header = credentials::basic(&name, password.expose_secret());
+        let header = header::basic(&name, password.expose_secret());
         let header = header.map_err(|reason| user("username", reason))?;
         return Ok(Credentials::Fixed(header));
     }
     if let Some(AuthProviderConfig { name, config, .. }) = auth.auth_provider.take() {
         return match (name.as_str(), config.get("id-token")) {
-            ("oidc", Some(token)) => credentials::bearer(token)
+            ("oidc", Some(token)) => header::bearer(token)
                 .map(Credentials::Fixed)
                 .map_err(|reason| user("auth-provider: id-token", reason)),
             _ => Err(user(

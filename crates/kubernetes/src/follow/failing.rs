@@ -142,7 +142,7 @@ impl Follower {
             }
             _ if self.lacks(failure) => {
                 if self.lacking.attempts() == 1 {
-                    info!(%resource, reason = %failure, "not to be had here; asking again now and then");
+                    info!(%resource, reason = %failure, "this resource is not served here; asking again now and then");
                 }
             }
             (_, Next::After(pause)) if first || attempts.is_power_of_two() => {

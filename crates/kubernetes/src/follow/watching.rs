@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::client::Failure;
-use crate::decode::{self, Event};
+use crate::decode::{self, WatchEvent};
 use crate::pace::random;
 use crate::resource::escaped;
 use crate::split::Lines;
@@ -34,7 +34,7 @@ impl Follower {
         let query = format!("watch=1&allowWatchBookmarks=true&timeoutSeconds={seconds}&{from}");
         let mut body = self.ask(&query).await?;
         if !listing {
-            self.tell_of_recovery();
+            self.report_recovery();
         }
         let mut lines = Lines::default();
         let mut partial_since = None;
@@ -91,36 +91,36 @@ impl Follower {
             }
         };
         self.status.received(resource, |received| match &event {
-            Event::Added(_) => received.added += 1,
-            Event::Modified(_) => received.modified += 1,
-            Event::Deleted(_) => received.deleted += 1,
-            Event::Bookmark { .. } => received.bookmarks += 1,
-            Event::Error { .. } => {}
+            WatchEvent::Added(_) => received.added += 1,
+            WatchEvent::Modified(_) => received.modified += 1,
+            WatchEvent::Deleted(_) => received.deleted += 1,
+            WatchEvent::Bookmark { .. } => received.bookmarks += 1,
+            WatchEvent::Error { .. } => {}
         });
         let collector = &self.shared.collector;
         let version = match event {
-            Event::Added(object) | Event::Modified(object) => {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 collector.borrow_mut().put(resource, &object, received);
                 object.metadata().resource_version.to_string()
             }
-            Event::Deleted(object) => {
+            WatchEvent::Deleted(object) => {
                 collector.borrow_mut().remove(resource, &object, received);
                 object.metadata().resource_version.to_string()
             }
-            Event::Bookmark { resource_version, initial_end } => {
+            WatchEvent::Bookmark { resource_version, initial_end } => {
                 if *listing && initial_end {
                     *listing = false;
                     return self.finish_list(resource_version, received, begun);
                 }
                 resource_version
             }
-            Event::Error { code, message } => return Err(failure(code, message)),
+            WatchEvent::Error { code, message } => return Err(failure(code, message)),
         };
         if *listing {
             return Ok(());
         }
         self.is_over();
-        self.tell_of_recovery();
+        self.report_recovery();
         self.advance(version)
     }
 }

@@ -37,8 +37,8 @@ pub struct Damage {
     pub reason: &'static str,
 }
 
-/// Reads the journal at `path`: what is left of each object, in the order of its last record. None if there is no file, or
-/// nothing in it.
+/// Reads the journal at `path`: what is left of each object, in the order of its last record. None
+/// if there is no file, or nothing in it.
 pub fn read(path: &Path, entry: impl FnMut(&Entry<'_>)) -> Result<Option<Loaded>, LoadError> {
     match File::open(path) {
         Ok(file) => read_from(file, entry),
@@ -152,7 +152,7 @@ fn read_record<'a>(reader: &mut impl BufRead, body: &'a mut Vec<u8>) -> Result<O
     record::parse(body).map(Some).ok_or(Bad::Damaged("a record makes no sense"))
 }
 
-/// What tells objects apart.
+/// What distinguishes objects.
 fn key(entry: &Entry<'_>) -> Box<[u8]> {
     // None of them has a NUL: the API allows letters, digits and some punctuation.
     [entry.kind, entry.namespace, entry.name].join("\0").into_bytes().into()

@@ -1,8 +1,8 @@
 //! The bytes of a journal.
 //!
-//! A header: eight bytes of magic, the version of the format. Then records: length of the body, CRC-32 of length and body, body. Of a body: the
-//! operation, the time, the lengths of kind, namespace and name, these three, and for a put the JSON. All numbers are
-//! little-endian.
+//! A header: eight bytes of magic, the version of the format. Then records: length of the body,
+//! CRC-32 of length and body, body. Of a body: the operation, the time, the lengths of kind,
+//! namespace and name, these three, and for a put the JSON. All numbers are little-endian.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -185,7 +185,8 @@ fn step() -> impl Strategy<Value = (usize, Option<Vec<u8>>)> {
 }
 
 proptest! {
-    /// Whatever happens to the end or to any bit of a journal: what is read is the state after some of its records, in order.
+    /// Whatever happens to the end or to any bit of a journal: what is read is the state after some
+    /// of its records, in order.
     #[test]
     fn damage_leaves_an_earlier_state(
         steps in prop::collection::vec(step(), 0..30),

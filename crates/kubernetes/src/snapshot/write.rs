@@ -15,7 +15,7 @@ use super::record::{self, Entry, HEADER, Operation};
 const GATHER: Duration = Duration::from_secs(1);
 /// How long they may then be in the kernel's memory only.
 const SYNC: Duration = Duration::from_secs(5);
-/// So many bytes are written without waiting for more.
+/// This many bytes are written without waiting for more.
 const ENOUGH: usize = 256 << 10;
 /// With more bytes than these waiting, whoever brings more waits too.
 const FULL: usize = 8 << 20;

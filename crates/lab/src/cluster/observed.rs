@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use portolan_service::{Change, ObjectName, Service, ServiceType};
 use portolan_source::manifests::{Manifests, Options, Problem, Severity, Workloads};
@@ -93,7 +94,7 @@ impl Observed {
         for change in self.manifests.load().changes {
             match change {
                 Change::Service(service) => {
-                    self.services.insert(service.name.clone(), service);
+                    self.services.insert(service.name.clone(), Arc::unwrap_or_clone(service));
                 }
                 Change::ServiceRemoved(name) => {
                     self.services.remove(&name);

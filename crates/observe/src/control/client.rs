@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody is there to ask.
-    #[error("{}: no proxy answers here: is `portolan run` running on this node, with this path as its local socket?", path.display())]
+    #[error("{}: no proxy answers here: is `portolan run` running on this node, with this path as its --socket?", path.display())]
     NoProxy {
         /// The path of the socket.
         path: PathBuf,
@@ -58,10 +58,10 @@ pub enum Error {
     Namespace(String),
 }
 
-/// Asks the proxy whose local socket is at `path`, and waits for the answer for at most half a minute.
+/// Asks the proxy whose local socket is at `path`, and waits for the answer for at most half a
+/// minute.
 pub fn ask(path: &Path, query: &Query) -> Result<serde_json::Value, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
-    let mut target = format!("/{}", query.table.name());
     if let Some(namespace) = &query.namespace {
         if namespace.is_empty()
             || !namespace
@@ -70,9 +70,8 @@ pub fn ask(path: &Path, query: &Query) -> Result<serde_json::Value, Error> {
         {
             return Err(Error::Namespace(namespace.clone()));
         }
-        target.push_str("?namespace=");
-        target.push_str(namespace);
     }
+    let target = query.target();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;
     let answered = runtime.block_on(async { tokio::time::timeout(LIMIT, exchange(path, &target)).await });
     let (status, body) = match answered {

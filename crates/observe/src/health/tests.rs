@@ -111,7 +111,8 @@ fn body((_, text): (StatusCode, String)) -> Value {
 fn families_are_told_apart() {
     let behind = |reason: &str| Some(Trouble::Behind(reason.to_owned()));
     let absent = |reason: &str| Some(Trouble::Absent(reason.to_owned()));
-    // Situation, troubles of IPv4 and IPv6, seconds since; /healthz, /livez, healthy by family, what is said.
+    // Situation, troubles of IPv4 and IPv6, seconds since; /healthz, /livez, healthy by family,
+    // what is said.
     let cases = [
         (
             "one is behind",

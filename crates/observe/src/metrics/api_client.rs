@@ -12,64 +12,6 @@ use prometheus::{Gauge, Histogram, HistogramVec, IntCounterVec, IntGauge, Regist
 
 use super::register::Register;
 
-/// Something that happened to a request to the API server, or to what sends them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ApiClient {
-    /// A request waited for its turn.
-    Limited {
-        /// The HTTP method.
-        method: &'static str,
-        /// For how long.
-        took: Duration,
-    },
-    /// A request was answered, or was not.
-    Request {
-        /// The HTTP method.
-        method: &'static str,
-        /// The status of the answer; `None` if there was none.
-        code: Option<u16>,
-        /// From sending the request to the head of the answer.
-        took: Duration,
-        /// The bytes of its body.
-        length: usize,
-    },
-    /// An answer was read to its end.
-    Answer {
-        /// The HTTP method.
-        method: &'static str,
-        /// The bytes of its body.
-        length: usize,
-    },
-    /// A request is made again because the server has asked for it.
-    Retried {
-        /// The HTTP method.
-        method: &'static str,
-        /// The status of the answer.
-        code: u16,
-    },
-    /// The server's name was looked up.
-    Resolved {
-        /// How long that took.
-        took: Duration,
-    },
-    /// A program was asked for credentials.
-    Plugin {
-        /// How it ended.
-        code: i32,
-        /// client-go's word for it, such as `no_error`.
-        outcome: &'static str,
-    },
-    /// A program gave a client certificate.
-    Certificate {
-        /// When it has to be replaced; `None`: never.
-        until: Option<SystemTime>,
-        /// How long the one before it was used.
-        replaced_after: Option<Duration>,
-    },
-    /// A transport was made, with the configuration and the credentials as they now are.
-    Transport,
-}
-
 const SECONDS: [f64; 12] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
 const BYTES: [f64; 11] = [
     64.0,
@@ -99,7 +41,8 @@ const AGES: [f64; 11] = [
     124_416_000.0,
 ];
 
-pub(super) struct Metrics {
+/// Metrics of requests to the API server. `host` is its host and port.
+pub struct ApiClient {
     requests: IntCounterVec,
     retries: IntCounterVec,
     request_duration: HistogramVec,
@@ -114,8 +57,8 @@ pub(super) struct Metrics {
     transport_calls: IntCounterVec,
 }
 
-impl Metrics {
-    pub(super) fn register(registry: &Registry) -> Metrics {
+impl ApiClient {
+    pub(super) fn register(registry: &Registry) -> ApiClient {
         let client = Register { registry, prefix: "rest_client" };
         let by_verb = ["verb", "host"];
         let certificate_until = Arc::default();
@@ -128,7 +71,7 @@ impl Metrics {
             until: Arc::clone(&certificate_until),
         };
         registry.register(Box::new(ttl)).expect("a unique name");
-        Metrics {
+        ApiClient {
             requests: client.int_counters(
                 "requests_total",
                 "Requests to the API server by status code (<error> if none came), method and host",
@@ -189,40 +132,54 @@ impl Metrics {
         }
     }
 
-    pub(super) fn happened(&self, host: &str, what: &ApiClient) {
-        match *what {
-            ApiClient::Limited { method, took } => {
-                self.limiter.with_label_values(&[method, host]).observe(took.as_secs_f64());
-            }
-            ApiClient::Request { method, code, took, length } => {
-                let code = code.map_or_else(|| "<error>".to_owned(), |code| code.to_string());
-                self.requests.with_label_values(&[code.as_str(), method, host]).inc();
-                self.request_duration.with_label_values(&[method, host]).observe(took.as_secs_f64());
-                self.request_size.with_label_values(&[method, host]).observe(bytes(length));
-            }
-            ApiClient::Answer { method, length } => {
-                self.response_size.with_label_values(&[method, host]).observe(bytes(length));
-            }
-            ApiClient::Retried { method, code } => {
-                self.retries.with_label_values(&[code.to_string().as_str(), method, host]).inc();
-            }
-            ApiClient::Resolved { took } => {
-                self.resolver.with_label_values(&[host]).observe(took.as_secs_f64());
-            }
-            ApiClient::Plugin { code, outcome } => {
-                self.plugin_calls.with_label_values(&[code.to_string().as_str(), outcome]).inc();
-            }
-            ApiClient::Certificate { until, replaced_after } => {
-                *self.certificate_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
-                if let Some(age) = replaced_after {
-                    self.certificate_age.observe(age.as_secs_f64());
-                }
-            }
-            ApiClient::Transport => {
-                self.transports.set(1);
-                self.transport_calls.with_label_values(&["miss"]).inc();
-            }
+    /// A request waited for its turn for as long as `took`.
+    pub fn limited(&self, host: &str, method: &str, took: Duration) {
+        self.limiter.with_label_values(&[method, host]).observe(took.as_secs_f64());
+    }
+
+    /// A request with a body of `length` bytes was answered with the status `code` after `took`;
+    /// `None` if no answer came.
+    pub fn requested(&self, host: &str, method: &str, code: Option<u16>, took: Duration, length: usize) {
+        let code = code.map_or_else(|| "<error>".to_owned(), |code| code.to_string());
+        self.requests.with_label_values(&[code.as_str(), method, host]).inc();
+        self.request_duration.with_label_values(&[method, host]).observe(took.as_secs_f64());
+        self.request_size.with_label_values(&[method, host]).observe(bytes(length));
+    }
+
+    /// An answer with a body of `length` bytes was read to its end.
+    pub fn answered(&self, host: &str, method: &str, length: usize) {
+        self.response_size.with_label_values(&[method, host]).observe(bytes(length));
+    }
+
+    /// A request is made again because the server asked for it, with the status `code`.
+    pub fn retried(&self, host: &str, method: &str, code: u16) {
+        self.retries.with_label_values(&[code.to_string().as_str(), method, host]).inc();
+    }
+
+    /// It took this long to look up the server's name.
+    pub fn resolved(&self, host: &str, took: Duration) {
+        self.resolver.with_label_values(&[host]).observe(took.as_secs_f64());
+    }
+
+    /// A program was asked for credentials. It ended with `code`; `outcome` is client-go's word for
+    /// it, such as `no_error`.
+    pub fn plugin_called(&self, code: i32, outcome: &str) {
+        self.plugin_calls.with_label_values(&[code.to_string().as_str(), outcome]).inc();
+    }
+
+    /// A program gave a client certificate. It has to be replaced at `until`, if ever; the one
+    /// before it was used for as long as `replaced_after`.
+    pub fn certificate_given(&self, until: Option<SystemTime>, replaced_after: Option<Duration>) {
+        *self.certificate_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        if let Some(age) = replaced_after {
+            self.certificate_age.observe(age.as_secs_f64());
         }
+    }
+
+    /// A transport was made, with the configuration and the credentials as they now are.
+    pub fn transport_made(&self) {
+        self.transports.set(1);
+        self.transport_calls.with_label_values(&["miss"]).inc();
     }
 }
 

@@ -95,7 +95,8 @@ impl HealthCheck {
     }
 }
 
-/// The answers of the health checks as service level indicators, in a registry of their own: `/metrics/slis`.
+/// The answers of the health checks as service level indicators, in a registry of their own:
+/// `/metrics/slis`.
 pub(super) struct HealthSlis {
     registry: Registry,
     last: IntGaugeVec,

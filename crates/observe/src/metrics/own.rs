@@ -1,4 +1,4 @@
-//! Our own metrics: what kube-proxy's do not tell.
+//! Our own metrics: what kube-proxy's do not show.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What the kernel tells of this process, under the names that Prometheus' clients share: `process_*`.
+//! What the kernel knows of this process, under the names that Prometheus' clients share:
+//! `process_*`.
 //!
 //! Read here and not by the metrics library, which counts processor time in whole seconds.
 
@@ -91,7 +92,8 @@ struct Stat {
 
 impl Stat {
     fn parse(text: &str) -> Option<Stat> {
-        // The second field is the program's name in parentheses, which may contain anything; the third follows the last one.
+        // The second field is the program's name in parentheses, which may contain anything; the
+        // third follows the last one.
         let (_, rest) = text.rsplit_once(") ")?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();

@@ -1,5 +1,5 @@
-//! Makes metrics and registers them. What can fail here is a name that is not one, or is there twice: errors of this crate,
-//! which its tests find.
+//! Makes metrics and registers them. What can fail here is a name that is not one, or is there
+//! twice: errors of this crate, which its tests find.
 
 use prometheus::core::Collector;
 use prometheus::{

@@ -89,7 +89,7 @@ fn endpoints_of_two_lists_are_counted_once() {
 #[test]
 fn an_endpoint_tells_which_lists_it_is_in() {
     let rows = endpoint_rows(&plan(vec![port(Vec::new())]));
-    let told: Vec<(String, bool, String)> =
+    let found: Vec<(String, bool, String)> =
         rows.iter().map(|row| (row.socket().to_string(), row.local, row.lists.join(","))).collect();
     let expected = [
         ("10.1.0.2:8080", true, "cluster,local,serving"),
@@ -97,7 +97,7 @@ fn an_endpoint_tells_which_lists_it_is_in() {
         // Drains: established flows only.
         ("10.1.0.9:8080", false, "serving"),
     ];
-    assert_eq!(told, expected.map(|(socket, local, lists)| (socket.to_owned(), local, lists.to_owned())));
+    assert_eq!(found, expected.map(|(socket, local, lists)| (socket.to_owned(), local, lists.to_owned())));
 }
 
 #[test]

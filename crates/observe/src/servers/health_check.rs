@@ -1,5 +1,5 @@
-//! The responders of Services with a health-check node port: load balancers ask them whether this node has
-//! endpoints of the Service (spec §3.14, §11.8-11.12).
+//! The responders of Services with a health-check node port: load balancers ask them whether this
+//! node has endpoints of the Service (spec §3.14, §11.8-11.12).
 
 use std::collections::HashMap;
 use std::io;
@@ -19,8 +19,8 @@ use tracing::{debug, info};
 
 use super::answer::{self, Answer, JSON};
 use super::complaint::Complaint;
+use super::failure::{OnFailure, RETRY, Server, ServerFailure};
 use super::listener::{self, Handler, Limits, Scope};
-use super::{OnFailure, RETRY, Server, ServerFailure};
 use crate::{Health, Telemetry};
 
 /// How many ready endpoints the node has of the Service.
@@ -71,7 +71,7 @@ pub(super) async fn serve(
     on_failure: OnFailure,
 ) {
     let mut open: HashMap<(Family, u16), Open> = HashMap::new();
-    let mut told: HashMap<(Family, u16), Option<Complaint>> = HashMap::new();
+    let mut reported: HashMap<(Family, u16), Option<Complaint>> = HashMap::new();
     let (mut responders, mut addresses) = (Responders::new(), Addresses::default());
     loop {
         let somewhere = |family| *addresses.get(family) != Listen::default();
@@ -91,7 +91,7 @@ pub(super) async fn serve(
             // Another Service may want the port at once.
             open.listeners.shutdown().await;
         }
-        told.retain(|key, _| responders.contains_key(key));
+        reported.retain(|key, _| responders.contains_key(key));
         for (&(family, port), responder) in &responders {
             if *addresses.get(family) == Listen::default() {
                 continue;
@@ -104,7 +104,7 @@ pub(super) async fn serve(
             match listen(family, &selected, port) {
                 Ok(listeners) => {
                     info!("Service {}: health check answers on {family} port {port}", responder.service);
-                    told.remove(&(family, port));
+                    reported.remove(&(family, port));
                     let local_endpoints = Arc::new(AtomicUsize::new(responder.local_endpoints));
                     let handler = handler(
                         responder.service.clone(),
@@ -125,8 +125,8 @@ pub(super) async fn serve(
                 Err((address, error)) => {
                     let reason = format!("Service {}: {address}: {error}", responder.service);
                     debug!("healthCheckNodePort {port}: {reason}");
-                    let told = told.entry((family, port)).or_default();
-                    let Some(lasting) = Complaint::note(told, reason, Instant::now()) else { continue };
+                    let reported = reported.entry((family, port)).or_default();
+                    let Some(lasting) = Complaint::note(reported, reason, Instant::now()) else { continue };
                     on_failure(ServerFailure {
                         server: Server::HealthCheck(responder.service.clone()),
                         address: address.to_string(),

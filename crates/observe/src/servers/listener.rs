@@ -31,7 +31,8 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     /// For sending a request, and for being silent before the next.
     pub(crate) request: Duration,
-    /// A connection that is older gets no further request answered; one that does not even then end is cut.
+    /// A connection that is older gets no further request answered; one that does not even then end
+    /// is cut.
     pub(crate) connection: Duration,
 }
 

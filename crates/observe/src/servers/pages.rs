@@ -14,8 +14,8 @@ use serde_json::json;
 use super::Options;
 use super::answer::{self, Answer, METRICS, TEXT};
 use super::listener::Handler;
+use crate::Telemetry;
 use crate::timestamp::rfc3339;
-use crate::{BuildInfo, Telemetry};
 
 /// Under which name the configuration is shown.
 const CONFIG_KEY: &str = "kubeproxy.config.k8s.io";
@@ -23,14 +23,6 @@ const CONFIG_KEY: &str = "kubeproxy.config.k8s.io";
 const VERBOSITY_LENGTH: usize = 16;
 const PATHS: [&str; 7] =
     ["/configz", "/flagz", "/healthz", "/metrics", "/metrics/slis", "/proxyMode", "/statusz"];
-
-/// What does not change while the process runs, for `/status` of the local socket.
-#[derive(Debug, Clone)]
-pub(crate) struct Status {
-    pub(crate) started: SystemTime,
-    pub(crate) build: BuildInfo,
-    pub(crate) mode: String,
-}
 
 pub(super) struct Pages {
     options: Options,
@@ -58,16 +50,13 @@ impl Pages {
 
     fn answer(&self, request: &Request<Incoming>) -> Answer {
         match request.uri().path() {
-            "/metrics" => {
-                (self.options.before_scrape)(&self.telemetry.metrics);
-                answer::answer(StatusCode::OK, METRICS, self.telemetry.metrics_text())
-            }
+            "/metrics" => answer::answer(StatusCode::OK, METRICS, self.telemetry.metrics_text()),
             "/metrics/slis" if request.method() == Method::DELETE => {
                 self.telemetry.metrics.reset_slis();
                 answer::text("metrics reset\n")
             }
             "/metrics/slis" => answer::answer(StatusCode::OK, METRICS, self.telemetry.slis_text()),
-            // Of this server alone; the health of the proxy is elsewhere.
+            // The health of this server alone; the health of the proxy is elsewhere.
             "/healthz" => answer::text("ok"),
             "/proxyMode" => answer::text(self.options.mode.clone()),
             "/configz" => answer::json(&json!({ CONFIG_KEY: self.options.configz })),
@@ -141,9 +130,9 @@ impl Pages {
     /// `PUT /debug/flags/v` with the new verbosity as body (spec §11.13).
     async fn set_verbosity(&self, request: Request<Incoming>) -> Answer {
         let refuse = |status, text: String| answer::answer(status, TEXT, text);
-        let Some(set) = self.options.set_verbosity.as_ref().filter(|_| self.options.profiling) else {
+        if !self.options.profiling {
             return answer::not_found();
-        };
+        }
         if request.method() != Method::PUT {
             return refuse(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -154,8 +143,8 @@ impl Pages {
             return refuse(StatusCode::BAD_REQUEST, "the body should be a verbosity, such as 4\n".to_owned());
         };
         let body = body.to_bytes();
-        let verbosity = std::str::from_utf8(&body).ok().and_then(|text| text.trim().parse::<i32>().ok());
-        match verbosity.map(|verbosity| (verbosity, set(verbosity))) {
+        let verbosity = std::str::from_utf8(&body).ok().and_then(|text| text.trim().parse::<u32>().ok());
+        match verbosity.map(|verbosity| (verbosity, (self.options.set_verbosity)(verbosity))) {
             Some((verbosity, Ok(()))) => answer::text(format!("verbosity is now {verbosity}\n")),
             Some((verbosity, Err(error))) => {
                 refuse(StatusCode::BAD_REQUEST, format!("verbosity {verbosity}: {error}\n"))
@@ -165,7 +154,8 @@ impl Pages {
     }
 }
 
-/// The version of the structured form of `kind` that the client asks for: `application/json;as=Flagz;v=v1beta1;g=config.k8s.io`.
+/// The version of the structured form of `kind` that the client asks for:
+/// `application/json;as=Flagz;v=v1beta1;g=config.k8s.io`.
 fn structured(headers: &HeaderMap, kind: &str) -> Option<&'static str> {
     let accept = headers.get(ACCEPT)?.to_str().ok()?;
     accept.split(',').find_map(|choice| {

@@ -1,6 +1,7 @@
 //! The objects that changes amount to.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use portolan_service::{Change, EndpointSlice, Node, Service};
 
@@ -17,13 +18,13 @@ impl State {
         for change in changes {
             match change {
                 Change::Service(service) => {
-                    self.services.insert(service.name.to_string(), service);
+                    self.services.insert(service.name.to_string(), Arc::unwrap_or_clone(service));
                 }
                 Change::ServiceRemoved(name) => {
                     self.services.remove(name.as_str());
                 }
                 Change::Slice(slice) => {
-                    self.slices.insert(slice.name.to_string(), slice);
+                    self.slices.insert(slice.name.to_string(), Arc::unwrap_or_clone(slice));
                 }
                 Change::SliceRemoved(name) => {
                     self.slices.remove(name.as_str());

@@ -1,0 +1,219 @@
+//! Rows as tables for people: columns aligned, a header above, lines of at most `WIDTH`
+//! characters.
+
+use std::time::Duration;
+
+use portolan_observe::rows::{ChangeRow, EndpointRow, FrontendRow, ServiceRow};
+
+/// What a terminal shows of a line. Only words that are longer, such as names of full length, reach
+/// beyond.
+const WIDTH: usize = 80;
+/// Between two columns.
+const GAP: usize = 2;
+
+/// Services: a line for each address that clients connect to, and below it what does not hold for
+/// all clients.
+pub(super) fn services(rows: &[ServiceRow]) -> String {
+    let mut lines = Vec::new();
+    let mut before = String::new();
+    for row in rows {
+        let name = title(&row.namespace, &row.name, &row.port);
+        // Ports and families of one name follow one another.
+        let mut shown = if name == before { String::new() } else { name.clone() };
+        before = name;
+        if row.frontends.is_empty() {
+            let cells = [shown, "-".to_owned(), endpoints_of(row), "-".to_owned()];
+            lines.push(Line { cells, notes: Vec::new() });
+            continue;
+        }
+        for frontend in &row.frontends {
+            let (to, notes) = destinations(row, frontend);
+            let address = format!("{}/{}", frontend.socket(), row.protocol);
+            let cells = [std::mem::take(&mut shown), frontend.kind.clone(), to, address];
+            lines.push(Line { cells, notes });
+        }
+    }
+    align(["SERVICE", "TYPE", "ENDPOINTS", "ADDRESS"], &lines)
+}
+
+/// Endpoints, a line for each one of each Service port.
+pub(super) fn endpoints(rows: &[EndpointRow]) -> String {
+    let mut before = String::new();
+    let lines = rows.iter().map(|row| {
+        let name = title(&row.namespace, &row.service, &row.port);
+        let shown = if name == before { String::new() } else { name.clone() };
+        before = name;
+        let local = if row.local { "yes" } else { "no" }.to_owned();
+        let endpoint = format!("{}/{}", row.socket(), row.protocol);
+        Line { cells: [shown, local, row.lists.join(","), endpoint], notes: Vec::new() }
+    });
+    align(["SERVICE", "LOCAL", "LISTS", "ENDPOINT"], &lines.collect::<Vec<_>>())
+}
+
+/// Transactions, the last one at the bottom, and below each what it changed. `now` in seconds since
+/// 1970, to say how long ago they were.
+pub(super) fn changes(rows: &[ChangeRow], now: Duration) -> String {
+    let lines = rows.iter().map(|row| {
+        let mut notes = row.lines.clone();
+        if notes.is_empty() {
+            notes.push(match row.service_count {
+                0 if row.full => "everything written anew".to_owned(),
+                1 => "1 Service".to_owned(),
+                count => format!("{count} Services"),
+            });
+        }
+        if let Some(error) = &row.error {
+            notes.push(format!("failed: {error}"));
+        }
+        let cells = [
+            ago(&row.at, now),
+            row.event_to_commit_seconds.map_or_else(|| "-".to_owned(), latency),
+            latency(row.commit_seconds),
+            row.operations.to_string(),
+        ];
+        Line { cells, notes }
+    });
+    align(["AGO", "LATENCY", "COMMIT", "OPERATIONS"], &lines.collect::<Vec<_>>())
+}
+
+/// `shop/web:http`, as everywhere; ports may have no name.
+fn title(namespace: &str, name: &str, port: &str) -> String {
+    let separator = if port.is_empty() { "" } else { ":" };
+    format!("{namespace}/{name}{separator}{port}")
+}
+
+/// Where connections to an address go, and what holds for some of them alone.
+fn destinations(row: &ServiceRow, frontend: &FrontendRow) -> (String, Vec<String>) {
+    let (inside, outside) = (destination(row, &frontend.inside), destination(row, &frontend.outside));
+    let mut notes = Vec::new();
+    // The clients that such an address is there for come first.
+    let to = if frontend.kind == "ClusterIP" {
+        if inside != outside {
+            notes.push(format!("from outside: {outside}"));
+        }
+        inside
+    } else {
+        if inside != outside {
+            notes.push(format!("from this node and its pods: {inside}"));
+        }
+        outside
+    };
+    if !frontend.allowed_sources.is_empty() {
+        notes.push(format!("only from {}", frontend.allowed_sources.join(", ")));
+    }
+    (to, notes)
+}
+
+/// A list of endpoints as its length; other verdicts as they are.
+fn destination(row: &ServiceRow, verdict: &str) -> String {
+    match verdict {
+        "cluster" => endpoints_of(row),
+        "local" => format!("{} local", row.local_endpoints),
+        other => other.to_owned(),
+    }
+}
+
+fn endpoints_of(row: &ServiceRow) -> String {
+    match row.local_endpoints {
+        0 => row.endpoints.to_string(),
+        local => format!("{} ({local} local)", row.endpoints),
+    }
+}
+
+/// How long ago, in the two largest units.
+pub(super) fn ago(at: &str, now: Duration) -> String {
+    let Some(at) = portolan_observe::timestamp::parse_seconds(at) else { return at.to_owned() };
+    let seconds = now.as_secs().saturating_sub(at);
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m{}s", seconds % 60),
+        (0, hours, minutes) => format!("{hours}h{minutes}m"),
+        (days, hours, _) => format!("{days}d{hours}h"),
+    }
+}
+
+fn latency(seconds: f64) -> String {
+    Duration::try_from_secs_f64(seconds).map_or_else(|_| "-".to_owned(), |took| format!("{took:.1?}"))
+}
+
+/// A row, and what is to be said below it.
+struct Line<const N: usize> {
+    cells: [String; N],
+    notes: Vec<String>,
+}
+
+/// Each column as wide as its widest cell, but for the first: it leaves the others their place. A
+/// first cell that is longer than its column has a line of its own. So has a last cell that would
+/// reach beyond the width.
+fn align<const N: usize>(header: [&str; N], lines: &[Line<N>]) -> String {
+    let header = Line { cells: header.map(str::to_owned), notes: Vec::new() };
+    let mut widths: [usize; N] = std::array::from_fn(|column| {
+        let cells = std::iter::once(&header).chain(lines).map(|line| length(&line.cells[column]));
+        cells.max().unwrap_or_default()
+    });
+    let others: usize = widths[1..].iter().map(|width| width + GAP).sum();
+    let least = length(&header.cells[0]);
+    widths[0] = widths[0].min(WIDTH.saturating_sub(others).max(least));
+    let mut text = String::new();
+    for line in std::iter::once(&header).chain(lines) {
+        push_cells(&mut text, &line.cells, &widths);
+        for note in &line.notes {
+            push_wrapped(&mut text, &" ".repeat(GAP), note, 3 * GAP);
+        }
+    }
+    text
+}
+
+fn push_cells(text: &mut String, cells: &[String], widths: &[usize]) {
+    let mut written = String::new();
+    for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        let begins = length(&written);
+        let last = column > 0 && column + 1 == cells.len();
+        if last && begins + length(cell) > WIDTH && length(cell) + 2 * GAP <= WIDTH {
+            push_line(text, &written);
+            written = " ".repeat(WIDTH - length(cell));
+        }
+        written.push_str(cell);
+        if column == 0 && length(cell) > *width {
+            push_line(text, &written);
+            written = " ".repeat(width + GAP);
+        } else {
+            written.push_str(&" ".repeat((width + GAP).saturating_sub(length(cell))));
+        }
+    }
+    push_line(text, &written);
+}
+
+/// Writes `begin` and after it `words`, in lines of at most [`WIDTH`] characters; all but the first
+/// are indented.
+pub(super) fn push_wrapped(text: &mut String, begin: &str, words: &str, indent: usize) {
+    let mut written = begin.to_owned();
+    let mut is_empty = true;
+    for word in words.split_whitespace() {
+        if !is_empty && length(&written) + 1 + length(word) > WIDTH {
+            push_line(text, &written);
+            written = " ".repeat(indent);
+            is_empty = true;
+        }
+        if !is_empty {
+            written.push(' ');
+        }
+        written.push_str(word);
+        is_empty = false;
+    }
+    push_line(text, &written);
+}
+
+fn push_line(text: &mut String, line: &str) {
+    text.push_str(line.trim_end());
+    text.push('\n');
+}
+
+/// In characters.
+fn length(text: &str) -> usize {
+    text.chars().count()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+//! Only one proxy works in a network namespace: two would rewrite each other's rules for ever.
+//!
+//! The lock is an abstract unix socket. Its name belongs to the network namespace, whatever file
+//! systems a container sees, and is free when the process that has it ends, however it ends
+//! (unix(7)). Who comes second connects to it, and so knows which process is first, and when it has
+//! ended.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, thread};
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::sockopt::{PeerCredentials, SendTimeout};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use portolan_observe::Telemetry;
+use tracing::{info, warn};
+
+/// The name in the abstract namespace.
+const NAME: &[u8] = b"portolan/run";
+/// At most this many waiting proxies are counted.
+const WAITING_AT_MOST: usize = 8;
+/// The pause between attempts where there is no event to wait for.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The right to write rules in this network namespace, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct NodeLock {
+    listener: Option<Arc<UnixListener>>,
+}
+
+/// Who has the lock.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// We have it.
+    Ours(NodeLock),
+    /// Another proxy has.
+    Theirs(Holder),
+}
+
+/// The proxy that was first.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    stream: Option<UnixStream>,
+    peer: Peer,
+}
+
+/// A process at the other end of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Peer {
+    /// 0 if it is in another process namespace, which this one does not see into.
+    pid: i32,
+    uid: u32,
+}
+
+impl Peer {
+    fn of(stream: &impl AsFd) -> io::Result<Peer> {
+        let credentials = getsockopt(stream, PeerCredentials)?;
+        Ok(Peer { pid: credentials.pid(), uid: credentials.uid() })
+    }
+
+    /// Anybody can take the name and connect to it, but only root and our own user can be a proxy.
+    fn is_trusted(self) -> bool {
+        self.uid == 0 || self.uid == nix::unistd::geteuid().as_raw()
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            0 => f.write_str("a process of another container"),
+            pid => write!(f, "process {pid}"),
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    /// Whose rules are in force, and what to do.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "another portolan, {}, serves this node (network namespace): waiting for it to end, and writing nothing \
+             until then; end one of the two",
+            self.peer
+        )
+    }
+}
+
+/// Takes the lock, if nobody has it.
+pub(crate) fn take() -> anyhow::Result<Taken> {
+    take_named(NAME).context("looking for other proxies on this node")
+}
+
+fn take_named(name: &[u8]) -> io::Result<Taken> {
+    let address = SocketAddr::from_abstract_name(name)?;
+    loop {
+        match UnixListener::bind_addr(&address) {
+            Ok(listener) => return Ok(Taken::Ours(NodeLock { listener: Some(Arc::new(listener)) })),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+        match ask(name) {
+            Ok(stream) => {
+                let peer = Peer::of(&stream)?;
+                if peer.is_trusted() {
+                    return Ok(Taken::Theirs(Holder { stream: Some(stream), peer }));
+                }
+                return Ok(Taken::Ours(untrusted(peer)));
+            }
+            // It has just ended.
+            Err(Errno::ECONNREFUSED) => {}
+            // Too many wait to be let in.
+            Err(Errno::EAGAIN) => {
+                return Ok(Taken::Theirs(Holder { stream: None, peer: Peer { pid: 0, uid: 0 } }));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Nobody without privileges may keep the node's proxy from its work.
+fn untrusted(peer: Peer) -> NodeLock {
+    warn!(
+        "{peer} of user {} has the abstract socket {} and is no proxy, as it has no privileges: going on without it; a \
+         second proxy would not be noticed",
+        peer.uid,
+        String::from_utf8_lossy(NAME)
+    );
+    NodeLock { listener: None }
+}
+
+/// Connects, without waiting long to be let in.
+fn ask(name: &[u8]) -> nix::Result<UnixStream> {
+    let socket: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, SendTimeout, &TimeVal::seconds(1))?;
+    connect(socket.as_raw_fd(), &UnixAddr::new_abstract(name)?)?;
+    Ok(UnixStream::from(socket))
+}
+
+impl Holder {
+    /// Waits until the other proxy has ended, and takes its place.
+    pub(crate) fn wait(self) -> anyhow::Result<NodeLock> {
+        self.wait_named(NAME)
+    }
+
+    fn wait_named(mut self, name: &[u8]) -> anyhow::Result<NodeLock> {
+        loop {
+            match &mut self.stream {
+                // Nothing is ever sent: this returns when the other end is gone.
+                Some(stream) => drop(stream.read(&mut [0])),
+                None => thread::sleep(PAUSE),
+            }
+            match take_named(name).context("looking for other proxies on this node")? {
+                Taken::Ours(lock) => return Ok(lock),
+                Taken::Theirs(next) => {
+                    if next.peer == self.peer {
+                        thread::sleep(PAUSE);
+                    } else {
+                        warn!("{next}");
+                    }
+                    self = next;
+                }
+            }
+        }
+    }
+}
+
+impl NodeLock {
+    /// Lets those know that come second which process is first, and has `telemetry` say that they
+    /// are there.
+    pub(crate) fn announce(&self, telemetry: &Arc<Telemetry>) -> anyhow::Result<()> {
+        let Some(listener) = self.listener.clone() else { return Ok(()) };
+        let telemetry = telemetry.clone();
+        let serve = move || {
+            let mut waiting = Vec::new();
+            loop {
+                // Polling and accepting can fail for want of memory or descriptors only.
+                if watch(&listener, &mut waiting).is_err() {
+                    thread::sleep(PAUSE);
+                }
+                telemetry.health.set_note(note(&waiting));
+            }
+        };
+        let spawned = thread::Builder::new().name("node lock".to_owned()).spawn(serve);
+        spawned.map(drop).context("starting the thread that answers other proxies")
+    }
+}
+
+fn note(waiting: &[(UnixStream, Peer)]) -> Option<String> {
+    let (_, first) = waiting.first()?;
+    let more = match waiting.len() {
+        1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
+    Some(format!("another portolan, {first}{more}, waits for this one to end"))
+}
+
+/// Waits for somebody to come or to go.
+fn watch(listener: &UnixListener, waiting: &mut Vec<(UnixStream, Peer)>) -> io::Result<()> {
+    let mut polled = vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    polled.extend(waiting.iter().map(|(stream, _)| PollFd::new(stream.as_fd(), PollFlags::POLLIN)));
+    match poll(&mut polled, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let moved: Vec<bool> = polled.iter().map(|fd| fd.any().unwrap_or_default()).collect();
+    let mut of_waiting = moved[1..].iter();
+    // Whoever waits says nothing.
+    waiting.retain(|(_, peer)| {
+        let gone = of_waiting.next().copied().unwrap_or_default();
+        if gone {
+            info!("{peer} does not wait any more for this proxy to end");
+        }
+        !gone
+    });
+    if moved[0] {
+        let (stream, _) = listener.accept()?;
+        let peer = Peer::of(&stream)?;
+        if peer.is_trusted() && waiting.len() < WAITING_AT_MOST {
+            warn!(
+                "another portolan, {peer}, was started on this node and waits for this one to end; end one of the two"
+            );
+            waiting.push((stream, peer));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process;
+
+    use super::*;
+
+    fn name(of: &str) -> Vec<u8> {
+        format!("portolan-test-{of}-{}", process::id()).into_bytes()
+    }
+
+    #[test]
+    fn who_comes_second_waits_for_the_end_of_the_first() {
+        let name = name("handover");
+        let Taken::Ours(first) = take_named(&name).unwrap() else { panic!("it is free") };
+        let Taken::Theirs(second) = take_named(&name).unwrap() else { panic!("it is taken") };
+        assert_eq!(second.peer.pid, i32::try_from(process::id()).unwrap());
+        assert!(second.to_string().contains(&format!("process {}", process::id())), "{second}");
+        let waiting = thread::spawn({
+            let name = name.clone();
+            move || second.wait_named(&name).map(drop)
+        });
+        drop(first);
+        waiting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn who_waits_is_known() {
+        let name = name("known");
+        let Taken::Ours(first) = take_named(&name).unwrap() else { panic!("it is free") };
+        let listener = first.listener.as_ref().unwrap();
+        let mut waiting = Vec::new();
+        let Taken::Theirs(second) = take_named(&name).unwrap() else { panic!("it is taken") };
+        watch(listener, &mut waiting).unwrap();
+        let expected = format!("another portolan, process {}, waits for this one to end", process::id());
+        assert_eq!(note(&waiting), Some(expected));
+        drop(second);
+        watch(listener, &mut waiting).unwrap();
+        assert_eq!(note(&waiting), None);
+    }
+
+    #[test]
+    fn only_root_and_our_own_user_can_be_a_proxy() {
+        let own = nix::unistd::geteuid().as_raw();
+        for (uid, expected) in [(0, true), (own, true), (own + 1, false), (65534, false)] {
+            assert_eq!(Peer { pid: 1, uid }.is_trusted(), expected, "{uid}");
+        }
+    }
+}

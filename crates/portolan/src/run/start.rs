@@ -1,0 +1,195 @@
+//! The order in which `portolan run` starts what it consists of.
+
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context;
+use portolan_config::Config;
+use portolan_config::watch::ConfigFile;
+use portolan_dataplane::ModeDescriptor;
+use portolan_observe::servers::Servers;
+use portolan_observe::{BuildInfo, Telemetry};
+use portolan_service::Family;
+use tracing::{info, warn};
+
+use super::event_loop::EventLoop;
+use crate::batch::Batch;
+use crate::cli::RunArgs;
+use crate::cluster::{self, Cluster};
+use crate::configuration::{self, Loaded};
+use crate::consumers;
+use crate::event::Event;
+use crate::feed::Feed;
+use crate::mailbox::{Mail, Receiver, Sender, mailbox};
+use crate::node_check::NodeCheck;
+use crate::node_lock::{self, Holder, NodeLock, Taken};
+use crate::proxy::{Proxy, Surroundings};
+use crate::ready_fd::ReadyFd;
+use crate::this_node::ThisNode;
+use crate::threads::spawn;
+use crate::{addresses, cleanup, forwarding, kernel_settings, manifests, privileges, servers, signals};
+
+/// Waits for its turn, then brings what the source says into force until it is asked to end.
+pub(super) fn forward(
+    args: &RunArgs,
+    loaded: &Loaded,
+    mode: &'static ModeDescriptor,
+    file: Option<ConfigFile>,
+    name: &str,
+    ready: Option<ReadyFd>,
+) -> anyhow::Result<()> {
+    let config = &loaded.config;
+    let accepting = config.accept_forwarded;
+    let build = BuildInfo::new(env!("CARGO_PKG_VERSION"));
+    let telemetry = Arc::new(Telemetry::new(config.mode, &Family::ALL, config.sync_period, &build));
+    servers::record_configuration(config, &telemetry.metrics);
+    let (events, received) = mailbox();
+    signals::end_on_signals(&events)?;
+    let reported = Arc::new(OnceLock::new());
+    // Threads that are started now shall not have what only the settings below need.
+    let start_servers = || {
+        privileges::without_unneeded(mode, accepting, || {
+            servers::start(args, loaded, &build, &telemetry, &events, &reported)
+        })
+    };
+    let (lock, mut servers) = match node_lock::take()? {
+        Taken::Ours(lock) => (lock, None),
+        Taken::Theirs(holder) => {
+            // Its rules serve on. Whoever asks is answered why this one does nothing.
+            warn!("{holder}");
+            telemetry.health.set_waiting_for(Some(holder.to_string()));
+            let servers = start_servers()?;
+            let Some(lock) = until_alone(holder, &events, &received)? else { return Ok(()) };
+            telemetry.health.set_waiting_for(None);
+            (lock, Some(servers))
+        }
+    };
+    let in_cluster = args.manifests().is_none();
+    let observed = consumers::of_observed(&events, name, in_cluster, &telemetry);
+    let cluster = if in_cluster {
+        Some(privileges::without_unneeded(mode, accepting, || {
+            cluster::follow(args, config, name, &telemetry, &observed, &events)
+        })?)
+    } else {
+        None
+    };
+    if let Some(cluster) = &cluster {
+        // Set once, here.
+        let _ = reported.set(cluster.clone());
+    }
+    let servers = servers.take().map_or_else(start_servers, Ok)?;
+    apply_settings(args, config, mode);
+    if !accepting {
+        forwarding::end();
+    }
+    privileges::drop_unneeded(mode, accepting);
+    forwarding::start(accepting);
+    cleanup::mark_for_calico(mode, args.calico_marker);
+    lock.announce(&telemetry)?;
+    let parts = Parts { args, config, mode, name, events: &events, observed: &observed, telemetry: &telemetry };
+    let mut event_loop = parts.event_loop(cluster, servers, ready);
+    parts.start_threads(file)?;
+    if let Some(cluster) = &event_loop.cluster {
+        cluster.announce_start();
+    }
+    event_loop.run(&received)
+}
+
+/// On a host without a cluster, only what somebody asked for is changed.
+pub(super) fn apply_settings(args: &RunArgs, config: &Config, mode: &ModeDescriptor) {
+    if args.manifests().is_none() || args.proxy.flags.file().is_some() {
+        kernel_settings::apply(config);
+    }
+    for warning in (mode.warnings)() {
+        warn!("{warning}");
+    }
+}
+
+/// Waits until the other proxy has ended. `None` if this one is to end before.
+fn until_alone(
+    holder: Holder,
+    events: &Sender<Event>,
+    received: &Receiver<Event>,
+) -> anyhow::Result<Option<NodeLock>> {
+    let alone = events.clone();
+    spawn("waiting", events, move || Ok(alone.send(Event::Alone(holder.wait()?))?))?;
+    loop {
+        match received.recv()? {
+            Mail::Event(Event::Alone(lock)) => {
+                info!("the other portolan has ended: taking over");
+                return Ok(Some(lock));
+            }
+            Mail::Event(Event::End) => return Ok(None),
+            Mail::Event(Event::Lost(error)) => return Err(error),
+            // Nothing is planned.
+            Mail::Event(Event::Asked(answer)) => drop(answer.send(Vec::new())),
+            Mail::Observed(_) => {}
+        }
+    }
+}
+
+/// What the parts of a running proxy are made from.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    args: &'a RunArgs,
+    config: &'a Config,
+    mode: &'static ModeDescriptor,
+    name: &'a str,
+    events: &'a Sender<Event>,
+    /// Takes what the sources observe.
+    observed: &'a Feed,
+    telemetry: &'a Arc<Telemetry>,
+}
+
+impl Parts<'_> {
+    /// The loop that takes what is observed.
+    fn event_loop(self, cluster: Option<Cluster>, servers: Servers, ready: Option<ReadyFd>) -> EventLoop {
+        let Parts { args, config, mode, name, telemetry, .. } = self;
+        for counter in mode.counters {
+            telemetry.metrics.count_packets(counter.metric, counter.help, counter.read);
+        }
+        let service_networks: &[_] =
+            if args.manifests().is_some() { &args.proxy.service_cluster_ip_range } else { &[] };
+        let mut node = ThisNode::new(name, mode, config, service_networks, kernel_settings::tcp_is_liberal());
+        node.set_api_server(cluster.iter().filter_map(Cluster::api_server).collect());
+        EventLoop {
+            proxy: Proxy::new(node, surroundings(config, servers, telemetry)),
+            node_check: NodeCheck::new(config, name, cluster.is_some()),
+            min_sync_period: config.min_sync_period,
+            cluster,
+            ready,
+            telemetry: telemetry.clone(),
+        }
+    }
+
+    /// Starts the threads that wait, for addresses, for files, for a changed configuration. What
+    /// there is at present is observed before this returns.
+    fn start_threads(self, file: Option<ConfigFile>) -> anyhow::Result<()> {
+        let Parts { args, config, events, observed, telemetry, .. } = self;
+        let mut changes = addresses::changes().context("listening for interface addresses")?;
+        observed.publish(&Batch::of_addresses(addresses::list().context("listing interface addresses")?));
+        if let Some(folder) = args.manifests() {
+            let (mut folder, first) = manifests::read(folder, manifests::options(&args.proxy, false))?;
+            observed.publish(&first);
+            let (feed, telemetry) = (observed.clone(), telemetry.clone());
+            spawn("manifests", events, move || manifests::follow(&mut folder, &feed, &telemetry.health))?;
+        }
+        let feed = observed.clone();
+        spawn("addresses", events, move || addresses::follow(&mut changes, &feed))?;
+        if let Some(mut file) = file {
+            let (flags, in_use) = (args.proxy.flags.clone(), config.clone());
+            spawn("configuration", events, move || configuration::until_changed(&flags, &in_use, &mut file))?;
+        }
+        Ok(())
+    }
+}
+
+fn surroundings(config: &Config, servers: Servers, telemetry: &Arc<Telemetry>) -> Surroundings {
+    Surroundings {
+        make: Box::new(|mode| mode.dataplane()),
+        synced: Box::new(|mode| kernel_settings::apply_sysctls(&mode.sysctls())),
+        set_responders: Box::new(move |responders, addresses| servers.set_responders(responders, addresses)),
+        telemetry: telemetry.clone(),
+        sync_period: config.sync_period,
+        in_force: consumers::of_in_force(telemetry),
+    }
+}
