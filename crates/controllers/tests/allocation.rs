@@ -1,6 +1,7 @@
 //! Whatever happens to Services: no address or port is given twice, and what was given stays.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use portolan_controllers::{Controllers, InMemory, PortSpec, Ranges, ServiceSpec, TargetPort};
 use portolan_service::{Change, ObjectName, Protocol, Service, ServiceType};
@@ -34,7 +35,9 @@ fn spec(asked_ip: Option<u8>, asked_port: Option<u16>, protocol: Protocol) -> Se
 fn apply(state: &mut BTreeMap<ObjectName, Service>, changes: Vec<Change>) {
     for change in changes {
         match change {
-            Change::Service(service) => drop(state.insert(service.name.clone(), service)),
+            Change::Service(service) => {
+                state.insert(service.name.clone(), Arc::unwrap_or_clone(service));
+            }
             Change::ServiceRemoved(name) => drop(state.remove(&name)),
             other => panic!("{other:?}"),
         }

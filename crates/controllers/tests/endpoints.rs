@@ -49,7 +49,7 @@ fn slices(controllers: &mut Controllers<InMemory>) -> Vec<EndpointSlice> {
     let changes = controllers.reconcile().changes.into_iter();
     changes
         .filter_map(|change| match change {
-            Change::Slice(slice) => Some(slice),
+            Change::Slice(slice) => Some(Arc::unwrap_or_clone(slice)),
             _ => None,
         })
         .collect()

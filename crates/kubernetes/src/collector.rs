@@ -226,8 +226,8 @@ impl Collector {
         };
         if !whole {
             // The same version from the API server says more.
-            let unlisted = ledgers.iter_mut().zip(*listed).filter(|(_, listed)| !listed);
-            unlisted.for_each(|(ledger, _)| ledger.distrust_versions());
+            let unlisted = known.iter_mut().zip(*listed).filter(|(_, listed)| !listed);
+            unlisted.for_each(|(known, _)| known.distrust_versions());
         }
         tracing::debug!(objects, taken = %timestamp(taken), "the API server has not answered; starting from the last good state");
         self.status.snapshot(Some(taken));

@@ -138,11 +138,6 @@ impl Hints {
     pub fn nodes(&self) -> &[Arc<str>] {
         self.0.as_ref().map_or(&[], |lists| &lists.nodes)
     }
-
-    /// All names in them.
-    pub(crate) fn names_mut(&mut self) -> impl Iterator<Item = &mut Arc<str>> {
-        self.0.iter_mut().flat_map(|lists| lists.zones.iter_mut().chain(&mut lists.nodes))
-    }
 }
 
 /// An EndpointSlice of address type IPv4 or IPv6 that names its Service (spec §1.20, §1.21).

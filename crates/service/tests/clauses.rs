@@ -936,8 +936,8 @@ fn what_only_names_need_changes_no_plan() {
         let mut planner = planned(&before);
         let mut after = situation();
         change(&mut after);
-        let slices = after.slices.into_iter().map(Change::Slice);
-        let changes = planner.apply(slices.chain([Change::Service(after.service)]));
+        let slices = after.slices.into_iter().map(Change::from);
+        let changes = planner.apply(slices.chain([Change::from(after.service)]));
         assert!(changes.services.is_empty(), "{situation_of}: {changes:?}");
     }
 }

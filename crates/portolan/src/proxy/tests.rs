@@ -3,9 +3,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use portolan_dataplane::{Difference, Error, Reconciled};
-use portolan_service::{
-    ExternalPolicy, Family, InternalPolicy, ObjectName, Protocol, Service, ServicePort, ServiceType,
-};
+use portolan_service::{Family, ObjectName, Protocol, Service, ServicePort, ServiceType};
 
 use super::*;
 use crate::configuration;
@@ -119,20 +117,11 @@ fn proxy_with(script: &Rc<RefCell<Script>>, flags: &[&str], in_force: Feed) -> P
 
 fn service(name: &str, address: &str) -> Change {
     Change::from(Service {
-        name: ObjectName::new("shop", name),
-        kind: ServiceType::ClusterIp,
         cluster_ip: Some(address.parse().unwrap()),
         cluster_ips: vec![address.parse().unwrap()],
         ip_families: vec![Family::V4],
         ports: vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80, node_port: None }],
-        external_ips: Vec::new(),
-        load_balancer: Vec::new(),
-        source_ranges: Vec::new(),
-        affinity: None,
-        internal_policy: InternalPolicy::Cluster,
-        external_policy: ExternalPolicy::Cluster,
-        health_check_node_port: None.into(),
-        other_proxy: false,
+        ..Service::new(ObjectName::new("shop", name))
     })
 }
 

@@ -85,7 +85,8 @@ pub(super) fn forward(
     forwarding::start(accepting);
     cleanup::mark_for_calico(mode, args.calico_marker);
     lock.announce(&telemetry)?;
-    let parts = Parts { args, config, mode, name, events: &events, observed: &observed, telemetry: &telemetry };
+    let parts =
+        Parts { args, config, mode, name, events: &events, observed: &observed, telemetry: &telemetry };
     let mut event_loop = parts.event_loop(cluster, servers, ready);
     parts.start_threads(file)?;
     if let Some(cluster) = &event_loop.cluster {

@@ -8,14 +8,14 @@ use portolan_service::Family;
 
 use super::targets::Target;
 use super::values::{
-    address_types, flags, interface, network_range, number, ports, probability, protocol, range, states,
-    value_and_mask, whole,
+    address_types, flags, interface, number, ports, probability, protocol, range, states, value_and_mask,
+    whole,
 };
 use super::words::{UNSUPPORTED, Word, Words};
 use crate::ipset::{InUse, IpSets};
 use crate::probability::Probability;
 use crate::ruleset::{Field, Operand, Ranges, Set, Test};
-use crate::value::address_value;
+use crate::value::{address_value, network_range};
 
 /// An option that takes what a rule asks in words.
 pub(super) const AS_LISTED: &str = "--as-listed";

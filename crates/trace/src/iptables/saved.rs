@@ -1,7 +1,5 @@
 //! What iptables-save has printed, line by line.
 
-use portolan_service::Family;
-
 use super::open::{Given, Open, Problem};
 use super::{commands, incomplete};
 use crate::Error;

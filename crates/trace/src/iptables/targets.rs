@@ -228,7 +228,7 @@ fn addresses_and_ports(text: &str, family: Family) -> Result<(Addresses, Ports),
             let text = text.trim_start_matches('[').trim_end_matches(']');
             let address: IpAddr = text.parse().map_err(|_| format!("{text} is not an address"))?;
             if Family::of(address) == family {
-                Ok(crate::evaluate::address_value(address))
+                Ok(crate::value::address_value(address))
             } else {
                 Err(format!("{text} is not an {family} address"))
             }

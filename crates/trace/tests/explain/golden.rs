@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use portolan_service::{FrontendKind, PerFamily};
 use portolan_trace::explain::{
-    Explanation, KnownEndpoint, KnownFrontend, KnownService, ReasonCode, Services, Style, ShownVerdict,
+    Explanation, KnownEndpoint, KnownFrontend, KnownService, ReasonCode, Services, ShownVerdict, Style,
     explain,
 };
 use portolan_trace::{Family, Host, Interface, Node, Protocol, Record, ReversePath, Ruleset, evaluate};
