@@ -57,7 +57,7 @@ impl Corruption {
         match self {
             Self::Syntax => return Bytes::copy_from_slice(&json[..json.len() / 2]),
             Self::WrongType if object.kind() == Resource::EndpointSlices.kind() => {
-                value["endpoints"] = 7.into()
+                value["endpoints"] = 7.into();
             }
             Self::WrongType => value["spec"] = 7.into(),
             Self::NoMetadata => value["metadata"] = Value::Null,
@@ -88,8 +88,9 @@ impl Faults {
     }
 
     /// A change as it is sent.
-    pub(crate) fn sent_change(&self, change: Change) -> Change {
-        Change { object: self.sent_as(change.stored, &change.object), ..change }
+    pub(crate) fn sent_change(&self, mut change: Change) -> Change {
+        change.object = self.sent_as(change.stored, &change.object);
+        change
     }
 
     fn sent_as(&self, stored: u64, object: &Arc<Object>) -> Arc<Object> {

@@ -40,9 +40,9 @@ pub struct ModeDescriptor {
     pub shares_chain: fn(table: &str, chain: &str) -> bool,
     /// Looks for what this mode left in the kernel, whoever ran it, apart from what is in use.
     /// Changes nothing.
-    pub find_own: fn(&InUse) -> Result<Leftovers, RemovalError>,
+    pub find_own: fn(InUse) -> Result<Leftovers, RemovalError>,
     /// Removes what [`ModeDescriptor::find_own`] finds.
-    pub remove_own: fn(&InUse) -> Result<Removed, RemovalError>,
+    pub remove_own: fn(InUse) -> Result<Removed, RemovalError>,
 }
 
 /// What packets meet while a change is brought into force.

@@ -16,7 +16,7 @@ pub(crate) fn own(say: impl Fn(&str)) -> anyhow::Result<()> {
     let mut nothing = true;
     let mut failures = Vec::new();
     for mode in MODES {
-        match (mode.remove_own)(&InUse::default()) {
+        match (mode.remove_own)(InUse::default()) {
             Ok(removed) => {
                 nothing &= removed.is_empty();
                 say_removed(&removed, &say);
@@ -102,8 +102,8 @@ impl TakeOver {
             replace(
                 &from,
                 "portolan cleanup",
-                || (mode.find_own)(&self.in_use),
-                || (mode.remove_own)(&self.in_use),
+                || (mode.find_own)(self.in_use),
+                || (mode.remove_own)(self.in_use),
             );
         }
         if self.in_cluster {

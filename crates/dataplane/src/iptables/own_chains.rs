@@ -22,8 +22,8 @@ pub struct OwnChains {
 
 impl OwnChains {
     /// All but what is in use, under the lock `/run/xtables.lock`.
-    pub fn beside(in_use: &InUse) -> OwnChains {
-        OwnChains { beside: *in_use, xtables_lock: xtables_lock::PATH.into() }
+    pub fn beside(in_use: InUse) -> OwnChains {
+        OwnChains { beside: in_use, xtables_lock: xtables_lock::PATH.into() }
     }
 
     /// Looks for them; changes nothing.

@@ -53,7 +53,7 @@ impl ConfiguredMode for Configured {
     }
 }
 
-fn find_own(in_use: &InUse) -> Result<Leftovers, RemovalError> {
+fn find_own(in_use: InUse) -> Result<Leftovers, RemovalError> {
     let mut report = Report::default();
     if !in_use.tables {
         match Nftables::new(Settings::default()).and_then(|mut dataplane| dataplane.tables()) {
@@ -64,7 +64,7 @@ fn find_own(in_use: &InUse) -> Result<Leftovers, RemovalError> {
     report.finish().map(|(parts, kept)| Leftovers { parts, kept })
 }
 
-fn remove_own(in_use: &InUse) -> Result<Removed, RemovalError> {
+fn remove_own(in_use: InUse) -> Result<Removed, RemovalError> {
     let mut report = Report::default();
     if !in_use.tables {
         let remove = || -> Result<Vec<Family>, Error> {

@@ -34,7 +34,7 @@ pub(super) fn remove(search: &ChainSearch<'_>, report: &mut Report) {
             return Ok(Some(selection));
         }
         if held.is_none() {
-            held = Some(XtablesLock::take(&search.xtables_lock)?);
+            held = Some(XtablesLock::take(search.xtables_lock)?);
         }
         remove_from(table).map(Some)
     });

@@ -48,7 +48,7 @@ impl Rule {
     }
 
     /// It is one that every kernel starts with.
-    fn is_usual(&self) -> bool {
+    fn is_usual(self) -> bool {
         FIRST_RULES.contains(&(self.priority, self.table))
     }
 }

@@ -62,14 +62,11 @@ pub enum Error {
 /// minute.
 pub fn ask(path: &Path, query: &Query) -> Result<serde_json::Value, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
-    if let Some(namespace) = &query.namespace {
-        if namespace.is_empty()
-            || !namespace
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        {
-            return Err(Error::Namespace(namespace.clone()));
-        }
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if let Some(namespace) = &query.namespace
+        && (namespace.is_empty() || !namespace.bytes().all(fits))
+    {
+        return Err(Error::Namespace(namespace.clone()));
     }
     let target = query.target();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;

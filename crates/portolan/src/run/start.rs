@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Context;
 use portolan_config::Config;
 use portolan_config::watch::ConfigFile;
-use portolan_dataplane::ModeDescriptor;
+use portolan_dataplane::{ConfiguredMode, ModeDescriptor};
 use portolan_observe::servers::Servers;
 use portolan_observe::{BuildInfo, Telemetry};
 use portolan_service::Family;
@@ -186,7 +186,7 @@ impl Parts<'_> {
 
 fn surroundings(config: &Config, servers: Servers, telemetry: &Arc<Telemetry>) -> Surroundings {
     Surroundings {
-        make: Box::new(|mode| mode.dataplane()),
+        make: Box::new(ConfiguredMode::dataplane),
         synced: Box::new(|mode| kernel_settings::apply_sysctls(&mode.sysctls())),
         set_responders: Box::new(move |responders, addresses| servers.set_responders(responders, addresses)),
         telemetry: telemetry.clone(),
