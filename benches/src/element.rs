@@ -1,7 +1,7 @@
 //! Asks the kernel for one element of a set, to see when a change is in force.
 //!
-//! What the question says is written out here, apart from the encodings of nftables, which are under
-//! test: a benchmark that waits for the wrong thing would show.
+//! What the question says is written out here, apart from the encodings of nftables, which are
+//! under test: a benchmark that waits for the wrong thing would show.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -28,7 +28,8 @@ pub(crate) struct Elements {
     netlink: NetlinkSocket,
 }
 
-/// A question that can be asked again and again: does the map `endpoints` lead from this key to this data?
+/// A question that can be asked again and again: does the map `endpoints` lead from this key to
+/// this data?
 #[derive(Debug)]
 pub(crate) struct Question {
     key: Vec<u8>,

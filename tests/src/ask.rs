@@ -17,8 +17,8 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 /// millisecond.
 pub const SILENCE: Duration = Duration::from_millis(400);
 
-/// The source ports of [`ask_early`]: below those that the kernel chooses (ip_local_port_range, from
-/// 32768) and below NodePorts (from 30000).
+/// The source ports of [`ask_early`]: below those that the kernel chooses (ip_local_port_range,
+/// from 32768) and below NodePorts (from 30000).
 const EARLY_PORTS: Range<u16> = 20_000..30_000;
 
 /// What came of a connection.

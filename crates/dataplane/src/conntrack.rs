@@ -1,5 +1,5 @@
-//! Stale UDP flows: connection tracking keeps sending a client's datagrams where its first one went,
-//! even when that endpoint is gone, for as long as they keep coming (spec §8A).
+//! Stale UDP flows: connection tracking keeps sending a client's datagrams where its first one
+//! went, even when that endpoint is gone, for as long as they keep coming (spec §8A).
 //!
 //! The kernel walks its whole table for each question, and lists as many flows as clients sent
 //! datagrams, so a thread of its own asks: no commit waits for it.
@@ -63,8 +63,8 @@ impl Reconciler {
         self.update(|pending| pending.changes(steps));
     }
 
-    /// After a start: all flows are looked through, to the frontends of `plans`, which are in force,
-    /// and to those that the kernel had before.
+    /// After a start: all flows are looked through, to the frontends of `plans`, which are in
+    /// force, and to those that the kernel had before.
     pub(crate) fn everything<'a>(
         &mut self,
         plans: impl IntoIterator<Item = &'a ServicePlan>,

@@ -1,5 +1,6 @@
-//! From what the API server sends to the domain, as leniently as kube-proxy: what cannot be used is left out, the rest is
-//! used (spec §1.10-1.26). The API server has validated the objects; what is wrong here was accepted by an older one.
+//! From what the API server sends to the domain, as leniently as kube-proxy: what cannot be used is
+//! left out, the rest is used (spec §1.10-1.26). The API server has validated the objects; what is
+//! wrong here was accepted by an older one.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -102,8 +103,8 @@ pub(crate) fn service(name: ObjectName, service: &wire::Service<'_>, names: &mut
     }
 }
 
-/// `clusterIP`, `clusterIPs` and `ipFamilies`; the latter two belong together by position (spec §1.11), so that an unusable entry
-/// takes its counterpart with it.
+/// `clusterIP`, `clusterIPs` and `ipFamilies`; the latter two belong together by position (spec
+/// §1.11), so that an unusable entry takes its counterpart with it.
 fn cluster_ips(spec: &wire::ServiceSpec<'_>) -> (Option<IpAddr>, Vec<IpAddr>, Vec<Family>) {
     let cluster_ip = parse_address(&spec.cluster_ip);
     if spec.ip_families.is_empty() {

@@ -8,7 +8,8 @@ use crate::decode::Object;
 use crate::resource::Resource;
 use crate::snapshot::{Journal, Loaded};
 
-/// Writes what is known to the snapshot, if there is one. What cannot be written is logged by it, and stops nothing.
+/// Writes what is known to the snapshot, if there is one. What cannot be written is logged by it,
+/// and stops nothing.
 #[derive(Debug)]
 pub(crate) struct Recorder(Option<Journal>);
 
@@ -39,9 +40,9 @@ impl Recorder {
         }
     }
 
-    /// Reads the state that was there before, object by object: `keep` says whether an object, given
-    /// by the text that [`Object::to_json`] made of it, is still what is known. `None` if there is
-    /// none.
+    /// Reads the state that was there before, object by object: `keep` says whether an object,
+    /// given by the text that [`Object::to_json`] made of it, is still what is known. `None` if
+    /// there is none.
     pub(crate) fn load(&self, mut keep: impl FnMut(Resource, &[u8]) -> bool) -> Option<Loaded> {
         self.0.as_ref()?.load(|entry| {
             // A kind that is unknown was written by a later release.

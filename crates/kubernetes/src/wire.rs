@@ -1,7 +1,9 @@
-//! Objects as the API server sends them, with only the fields that a service proxy reads (spec §1.8, §1.20-1.26).
+//! Objects as the API server sends them, with only the fields that a service proxy reads (spec
+//! §1.8, §1.20-1.26).
 //!
-//! They borrow from the text and live no longer than it. `null` stands for a missing value, as Go's decoder has it. What they
-//! serialise to is what the snapshot keeps of an object, and decodes to the same.
+//! They borrow from the text and live no longer than it. `null` stands for a missing value, as Go's
+//! decoder has it. What they serialise to is what the snapshot keeps of an object, and decodes to
+//! the same.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -17,7 +17,8 @@ const BRIDGE_ADDRESS: HardwareAddress = [0x02, 0, 0, 0, 0, 1];
 /// How long a link may take to carry packets after both its ends are up.
 const RUNNING_WITHIN: Duration = Duration::from_secs(5);
 
-/// A connection to the kernel's link, address and route tables. It belongs to the namespace it was opened in.
+/// A connection to the kernel's link, address and route tables. It belongs to the namespace it was
+/// opened in.
 #[derive(Debug)]
 pub struct Links {
     kernel: Rtnetlink,
@@ -31,14 +32,15 @@ impl Links {
         Ok(Links { kernel, place: place.to_owned() })
     }
 
-    /// Creates a bridge without spanning tree: its ports forward at once. Its hardware address stays when
-    /// ports come and go, so that neighbours who know it go on reaching it.
+    /// Creates a bridge without spanning tree: its ports forward at once. Its hardware address
+    /// stays when ports come and go, so that neighbours who know it go on reaching it.
     pub fn add_bridge(&mut self, name: &str) -> Result<(), Error> {
         // By default it takes the lowest address of its ports, whenever one comes or goes.
         self.attempt(|kernel| kernel.add_bridge(name, BRIDGE_ADDRESS), || format!("adding bridge {name}"))
     }
 
-    /// Creates a pair of joined interfaces, `name` here and `peer` in the namespace `peer_namespace`.
+    /// Creates a pair of joined interfaces, `name` here and `peer` in the namespace
+    /// `peer_namespace`.
     pub fn add_veth(&mut self, name: &str, peer: &str, peer_namespace: BorrowedFd<'_>) -> Result<(), Error> {
         let here = VethEnd { name, address: None, namespace: None };
         let there = VethEnd { name: peer, address: None, namespace: Some(peer_namespace) };
@@ -99,7 +101,8 @@ impl Links {
         )
     }
 
-    /// Adds a route, or replaces the one to the same network. Without `via`, `network` is on `name`'s link.
+    /// Adds a route, or replaces the one to the same network. Without `via`, `network` is on
+    /// `name`'s link.
     pub fn set_route(&mut self, network: IpNet, via: Option<IpAddr>, name: &str) -> Result<(), Error> {
         let index = self.index(name)?;
         self.attempt(

@@ -183,9 +183,9 @@ impl Metrics {
         self.kube_proxy.iptables_rules(family, table, total, last);
     }
 
-    /// Adds a counter of packets in the kernel: the name of its metric after kube-proxy's prefix, what
-    /// it counts for people, and what reads it (`None` where nobody counts). At most once for each
-    /// name.
+    /// Adds a counter of packets in the kernel: the name of its metric after kube-proxy's prefix,
+    /// what it counts for people, and what reads it (`None` where nobody counts). At most once for
+    /// each name.
     pub fn count_packets(
         &self,
         name: &str,

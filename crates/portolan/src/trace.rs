@@ -1,6 +1,6 @@
 //! What `portolan trace` asks of the program: plans for manifests, and the rules of their modes, as
-//! `portolan run` would write them. Nothing of this machine is touched: rules of nftables are written
-//! into a network namespace that ends with the process.
+//! `portolan run` would write them. Nothing of this machine is touched: rules of nftables are
+//! written into a network namespace that ends with the process.
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! `portolan trace` of live rules: what the kernel does besides them is looked at, in a network namespace of its own.
+//! `portolan trace` of live rules: what the kernel does besides them is looked at, in a network
+//! namespace of its own.
 
 use std::process::Command;
 
@@ -45,8 +46,8 @@ fn the_kernel_is_asked() {
         .args(["--user", "--map-root-user", "--net", "--"])
         .arg(std::env::current_exe().expect("this test"));
     let output = unshare.args(["inside", "--exact", "--ignored", "--nocapture"]).output().expect("unshare");
-    let told = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
-    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    let printed = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
 }
 
 #[test]
@@ -124,15 +125,15 @@ fn inside() {
     ] {
         run(change);
         let (out, error) = trace(asked);
-        let told: Value = serde_json::from_str(&out).unwrap_or_else(|why| panic!("{change}: {why}: {error}"));
-        let reason = |field: &str| told["reason"][field].as_str().unwrap_or_default().to_owned();
+        let printed: Value = serde_json::from_str(&out).unwrap_or_else(|why| panic!("{change}: {why}: {error}"));
+        let reason = |field: &str| printed["reason"][field].as_str().unwrap_or_default().to_owned();
         assert_eq!(
-            (told["verdict"].as_str().unwrap_or_default(), &*reason("code")),
+            (printed["verdict"].as_str().unwrap_or_default(), &*reason("code")),
             (verdict, code),
             "{change}: {}",
-            told["summary"]
+            printed["summary"]
         );
-        assert!(reason("text").contains(part), "{change}: {}", told["summary"]);
+        assert!(reason("text").contains(part), "{change}: {}", printed["summary"]);
     }
     let (_, error) = trace("--from 192.0.2.1 --in-interface eth9 --to 10.96.0.1:80");
     assert!(

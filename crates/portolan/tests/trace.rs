@@ -1,4 +1,5 @@
-//! `portolan trace` as people call it: dumps, standard input, manifests, many packets; and the examples of docs/trace.md.
+//! `portolan trace` as people call it: dumps, standard input, manifests, many packets; and the
+//! examples of docs/trace.md.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -42,12 +43,12 @@ const FLAT: &str = "crates/trace/tests/dumps/portolan.nft.json";
 const KUBE_PROXY: &str = "crates/trace/tests/dumps/kube-proxy.nft.json";
 
 /// A packet's verdict and the number of its endpoints, from `-o json`.
-fn told(arguments: &[&str]) -> (String, usize) {
+fn answer(arguments: &[&str]) -> (String, usize) {
     let (code, out, error) = trace(&[arguments, &["-o", "json"]].concat(), "");
     assert_eq!(code, Some(0), "{arguments:?}: {error}");
-    let told: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"));
-    let endpoints = told["endpoints"].as_array().map_or(0, Vec::len);
-    (told["verdict"].as_str().unwrap_or_default().to_owned(), endpoints)
+    let answer: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"));
+    let endpoints = answer["endpoints"].as_array().map_or(0, Vec::len);
+    (answer["verdict"].as_str().unwrap_or_default().to_owned(), endpoints)
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn dumps_are_asked_by_address_and_by_name() {
             0,
         ),
     ] {
-        assert_eq!(told(arguments), (verdict.to_owned(), endpoints), "{situation}");
+        assert_eq!(answer(arguments), (verdict.to_owned(), endpoints), "{situation}");
     }
 }
 
@@ -119,12 +120,12 @@ fn iptables_dumps_come_by_standard_input_too() {
     let arguments = ["--iptables-save", "-", "--from", "outside", "--to", "default/svc-test-1", "-o", "json"];
     let (code, out, error) = trace(&arguments, &text);
     assert_eq!(code, Some(0), "{error}");
-    let told: Value = serde_json::from_str(&out).expect("JSON");
-    assert_eq!(told["verdict"], "forward", "{out}");
-    assert_eq!(told["service"]["name"], "svc-test-1", "{out}");
-    assert_eq!(told["packet"]["hook"], "prerouting", "{out}");
+    let answer: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(answer["verdict"], "forward", "{out}");
+    assert_eq!(answer["service"]["name"], "svc-test-1", "{out}");
+    assert_eq!(answer["packet"]["hook"], "prerouting", "{out}");
     let (verdict, _) =
-        self::told(&["--iptables-save", OLD, "--from", "outside", "--to", "default/svc-test-1"]);
+        self::answer(&["--iptables-save", OLD, "--from", "outside", "--to", "default/svc-test-1"]);
     assert_eq!(verdict, "forward");
 }
 
@@ -144,7 +145,7 @@ fn every_form_of_a_dump_has_names_and_the_same_endpoints() {
         let path = format!("{FORMS}/{file}");
         let arguments =
             [flag, &path, "--from", "10.244.1.5", "--in-interface", "cni0", "--to", "shop/web:http"];
-        assert_eq!(told(&arguments), ("forward".to_owned(), 3), "{flag} {file}");
+        assert_eq!(answer(&arguments), ("forward".to_owned(), 3), "{flag} {file}");
     }
 }
 
@@ -159,8 +160,8 @@ fn a_part_is_followed_and_what_is_missing_is_said() {
     assert!(lines.next().is_some_and(|line| line.contains("one of 3 endpoints of shop/web:http")), "{out}");
     assert!(lines.next().is_some_and(|line| line.starts_with("Missing: ")), "{out}");
     let (_, out, _) = trace(&[&arguments[..], &["-o", "json"]].concat(), &part.join("\n"));
-    let told: Value = serde_json::from_str(&out).expect("JSON");
-    assert!(told["left_out"][0].as_str().is_some_and(|said| said.contains("iptables-save")), "{out}");
+    let answer: Value = serde_json::from_str(&out).expect("JSON");
+    assert!(answer["left_out"][0].as_str().is_some_and(|said| said.contains("iptables-save")), "{out}");
 }
 
 #[test]
@@ -197,7 +198,7 @@ fn what_is_known_beside_the_rules_decides() {
         ("and another one", &["--node-ip", "192.0.2.50", "--out-interface", "eth0"], "drop"),
     ] {
         let asked = ["--iptables-save", &rules, "--from", "198.51.100.7", "--to", "192.0.2.50:30080"];
-        assert_eq!(told(&[&asked[..], flags].concat()).0, verdict, "{situation}");
+        assert_eq!(answer(&[&asked[..], flags].concat()).0, verdict, "{situation}");
     }
     let (code, _, error) = trace(&["--ip-route", &routes, "--from", "outside", "--to", "10.96.0.1:80"], "");
     assert_eq!(code, Some(1));
@@ -371,7 +372,8 @@ fn manifests_are_answered_alike_in_both_modes() {
     assert_eq!(answers[0], answers[1]);
 }
 
-/// Runs the commands (`$ ...`) of the documentation as a reader would. A line `...` stands for the rest of what is printed.
+/// Runs the commands (`$ ...`) of the documentation as a reader would. A line `...` stands for the
+/// rest of what is printed.
 #[test]
 fn the_documented_examples_print_what_they_show() {
     let text = std::fs::read_to_string(root().join("docs/trace.md")).expect("docs/trace.md");

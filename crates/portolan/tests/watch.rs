@@ -42,13 +42,13 @@ fn watch(arguments: &[&str]) -> (Child, BufReader<ChildStderr>) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut told = BufReader::new(child.stderr.take().unwrap());
+    let mut printed = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     while !line.contains("watching;") {
         line.clear();
-        assert_ne!(told.read_line(&mut line).unwrap(), 0, "it ends before it watches");
+        assert_ne!(printed.read_line(&mut line).unwrap(), 0, "it ends before it watches");
     }
-    (child, told)
+    (child, printed)
 }
 
 /// Runs the case below in namespaces of its own.
@@ -57,8 +57,8 @@ fn packets_are_watched() {
     let mut unshare = Command::new("unshare");
     unshare.args(["--user", "--map-root-user", "--net", "--"]).arg(std::env::current_exe().unwrap());
     let output = unshare.args(["inside", "--exact", "--ignored", "--nocapture"]).output().unwrap();
-    let told = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
-    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    let printed = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn inside() {
 
     let (child, _told) = watch(&["--to", "10.96.0.1", "--protocol", "udp", "--count", "3", "-o", "json"]);
     client.send_to(b"1", "10.96.0.1:53").unwrap();
-    // Dropped: the sender is told so at once.
+    // Dropped: the sender learns so at once.
     assert!(client.send_to(b"2", "10.96.0.1:99").is_err());
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

@@ -202,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    fn told(services: &Services) -> Vec<String> {
+    fn listed(services: &Services) -> Vec<String> {
         let frontends = services.services.iter().flat_map(|service| {
             service.frontends.iter().map(|it| {
                 let address = it.address.map_or_else(|| "any".to_owned(), |address| address.to_string());
@@ -234,7 +234,7 @@ mod tests {
         let mut comments = Comments::default();
         comments.read_iptables(&rules);
         assert_eq!(
-            told(&comments.services()),
+            listed(&comments.services()),
             [
                 "shop/web:http ClusterIp 10.96.0.1 80/tcp",
                 "shop/web:http ExternalIp 203.0.113.1 80/tcp",
@@ -263,7 +263,7 @@ mod tests {
         let mut comments = Comments::default();
         comments.read_listing(&listing);
         assert_eq!(
-            told(&comments.services()),
+            listed(&comments.services()),
             [
                 "shop/web:http ClusterIp 10.96.0.1 80/tcp",
                 "shop/web:http NodePort 192.168.50.1 30080/tcp",

@@ -82,9 +82,9 @@ pub(crate) fn answer(
         }
         tally.packets += 1;
         match one(line, asked) {
-            Ok(told) => {
-                tally.unmet += usize::from(!told.unmet.is_empty());
-                told.write(number, output, &mut to)
+            Ok(answer) => {
+                tally.unmet += usize::from(!answer.unmet.is_empty());
+                answer.write(number, output, &mut to)
             }
             Err(error) => {
                 tally.malformed += 1;

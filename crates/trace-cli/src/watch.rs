@@ -120,7 +120,7 @@ pub(crate) fn watch(args: &TraceArgs, known: &mut Known, question: &Question) ->
     }
     if live::legacy_in_use() {
         eprintln!(
-            "portolan: iptables-legacy has rules here, of which the kernel tells no events: what they do to packets is not shown"
+            "portolan: iptables-legacy has rules here, of which the kernel reports no events: what they do to packets is not shown"
         );
     }
     let filters = filters(args.from.as_ref(), args.to.as_ref(), question, &known.names)?;
@@ -152,7 +152,7 @@ pub(crate) fn watch(args: &TraceArgs, known: &mut Known, question: &Question) ->
             hearing.trace_events(wait, |event| flights.hear(event, Instant::now(), SystemTime::now()));
         match heard {
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                eprintln!("portolan: more packets than can be told: some events were lost; watch for less");
+                eprintln!("portolan: more packets than can be shown: some events were lost; watch for less");
             }
             result => drop(result.context("listening to trace events")?),
         }

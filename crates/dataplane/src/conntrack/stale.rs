@@ -19,7 +19,8 @@ pub(super) type Address = (IpAddr, u16);
 enum Keep {
     /// Those to these backends are right; others, and those never translated, are stale.
     Serving(Arc<HashSet<Address>>),
-    /// Nobody serves it any more; what was translated is stale, what was not has nothing to do with us.
+    /// Nobody serves it any more; what was translated is stale, what was not has nothing to do with
+    /// us.
     Untranslated,
 }
 
@@ -77,9 +78,10 @@ impl StaleFlows {
         }
     }
 
-    /// Adds what the change of one Service makes stale: frontends that are new, gone, or lost a serving backend; and
-    /// those that connections are forwarded from now and were not before. iptables writes one table after the other:
-    /// a datagram that comes in between is tracked, is not translated, and all that follow it would not be either.
+    /// Adds what the change of one Service makes stale: frontends that are new, gone, or lost a
+    /// serving backend; and those that connections are forwarded from now and were not before.
+    /// iptables writes one table after the other: a datagram that comes in between is tracked, is
+    /// not translated, and all that follow it would not be either.
     fn change(&mut self, before: Option<&ServicePlan>, after: Option<&ServicePlan>) {
         let mut old: HashMap<Address, UdpFrontend<'_>> = keyed(before).collect();
         let mut lists = Lists::default();
@@ -101,8 +103,8 @@ impl StaleFlows {
         }
     }
 
-    /// Forgets what an earlier call decided about the frontends of `plan`, before [`StaleFlows::change`] is called
-    /// for every Service of a change set.
+    /// Forgets what an earlier call decided about the frontends of `plan`, before
+    /// [`StaleFlows::change`] is called for every Service of a change set.
     fn supersede(&mut self, before: Option<&ServicePlan>) {
         for (frontend, _) in keyed(before) {
             if self.frontends.contains_key(&frontend) {

@@ -42,8 +42,9 @@ impl Folder {
         &self.manifests
     }
 
-    /// Reads the user's files, and makes the folder lead to each of them: by a link, through which the proxies see
-    /// changes at once, or by a copy without what the lab completes. With an error, nothing has changed.
+    /// Reads the user's files, and makes the folder lead to each of them: by a link, through which
+    /// the proxies see changes at once, or by a copy without what the lab completes. With an error,
+    /// nothing has changed.
     pub(super) fn take_over(&self, files: &[PathBuf]) -> Result<Taken, Error> {
         let mut taken = Taken::default();
         let mut entries: BTreeMap<String, (PathBuf, Option<String>)> = BTreeMap::new();

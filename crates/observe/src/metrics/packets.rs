@@ -33,8 +33,8 @@ impl<R> fmt::Debug for InKernel<R> {
     }
 }
 
-/// Registers a counter: the name of its metric after kube-proxy's prefix, what it counts for people, and
-/// what reads it.
+/// Registers a counter: the name of its metric after kube-proxy's prefix, what it counts for
+/// people, and what reads it.
 pub(super) fn register(
     registry: &Registry,
     name: &str,

@@ -230,7 +230,7 @@ fn became(flight: &Flight, verdict: &str, result: &SeenPacket) -> String {
             " is delivered to this node.".to_owned()
         }
         "input" => format!(" is delivered to this node, at {}.", result.destination),
-        "reject" => " is rejected: the sender is told at once.".to_owned(),
+        "reject" => " is rejected: the sender learns it at once.".to_owned(),
         "drop" => " is dropped: the sender hears nothing.".to_owned(),
         _ => format!(
             ", last seen as {} -> {}, was not heard of again: routing ended its way, or something besides nftables did.",

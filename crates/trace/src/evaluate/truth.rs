@@ -160,7 +160,7 @@ impl Walk<'_> {
         self.is_among_of(flight, place, unknown, ranges, negate, Kept::Nowhere, about)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what is asked, of what, and how it is told")]
+    #[expect(clippy::too_many_arguments, reason = "what is asked, of what, and how it is shown")]
     fn is_among_of(
         &mut self,
         flight: &Flight,

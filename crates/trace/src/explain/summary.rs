@@ -83,8 +83,8 @@ fn sentence(explanation: &Explanation) -> String {
                     format!("depends on chance{}", because(explanation))
                 }
                 0 => "depends on chance, or on rules that cannot be followed".to_owned(),
-                1 => "depends on a condition that neither packet nor node tell".to_owned(),
-                many => format!("depends on {many} conditions that neither packet nor node tell"),
+                1 => "depends on a condition that neither the packet nor the node decides".to_owned(),
+                many => format!("depends on {many} conditions that neither the packet nor the node decides"),
             };
             format!("{what}: where it goes {on}.")
         }

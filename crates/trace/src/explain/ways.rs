@@ -36,8 +36,8 @@ pub(super) fn stages(case: &Case<'_>) -> Vec<Stage> {
         let way = Way { outcome, path, end: end(case, outcome), visits: visits(path, &mut places) };
         ways.push(way);
     }
-    let told = (0..).zip(&places).map(|(number, place)| stage(case, &ways, number, *place));
-    told.collect()
+    let shown = (0..).zip(&places).map(|(number, place)| stage(case, &ways, number, *place));
+    shown.collect()
 }
 
 /// Where an outcome ends, in a word.
@@ -84,8 +84,8 @@ fn stage(case: &Case<'_>, ways: &[Way<'_>], number: usize, (hook, table, chain):
     let here: Vec<Rest<'_>> = ways
         .iter()
         .enumerate()
-        .filter_map(|(way, told)| {
-            let (_, steps) = told.visits.iter().find(|(stage, _)| *stage == number)?;
+        .filter_map(|(way, shown)| {
+            let (_, steps) = shown.visits.iter().find(|(stage, _)| *stage == number)?;
             Some(Rest { way, steps })
         })
         .collect();
@@ -100,11 +100,11 @@ fn stage(case: &Case<'_>, ways: &[Way<'_>], number: usize, (hook, table, chain):
         .count();
     let teller = Teller { case, ways };
     let only = if here.len() < come_this_far { teller.ends(&here) } else { Vec::new() };
-    let told = case.ruleset.table(table);
+    let shown = case.ruleset.table(table);
     Stage {
         hook: hook_name(hook),
-        table: format!("{} {}", told.family, told.name),
-        chain: told.chains[chain as usize].name.to_string(),
+        table: format!("{} {}", shown.family, shown.name),
+        chain: shown.chains[chain as usize].name.to_string(),
         only,
         steps: teller.steps(here, Rules::default()),
     }
@@ -127,31 +127,31 @@ struct Teller<'a, 'b> {
 impl<'a> Teller<'a, '_> {
     /// Step by step, as long as all of `rests` go the same way; then how they part.
     fn steps(&self, mut rests: Vec<Rest<'a>>, mut rules: Rules) -> Vec<ShownStep> {
-        let mut told = Vec::new();
+        let mut shown = Vec::new();
         loop {
             if rests.iter().all(|rest| rest.steps.is_empty()) {
-                return told;
+                return shown;
             }
             let first = rests[0].steps.first();
             let together = rests.iter().all(|rest| self.like(first) == self.like(rest.steps.first()));
             let Some(step) = first.filter(|_| together) else {
-                self.flush(&mut rules, &mut told);
-                told.push(ShownStep::Branch { arms: self.arms(rests, &rules) });
-                return told;
+                self.flush(&mut rules, &mut shown);
+                shown.push(ShownStep::Branch { arms: self.arms(rests, &rules) });
+                return shown;
             };
-            self.tell(step, rests[0].steps.get(1), &mut rules, &mut told);
+            self.show(step, rests[0].steps.get(1), &mut rules, &mut shown);
             for rest in &mut rests {
                 rest.steps = &rest.steps[1..];
             }
         }
     }
 
-    fn tell(&self, step: &Step, next: Option<&Step>, rules: &mut Rules, told: &mut Vec<ShownStep>) {
+    fn show(&self, step: &Step, next: Option<&Step>, rules: &mut Rules, shown: &mut Vec<ShownStep>) {
         match (step.kind, step.rule) {
             (StepKind::Policy, _) => {
-                self.flush(rules, told);
+                self.flush(rules, shown);
                 let policy = if step.why.ends_with("drop") { "drop" } else { "accept" };
-                told.push(ShownStep::Policy { policy });
+                shown.push(ShownStep::Policy { policy });
             }
             (StepKind::Miss, Some(rule)) => {
                 rules.missed.push(ShownMiss {
@@ -166,15 +166,15 @@ impl<'a> Teller<'a, '_> {
                 if !stays {
                     let len = self.case.chain(step).rules.len();
                     let from = rules.at(step);
-                    self.miss(rules, step, len.saturating_sub(from as usize), told);
+                    self.miss(rules, step, len.saturating_sub(from as usize), shown);
                     rules.next.truncate(step.depth as usize);
                 }
             }
             (StepKind::Hit, Some(rule)) => {
                 let from = rules.at(step);
-                self.miss(rules, step, rule.saturating_sub(from) as usize, told);
+                self.miss(rules, step, rule.saturating_sub(from) as usize, shown);
                 rules.set(step, rule + 1);
-                told.push(ShownStep::Hit(ShownHit {
+                shown.push(ShownStep::Hit(ShownHit {
                     chain: self.case.chain(step).name.to_string(),
                     rule: rule + 1,
                     depth: step.depth,
@@ -188,22 +188,22 @@ impl<'a> Teller<'a, '_> {
 
     /// Writes the rules that did not match, `count` of them, those that were not looked at
     /// included.
-    fn miss(&self, rules: &mut Rules, step: &Step, count: usize, told: &mut Vec<ShownStep>) {
+    fn miss(&self, rules: &mut Rules, step: &Step, count: usize, shown: &mut Vec<ShownStep>) {
         let missed = std::mem::take(&mut rules.missed);
         rules.last = None;
         let count = count.max(missed.len());
         if count > 0 {
             let chain = self.case.chain(step).name.to_string();
-            told.push(ShownStep::Miss { chain, depth: step.depth, count, rules: missed });
+            shown.push(ShownStep::Miss { chain, depth: step.depth, count, rules: missed });
         }
     }
 
     /// Writes the rules that did not match before something that is not a rule.
-    fn flush(&self, rules: &mut Rules, told: &mut Vec<ShownStep>) {
+    fn flush(&self, rules: &mut Rules, shown: &mut Vec<ShownStep>) {
         let Some(step) = rules.last.take() else { return };
         let next = step.rule.map_or(0, |rule| rule + 1);
         let from = rules.at(&step);
-        self.miss(rules, &step, next.saturating_sub(from) as usize, told);
+        self.miss(rules, &step, next.saturating_sub(from) as usize, shown);
         rules.set(&step, next);
     }
 

@@ -103,7 +103,7 @@ mod tests {
             ("Chain INPUT (policy ACCEPT 0 packets, 0 bytes)", Some(("INPUT", Some("ACCEPT")))),
             ("Chain FORWARD (policy DROP)", Some(("FORWARD", Some("DROP")))),
             ("Chain KUBE-SERVICES (2 references)", Some(("KUBE-SERVICES", None))),
-            ("Chain of events (told)", None),
+            ("Chain of events (seen)", None),
             ("INPUT (policy ACCEPT)", None),
         ] {
             assert_eq!(heading(line), expected, "{line}");

@@ -49,8 +49,8 @@ fn fields_are_those_that_the_manual_names() {
         (flat(), "pod tcp 10.244.1.7 10.96.0.5:80"),
     ] {
         for services in [Services::default(), shop()] {
-            let told = explained(&rules, &node(), line, &services);
-            names(&serde_json::to_value(&told).expect("JSON"), "", &mut found);
+            let answer = explained(&rules, &node(), line, &services);
+            names(&serde_json::to_value(&answer).expect("JSON"), "", &mut found);
         }
     }
     let documented = documented();

@@ -57,10 +57,10 @@ type Case<'a> = (&'a str, &'a str, ShownVerdict, Option<ReasonCode>);
 
 fn check_all(mode: &str, rules: &Ruleset, node: &Node, services: &Services, cases: &[Case<'_>]) {
     for (name, line, verdict, reason) in cases {
-        let told = explained(rules, node, line, services);
-        assert_eq!(told.verdict, *verdict, "{mode}, {name}: {line}");
-        assert_eq!(told.reason.as_ref().map(|reason| reason.code), *reason, "{mode}, {name}: {line}");
-        check(&format!("{mode}-{name}.txt"), &told.text(PLAIN));
+        let answer = explained(rules, node, line, services);
+        assert_eq!(answer.verdict, *verdict, "{mode}, {name}: {line}");
+        assert_eq!(answer.reason.as_ref().map(|reason| reason.code), *reason, "{mode}, {name}: {line}");
+        check(&format!("{mode}-{name}.txt"), &answer.text(PLAIN));
     }
 }
 
@@ -436,8 +436,8 @@ fn as_json() {
         ("affinity", "pod tcp 10.244.1.5 10.96.0.5:80"),
         ("rejected", "pod tcp 10.244.1.5 10.96.0.4:80"),
     ] {
-        let told = explained(&spec(), &node(), line, &shop());
-        let json = serde_json::to_string_pretty(&told).expect("it has no maps with other keys than text");
+        let answer = explained(&spec(), &node(), line, &shop());
+        let json = serde_json::to_string_pretty(&answer).expect("it has no maps with other keys than text");
         check(&format!("{name}.json"), &format!("{json}\n"));
     }
 }
@@ -449,16 +449,16 @@ fn as_pictures() {
         ("iptables-rejected", spec(), "pod tcp 10.244.1.5 10.96.0.4:80"),
         ("portolan-hairpin", flat(), "pod tcp 10.244.1.11 10.96.0.1:80"),
     ] {
-        let told = explained(&rules, &node(), line, &shop());
-        check(&format!("{name}.dot"), &told.dot());
-        check(&format!("{name}.svg"), &told.svg());
+        let answer = explained(&rules, &node(), line, &shop());
+        check(&format!("{name}.dot"), &answer.dot());
+        check(&format!("{name}.svg"), &answer.svg());
     }
 }
 
 #[test]
 fn in_full() {
-    let told = explained(&spec(), &node(), "pod tcp 10.244.1.5 10.96.0.5:80", &Services::default());
-    check("verbose.txt", &told.text(Style { colour: false, verbose: true, width: 0 }));
-    let told = explained(&spec(), &node(), "pod tcp 10.244.1.5 10.96.0.4:80", &shop());
-    check("coloured.txt", &told.text(Style { colour: true, verbose: false, width: 80 }));
+    let answer = explained(&spec(), &node(), "pod tcp 10.244.1.5 10.96.0.5:80", &Services::default());
+    check("verbose.txt", &answer.text(Style { colour: false, verbose: true, width: 0 }));
+    let answer = explained(&spec(), &node(), "pod tcp 10.244.1.5 10.96.0.4:80", &shop());
+    check("coloured.txt", &answer.text(Style { colour: true, verbose: false, width: 80 }));
 }

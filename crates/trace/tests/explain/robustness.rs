@@ -46,14 +46,14 @@ fn is_harmless(text: &str) {
 
 fn explain_all(rules: &Ruleset, services: &Services) {
     for line in PACKETS {
-        let told = explained(rules, &node(), line, services);
+        let answer = explained(rules, &node(), line, services);
         for verbose in [false, true] {
-            is_harmless(&told.text(Style { colour: false, verbose, width: 80 }));
+            is_harmless(&answer.text(Style { colour: false, verbose, width: 80 }));
         }
-        is_harmless(&told.dot());
-        is_harmless(&told.svg());
-        is_well_formed(&told.svg());
-        let json = serde_json::to_string(&told).expect("JSON");
+        is_harmless(&answer.dot());
+        is_harmless(&answer.svg());
+        is_well_formed(&answer.svg());
+        let json = serde_json::to_string(&answer).expect("JSON");
         is_harmless(&json);
     }
 }
@@ -131,18 +131,18 @@ fn services_of_many_endpoints() {
         let rules = iptables(&format!(
             "*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-SVC-A - [0:0]\n-A PREROUTING -d 10.96.0.1/32 -j KUBE-SVC-A\n{rules}COMMIT\n"
         ));
-        let told = explained(&rules, &node(), "pod tcp 10.244.1.5 10.96.0.1:80", &Services::default());
-        assert_eq!(told.endpoints.len(), endpoints as usize);
-        let sum: f64 = told.endpoints.iter().map(|endpoint| endpoint.chance.probability).sum();
+        let answer = explained(&rules, &node(), "pod tcp 10.244.1.5 10.96.0.1:80", &Services::default());
+        assert_eq!(answer.endpoints.len(), endpoints as usize);
+        let sum: f64 = answer.endpoints.iter().map(|endpoint| endpoint.chance.probability).sum();
         assert!((sum - 1.0).abs() < 1e-9, "{endpoints}: {sum}");
-        let short = told.text(Style { colour: false, verbose: false, width: 100 });
+        let short = answer.text(Style { colour: false, verbose: false, width: 100 });
         assert!(short.lines().count() < 100, "{endpoints}: {short}");
         assert!(short.contains("more ways"), "{endpoints}: {short}");
         // Exact fractions of thousands of draws would have tens of thousands of digits each.
-        let json = serde_json::to_string(&told).expect("JSON");
+        let json = serde_json::to_string(&answer).expect("JSON");
         assert!(json.len() < 2_000 * endpoints as usize, "{endpoints}: {} bytes", json.len());
-        let long = told.text(Style { colour: false, verbose: true, width: 100 });
-        assert!(told.endpoints.iter().all(|endpoint| long.contains(&format!("{}:80: ", endpoint.ip))));
+        let long = answer.text(Style { colour: false, verbose: true, width: 100 });
+        assert!(answer.endpoints.iter().all(|endpoint| long.contains(&format!("{}:80: ", endpoint.ip))));
     }
 }
 
@@ -151,7 +151,7 @@ fn circles_end() {
     let rules = iptables(
         "*nat\n:PREROUTING ACCEPT [0:0]\n:A - [0:0]\n:B - [0:0]\n-A PREROUTING -g A\n-A A -g B\n-A B -g A\nCOMMIT\n",
     );
-    let told = explained(&rules, &node(), PACKETS[0], &Services::default());
-    assert_eq!(told.verdict.name(), "depends");
-    assert!(told.svg().len() < 100_000);
+    let answer = explained(&rules, &node(), PACKETS[0], &Services::default());
+    assert_eq!(answer.verdict.name(), "depends");
+    assert!(answer.svg().len() < 100_000);
 }

@@ -159,7 +159,7 @@ fn rule(
     }
     let port = some(rng, &PORTS);
     // The node would get no error for what it sent to itself from a translated source.
-    let tells = place != Place::Input
+    let knows = place != Place::Input
         || text.lines().last().is_some_and(|rule| rule.contains(" -i v") && !rule.contains("! -i"));
     let target = match (rng.u8(..12), table, place) {
         (0..=3, ..) if calls_from < OWN => {
@@ -169,7 +169,7 @@ fn rule(
         (0 | 4, ..) => "-j RETURN".to_owned(),
         (1 | 5, ..) => "-j ACCEPT".to_owned(),
         (6, "raw", _) => "-j CT --notrack".to_owned(),
-        (2 | 6..=8, "filter", _) if !tells => format!("-j {}", some(rng, &["DROP", "ACCEPT"])),
+        (2 | 6..=8, "filter", _) if !knows => format!("-j {}", some(rng, &["DROP", "ACCEPT"])),
         (2 | 6..=8, "filter", _) => format!("-j {}", some(rng, &["DROP", "REJECT", "ACCEPT"])),
         (7, "raw" | "mangle", _) if rng.bool() => "-j DROP".to_owned(),
         (2 | 6..=11, "nat", Place::Prerouting | Place::Output) => {

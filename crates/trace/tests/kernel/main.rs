@@ -173,8 +173,8 @@ fn agree(load: &Load) -> Result<(), Failed> {
             let undecided =
                 answer.outcomes.iter().any(|outcome| matches!(outcome.verdict, Verdict::Undecided(_)));
             if !undecided && !answer.outcomes.iter().any(|outcome| is(outcome, sent, seen)) {
-                let told = evaluate(ruleset, &node, &asked, Record::Steps);
-                let steps: Vec<String> = told
+                let answer = evaluate(ruleset, &node, &asked, Record::Steps);
+                let steps: Vec<String> = answer
                     .outcomes
                     .iter()
                     .flat_map(|outcome| &outcome.paths)

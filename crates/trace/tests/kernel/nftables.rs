@@ -222,8 +222,8 @@ fn statement(rng: &mut Rng, base: &Base, calls_from: usize, protocol: bool) -> S
         2 | 7 if !base.nat && rng.u8(..4) == 0 => "drop".to_owned(),
         3 | 8 if !base.nat && base.hook != "postrouting" && rng.u8(..3) == 0 => {
             // The node would get no error for what it sent to itself from a translated source.
-            let told = matches!(base.hook, "prerouting" | "input");
-            format!("{}reject", if told { "iifname \"vc\" " } else { "" })
+            let known = matches!(base.hook, "prerouting" | "input");
+            format!("{}reject", if known { "iifname \"vc\" " } else { "" })
         }
         4..=12 if base.nat && matches!(base.hook, "prerouting" | "output") => {
             let to = if rng.u8(..4) == 0 { some(rng, &NODE) } else { some(rng, &SERVERS) };

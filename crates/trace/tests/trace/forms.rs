@@ -65,7 +65,7 @@ fn alike(name: &str, one: &Ruleset, other: &Ruleset, differs: impl Fn(&str) -> b
         assert_eq!(second, first, "{name}: {line}");
         answers.insert(first);
     }
-    assert!(answers.len() > 5, "{name}: rules that tell packets apart: {answers:?}");
+    assert!(answers.len() > 5, "{name}: rules that distinguish packets: {answers:?}");
 }
 
 fn iptables(text: &str) -> Ruleset {
