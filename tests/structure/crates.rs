@@ -7,8 +7,9 @@ use std::path::Path;
 /// For each crate, by the name of its folder, the crates of ours that it depends on.
 pub(crate) type Dependencies = BTreeMap<String, BTreeSet<String>>;
 
-/// The rows of a Markdown table that begin with a crate's folder in code quotes: the third column lists what it
-/// depends on, separated by commas; words in parentheses and what follows a semicolon explain.
+/// The rows of a Markdown table that begin with a crate's folder in code quotes. The third column
+/// lists what it depends on, separated by commas. Words in parentheses explain, and so does what
+/// follows a semicolon.
 pub(crate) fn written(markdown: &str) -> Dependencies {
     let mut table = Dependencies::new();
     for line in markdown.lines().filter(|line| line.starts_with("| `crates/")) {

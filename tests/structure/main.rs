@@ -1,5 +1,6 @@
-//! The structure of the source, held against what is written about it: who may depend on whom, between crates and
-//! inside each of them, and how lines and words have to be.
+//! The structure of the source, held against what ARCHITECTURE.md and CONTRIBUTING.md say: which
+//! crate depends on which, which module of a crate imports which, where a module's file is, and how
+//! wide prose may be.
 
 mod circles;
 mod crates;
@@ -12,7 +13,7 @@ use std::fs;
 
 use crate::sources::root;
 
-/// The table of crates in ARCHITECTURE.md names each crate of `crates/` and just what it depends on.
+/// The table of crates in ARCHITECTURE.md names each crate of `crates/` and what it depends on.
 #[test]
 fn crates_depend_on_what_architecture_md_says() {
     let written = crates::written(&fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap());
@@ -23,7 +24,10 @@ fn crates_depend_on_what_architecture_md_says() {
         "crates in the table of ARCHITECTURE.md, and folders in crates/"
     );
     for (name, dependencies) in &actual {
-        assert_eq!(&written[name], dependencies, "what crate {name} depends on, as ARCHITECTURE.md says and as it is");
+        assert_eq!(
+            &written[name], dependencies,
+            "what crate {name} depends on, as ARCHITECTURE.md says and as it is"
+        );
     }
 }
 
@@ -49,8 +53,21 @@ fn the_whiteboard_shows_imports_as_they_are() {
     for board in boards {
         let modules = modules::read(&root().join(&board.folder));
         let actual: BTreeSet<(String, String)> = modules.between_siblings(&[]).into_iter().collect();
-        assert_eq!(board.arrows, actual, "{}: arrows of ARCHITECTURE.md, and imports", board.folder);
+        assert!(
+            board.arrows == actual,
+            "{}: the whiteboard in ARCHITECTURE.md and the imports differ in {:?}; the imports are:\n{}",
+            board.folder,
+            board.arrows.symmetric_difference(&actual).collect::<Vec<_>>(),
+            modules::draw(&actual)
+        );
     }
+}
+
+/// The file of module `name` is `name.rs`, with its own modules in `name/`.
+#[test]
+fn no_module_is_in_a_file_mod_rs() {
+    let found: Vec<_> = sources::tracked().into_iter().filter(|path| path.ends_with("mod.rs")).collect();
+    assert!(found.is_empty(), "to be named after the module and put beside its folder: {found:?}");
 }
 
 #[test]

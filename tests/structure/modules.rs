@@ -21,14 +21,16 @@ impl Modules {
         self.imports.keys()
     }
 
-    /// Pairs of modules directly below `parent`, of which the first, or a module within it, uses the second.
+    /// Pairs of modules directly below `parent`: the first, or a module within it, uses the second.
     pub(crate) fn between_siblings(&self, parent: &[String]) -> BTreeSet<(String, String)> {
         let depth = parent.len();
         let child = |place: &Place| place.starts_with(parent).then(|| place.get(depth).cloned()).flatten();
         let mut pairs = BTreeSet::new();
         for (user, used) in &self.imports {
             let Some(user) = child(user) else { continue };
-            pairs.extend(used.iter().filter_map(child).filter(|used| *used != user).map(|used| (user.clone(), used)));
+            pairs.extend(
+                used.iter().filter_map(child).filter(|used| *used != user).map(|used| (user.clone(), used)),
+            );
         }
         pairs
     }
@@ -62,8 +64,10 @@ fn collect(folder: &Path, source: &Path, files: &mut BTreeMap<Place, PathBuf>) {
             collect(&path, source, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let relative = path.strip_prefix(source).expect("a file below src");
-            let mut place: Place =
-                relative.iter().map(|part| part.to_string_lossy().trim_end_matches(".rs").to_owned()).collect();
+            let mut place: Place = relative
+                .iter()
+                .map(|part| part.to_string_lossy().trim_end_matches(".rs").to_owned())
+                .collect();
             if matches!(stem.as_str(), "mod" | "lib" | "main") {
                 place.pop();
             }
@@ -157,7 +161,8 @@ pub(crate) struct Whiteboard {
     pub(crate) arrows: BTreeSet<(String, String)>,
 }
 
-/// The whiteboards of a document. Each line of one is `a, b -> c, d`: each of `a` and `b` uses `c` and `d`.
+/// The whiteboards of a document. A line `a, b -> c, d` of one means that each of `a` and `b` uses
+/// `c` and `d`.
 pub(crate) fn whiteboards(markdown: &str) -> Vec<Whiteboard> {
     let mut boards = Vec::new();
     let mut lines = markdown.lines();
@@ -173,6 +178,15 @@ pub(crate) fn whiteboards(markdown: &str) -> Vec<Whiteboard> {
         boards.push(Whiteboard { folder: folder.trim().to_owned(), arrows });
     }
     boards
+}
+
+/// The lines of a whiteboard, one for each module that uses others.
+pub(crate) fn draw(arrows: &BTreeSet<(String, String)>) -> String {
+    let mut lines: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (user, used) in arrows {
+        lines.entry(user).or_default().push(used);
+    }
+    lines.iter().map(|(user, used)| format!("{user} -> {}\n", used.join(", "))).collect()
 }
 
 fn names(list: &str) -> impl Iterator<Item = String> {
