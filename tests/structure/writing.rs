@@ -8,8 +8,8 @@ use crate::sources::root;
 /// The widest that a line of Markdown or a comment may be.
 const COLUMNS: usize = 100;
 
-/// `file:line` of each line that is too wide: in Markdown all but tables, code blocks and links which
-/// cannot be broken; in Rust comments.
+/// `file:line` of each line that is too wide. In Markdown, tables, code blocks and lines without a
+/// space may be wider. In Rust, only comments count.
 pub(crate) fn wide_lines(files: &[PathBuf]) -> Vec<String> {
     let mut found = Vec::new();
     for file in files {
