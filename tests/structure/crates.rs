@@ -32,8 +32,9 @@ pub(crate) fn actual(folder: &Path) -> Dependencies {
         let Ok(text) = fs::read_to_string(&manifest) else { continue };
         let section = text.split("\n[dependencies]").nth(1).unwrap_or_default();
         let section = section.split("\n[").next().unwrap_or_default();
-        let names = section.lines().filter_map(|line| line.strip_prefix("portolan-"));
-        let names = names.map(|rest| rest.split(['.', ' ', '=']).next().unwrap_or_default().to_owned());
+        let names = section.lines().map(|line| line.split(['.', ' ', '=']).next().unwrap_or_default());
+        let names = names.filter(|name| *name == "portolan" || name.starts_with("portolan-"));
+        let names = names.map(|name| name.trim_start_matches("portolan-").to_owned());
         table.insert(entry.file_name().to_string_lossy().into_owned(), names.collect());
     }
     table

@@ -125,7 +125,8 @@ fn inside() {
     ] {
         run(change);
         let (out, error) = trace(asked);
-        let printed: Value = serde_json::from_str(&out).unwrap_or_else(|why| panic!("{change}: {why}: {error}"));
+        let printed: Value =
+            serde_json::from_str(&out).unwrap_or_else(|why| panic!("{change}: {why}: {error}"));
         let reason = |field: &str| printed["reason"][field].as_str().unwrap_or_default().to_owned();
         assert_eq!(
             (printed["verdict"].as_str().unwrap_or_default(), &*reason("code")),

@@ -2,15 +2,16 @@
 //!
 //! One model of rules ([`Ruleset`]), readers that fill it ([`Ruleset::from_iptables`],
 //! [`Ruleset::from_nft_json`], [`Ruleset::from_nft_text`]), and one evaluator ([`evaluate`]). No
-//! input or output, no privileges: texts in, an
-//! [`Answer`] out, which [`explain::explain`] puts in words.
+//! input or output, no privileges: texts in, an [`Answer`] out, which [`explain::explain`] puts in
+//! words.
 //!
 //! ```
 //! use portolan_trace::{Entry, Family, Node, Packet, Protocol, Record, Ruleset, Verdict, evaluate};
 //!
 //! let rules = Ruleset::from_iptables_save(
 //!     "*nat\n:PREROUTING ACCEPT [0:0]\n\
-//!      -A PREROUTING -d 10.96.0.1/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.244.1.7:8080\n\
+//!      -A PREROUTING -d 10.96.0.1/32 -p tcp -m tcp --dport 80 \
+//!      -j DNAT --to-destination 10.244.1.7:8080\n\
 //!      COMMIT\n",
 //!     Family::V4,
 //! )?;
