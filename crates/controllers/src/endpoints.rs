@@ -1,7 +1,7 @@
 //! The endpoints of Services: of the pods that they select, or as an Endpoints object gives them.
 
 mod mirror;
-mod selection;
+mod slices;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -147,7 +147,7 @@ impl Sources {
             }
             let pods = self.pod_labels.smallest(name.namespace(), &service.selector);
             let pods = pods.iter().filter_map(|pod| Some((pod, &**self.pods.get(pod)?)));
-            selection::slices(name, service, families, pods, |node| self.zones.get(node).cloned())
+            slices::slices(name, service, families, pods, |node| self.zones.get(node).cloned())
         };
         (slices.into_iter().map(|slice| (slice.name.clone(), slice)).collect(), issues)
     }

@@ -14,13 +14,13 @@ mod chains;
 mod change;
 mod compare;
 mod family_tables;
-mod held;
 mod listing;
 mod mode;
 mod names;
 mod options;
 mod own_chains;
 mod rule;
+mod saved;
 mod script;
 mod service;
 #[cfg(test)]
@@ -42,12 +42,12 @@ pub use self::options::Options;
 pub use self::own_chains::{OwnChains, marked};
 use self::tool::Fingerprint;
 pub use crate::chain_names::MARK;
-use crate::conntrack::Reconciler;
 use crate::dataplane::{Dataplane, Difference, InUse, Integrity, Outcome, Reconciled, Standing};
 use crate::error::Error;
 use crate::families::{absence, families};
 use crate::owner::Owner;
 use crate::settings::Settings;
+use crate::stale_flows::Reconciler;
 
 /// The iptables dataplane.
 #[derive(Debug)]

@@ -9,7 +9,6 @@
 //! mode's folder makes them from there, and no other place has to know them.
 
 mod chain_names;
-mod conntrack;
 mod dataplane;
 mod error;
 mod families;
@@ -22,6 +21,7 @@ pub mod nftables;
 mod owner;
 mod removal;
 mod settings;
+mod stale_flows;
 #[cfg(test)]
 mod tests;
 mod variant;

@@ -11,7 +11,7 @@ mod affinity;
 mod chain;
 mod element;
 mod encoding;
-mod forward;
+mod endpoint_list;
 mod integrity;
 mod inventory;
 mod kernel;
@@ -46,12 +46,12 @@ use self::owners::Owners;
 use self::schema::{Features, Schema};
 use self::staging::Staging;
 use self::table::table;
-use crate::conntrack::Reconciler;
 use crate::dataplane::{Dataplane, Difference, InUse, Integrity, Outcome, Reconciled, Standing};
 use crate::error::Error;
 use crate::families::{absence, families};
 use crate::owner::Owner;
 use crate::settings::{LocalDetector, Settings};
+use crate::stale_flows::Reconciler;
 
 /// How often a transaction is tried again when others commit theirs in between.
 const ATTEMPTS: usize = 8;

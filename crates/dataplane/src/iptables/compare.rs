@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use portolan_service::{Family, ServicePlan};
 
 use super::chains::{Counts, Fixed, Shared, Style, Table, fixed, is_ours, jumps, to_node_ports};
-use super::held::{Held, target};
 use super::names::{PortChains, is_of_a_service};
 use super::rule::{Match, Rule};
+use super::saved::{Held, target};
 use super::script::Script;
 use super::service::render;
 use crate::dataplane::Difference;

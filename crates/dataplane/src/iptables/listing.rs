@@ -7,9 +7,9 @@ use portolan_service::Family;
 
 use super::chains::Shared;
 use super::compare::Tables;
-use super::held::Held;
 use super::names::lower_case;
 use super::rule::{Match, Rule, Target};
+use super::saved::Held;
 
 /// How deep chains of Services lead: from a firewall chain to that of external traffic, to that
 /// which balances, to an endpoint's.

@@ -16,7 +16,7 @@ use portolan_netfilter::nft::Rule;
 use portolan_service::{Backend, Family, List, PortPlan, ServicePlan};
 
 use super::chain::{Chain, short_name};
-use super::forward::forward_list;
+use super::endpoint_list::forward_list;
 use super::set::AFFINITY_SETS;
 
 /// The kernel's own limit for sets without one, which costs no memory beforehand, serves up to so

@@ -14,7 +14,7 @@ use portolan_service::{
 use super::affinity;
 use super::chain::Chain;
 use super::encoding::{FrontendKey, put_address, put_frontend};
-use super::forward::forward_list;
+use super::endpoint_list::forward_list;
 use super::set::SetName;
 
 /// The key of an element and the set it is in. Ordered so that what belongs to one set lies

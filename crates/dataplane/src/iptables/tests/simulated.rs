@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use portolan_service::Family;
 
-use super::super::held::target;
 use super::super::rule::Rule;
+use super::super::saved::target;
 
 /// Tables by name, with their chains and these with their rules as written.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@
 //! The kernel walks its whole table for each question, and lists as many flows as clients sent
 //! datagrams, so a thread of its own asks: no commit waits for it.
 
-mod stale;
+mod decision;
 
 use std::io;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use portolan_netfilter::conntrack::Conntrack;
 use portolan_netfilter::nft::TableFamily;
 use portolan_service::{Family, PerFamily, ServicePlan};
 
-use self::stale::StaleFlows;
+use self::decision::StaleFlows;
 use crate::dataplane::Reconciled;
 
 /// Above this many frontends, one pass over all flows is cheaper than one for each frontend: the
