@@ -36,11 +36,13 @@ fn unready(address: &str, node: &str) -> Endpoint {
 }
 
 fn in_zone(endpoint: Endpoint, zone: &str) -> Endpoint {
-    Endpoint { hints: Hints::new([Arc::from(zone)], []), ..endpoint }
+    let nodes = endpoint.hints.nodes().to_vec();
+    Endpoint { hints: Hints::new([Arc::from(zone)], nodes), ..endpoint }
 }
 
 fn for_node(endpoint: Endpoint, node: &str) -> Endpoint {
-    Endpoint { hints: Hints::new([], [Arc::from(node)]), ..endpoint }
+    let zones = endpoint.hints.zones().to_vec();
+    Endpoint { hints: Hints::new(zones, [Arc::from(node)]), ..endpoint }
 }
 
 fn slice(name: &str, target_port: u16, endpoints: Vec<Endpoint>) -> EndpointSlice {

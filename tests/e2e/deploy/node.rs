@@ -253,8 +253,10 @@ pub(crate) fn metrics_are_documented() -> anyhow::Result<()> {
     // What has labels is served once there is a value: of those, the program must at least have the
     // name.
     let mut source = String::new();
-    for file in below("crates/observe/src/metrics", ".rs")? {
-        source.push_str(&text(&file)?);
+    for folder in ["crates/observe/src/metrics", "crates/dataplane/src"] {
+        for file in below(folder, ".rs")? {
+            source.push_str(&text(&file)?);
+        }
     }
     let known = |name: &&&str| {
         let prefixes = ["kubeproxy_", "portolan_", "rest_client_", "kubernetes_"];

@@ -123,6 +123,9 @@ fn addresses() -> Result<(), Failed> {
 
 fn routes() -> Result<(), Failed> {
     let mut kernel = Rtnetlink::open()?;
+    // Without any address there is no table of local ones, and the kernel takes no gateway.
+    let loopback = index(&mut kernel, "lo")?;
+    kernel.set_up(loopback, true)?;
     let index = pair(&mut kernel)?;
     for (network, via) in [("192.0.2.0/24", None), ("198.51.100.0/24", Some("169.254.9.2"))] {
         let (network, via): (IpNet, Option<IpAddr>) = (network.parse()?, via.map(str::parse).transpose()?);
