@@ -216,6 +216,7 @@ pub(crate) fn service(name: &str) -> Fixture {
 }
 
 /// All Services.
+#[expect(clippy::too_many_lines, reason = "one list of Services")]
 pub(crate) fn services() -> Vec<Fixture> {
     let mut services: Vec<Fixture> = Vec::new();
     let mut add = |name, endpoints: Vec<At>, change: fn(ServiceManifest) -> ServiceManifest| {

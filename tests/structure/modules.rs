@@ -186,7 +186,9 @@ pub(crate) fn draw(arrows: &BTreeSet<(String, String)>) -> String {
     for (user, used) in arrows {
         lines.entry(user).or_default().push(used);
     }
-    lines.iter().map(|(user, used)| format!("{user} -> {}\n", used.join(", "))).collect()
+    let lines: Vec<String> =
+        lines.iter().map(|(user, used)| format!("{user} -> {}", used.join(", "))).collect();
+    lines.join("\n")
 }
 
 fn names(list: &str) -> impl Iterator<Item = String> {

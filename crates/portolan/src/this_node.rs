@@ -330,6 +330,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table of cases")]
     fn nodeports_of_mode_iptables() {
         let addresses =
             |list: &[&str]| NodePorts::Addresses(list.iter().map(|ip| ip.parse().unwrap()).collect());

@@ -52,6 +52,7 @@ fn the_kernel_is_asked() {
 
 #[test]
 #[ignore = "only inside namespaces that are its own: the_kernel_is_asked runs it there"]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn inside() {
     run("ip link set lo up
          ip link add eth0 type veth peer name peer0; ip link add cni0 type veth peer name peer1

@@ -189,6 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table of cases")]
     fn what_nodeport_addresses_select() {
         use NodePortSelector::{All, Localhost, Network, Primary};
         let address = |text: &str| -> IpAddr { text.parse().unwrap() };

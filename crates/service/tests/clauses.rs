@@ -295,6 +295,7 @@ fn which_endpoints_belong() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn topology() {
     const HERE: &[&str] = &["cluster-ip 10.96.0.1:80/tcp -> [10.1.0.1:8080], masquerade not-local"];
     const ALL: &[&str] = &["cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local"];
@@ -384,6 +385,7 @@ fn topology() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn traffic_policies() {
     run(&[
         (
@@ -577,6 +579,7 @@ fn source_ranges_as_listed() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn source_ranges() {
     fn ranges(s: &mut Situation, list: &[&str]) {
         load_balancer(s);

@@ -119,6 +119,7 @@ fn kubeadm_config_map() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn flags_alone() {
     let cases: &[(&str, &str, Expected)] = &[
         (

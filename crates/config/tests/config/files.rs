@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::loading::{Expected, flags, load, notes, values};
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn files() {
     let cases: &[(&str, &str, Expected)] = &[
         (

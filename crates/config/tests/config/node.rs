@@ -6,6 +6,7 @@ use portolan_service::Family;
 use crate::loading::load;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn configurations_and_nodes() {
     // The situation, the node (primary family, dual stack or not, its addresses, its pod networks),
     // flags, what is said.

@@ -3,6 +3,7 @@
 use crate::loading::{load, notes};
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn files_that_are_accepted_with_a_word() {
     let cases: &[(&str, &str, &[&str])] = &[
         (

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::loading::{flags, load};
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn files_that_are_refused() {
     // Lines of the file count from the third, behind apiVersion and kind.
     let cases: &[(&str, &str, &[&str])] = &[
@@ -250,6 +251,7 @@ fn files_that_are_something_else() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn flags_that_are_refused() {
     let cases: &[(&str, &str, &[&str])] = &[
         (

@@ -166,6 +166,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table of cases")]
     fn selections() {
         // name, table, chains with what they lead to, pinned, removed chains | removed jumps | kept
         // chains

@@ -56,6 +56,7 @@ fn mark(lines: &[&str], ours: bool) -> Vec<(String, bool)> {
 
 /// Rules of container runtimes, network plugins, kubelet and administrators: matches and targets of
 /// all kinds.
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 pub(crate) fn foreign(ipv6: bool) -> Vec<Table> {
     let filter = [
         "INPUT -j KUBE-FIREWALL",
@@ -144,6 +145,7 @@ pub(crate) fn foreign(ipv6: bool) -> Vec<Table> {
 
 /// kube-proxy's rules in mode iptables for `services` Services of `endpoints` endpoints each (spec
 /// §5B-§5D).
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 pub(crate) fn kube_proxy(ipv6: bool, services: usize, endpoints: usize) -> Vec<Table> {
     let mut filter = Table {
         name: "filter",

@@ -72,6 +72,7 @@ fn a_token_that_is_replaced_is_read_again() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn unusable_configurations_say_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {

@@ -63,6 +63,7 @@ pub(super) fn milliseconds(time: Duration) -> u64 {
 }
 
 /// Appends the attributes of one list element: a case for each expression.
+#[expect(clippy::too_many_lines, reason = "a case for each expression")]
 pub(super) fn emit(expr: &Expr, to: &mut Writer) -> Result<(), NotEmittable> {
     to.string(attr::EXPR_NAME, name(expr));
     let data = to.nest(attr::EXPR_DATA);
@@ -282,6 +283,7 @@ pub(super) fn parse_comment(item: &Attribute<'_>) -> Option<String> {
 }
 
 /// Reads an expression by its name, the counterpart of [`emit`]: a case for each.
+#[expect(clippy::too_many_lines, reason = "a case for each expression")]
 fn parse_known(name: &str, data: &Attributes<'_>) -> Option<Expr> {
     let number = |kind| data.get(kind).and_then(|attribute| attribute.be32());
     let register = |kind| number(kind).map(Register);

@@ -89,6 +89,7 @@ fn kube_proxys_metrics_are_those_of_the_table() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn what_is_recorded_is_what_is_counted() {
     let metrics = metrics(Mode::Nftables);
     exercise(&metrics);

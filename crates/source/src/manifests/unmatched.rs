@@ -313,6 +313,7 @@ spec:
 ---";
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table of cases")]
     fn what_matches_nothing_is_found() {
         let service =
             |spec: &str| format!("{POD}{DEPLOYMENT}\nkind: Service\nmetadata: {{name: s}}\nspec: {spec}\n");

@@ -42,6 +42,7 @@ fn node(name: &str, zone: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn endpoints_of_selected_pods() {
     let on = |ip: &str| format!("podIP: {ip}, {READY}");
     let named = "containers: [{ports: [{name: web-port, containerPort: 8080}]}]";

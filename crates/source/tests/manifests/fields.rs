@@ -15,6 +15,7 @@ pub(crate) fn reported(file: &str, text: &str) -> Vec<String> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn a_wrong_field_is_named_with_file_line_and_remedy() {
     let table: &[(&str, &str, &[&str])] = &[
         ("nothing wrong", "  ports: [{port: 80}]", &[]),

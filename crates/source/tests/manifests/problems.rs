@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use crate::fields::reported;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn a_wrong_object_or_document_is_named() {
     let table: &[(&str, &str, &str, &[&str])] = &[
         ("empty", "a.yaml", "", &[]),

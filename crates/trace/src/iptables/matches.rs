@@ -270,6 +270,7 @@ impl<'a> Matches<'a> {
     }
 
     /// An option that is a test of its own.
+    #[expect(clippy::too_many_lines, reason = "a case for each option")]
     fn plain(
         &mut self,
         module: &str,

@@ -75,6 +75,7 @@ pub(crate) fn rules(rng: &mut Rng, first_port: u16) -> String {
 }
 
 #[expect(clippy::too_many_arguments, reason = "where a rule stands decides what it may say")]
+#[expect(clippy::too_many_lines, reason = "a case for each kind of rule")]
 fn rule(
     text: &mut String,
     rng: &mut Rng,

@@ -40,6 +40,7 @@ const NODE: &str = "node tcp 192.168.50.1 10.96.0.1:80";
 type Change = fn(&mut Node, &mut Host);
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn the_kernel_stops_packets_that_no_rule_stops() {
     let rules = Ruleset::from_iptables_save(
         "*nat\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\n\

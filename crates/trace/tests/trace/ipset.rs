@@ -6,6 +6,7 @@ use crate::forms::forward;
 use crate::notation::{node, packet, written};
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn sets_of_ipset_are_looked_into() {
     let saved = "create hosts hash:ip family inet hashsize 1024 maxelem 65536\nadd hosts 192.0.2.1\nadd hosts 192.0.2.8/30\n\
                  create frontends hash:ip,port family inet\nadd frontends 10.96.0.1,tcp:80\n\

@@ -158,6 +158,7 @@ fn filter(rules: &[&str]) -> Ruleset {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn matches_and_targets() {
     let cases: [(&str, &[&str], &str); 33] = [
         ("source network", &["-s 10.244.0.0/16 -j DROP"], "1 drop"),

@@ -12,6 +12,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 /// Each rule, as it is written and as iptables-save of both variants (1.8.9) gives it back.
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn rules() -> Vec<(Rule, &'static str, &'static str)> {
     let svc = "KUBE-SVC-AAAA";
     vec![

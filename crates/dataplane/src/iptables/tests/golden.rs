@@ -66,6 +66,7 @@ fn walkthrough(namespace: &str, name: &str, port: PortPlan) -> Vec<ServicePlan> 
 }
 
 /// Each kind of frontend under each policy: name, style, plans.
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 pub(super) fn cases() -> Vec<(&'static str, Style, Vec<ServicePlan>)> {
     let (v4, v6) = (Family::V4, Family::V6);
     let usual = || style(v4, settings());

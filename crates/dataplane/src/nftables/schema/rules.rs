@@ -22,6 +22,7 @@ const FIRST: &str = "the only endpoint, or the first for who met a commit in bet
 impl Schema<'_> {
     /// The rules of `chain`, in order; none for those that belong to a Service port. One case for
     /// each chain, however many lines that takes.
+    #[expect(clippy::too_many_lines, reason = "a case for each chain")]
     pub(crate) fn rules(&self, chain: &Chain) -> Vec<Rule> {
         let undeliverable = || rule([ct_state_new(), jump(&Chain::Undeliverable)]);
         match *chain {

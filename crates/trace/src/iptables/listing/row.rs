@@ -184,6 +184,7 @@ mod tests {
     const SHORT: Columns = Columns { numbers: false, counters: false, interfaces: false };
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table of cases")]
     fn rows_become_rules() {
         let cases = [
             (

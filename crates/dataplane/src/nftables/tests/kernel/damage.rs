@@ -29,6 +29,7 @@ fn others_tables_are_left_alone() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn damage_is_named_and_repaired() {
     type Damage = fn(&mut Batch);
     let cases: &[(&str, Damage, &str)] = &[
