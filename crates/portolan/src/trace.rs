@@ -10,8 +10,8 @@ use clap::Parser;
 use portolan_config::Mode;
 use portolan_dataplane::ConfiguredMode;
 use portolan_lab::sandbox::{self, Entered};
-use portolan_service::{Change, Family, Planner, ServicePlan};
-use portolan_source::manifests::Manifests;
+use portolan_service::{Change, Family, ObjectName, Planner, ServicePlan};
+use portolan_source::manifests::{Manifests, Workloads};
 use portolan_trace_cli::{ComputedRules, Plan, PlanRequest, Program, RuleMode, TraceArgs};
 
 use crate::cli::ProxyArgs;
@@ -66,7 +66,9 @@ fn plan(request: &PlanRequest<'_>) -> anyhow::Result<Plan> {
     let mut problems: Vec<String> = update.new_problems.iter().map(ToString::to_string).collect();
     problems.extend(planner.problems().iter().map(ToString::to_string));
     let mode = node.configured();
+    let unmatched = unmatched(&manifests);
     Ok(Plan {
+        unmatched,
         node: node.name().clone(),
         node_addresses,
         pods: manifests.pods().map(|(name, addresses)| (name.clone(), addresses)).collect(),
@@ -78,6 +80,17 @@ fn plan(request: &PlanRequest<'_>) -> anyhow::Result<Plan> {
         },
         services,
     })
+}
+
+/// The fields of Services that match nothing, and what is wrong with them.
+fn unmatched(manifests: &Manifests) -> Vec<(ObjectName, String)> {
+    let found = manifests.unmatched(Workloads::Ignored).into_iter();
+    let of_services = found.filter_map(|problem| {
+        let (namespace, name) = problem.object.as_deref()?.strip_prefix("Service ")?.split_once('/')?;
+        let field = problem.field.map_or_else(String::new, |field| format!("{field}: "));
+        Some((ObjectName::new(namespace, name), format!("{field}{}", problem.message)))
+    });
+    of_services.collect()
 }
 
 /// The rules of `mode` for `services`. Those that only a kernel can say are written into that of a

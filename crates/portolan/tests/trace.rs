@@ -241,13 +241,13 @@ fn what_cannot_be_answered_says_what_is_missing() {
             "no JSON",
             &["--nft-json", OLD, "--from", "outside", "--to", "10.96.0.1:80"],
             String::new(),
-            "nft -j list ruleset",
+            "this is iptables-save output: use --dump or --iptables-save",
         ),
         (
             "JSON as iptables-save",
             &["--iptables-save", FLAT, "--from", "outside", "--to", "10.96.0.1:80"],
             String::new(),
-            "--nft-json",
+            "this is output of `nft -j`: use --dump or --nft-json",
         ),
         (
             "listed with -t",
@@ -304,6 +304,117 @@ fn what_cannot_be_answered_says_what_is_missing() {
     }
     let (code, out, error) = trace(&[&["--iptables-save", CLASSIC][..], &from_to].concat(), "");
     assert_eq!(code, Some(0), "the same with what it needs: {out}{error}");
+}
+
+#[test]
+fn a_text_of_another_program_is_known_for_what_it_is() {
+    let texts = [
+        ("iptables-save", "*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n"),
+        ("iptables", "-P PREROUTING ACCEPT\n-A PREROUTING -j DROP\n"),
+        ("nft list", "table ip mine {\n\tchain a {\n\t}\n}\n"),
+        ("nft -j", "{\"nftables\": []}\n"),
+        ("ipset", "create clients hash:net family inet\nadd clients 198.51.100.0/24\n"),
+        ("ip addr", "2: eth0: <UP>\n    inet 192.0.2.50/24 scope global eth0\n"),
+        ("ip route", "default via 192.0.2.1 dev eth0\n"),
+    ];
+    for (flag, fits) in [
+        ("--iptables-save", &["iptables-save", "iptables"][..]),
+        ("--nft-json", &["nft list", "nft -j"]),
+        ("--dump", &["iptables-save", "iptables", "nft list", "nft -j"]),
+        ("--ipset-save", &["ipset"]),
+        ("--ip-addr", &["ip addr"]),
+        ("--ip-route", &["ip route"]),
+    ] {
+        for (program, text) in texts.iter().filter(|(program, _)| !fits.contains(program)) {
+            let rules: &[&str] = if flag.starts_with("--ip") && flag != "--iptables-save" {
+                &["--iptables-save", CLASSIC]
+            } else {
+                &[]
+            };
+            let asked = [rules, &[flag, "-", "--from", "outside", "--to", "10.96.0.1:80"]].concat();
+            let (code, out, error) = trace(&asked, text);
+            assert_eq!(code, Some(1), "{flag}, {program}: {out}{error}");
+            let said = error.contains("-: this is ") && error.contains(program) && error.contains(": use --");
+            assert!(said, "{flag}, {program}: {error}");
+        }
+    }
+}
+
+#[test]
+fn names_without_a_namespace_are_understood_or_proposed() {
+    for (to, expected) in [
+        ("svc/svc-test-1", "forwarded to 10.100.3.7:8080, an endpoint of default/svc-test-1"),
+        ("service/svc-test-1:80", "forwarded to 10.100.3.7:8080, an endpoint of default/svc-test-1"),
+        ("svc-test-1", "portolan: --to: svc-test-1 is no place: is default/svc-test-1 meant?"),
+        ("nowhere", "portolan: --to: nowhere is no place: give an address"),
+    ] {
+        let (_, out, error) = trace(&["--dump", OLD, "--from", "outside", "--to", to], "");
+        assert!(format!("{out}{error}").contains(expected), "{to}: {out}{error}");
+    }
+}
+
+/// A Service with a mistyped `targetPort`, one with an address of a load balancer, and two nodes.
+const SHOP: &str = r#"
+kind: Service
+apiVersion: v1
+metadata: {name: typo, namespace: shop}
+spec: {clusterIP: 10.96.0.9, selector: {app: web}, ports: [{port: 80, targetPort: htpp}]}
+---
+kind: Service
+apiVersion: v1
+metadata: {name: lb, namespace: shop}
+spec: {type: LoadBalancer, clusterIP: 10.96.0.8, selector: {app: web}, ports: [{port: 80, targetPort: http}],
+  loadBalancerSourceRanges: [10.0.0.0/8]}
+status: {loadBalancer: {ingress: [{ip: 198.51.100.7}]}}
+---
+kind: Pod
+apiVersion: v1
+metadata: {name: web-1, namespace: shop, labels: {app: web}}
+spec: {nodeName: host1, containers: [{name: web, ports: [{name: http, containerPort: 8080}]}]}
+status: {podIP: 10.244.1.2, conditions: [{type: Ready, status: "True"}]}
+---
+{kind: Node, apiVersion: v1, metadata: {name: host1}, status: {addresses: [{type: InternalIP, address: 192.168.50.1}]}}
+---
+{kind: Node, apiVersion: v1, metadata: {name: host2}, status: {addresses: [{type: InternalIP, address: 192.168.50.2}]}}
+"#;
+
+#[test]
+fn manifests_say_what_rules_do_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("shop.yaml"), SHOP).expect("written");
+    let manifests = folder.path().display().to_string();
+    for (from, to, parts) in [
+        (
+            "pod/shop/web-1",
+            "shop/typo",
+            &[
+                "is rejected: shop/typo has no ready endpoint: spec.ports[0].targetPort: no selected pod has a TCP port called \"htpp\"",
+            ][..],
+        ),
+        (
+            "pod/shop/web-1",
+            "192.168.50.2:30080",
+            &["leaves this node: 192.168.50.2 is an address of node host2, whose rules decide: ask there."],
+        ),
+        (
+            "outside",
+            "shop/lb",
+            &[
+                "-> 198.51.100.7:80/tcp is dropped",
+                "a client outside uses 198.51.100.7 of svc/shop/lb; to ask for the ClusterIP, give 10.96.0.8:80",
+            ],
+        ),
+        ("pod/shop/web-1", "shop/lb", &["-> 10.96.0.8:80/tcp is forwarded to 10.244.1.2:8080"]),
+        ("pod/shop/web-1", "lb", &["lb is no place: is shop/lb meant?"]),
+        ("web-1", "shop/lb", &["--from: web-1 is no place: is pod/shop/web-1 meant?"]),
+    ] {
+        let flags = ["--manifests", &manifests, "--proxy-mode", "iptables", "--from", from, "--to", to];
+        let (_, out, error) = trace(&[&flags[..], &["--", "--hostname-override=host1"]].concat(), "");
+        for part in parts {
+            assert!(format!("{out}{error}").contains(part), "{from} {to}: {part}: {out}{error}");
+        }
+        assert!(!out.contains("?."), "{from} {to}: {out}");
+    }
 }
 
 #[test]

@@ -82,6 +82,11 @@ pub struct TraceArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
 
+    /// What `portolan lab trace` was asked: the lab's name, empty for the usual one, from where, and
+    /// to where
+    #[arg(long, hide = true, num_args = 3, value_names = ["LAB", "FROM", "TO"])]
+    pub(crate) in_lab: Vec<String>,
+
     /// How to print
     #[arg(short, long, value_enum, default_value_t = TraceOutput::Text)]
     pub(crate) output: TraceOutput,

@@ -25,7 +25,7 @@ impl Comments {
         for service in &mut self.services {
             tell_node_ports(&mut service.frontends);
         }
-        Services { services: self.services }
+        Services { services: self.services, ..Services::default() }
     }
 
     fn add(&mut self, name: &PortName<'_>, frontend: KnownFrontend) {

@@ -1,62 +1,51 @@
 //! Rules from dumps: texts that iptables, nft and ipset have printed.
 
-use anyhow::{Context, bail};
-use portolan_trace::{IpSets, is_nft_text};
+use anyhow::anyhow;
+use portolan_trace::IpSets;
 
 use crate::args::SourceArgs;
 use crate::input::Inputs;
+use crate::printed::{Printed, read_as};
 use crate::rules::{Collected, Rules};
+
+/// What nft prints.
+const NFT: [Printed; 2] = [Printed::NftJson, Printed::NftText];
+/// What the programs of iptables print.
+const IPTABLES: [Printed; 2] = [Printed::IptablesSave, Printed::Iptables];
 
 /// Reads dumps. Each may be standard input, once.
 pub(crate) fn read(source: &SourceArgs, input: &mut Inputs) -> anyhow::Result<Rules> {
     let mut collected = Collected::default();
     for path in &source.ipset_save {
         let text = input.read(path)?;
-        collected.ipsets.extend(IpSets::from_text(&text).with_context(|| path.display().to_string())?);
+        let sets = IpSets::from_text(&text).map_err(Into::into);
+        collected.ipsets.extend(read_as(&[Printed::Ipset], path, &text, sets)?);
     }
     for path in &source.nft_json {
         let text = input.read(path)?;
         let read = match Printed::of(&text) {
-            Printed::NftText => collected.nft_text(&text),
-            Printed::NftJson | Printed::Iptables => collected.listing(&text),
+            Some(Printed::NftText) => collected.nft_text(&text),
+            _ => collected.listing(&text),
         };
-        read.with_context(|| path.display().to_string())?;
+        read_as(&NFT, path, &text, read)?;
     }
     for path in &source.iptables_save {
         let text = input.read(path)?;
-        if Printed::of(&text) != Printed::Iptables {
-            bail!("{}: is a listing of nftables: give it with --nft-json", path.display());
-        }
-        collected.printed_by_iptables(&text).with_context(|| path.display().to_string())?;
+        let read = if Printed::of(&text).is_some_and(|printed| NFT.contains(&printed)) {
+            Err(anyhow!("not what iptables-save prints"))
+        } else {
+            collected.printed_by_iptables(&text)
+        };
+        read_as(&IPTABLES, path, &text, read)?;
     }
     for path in &source.dump {
         let text = input.read(path)?;
         let read = match Printed::of(&text) {
-            Printed::NftJson => collected.listing(&text),
-            Printed::NftText => collected.nft_text(&text),
-            Printed::Iptables => collected.printed_by_iptables(&text),
+            Some(Printed::NftJson) => collected.listing(&text),
+            Some(Printed::NftText) => collected.nft_text(&text),
+            _ => collected.printed_by_iptables(&text),
         };
-        read.with_context(|| path.display().to_string())?;
+        read_as(&[NFT, IPTABLES].concat(), path, &text, read)?;
     }
     Ok(collected.done())
-}
-
-/// What a text was printed by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Printed {
-    NftJson,
-    NftText,
-    Iptables,
-}
-
-impl Printed {
-    fn of(text: &str) -> Printed {
-        if text.trim_start().starts_with('{') {
-            Printed::NftJson
-        } else if is_nft_text(text) {
-            Printed::NftText
-        } else {
-            Printed::Iptables
-        }
-    }
 }

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::args::SourceArgs;
 use crate::input::Inputs;
 use crate::names::{self, Names};
+use crate::printed::{Printed, read_as};
 use crate::program::{ComputedRules, Plan, PlanRequest, Program};
 use crate::rules::{self, Rules};
 use crate::{dumps, live, this_host};
@@ -149,7 +150,8 @@ fn given(source: &SourceArgs, input: &mut Inputs) -> anyhow::Result<(Vec<At>, Ve
     let mut addresses = Vec::new();
     for path in &source.ip_addr {
         let text = input.read(path)?;
-        addresses.extend(Node::addresses_from(&text).with_context(|| path.display().to_string())?);
+        let read = Node::addresses_from(&text).map_err(Into::into);
+        addresses.extend(read_as(&[Printed::Addresses], path, &text, read)?);
     }
     let known = |address: &IpAddr, all: &[At]| all.iter().any(|(own, _)| own.addr() == *address);
     for address in &source.node_ip {
@@ -160,7 +162,8 @@ fn given(source: &SourceArgs, input: &mut Inputs) -> anyhow::Result<(Vec<At>, Ve
     let mut routes = Vec::new();
     for path in &source.ip_route {
         let text = input.read(path)?;
-        routes.extend(Node::routes_from(&text).with_context(|| path.display().to_string())?);
+        let read = Node::routes_from(&text).map_err(Into::into);
+        routes.extend(read_as(&[Printed::Routes], path, &text, read)?);
     }
     Ok((addresses, routes))
 }

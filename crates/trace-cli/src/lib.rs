@@ -12,9 +12,11 @@ mod iptables_nft;
 mod kernel_tables;
 mod known;
 mod live;
+mod meant;
 mod names;
 mod packets_file;
 mod place;
+mod printed;
 mod program;
 mod question;
 mod rules;
@@ -27,7 +29,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use ipnet::IpNet;
 use portolan_service::Family;
-use portolan_trace::explain::{Style, explain};
+use portolan_trace::explain::{Next, Style, explain};
 use portolan_trace::{Node, Record, evaluate};
 
 pub use self::args::TraceArgs;
@@ -54,6 +56,7 @@ pub fn trace(args: &TraceArgs, program: Program) -> anyhow::Result<ExitCode> {
     if let Some(interface) = &args.out_interface {
         leave_through(&mut known.node, interface);
     }
+    known.names.services.next = next(args);
     for warning in &known.rules.warnings {
         eprintln!("portolan: {warning}");
     }
@@ -65,6 +68,8 @@ pub fn trace(args: &TraceArgs, program: Program) -> anyhow::Result<ExitCode> {
         in_interface: args.in_interface.clone(),
         state: args.state.into(),
         rules: if source.has_dumps() { OfRules::of(&known.rules.ruleset) } else { OfRules::default() },
+        // The lab's only machine outside of the cluster.
+        from_outside: args.in_lab.get(1).is_some_and(|from| from == "client"),
     };
     if args.watch {
         return watch::watch(args, &mut known, &question);
@@ -75,8 +80,27 @@ pub fn trace(args: &TraceArgs, program: Program) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// What whoever asks can do next.
+fn next(args: &TraceArgs) -> Next {
+    let source = &args.source;
+    match &args.in_lab[..] {
+        [lab, from, to] => Next::InLab {
+            flag: if lab.is_empty() { String::new() } else { format!("--name {lab} ") },
+            from: from.clone(),
+            to: to.clone(),
+        },
+        _ if source.manifests.is_some() && source.proxy_mode.is_none() && !source.has_dumps() => {
+            Next::ComputeRules
+        }
+        _ => Next::Nothing,
+    }
+}
+
 fn one(args: &TraceArgs, known: &Known, question: &Question) -> anyhow::Result<ExitCode> {
     let packet = question.packet(&known.names, &known.node)?;
+    if let Some(taken) = question.address_taken(&known.names, &packet) {
+        eprintln!("portolan: {taken}");
+    }
     let answer = evaluate(&known.rules.ruleset, &known.node, &packet, Record::Steps);
     let explanation = explain(&known.rules.ruleset, &known.node, &packet, &answer, &known.names.services);
     let mut text = match args.output {

@@ -53,6 +53,17 @@ pub(crate) struct Found {
     pub(crate) address: Option<IpAddr>,
     pub(crate) port: u16,
     pub(crate) protocol: Protocol,
+    /// The ClusterIP that was passed over for an address for clients outside.
+    pub(crate) not_cluster_ip: Option<IpAddr>,
+}
+
+/// Who asks for a Service by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// A pod or a node: it uses the ClusterIP.
+    Inside,
+    /// Another machine: it uses an address of a load balancer or an external one, if there is one.
+    Outside,
 }
 
 impl Names {
@@ -64,7 +75,7 @@ impl Names {
             );
         }
         let addresses = self.pods.get(&ObjectName::new(namespace, name)).ok_or_else(|| {
-            let all = self.pods.keys().map(|pod| pod.as_str().to_owned()).collect();
+            let all = self.pod_titles().collect();
             anyhow!("pod/{namespace}/{name}: no such pod{}", nearest(&format!("{namespace}/{name}"), all))
         })?;
         match family {
@@ -77,8 +88,17 @@ impl Names {
         }
     }
 
-    /// The frontend that clients in the cluster use for a Service port. `port` is its name or
-    /// number.
+    /// The Services, as `namespace/name`.
+    pub(crate) fn service_titles(&self) -> impl Iterator<Item = String> {
+        self.services.services.iter().chain(&self.by_rules.services).map(KnownService::title)
+    }
+
+    /// The pods, as `namespace/name`.
+    pub(crate) fn pod_titles(&self) -> impl Iterator<Item = String> {
+        self.pods.keys().map(|pod| pod.as_str().to_owned())
+    }
+
+    /// The frontend that `client` uses for a Service port. `port` is its name or number.
     pub(crate) fn service(
         &self,
         namespace: &str,
@@ -86,6 +106,7 @@ impl Names {
         port: Option<&str>,
         protocol: Option<Protocol>,
         family: Option<Family>,
+        client: Client,
     ) -> anyhow::Result<Found> {
         let title = format!("svc/{namespace}/{name}");
         let mut frontends = self.frontends(namespace, name)?;
@@ -109,8 +130,12 @@ impl Names {
                 bail!("{title} has no {family} address: is another --family meant?");
             }
         }
-        // What clients in the cluster use comes first, then IPv4.
-        let rank = |it: &KnownFrontend| (it.kind as u8, it.address.map(|address| address.is_ipv6()));
+        // What the client uses comes first, then IPv4.
+        let rank = |it: &KnownFrontend| {
+            let external = matches!(it.kind, FrontendKind::LoadBalancer | FrontendKind::ExternalIp);
+            let passed_over = client == Client::Outside && !external;
+            (passed_over, it.kind as u8, it.address.map(|address| address.is_ipv6()))
+        };
         frontends.sort_by_key(rank);
         let first = frontends[0].clone();
         let other = frontends.iter().find(|it| {
@@ -119,7 +144,14 @@ impl Names {
         if other.is_some() {
             bail!("{title} has several ports: say which, {title}:PORT with one of {ports}");
         }
-        Ok(Found { address: first.address, port: first.port, protocol: first.protocol })
+        let cluster_ip =
+            frontends.iter().find(|it| it.kind == FrontendKind::ClusterIp && it.kind != first.kind);
+        Ok(Found {
+            address: first.address,
+            port: first.port,
+            protocol: first.protocol,
+            not_cluster_ip: cluster_ip.and_then(|it| it.address),
+        })
     }
 
     /// All frontends of a Service: at least one.
@@ -138,8 +170,7 @@ impl Names {
         {
             bail!("{title} {}", without_address(known));
         }
-        let all: Vec<String> =
-            self.services.services.iter().chain(&self.by_rules.services).map(KnownService::title).collect();
+        let all: Vec<String> = self.service_titles().collect();
         if all.is_empty() && self.without_proxy {
             bail!(
                 "{title}: there are no rules of any service proxy here, and so no Service is known by name: does a proxy run on \
@@ -221,6 +252,41 @@ mod tests {
     }
 
     #[test]
+    fn clients_outside_use_another_address() {
+        let service = |title: &str, frontends: &[(FrontendKind, &str)]| KnownService {
+            frontends: frontends
+                .iter()
+                .map(|(kind, address)| KnownFrontend {
+                    kind: *kind,
+                    address: address.parse().ok(),
+                    port: if *kind == FrontendKind::NodePort { 30080 } else { 80 },
+                    protocol: Protocol::Tcp,
+                    port_name: String::new(),
+                })
+                .collect(),
+            ..known(title)
+        };
+        let own = (FrontendKind::ClusterIp, "10.96.0.1");
+        let node_port = (FrontendKind::NodePort, "192.168.50.1");
+        let services = vec![
+            service("shop/lb", &[own, (FrontendKind::LoadBalancer, "198.51.100.7"), node_port]),
+            service("shop/eip", &[own, (FrontendKind::ExternalIp, "203.0.113.9")]),
+            service("shop/np", &[own, node_port]),
+        ];
+        let names = Names { services: Services { services, ..Services::default() }, ..Names::default() };
+        for (name, client, address, not) in [
+            ("lb", Client::Inside, "10.96.0.1", None),
+            ("lb", Client::Outside, "198.51.100.7", Some("10.96.0.1")),
+            ("eip", Client::Outside, "203.0.113.9", Some("10.96.0.1")),
+            ("np", Client::Outside, "10.96.0.1", None),
+        ] {
+            let found = names.service("shop", name, None, None, None, client).unwrap();
+            let not = not.map(|address: &str| address.parse::<IpAddr>().unwrap());
+            assert_eq!((found.address, found.not_cluster_ip), (address.parse().ok(), not), "{name}");
+        }
+    }
+
+    #[test]
     fn services_without_an_address_say_why() {
         let endpoint = KnownEndpoint {
             address: "10.244.1.7:5432".parse().unwrap(),
@@ -239,7 +305,7 @@ mod tests {
         };
         let alias = KnownService { unserved: Some(Unserved::ExternalName), ..known("shop/mail") };
         let names = Names {
-            services: Services { services: vec![headless, alias, known("shop/new")] },
+            services: Services { services: vec![headless, alias, known("shop/new")], ..Services::default() },
             origin: Origin::Manifests,
             ..Names::default()
         };
@@ -252,7 +318,8 @@ mod tests {
             (&names, "dbs", "no such Service in the manifests: is shop/db meant?"),
             (&bare, "web", "there are no rules of any service proxy here"),
         ] {
-            let refused = names.service("shop", name, None, None, None).unwrap_err().to_string();
+            let refused =
+                names.service("shop", name, None, None, None, Client::Inside).unwrap_err().to_string();
             assert!(refused.contains(part), "{name}: {refused}");
         }
     }

@@ -170,6 +170,7 @@ fn one(line: &str, asked: &Asked<'_>) -> anyhow::Result<Told> {
         in_interface: line.in_interface.or_else(|| asked.template.in_interface.clone()),
         state,
         rules: asked.template.rules,
+        from_outside: asked.template.from_outside,
     };
     let packet = question.packet(asked.names, asked.node)?;
     let answer = evaluate(asked.ruleset, asked.node, &packet, Record::Nothing);

@@ -14,6 +14,11 @@ pub(crate) enum Place {
     Pod { namespace: String, name: String, port: Option<u16> },
     /// A Service, and the name or number of one of its ports.
     Service { namespace: String, name: String, port: Option<String> },
+    /// `svc/NAME`, `service/NAME` or `pod/NAME`: in the namespace `default`, unless the first word
+    /// is the namespace of such a Service.
+    Short { first: String, name: String, port: Option<String> },
+    /// A name alone: no place, but one with this name may be meant.
+    Bare { name: String },
     /// The node whose rules are asked.
     Node(Option<u16>),
     /// The same, by its loopback address.
@@ -21,6 +26,10 @@ pub(crate) enum Place {
     /// A machine that is neither a node nor a pod.
     Outside,
 }
+
+/// What can be given.
+pub(crate) const PLACES: &str = "give an address, ADDRESS:PORT ([ADDRESS]:PORT for IPv6), pod/NAMESPACE/NAME, \
+     svc/NAMESPACE/NAME:PORT, node, localhost or outside";
 
 impl Place {
     /// The family that it must be in, if there is but one.
@@ -63,15 +72,23 @@ impl FromStr for Place {
             ["pod", namespace, name] => {
                 Place::Pod { namespace: object_name(namespace)?, name: object_name(name)?, port: number()? }
             }
+            [first @ ("svc" | "service" | "pod"), name] => {
+                if first == "pod" {
+                    number()?;
+                }
+                let port = after.filter(|port| !port.is_empty()).map(str::to_owned);
+                Place::Short { first: first.to_owned(), name: object_name(name)?, port }
+            }
+            [name] if object_name(name).is_ok() && name.contains(|c: char| c.is_ascii_lowercase()) => {
+                Place::Bare { name: name.to_owned() }
+            }
             ["svc" | "service", namespace, name] | [namespace, name] => Place::Service {
                 namespace: object_name(namespace)?,
                 name: object_name(name)?,
                 port: after.filter(|port| !port.is_empty()).map(str::to_owned),
             },
             _ => {
-                return Err("is no place: give an address, ADDRESS:PORT ([ADDRESS]:PORT for IPv6), pod/NAMESPACE/NAME, \
-                     svc/NAMESPACE/NAME:PORT, node, localhost or outside"
-                    .to_owned());
+                return Err(format!("is no place: {PLACES}"));
             }
         };
         Ok(place)
@@ -111,6 +128,11 @@ mod tests {
             name: name.into(),
             port: port.map(Into::into),
         };
+        let short = |first: &str, name: &str, port: Option<&str>| Place::Short {
+            first: first.into(),
+            name: name.into(),
+            port: port.map(Into::into),
+        };
         let pod = |name: &str, port| Place::Pod { namespace: "shop".into(), name: name.into(), port };
         for (text, expected) in [
             ("10.96.0.1", Place::Address(address("10.96.0.1"), None)),
@@ -125,6 +147,11 @@ mod tests {
             ("shop/web:http", service("shop", "web", Some("http"))),
             ("shop/web", service("shop", "web", None)),
             ("shop/web:", service("shop", "web", None)),
+            ("svc/web:http", short("svc", "web", Some("http"))),
+            ("service/web", short("service", "web", None)),
+            ("pod/web-1:80", short("pod", "web-1", Some("80"))),
+            ("web", Place::Bare { name: "web".into() }),
+            ("svc-test-1:80", Place::Bare { name: "svc-test-1".into() }),
             ("node", Place::Node(None)),
             ("node:30080", Place::Node(Some(30080))),
             ("localhost:30080", Place::Localhost(Some(30080))),
@@ -138,7 +165,9 @@ mod tests {
     fn what_is_no_place_is_refused_with_a_remedy() {
         for (text, part) in [
             ("", "is no place"),
-            ("nowhere", "is no place"),
+            ("no where", "is no place"),
+            ("pod/web-1:http", "is not the number of a port"),
+            ("10", "is no place"),
             ("a/b/c/d", "is no place"),
             ("10.96.0.1:0", "port 0"),
             ("10.96.0.1:99999", "is no place"),

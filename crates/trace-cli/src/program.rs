@@ -45,6 +45,8 @@ pub struct Plan {
     pub services: Vec<Arc<ServicePlan>>,
     /// What people should know of the manifests.
     pub problems: Vec<String>,
+    /// What Services name and nothing in the manifests matches: the field, and what is wrong.
+    pub unmatched: Vec<(ObjectName, String)>,
     /// Computes the rules of the mode that was asked for. Call it before any thread is started.
     pub rules: ComputeRules,
 }

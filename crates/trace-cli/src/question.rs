@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context, anyhow, bail};
 use portolan_service::{Family, Protocol};
 use portolan_trace::ruleset::Tool;
 use portolan_trace::{Entry, Node, Packet, Ruleset, State};
 
-use crate::names::Names;
-use crate::place::Place;
+use crate::meant::meant;
+use crate::names::{Client, Names};
+use crate::place::{PLACES, Place};
 
 /// Where clients send from; rules of service proxies do not ask for it.
 const CLIENT_PORT: u16 = 40000;
@@ -28,6 +29,8 @@ pub(crate) struct Question {
     pub(crate) in_interface: Option<String>,
     pub(crate) state: State,
     pub(crate) rules: OfRules,
+    /// Whoever sends it is outside of the cluster, though `from` is an address.
+    pub(crate) from_outside: bool,
 }
 
 /// What dumps say of families.
@@ -51,6 +54,30 @@ impl OfRules {
 impl Question {
     /// The packet, on `node`.
     pub(crate) fn packet(&self, names: &Names, node: &Node) -> anyhow::Result<Packet> {
+        let with_namespaces = |flag: &'static str, place| meant(place, names).context(flag);
+        let from = with_namespaces("--from", &self.from)?;
+        let to = with_namespaces("--to", &self.to)?;
+        Question { from, to, ..self.clone() }.packet_between(names, node)
+    }
+
+    /// For a client outside: which address of a Service it uses, and which it does not.
+    pub(crate) fn address_taken(&self, names: &Names, packet: &Packet) -> Option<String> {
+        let Place::Service { namespace, name, port } = meant(&self.to, names).ok()? else { return None };
+        let family = Some(packet.family());
+        let found =
+            names.service(&namespace, &name, port.as_deref(), self.protocol, family, self.client()).ok()?;
+        let (taken, cluster_ip) = (packet.destination.ip(), found.not_cluster_ip?);
+        let to = SocketAddr::new(cluster_ip, packet.destination.port());
+        Some(format!(
+            "a client outside uses {taken} of svc/{namespace}/{name}; to ask for the ClusterIP, give {to}"
+        ))
+    }
+
+    fn client(&self) -> Client {
+        if self.from_outside || self.from == Place::Outside { Client::Outside } else { Client::Inside }
+    }
+
+    fn packet_between(&self, names: &Names, node: &Node) -> anyhow::Result<Packet> {
         let wanted = self.family()?.or(self.rules.only);
         let (destination, protocol) = self.destination(names, node, wanted)?;
         let family = Family::of(destination.ip());
@@ -132,13 +159,15 @@ impl Question {
                 with_port(address, port, &format!("pod/{namespace}/{name}"))
             }
             Place::Service { namespace, name, port } => {
-                let found = names.service(namespace, name, port.as_deref(), self.protocol, family)?;
+                let found =
+                    names.service(namespace, name, port.as_deref(), self.protocol, family, self.client())?;
                 let address = match found.address {
                     Some(address) => address,
                     None => address_of(node, of_node())?,
                 };
                 Ok((SocketAddr::new(address, found.port), Some(found.protocol)))
             }
+            Place::Short { .. } | Place::Bare { .. } => bail!("--to: {PLACES}"),
             Place::Node(port) => with_port(address_of(node, of_node())?, port, "node"),
             Place::Localhost(port) => with_port(loopback(family.unwrap_or(Family::V4)), port, "localhost"),
             Place::Outside => with_port(outside(family.unwrap_or(Family::V4)), &Some(443), "outside"),
@@ -165,6 +194,7 @@ impl Question {
                     "--from svc/{namespace}/{name}: Services send nothing: give the pod or address that does"
                 );
             }
+            Place::Short { .. } | Place::Bare { .. } => bail!("--from: {PLACES}"),
             // The node sends to its own addresses from the same.
             Place::Node(port) if node.is_local(destination) => (destination, *port, true),
             Place::Node(port) => (address_towards(node, family, destination)?, *port, true),
@@ -259,6 +289,7 @@ mod tests {
             in_interface: None,
             state: State::New,
             rules: OfRules::default(),
+            from_outside: false,
         };
         let packet = question.packet(&Names::default(), &node())?;
         let hook = if packet.entry == Entry::Output { "output" } else { "prerouting" };

@@ -26,7 +26,7 @@ pub use explanation::{
     ShownEndpoint, ShownHit, ShownMiss, ShownOutcome, ShownPacket, ShownRule, ShownService, ShownSource,
     ShownStep, ShownVerdict, Stage, Style,
 };
-pub use known::{KnownEndpoint, KnownFrontend, KnownService, Services, Unserved};
+pub use known::{KnownEndpoint, KnownFrontend, KnownNode, KnownService, Next, Services, Unserved};
 
 use crate::evaluate::Answer;
 use crate::packet::{Node, Packet};

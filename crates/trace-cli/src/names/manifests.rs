@@ -7,14 +7,14 @@ use std::time::Duration;
 use portolan_service::{
     Change, EndpointSlice, ExternalPolicy, InternalPolicy, ObjectName, Service, ServicePlan, ServiceType,
 };
-use portolan_trace::explain::{KnownEndpoint, KnownFrontend, KnownService, Services, Unserved};
+use portolan_trace::explain::{KnownEndpoint, KnownFrontend, KnownNode, KnownService, Services, Unserved};
 
 use crate::names::{Names, Origin};
 use crate::program::Plan;
 
 /// The names in a plan and in what it was made of.
 pub(crate) fn names(plan: Plan) -> Names {
-    let Plan { node, changes, pods, services: plans, .. } = plan;
+    let Plan { node, changes, pods, services: plans, unmatched, .. } = plan;
     let pod_at: HashMap<IpAddr, String> = pods
         .iter()
         .flat_map(|(name, addresses)| {
@@ -51,9 +51,21 @@ pub(crate) fn names(plan: Plan) -> Names {
             external_local: service.external_policy == ExternalPolicy::Local,
             source_ranges: service.source_ranges.clone(),
             unserved: unserved(service),
+            unmatched: unmatched
+                .iter()
+                .filter(|(name, _)| *name == service.name)
+                .map(|(_, what)| what.clone())
+                .collect(),
         })
         .collect();
-    Names { services: Services { services }, pods, origin: Origin::Manifests, ..Names::default() }
+    let nodes = changes.iter().filter_map(|change| match change {
+        Change::Node(other) if other.name != node => {
+            Some(KnownNode { name: other.name.to_string(), addresses: other.addresses.clone() })
+        }
+        _ => None,
+    });
+    let services = Services { services, nodes: nodes.collect(), ..Services::default() };
+    Names { services, pods, origin: Origin::Manifests, ..Names::default() }
 }
 
 fn unserved(service: &Service) -> Option<Unserved> {

@@ -56,7 +56,11 @@ pub(crate) fn names(services: Vec<ServiceRow>, endpoints: Vec<EndpointRow>) -> N
             port_name: row.port,
         });
     }
-    Names { services: Services { services: known }, origin: Origin::Proxy, ..Names::default() }
+    Names {
+        services: Services { services: known, ..Services::default() },
+        origin: Origin::Proxy,
+        ..Names::default()
+    }
 }
 
 fn kind_named(name: &str) -> Option<FrontendKind> {

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use portolan_netfilter::nft::{CmpOp, Expr, MetaKey, PayloadBase, Register, TableFamily};
 use portolan_service::{Family, Protocol};
 
-use crate::names::Names;
-use crate::place::Place;
+use crate::meant::meant;
+use crate::names::{Client, Names};
+use crate::place::{PLACES, Place};
 use crate::question::Question;
 
 /// `RTN_LOCAL` of linux/rtnetlink.h
@@ -76,7 +77,8 @@ fn end(
 ) -> anyhow::Result<End> {
     let only =
         |address, port: &Option<u16>| End { address: Address::Only(address), port: *port, protocol: None };
-    Ok(match place {
+    let place = place.map(|place| meant(place, names)).transpose().context(flag.to_owned())?;
+    Ok(match &place {
         None => End::default(),
         Some(Place::Address(address, port)) => only(*address, port),
         Some(Place::Pod { namespace, name, port }) => only(names.pod(namespace, name, Some(family))?, port),
@@ -84,13 +86,21 @@ fn end(
             bail!("--from svc/{namespace}/{name}: Services send nothing: give the pod or address that does")
         }
         Some(Place::Service { namespace, name, port }) => {
-            let found = names.service(namespace, name, port.as_deref(), question.protocol, Some(family))?;
+            let found = names.service(
+                namespace,
+                name,
+                port.as_deref(),
+                question.protocol,
+                Some(family),
+                Client::Inside,
+            )?;
             End {
                 address: found.address.map_or(Address::Local, Address::Only),
                 port: Some(found.port),
                 protocol: Some(found.protocol),
             }
         }
+        Some(Place::Short { .. } | Place::Bare { .. }) => bail!("{flag}: {PLACES}"),
         Some(Place::Node(port)) => End { address: Address::Local, port: *port, protocol: None },
         Some(Place::Localhost(port)) => match family {
             Family::V4 => only(Ipv4Addr::LOCALHOST.into(), port),

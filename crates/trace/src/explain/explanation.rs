@@ -37,6 +37,9 @@ pub struct Explanation {
     pub left_out: Vec<String>,
     /// The way through the rules, base chain by base chain.
     pub steps: Vec<Stage>,
+    /// For people: what no rule shows of where the packet arrives.
+    #[serde(skip)]
+    pub beyond: Option<String>,
 }
 
 /// What was asked.
@@ -258,6 +261,8 @@ pub enum ReasonCode {
     NoLocalEndpoints,
     /// The NodePort is not served at this address.
     NodePortAddress,
+    /// The address is another node's, whose rules decide.
+    AnotherNode,
     /// It is a later packet of a connection: those do not meet the rules that translate.
     NotNew,
     /// A rule that is not the proxy's.

@@ -8,6 +8,7 @@ use super::explanation::{
 };
 use super::few::few;
 use super::fractions;
+use super::steps::ends;
 
 /// How a box or a line in it stands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,7 +211,7 @@ impl Graph {
         };
         match (when.is_empty(), chance) {
             (true, Some(chance)) => chance,
-            (true, None) => format!("to {}", few(arm.leads_to.iter().cloned())),
+            (true, None) => ends(&arm.leads_to),
             (false, Some(chance)) => format!("{when}, {chance}"),
             (false, None) => when,
         }

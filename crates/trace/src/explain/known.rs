@@ -6,11 +6,43 @@ use std::time::Duration;
 use ipnet::IpNet;
 use portolan_service::{FrontendKind, Protocol};
 
-/// Services, from manifests or from a running proxy; none for a bare dump.
+/// Services, from manifests or from a running proxy, and what surrounds them; none for a bare dump.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Services {
     /// One each, in no particular order.
     pub services: Vec<KnownService>,
+    /// The cluster's other nodes.
+    pub nodes: Vec<KnownNode>,
+    /// What whoever asks can do next.
+    pub next: Next,
+}
+
+/// A node other than the one whose rules are asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownNode {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What whoever asks can do next, for answers that propose it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing in particular.
+    #[default]
+    Nothing,
+    /// Live rules were asked, and a folder of manifests was given: its rules can be computed.
+    ComputeRules,
+    /// The question was asked in a lab.
+    InLab {
+        /// The flag that names the lab, with a space after it; empty if it needs none.
+        flag: String,
+        /// Where the packet comes from, in the lab's words.
+        from: String,
+        /// Where it is sent to, in the lab's words.
+        to: String,
+    },
 }
 
 /// A Service as far as explanations need it.
@@ -34,6 +66,9 @@ pub struct KnownService {
     pub source_ranges: Vec<IpNet>,
     /// Why it has no address that is served, if it has none.
     pub unserved: Option<Unserved>,
+    /// What its manifest names and nothing matches, such as pods or a port of theirs: the field,
+    /// and what is wrong.
+    pub unmatched: Vec<String>,
 }
 
 /// Why a Service has no address that a proxy serves.

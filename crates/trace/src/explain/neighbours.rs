@@ -10,6 +10,7 @@ use super::case::{Case, Why, calls, protocol_name, tests};
 use super::explanation::ReasonCode;
 use super::few::few;
 use super::frontends::Frontend;
+use super::known::Next;
 use super::naming::PortName;
 use crate::printable::printable;
 use crate::ruleset::{Field, Test};
@@ -53,6 +54,9 @@ pub(super) fn neighbours(case: &Case<'_>, frontends: &[Frontend]) -> Why {
     }
     if let Some(other_port) = other_ports(case, &at) {
         return other_port;
+    }
+    if let Some(text) = another_node(case) {
+        return (ReasonCode::AnotherNode, text);
     }
     if let Some(node_port) = node_port_elsewhere(case, frontends) {
         return node_port;
@@ -124,6 +128,23 @@ fn behind(case: &Case<'_>) -> Option<String> {
         "{to} is {what} behind {}, not the address of a Service: packets to it are not translated",
         printable(&service.title())
     ))
+}
+
+/// That the address is another node's, and how to ask there.
+fn another_node(case: &Case<'_>) -> Option<String> {
+    let to = case.destination();
+    if case.is_for_node() {
+        return None;
+    }
+    let node = case.services.nodes.iter().find(|node| node.addresses.contains(&to))?;
+    let name = printable(&node.name);
+    let ask = match &case.services.next {
+        Next::InLab { flag, from, to } => {
+            format!(": `portolan lab trace {flag}--node {name} {from} {to}`")
+        }
+        _ => ": ask there".to_owned(),
+    };
+    Some(format!("{to} is an address of node {name}, whose rules decide{}", printable(&ask)))
 }
 
 /// The addresses at which the rules of kube-proxy serve NodePorts, if they list them (spec §5.17,

@@ -6,7 +6,7 @@ use super::case::{Case, Why, is, tests};
 use super::explanation::{Reason, ReasonCode, ShownVerdict};
 use super::few::few;
 use super::frontends::{Frontend, Has, asked, kind_name};
-use super::known::{KnownEndpoint, KnownService};
+use super::known::{KnownEndpoint, KnownService, Next};
 use super::naming::PortName;
 use super::neighbours::{neighbours, node_port_not_here};
 use crate::evaluate::{Step, StepKind};
@@ -21,7 +21,7 @@ pub(super) fn reason(case: &Case<'_>, verdict: ShownVerdict, frontends: &[Fronte
     {
         let (code, text) = super::kernel::stopped(case, by, towards);
         if !case.has_proxy() {
-            let (code, first) = without_proxy();
+            let (code, first) = without_proxy(case);
             return Some(Reason { code, text: format!("{first}; and {text}") });
         }
         return Some(Reason { code, text });
@@ -226,8 +226,14 @@ fn no_ready_endpoints(case: &Case<'_>, title: &str, asked: &[&Frontend]) -> Stri
     }
     let all = endpoints(case, asked);
     if all.is_empty() {
+        let unmatched: Vec<String> =
+            known(case, asked).iter().flat_map(|service| &service.unmatched).cloned().collect();
+        if !unmatched.is_empty() {
+            return format!("{title} has no ready endpoint: {}", printable(&few(unmatched)));
+        }
         return format!(
-            "{title} has no ready endpoint, and none that is not ready is known: does its selector match pods, and are they ready?"
+            "{title} has no ready endpoint, and none that is not ready is known: does its selector match pods, \
+             and do they have the port that its targetPort names?"
         );
     }
     let listed: Vec<String> = all
@@ -265,18 +271,24 @@ fn no_local_endpoints(case: &Case<'_>, title: &str, asked: &[&Frontend]) -> Stri
     text
 }
 
-fn without_proxy() -> Why {
+fn without_proxy(case: &Case<'_>) -> Why {
+    let compute = if case.services.next == Next::ComputeRules {
+        "; for the rules that these manifests would get add --proxy-mode nftables"
+    } else {
+        ""
+    };
     (
         ReasonCode::NoProxyRules,
-        "this node holds no rules of any service proxy: none runs here, or one in a mode without rules (IPVS, eBPF)"
-            .to_owned(),
+        format!(
+            "this node holds no rules of any service proxy: none runs here, or one in a mode without rules (IPVS, eBPF){compute}"
+        ),
     )
 }
 
 /// Why no rule of the proxy matches.
 fn unmatched(case: &Case<'_>, frontends: &[Frontend]) -> Why {
     if !case.has_proxy() {
-        return without_proxy();
+        return without_proxy(case);
     }
     let asked = asked(case, frontends);
     let Some(name) = asked.iter().find_map(|frontend| frontend.service.as_ref()) else {

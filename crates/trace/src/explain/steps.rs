@@ -188,8 +188,9 @@ impl Teller<'_> {
             self.steps(&arm.steps, &inner, base);
         }
         if shown < arms.len() {
-            let ends = few(arms[shown..].iter().flat_map(|arm| arm.leads_to.iter().cloned()));
-            let more = format!("{} more ways, to {ends} (-v shows all)", arms.len() - shown);
+            let leads_to: Vec<String> =
+                arms[shown..].iter().flat_map(|arm| arm.leads_to.iter().cloned()).collect();
+            let more = format!("{} more ways, {} (-v shows all)", arms.len() - shown, ends(&leads_to));
             self.page.line(&format!("{margin}└─ "), &format!("{margin}   "), &more, Ink::Dim);
         }
     }
@@ -237,8 +238,24 @@ pub(super) fn heading(arm: &Arm) -> String {
     if let Some(chance) = arm.chance.as_ref().filter(|chance| !chance.is_certain()) {
         words.push(fractions::written(chance));
     }
-    let ends = few(arm.leads_to.iter().cloned());
-    if words.is_empty() { format!("to {ends}") } else { format!("{}: to {ends}", words.join(", ")) }
+    let ends = ends(&arm.leads_to);
+    if words.is_empty() { ends } else { format!("{}: {ends}", words.join(", ")) }
+}
+
+/// The ends of ways: the destinations, then what happens to packets that come to none.
+pub(super) fn ends(leads_to: &[String]) -> String {
+    let nowhere =
+        |end: &&String| ["rejected", "dropped", "undecided"].iter().any(|begins| end.starts_with(begins));
+    let destinations = few(leads_to.iter().filter(|end| !nowhere(end)).cloned());
+    let mut parts = Vec::new();
+    if !destinations.is_empty() {
+        parts.push(format!("to {destinations}"));
+    }
+    let others = few(leads_to.iter().filter(nowhere).cloned());
+    if !others.is_empty() {
+        parts.push(others);
+    }
+    parts.join("; ")
 }
 
 fn depth_of(step: &ShownStep) -> Option<u32> {

@@ -7,10 +7,11 @@ use portolan_service::FrontendKind;
 
 use super::case::{Case, actions, is, protocol_name, tests};
 use super::explanation::{
-    Chance, Explanation, ShownAffinity, ShownAssumption, ShownCondition, ShownEndpoint, ShownOutcome,
-    ShownPacket, ShownRule, ShownService, ShownVerdict, hook_name,
+    Chance, Explanation, ReasonCode, ShownAffinity, ShownAssumption, ShownCondition, ShownEndpoint,
+    ShownOutcome, ShownPacket, ShownRule, ShownService, ShownVerdict, hook_name,
 };
 use super::frontends::{self, Frontend, asked, kind_name};
+use super::known::Next;
 use super::naming::PortName;
 use super::{reason, source, ways};
 use crate::evaluate::{Assumption, Outcome, StepKind, Verdict};
@@ -23,6 +24,7 @@ pub(super) fn explanation(case: &Case<'_>) -> Explanation {
     let verdict = verdict(case);
     let service = service(case, &frontends);
     let endpoints = endpoints(case, service.as_ref());
+    let beyond = (verdict == ShownVerdict::Forward).then(|| beyond(case, &endpoints)).flatten();
     let explanation = Explanation {
         packet: packet(case),
         verdict,
@@ -37,12 +39,40 @@ pub(super) fn explanation(case: &Case<'_>) -> Explanation {
         conditions: conditions(case),
         left_out: case.ruleset.left_out(case.packet.family()),
         steps: ways::stages(case),
+        beyond,
     };
-    let summary = sentence(&explanation);
+    let summary = ended(sentence(&explanation));
     Explanation { summary, ..explanation }
 }
 
-/// The answer in a sentence.
+/// What no rule shows of `endpoints`, and how to look; nothing unless the rules are a live node's.
+fn beyond(case: &Case<'_>, endpoints: &[ShownEndpoint]) -> Option<String> {
+    case.node.host.as_ref()?;
+    let first = endpoints.first()?;
+    let listens = if endpoints.len() == 1 {
+        format!("whether anything listens at {}", SocketAddr::new(first.ip, first.port))
+    } else {
+        "whether anything listens at these addresses".to_owned()
+    };
+    let look = match (&case.services.next, &first.pod) {
+        (Next::InLab { flag, .. }, Some(pod)) => {
+            let pod = pod.strip_prefix("default/").unwrap_or(pod);
+            format!("; `portolan lab capture {flag}{pod}` shows what arrives there and what is answered")
+        }
+        _ => String::new(),
+    };
+    Some(format!("{listens}{look}"))
+}
+
+/// A sentence with its mark at the end: a reason may be a question.
+fn ended(mut sentence: String) -> String {
+    if !sentence.ends_with(['.', '?']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+/// The answer in a sentence, without the mark at its end.
 fn sentence(explanation: &Explanation) -> String {
     let packet = &explanation.packet;
     let what = format!("{} -> {}/{}", packet.source, packet.destination, packet.protocol);
@@ -58,21 +88,24 @@ fn sentence(explanation: &Explanation) -> String {
     let entry = explanation.affinity.as_ref().and_then(|affinity| affinity.entry);
     if let (ShownVerdict::Forward, Some(entry)) = (explanation.verdict, entry) {
         return format!(
-            "{what} is forwarded to {entry}{of}, where the client is remembered (session affinity){source}."
+            "{what} is forwarded to {entry}{of}, where the client is remembered (session affinity){source}"
         );
     }
     match explanation.verdict {
         ShownVerdict::Forward => {
-            format!("{what} is {}{source}{}.", forwarded(explanation, &ends, &of), because(explanation))
+            format!("{what} is {}{source}{}", forwarded(explanation, &ends, &of), because(explanation))
         }
-        ShownVerdict::Reject => format!("{what} is rejected{}.", because(explanation)),
-        ShownVerdict::Drop => format!("{what} is dropped{}.", because(explanation)),
+        ShownVerdict::Reject => format!("{what} is rejected{}", because(explanation)),
+        ShownVerdict::Drop => format!("{what} is dropped{}", because(explanation)),
         ShownVerdict::Accept => {
-            format!("{what} is let through to where it was sent{}.", because(explanation))
+            format!("{what} is let through to where it was sent{}", because(explanation))
+        }
+        ShownVerdict::None if is_for_another_node(explanation) => {
+            format!("{what} leaves this node{}", because(explanation))
         }
         ShownVerdict::None => {
             format!(
-                "{what}: no rule of the proxy matches, the node's routing decides{}.",
+                "{what}: no rule of the proxy matches, the node's routing decides{}",
                 because(explanation)
             )
         }
@@ -86,7 +119,7 @@ fn sentence(explanation: &Explanation) -> String {
                 1 => "depends on a condition that neither the packet nor the node decides".to_owned(),
                 many => format!("depends on {many} conditions that neither the packet nor the node decides"),
             };
-            format!("{what}: where it goes {on}.")
+            format!("{what}: where it goes {on}")
         }
     }
 }
@@ -107,6 +140,10 @@ fn forwarded(explanation: &Explanation, ends: &BTreeSet<(IpAddr, u16)>, of: &str
         None if of_service => format!("forwarded to one of {} endpoints{of}", ends.len()),
         None => format!("forwarded to one of {} destinations", ends.len()),
     }
+}
+
+pub(super) fn is_for_another_node(explanation: &Explanation) -> bool {
+    explanation.reason.as_ref().is_some_and(|reason| reason.code == ReasonCode::AnotherNode)
 }
 
 fn because(explanation: &Explanation) -> String {

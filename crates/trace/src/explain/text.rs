@@ -9,6 +9,7 @@ use super::few::few;
 use super::fractions;
 use super::paint::{Ink, Page};
 use super::steps;
+use super::summary::is_for_another_node;
 
 /// So many endpoints are listed, unless all are asked for.
 const LISTED: usize = 24;
@@ -17,7 +18,8 @@ pub(super) fn write(explanation: &Explanation, style: Style) -> String {
     let mut page = Page::new(style);
     page.line("", "", &explanation.summary, Ink::Bold);
     for what in &explanation.left_out {
-        page.line("Missing: ", "  ", what, Ink::Open);
+        let label = if what.starts_with("Assumed: ") { "" } else { "Missing: " };
+        page.line(label, "  ", what, Ink::Open);
     }
     page.blank();
     for stage in &explanation.steps {
@@ -49,6 +51,9 @@ fn verdict(page: &mut Page, explanation: &Explanation, verbose: bool) {
         }
         ShownVerdict::Reject => "rejected: the sender gets an error at once (connection refused)",
         ShownVerdict::Drop => "dropped: the sender hears nothing and waits until its time is up",
+        ShownVerdict::None if is_for_another_node(explanation) => {
+            "it leaves this node untranslated; the rules of the other node decide"
+        }
         ShownVerdict::None => "no rule of the proxy matches: the node's routing decides",
         ShownVerdict::Depends => "it depends",
     };
@@ -66,6 +71,9 @@ fn verdict(page: &mut Page, explanation: &Explanation, verbose: bool) {
     }
     affinity(page, explanation);
     source(page, explanation);
+    if let Some(beyond) = &explanation.beyond {
+        page.line("Not in the rules: ", "  ", beyond, Ink::Plain);
+    }
     for (number, listed) in listed_conditions(explanation).enumerate() {
         let condition = &explanation.conditions[listed];
         let text = format!("{} ({})", condition.text, rule_text(&condition.rule));

@@ -172,7 +172,7 @@ pub(super) fn read(parts: Vec<Group>, given: Given<'_>) -> Result<Ruleset, Error
         let chains: Vec<String> = assumed.into_iter().collect();
         ruleset.leaves_out(
             family,
-            &format!("Assumed to be as kube-proxy writes them: rules of {}.", chains.join(", ")),
+            &format!("Assumed: rules of {} are as kube-proxy writes them.", chains.join(", ")),
         );
     }
     if orphans.len() > MOST_ORPHANS {

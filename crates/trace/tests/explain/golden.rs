@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use portolan_service::{FrontendKind, PerFamily};
 use portolan_trace::explain::{
-    Explanation, KnownEndpoint, KnownFrontend, KnownService, ReasonCode, Services, ShownVerdict, Style,
-    explain,
+    Explanation, KnownEndpoint, KnownFrontend, KnownNode, KnownService, Next, ReasonCode, Services,
+    ShownVerdict, Style, explain,
 };
 use portolan_trace::{Family, Host, Interface, Node, Protocol, Record, ReversePath, Ruleset, evaluate};
 
@@ -244,7 +244,20 @@ pub(crate) fn shop() -> Services {
                 frontends: vec![frontend(FrontendKind::ClusterIp, Some("10.96.0.78"), 80, "http")],
                 ..service("none")
             },
+            KnownService {
+                frontends: vec![frontend(FrontendKind::ClusterIp, Some("10.96.0.79"), 80, "http")],
+                unmatched: vec![
+                    "spec.ports[0].targetPort: no selected pod has a TCP port called \"htpp\"; they have \"http\""
+                        .to_owned(),
+                ],
+                ..service("typo")
+            },
         ],
+        nodes: vec![KnownNode {
+            name: "worker-2".into(),
+            addresses: vec!["192.168.50.2".parse().expect("an address")],
+        }],
+        next: Next::Nothing,
     }
 }
 
@@ -267,6 +280,8 @@ fn with_what_is_known_of_services() {
             ),
             ("not-in-the-rules", "pod tcp 10.244.1.5 10.96.0.77:80", Nothing, Some(Why::Unknown)),
             ("no-endpoint-at-all", "pod tcp 10.244.1.5 10.96.0.78:80", Nothing, Some(Why::NoReadyEndpoints)),
+            ("no-such-target-port", "pod tcp 10.244.1.5 10.96.0.79:80", Nothing, Some(Why::NoReadyEndpoints)),
+            ("another-node", "pod tcp 10.244.1.5 192.168.50.2:30080", Nothing, Some(Why::AnotherNode)),
             ("a-pod-itself", "pod tcp 10.244.1.5 10.244.2.21:8080", Nothing, Some(Why::NoSuchService)),
         ],
     );
@@ -373,6 +388,9 @@ fn a_kernel_without_rules() {
     let rules = iptables("*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\nCOMMIT\n");
     let none = ("rules", "pod tcp 10.244.1.5 10.96.0.1:80", Nothing, Some(Why::NoProxyRules));
     check_all("no", &rules, &node(), &shop(), &[none]);
+    let manifests = Services { next: Next::ComputeRules, ..shop() };
+    let none = ("rules-but-manifests", "pod tcp 10.244.1.5 10.96.0.1:80", Nothing, Some(Why::NoProxyRules));
+    check_all("no", &rules, &node(), &manifests, &[none]);
 }
 
 #[test]
@@ -389,8 +407,8 @@ fn redirected_to_the_node_itself() {
     check_all("redirected", &rules, &Node::default(), &bare, &[case]);
 }
 
-#[test]
-fn stopped_by_the_kernel() {
+/// A node whose kernel was asked.
+fn live() -> Node {
     let interface = |reverse_path| Interface {
         up: true,
         carrier: true,
@@ -411,6 +429,28 @@ fn stopped_by_the_kernel() {
         refused: Vec::new(),
         policy_routing: false,
     });
+    node
+}
+
+#[test]
+fn questions_in_a_lab() {
+    let mut node = live();
+    node.routes.push(("0.0.0.0/0".parse().expect("a network"), "eth0".into()));
+    let in_lab = |flag: &str, from: &str, to: &str| Services {
+        next: Next::InLab { flag: flag.into(), from: from.into(), to: to.into() },
+        ..shop()
+    };
+    let one = in_lab("--name x ", "cart-0", "worker-2:30080");
+    let case = ("another-node", "pod tcp 10.244.1.5 192.168.50.2:30080", Nothing, Some(Why::AnotherNode));
+    check_all("lab", &spec(), &node, &one, &[case]);
+    let service = in_lab("", "cart-0", "svc/shop/web");
+    let case = ("one-of-several-endpoints", "pod tcp 10.244.1.5 10.96.0.1:80", Forward, None);
+    check_all("lab", &spec(), &node, &service, &[case]);
+}
+
+#[test]
+fn stopped_by_the_kernel() {
+    let mut node = live();
     let bare = Services::default();
     check_all(
         "kernel",
