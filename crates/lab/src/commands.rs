@@ -4,6 +4,7 @@ mod capture;
 mod control;
 mod demo;
 mod enter;
+mod names;
 mod place;
 mod report;
 mod trace;
@@ -46,11 +47,14 @@ pub enum Command {
     Down(NameArgs),
 }
 
+/// The name of a lab that nobody has named.
+const USUAL_NAME: &str = "default";
+
 /// Which lab.
 #[derive(Debug, Clone, Args)]
 pub struct NameArgs {
     /// The lab's name, where several run
-    #[arg(long, default_value = "default", value_parser = lab_name)]
+    #[arg(long, default_value = USUAL_NAME, value_parser = lab_name)]
     name: String,
 }
 
@@ -112,10 +116,16 @@ pub struct ExecArgs {
 Examples:
   portolan lab trace web-1 svc/web
   portolan lab trace client host2:30080
+  portolan lab trace --node host2 web-1 host2:30080
   portolan lab trace shop/cart-1 svc/shop/web:http -- --output svg")]
 pub struct TraceArgs {
     #[command(flatten)]
     lab: NameArgs,
+
+    /// By the rules of this node, to which the packet comes later, instead of the first that it
+    /// meets
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
 
     /// Where the packet comes from: a pod's or node's name, or `client`
     from: String,
@@ -172,7 +182,7 @@ pub fn run(command: &Command, program: Program) -> anyhow::Result<ExitCode> {
         Command::Demo => demo::run(program),
         Command::Up(args) => up::run(args),
         Command::Exec(args) => enter::run(&args.lab.name, &args.target, &args.command),
-        Command::Trace(args) => trace::run(&args.lab.name, &args.from, &args.to, &args.flags),
+        Command::Trace(args) => trace::run(args),
         Command::Capture(args) => capture::run(&args.lab.name, &args.target, &args.flags),
         Command::Status(args) => {
             let status = control::status(&args.lab.name)?;
@@ -240,6 +250,7 @@ mod tests {
             ("lab trace web-1 svc/web", true),
             ("lab trace web-1", false),
             ("lab trace web-1 svc/web -- --verbose", true),
+            ("lab trace --node host2 web-1 host2:30080", true),
             ("lab capture web-1 -- -c 1 tcp port 80", true),
             ("lab capture", false),
             ("lab status -o json", true),

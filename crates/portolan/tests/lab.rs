@@ -270,6 +270,19 @@ fn a_node_of_a_lab_is_like_a_machine_of_its_own() {
         let trace = user.lab(&["trace", from, to]);
         assert!(trace.status.success() && text(&trace).contains("10.244."), "{from} {to}: {}", text(&trace));
     }
+    for (arguments, part) in [
+        (&["host1", "host2:30777"][..], "`portolan lab trace --node host2 host1 host2:30777`"),
+        (&["--node", "host2", "alone", "host2:30777"], "is forwarded to 10.244."),
+        (&["--node", "host2", "host1", "host2:30777"], "is forwarded to 10.244."),
+        (&["alone", "svc/web"], "Not in the rules: whether anything listens at 10.244."),
+        (&["alone", "svc/web"], "`portolan lab capture web-1` shows"),
+        (&["nobody", "svc/web"], "there is no pod or node \"nobody\" in the lab"),
+    ] {
+        let trace = user.lab(&[&["trace"], arguments].concat());
+        assert!(text(&trace).contains(part), "{arguments:?}: {}", text(&trace));
+    }
+    let alone = user.lab(&["exec", "alone", "--", "hostname"]);
+    assert!(alone.status.success(), "{}", text(&alone));
     for (situation, command, output) in [
         ("the host name", "hostname || cat /proc/sys/kernel/hostname", "host1\n"),
         ("names are asked of nobody else", "grep -c '^nameserver 127.0.0.1$' /etc/resolv.conf", "1\n"),

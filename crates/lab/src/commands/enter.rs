@@ -14,6 +14,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::control::{self, Entry};
+use super::names;
 use crate::cluster::own_files;
 use crate::privileges;
 
@@ -34,7 +35,13 @@ pub(super) struct Inside {
 /// Goes where `target` is: with its network, and its own host name, `/run/portolan` and
 /// `/var/lib/portolan`. The process must have one thread only.
 pub(super) fn enter(name: &str, target: &str) -> anyhow::Result<Inside> {
-    let (Entry { owner, state, program }, namespaces) = control::namespaces(name, target)?;
+    let (Entry { owner, state, program }, namespaces) = match control::namespaces(name, target) {
+        Ok(found) => found,
+        Err(error) => match names::pod(&control::status(name)?, target)? {
+            Some(pod) if pod.name != target => control::namespaces(name, &pod.name)?,
+            _ => return Err(error),
+        },
+    };
     // The user namespace first: it gives the right to enter the others (user_namespaces(7)).
     for (fd, kind, what) in [
         (&namespaces.user, CloneFlags::CLONE_NEWUSER, "user"),

@@ -6,16 +6,21 @@ use std::process::{Command, ExitCode};
 
 use anyhow::bail;
 
-use super::{control, enter};
+use super::names::{self, pod};
+use super::{TraceArgs, USUAL_NAME, control, enter};
 use crate::cluster::Status;
 
-/// Runs `portolan trace` on the node whose rules the packet meets first, and returns its exit code.
-pub(super) fn run(name: &str, from: &str, to: &str, flags: &[OsString]) -> anyhow::Result<ExitCode> {
-    let status = control::status(name)?;
-    let question = Question::of(&status, from, to, wants_v6(flags, to))?;
-    let inside = enter::enter(name, &question.node)?;
+/// Runs `portolan trace` on the node whose rules the packet meets first, or that `args` name, and
+/// returns its exit code.
+pub(super) fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
+    let TraceArgs { lab, node, from, to, flags } = args;
+    let status = control::status(&lab.name)?;
+    let question = Question::of(&status, node.as_deref(), from, to, wants_v6(flags, to))?;
+    let inside = enter::enter(&lab.name, &question.node)?;
     let mut trace = Command::new("portolan");
     trace.args(["trace", "--from", &question.from, "--to", &question.to]);
+    let named = if lab.name == USUAL_NAME { "" } else { &lab.name };
+    trace.args(["--in-lab", named, from, to]);
     trace.arg("--manifests").arg(inside.state.join("manifests")).args(flags);
     inside.run(&mut trace)
 }
@@ -36,14 +41,12 @@ struct Question {
 }
 
 impl Question {
-    /// In the words of the lab: names of pods, nodes and the client, and `svc/NAME` in the
-    /// namespace `default`.
-    fn of(status: &Status, from: &str, to: &str, v6: bool) -> anyhow::Result<Question> {
+    /// In the words of the lab: names of pods, nodes and the client. Whatever else it may be,
+    /// `portolan trace` knows. `at` is the node whose rules are asked, if not the first.
+    fn of(status: &Status, at: Option<&str>, from: &str, to: &str, v6: bool) -> anyhow::Result<Question> {
         let is_node = |name: &str| status.nodes.iter().any(|node| node.name == name);
         let to_place = to_place(status, to, v6)?;
-        let node = if let Some(pod) = status.pods.iter().find(|pod| pod.name == from) {
-            pod.node.clone()
-        } else if is_node(from) {
+        let first = if is_node(from) {
             from.to_owned()
         } else if from == "client" {
             // It sends what is for no node by way of the first one.
@@ -53,17 +56,23 @@ impl Question {
             });
             let Some(node) = aimed_at.or(status.nodes.first()) else { bail!("the lab has no node") };
             node.name.clone()
+        } else if let Some(pod) = pod(status, from)? {
+            pod.node.clone()
         } else {
-            bail!("there is no pod or node {from:?} in the lab; there is {}", names(status).join(", "));
+            bail!("there is no pod or node {from:?} in the lab; there is {}", names::all(status).join(", "));
         };
-        let from = if is_node(from) { "node".to_owned() } else { place(status, from, None, v6)? };
+        let node = match at {
+            Some(at) if is_node(at) => at.to_owned(),
+            Some(at) => {
+                let nodes: Vec<&str> = status.nodes.iter().map(|node| node.name.as_str()).collect();
+                bail!("--node {at}: the lab has no such node; it has {}", nodes.join(", "));
+            }
+            None => first,
+        };
+        let sends_itself = from == node;
+        let from = if sends_itself { "node".to_owned() } else { place(status, from, None, v6)? };
         Ok(Question { node, from, to: to_place })
     }
-}
-
-fn names(status: &Status) -> Vec<&str> {
-    let nodes = status.nodes.iter().map(|node| node.name.as_str());
-    ["client"].into_iter().chain(nodes).chain(status.pods.iter().map(|pod| pod.name.as_str())).collect()
 }
 
 /// A name and the port behind it.
@@ -78,22 +87,21 @@ fn address_of(place: &str) -> Option<IpAddr> {
 
 fn to_place(status: &Status, to: &str, v6: bool) -> anyhow::Result<String> {
     let (name, port) = split(to);
-    if let Some(service) = name.strip_prefix("svc/").or_else(|| name.strip_prefix("service/")) {
-        let namespace = if service.contains('/') { "" } else { "default/" };
-        let port = port.map_or(String::new(), |port| format!(":{port}"));
-        return Ok(format!("svc/{namespace}{service}{port}"));
-    }
-    if names(status).contains(&name) { place(status, name, port, v6) } else { Ok(to.to_owned()) }
+    let is_known = names::all(status).contains(&name) || pod(status, name)?.is_some();
+    if is_known { place(status, name, port, v6) } else { Ok(to.to_owned()) }
 }
 
 /// The place of a pod, a node or the client, in the words of `portolan trace`.
 fn place(status: &Status, name: &str, port: Option<&str>, v6: bool) -> anyhow::Result<String> {
     let suffix = port.map_or(String::new(), |port| format!(":{port}"));
-    if status.pods.iter().any(|pod| pod.name == name) {
-        let namespace = if name.contains('/') { "" } else { "default/" };
-        return Ok(format!("pod/{namespace}{name}{suffix}"));
-    }
     let node = status.nodes.iter().find(|node| node.name == name);
+    if node.is_none()
+        && name != "client"
+        && let Some(pod) = pod(status, name)?
+    {
+        let namespace = if pod.name.contains('/') { "" } else { "default/" };
+        return Ok(format!("pod/{namespace}{}{suffix}", pod.name));
+    }
     let addresses = node.map_or(&status.client, |node| &node.addresses);
     let Some(address) = addresses.iter().find(|address| address.is_ipv6() == v6) else {
         bail!("{name} has no {} address", if v6 { "IPv6" } else { "IPv4" });
@@ -124,7 +132,12 @@ mod tests {
         };
         Status {
             nodes: vec![node("host1", 1), node("host2", 2)],
-            pods: vec![pod("front-1", "host2"), pod("shop/cart-1", "host1")],
+            pods: vec![
+                pod("front-1", "host2"),
+                pod("shop/cart-1", "host1"),
+                pod("a/db-1", "host1"),
+                pod("b/db-1", "host2"),
+            ],
             services: vec![],
             problems: vec![],
             proxy_mode: "nftables".to_owned(),
@@ -136,26 +149,45 @@ mod tests {
     #[test]
     fn the_words_of_the_lab_become_places() {
         for (from, to, node, from_place, to_place) in [
-            ("front-1", "svc/front", "host2", "pod/default/front-1", "svc/default/front"),
+            ("front-1", "svc/front", "host2", "pod/default/front-1", "svc/front"),
             ("shop/cart-1", "svc/shop/web:http", "host1", "pod/shop/cart-1", "svc/shop/web:http"),
+            ("cart-1", "front-1:80", "host1", "pod/shop/cart-1", "pod/default/front-1:80"),
+            ("pod/shop/cart-1", "default/front-1:80", "host1", "pod/shop/cart-1", "pod/default/front-1:80"),
             ("front-1", "shop/cart-1:80", "host2", "pod/default/front-1", "pod/shop/cart-1:80"),
+            ("front-1", "cart-1:80", "host2", "pod/default/front-1", "pod/shop/cart-1:80"),
             ("front-1", "shop/web", "host2", "pod/default/front-1", "shop/web"),
             ("host1", "10.96.0.1:80", "host1", "node", "10.96.0.1:80"),
+            ("host1", "host2:30080", "host1", "node", "192.168.50.2:30080"),
             ("client", "host2:30080", "host2", "192.168.50.100", "192.168.50.2:30080"),
             ("client", "192.168.50.2:30080", "host2", "192.168.50.100", "192.168.50.2:30080"),
-            ("client", "svc/front", "host1", "192.168.50.100", "svc/default/front"),
+            ("client", "svc/front", "host1", "192.168.50.100", "svc/front"),
             ("host2", "[fd00::1]:80", "host2", "node", "[fd00::1]:80"),
         ] {
-            let question = Question::of(&status(), from, to, false).unwrap();
+            let question = Question::of(&status(), None, from, to, false).unwrap();
             let expected =
                 Question { node: node.to_owned(), from: from_place.to_owned(), to: to_place.to_owned() };
             assert_eq!(question, expected, "{from} {to}");
         }
-        let unknown = Question::of(&status(), "nobody", "svc/front", false).unwrap_err().to_string();
-        assert_eq!(
-            unknown,
-            "there is no pod or node \"nobody\" in the lab; there is client, host1, host2, front-1, shop/cart-1"
-        );
+        for (at, from, from_place) in [
+            ("host2", "host1", "192.168.50.1"),
+            ("host2", "host2", "node"),
+            ("host2", "cart-1", "pod/shop/cart-1"),
+        ] {
+            let question = Question::of(&status(), Some(at), from, "host2:30080", false).unwrap();
+            assert_eq!((question.node.as_str(), question.from.as_str()), (at, from_place), "{at} {from}");
+        }
+        for (at, from, refused) in [
+            (
+                None,
+                "nobody",
+                "there is no pod or node \"nobody\" in the lab; there is client, host1, host2, front-1, shop/cart-1, a/db-1, b/db-1",
+            ),
+            (None, "db-1", "several pods are called db-1: say which, a/db-1 or b/db-1"),
+            (Some("host3"), "front-1", "--node host3: the lab has no such node; it has host1, host2"),
+        ] {
+            let error = Question::of(&status(), at, from, "svc/front", false).unwrap_err().to_string();
+            assert_eq!(error, refused);
+        }
     }
 
     #[test]
