@@ -425,7 +425,7 @@ fn packets_are_answered_line_by_line_and_unmet_expectations_fail() {
 
     let (code, out, error) = trace(&arguments, &format!("# comment\n\n{good}\n"));
     assert_eq!((code, out.lines().count()), (Some(0), 1), "{out}{error}");
-    assert!(out.starts_with("web: 192.0.2.7:40000 -> 10.96.0.1:80/tcp forward to"), "{out}");
+    assert!(out.starts_with("web: 192.0.2.7:40000 -> 203.0.113.1:80/tcp forward to"), "{out}");
 
     let (code, out, error) = trace(&arguments, &format!("{good}\n{unmet}\nno JSON\u{1b}[2J\n"));
     assert_eq!((code, out.lines().count()), (Some(1), 3), "{out}{error}");

@@ -82,8 +82,8 @@ pub struct TraceArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
 
-    /// What `portolan lab trace` was asked: the lab's name, empty for the usual one, from where, and
-    /// to where
+    /// What `portolan lab trace` was asked: the lab's name, empty for the usual one, from where,
+    /// and to where
     #[arg(long, hide = true, num_args = 3, value_names = ["LAB", "FROM", "TO"])]
     pub(crate) in_lab: Vec<String>,
 
