@@ -9,7 +9,7 @@ pub(crate) const POSTROUTING: &str = "KUBE-POSTROUTING";
 /// Accepts what is forwarded to endpoints.
 pub(crate) const FORWARD: &str = "KUBE-FORWARD";
 
-/// The comment of a rule at the end of each of [`MARKED`] that decides nothing. It says that the
+/// The comment of a rule at the end of each of `MARKED` that decides nothing. It says that the
 /// chains that are kube-proxy's by name were written by our mode iptables. kube-proxy writes these
 /// chains anew with each sync, so that the mark is gone once the chains are its own again.
 pub const MARK: &str = "written by portolan";
