@@ -7,8 +7,18 @@ use serde_json::Value;
 use super::table::{ago, push_wrapped};
 
 /// Fields of `/healthz` that have a place of their own, or say what others do.
-const PLACED: [&str; 9] =
-    ["lastUpdated", "currentTime", "nodeEligible", "healthy", "status", "absent", "reason", "view", "note"];
+const PLACED: [&str; 10] = [
+    "lastUpdated",
+    "currentTime",
+    "nodeEligible",
+    "healthy",
+    "status",
+    "absent",
+    "reason",
+    "view",
+    "note",
+    "problems",
+];
 
 /// The answer to [`portolan_observe::control::Table::Status`], under the key `status`, in lines for
 /// people. `now` in seconds since 1970.
@@ -46,6 +56,9 @@ pub(super) fn text(status: &Value, now: Duration) -> String {
         );
     }
     line("Objects", view(&health["view"], now));
+    if let Some(count) = health["problems"].as_u64().filter(|count| *count > 0) {
+        line("Problems", problems(count, &health["view"]));
+    }
     // What a proxy of another version adds.
     for (name, value) in health.as_object().into_iter().flatten() {
         if !PLACED.contains(&name.as_str()) {
@@ -77,6 +90,16 @@ fn view(view: &Value, now: Duration) -> String {
     let taken = string(&view["snapshotTaken"]).map(|taken| format!(": {}", at(&taken, now)));
     let age = view["ageSeconds"].as_f64().map(|age| format!(", known to be current {age:.0} s ago"));
     [Some(source), taken, age].into_iter().flatten().collect()
+}
+
+/// How much of what is asked for cannot be honoured, and where it is named.
+fn problems(count: u64, view: &Value) -> String {
+    let place =
+        if view["source"] == "manifests" { "the log and `portolan check` name" } else { "the log names" };
+    format!(
+        "{count} of what is asked for cannot be honoured; {place} {}",
+        if count == 1 { "it" } else { "them" }
+    )
 }
 
 fn word(healthy: bool) -> &'static str {
@@ -153,6 +176,7 @@ mod tests {
                 "status": {"IPv4": {"lastUpdated": "0001-01-01T00:00:00Z", "healthy": false}},
                 "absent": {"IPv6": "the kernel has no ip6_tables"},
                 "reason": "no state has been brought into force yet, which is said in a line of no more than eighty characters",
+                "problems": 2,
                 "view": {"source": "snapshot", "snapshotTaken": "2024-02-28T10:30:05Z"},
                 "tides": "low",
             }},
@@ -168,8 +192,9 @@ mod tests {
                 "         more than eighty characters",
                 "IPv4     unhealthy, never written",
                 "IPv6     not on this host: the kernel has no ip6_tables",
-                "Objects  as they were, as no API server answers: 2024-02-28T10:30:05Z, 1d0h ago",
-                "tides    low",
+                "Objects   as they were, as no API server answers: 2024-02-28T10:30:05Z, 1d0h ago",
+                "Problems  2 of what is asked for cannot be honoured; the log names them",
+                "tides     low",
             ]
         );
     }
