@@ -239,7 +239,7 @@ fn what_is_wrong_in_manifests_is_counted_and_changes_nothing() {
             running.wait_for("web.yaml:");
         }
         // The log is written before the number.
-        let expected = "Problems  1 of what is asked for cannot be honoured; the log and\n          `portolan check` name it\n";
+        let expected = "Problems  1, named in the log and by `portolan check`\n";
         until("it is counted", || get(&socket, &["status"]).0.contains(expected));
         let (json, _) = get(&socket, &["status", "-o", "json"]);
         let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");

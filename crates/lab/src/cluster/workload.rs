@@ -392,8 +392,8 @@ impl Reader<'_> {
     /// Whether a Pod is ready: as its status says. The lab completes one that says nothing, unless
     /// it has all that the proxies need of it.
     fn ready(&self) -> bool {
-        let whole = !self.at("spec.nodeName").is_null()
-            && !(self.at("status.podIP").is_null() && self.at("status.podIPs").is_null());
+        let has = |field| !self.at(field).is_null();
+        let whole = has("spec.nodeName") && (has("status.podIP") || has("status.podIPs"));
         let conditions = self.at("status.conditions").as_array();
         let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
         ready.map_or(!whole, |condition| condition["status"] == "True")

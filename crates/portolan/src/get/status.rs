@@ -92,14 +92,10 @@ fn view(view: &Value, now: Duration) -> String {
     [Some(source), taken, age].into_iter().flatten().collect()
 }
 
-/// How much of what is asked for cannot be honoured, and where it is named.
+/// How many things that are asked for cannot be honoured, and where they are named.
 fn problems(count: u64, view: &Value) -> String {
-    let place =
-        if view["source"] == "manifests" { "the log and `portolan check` name" } else { "the log names" };
-    format!(
-        "{count} of what is asked for cannot be honoured; {place} {}",
-        if count == 1 { "it" } else { "them" }
-    )
+    let and_check = if view["source"] == "manifests" { " and by `portolan check`" } else { "" };
+    format!("{count}, named in the log{and_check}")
 }
 
 fn word(healthy: bool) -> &'static str {
@@ -184,16 +180,16 @@ mod tests {
         assert_eq!(
             lines(&status),
             [
-                "Version  v0.2.0, commit abc, linux/arm64",
-                "Mode     iptables",
-                "Started  2024-02-29T10:30:00Z, 5s ago",
-                "Health   unhealthy, /healthz answers 503",
-                "         no state has been brought into force yet, which is said in a line of no",
-                "         more than eighty characters",
-                "IPv4     unhealthy, never written",
-                "IPv6     not on this host: the kernel has no ip6_tables",
+                "Version   v0.2.0, commit abc, linux/arm64",
+                "Mode      iptables",
+                "Started   2024-02-29T10:30:00Z, 5s ago",
+                "Health    unhealthy, /healthz answers 503",
+                "          no state has been brought into force yet, which is said in a line of",
+                "          no more than eighty characters",
+                "IPv4      unhealthy, never written",
+                "IPv6      not on this host: the kernel has no ip6_tables",
                 "Objects   as they were, as no API server answers: 2024-02-28T10:30:05Z, 1d0h ago",
-                "Problems  2 of what is asked for cannot be honoured; the log names them",
+                "Problems  2, named in the log",
                 "tides     low",
             ]
         );

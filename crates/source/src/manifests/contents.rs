@@ -330,15 +330,14 @@ impl Reader<'_> {
             }
             Some(_) => Some(format!("not text; for this kind it is {}", kind.api_version())),
         };
-        let (declared, text) = match wrong {
-            Some(message) => (Declared::invalid(Issue::new("apiVersion", message)), String::new()),
-            None => {
-                let mut json = tree.to_json();
-                json["apiVersion"] = kind.api_version().into();
-                json["kind"] = kind.name().into();
-                let text = json.to_string();
-                (declared::declare(&key, json), text)
-            }
+        let (declared, text) = if let Some(message) = wrong {
+            (Declared::invalid(Issue::new("apiVersion", message)), String::new())
+        } else {
+            let mut json = tree.to_json();
+            json["apiVersion"] = kind.api_version().into();
+            json["kind"] = kind.name().into();
+            let text = json.to_string();
+            (declared::declare(&key, json), text)
         };
         if !self.seen.insert(key.clone()) {
             let message = "declared twice in this file; the first counts".to_owned();

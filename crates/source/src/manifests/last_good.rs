@@ -59,7 +59,9 @@ impl LastGood {
         let mut items = if is_ours { contents::read(&path, &text).items } else { Vec::new() };
         items.retain(|item| item.object.is_some());
         // The lines are those of the copy.
-        items.iter_mut().for_each(|item| item.lines = contents::Lines::default());
+        for item in &mut items {
+            item.lines = contents::Lines::default();
+        }
         items
     }
 

@@ -155,12 +155,13 @@ fn a_file_that_goes_is_forgotten() {
         host.run();
         assert_eq!(host.copies(), 2, "{situation}");
         let (mut manifests, _) = host.start(host.options());
-        if !while_running {
-            drop(manifests);
-            fs::remove_file(host.folder.path().join("x.yaml")).unwrap();
-        } else {
-            fs::remove_file(host.folder.path().join("x.yaml")).unwrap();
+        let file = host.folder.path().join("x.yaml");
+        if while_running {
+            fs::remove_file(file).unwrap();
             while manifests.wait(Some(Duration::from_millis(200))).unwrap().is_some() {}
+        } else {
+            drop(manifests);
+            fs::remove_file(file).unwrap();
         }
         assert_eq!(host.run(), named(&[("default/b", 2)]), "{situation}");
         assert_eq!(host.copies(), 1, "{situation}");
