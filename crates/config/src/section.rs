@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use portolan_yaml::{Content, Tree};
+use portolan_yaml::{Content, Tree, nearest};
 
 use crate::duration::GoDuration;
 use crate::problems::Problems;
@@ -197,8 +197,8 @@ impl<'t, 'p, 'f> Section<'t, 'p, 'f> {
             if self.known.contains(&name.as_str()) {
                 continue;
             }
-            let meant = self.known.iter().find(|known| known.eq_ignore_ascii_case(name));
-            let meant = meant.map(|known| format!("; {known} is meant, perhaps")).unwrap_or_default();
+            let meant = nearest(name, self.known.iter().copied());
+            let meant = meant.map(|known| format!("; is {known} meant?")).unwrap_or_default();
             let path = self.path_of(name);
             self.problems.warn(&path, format!("unknown field, ignored{meant}"));
         }

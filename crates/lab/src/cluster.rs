@@ -106,6 +106,8 @@ pub struct PodStatus {
     pub addresses: Vec<IpAddr>,
     /// The ports it answers on.
     pub ports: Vec<u16>,
+    /// Whether it is ready: only then do Services lead to it.
+    pub ready: bool,
 }
 
 impl Cluster {
@@ -255,7 +257,9 @@ impl Cluster {
                 proxy: proxy.state(),
             })
         });
+        let placed = self.placed();
         let pods = self.lab.pod_specs().into_iter().map(|pod| PodStatus {
+            ready: placed.get(&pod.name).is_some_and(|placed| placed.ready),
             name: pod.name,
             node: pod.node,
             addresses: pod.addresses,

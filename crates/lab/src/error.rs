@@ -3,6 +3,8 @@
 use std::io;
 use std::net::IpAddr;
 
+use portolan_source::manifests::Problem;
+
 /// Why something in the lab could not be done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -59,20 +61,9 @@ pub enum Error {
         /// Its pod networks.
         networks: String,
     },
-    /// A field of a manifest that the lab cannot work with.
-    #[error("{file}:{line}: {object}: {field}: {message}")]
-    Manifest {
-        /// The file.
-        file: String,
-        /// The line, from 1.
-        line: usize,
-        /// Kind and name.
-        object: String,
-        /// The field's path.
-        field: String,
-        /// What is wrong, and what to do.
-        message: String,
-    },
+    /// A manifest, or a field of it, that the lab cannot work with.
+    #[error("{0}")]
+    Manifest(Box<Problem>),
     /// A proxy that did not become ready.
     #[error("the proxy of node {node} {what}; its log ends with:\n{log}")]
     Proxy {

@@ -113,6 +113,8 @@ struct State {
     waiting_for: Option<String>,
     /// What else should be known; no reason to be unhealthy.
     note: Option<String>,
+    /// What cannot be honoured: found in manifests, and found by the plan.
+    problems: [usize; 2],
     node: Eligibility,
     view: View,
 }
@@ -226,6 +228,22 @@ impl Health {
     /// What else should be known, for people.
     pub fn set_note(&self, note: Option<String>) {
         self.state().note = note;
+    }
+
+    /// So many things in the manifests cannot be honoured. That is no reason to be unhealthy: what
+    /// was right before stays.
+    pub fn set_manifest_problems(&self, count: usize) {
+        self.state().problems[0] = count;
+    }
+
+    /// So many things that Services ask for cannot be planned. That is no reason to be unhealthy.
+    pub fn set_plan_problems(&self, count: usize) {
+        self.state().problems[1] = count;
+    }
+
+    /// How many things that are asked for cannot be honoured, wherever that was found.
+    pub fn problems(&self) -> usize {
+        self.state().problems.iter().sum()
     }
 
     /// The proxy's loop has something to do, until what this returns is dropped. A turn that does
@@ -373,6 +391,7 @@ impl Health {
         let absent = |family| state.families.get(family).absent.clone();
         let absent = AbsentBody { v4: absent(Family::V4), v6: absent(Family::V6) };
         let note = state.note.clone();
+        let problems = state.problems.iter().sum();
         let status = StatusBody { v4: family(Family::V4), v6: family(Family::V6) };
         drop(state);
         let body = Body {
@@ -383,6 +402,7 @@ impl Health {
             status,
             absent: (absent != AbsentBody::default()).then_some(absent),
             note,
+            problems: (problems > 0).then_some(problems),
             reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
             // Outside of the lock: the age is asked of somebody else.
             view: ViewBody::of(&view),
@@ -418,6 +438,9 @@ struct Body {
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
+    /// How many things cannot be honoured. Missing if everything is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problems: Option<usize>,
     view: ViewBody,
 }
 

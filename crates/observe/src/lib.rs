@@ -52,6 +52,7 @@ impl Telemetry {
     /// The metrics as Prometheus reads them, with those that change by themselves as they are now.
     pub fn metrics_text(&self) -> String {
         self.metrics.view(&self.health.view());
+        self.metrics.problems(self.health.problems());
         self.metrics.text()
     }
 

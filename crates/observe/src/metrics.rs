@@ -205,7 +205,7 @@ impl Metrics {
         self.own.refused_services(count);
     }
 
-    /// The number of things that Services ask for and that cannot be honoured.
+    /// The number of things that are asked for and that cannot be honoured, now.
     pub fn problems(&self, count: usize) {
         self.own.problems(count);
     }
@@ -215,8 +215,8 @@ impl Metrics {
         self.own.oversized_services(count);
     }
 
-    /// An object of this kind (`Service`, `EndpointSlice`, `Node`, `ServiceCIDR`) did not decode
-    /// and was skipped.
+    /// An object of this kind did not decode and was skipped; `unknown` if its kind could not be
+    /// read either.
     pub fn undecodable(&self, kind: &str) {
         self.own.undecodable(kind);
     }

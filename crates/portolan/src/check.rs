@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use portolan_config::Level;
 use portolan_dataplane::Difference;
-use portolan_service::{Change, Planner};
+use portolan_service::{Change, Planner, Problem};
 use portolan_source::manifests::{Manifests, Severity, Workloads};
 use serde_json::json;
 use tracing::warn;
@@ -79,12 +79,23 @@ fn findings(manifests: &Manifests, planner: &Planner, accept_forwarded: bool) ->
     let mut ignored = [ignored, manifests.unmatched(Workloads::Ignored)].concat();
     ignored.sort();
     let mut warnings: Vec<String> = ignored.iter().map(ToString::to_string).collect();
-    warnings.extend(planner.warnings().iter().map(ToString::to_string));
+    let placed = |problem: &Problem| placed(manifests, problem);
+    warnings.extend(planner.warnings().iter().map(placed));
+    if !manifests.has_files() {
+        warnings.push("no manifests here: files that end in .yaml, .yml or .json are read".to_owned());
+    }
     warnings.extend(forwarding::findings(accept_forwarded));
     let invalid = invalid.iter().map(ToString::to_string);
-    Findings {
-        problems: invalid.chain(planner.problems().iter().map(ToString::to_string)).collect(),
-        warnings,
+    Findings { problems: invalid.chain(planner.problems().iter().map(placed)).collect(), warnings }
+}
+
+/// What the plan says of a Service, behind the file and the line that it is about.
+fn placed(manifests: &Manifests, problem: &Problem) -> String {
+    let field = problem.message.split_once(": ").map_or("", |(field, _)| field);
+    match manifests.place(&problem.service, field) {
+        Some((file, Some(line))) => format!("{}:{line}: {problem}", file.display()),
+        Some((file, None)) => format!("{}: {problem}", file.display()),
+        None => problem.to_string(),
     }
 }
 

@@ -25,6 +25,10 @@ pub(crate) fn get(args: &GetArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let rows = answer.get_mut(asked.name()).map(Value::take).unwrap_or_default();
+    if rows.as_array().is_some_and(Vec::is_empty) {
+        eprintln!("{}", none(asked, args.namespace.as_deref()));
+        return Ok(());
+    }
     let unexpected = "an answer of another form: is the proxy of another version?";
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let text = match asked {
@@ -35,4 +39,17 @@ pub(crate) fn get(args: &GetArgs) -> anyhow::Result<()> {
     };
     print!("{text}");
     Ok(())
+}
+
+/// What is printed where a table would have no rows. Output for programs is left empty.
+fn none(asked: Table, namespace: Option<&str>) -> String {
+    let what = match asked {
+        Table::Services => "no Services are in force",
+        Table::Endpoints => "no endpoints are in force",
+        Table::Changes | Table::Status => return "nothing has changed yet".to_owned(),
+    };
+    match namespace {
+        Some(namespace) => format!("{what} in namespace {namespace}"),
+        None => what.to_owned(),
+    }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use portolan_observe::Health;
-use portolan_source::manifests::{Manifests, Options, Update};
+use portolan_observe::Telemetry;
+use portolan_source::manifests::{Manifests, Options, Severity, Update};
 use tracing::info;
 
 use crate::batch::Batch;
@@ -19,36 +19,49 @@ const GOES_ON: Duration = Duration::from_secs(10);
 
 /// The manifest source's options for these flags.
 pub(crate) fn options(args: &ProxyArgs, read_only: bool) -> Options {
+    let state = |name| (!args.state_dir.as_os_str().is_empty()).then(|| args.state_dir.join(name));
     Options {
         service_ranges: args.service_cluster_ip_range.clone(),
         node_port_range: args.service_node_port_range.clone(),
-        ledger: (!args.state_dir.as_os_str().is_empty()).then(|| args.state_dir.join("allocations.json")),
+        ledger: state("allocations.json"),
+        last_good: state("last-good"),
         read_only,
     }
 }
 
 /// Reads the folder. Returns it, to be followed, and all that is in it.
-pub(crate) fn read(folder: &Path, options: Options) -> anyhow::Result<(Manifests, Batch)> {
+pub(crate) fn read(
+    folder: &Path,
+    options: Options,
+    telemetry: &Telemetry,
+) -> anyhow::Result<(Manifests, Batch)> {
     let started = Instant::now();
     let mut manifests = Manifests::open(folder, options)?;
     let update = manifests.load();
-    report_problems(&update);
+    report_problems(&manifests, &update, telemetry);
     let objects = counted(update.changes.len(), "object");
     info!("{}: {objects} read in {:.1?}", folder.display(), started.elapsed());
     Ok((manifests, Batch::of_changes(update.changes, started)))
 }
 
 /// Hands what changes to `feed`.
-pub(crate) fn follow(manifests: &mut Manifests, feed: &Feed, health: &Health) -> anyhow::Result<()> {
+pub(crate) fn follow(manifests: &mut Manifests, feed: &Feed, telemetry: &Telemetry) -> anyhow::Result<()> {
     loop {
-        health.source_goes_on();
+        telemetry.health.source_goes_on();
         if let Some(update) = manifests.wait(Some(GOES_ON)).context("following the manifests")? {
-            report_problems(&update);
+            report_problems(manifests, &update, telemetry);
             feed.publish(&Batch::of_changes(update.changes, update.received));
         }
     }
 }
 
-fn report_problems(update: &Update) {
+/// Logs what is wrong now and was not before, and counts all that is wrong.
+fn report_problems(manifests: &Manifests, update: &Update, telemetry: &Telemetry) {
+    let problems = manifests.problems();
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    telemetry.health.set_manifest_problems(errors);
+    for kind in &update.undecodable {
+        telemetry.metrics.undecodable(kind);
+    }
     problems::report(&update.new_problems, &update.solved, "; portolan check lists them");
 }

@@ -241,7 +241,7 @@ impl Proxy {
             }
             self.health_checks.update(changes);
         }
-        self.findings.report(&mut self.planner, &self.record.telemetry().metrics);
+        self.findings.report(&mut self.planner, self.record.telemetry());
     }
 
     fn applied(&mut self, changes: &ChangeSet, outcome: &Outcome, received: Instant) {
@@ -357,6 +357,7 @@ impl Proxy {
 
     fn committed(&mut self) {
         self.schedule.committed(Instant::now());
+        self.findings.report_node_ports(&self.planner);
         self.note_standing();
     }
 

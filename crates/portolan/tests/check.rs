@@ -85,6 +85,42 @@ fn what_is_ignored_is_a_warning_and_an_error_if_asked_for() {
 }
 
 #[test]
+fn what_the_plan_finds_has_file_and_line() {
+    let service = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  ports: [{{port: 80}}]\n  \
+             externalIPs: [192.0.2.77]\n---\n"
+        )
+    };
+    let (code, said) = check(&(service("a") + &service("b")), &[]);
+    let problems = said["problems"].as_array().unwrap();
+    assert_eq!((code, problems.len()), (Some(1), 1), "{said}");
+    let problem = problems[0].as_str().unwrap();
+    assert!(problem.starts_with("web.yaml:13: Service default/b: spec.externalIPs: 192.0.2.77"), "{problem}");
+}
+
+#[test]
+fn a_folder_without_manifests_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("web.txt"), RIGHT).unwrap();
+    for (flags, expected) in [(&[][..], 0), (&["--strict"], 1)] {
+        let output = Command::new(env!("CARGO_BIN_EXE_portolan"))
+            .arg("check")
+            .arg(folder.path())
+            .args(["--hostname-override=here", "--state-dir="])
+            .args(flags)
+            .output()
+            .expect("portolan starts");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(expected), "{text}");
+        assert!(
+            text.contains("warning: no manifests here: files that end in .yaml, .yml or .json are read\n"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_deployment_that_nobody_runs_is_a_warning() {
     let (code, said) = check(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\n\

@@ -21,6 +21,9 @@ const LOOK: Duration = Duration::from_millis(20);
 const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {clusterIP: \
                        10.96.0.80, ports: [{name: http, port: 80}]}}\n";
 
+const NODE_PORT: &str = "{apiVersion: v1, kind: Service, metadata: {name: node, namespace: shop}, spec: {type: NodePort, \
+                         clusterIP: 10.96.0.81, ports: [{port: 80, nodePort: 30080}]}}\n";
+
 fn manifests() -> TempDir {
     let folder = TempDir::new().expect("a folder");
     fs::write(folder.path().join("web.yaml"), SERVICE).expect("written");
@@ -205,6 +208,50 @@ fn a_second_proxy_waits_for_the_end_of_the_first() {
     second.wait_for("everything is in force, 2 Services");
     kill(second.pid(), Signal::SIGTERM).expect("it runs");
     assert_eq!(second.ended().code(), Some(0));
+}
+
+/// What `portolan get` answers of the proxy with this socket.
+fn get(socket: &Path, words: &[&str]) -> (String, String) {
+    let program = env!("CARGO_BIN_EXE_portolan");
+    let output = Command::new(program).arg("get").args(words).arg("--socket").arg(socket).output();
+    let output = output.expect("it runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn what_is_wrong_in_manifests_is_counted_and_changes_nothing() {
+    let (folder, state) = (manifests(), TempDir::new().expect("a folder"));
+    let socket = state.path().join("socket");
+    let mut words = run(folder.path());
+    words.retain(|word| !["--state-dir=", "--socket="].contains(&word.as_str()));
+    words.push(format!("--state-dir={}", state.path().display()));
+    words.push(format!("--socket={}", socket.display()));
+    fs::write(folder.path().join("node.yaml"), NODE_PORT).expect("written");
+    for (start, broken) in [("the first", false), ("another", true)] {
+        let mut running = Running::start(unshared(&["--net"], &words));
+        running.wait_for("everything is in force, 2 Services");
+        running.wait_for("no NodePort is served: this node has no address");
+        let (status, _) = get(&socket, &["status"]);
+        assert_eq!(status.contains("\nProblems  "), broken, "{start} start: {status}");
+        if !broken {
+            fs::write(folder.path().join("web.yaml"), format!("{SERVICE}---\nfoo: [\n")).expect("written");
+            running.wait_for("web.yaml:");
+        }
+        // The log is written before the number.
+        let expected = "Problems  1, named in the log and by `portolan check`\n";
+        until("it is counted", || get(&socket, &["status"]).0.contains(expected));
+        let (json, _) = get(&socket, &["status", "-o", "json"]);
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let healthz = &json["status"]["healthz"];
+        assert_eq!((&healthz["code"], &healthz["body"]["problems"]), (&200.into(), &1.into()), "{json}");
+        let (services, _) = get(&socket, &["services"]);
+        assert!(services.contains("10.96.0.80:80/tcp"), "{start} start: {services}");
+        let none = (String::new(), "no Services are in force in namespace nosuch\n".to_owned());
+        assert_eq!(get(&socket, &["services", "-n", "nosuch"]), none);
+        kill(running.pid(), Signal::SIGTERM).expect("it runs");
+        assert_eq!(running.ended().code(), Some(0));
+    }
 }
 
 #[test]

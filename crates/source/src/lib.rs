@@ -7,6 +7,5 @@
 
 mod declared;
 pub mod manifests;
-mod nearest;
 mod objects;
 mod schema;

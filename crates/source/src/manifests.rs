@@ -2,6 +2,7 @@
 
 mod contents;
 mod file;
+mod last_good;
 mod ledger;
 mod problem;
 mod sources;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use contents::Contents;
 use file::Reading;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use last_good::LastGood;
 use ledger::Ledger;
 use portolan_controllers::{Controllers, Issue, Ranges};
 use portolan_service::{Change, ObjectName, PerFamily, Subject};
@@ -40,12 +42,15 @@ pub struct Options {
     /// The file that remembers allocations over restarts and shares them between proxies. Without
     /// one they are remembered as long as this value lives.
     pub ledger: Option<PathBuf>,
-    /// Never write the ledger.
+    /// The folder that keeps the last good objects of each file over restarts. They stand in for
+    /// what cannot be read at the start. Without one, that is missing.
+    pub last_good: Option<PathBuf>,
+    /// Never write the ledger, nor the last good objects.
     pub read_only: bool,
 }
 
 impl Default for Options {
-    /// The defaults of kubeadm for IPv4, a range out of fd00::/8 for IPv6, no ledger.
+    /// The defaults of kubeadm for IPv4, a range out of fd00::/8 for IPv6, nothing kept.
     fn default() -> Options {
         let v4 = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16);
         let v6 = Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0), 112);
@@ -53,6 +58,7 @@ impl Default for Options {
             service_ranges: vec![v4.into(), v6.into()],
             node_port_range: 30_000..=32_767,
             ledger: None,
+            last_good: None,
             read_only: false,
         }
     }
@@ -87,6 +93,27 @@ pub struct Update {
     pub received: Instant,
     /// The files read, relative to the folder.
     pub files: Vec<PathBuf>,
+    /// The kind of each object that was skipped because it is not valid; `unknown` for a file with
+    /// something that could not be read at all.
+    pub undecodable: Vec<&'static str>,
+}
+
+impl Update {
+    fn nothing(received: Instant) -> Update {
+        Update {
+            changes: Vec::new(),
+            new_problems: Vec::new(),
+            solved: Vec::new(),
+            received,
+            files: Vec::new(),
+            undecodable: Vec::new(),
+        }
+    }
+
+    fn is_news(&self) -> bool {
+        let Update { changes, new_problems, solved, undecodable, .. } = self;
+        !changes.is_empty() || !new_problems.is_empty() || !solved.is_empty() || !undecodable.is_empty()
+    }
 }
 
 /// A folder of manifests.
@@ -96,6 +123,7 @@ pub struct Manifests {
     sources: Sources,
     controllers: Controllers<Ledger>,
     ledger: Option<PathBuf>,
+    last_good: LastGood,
     problems: BTreeMap<About, Vec<Problem>>,
     loaded: bool,
 }
@@ -105,6 +133,7 @@ pub struct Manifests {
 enum About {
     Folder,
     Ledger,
+    LastGood,
     File(PathBuf),
     Duplicate(Key),
     Object(Key),
@@ -125,6 +154,7 @@ impl Manifests {
             sources: Sources::default(),
             controllers: Controllers::new(ranges, ledger),
             ledger: options.ledger,
+            last_good: LastGood::open(options.last_good, folder, options.read_only),
             problems: BTreeMap::new(),
             loaded: false,
         })
@@ -133,7 +163,11 @@ impl Manifests {
     /// Reads everything. At the first call, this is the full state; later, what differs.
     pub fn load(&mut self) -> Update {
         let received = Instant::now();
+        self.last_good.write();
         let files = self.folder.rescan();
+        if !self.loaded && self.folder.failed().is_empty() {
+            self.last_good.keep_only(self.folder.files());
+        }
         self.loaded = true;
         self.read(&files, received)
     }
@@ -146,13 +180,16 @@ impl Manifests {
         }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
+            // Not before: what has changed comes into force first.
+            if self.last_good.write() {
+                return Ok(Some(self.read(&BTreeSet::new(), Instant::now())));
+            }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if self.folder.wait(left)? {
                 let received = Instant::now();
                 let files = self.folder.changed()?;
                 let update = self.read(&files, received);
-                if !update.changes.is_empty() || !update.new_problems.is_empty() || !update.solved.is_empty()
-                {
+                if update.is_news() {
                     return Ok(Some(update));
                 }
             }
@@ -174,6 +211,16 @@ impl Manifests {
         problems
     }
 
+    /// Where `field` of this Service is declared: the file, relative to the folder, and the line.
+    pub fn place(&self, service: &ObjectName, field: &str) -> Option<(&Path, Option<usize>)> {
+        self.sources.place(&Key { kind: Kind::Service, name: service.clone() }, field)
+    }
+
+    /// Whether there is any file that is read.
+    pub fn has_files(&self) -> bool {
+        self.folder.files().next().is_some()
+    }
+
     /// Names in the folder's files that match nothing, and pods that nobody makes, sorted by file
     /// and line. This reads all files again: it is for people who ask, not for every change.
     pub fn unmatched(&self, workloads: Workloads) -> Vec<Problem> {
@@ -185,18 +232,17 @@ impl Manifests {
     }
 
     fn read(&mut self, files: &BTreeSet<PathBuf>, received: Instant) -> Update {
-        let mut update = Update {
-            changes: Vec::new(),
-            new_problems: Vec::new(),
-            solved: Vec::new(),
-            received,
-            files: Vec::new(),
-        };
+        let mut update = Update::nothing(received);
         let mut duplicates = BTreeMap::new();
         let mut moved = BTreeSet::new();
         for path in files {
-            let Some(contents) = self.contents(path, &mut update) else { continue };
+            let Some(mut contents) = self.contents(path) else { continue };
             update.files.push(path.clone());
+            update.undecodable.extend(contents.undecodable());
+            self.last_good.note(path, &contents);
+            if !contents.is_whole() && !self.sources.knows(path) {
+                contents.fill_up(self.last_good.of(path));
+            }
             let problems = contents.problems.clone();
             self.report(About::File(path.clone()), problems, &mut update);
             let effect = self.sources.replace(path, contents);
@@ -229,18 +275,17 @@ impl Manifests {
         update
     }
 
-    /// What the file at `path` holds now; `None` if that cannot be said, or was known.
-    fn contents(&mut self, path: &Path, update: &mut Update) -> Option<Contents> {
+    /// What the file at `path` holds now; `None` if that was known.
+    fn contents(&self, path: &Path) -> Option<Contents> {
         let reading = if self.folder.has(path) { file::read(&self.folder.full(path)) } else { Reading::Gone };
         match reading {
-            Reading::BeingWritten => None,
+            Reading::BeingWritten if self.sources.knows(path) => None,
+            Reading::BeingWritten => Some(Contents::unread(None)),
             Reading::Text(text) => Some(contents::read(path, &text)),
             Reading::Gone if !self.sources.knows(path) && !self.has_problems(path) => None,
             Reading::Gone => Some(Contents::default()),
             Reading::Failed(message) => {
-                let problem = Problem::of_file(path.to_owned(), None, message);
-                self.report(About::File(path.to_owned()), vec![problem], update);
-                None
+                Some(Contents::unread(Some(Problem::of_file(path.to_owned(), None, message))))
             }
         }
     }
@@ -280,6 +325,15 @@ impl Manifests {
         let problems =
             errors.map(|error| Problem::of_file(ledger.clone(), error.line(), error.to_string())).collect();
         self.report(About::Ledger, problems, update);
+        let unkept = self.last_good.failure().map(|reason| Problem {
+            severity: Severity::Warning,
+            ..Problem::of_file(
+                self.last_good.place().unwrap_or(Path::new("")).to_owned(),
+                None,
+                reason.to_owned(),
+            )
+        });
+        self.report(About::LastGood, unkept.into_iter().collect(), update);
         let failed = self.folder.failed().iter().map(|(path, error)| {
             let file = if path.as_os_str().is_empty() { self.folder.full(path) } else { path.clone() };
             Problem::of_file(file, None, format!("the folder cannot be followed: {error}"))

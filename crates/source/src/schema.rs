@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use portolan_yaml::{Content, Tree};
 
-use crate::nearest::{nearest, slips};
+use portolan_yaml::{nearest, slips};
 
 /// Something that the API does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]

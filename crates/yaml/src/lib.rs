@@ -4,8 +4,11 @@
 //! Documents are bounded in depth and in what aliases may add, so that a small file cannot exhaust
 //! memory.
 
+mod nearest;
+
 use std::collections::{BTreeMap, HashMap};
 
+pub use nearest::{nearest, slips};
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 use serde_json::{Map, Number, Value};
 

@@ -17,10 +17,15 @@ fn files_that_are_accepted_with_a_word() {
             &[
                 "c:8: logging.vmodule[0].x: unknown field, ignored",
                 "c:7: iptables.foo: unknown field, ignored",
-                "c:6: iptables.masqueradebit: unknown field, ignored; masqueradeBit is meant, perhaps",
-                "c:4: Mode: unknown field, ignored; mode is meant, perhaps",
+                "c:6: iptables.masqueradebit: unknown field, ignored; is masqueradeBit meant?",
+                "c:4: Mode: unknown field, ignored; is mode meant?",
                 "c:8: logging.vmodule: no effect: there are no Go files here; logging.verbosity is for all",
             ],
+        ),
+        (
+            "a slip in the name of a field",
+            "acceptForwardd: true",
+            &["c:4: acceptForwardd: unknown field, ignored; is acceptForwarded meant?"],
         ),
         (
             "§10.2: fields given twice",

@@ -24,6 +24,8 @@ struct Frontend {
     /// The sum of the elements' hashes: does not depend on their order.
     hash: u64,
     name: String,
+    /// It has an endpoint.
+    forwards: bool,
 }
 
 /// What clients can meet.
@@ -60,7 +62,8 @@ impl Nftables {
             }
         }
         for (key, frontend) in &wanted.frontends {
-            let what = format!("{} {key}", frontend.name);
+            let without = if frontend.forwards { "" } else { ", without endpoints" };
+            let what = format!("{} {key}{without}", frontend.name);
             match held.frontends.remove(key) {
                 None => differences.push(Difference::Added(what)),
                 Some(present) if present.hash != frontend.hash => differences.push(Difference::Changed(what)),
@@ -116,6 +119,7 @@ fn add_plan(state: &RandomState, plan: &ServicePlan, family: Family, to: &mut Se
             Data::Target(target) => Some(OwnedData::Verdict(verdict(target))),
         };
         let entry = to.frontends.entry(frontend).or_default();
+        entry.forwards |= matches!(element.key, Key::Endpoint(..));
         entry.hash = entry.hash.wrapping_add(state.hash_one((element.key.set(), key, data)));
         if entry.name.is_empty() {
             entry.name = match element.port_name {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use portolan_source::manifests::Problem;
 use serde_json::{Value, json};
 
-use super::workload::{self, Wanted};
+use super::workload::{self, Selecting, Wanted};
 use crate::Error;
 
 /// What ends the name of a manifest.
@@ -47,16 +47,23 @@ impl Folder {
     /// nothing has changed.
     pub(super) fn take_over(&self, files: &[PathBuf]) -> Result<Taken, Error> {
         let mut taken = Taken::default();
+        let mut services = Vec::new();
         let mut entries: BTreeMap<String, (PathBuf, Option<String>)> = BTreeMap::new();
         for (number, file) in expand(files)?.into_iter().enumerate() {
             let text = fs::read_to_string(&file).map_err(Error::io(format!("reading {}", file.display())))?;
             let contents = workload::read(&file, &text)?;
             taken.wanted.extend(contents.wanted);
+            services.extend(contents.services);
             taken.warnings.extend(contents.warnings);
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             let name = format!("{number:03}-{name}");
             taken.files.insert(PathBuf::from(&name), file.clone());
             entries.insert(name, (file, contents.text));
+        }
+        for item in &mut taken.wanted {
+            if let Wanted::Pods(pods) = item {
+                Selecting::open(&services, pods);
+            }
         }
         for (name, (file, text)) in &entries {
             match text {

@@ -140,12 +140,7 @@ impl Finding {
 
     fn of_error(error: &Error) -> Finding {
         match error {
-            Error::Manifest { file, line, object, field, message } => Finding {
-                file: Some(file.into()),
-                line: Some(*line),
-                message: format!("{object}: {field}: {message}"),
-                is_warning: false,
-            },
+            Error::Manifest(problem) => Finding::of(problem),
             other => Finding { file: None, line: None, message: other.to_string(), is_warning: false },
         }
     }

@@ -15,6 +15,7 @@ use crate::topology::{ClientSpec, NodeSpec, PodSpec};
 pub(super) struct Placed {
     pub(super) spec: PodSpec,
     pub(super) object: Value,
+    pub(super) ready: bool,
 }
 
 /// The nodes that manifests ask for, or `count` of the lab's own, and the client outside.
@@ -233,7 +234,7 @@ pub(super) fn pods(
             host_network: pods.host_network,
         };
         let object = pod_object(pods, name, &spec);
-        if placed.insert(name.clone(), Placed { spec, object }).is_some() {
+        if placed.insert(name.clone(), Placed { spec, object, ready: pods.ready }).is_some() {
             return Err(Error::Exists { kind: "pod", name: name.clone() });
         }
     }
@@ -273,7 +274,7 @@ fn pod_object(pods: &WantedPods, name: &str, spec: &PodSpec) -> Value {
             "phase": "Running",
             "podIP": spec.addresses.first(),
             "podIPs": addresses,
-            "conditions": [{"type": "Ready", "status": "True"}],
+            "conditions": [{"type": "Ready", "status": if pods.ready { "True" } else { "False" }}],
         },
     })
 }
@@ -294,6 +295,7 @@ mod tests {
             host_network: false,
             containers: json!([]),
             ports: vec![8080],
+            ready: true,
         })
     }
 

@@ -52,6 +52,8 @@ pub(super) struct WantedPods {
     /// `spec.containers`, with their ports.
     pub(super) containers: Value,
     pub(super) ports: Vec<u16>,
+    /// Whether they are ready.
+    pub(super) ready: bool,
 }
 
 impl WantedPods {
@@ -75,10 +77,40 @@ impl WantedPods {
     }
 }
 
+/// A Service that selects pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Selecting {
+    namespace: String,
+    selector: BTreeMap<String, String>,
+    /// The numbers in its `targetPort`s.
+    ports: Vec<u16>,
+}
+
+impl Selecting {
+    /// Has `pods` answer on its target ports if it selects them and they do not say where they do.
+    /// In a cluster `containerPort` is only information; here, no program runs that would know.
+    pub(super) fn open(services: &[Selecting], pods: &mut WantedPods) {
+        if !pods.ports.is_empty() {
+            return;
+        }
+        let selects = |service: &&Selecting| {
+            service.namespace == pods.namespace
+                && service.selector.iter().all(|(key, value)| pods.labels[key] == value.as_str())
+        };
+        for port in services.iter().filter(selects).flat_map(|service| &service.ports) {
+            if !pods.ports.contains(port) {
+                pods.ports.push(*port);
+            }
+        }
+    }
+}
+
 /// What a file asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Contents {
     pub(super) wanted: Vec<Wanted>,
+    /// The Services that select pods.
+    pub(super) services: Vec<Selecting>,
     /// The text for the proxies where it differs from the file's: without the Nodes and Pods that
     /// the lab completes.
     pub(super) text: Option<String>,
@@ -89,19 +121,23 @@ pub(super) struct Contents {
 /// Reads the text of a manifest. Kinds that need nothing from the lab are passed over; they are the
 /// proxy's.
 pub(super) fn read(file: &Path, text: &str) -> Result<Contents, Error> {
-    let documents =
-        portolan_source::manifests::documents(text).map_err(|(line, message)| Error::Manifest {
-            file: file.display().to_string(),
-            line,
-            object: "document".to_owned(),
-            field: "text".to_owned(),
+    let documents = portolan_source::manifests::documents(text).map_err(|(line, message)| {
+        Error::Manifest(Box::new(Problem {
+            file: file.to_owned(),
+            line: Some(line),
+            object: None,
+            field: None,
             message,
-        })?;
+            severity: Severity::Error,
+        }))
+    })?;
     let (mut wanted, mut completed, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+    let mut services = Vec::new();
     for document in &documents {
         for (tree, alone) in objects(document) {
             let reader = Reader { file, tree, object: &tree.to_json() };
             warnings.extend(reader.not_done());
+            services.extend(reader.service());
             let Some(item) = reader.wanted()? else { continue };
             let complete = match &item {
                 Wanted::Node(node) => !node.addresses.is_empty() && !node.pod_networks.is_empty(),
@@ -123,7 +159,7 @@ pub(super) fn read(file: &Path, text: &str) -> Result<Contents, Error> {
         }
     }
     let text = (!completed.is_empty()).then(|| without(text, &completed));
-    Ok(Contents { wanted, text, warnings })
+    Ok(Contents { wanted, services, text, warnings })
 }
 
 /// The objects in a document, and whether each is the whole document.
@@ -210,6 +246,19 @@ impl Reader<'_> {
                     self.warning("kind", &format!("is passed over: the lab makes no pods of a {kind}")),
                 ];
             }
+            "NetworkPolicy" => {
+                return vec![self.warning(
+                    "kind",
+                    "is passed over: in a cluster the network plugin enforces it, and the lab has none",
+                )];
+            }
+            "Ingress" => {
+                return vec![self.warning(
+                    "kind",
+                    "is passed over: the lab has no Ingress controller; ask its Services themselves",
+                )];
+            }
+            "Service" => return self.no_address().into_iter().collect(),
             "Pod" => "spec",
             "Deployment" | "ReplicaSet" | "ReplicationController" | "StatefulSet" | "DaemonSet" => {
                 "spec.template.spec"
@@ -233,6 +282,37 @@ impl Reader<'_> {
             }
         }
         warnings
+    }
+
+    /// What a Service of type LoadBalancer lacks, since the lab has no load balancer.
+    fn no_address(&self) -> Option<Problem> {
+        let balanced = self.at("spec.type") == "LoadBalancer";
+        let given = self.at("status.loadBalancer.ingress").as_array().is_some_and(|list| !list.is_empty());
+        (balanced && !given).then(|| {
+            self.warning(
+                "spec.type",
+                "LoadBalancer, but the lab allocates no load-balancer address; give it one, such as status: \
+                 {loadBalancer: {ingress: [{ip: 203.0.113.5}]}}",
+            )
+        })
+    }
+
+    /// The Service, if it is one that selects pods.
+    fn service(&self) -> Option<Selecting> {
+        let selector = self.at("spec.selector").as_object().filter(|_| self.kind() == "Service")?;
+        let selector: BTreeMap<String, String> = selector
+            .iter()
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect();
+        let ports = self.at("spec.ports").as_array().into_iter().flatten().filter_map(|port| {
+            let target = if port["targetPort"].is_null() { &port["port"] } else { &port["targetPort"] };
+            target.as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0)
+        });
+        (!selector.is_empty()).then(|| Selecting {
+            namespace: self.at("metadata.namespace").as_str().unwrap_or("default").to_owned(),
+            selector,
+            ports: ports.collect(),
+        })
     }
 
     /// The ports of the containers under `spec`, with the places of both in their lists.
@@ -305,7 +385,18 @@ impl Reader<'_> {
             host_network: self.at(&format!("{spec}.hostNetwork")).as_bool().unwrap_or_default(),
             containers: self.at(&format!("{spec}.containers")).clone(),
             ports,
+            ready: count != Count::One || self.ready(),
         })
+    }
+
+    /// Whether a Pod is ready: as its status says. The lab completes one that says nothing, unless
+    /// it has all that the proxies need of it.
+    fn ready(&self) -> bool {
+        let has = |field| !self.at(field).is_null();
+        let whole = has("spec.nodeName") && (has("status.podIP") || has("status.podIPs"));
+        let conditions = self.at("status.conditions").as_array();
+        let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
+        ready.map_or(!whole, |condition| condition["status"] == "True")
     }
 
     fn name(&self) -> Result<String, Error> {
@@ -333,23 +424,21 @@ impl Reader<'_> {
     }
 
     fn error(&self, field: &str, message: &str) -> Error {
-        Error::Manifest {
-            file: self.file.display().to_string(),
-            line: self.tree.line_of(field),
-            object: self.title(),
-            field: field.to_owned(),
-            message: message.to_owned(),
-        }
+        Error::Manifest(Box::new(self.problem(Severity::Error, field, message)))
     }
 
     fn warning(&self, field: &str, message: &str) -> Problem {
+        self.problem(Severity::Warning, field, message)
+    }
+
+    fn problem(&self, severity: Severity, field: &str, message: &str) -> Problem {
         Problem {
             file: self.file.to_owned(),
             line: Some(self.tree.line_of(field)),
             object: Some(self.title()),
             field: Some(field.to_owned()),
             message: message.to_owned(),
-            severity: Severity::Warning,
+            severity,
         }
     }
 }
@@ -359,126 +448,4 @@ fn labels(value: &Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<Contents, String> {
-        super::read(Path::new("a.yaml"), text).map_err(|error| error.to_string())
-    }
-
-    const DEPLOYMENT: &str = "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web, namespace: shop}
-spec:
-  replicas: 2
-  template:
-    metadata: {labels: {app: web}}
-    spec: {containers: [{name: a, ports: [{containerPort: 8080}, {containerPort: 8080, protocol: UDP}]}]}
-";
-
-    #[test]
-    fn deployments_want_replicas() {
-        let contents = read(DEPLOYMENT).unwrap();
-        assert_eq!(contents.text, None);
-        let [Wanted::Pods(pods)] = &contents.wanted[..] else { panic!("{contents:?}") };
-        assert_eq!(names(pods), ["shop/web-1", "shop/web-2"]);
-        assert_eq!((&pods.ports[..], &pods.labels["app"]), (&[8080][..], &json!("web")));
-    }
-
-    fn names(pods: &WantedPods) -> Vec<String> {
-        pods.pods(["host1", "host2"].into_iter()).into_iter().map(|(name, _)| name).collect()
-    }
-
-    #[test]
-    fn each_workload_names_its_pods() {
-        for (kind, expected) in [
-            ("ReplicaSet", &["shop/web-1", "shop/web-2"]),
-            ("ReplicationController", &["shop/web-1", "shop/web-2"]),
-            ("StatefulSet", &["shop/web-0", "shop/web-1"]),
-            ("DaemonSet", &["shop/web-host1", "shop/web-host2"]),
-        ] {
-            let contents = read(&DEPLOYMENT.replace("Deployment", kind)).unwrap();
-            let [Wanted::Pods(pods)] = &contents.wanted[..] else { panic!("{contents:?}") };
-            assert_eq!(names(pods), *expected, "{kind}");
-        }
-    }
-
-    #[test]
-    fn what_the_lab_does_not_do_is_reported() {
-        let reported = |text: &str| {
-            let warnings = read(text).unwrap().warnings;
-            warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        let port = "{containerPort: 8080, protocol: UDP}";
-        assert_eq!(reported(DEPLOYMENT), [""; 0]);
-        assert_eq!(
-            reported(&DEPLOYMENT.replace(port, "{containerPort: 8080, hostPort: 80}")),
-            [
-                "a.yaml:9: Deployment web: spec.template.spec.containers[0].ports[1].hostPort: is ignored: in a cluster the \
-                 network plugin opens it, and the lab has none; a Service of type NodePort opens a port on the nodes"
-            ]
-        );
-        assert_eq!(
-            reported("kind: Job\nmetadata: {name: j}\n"),
-            ["a.yaml:1: Job j: kind: is passed over: the lab makes no pods of a Job"]
-        );
-        assert_eq!(
-            reported("kind: Pod\nmetadata: {name: p}\nspec:\n  nodeSelector: {a: b}\n"),
-            [
-                "a.yaml:4: Pod p: spec.nodeSelector: is ignored: the lab places pods round its nodes; nodeName chooses one"
-            ]
-        );
-    }
-
-    #[test]
-    fn what_the_lab_completes_is_blank_for_the_proxies() {
-        let service = "kind: Service\nmetadata: {name: s}\n";
-        for (situation, text, expected) in [
-            ("a Service alone", service.to_owned(), None),
-            (
-                "a Pod without address before it",
-                format!("kind: Pod\nmetadata: {{name: p}}\n---\n{service}"),
-                Some(format!("\n\n---\n{service}")),
-            ),
-            (
-                "a Pod without address behind it",
-                format!("{service}---\nkind: Pod\nmetadata: {{name: p}}\n"),
-                Some(format!("{service}---\n\n\n")),
-            ),
-            (
-                "a Pod with everything",
-                "kind: Pod\nmetadata: {name: p}\nspec: {nodeName: n}\nstatus: {podIP: 10.0.0.9}\n".to_owned(),
-                None,
-            ),
-        ] {
-            assert_eq!(read(&text).unwrap().text, expected, "{situation}");
-        }
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        for (text, message) in [
-            ("kind: Pod\nspec: {}\n", "a.yaml:1: Pod ?: metadata.name: is missing; give one"),
-            (
-                "kind: Deployment\nmetadata: {name: d}\nspec: {replicas: -1}\n",
-                "a.yaml:3: Deployment d: spec.replicas: -1 is not a number from 0 to 1000",
-            ),
-            (
-                "kind: Pod\nmetadata: {name: p}\nspec: {containers: [{ports: [{containerPort: 0}]}]}\n",
-                "a.yaml:3: Pod p: spec.containers[0].ports[0].containerPort: 0 is not in 1-65535",
-            ),
-            (
-                "kind: Node\nmetadata: {name: n}\nspec: {podCIDRs: [10.0.0.0]}\n",
-                "a.yaml:3: Node n: spec.podCIDRs: \"10.0.0.0\" is not a network such as 10.244.1.0/24",
-            ),
-            (
-                "kind: List\nitems: [{kind: Pod, metadata: {name: p}}]\n",
-                "a.yaml:2: Pod p: items: the lab completes Pods and Nodes that are documents of their own; take it out of \
-                 the list, or give it its node and addresses",
-            ),
-        ] {
-            assert_eq!(read(text).unwrap_err(), message);
-        }
-    }
-}
+mod tests;

@@ -88,7 +88,8 @@ fn render_places(status: &Status, style: Style) -> String {
             } else {
                 format!("  {}", style.faint(&format!("port {}", joined(&pod.ports))))
             };
-            line(&pod.name, 2, &format!("{}{ports}", joined(&pod.addresses)));
+            let unready = if pod.ready { String::new() } else { format!("  {}", style.strong("not ready")) };
+            line(&pod.name, 2, &format!("{}{ports}{unready}", joined(&pod.addresses)));
         }
     }
     text
@@ -163,6 +164,7 @@ mod tests {
                 node: "host1".to_owned(),
                 addresses: vec![[10, 244, 1, 2].into()],
                 ports: vec![8080, 9090],
+                ready: false,
             }],
             services: vec![
                 ServiceStatus {
@@ -213,7 +215,7 @@ mod tests {
             render(&status, Some(Path::new("/home/me")), Style { colour: false }),
             "  client   192.168.50.100\n  \
                host1    192.168.50.1  pods 10.244.1.0/24\n    \
-                 web-1  10.244.1.2  port 8080, 9090\n  \
+                 web-1  10.244.1.2  port 8080, 9090  not ready\n  \
                host2    192.168.50.2  pods 10.244.2.0/24  proxy ended, signal: 9\n\
              \n  \
                svc/web        10.96.0.9, 203.0.113.5  port 80 (http, on nodes 30080), 53/UDP\n  \

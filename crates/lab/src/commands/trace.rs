@@ -125,6 +125,7 @@ mod tests {
             proxy: "running".to_owned(),
         };
         let pod = |name: &str, node: &str| PodStatus {
+            ready: true,
             name: name.to_owned(),
             node: node.to_owned(),
             addresses: vec![],

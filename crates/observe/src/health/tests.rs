@@ -186,6 +186,21 @@ fn a_source_that_stops_is_seen() {
 }
 
 #[test]
+fn what_cannot_be_honoured_is_counted_and_is_no_reason_to_be_unhealthy() {
+    let health = Health::new(&Family::ALL, SYNC_PERIOD);
+    health.in_force();
+    for (in_manifests, in_plan, expected) in
+        [(0, 0, None), (2, 0, Some(2)), (2, 1, Some(3)), (0, 1, Some(1)), (0, 0, None)]
+    {
+        health.set_manifest_problems(in_manifests);
+        health.set_plan_problems(in_plan);
+        let (code, text) = health.healthz();
+        assert_eq!((code, body((code, text))["problems"].as_u64()), (StatusCode::OK, expected));
+        assert_eq!(health.problems() as u64, expected.unwrap_or_default());
+    }
+}
+
+#[test]
 fn waiting_for_another_proxy_is_said_and_is_no_reason_to_restart() {
     let health = Health::new(&Family::ALL, SYNC_PERIOD);
     health.in_force();

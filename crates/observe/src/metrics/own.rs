@@ -11,6 +11,11 @@ use super::{Commit, Totals};
 use crate::BuildInfo;
 use crate::health::View;
 
+/// The kinds of objects that may not decode, in a cluster or in manifests. They are counted from 0,
+/// so that an alert sees the first one. What has no kind that could be read is `unknown`.
+const UNDECODABLE: [&str; 8] =
+    ["Service", "EndpointSlice", "Node", "ServiceCIDR", "Endpoints", "Pod", "Namespace", "unknown"];
+
 pub(super) struct Own {
     event_to_commit: Histogram,
     commits: IntCounterVec,
@@ -57,7 +62,7 @@ impl Own {
             "Objects that were skipped because they do not decode",
             &["kind"],
         );
-        for kind in ["Service", "EndpointSlice", "Node", "ServiceCIDR"] {
+        for kind in UNDECODABLE {
             undecodable.with_label_values(&[kind]);
         }
         Own {
@@ -79,7 +84,7 @@ impl Own {
             ),
             problems: register.int_gauge(
                 "problems",
-                "Things asked for by Services that cannot be honoured; the log names them",
+                "Things asked for by Services, or in manifests, that cannot be honoured; the log names them",
             ),
             undecodable,
             services: register.int_gauge("services", "Services in force"),

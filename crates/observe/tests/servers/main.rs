@@ -103,7 +103,8 @@ fn healthz_and_livez_answer_by_status_and_are_counted() {
 fn pages_of_the_metrics_server() {
     // spec §11.13-11.15
     let running = Running::with(options());
-    running.telemetry.metrics.problems(7);
+    running.telemetry.health.set_manifest_problems(4);
+    running.telemetry.health.set_plan_problems(3);
     let text = "text/plain; charset=utf-8";
     for (path, status, kind, part) in [
         ("/metrics", 200, "text/plain; version=0.0.4; charset=utf-8", "\nportolan_problems 7\n"),

@@ -7,8 +7,18 @@ use serde_json::Value;
 use super::table::{ago, push_wrapped};
 
 /// Fields of `/healthz` that have a place of their own, or say what others do.
-const PLACED: [&str; 9] =
-    ["lastUpdated", "currentTime", "nodeEligible", "healthy", "status", "absent", "reason", "view", "note"];
+const PLACED: [&str; 10] = [
+    "lastUpdated",
+    "currentTime",
+    "nodeEligible",
+    "healthy",
+    "status",
+    "absent",
+    "reason",
+    "view",
+    "note",
+    "problems",
+];
 
 /// The answer to [`portolan_observe::control::Table::Status`], under the key `status`, in lines for
 /// people. `now` in seconds since 1970.
@@ -46,6 +56,9 @@ pub(super) fn text(status: &Value, now: Duration) -> String {
         );
     }
     line("Objects", view(&health["view"], now));
+    if let Some(count) = health["problems"].as_u64().filter(|count| *count > 0) {
+        line("Problems", problems(count, &health["view"]));
+    }
     // What a proxy of another version adds.
     for (name, value) in health.as_object().into_iter().flatten() {
         if !PLACED.contains(&name.as_str()) {
@@ -77,6 +90,12 @@ fn view(view: &Value, now: Duration) -> String {
     let taken = string(&view["snapshotTaken"]).map(|taken| format!(": {}", at(&taken, now)));
     let age = view["ageSeconds"].as_f64().map(|age| format!(", known to be current {age:.0} s ago"));
     [Some(source), taken, age].into_iter().flatten().collect()
+}
+
+/// How many things that are asked for cannot be honoured, and where they are named.
+fn problems(count: u64, view: &Value) -> String {
+    let and_check = if view["source"] == "manifests" { " and by `portolan check`" } else { "" };
+    format!("{count}, named in the log{and_check}")
 }
 
 fn word(healthy: bool) -> &'static str {
@@ -153,6 +172,7 @@ mod tests {
                 "status": {"IPv4": {"lastUpdated": "0001-01-01T00:00:00Z", "healthy": false}},
                 "absent": {"IPv6": "the kernel has no ip6_tables"},
                 "reason": "no state has been brought into force yet, which is said in a line of no more than eighty characters",
+                "problems": 2,
                 "view": {"source": "snapshot", "snapshotTaken": "2024-02-28T10:30:05Z"},
                 "tides": "low",
             }},
@@ -160,16 +180,17 @@ mod tests {
         assert_eq!(
             lines(&status),
             [
-                "Version  v0.2.0, commit abc, linux/arm64",
-                "Mode     iptables",
-                "Started  2024-02-29T10:30:00Z, 5s ago",
-                "Health   unhealthy, /healthz answers 503",
-                "         no state has been brought into force yet, which is said in a line of no",
-                "         more than eighty characters",
-                "IPv4     unhealthy, never written",
-                "IPv6     not on this host: the kernel has no ip6_tables",
-                "Objects  as they were, as no API server answers: 2024-02-28T10:30:05Z, 1d0h ago",
-                "tides    low",
+                "Version   v0.2.0, commit abc, linux/arm64",
+                "Mode      iptables",
+                "Started   2024-02-29T10:30:00Z, 5s ago",
+                "Health    unhealthy, /healthz answers 503",
+                "          no state has been brought into force yet, which is said in a line of",
+                "          no more than eighty characters",
+                "IPv4      unhealthy, never written",
+                "IPv6      not on this host: the kernel has no ip6_tables",
+                "Objects   as they were, as no API server answers: 2024-02-28T10:30:05Z, 1d0h ago",
+                "Problems  2, named in the log",
+                "tides     low",
             ]
         );
     }

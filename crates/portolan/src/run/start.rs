@@ -169,10 +169,11 @@ impl Parts<'_> {
         let mut changes = addresses::changes().context("listening for interface addresses")?;
         observed.publish(&Batch::of_addresses(addresses::list().context("listing interface addresses")?));
         if let Some(folder) = args.manifests() {
-            let (mut folder, first) = manifests::read(folder, manifests::options(&args.proxy, false))?;
+            let (mut folder, first) =
+                manifests::read(folder, manifests::options(&args.proxy, false), telemetry)?;
             observed.publish(&first);
             let (feed, telemetry) = (observed.clone(), telemetry.clone());
-            spawn("manifests", events, move || manifests::follow(&mut folder, &feed, &telemetry.health))?;
+            spawn("manifests", events, move || manifests::follow(&mut folder, &feed, &telemetry))?;
         }
         let feed = observed.clone();
         spawn("addresses", events, move || addresses::follow(&mut changes, &feed))?;

@@ -21,6 +21,38 @@ pub(super) struct Contents {
     pub(super) partial: bool,
 }
 
+impl Contents {
+    /// A file that cannot be read now, and why; nothing if that will be over soon.
+    pub(super) fn unread(problem: Option<Problem>) -> Contents {
+        Contents { problems: problem.into_iter().collect(), partial: true, ..Contents::default() }
+    }
+
+    /// Whether all of it could be read, and is valid.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.partial && self.items.iter().all(|item| item.object.is_some())
+    }
+
+    /// Puts `others` where an object is not valid, or may be missing because it could not be read.
+    pub(super) fn fill_up(&mut self, others: Vec<Item>) {
+        for other in others {
+            match self.items.iter_mut().find(|item| item.key == other.key) {
+                Some(Item { object: Some(_), .. }) => {}
+                Some(invalid) => *invalid = Item { lines: std::mem::take(&mut invalid.lines), ..other },
+                None if self.partial => self.items.push(other),
+                None => {}
+            }
+        }
+    }
+
+    /// The kinds of the objects that were skipped, each as often as that happened.
+    pub(super) fn undecodable(&self) -> impl Iterator<Item = &'static str> {
+        let invalid = self.items.iter().filter(|item| item.object.is_none());
+        invalid
+            .map(|item| item.key.kind.name())
+            .chain((self.partial && !self.problems.is_empty()).then_some("unknown"))
+    }
+}
+
 /// One object of a file.
 #[derive(Debug)]
 pub(super) struct Item {
@@ -28,6 +60,8 @@ pub(super) struct Item {
     /// `None` if it is not valid.
     pub(super) object: Option<Object>,
     pub(super) lines: Lines,
+    /// The object as JSON, if it is valid, with what a typed list may leave out.
+    pub(super) text: String,
 }
 
 /// Lines of those fields of an object that can turn out wrong only beside other objects.
@@ -43,9 +77,19 @@ impl Lines {
                 Some(Content::List(ports)) => ports.len(),
                 _ => 0,
             };
-            let fields =
-                ["spec.clusterIP", "spec.ipFamilyPolicy", "spec.healthCheckNodePort", "spec.selector"];
-            let fields = fields.into_iter().map(str::to_owned);
+            let fields = [
+                "spec.clusterIP",
+                "spec.clusterIPs",
+                "spec.ipFamilyPolicy",
+                "spec.healthCheckNodePort",
+                "spec.selector",
+                "spec.externalIPs",
+                "spec.loadBalancerSourceRanges",
+            ];
+            let given = |field: &&str| {
+                tree.get("spec").is_some_and(|spec| spec.get(&field["spec.".len()..]).is_some())
+            };
+            let fields = fields.into_iter().filter(given).map(str::to_owned);
             for field in fields.chain((0..ports).map(|i| format!("spec.ports[{i}].nodePort"))) {
                 let line = tree.line_of(&field);
                 lines.push((field.into(), line));
@@ -213,7 +257,10 @@ impl Reader<'_> {
             namespace => format!("{kind} {}/{name}", namespace.unwrap_or("default")),
         });
         let unknown = match schema::unknown_kind(version, kind, tree) {
-            Some(unknown) => vec![unknown],
+            Some(unknown) => {
+                self.contents.partial = true;
+                vec![unknown]
+            }
             None => schema::unknown_fields(kind, tree),
         };
         self.warnings(object.as_deref(), unknown);
@@ -265,6 +312,7 @@ impl Reader<'_> {
         if let Err(issues) = declared::check_name(kind, namespace, name) {
             let separator = if namespace.is_empty() { "" } else { "/" };
             let object = format!("{} {namespace}{separator}{name}", kind.name());
+            self.contents.partial = true;
             self.issues(tree, &object, issues);
             return;
         }
@@ -282,9 +330,14 @@ impl Reader<'_> {
             }
             Some(_) => Some(format!("not text; for this kind it is {}", kind.api_version())),
         };
-        let declared = match wrong {
-            Some(message) => Declared::invalid(Issue::new("apiVersion", message)),
-            None => declared::declare(&key, tree.to_json()),
+        let (declared, text) = if let Some(message) = wrong {
+            (Declared::invalid(Issue::new("apiVersion", message)), String::new())
+        } else {
+            let mut json = tree.to_json();
+            json["apiVersion"] = kind.api_version().into();
+            json["kind"] = kind.name().into();
+            let text = json.to_string();
+            (declared::declare(&key, json), text)
         };
         if !self.seen.insert(key.clone()) {
             let message = "declared twice in this file; the first counts".to_owned();
@@ -294,7 +347,7 @@ impl Reader<'_> {
         let object = declared.object;
         self.warnings(Some(&key.to_string()), schema::unknown_fields(kind.name(), tree));
         let lines = Lines::of(tree, &key);
-        self.contents.items.push(Item { key, object, lines });
+        self.contents.items.push(Item { key, object, lines, text });
     }
 
     fn issues(&mut self, tree: &Tree, object: &str, issues: Vec<Issue>) {

@@ -9,13 +9,12 @@ mod objects;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use portolan_yaml::Tree;
+use portolan_yaml::{Content, Tree, nearest};
 
-use objects::{Object, PodLike, collect, items, text, texts};
+use objects::{Object, PodLike, at, collect, items, number, text, texts};
 
 use super::contents::{self, WORKLOADS};
 use super::problem::Problem;
-use crate::nearest::nearest;
 
 /// Whether somebody makes the pods of Deployments and the like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +39,7 @@ pub(super) fn find(files: &[(PathBuf, String)], workloads: Workloads) -> Vec<Pro
     for (file, tree) in &trees {
         collect(file, tree, None, &mut objects);
     }
-    let known = Known::of(&objects);
+    let known = Known::of(&objects, workloads);
     let mut problems: Vec<Problem> = objects
         .iter()
         .flat_map(|object| match object.kind {
@@ -73,10 +72,11 @@ struct Known<'a> {
     /// The slices, or Endpoints, of each Service.
     given: HashMap<(&'a str, &'a str), Vec<&'a Object<'a>>>,
     nodes: BTreeSet<&'a str>,
+    workloads: Workloads,
 }
 
 impl<'a> Known<'a> {
-    fn of(objects: &'a [Object<'a>]) -> Known<'a> {
+    fn of(objects: &'a [Object<'a>], workloads: Workloads) -> Known<'a> {
         let pods: Vec<PodLike<'a>> = objects.iter().filter_map(PodLike::of).collect();
         let mut by_label: HashMap<_, Vec<usize>> = HashMap::new();
         for (index, pod) in pods.iter().enumerate() {
@@ -102,6 +102,7 @@ impl<'a> Known<'a> {
             services: of_kind("Service").map(|service| (service.namespace, service.name)).collect(),
             given,
             nodes: of_kind("Node").map(|node| node.name).collect(),
+            workloads,
         }
     }
 
@@ -177,9 +178,12 @@ impl<'a> Known<'a> {
             );
             return vec![object.problem("spec.selector", message)];
         }
-        let mut problems = Vec::new();
+        let mut problems: Vec<Problem> = self.none_ready(object, &pods).into_iter().collect();
         for (index, port) in items(object.tree, "spec.ports").iter().enumerate() {
-            let Some(wanted) = text(port, "targetPort") else { continue };
+            let Some(wanted) = text(port, "targetPort") else {
+                problems.extend(no_such_number(object, index, port, &pods));
+                continue;
+            };
             let protocol = text(port, "protocol").unwrap_or("TCP");
             if pods.iter().any(|pod| pod.ports.contains(&(wanted, protocol))) {
                 continue;
@@ -200,6 +204,29 @@ impl<'a> Known<'a> {
             problems.push(object.problem(&format!("spec.ports[{index}].targetPort"), message));
         }
         problems
+    }
+
+    /// Pods that have what is asked for, of which none will get connections. Where somebody runs
+    /// pods, they become ready.
+    fn none_ready(&self, object: &Object<'_>, pods: &[&&PodLike<'_>]) -> Option<Problem> {
+        let all_count = at(object.tree, "spec.publishNotReadyAddresses")
+            .is_some_and(|given| given.content == Content::Bool(true));
+        let mut pods = pods.iter().filter(|pod| pod.object.kind == "Pod").peekable();
+        let first = pods.peek().filter(|_| self.workloads == Workloads::Ignored)?.object;
+        let serves = |pod: &PodLike<'_>| pod.has_address() && (all_count || pod.is_ready());
+        if pods.any(|pod| serves(pod)) {
+            return None;
+        }
+        let lacks = if PodLike::of(first)?.has_address() {
+            "has no condition of type Ready with status \"True\" in status.conditions"
+        } else {
+            "has no address in status.podIP"
+        };
+        let message = format!(
+            "no selected pod is ready, so that connections are refused: {} {lacks}; in a cluster the kubelet writes it",
+            first.title()
+        );
+        Some(object.problem("spec.selector", message))
     }
 
     /// The labels of a pod of this namespace that differ from the selector by a slip, or in one
@@ -268,6 +295,20 @@ impl<'a> Known<'a> {
     }
 }
 
+/// A port number that no pod has, though all of them say which ones they have. Without
+/// `targetPort`, it is the Service port's own.
+fn no_such_number(object: &Object<'_>, index: usize, port: &Tree, pods: &[&&PodLike<'_>]) -> Option<Problem> {
+    let field = if at(port, "targetPort").is_some() { "targetPort" } else { "port" };
+    let wanted = number(port, field)?;
+    if pods.iter().any(|pod| pod.numbers.is_empty() || pod.numbers.contains(&wanted)) {
+        return None;
+    }
+    let numbers: BTreeSet<u64> = pods.iter().flat_map(|pod| &pod.numbers).copied().collect();
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    let message = format!("no selected pod has a container port {wanted}; they have {}", numbers.join(", "));
+    Some(object.problem(&format!("spec.ports[{index}].{field}"), message))
+}
+
 fn workload(object: &Object<'_>, workloads: Workloads) -> Vec<Problem> {
     let mut problems = Vec::new();
     if workloads == Workloads::Ignored {
@@ -289,143 +330,4 @@ fn workload(object: &Object<'_>, workloads: Workloads) -> Vec<Problem> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(text: &str) -> Vec<String> {
-        let files = [(PathBuf::from("a.yaml"), text.to_owned())];
-        find(&files, Workloads::Run).iter().map(ToString::to_string).collect()
-    }
-
-    const POD: &str = "
-kind: Pod
-metadata: {name: web-1, labels: {app: web, tier: x}}
-spec: {nodeName: one, containers: [{ports: [{name: http, containerPort: 80}, {name: dns, containerPort: 53, protocol: UDP}]}]}
----";
-    const DEPLOYMENT: &str = "
-kind: Deployment
-metadata: {name: front}
-spec:
-  selector: {matchLabels: {app: front}}
-  template:
-    metadata: {labels: {app: front}}
-    spec: {containers: [{ports: [{name: http, containerPort: 80}]}]}
----";
-
-    #[test]
-    #[expect(clippy::too_many_lines, reason = "one table of cases")]
-    fn what_matches_nothing_is_found() {
-        let service =
-            |spec: &str| format!("{POD}{DEPLOYMENT}\nkind: Service\nmetadata: {{name: s}}\nspec: {spec}\n");
-        let slice = |labels: &str| {
-            format!(
-                "kind: Service\nmetadata: {{name: s}}\nspec: {{ports: [{{name: http, port: 80}}]}}\n---\nkind: \
-                 EndpointSlice\nmetadata: {{name: x, labels: {labels}}}\nports: [{{name: htp, port: 80}}]\n"
-            )
-        };
-        for (situation, text, expected) in [
-            (
-                "a selector that fits a Pod",
-                service("{selector: {app: web}, ports: [{targetPort: http}]}"),
-                &[][..],
-            ),
-            ("one that fits a template", service("{selector: {app: front}, ports: [{targetPort: 5}]}"), &[]),
-            (
-                "one that fits nothing, by a slip",
-                service("{selector: {app: wbe}}"),
-                &[
-                    "a.yaml:16: Service default/s: spec.selector: no pod here has the labels app=wbe; is app=web meant?",
-                ],
-            ),
-            (
-                "one that fits in another namespace",
-                service("{selector: {app: web}}").replace("name: s}", "name: s, namespace: shop}"),
-                &[
-                    "a.yaml:16: Service shop/s: spec.selector: no pod here has the labels app=web; Pod default/web-1 has, in \
-                     another namespace",
-                ],
-            ),
-            (
-                "a port name that no pod has",
-                service("{selector: {app: web}, ports: [{targetPort: http}, {targetPort: htpp}]}"),
-                &[
-                    "a.yaml:16: Service default/s: spec.ports[1].targetPort: no selected pod has a TCP port called \"htpp\"; \
-                     they have \"http\"",
-                ],
-            ),
-            (
-                "one that is of another protocol",
-                service("{selector: {app: front}, ports: [{targetPort: http, protocol: UDP}]}"),
-                &[
-                    "a.yaml:16: Service default/s: spec.ports[0].targetPort: no selected pod has a UDP port called \"http\"; \
-                     give one of their container ports this name, or write a number",
-                ],
-            ),
-            (
-                "no selector and no slices",
-                service("{ports: [{port: 80}]}"),
-                &[
-                    "a.yaml:14: Service default/s: nothing gives it endpoints: it has no selector, and no EndpointSlice here \
-                     names it; connections are refused",
-                ],
-            ),
-            ("an ExternalName needs none", service("{type: ExternalName, externalName: a.b}"), &[]),
-            (
-                "a slice whose port names differ",
-                slice("{kubernetes.io/service-name: s}"),
-                &[
-                    "a.yaml:3: Service default/s: spec.ports[0].name: no EndpointSlice of this Service has a port called \
-                     \"http\"; they have \"htp\"; is \"htp\" meant?",
-                ],
-            ),
-            (
-                "a slice of no Service",
-                format!(
-                    "{}---\nkind: EndpointSlice\nmetadata: {{name: y, labels: {{kubernetes.io/service-name: t}}}}\n",
-                    slice("{kubernetes.io/service-name: s}").replace("htp,", "http,")
-                ),
-                &[
-                    "a.yaml:10: EndpointSlice default/y: metadata.labels.kubernetes.io/service-name: there is no Service \
-                     default/t here; is s meant?",
-                ],
-            ),
-            (
-                "a slice without the label",
-                "kind: EndpointSlice\nmetadata: {name: y}\n".to_owned(),
-                &[
-                    "a.yaml:2: EndpointSlice default/y: metadata.labels: the label kubernetes.io/service-name is missing, so \
-                     that no Service uses this slice; let it name the Service",
-                ],
-            ),
-            (
-                "Endpoints of no Service",
-                "kind: Endpoints\nmetadata: {name: y}\n".to_owned(),
-                &["a.yaml:2: Endpoints default/y: metadata.name: there is no Service default/y here"],
-            ),
-            (
-                "a node that is not there, beside one that is",
-                format!("{POD}\nkind: Node\nmetadata: {{name: onee}}\n"),
-                &["a.yaml:4: Pod default/web-1: spec.nodeName: there is no Node one here; is onee meant?"],
-            ),
-            (
-                "a Deployment whose template has other labels",
-                DEPLOYMENT.replace("metadata: {labels: {app: front}}", "metadata: {labels: {app: back}}"),
-                &[
-                    "a.yaml:5: Deployment default/front: spec.selector.matchLabels: asks for app=front, but its own template \
-                     has app=back",
-                ],
-            ),
-        ] {
-            assert_eq!(found(&text), *expected, "{situation}");
-        }
-    }
-
-    #[test]
-    fn pods_that_nobody_makes_are_reported_where_nobody_makes_them() {
-        let files = [(PathBuf::from("a.yaml"), DEPLOYMENT.to_owned())];
-        assert_eq!(find(&files, Workloads::Run), []);
-        let found = find(&files, Workloads::Ignored);
-        assert_eq!(found.len(), 1);
-        assert!(found[0].to_string().starts_with("a.yaml:2: Deployment default/front: kind: is passed over"));
-    }
-}
+mod tests;

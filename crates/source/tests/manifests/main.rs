@@ -3,6 +3,7 @@
 mod controllers;
 mod fields;
 mod follow;
+mod last_good;
 mod problems;
 mod scale;
 mod sequences;

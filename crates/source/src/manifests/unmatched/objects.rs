@@ -23,6 +23,8 @@ pub(super) struct PodLike<'a> {
     pub(super) labels: BTreeMap<&'a str, &'a str>,
     /// Names and protocols of its containers' ports.
     pub(super) ports: BTreeSet<(&'a str, &'a str)>,
+    /// The numbers of its containers' ports, whatever their protocol.
+    pub(super) numbers: BTreeSet<u64>,
 }
 
 impl Object<'_> {
@@ -51,14 +53,32 @@ impl<'a> PodLike<'a> {
         };
         let lists = ["spec.containers", "spec.initContainers"];
         let ports =
-            lists.iter().flat_map(|list| items(pod, list)).flat_map(|container| items(container, "ports"));
+            || lists.iter().flat_map(|list| items(pod, list)).flat_map(|container| items(container, "ports"));
         Some(PodLike {
             object,
             labels: texts(pod, "metadata.labels"),
-            ports: ports
+            numbers: ports().filter_map(|port| number(port, "containerPort")).collect(),
+            ports: ports()
                 .filter_map(|port| Some((text(port, "name")?, text(port, "protocol").unwrap_or("TCP"))))
                 .collect(),
         })
+    }
+}
+
+impl PodLike<'_> {
+    /// Its status has an address.
+    pub(super) fn has_address(&self) -> bool {
+        let pod = self.object.tree;
+        let of_host = at(pod, "spec.hostNetwork").is_some_and(|given| given.content == Content::Bool(true));
+        text(pod, "status.podIP").is_some()
+            || !items(pod, "status.podIPs").is_empty()
+            || of_host && text(pod, "status.hostIP").is_some()
+    }
+
+    /// Its status has the condition Ready.
+    pub(super) fn is_ready(&self) -> bool {
+        let conditions = items(self.object.tree, "status.conditions");
+        conditions.iter().any(|it| text(it, "type") == Some("Ready") && text(it, "status") == Some("True"))
     }
 }
 
@@ -90,6 +110,14 @@ pub(super) fn at<'a>(tree: &'a Tree, path: &str) -> Option<&'a Tree> {
 
 pub(super) fn text<'a>(tree: &'a Tree, path: &str) -> Option<&'a str> {
     at(tree, path)?.text()
+}
+
+/// The whole number at `path`, which may be none that a port can have.
+pub(super) fn number(tree: &Tree, path: &str) -> Option<u64> {
+    match &at(tree, path)?.content {
+        Content::Number(number) => number.as_u64(),
+        _ => None,
+    }
 }
 
 pub(super) fn items<'a>(tree: &'a Tree, path: &str) -> &'a [Tree] {

@@ -1,7 +1,7 @@
-//! The name that was probably meant, for messages.
+//! The key or name that was probably meant, for messages.
 
 /// The candidate that `wanted` most likely is a slip of; `None` if all are too different.
-pub(crate) fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = wanted.chars().count();
     // One slip for every three letters; longer texts than any name are no slips.
     let allowed = (length / 3).clamp(1, 4);
@@ -21,7 +21,7 @@ const MAX_LENGTH: usize = 64;
 
 /// How many letters were left out, added, exchanged for others or swapped with their neighbours
 /// (optimal string alignment). Upper and lower case are the same letter, once for free.
-pub(crate) fn slips(one: &str, other: &str) -> usize {
+pub fn slips(one: &str, other: &str) -> usize {
     let letters = |text: &str| text.chars().map(|letter| letter.to_ascii_lowercase()).collect::<Vec<_>>();
     let (one, other) = (letters(one), letters(other));
     if one.len().abs_diff(other.len()) > MAX_LENGTH {
