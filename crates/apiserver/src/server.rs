@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use portolan_store::{Failure, Store, error_line};
 use serde_json::Value;
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
@@ -81,6 +82,8 @@ pub struct Server {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// Keeps the port while nobody listens on it.
+    _port: TcpSocket,
 }
 
 impl Server {
@@ -88,9 +91,10 @@ impl Server {
     pub fn start(options: Options) -> Result<Self, StartError> {
         let Options { listen, bookmark_interval, history, streaming_lists, http2, authentication } = options;
         let failed = |source| StartError::Listen { address: listen, source };
-        let listener = TcpListener::bind(listen).map_err(failed)?;
+        let port = reserve(listen).map_err(failed)?;
+        let address = port.local_addr().map_err(failed)?;
+        let listener = TcpListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
         let identities = Identities::make(address.ip(), http2)?;
         let shared = Shared::new(Store::new(history), authentication, streaming_lists);
         let acceptor = Acceptor {
@@ -113,7 +117,7 @@ impl Server {
                 });
             })
             .map_err(StartError::Thread)?;
-        Ok(Self { shared, identities, address, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { shared, identities, address, stop: Some(stop), thread: Some(thread), _port: port })
     }
 
     /// Where it listens.
@@ -348,4 +352,14 @@ impl Drop for Server {
             let _panicked = thread.join();
         }
     }
+}
+
+/// A socket that is bound to `address` and does not listen. A listening one can be bound beside it,
+/// since both allow that. Without it, somebody's outgoing connection might get the port as its own
+/// while the server refuses connections, and the server could not come back.
+fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
