@@ -121,8 +121,10 @@ fn lost_events_are_made_up_for() {
     let mut followed = Followed::new(|root| fs::write(root.join("a.txt"), "").unwrap());
     let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let limit: usize = limit.trim().parse().unwrap();
-    for i in 0..=limit / 2 {
-        fs::write(followed.path(if i % 2 == 0 { ".even" } else { ".odd" }), "").unwrap();
+    // Three events each, of kinds that differ, so that the kernel cannot merge them.
+    for _ in 0..=limit / 3 {
+        fs::write(followed.path(".other"), "").unwrap();
+        fs::remove_file(followed.path(".other")).unwrap();
     }
     fs::write(followed.path("b.txt"), "").unwrap();
     fs::remove_file(followed.path("a.txt")).unwrap();

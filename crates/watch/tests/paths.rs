@@ -159,9 +159,14 @@ fn lost_events_count_as_a_change() {
     let mut paths = Paths::open([plain(folder.path())]).unwrap();
     let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let limit: usize = limit.trim().parse().unwrap();
-    // Two events each, on names that differ, so that the kernel cannot merge them.
-    for i in 0..=limit / 2 {
-        fs::write(folder.path().join(if i % 2 == 0 { "even" } else { "odd" }), "").unwrap();
+    // Three events each, of kinds that differ, so that the kernel cannot merge them: it came, was
+    // closed, and went. None concerns the file.
+    let other = folder.path().join("other");
+    for _ in 0..=limit / 3 {
+        fs::write(&other, "").unwrap();
+        fs::remove_file(&other).unwrap();
     }
-    paths.wait().unwrap();
+    let (sender, receiver) = channel();
+    thread::spawn(move || sender.send(paths.wait().is_ok()));
+    assert_eq!(receiver.recv_timeout(Duration::from_secs(20)), Ok(true));
 }

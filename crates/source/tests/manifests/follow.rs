@@ -250,9 +250,10 @@ fn lost_events_are_made_up_for() {
     let mut followed = Followed::new(|root| fs::write(root.join("a.yaml"), service("a", 1)).unwrap());
     let limit: usize =
         fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
-    // Two events each, on names that differ, so that the kernel cannot merge them.
-    for i in 0..=limit / 2 {
-        fs::write(followed.path(if i % 2 == 0 { ".even" } else { ".odd" }), "").unwrap();
+    // Three events each, of kinds that differ, so that the kernel cannot merge them.
+    for _ in 0..=limit / 3 {
+        fs::write(followed.path(".other"), "").unwrap();
+        fs::remove_file(followed.path(".other")).unwrap();
     }
     fs::write(followed.path("b.yaml"), service("b", 2)).unwrap();
     fs::remove_file(followed.path("a.yaml")).unwrap();
