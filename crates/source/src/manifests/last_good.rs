@@ -71,18 +71,13 @@ impl LastGood {
         if self.place.is_none() || self.read_only {
             return;
         }
-        let good = |item: &&Item| item.object.is_some();
-        let mut texts: Vec<String> =
-            contents.items.iter().filter(good).map(|item| item.text.clone()).collect();
-        if !contents.is_whole() {
-            let kept = self.of(file).into_iter().filter(|kept| {
-                match contents.items.iter().find(|item| item.key == kept.key) {
-                    Some(item) => item.object.is_none(),
-                    None => contents.partial,
-                }
-            });
-            texts.extend(kept.map(|item| item.text));
-        }
+        let kept = if contents.is_whole() { Vec::new() } else { self.of(file) };
+        let kept = kept.iter().filter(|kept| match contents.items.iter().find(|item| item.key == kept.key) {
+            Some(item) => item.object.is_none(),
+            None => contents.partial,
+        });
+        let good = contents.items.iter().filter(|item| item.object.is_some());
+        let texts: Vec<&str> = good.chain(kept).map(|item| &*item.text).collect();
         let text = (!texts.is_empty()).then(|| {
             let (folder, file) = (json!(self.folder), json!(file.to_string_lossy()));
             let items = texts.join(",\n");
