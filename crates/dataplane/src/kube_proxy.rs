@@ -23,7 +23,7 @@ use portolan_service::Family;
 
 use crate::dataplane::InUse;
 use crate::removal::xtables_lock;
-use crate::removal::{self, ChainSearch, Leftovers, RemovalError, Removed, Report, Sought};
+use crate::removal::{self, ChainSearch, Leftovers, RemovalError, Report, Sought};
 use crate::variant::Variant;
 
 /// What to look for.
@@ -55,12 +55,12 @@ impl Search {
             tables::find(socket, &mut report);
         }
         ipvs::find(&mut report);
-        report.finish().map(|(parts, kept)| Leftovers { parts, kept })
+        report.finish()
     }
 
     /// Removes it, each part in one step. What is missing is fine. A part that cannot be removed is
     /// in the error, and the others are removed nevertheless.
-    pub fn remove(&self) -> Result<Removed, RemovalError> {
+    pub fn remove(&self) -> Result<Leftovers, RemovalError> {
         let mut report = Report::default();
         let mut socket = removal::open(&mut report);
         self.chains(|search| search.remove(socket.as_mut(), &mut report));
@@ -68,7 +68,7 @@ impl Search {
             tables::remove(socket, &mut report);
         }
         ipvs::remove(&mut report);
-        report.finish().map(|(parts, kept)| Removed { parts, kept })
+        report.finish()
     }
 
     fn chains(&self, act: impl FnOnce(&ChainSearch<'_>)) {
@@ -86,11 +86,11 @@ pub fn find() -> Result<Leftovers, RemovalError> {
 }
 
 /// Removes what kube-proxy has left: [`Search::remove`] of all there is.
-pub fn remove() -> Result<Removed, RemovalError> {
+pub fn remove() -> Result<Leftovers, RemovalError> {
     Search::default().remove()
 }
 
 /// As [`remove`], with the lock of iptables-legacy elsewhere.
-pub fn remove_locking(xtables_lock: &Path) -> Result<Removed, RemovalError> {
+pub fn remove_locking(xtables_lock: &Path) -> Result<Leftovers, RemovalError> {
     Search { xtables_lock: xtables_lock.to_owned(), ..Search::default() }.remove()
 }

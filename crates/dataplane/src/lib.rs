@@ -30,6 +30,6 @@ pub use dataplane::{Dataplane, Difference, InUse, Integrity, Outcome, Reconciled
 pub use error::Error;
 pub use mode::{Atomicity, ConfiguredMode, ModeDescriptor, PacketCounter, Sysctl};
 pub use modes::{MODES, named};
-pub use removal::{Failure, Kept, Leftovers, Part, RemovalError, Removed};
+pub use removal::{Failure, Kept, Leftovers, Part, RemovalError};
 pub use settings::{LocalDetector, NodeFacts, NodePorts, Settings};
 pub use variant::Variant;

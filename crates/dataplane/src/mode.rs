@@ -9,7 +9,7 @@ use portolan_service::{Family, ServicePlan};
 
 use crate::dataplane::{Dataplane, InUse};
 use crate::error::Error;
-use crate::removal::{Leftovers, RemovalError, Removed};
+use crate::removal::{Leftovers, RemovalError};
 use crate::settings::NodeFacts;
 
 /// A mode: what it is called, what it promises, what it needs of the node, and how it is made.
@@ -42,7 +42,7 @@ pub struct ModeDescriptor {
     /// Changes nothing.
     pub find_own: fn(InUse) -> Result<Leftovers, RemovalError>,
     /// Removes what [`ModeDescriptor::find_own`] finds.
-    pub remove_own: fn(InUse) -> Result<Removed, RemovalError>,
+    pub remove_own: fn(InUse) -> Result<Leftovers, RemovalError>,
 }
 
 /// What packets meet while a change is brought into force.

@@ -15,7 +15,7 @@ use portolan_netfilter::socket::Socket;
 use portolan_service::Family;
 
 pub(crate) use report::Report;
-pub use report::{Failure, Kept, Leftovers, Part, RemovalError, Removed};
+pub use report::{Failure, Kept, Leftovers, Part, RemovalError};
 
 use crate::variant::Variant;
 

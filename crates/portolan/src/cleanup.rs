@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::anyhow;
 use portolan_dataplane::iptables::AcceptForwarded;
 use portolan_dataplane::kube_proxy::{self, Search};
-use portolan_dataplane::{InUse, Leftovers, MODES, ModeDescriptor, RemovalError, Removed};
+use portolan_dataplane::{InUse, Leftovers, MODES, ModeDescriptor, RemovalError};
 use tracing::{info, warn};
 
 use crate::describe::counted;
@@ -68,7 +68,7 @@ pub(crate) fn kube_proxy(say: impl Fn(&str)) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn say_removed(removed: &Removed, say: impl Fn(&str)) {
+fn say_removed(removed: &Leftovers, say: impl Fn(&str)) {
     for part in &removed.parts {
         say(&format!("removed {part}"));
     }
@@ -118,7 +118,7 @@ fn replace(
     from: &str,
     command: &str,
     find: impl FnOnce() -> Result<Leftovers, RemovalError>,
-    remove: impl FnOnce() -> Result<Removed, RemovalError>,
+    remove: impl FnOnce() -> Result<Leftovers, RemovalError>,
 ) {
     let started = Instant::now();
     match find() {

@@ -7,7 +7,7 @@ use portolan_service::Family;
 
 use super::is_ours;
 use crate::dataplane::InUse;
-use crate::removal::{self, ChainSearch, Leftovers, RemovalError, Removed, Report, Sought, xtables_lock};
+use crate::removal::{self, ChainSearch, Leftovers, RemovalError, Report, Sought, xtables_lock};
 use crate::variant::Variant;
 
 /// A search for them.
@@ -31,15 +31,15 @@ impl OwnChains {
         let mut report = Report::default();
         let mut socket = removal::open(&mut report);
         self.search(|search| search.find(socket.as_mut(), &mut report));
-        report.finish().map(|(parts, kept)| Leftovers { parts, kept })
+        report.finish()
     }
 
     /// Removes them.
-    pub fn remove(&self) -> Result<Removed, RemovalError> {
+    pub fn remove(&self) -> Result<Leftovers, RemovalError> {
         let mut report = Report::default();
         let mut socket = removal::open(&mut report);
         self.search(|search| search.remove(socket.as_mut(), &mut report));
-        report.finish().map(|(parts, kept)| Removed { parts, kept })
+        report.finish()
     }
 
     fn search(&self, act: impl FnOnce(&ChainSearch<'_>)) {

@@ -7,7 +7,7 @@ use super::table::TABLE;
 use crate::dataplane::{Dataplane, InUse};
 use crate::error::Error;
 use crate::mode::{Atomicity, ConfiguredMode, ModeDescriptor, Sysctl, same};
-use crate::removal::{Failure, Leftovers, Part, RemovalError, Removed, Report};
+use crate::removal::{Failure, Leftovers, Part, RemovalError, Report};
 use crate::settings::Settings;
 
 /// Mode nftables.
@@ -61,10 +61,10 @@ fn find_own(in_use: InUse) -> Result<Leftovers, RemovalError> {
             Err(error) => report.fail(Failure::Dataplane(error)),
         }
     }
-    report.finish().map(|(parts, kept)| Leftovers { parts, kept })
+    report.finish()
 }
 
-fn remove_own(in_use: InUse) -> Result<Removed, RemovalError> {
+fn remove_own(in_use: InUse) -> Result<Leftovers, RemovalError> {
     let mut report = Report::default();
     if !in_use.tables {
         let remove = || -> Result<Vec<Family>, Error> {
@@ -78,7 +78,7 @@ fn remove_own(in_use: InUse) -> Result<Removed, RemovalError> {
             Err(error) => report.fail(Failure::Dataplane(error)),
         }
     }
-    report.finish().map(|(parts, kept)| Removed { parts, kept })
+    report.finish()
 }
 
 fn add(families: &[Family], report: &mut Report) {

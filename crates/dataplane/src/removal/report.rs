@@ -86,69 +86,34 @@ impl fmt::Display for Kept {
     }
 }
 
-/// What a proxy has left.
+/// What a proxy has left in the kernel, as it was found or as it was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leftovers {
-    /// What can be removed
+    /// What can be removed, or is gone
     pub parts: Vec<Part>,
-    /// What others rely on
+    /// What others rely on, and stays
     pub kept: Vec<Kept>,
-}
-
-/// What was removed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// What is gone
-    pub parts: Vec<Part>,
-    /// What others rely on, and still there
-    pub kept: Vec<Kept>,
-}
-
-fn join(parts: &[Part], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if parts.is_empty() {
-        return f.write_str("nothing");
-    }
-    let lines: Vec<String> = parts.iter().map(Part::to_string).collect();
-    f.write_str(&lines.join("; "))
-}
-
-fn lines<'a>(parts: &'a [Part], kept: &'a [Kept]) -> impl Iterator<Item = String> + 'a {
-    parts.iter().map(Part::to_string).chain(kept.iter().map(Kept::to_string))
 }
 
 impl Leftovers {
-    /// There is nothing to remove.
-    pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
-    }
-
-    /// A line for each part, and for each thing that is to stay, for people.
-    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
-        lines(&self.parts, &self.kept)
-    }
-}
-
-impl fmt::Display for Leftovers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        join(&self.parts, f)
-    }
-}
-
-impl Removed {
-    /// Nothing was removed.
+    /// There is nothing to remove, or nothing was removed.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
 
     /// A line for each part, and for each thing that stays, for people.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
-        lines(&self.parts, &self.kept)
+        self.parts.iter().map(Part::to_string).chain(self.kept.iter().map(Kept::to_string))
     }
 }
 
-impl fmt::Display for Removed {
+impl fmt::Display for Leftovers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        join(&self.parts, f)
+        if self.parts.is_empty() {
+            return f.write_str("nothing");
+        }
+        let parts: Vec<String> = self.parts.iter().map(Part::to_string).collect();
+        f.write_str(&parts.join("; "))
     }
 }
 
@@ -229,9 +194,9 @@ impl Report {
         self.failures.push(failure);
     }
 
-    pub(crate) fn finish(self) -> Result<(Vec<Part>, Vec<Kept>), RemovalError> {
+    pub(crate) fn finish(self) -> Result<Leftovers, RemovalError> {
         if self.failures.is_empty() {
-            Ok((self.parts, self.kept))
+            Ok(Leftovers { parts: self.parts, kept: self.kept })
         } else {
             Err(RemovalError { failures: self.failures, done: self.parts })
         }
