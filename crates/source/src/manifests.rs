@@ -6,13 +6,13 @@ mod last_good;
 mod ledger;
 mod problem;
 mod sources;
+mod unfinished;
 mod unmatched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,7 @@ use portolan_watch::FileTree;
 pub use portolan_yaml::Tree;
 pub use problem::{Problem, Severity};
 use sources::Sources;
+use unfinished::Unfinished;
 pub use unmatched::Workloads;
 
 use crate::declared::{Key, Kind, Object};
@@ -125,6 +126,7 @@ pub struct Manifests {
     ledger: Option<PathBuf>,
     last_good: LastGood,
     problems: BTreeMap<About, Vec<Problem>>,
+    unfinished: Unfinished,
     loaded: bool,
 }
 
@@ -156,6 +158,7 @@ impl Manifests {
             ledger: options.ledger,
             last_good: LastGood::open(options.last_good, folder, options.read_only),
             problems: BTreeMap::new(),
+            unfinished: Unfinished::default(),
             loaded: false,
         })
     }
@@ -185,9 +188,13 @@ impl Manifests {
                 return Ok(Some(self.read(&BTreeSet::new(), Instant::now())));
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if self.folder.wait(left)? {
-                let received = Instant::now();
-                let files = self.folder.changed()?;
+            let changed = self.folder.wait(self.unfinished.shorten(left))?;
+            let received = Instant::now();
+            let mut files = self.unfinished.due(received);
+            if changed {
+                files.extend(self.folder.changed()?);
+            }
+            if changed || !files.is_empty() {
                 let update = self.read(&files, received);
                 if update.is_news() {
                     return Ok(Some(update));
@@ -276,8 +283,12 @@ impl Manifests {
     }
 
     /// What the file at `path` holds now; `None` if that was known.
-    fn contents(&self, path: &Path) -> Option<Contents> {
+    fn contents(&mut self, path: &Path) -> Option<Contents> {
         let reading = if self.folder.has(path) { file::read(&self.folder.full(path)) } else { Reading::Gone };
+        match reading {
+            Reading::BeingWritten => self.unfinished.note(path, Instant::now()),
+            _ => self.unfinished.forget(path),
+        }
         match reading {
             Reading::BeingWritten if self.sources.knows(path) => None,
             Reading::BeingWritten => Some(Contents::unread(None)),
@@ -389,13 +400,6 @@ const _: () = {
     const fn is_send<T: Send>() {}
     is_send::<Manifests>();
 };
-
-impl AsFd for Manifests {
-    /// Readable when [`Manifests::wait`] has something to look at.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.folder.as_fd()
-    }
-}
 
 /// Reads the text of a manifest and returns what is wrong in it by itself, apart from other
 /// objects. `file` is named in the problems; its extension says whether it is JSON or YAML.

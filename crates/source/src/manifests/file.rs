@@ -17,7 +17,7 @@ const F_SETSIG: libc::c_int = 10;
 pub(super) enum Reading {
     /// All of its text.
     Text(String),
-    /// Someone is writing it; the end of that will be an event.
+    /// Someone is writing it, or has just closed it.
     BeingWritten,
     /// There is no such file.
     Gone,
