@@ -1,0 +1,235 @@
+//! The answer to a question: a function of names, question and a random number.
+
+mod addresses;
+mod alias;
+mod servers;
+mod srv;
+
+use portolan_service::Family;
+
+use crate::lookup::Found;
+use crate::random::Random;
+use crate::reply::Reply;
+use crate::settings::Zone;
+use crate::state::Names;
+use crate::wire::{
+    HEADER_LEN, Header, Name, Owner, Query, Section, Transport, UDP_MAX, Unusable, Writer, class, kind, rcode,
+};
+
+pub use alias::Outside;
+
+/// What the specification of names says about itself, as the data of a TXT record.
+const VERSION: &[u8] = b"\x051.1.0";
+/// How long that may be kept, seconds.
+const VERSION_TTL: u32 = 28_800;
+/// How many aliases an answer follows.
+const ALIASES_MAX: usize = 11;
+
+/// What is to be done about a message.
+#[derive(Debug)]
+pub enum Outcome<'m> {
+    /// The reply is to be sent.
+    Reply,
+    /// Nothing is to be sent.
+    Silent,
+    /// It is for others to answer.
+    Forward(Query<'m>),
+    /// It is an alias for a name that others are to be asked for.
+    Outside(Box<Outside>),
+}
+
+/// A question that is being answered.
+pub(crate) struct Asked<'a, 'm> {
+    pub(crate) query: &'a Query<'m>,
+    pub(crate) transport: Transport,
+    /// How many labels of the question's name are its zone's.
+    pub(crate) zone_labels: usize,
+    pub(crate) random: Random,
+}
+
+/// How an answer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With the records that were asked for.
+    Records,
+    /// The name exists, the records do not.
+    NoData,
+    /// The name does not exist.
+    NoName,
+    /// Some of the records have no room.
+    Cut,
+    /// Aliases lead nowhere.
+    Loop,
+}
+
+/// What one name adds to an answer.
+enum Step<'s> {
+    End(End),
+    /// Another name is meant.
+    Alias(&'s str),
+    /// Others are to be asked.
+    Others,
+}
+
+impl Names {
+    /// Answers `message`. What is to be sent, if anything, is in `reply` afterwards. `random` is a
+    /// new random number for each question: orders and choices follow from it.
+    pub fn answer<'m>(
+        &self,
+        message: &'m [u8],
+        transport: Transport,
+        random: u64,
+        reply: &mut Reply,
+    ) -> Outcome<'m> {
+        let query = match Query::parse(message) {
+            Ok(query) => query,
+            Err(Unusable::Silent) => return Outcome::Silent,
+            Err(Unusable::Code(code)) => {
+                reply.writer.reject(message, code);
+                return Outcome::Reply;
+            }
+        };
+        reply.writer.begin(&query, query.limit(transport));
+        if let Some(code) = refusal(&query) {
+            reply.writer.finish(&query, Header { rcode: code, ..Header::default() });
+            return Outcome::Reply;
+        }
+        let Some(zone) = self.options.zone_of(&query.name) else { return Outcome::Forward(query) };
+        if !self.synced {
+            let header = Header { rcode: rcode::SERVFAIL, authoritative: true, ..Header::default() };
+            reply.writer.finish(&query, header);
+            return Outcome::Reply;
+        }
+        let zone_labels = zone.name.labels();
+        let mut asked = Asked { query: &query, transport, zone_labels, random: Random::new(random) };
+        match self.step(&mut asked, &query.name, zone, Owner::At(HEADER_LEN), reply) {
+            Step::End(end) => {
+                self.end(&query, end, zone, Some(&query.name), reply);
+                Outcome::Reply
+            }
+            Step::Alias(target) => self.follow(&mut asked, target, zone, reply),
+            Step::Others => Outcome::Forward(query),
+        }
+    }
+
+    /// Adds what there is of the type that is asked for at `name`, which is in lower case.
+    fn step<'s>(
+        &'s self,
+        asked: &mut Asked<'_, '_>,
+        name: &Name,
+        zone: &Zone,
+        owner: Owner<'_>,
+        reply: &mut Reply,
+    ) -> Step<'s> {
+        let family = match asked.query.kind {
+            kind::A => Some(Family::V4),
+            kind::AAAA => Some(Family::V6),
+            _ => None,
+        };
+        let ttl = self.options.settings.ttl;
+        let end = match self.lookup(name, zone) {
+            Found::Absent if self.options.falls_through(name) => return Step::Others,
+            Found::Absent | Found::AbsentEverywhere => End::NoName,
+            Found::Parent => End::NoData,
+            Found::Apex => self.apex(asked, zone, reply),
+            Found::Version if asked.query.kind == kind::TXT => records(
+                reply
+                    .writer
+                    .record(Section::Answer, owner, kind::TXT, VERSION_TTL, |writer| writer.raw(VERSION)),
+            ),
+            Found::Version => End::NoData,
+            Found::NameServer => {
+                self.name_servers(&zone.name, &mut reply.servers);
+                let own = reply.servers.iter().map(|(_, address)| *address);
+                addresses::write(&mut reply.writer, owner, ttl, family, own)
+            }
+            Found::Pod(address) => {
+                addresses::write(&mut reply.writer, owner, ttl, family, std::iter::once(address))
+            }
+            Found::Cluster { service, ports } => match asked.query.kind {
+                kind::SRV => self.cluster_srv(asked, service, ports, reply),
+                _ => self.cluster_addresses(asked, service, owner, family, reply),
+            },
+            Found::Endpoints(found) => return self.endpoints(asked, &found, owner, family, reply),
+            Found::Alias(target) => return alias::step(asked.query.kind, target),
+            Found::Address(address) => match asked.query.kind {
+                kind::PTR => self.pointers(address, owner, reply),
+                _ => End::NoData,
+            },
+        };
+        Step::End(end)
+    }
+
+    fn apex(&self, asked: &Asked<'_, '_>, zone: &Zone, reply: &mut Reply) -> End {
+        let place = HEADER_LEN;
+        match asked.query.kind {
+            kind::SOA => records(self.soa(&mut reply.writer, Section::Answer, Owner::At(place), Some(place), zone)),
+            kind::NS => self.ns(asked, zone, reply),
+            _ => End::NoData,
+        }
+    }
+
+    /// Appends the SOA record of `zone`. Its name may be at `place` of the message.
+    fn soa(
+        &self,
+        writer: &mut Writer,
+        section: Section,
+        owner: Owner<'_>,
+        place: Option<usize>,
+        zone: &Zone,
+    ) -> bool {
+        let ttl = self.options.negative_ttl();
+        let serial = self.serial;
+        writer.record(section, owner, kind::SOA, ttl, |writer| {
+            for labels in [&b"\x02ns\x03dns"[..], b"\x0ahostmaster"] {
+                if let Some(place) = place {
+                    writer.below(labels, place);
+                } else {
+                    writer.raw(labels);
+                    writer.name(zone.name.as_wire());
+                }
+            }
+            for number in [serial, 7200, 1800, 86_400, ttl] {
+                writer.raw(&number.to_be_bytes());
+            }
+        })
+    }
+
+    /// Completes an answer. `asked` is the name of the question, if that is the one whose records
+    /// were last looked for.
+    fn end(&self, query: &Query<'_>, end: End, zone: &Zone, asked: Option<&Name>, reply: &mut Reply) {
+        let mut header = Header { authoritative: true, ..Header::default() };
+        match end {
+            End::Records => {}
+            End::Cut => header.truncated = true,
+            End::Loop => header.rcode = rcode::SERVFAIL,
+            End::NoData | End::NoName => {
+                if end == End::NoName {
+                    header.rcode = rcode::NXDOMAIN;
+                }
+                let place = asked.map(|name| HEADER_LEN + name.start(name.labels() - zone.name.labels()));
+                let owner = place.map_or(Owner::Name(zone.name.as_wire()), Owner::At);
+                header.truncated = !self.soa(&mut reply.writer, Section::Authority, owner, place, zone);
+            }
+        }
+        reply.writer.finish(query, header);
+    }
+}
+
+/// Why a question is not answered, whatever its name.
+fn refusal(query: &Query<'_>) -> Option<u16> {
+    if query.edns.is_some_and(|edns| edns.version > 0) {
+        Some(rcode::BADVERS)
+    } else if query.class != class::IN || matches!(query.kind, kind::AXFR | kind::IXFR) {
+        Some(rcode::REFUSED)
+    } else {
+        None
+    }
+}
+
+/// How an answer of one record ends, if that was `written`.
+fn records(written: bool) -> End {
+    if written { End::Records } else { End::Cut }
+}
+
+const _: () = assert!(UDP_MAX < 0x3fff, "pointers reach all of a datagram");
