@@ -27,6 +27,7 @@ const ALIASES_MAX: usize = 11;
 
 /// What is to be done about a message.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a question stays on the stack: no allocation for it")]
 pub enum Outcome<'m> {
     /// The reply is to be sent.
     Reply,
@@ -130,14 +131,15 @@ impl Names {
         let end = match self.lookup(name, zone) {
             Found::Absent if self.options.falls_through(name) => return Step::Others,
             Found::Absent | Found::AbsentEverywhere => End::NoName,
-            Found::Parent => End::NoData,
             Found::Apex => self.apex(asked, zone, reply),
-            Found::Version if asked.query.kind == kind::TXT => records(
-                reply
-                    .writer
-                    .record(Section::Answer, owner, kind::TXT, VERSION_TTL, |writer| writer.raw(VERSION)),
-            ),
-            Found::Version => End::NoData,
+            Found::Version if asked.query.kind == kind::TXT => {
+                records(
+                    reply
+                        .writer
+                        .record(Section::Answer, owner, kind::TXT, VERSION_TTL, |writer| writer.raw(VERSION)),
+                )
+            }
+            Found::Parent | Found::Version => End::NoData,
             Found::NameServer => {
                 self.name_servers(&zone.name, &mut reply.servers);
                 let own = reply.servers.iter().map(|(_, address)| *address);
@@ -163,7 +165,9 @@ impl Names {
     fn apex(&self, asked: &Asked<'_, '_>, zone: &Zone, reply: &mut Reply) -> End {
         let place = HEADER_LEN;
         match asked.query.kind {
-            kind::SOA => records(self.soa(&mut reply.writer, Section::Answer, Owner::At(place), Some(place), zone)),
+            kind::SOA => {
+                records(self.soa(&mut reply.writer, Section::Answer, Owner::At(place), Some(place), zone))
+            }
             kind::NS => self.ns(asked, zone, reply),
             _ => End::NoData,
         }

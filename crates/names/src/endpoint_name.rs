@@ -45,13 +45,11 @@ pub(crate) fn given(names: &EndpointNames, pod_names: bool) -> Option<&str> {
 
 /// Whether `names` and `target`, an address of an EndpointSlice of type FQDN, are called `label`.
 pub(crate) fn is_called(names: &EndpointNames, target: &str, pod_names: bool, label: &[u8]) -> bool {
-    match given(names, pod_names) {
-        Some(name) => name.as_bytes().eq_ignore_ascii_case(label),
-        None => {
-            let dashed = target.bytes().map(|octet| if octet == b'.' { b'-' } else { octet });
-            dashed.map(|octet| octet.to_ascii_lowercase()).eq(label.iter().copied())
-        }
+    if let Some(name) = given(names, pod_names) {
+        return name.as_bytes().eq_ignore_ascii_case(label);
     }
+    let dashed = target.bytes().map(|octet| if octet == b'.' { b'-' } else { octet });
+    dashed.map(|octet| octet.to_ascii_lowercase()).eq(label.iter().copied())
 }
 
 /// `address` with `-` for `.` and `:`, and a `0` at the end if that would be `-`.

@@ -1,5 +1,7 @@
 //! A hash table of places: it keeps no keys, because what it leads to has them.
 
+use std::net::IpAddr;
+
 /// Hashes with a key that nobody outside knows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hasher(u64);
@@ -26,6 +28,14 @@ impl Hasher {
         last[..rest.len()].copy_from_slice(rest);
         state = fold(state ^ u64::from_le_bytes(last), FACTOR ^ self.0);
         u32::try_from(state >> 32).unwrap_or(0)
+    }
+}
+
+/// The bits of an address, to be hashed or compared.
+pub(crate) fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
     }
 }
 
@@ -225,9 +235,8 @@ mod tests {
     #[test]
     fn hashes_depend_on_the_seed_and_spread() {
         let names: Vec<String> = (0..4096).map(|number| format!("svc-{number}")).collect();
-        let of = |seed| -> Vec<u32> {
-            names.iter().map(|name| Hasher::new(seed).of(name.as_bytes())).collect()
-        };
+        let of =
+            |seed| -> Vec<u32> { names.iter().map(|name| Hasher::new(seed).of(name.as_bytes())).collect() };
         assert_ne!(of(1), of(2));
         let low: BTreeSet<u32> = of(1).iter().map(|hash| hash & 4095).collect();
         // Chance fills 63 % of as many slots as there are names.

@@ -1,5 +1,5 @@
-//! DNS names of Services, endpoints and pods, without I/O, clock or runtime: an answer is a function
-//! of state and question.
+//! DNS names of Services, endpoints and pods, without I/O, clock or runtime: an answer is a
+//! function of state and question.
 //!
 //! [`Names`] takes the same changes as catalog and planner, and shares their objects. Then
 //! [`Names::answer`] turns a client's message into a [`Reply`], or says who else is to be asked.

@@ -79,9 +79,7 @@ impl Ports<'_> {
             Protocol::Udp => "udp",
             Protocol::Sctp => "sctp",
         };
-        let same = |label: &[u8], text: &str| {
-            label.is_empty() || label.eq_ignore_ascii_case(text.as_bytes())
-        };
+        let same = |label: &[u8], text: &str| label.is_empty() || label.eq_ignore_ascii_case(text.as_bytes());
         same(self.port, name) && same(self.protocol, protocol)
     }
 
@@ -166,7 +164,8 @@ impl Names {
         };
         if service.headless {
             endpoints(Which::All, ports)
-        } else if ports.match_all() || service.ports.iter().any(|port| ports.matches(&port.name, port.protocol))
+        } else if ports.match_all()
+            || service.ports.iter().any(|port| ports.matches(&port.name, port.protocol))
         {
             Found::Cluster { service, ports }
         } else {
@@ -372,7 +371,9 @@ fn address_of_reverse(name: &Name) -> Option<(IpAddr, u8)> {
             let mut octets = [0; 4];
             for (octet, label) in octets.iter_mut().zip(digits) {
                 let text = str::from_utf8(label).ok()?;
-                if !text.bytes().all(|digit| digit.is_ascii_digit()) || (text.len() > 1 && text.starts_with('0')) {
+                if !text.bytes().all(|digit| digit.is_ascii_digit())
+                    || (text.len() > 1 && text.starts_with('0'))
+                {
                     return None;
                 }
                 *octet = text.parse().ok()?;

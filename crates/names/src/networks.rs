@@ -19,7 +19,9 @@ pub(crate) struct Networks {
 impl Networks {
     pub(crate) fn new(own: &[IpNet]) -> Networks {
         let mut networks = Networks::default();
-        own.iter().for_each(|network| networks.add(*network));
+        for network in own {
+            networks.add(*network);
+        }
         networks
     }
 
@@ -29,7 +31,9 @@ impl Networks {
             return;
         }
         self.remove_node(node);
-        networks.iter().for_each(|network| self.add(*network));
+        for network in networks {
+            self.add(*network);
+        }
         if !networks.is_empty() {
             self.nodes.insert(node.clone(), networks.into());
         }

@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use portolan_service::ObjectName;
 
-use crate::index::{Hasher, Index, Slab};
-use crate::random::octets;
+use crate::index::{Hasher, Index, Slab, octets};
 use crate::update::Pod;
 use crate::wire::LABEL_MAX;
 

@@ -1,7 +1,5 @@
 //! Random numbers from one that the caller gives.
 
-use std::net::IpAddr;
-
 /// A generator (SplitMix64) for orders and choices; nothing secret depends on it.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
@@ -29,14 +27,6 @@ impl Random {
     pub(crate) fn draw<T>(&mut self, items: &mut [T], at: usize) {
         let other = at + self.below(items.len() - at);
         items.swap(at, other);
-    }
-}
-
-/// The bits of an address, to be hashed or compared.
-pub(crate) fn octets(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
     }
 }
 

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use portolan_service::{Endpoint, EndpointSlice, ObjectName, Service, ServiceType};
 
 use crate::endpoint_name::EndpointName;
-use crate::index::{Hasher, Index, Slab};
-use crate::random::octets;
+use crate::index::{Hasher, Index, Slab, octets};
 use crate::update::TargetSlice;
 use crate::wire::LABEL_MAX;
 
@@ -29,7 +28,7 @@ pub(crate) struct Entry {
     /// Numbers of its slices, sorted by the slices' names.
     slices: Vec<u32>,
     /// Slices of type FQDN, sorted by name.
-    targets: Option<Box<Vec<Arc<TargetSlice>>>>,
+    targets: Box<[Arc<TargetSlice>]>,
     /// Ready endpoints.
     ready: u32,
     /// Ready endpoints whose address another one has.
@@ -86,7 +85,7 @@ impl Entry {
 
     /// Its slices of type FQDN.
     pub(crate) fn targets(&self) -> &[Arc<TargetSlice>] {
-        self.targets.as_ref().map_or(&[], |targets| targets)
+        &self.targets
     }
 }
 
@@ -174,10 +173,10 @@ impl Services {
     }
 
     /// Takes a Service. `None` if nothing is different; else whether it existed before.
-    pub(crate) fn set(&mut self, service: Arc<Service>) -> Option<bool> {
+    pub(crate) fn set(&mut self, service: &Arc<Service>) -> Option<bool> {
         let at = self.entry_of(&service.name);
         let entry = self.entries.get_mut(at)?;
-        if entry.object.as_ref() == Some(&service) {
+        if entry.object.as_ref() == Some(service) {
             return None;
         }
         let before = entry.object.replace(service.clone());
@@ -187,7 +186,7 @@ impl Services {
         for address in before.iter().flat_map(|service| ips(service)) {
             self.by_address.remove(self.hasher.of(&octets(address)), at);
         }
-        for address in ips(&service) {
+        for address in ips(service) {
             self.by_address.insert(self.hasher.of(&octets(address)), at);
         }
         Some(existed)
@@ -207,15 +206,15 @@ impl Services {
     }
 
     /// Takes a slice. Returns whether anything is different.
-    pub(crate) fn set_slice(&mut self, object: Arc<EndpointSlice>) -> bool {
+    pub(crate) fn set_slice(&mut self, object: &Arc<EndpointSlice>) -> bool {
         if let Some(at) = self.slice_at(&object.name) {
-            if self.slices.get(at).is_some_and(|slice| slice.object == object) {
+            if self.slices.get(at).is_some_and(|slice| slice.object == *object) {
                 return false;
             }
             self.remove_slice_at(at);
         }
         let service = self.entry_of(&object.service);
-        let by_name = self.names_in(&object);
+        let by_name = self.names_in(object);
         let next = vec![NOWHERE; object.endpoints.len()].into();
         let hash = self.hash_of(&object.name);
         let at = self.slices.insert(Slice { object: object.clone(), service, by_name, next });
@@ -256,9 +255,10 @@ impl Services {
         let at = self.entry_of(&slice.service);
         self.targets.push((slice.name.clone(), at));
         if let Some(entry) = self.entries.get_mut(at) {
-            let list = entry.targets.get_or_insert_default();
+            let mut list = std::mem::take(&mut entry.targets).into_vec();
             list.push(slice);
             list.sort_by(|one, other| one.name.cmp(&other.name));
+            entry.targets = list.into();
         }
         true
     }
@@ -267,13 +267,10 @@ impl Services {
     pub(crate) fn remove_targets(&mut self, name: &ObjectName) -> bool {
         let Some(place) = self.targets.iter().position(|(known, _)| known == name) else { return false };
         let (_, at) = self.targets.swap_remove(place);
-        if let Some(entry) = self.entries.get_mut(at)
-            && let Some(list) = &mut entry.targets
-        {
+        if let Some(entry) = self.entries.get_mut(at) {
+            let mut list = std::mem::take(&mut entry.targets).into_vec();
             list.retain(|slice| slice.name != *name);
-            if list.is_empty() {
-                entry.targets = None;
-            }
+            entry.targets = list.into();
         }
         self.forget_if_empty(at);
         true
@@ -391,7 +388,7 @@ impl Services {
             name: name.clone(),
             object: None,
             slices: Vec::new(),
-            targets: None,
+            targets: Box::default(),
             ready: 0,
             duplicates: 0,
         });
@@ -410,9 +407,10 @@ impl Services {
     }
 
     fn forget_if_empty(&mut self, at: u32) {
-        let empty = self.entries.get(at).filter(|entry| {
-            entry.object.is_none() && entry.slices.is_empty() && entry.targets.is_none()
-        });
+        let empty = self
+            .entries
+            .get(at)
+            .filter(|entry| entry.object.is_none() && entry.slices.is_empty() && entry.targets.is_empty());
         if let Some(name) = empty.map(|entry| entry.name.clone()) {
             self.by_name.remove(self.hash_of(&name), at);
             self.entries.remove(at);

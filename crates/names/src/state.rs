@@ -93,7 +93,7 @@ impl Names {
         match change {
             Change::Service(service) => {
                 let name = service.name.clone();
-                let existed = self.services.set(service);
+                let existed = self.services.set(&service);
                 if existed == Some(false) {
                     self.namespaces.add_service(name.namespace(), &self.options);
                 }
@@ -106,7 +106,7 @@ impl Names {
                 }
                 existed
             }
-            Change::Slice(slice) => self.services.set_slice(slice),
+            Change::Slice(slice) => self.services.set_slice(&slice),
             Change::SliceRemoved(name) => self.services.remove_slice(&name),
             // Nodes have no names here.
             Change::Node(node) => {

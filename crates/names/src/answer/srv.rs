@@ -105,8 +105,7 @@ impl Names {
             let glue = reply.glue[at];
             let from = reply.srv.partition_point(|record| record.hash < glue.hash);
             let mut same = reply.srv[from..].iter().take_while(|record| record.hash == glue.hash);
-            let target =
-                same.find(|record| record.target > 0 && self.called_alike(record.place, glue.place));
+            let target = same.find(|record| record.target > 0 && self.called_alike(record.place, glue.place));
             let Some(target) = target.map(|record| record.target) else { continue };
             let written = if Writer::can_point_to(target) {
                 reply.writer.address(Section::Additional, Owner::At(target), ttl, glue.address)

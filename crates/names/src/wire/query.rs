@@ -1,5 +1,6 @@
 //! Questions as clients send them.
 
+use super::records::Malformed;
 use super::{HEADER_LEN, Name, TCP_MAX, UDP_MAX, UDP_PLAIN, be16, be32, kind, rcode};
 
 /// How a question came, and how long its answer may be.
@@ -82,7 +83,7 @@ impl<'m> Query<'m> {
         let edns = if others == 0 && count(10) == 0 {
             None
         } else {
-            edns(message, end + 4, others, count(10)).ok_or(malformed)?
+            edns(message, end + 4, others, count(10)).map_err(|_| malformed)?
         };
         Ok(Query { id, flags, name, kind, class, edns, question })
     }
@@ -102,25 +103,26 @@ impl<'m> Query<'m> {
     }
 }
 
-/// The OPT record among `additional` ones after `others` of other sections. `None` if a record is
-/// cut off, or there are two.
-fn edns(message: &[u8], mut at: usize, others: u32, additional: u16) -> Option<Option<Edns>> {
+/// The OPT record among `additional` ones after `others` of other sections. There may be one.
+fn edns(message: &[u8], mut at: usize, others: u32, additional: u16) -> Result<Option<Edns>, Malformed> {
+    let be16 = |at| be16(message, at).ok_or(Malformed);
     let mut found = None;
     for number in 0..others + u32::from(additional) {
-        let (owner, end) = Name::read(message, at).ok()?;
-        let (kind, class, ttl) = (be16(message, end)?, be16(message, end + 2)?, be32(message, end + 4)?);
-        let length = usize::from(be16(message, end + 8)?);
+        let (owner, end) = Name::read(message, at)?;
+        let (kind, class) = (be16(end)?, be16(end + 2)?);
+        let ttl = be32(message, end + 4).ok_or(Malformed)?;
+        let length = usize::from(be16(end + 8)?);
         at = end + 10 + length;
-        message.get(end + 10..at)?;
+        message.get(end + 10..at).ok_or(Malformed)?;
         if kind == kind::OPT && number >= others {
             if found.is_some() || owner.labels() != 0 {
-                return None;
+                return Err(Malformed);
             }
             let [_, version, flags, _] = ttl.to_be_bytes();
             found = Some(Edns { size: class, version, dnssec_ok: flags & 0x80 != 0 });
         }
     }
-    Some(found)
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -34,7 +34,12 @@ fn inside(scene: &mut Scene) {
 #[test]
 fn inside_the_cluster() {
     run(&[
-        ("A", inside, "alias.shop.svc.Z A", "NOERROR | alias.shop.svc.Z CNAME web.shop.svc.Z | web.shop.svc.Z A 10.96.0.1"),
+        (
+            "A",
+            inside,
+            "alias.shop.svc.Z A",
+            "NOERROR | alias.shop.svc.Z CNAME web.shop.svc.Z | web.shop.svc.Z A 10.96.0.1",
+        ),
         (
             "two aliases",
             inside,
@@ -42,7 +47,12 @@ fn inside_the_cluster() {
             "NOERROR | second.shop.svc.Z CNAME Alias.Shop.svc.Z | Alias.Shop.svc.Z CNAME web.shop.svc.Z \
              | web.shop.svc.Z A 10.96.0.1",
         ),
-        ("CNAME: that alone", inside, "second.shop.svc.Z CNAME", "NOERROR | second.shop.svc.Z CNAME Alias.Shop.svc.Z"),
+        (
+            "CNAME: that alone",
+            inside,
+            "second.shop.svc.Z CNAME",
+            "NOERROR | second.shop.svc.Z CNAME Alias.Shop.svc.Z",
+        ),
         ("SRV", inside, "alias.shop.svc.Z SRV", "NODATA ; soa Z"),
         ("TXT", inside, "alias.shop.svc.Z TXT", "NODATA ; soa Z"),
         ("MX", inside, "alias.shop.svc.Z MX", "NODATA ; soa Z"),
@@ -63,8 +73,18 @@ fn inside_the_cluster() {
             "NXDOMAIN ; soa in-addr.arpa",
         ),
         // What the reference answers without the alias, or with another code.
-        ("a target that lacks the type", inside, "alias.shop.svc.Z AAAA", "NOERROR | alias.shop.svc.Z CNAME web.shop.svc.Z ; soa Z"),
-        ("a target that is absent", inside, "nowhere.shop.svc.Z A", "NXDOMAIN | nowhere.shop.svc.Z CNAME none.shop.svc.Z ; soa Z"),
+        (
+            "a target that lacks the type",
+            inside,
+            "alias.shop.svc.Z AAAA",
+            "NOERROR | alias.shop.svc.Z CNAME web.shop.svc.Z ; soa Z",
+        ),
+        (
+            "a target that is absent",
+            inside,
+            "nowhere.shop.svc.Z A",
+            "NXDOMAIN | nowhere.shop.svc.Z CNAME none.shop.svc.Z ; soa Z",
+        ),
         ("itself", inside, "self.shop.svc.Z A", "SERVFAIL | self.shop.svc.Z CNAME self.shop.svc.Z"),
         (
             "a loop",
@@ -123,11 +143,12 @@ fn upstream(code: u16, flags: u16, records: &[(&str, u32, u16, &[u8])], authorit
 
 const ALIASES: &str = "| far.shop.svc.Z CNAME out.shop.svc.Z | out.shop.svc.Z CNAME www.example.com";
 
+const WWW: &str = "www.example.com";
+
 #[test]
 fn outside_the_cluster() {
     let cdn = name("cdn.example.net");
     let soa = [name("ns.example.com").as_wire(), name("root.example.com").as_wire(), &[0; 20]].concat();
-    const WWW: &str = "www.example.com";
     let a: &[u8] = &[192, 0, 2, 7];
     for (case, answer, expected) in [
         (
@@ -154,7 +175,9 @@ fn outside_the_cluster() {
                 ],
                 0,
             )),
-            format!("NOERROR {ALIASES} | www.example.com CNAME cdn.example.net | cdn.example.net A 192.0.2.7"),
+            format!(
+                "NOERROR {ALIASES} | www.example.com CNAME cdn.example.net | cdn.example.net A 192.0.2.7"
+            ),
         ),
         (
             "no data",

@@ -35,7 +35,12 @@ fn what_is_not_there() {
         ("headless, none ready: zones", none_ready, "a.pin._zone.late.shop.svc.Z A", "NXDOMAIN ; soa Z"),
         ("too many labels", as_is, "a._http._tcp.web.shop.svc.Z SRV", "NXDOMAIN ; soa Z"),
         ("the zone twice", as_is, "web.shop.svc.cluster.local.Z A", "NXDOMAIN ; soa Z"),
-        ("the zone twice, through a search list", as_is, "web.shop.svc.cluster.local.svc.Z A", "NXDOMAIN ; soa Z"),
+        (
+            "the zone twice, through a search list",
+            as_is,
+            "web.shop.svc.cluster.local.svc.Z A",
+            "NXDOMAIN ; soa Z",
+        ),
         ("an outside name through a search list", as_is, "example.com.shop.svc.Z A", "NXDOMAIN ; soa Z"),
         ("AXFR", as_is, "Z AXFR tcp", "REFUSED -aa"),
         ("IXFR", as_is, "Z IXFR", "REFUSED -aa"),
@@ -53,9 +58,24 @@ fn better() {
         ("TXT of pod", as_is, "pod.Z TXT", "NODATA ; soa Z"),
         ("TXT of the zone", as_is, "Z TXT", "NODATA ; soa Z"),
         ("SOA of an absent name", as_is, "none.shop.svc.Z SOA", "NXDOMAIN ; soa Z"),
-        ("NS in mixed case", as_is, "CLUSTER.loCal NS", "NOERROR | CLUSTER.loCal NS kube-dns.kube-system.svc.CLUSTER.loCal + kube-dns.kube-system.svc.CLUSTER.loCal A 10.96.0.10"),
-        ("NS of a reverse zone", as_is, "in-addr.arpa NS", "NOERROR | in-addr.arpa NS kube-dns.kube-system.svc.Z + kube-dns.kube-system.svc.Z A 10.96.0.10"),
-        ("SOA of a reverse zone", as_is, "ip6.arpa SOA", "NOERROR | ip6.arpa SOA ns.dns.ip6.arpa hostmaster.ip6.arpa 1700000000 7200 1800 86400 5"),
+        (
+            "NS in mixed case",
+            as_is,
+            "CLUSTER.loCal NS",
+            "NOERROR | CLUSTER.loCal NS kube-dns.kube-system.svc.CLUSTER.loCal + kube-dns.kube-system.svc.CLUSTER.loCal A 10.96.0.10",
+        ),
+        (
+            "NS of a reverse zone",
+            as_is,
+            "in-addr.arpa NS",
+            "NOERROR | in-addr.arpa NS kube-dns.kube-system.svc.Z + kube-dns.kube-system.svc.Z A 10.96.0.10",
+        ),
+        (
+            "SOA of a reverse zone",
+            as_is,
+            "ip6.arpa SOA",
+            "NOERROR | ip6.arpa SOA ns.dns.ip6.arpa hostmaster.ip6.arpa 1700000000 7200 1800 86400 5",
+        ),
     ]);
 }
 

@@ -37,8 +37,7 @@ fn listed(scene: &mut Scene) {
 }
 
 fn labelled(scene: &mut Scene) {
-    let requirement =
-        |key: &str, value| Requirement { key: key.to_owned(), value };
+    let requirement = |key: &str, value| Requirement { key: key.to_owned(), value };
     scene.settings.namespaces = NamespaceFilter::Labelled(vec![
         requirement("tier", LabelValue::In(vec!["shop".to_owned(), "empty".to_owned()])),
         requirement("tier", LabelValue::NotIn(vec!["empty".to_owned()])),
@@ -137,15 +136,20 @@ fn services() {
 #[test]
 fn endpoints() {
     run(&[
+        ("headless, by hostname", as_is, "db-1.db.shop.svc.Z A", "NOERROR | db-1.db.shop.svc.Z A 10.1.1.2"),
         (
-            "headless, by hostname",
+            "by hostname in the other family",
             as_is,
-            "db-1.db.shop.svc.Z A",
-            "NOERROR | db-1.db.shop.svc.Z A 10.1.1.2",
+            "db-0.db.shop.svc.Z AAAA",
+            "NOERROR | db-0.db.shop.svc.Z AAAA fd00:1::1",
         ),
-        ("by hostname in the other family", as_is, "db-0.db.shop.svc.Z AAAA", "NOERROR | db-0.db.shop.svc.Z AAAA fd00:1::1"),
         ("of one family only", as_is, "db-1.db.shop.svc.Z AAAA", "NODATA ; soa Z"),
-        ("of a ClusterIP Service", as_is, "first.web.shop.svc.Z A", "NOERROR | first.web.shop.svc.Z A 10.1.0.2"),
+        (
+            "of a ClusterIP Service",
+            as_is,
+            "first.web.shop.svc.Z A",
+            "NOERROR | first.web.shop.svc.Z A 10.1.0.2",
+        ),
         ("by address", as_is, "10-1-0-1.web.shop.svc.Z A", "NOERROR | 10-1-0-1.web.shop.svc.Z A 10.1.0.1"),
         ("one name only", as_is, "10-1-0-2.web.shop.svc.Z A", "NXDOMAIN ; soa Z"),
         ("not ready", as_is, "10-1-0-3.web.shop.svc.Z A", "NXDOMAIN ; soa Z"),
@@ -161,13 +165,38 @@ fn endpoints() {
             "db-0.db.shop.svc.Z A",
             "NOERROR | db-0.db.shop.svc.Z A 10.1.1.1 | db-0.db.shop.svc.Z A 10.1.1.7",
         ),
-        ("endpoint_pod_names", pod_names, "web-7d9f-x2x.web.shop.svc.Z A", "NOERROR | web-7d9f-x2x.web.shop.svc.Z A 10.1.0.9"),
-        ("endpoint_pod_names: then not by address", pod_names, "10-1-0-9.web.shop.svc.Z A", "NXDOMAIN ; soa Z"),
-        ("endpoint_pod_names: hostname first", pod_names, "web-7d9f-y3y.web.shop.svc.Z A", "NXDOMAIN ; soa Z"),
+        (
+            "endpoint_pod_names",
+            pod_names,
+            "web-7d9f-x2x.web.shop.svc.Z A",
+            "NOERROR | web-7d9f-x2x.web.shop.svc.Z A 10.1.0.9",
+        ),
+        (
+            "endpoint_pod_names: then not by address",
+            pod_names,
+            "10-1-0-9.web.shop.svc.Z A",
+            "NXDOMAIN ; soa Z",
+        ),
+        (
+            "endpoint_pod_names: hostname first",
+            pod_names,
+            "web-7d9f-y3y.web.shop.svc.Z A",
+            "NXDOMAIN ; soa Z",
+        ),
         ("below an endpoint", as_is, "a.b.db-1.db.shop.svc.Z A", "NXDOMAIN ; soa Z"),
-        ("addresses of those that have a port", as_is, "_stats._tcp.db.shop.svc.Z A", "NOERROR | _stats._tcp.db.shop.svc.Z A 10.1.1.1 | _stats._tcp.db.shop.svc.Z A 10.1.1.2"),
+        (
+            "addresses of those that have a port",
+            as_is,
+            "_stats._tcp.db.shop.svc.Z A",
+            "NOERROR | _stats._tcp.db.shop.svc.Z A 10.1.1.1 | _stats._tcp.db.shop.svc.Z A 10.1.1.2",
+        ),
         ("a port that the other family has not", as_is, "_stats._tcp.db.shop.svc.Z AAAA", "NODATA ; soa Z"),
-        ("a port of a ClusterIP Service", as_is, "_https._tcp.web.shop.svc.Z A", "NOERROR | _https._tcp.web.shop.svc.Z A 10.96.0.1"),
+        (
+            "a port of a ClusterIP Service",
+            as_is,
+            "_https._tcp.web.shop.svc.Z A",
+            "NOERROR | _https._tcp.web.shop.svc.Z A 10.96.0.1",
+        ),
         ("no such port", as_is, "_ftp._tcp.web.shop.svc.Z A", "NXDOMAIN ; soa Z"),
         ("noendpoints: no endpoint", no_endpoints, "first.web.shop.svc.Z A", "NXDOMAIN ; soa Z"),
         ("noendpoints: no headless Service", no_endpoints, "db.shop.svc.Z A", "NXDOMAIN ; soa Z"),
@@ -180,11 +209,26 @@ fn endpoints() {
 fn zones_of_endpoints() {
     run(&[
         ("pin", as_is, "a.pin._zone.db.shop.svc.Z A", "NOERROR | a.pin._zone.db.shop.svc.Z A 10.1.1.1"),
-        ("a zone with dots", as_is, "b.eu.pin._zone.db.shop.svc.Z A", "NOERROR | b.eu.pin._zone.db.shop.svc.Z A 10.1.1.2"),
+        (
+            "a zone with dots",
+            as_is,
+            "b.eu.pin._zone.db.shop.svc.Z A",
+            "NOERROR | b.eu.pin._zone.db.shop.svc.Z A 10.1.1.2",
+        ),
         ("pin, none there", as_is, "c.pin._zone.db.shop.svc.Z A", "NODATA ; soa Z"),
         ("a part of a zone", as_is, "b.pin._zone.db.shop.svc.Z A", "NODATA ; soa Z"),
-        ("prefer", as_is, "a.prefer._zone.db.shop.svc.Z A", "NOERROR | a.prefer._zone.db.shop.svc.Z A 10.1.1.1"),
-        ("prefer, none there", as_is, "c.prefer._zone.db.shop.svc.Z A", "NOERROR | c.prefer._zone.db.shop.svc.Z A 10.1.1.1 | c.prefer._zone.db.shop.svc.Z A 10.1.1.2"),
+        (
+            "prefer",
+            as_is,
+            "a.prefer._zone.db.shop.svc.Z A",
+            "NOERROR | a.prefer._zone.db.shop.svc.Z A 10.1.1.1",
+        ),
+        (
+            "prefer, none there",
+            as_is,
+            "c.prefer._zone.db.shop.svc.Z A",
+            "NOERROR | c.prefer._zone.db.shop.svc.Z A 10.1.1.1 | c.prefer._zone.db.shop.svc.Z A 10.1.1.2",
+        ),
         ("another word", as_is, "a.near._zone.db.shop.svc.Z A", "NXDOMAIN ; soa Z"),
         ("a ClusterIP Service", as_is, "a.pin._zone.web.shop.svc.Z A", "NXDOMAIN ; soa Z"),
         ("no zone", as_is, "pin._zone.db.shop.svc.Z A", "NXDOMAIN ; soa Z"),
@@ -195,15 +239,30 @@ fn zones_of_endpoints() {
 fn pods() {
     run(&[
         ("insecure", as_is, "10-1-2-3.shop.pod.Z A", "NOERROR | 10-1-2-3.shop.pod.Z A 10.1.2.3"),
-        ("insecure, IPv6", as_is, "fd00-10--1.shop.pod.Z AAAA", "NOERROR | fd00-10--1.shop.pod.Z AAAA fd00:10::1"),
+        (
+            "insecure, IPv6",
+            as_is,
+            "fd00-10--1.shop.pod.Z AAAA",
+            "NOERROR | fd00-10--1.shop.pod.Z AAAA fd00:10::1",
+        ),
         ("the other family", as_is, "10-1-2-3.shop.pod.Z AAAA", "NODATA ; soa Z"),
         ("leading zeros", as_is, "10-01-2-3.shop.pod.Z A", "NXDOMAIN ; soa Z"),
         ("no namespace", as_is, "10-1-2-3.none.pod.Z A", "NXDOMAIN ; soa Z"),
         ("labels to the left", as_is, "a.10-1-2-3.shop.pod.Z A", "NXDOMAIN ; soa Z"),
         ("no address", as_is, "web.shop.pod.Z A", "NXDOMAIN ; soa Z"),
         ("verified", verified, "10-1-2-3.shop.pod.Z A", "NOERROR | 10-1-2-3.shop.pod.Z A 10.1.2.3"),
-        ("verified: the second address", verified, "fd00-10--1.shop.pod.Z AAAA", "NOERROR | fd00-10--1.shop.pod.Z AAAA fd00:10::1"),
-        ("verified: spelled otherwise", verified, "fd00-10-0-0-0-0-0-1.shop.pod.Z AAAA", "NOERROR | fd00-10-0-0-0-0-0-1.shop.pod.Z AAAA fd00:10::1"),
+        (
+            "verified: the second address",
+            verified,
+            "fd00-10--1.shop.pod.Z AAAA",
+            "NOERROR | fd00-10--1.shop.pod.Z AAAA fd00:10::1",
+        ),
+        (
+            "verified: spelled otherwise",
+            verified,
+            "fd00-10-0-0-0-0-0-1.shop.pod.Z AAAA",
+            "NOERROR | fd00-10-0-0-0-0-0-1.shop.pod.Z AAAA fd00:10::1",
+        ),
         ("verified: another namespace", verified, "10-1-2-3.empty.pod.Z A", "NXDOMAIN ; soa Z"),
         ("verified: Succeeded", verified, "10-1-2-4.shop.pod.Z A", "NXDOMAIN ; soa Z"),
         ("verified: Failed", verified, "10-1-2-5.shop.pod.Z A", "NXDOMAIN ; soa Z"),
@@ -223,7 +282,12 @@ fn parents() {
         ("pod, disabled", disabled, "pod.Z A", "NODATA ; soa Z"),
         ("a namespace", as_is, "shop.svc.Z A", "NODATA ; soa Z"),
         ("a namespace without Services", as_is, "empty.svc.Z A", "NODATA ; soa Z"),
-        ("a namespace without an object", |s| s.service("bare/web", "10.96.0.9", ""), "bare.svc.Z A", "NODATA ; soa Z"),
+        (
+            "a namespace without an object",
+            |s| s.service("bare/web", "10.96.0.9", ""),
+            "bare.svc.Z A",
+            "NODATA ; soa Z",
+        ),
         ("no namespace", as_is, "none.svc.Z A", "NXDOMAIN ; soa Z"),
         ("a namespace of pods", as_is, "empty.pod.Z A", "NODATA ; soa Z"),
         ("a namespace of pods, disabled", disabled, "empty.pod.Z A", "NXDOMAIN ; soa Z"),
@@ -234,7 +298,12 @@ fn parents() {
 #[test]
 fn filters() {
     run(&[
-        ("a listed namespace", listed, "kube-dns.kube-system.svc.Z A", "NOERROR | kube-dns.kube-system.svc.Z A 10.96.0.10"),
+        (
+            "a listed namespace",
+            listed,
+            "kube-dns.kube-system.svc.Z A",
+            "NOERROR | kube-dns.kube-system.svc.Z A 10.96.0.10",
+        ),
         ("a namespace that is not listed", listed, "web.shop.svc.Z A", "NXDOMAIN ; soa Z"),
         ("itself", listed, "shop.svc.Z A", "NXDOMAIN ; soa Z"),
         ("its pods", listed, "10-1-2-3.shop.pod.Z A", "NXDOMAIN ; soa Z"),
@@ -251,13 +320,19 @@ fn filters() {
             "web.shop.svc.Z A",
             "NXDOMAIN ; soa Z",
         ),
-        ("ignore empty_service: endpoints", ignore_empty, "web.shop.svc.Z A", "NOERROR | web.shop.svc.Z A 10.96.0.1"),
+        (
+            "ignore empty_service: endpoints",
+            ignore_empty,
+            "web.shop.svc.Z A",
+            "NOERROR | web.shop.svc.Z A 10.96.0.1",
+        ),
         ("ignore empty_service: none", ignore_empty, "dual.shop.svc.Z A", "NXDOMAIN ; soa Z"),
         (
             "ignore empty_service: none ready",
             |s| {
                 ignore_empty(s);
-                s.updates.push(portolan_service::Change::from(slice("shop/dual", "a", "", "10.1.0.4!")).into());
+                s.updates
+                    .push(portolan_service::Change::from(slice("shop/dual", "a", "", "10.1.0.4!")).into());
             },
             "dual.shop.svc.Z AAAA",
             "NXDOMAIN ; soa Z",
@@ -269,8 +344,18 @@ fn filters() {
 fn the_zone_itself() {
     run(&[
         ("SOA", as_is, "Z SOA", "NOERROR | Z SOA ns.dns.Z hostmaster.Z 1700000000 7200 1800 86400 5"),
-        ("NS: the Service that the server is an endpoint of", as_is, "Z NS", "NOERROR | Z NS kube-dns.kube-system.svc.Z + kube-dns.kube-system.svc.Z A 10.96.0.10"),
-        ("NS: no Service", |s| s.settings.own_addresses = vec!["192.0.2.1".parse().unwrap()], "Z NS", "NOERROR | Z NS ns.dns.Z + ns.dns.Z A 192.0.2.1"),
+        (
+            "NS: the Service that the server is an endpoint of",
+            as_is,
+            "Z NS",
+            "NOERROR | Z NS kube-dns.kube-system.svc.Z + kube-dns.kube-system.svc.Z A 10.96.0.10",
+        ),
+        (
+            "NS: no Service",
+            |s| s.settings.own_addresses = vec!["192.0.2.1".parse().unwrap()],
+            "Z NS",
+            "NOERROR | Z NS ns.dns.Z + ns.dns.Z A 192.0.2.1",
+        ),
         (
             "NS: a headless Service",
             |s| {

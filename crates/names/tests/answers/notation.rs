@@ -107,9 +107,10 @@ fn short(name: &Name) -> String {
 }
 
 /// An answer in a line: code, flags, then `| RECORD` for each answer, `; soa ZONE` for the SOA
-/// record in authority, `+ RECORD` for each additional record. `NODATA` is NOERROR without answers
-/// and with that record. AA is mentioned where it is missing, a TTL where it is not 5. Addresses and
-/// additional records are sorted.
+/// record in authority, `+ RECORD` for each additional record.
+///
+/// `NODATA` is NOERROR without answers and with a SOA record. AA is mentioned where it is missing,
+/// and a TTL where it is not 5. Addresses and additional records are sorted.
 pub(crate) fn show(message: &[u8]) -> String {
     let answers = Answers::parse(message).unwrap();
     let flags = answers.flags;

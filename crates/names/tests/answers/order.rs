@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use portolan_names::{NamespaceFilter, Names, PodMode, PodPhase, Settings, Update};
+use portolan_names::{Names, NamespaceFilter, PodMode, PodPhase, Settings, Update};
 use portolan_service::{Change, ObjectName};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -18,7 +18,10 @@ fn update() -> impl Strategy<Value = Update> {
     let ports = select(vec!["p:tcp:1", "p:tcp:1 q:udp:1", ""]);
     let target = select(vec!["web.a.svc.cluster.local", "db.a.svc.cluster.local", "out.example"]);
     let endpoints = || {
-        subsequence(vec!["10.1.0.1", "10.1.0.1=x", "10.1.0.2=x@z", "10.1.0.3!", "10.96.0.1", "10.1.0.2"], 0..5)
+        subsequence(
+            vec!["10.1.0.1", "10.1.0.1=x", "10.1.0.2=x@z", "10.1.0.3!", "10.96.0.1", "10.1.0.2"],
+            0..5,
+        )
     };
     let v6 = subsequence(vec!["fd00::1=x", "fd00::2", "fd00::1@z"], 0..3);
     let endpoints = prop_oneof![endpoints(), v6].prop_map(|list| list.join(" "));

@@ -64,7 +64,12 @@ fn addresses() {
         ("unknown", as_is, "1.2.0.192.in-addr.arpa PTR", "NXDOMAIN ; soa in-addr.arpa"),
         ("no address", as_is, "x.in-addr.arpa PTR", "NXDOMAIN ; soa in-addr.arpa"),
         ("another type at a known address", as_is, "1.0.96.10.in-addr.arpa A", "NODATA ; soa in-addr.arpa"),
-        ("another type at an endpoint's", forwarding, "1.1.1.10.in-addr.arpa TXT", "NODATA ; soa in-addr.arpa"),
+        (
+            "another type at an endpoint's",
+            forwarding,
+            "1.1.1.10.in-addr.arpa TXT",
+            "NODATA ; soa in-addr.arpa",
+        ),
     ]);
 }
 
@@ -73,9 +78,19 @@ fn others_are_asked() {
     run(&[
         ("an unknown one", forwarding, "1.2.0.192.in-addr.arpa PTR", "others: 1.2.0.192.in-addr.arpa"),
         ("a part of one", forwarding, "10.in-addr.arpa NS", "others: 10.in-addr.arpa"),
-        ("not for Services' networks", forwarding, "9.9.96.10.in-addr.arpa PTR", "NXDOMAIN ; soa in-addr.arpa"),
+        (
+            "not for Services' networks",
+            forwarding,
+            "9.9.96.10.in-addr.arpa PTR",
+            "NXDOMAIN ; soa in-addr.arpa",
+        ),
         ("not for nodes' pods", forwarding, "9.9.1.10.in-addr.arpa PTR", "NXDOMAIN ; soa in-addr.arpa"),
-        ("nor for a part of an address there", forwarding, "9.1.10.in-addr.arpa PTR", "NODATA ; soa in-addr.arpa"),
+        (
+            "nor for a part of an address there",
+            forwarding,
+            "9.1.10.in-addr.arpa PTR",
+            "NODATA ; soa in-addr.arpa",
+        ),
         (
             "a node that is gone",
             |s| {
@@ -87,4 +102,3 @@ fn others_are_asked() {
         ),
     ]);
 }
-

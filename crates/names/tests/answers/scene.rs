@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use portolan_names::{
-    Fallthrough, Namespace, Names, Pod, PodMode, PodPhase, Settings, Target, TargetSlice, Update,
+    Fallthrough, Names, Namespace, Pod, PodMode, PodPhase, Settings, Target, TargetSlice, Update,
 };
 use portolan_service::{
     Change, Endpoint, EndpointNames, EndpointSlice, Family, Node, ObjectName, Protocol, Service, ServicePort,
@@ -156,7 +156,12 @@ impl Scene {
         scene.slice("shop/web", "a", "http:tcp:8080", "10.1.0.1 10.1.0.2=first 10.1.0.3!");
         scene.service("shop/dual", "10.96.0.2 fd00:96::2", "http:tcp:80");
         scene.service("shop/db", "", "sql:tcp:5432");
-        scene.slice("shop/db", "a", "sql:tcp:5432 stats:tcp:9000", "10.1.1.1=db-0@a 10.1.1.2=db-1@b.eu 10.1.1.3!");
+        scene.slice(
+            "shop/db",
+            "a",
+            "sql:tcp:5432 stats:tcp:9000",
+            "10.1.1.1=db-0@a 10.1.1.2=db-1@b.eu 10.1.1.3!",
+        );
         scene.slice("shop/db", "b", "sql:tcp:5432", "fd00:1::1=db-0@a");
         scene.service("kube-system/kube-dns", "10.96.0.10", "dns:udp:53 dns-tcp:tcp:53");
         scene.slice("kube-system/kube-dns", "a", "dns:udp:53 dns-tcp:tcp:53", "10.1.0.53");
