@@ -175,12 +175,15 @@ impl Names {
 
     /// The Service of this key (its labels in lower case) and namespace, if it exists in the DNS.
     fn existing(&self, key: &[u8], namespace: &[u8]) -> Option<(&Entry, &Service)> {
-        let entry = self.services.find(key)?;
-        let filter = &self.options.settings.namespaces;
-        if *filter != NamespaceFilter::All && !self.namespaces.exists(namespace) {
-            return None;
-        }
+        let entry = self.in_shown_namespace(key, namespace)?;
         Some((entry, self.shown(entry)?))
+    }
+
+    /// The Service of this key and namespace, whether or not it exists in the DNS.
+    pub(crate) fn in_shown_namespace(&self, key: &[u8], namespace: &[u8]) -> Option<&Entry> {
+        let entry = self.services.find(key)?;
+        let all = self.options.settings.namespaces == NamespaceFilter::All;
+        (all || self.namespaces.exists(namespace)).then_some(entry)
     }
 
     /// The object of a Service that exists in the DNS if its namespace does.

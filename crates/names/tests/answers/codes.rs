@@ -2,6 +2,7 @@
 
 use portolan_names::Fallthrough;
 
+use crate::notation::name;
 use crate::scene::Scene;
 use crate::{as_is, run};
 
@@ -134,4 +135,30 @@ fn flags() {
         ("RD and CD are repeated", as_is, "web.shop.svc.Z AAAA rd cd", "NODATA rd cd ; soa Z"),
         ("AD is not", as_is, "web.shop.svc.Z AAAA ad", "NODATA ; soa Z"),
     ]);
+}
+
+/// §8: NXDOMAIN of what is starting has a reason that can be logged.
+#[test]
+fn why_a_name_is_absent() {
+    let mut scene = Scene::new();
+    none_ready(&mut scene);
+    scene.service("shop/none", "", "http:tcp:80");
+    let names = scene.names();
+    for (asked, expected) in [
+        ("late.shop.svc.Z", Some("shop/late 10.1.5.1 10.1.5.2")),
+        ("_http._tcp.late.shop.svc.Z", Some("shop/late 10.1.5.1 10.1.5.2")),
+        ("none.shop.svc.Z", Some("shop/none")),
+        ("10-1-0-3.web.shop.svc.Z", Some("shop/web 10.1.0.3")),
+        ("10-1-0-1.web.shop.svc.Z", None),
+        ("10-1-0-9.web.shop.svc.Z", None),
+        ("web.shop.svc.Z", None),
+        ("absent.shop.svc.Z", None),
+        ("example.com", None),
+    ] {
+        let found = names.unready(&name(asked)).map(|unready| {
+            let addresses = unready.endpoints.iter().map(|endpoint| format!(" {}", endpoint.address));
+            format!("{}{}", unready.service, addresses.collect::<String>())
+        });
+        assert_eq!(found.as_deref(), expected, "{asked}");
+    }
 }

@@ -102,6 +102,12 @@ fn services() {
         ),
         ("no wildcards", as_is, "*.shop.svc.Z A", "NXDOMAIN ; soa Z"),
         ("another namespace's", as_is, "web.empty.svc.Z A", "NXDOMAIN ; soa Z"),
+    ]);
+}
+
+#[test]
+fn endpoints_that_are_names() {
+    run(&[
         (
             "a CNAME of endpoints that are names",
             |s| {
