@@ -1,10 +1,11 @@
 //! What an endpoint is called below its Service's name (spec §1).
 
 use std::fmt::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use portolan_service::EndpointNames;
+use portolan_service::{Endpoint, EndpointNames};
 
+use crate::update::Target;
 use crate::wire::LABEL_MAX;
 
 /// As long as an address can be as text.
@@ -43,13 +44,36 @@ pub(crate) fn given(names: &EndpointNames, pod_names: bool) -> Option<&str> {
     names.hostname().or_else(|| names.pod().filter(|pod| pod_names && pod.len() <= LABEL_MAX))
 }
 
-/// Whether `names` and `target`, an address of an EndpointSlice of type FQDN, are called `label`.
-pub(crate) fn is_called(names: &EndpointNames, target: &str, pod_names: bool, label: &[u8]) -> bool {
-    if let Some(name) = given(names, pod_names) {
-        return name.as_bytes().eq_ignore_ascii_case(label);
+/// A label, in lower case, to be compared with names of endpoints.
+pub(crate) struct Called<'q> {
+    label: &'q [u8],
+    /// The address that it spells, if an endpoint of that address can be called so.
+    address: Option<IpAddr>,
+}
+
+impl<'q> Called<'q> {
+    pub(crate) fn new(label: &'q [u8]) -> Called<'q> {
+        let address = address_of_label(label);
+        let address = address.filter(|address| dashed(*address).as_str().as_bytes() == label);
+        Called { label, address }
     }
-    let dashed = target.bytes().map(|octet| if octet == b'.' { b'-' } else { octet });
-    dashed.map(|octet| octet.to_ascii_lowercase()).eq(label.iter().copied())
+
+    /// Whether the endpoint is called so.
+    pub(crate) fn is_of(&self, endpoint: &Endpoint, pod_names: bool) -> bool {
+        match given(&endpoint.names, pod_names) {
+            Some(name) => name.as_bytes().eq_ignore_ascii_case(self.label),
+            None => self.address == Some(endpoint.address),
+        }
+    }
+
+    /// Whether an endpoint of an EndpointSlice of type FQDN is called so.
+    pub(crate) fn is_of_target(&self, target: &Target, pod_names: bool) -> bool {
+        if let Some(name) = given(&target.names, pod_names) {
+            return name.as_bytes().eq_ignore_ascii_case(self.label);
+        }
+        let dashed = target.target.bytes().map(|octet| if octet == b'.' { b'-' } else { octet });
+        dashed.map(|octet| octet.to_ascii_lowercase()).eq(self.label.iter().copied())
+    }
 }
 
 /// `address` with `-` for `.` and `:`, and a `0` at the end if that would be `-`.
@@ -66,6 +90,28 @@ fn dashed(address: IpAddr) -> Text {
         let _ = text.write_str("0");
     }
     text
+}
+
+/// The address that a label spells with dashes: IPv4 if it has three, and no two in a row.
+pub(crate) fn address_of_label(label: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(label).ok()?;
+    let v4 = text.bytes().filter(|octet| *octet == b'-').count() == 3 && !text.contains("--");
+    let mut spelled = [0; 64];
+    for (at, octet) in label.iter().enumerate() {
+        spelled[at] = match octet {
+            b'-' if v4 => b'.',
+            b'-' => b':',
+            // Dots within a label, or what else only addresses have, come from nobody's pod.
+            b'.' | b':' => return None,
+            other => *other,
+        };
+    }
+    let spelled = str::from_utf8(&spelled[..label.len()]).ok()?;
+    if v4 {
+        spelled.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
+    } else {
+        spelled.parse::<Ipv6Addr>().ok().map(|address| IpAddr::V6(address).to_canonical())
+    }
 }
 
 impl Text {
@@ -86,6 +132,24 @@ impl Write for Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_in_labels() {
+        for (label, expected) in [
+            ("10-1-2-3", Some("10.1.2.3")),
+            ("fd00-10--1", Some("fd00:10::1")),
+            ("1-2-3-4-5-6-7-8", Some("1:2:3:4:5:6:7:8")),
+            ("--1", Some("::1")),
+            ("10-01-2-3", None),
+            ("10-1-2-256", None),
+            ("10-1-2", None),
+            ("web", None),
+            ("10.1.2.3", None),
+        ] {
+            let expected: Option<IpAddr> = expected.map(|text| text.parse().unwrap());
+            assert_eq!(address_of_label(label.as_bytes()), expected, "{label}");
+        }
+    }
 
     #[test]
     fn names_of_endpoints() {

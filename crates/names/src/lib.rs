@@ -15,9 +15,11 @@
 //! names.apply([Change::from(web).into()], 1_700_000_000);
 //! names.set_synced();
 //!
-//! let question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03web\x04shop\x03svc\x07cluster\x05local\0\0\x01\0\x01";
+//! let header = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0";
+//! let question = b"\x03web\x04shop\x03svc\x07cluster\x05local\0\0\x01\0\x01";
+//! let message = [&header[..], question].concat();
 //! let mut reply = Reply::new();
-//! let outcome = names.answer(question, Transport::Udp, 4, &mut reply);
+//! let outcome = names.answer(&message, Transport::Udp, 4, &mut reply);
 //! assert!(matches!(outcome, Outcome::Reply));
 //! assert!(reply.message().ends_with(&[10, 96, 0, 1]));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

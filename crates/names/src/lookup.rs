@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portolan_service::{Endpoint, EndpointSlice, Family, Protocol, Service, ServiceType};
 
-use crate::endpoint_name::is_called;
+use crate::endpoint_name::{Called, address_of_label};
 use crate::services::{Entry, Place};
 use crate::settings::{NamespaceFilter, PodMode, Zone};
 use crate::state::Names;
@@ -300,7 +300,7 @@ impl Names {
         found.entry.ready_targets().filter_map(move |target| {
             let listed = match which {
                 Which::All => all_ports,
-                Which::Named(label) => is_called(&target.names, &target.target, pod_names, label),
+                Which::Named(label) => Called::new(label).is_of_target(target, pod_names),
                 Which::Zone { .. } => false,
             };
             let usable = listed && target.target.parse::<IpAddr>().is_err();
@@ -342,28 +342,6 @@ fn is_in_zone(endpoint: &Endpoint, mut labels: &[u8]) -> bool {
     }) && labels.is_empty()
 }
 
-/// The address that a pod's label spells with dashes: IPv4 if it has three, and no two in a row.
-fn address_of_label(label: &[u8]) -> Option<IpAddr> {
-    let text = str::from_utf8(label).ok()?;
-    let v4 = text.bytes().filter(|octet| *octet == b'-').count() == 3 && !text.contains("--");
-    let mut spelled = [0; 64];
-    for (at, octet) in label.iter().enumerate() {
-        spelled[at] = match octet {
-            b'-' if v4 => b'.',
-            b'-' => b':',
-            // Dots within a label, or what else only addresses have, come from nobody's pod.
-            b'.' | b':' => return None,
-            other => *other,
-        };
-    }
-    let spelled = str::from_utf8(&spelled[..label.len()]).ok()?;
-    if v4 {
-        spelled.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
-    } else {
-        spelled.parse::<Ipv6Addr>().ok().map(|address| IpAddr::V6(address).to_canonical())
-    }
-}
-
 /// The address whose reverse name this is, and how many of its bits are given. `None` if it is
 /// none.
 fn address_of_reverse(name: &Name) -> Option<(IpAddr, u8)> {
@@ -399,24 +377,6 @@ fn address_of_reverse(name: &Name) -> Option<(IpAddr, u8)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_in_labels() {
-        for (label, expected) in [
-            ("10-1-2-3", Some("10.1.2.3")),
-            ("fd00-10--1", Some("fd00:10::1")),
-            ("1-2-3-4-5-6-7-8", Some("1:2:3:4:5:6:7:8")),
-            ("--1", Some("::1")),
-            ("10-01-2-3", None),
-            ("10-1-2-256", None),
-            ("10-1-2", None),
-            ("web", None),
-            ("10.1.2.3", None),
-        ] {
-            let expected: Option<IpAddr> = expected.map(|text| text.parse().unwrap());
-            assert_eq!(address_of_label(label.as_bytes()), expected, "{label}");
-        }
-    }
 
     #[test]
     fn addresses_in_reverse_names() {

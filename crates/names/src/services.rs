@@ -1,24 +1,28 @@
 //! Services and endpoints, found by name and by address. Objects are shared with whoever else took
 //! the same changes; what is kept beside them is a few numbers each.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use portolan_service::{Endpoint, EndpointSlice, ObjectName, Service, ServiceType};
 
-use crate::endpoint_name::EndpointName;
+use crate::endpoint_name::{Called, EndpointName};
 use crate::index::{Hasher, Index, Slab, octets};
 use crate::update::TargetSlice;
 use crate::wire::LABEL_MAX;
 
 /// An endpoint: the number of its slice, and its place there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Place {
     pub(crate) slice: u32,
     pub(crate) endpoint: u32,
 }
 
 const NOWHERE: Place = Place { slice: u32::MAX, endpoint: u32::MAX };
+
+/// Slices of as many endpoints are looked through: most are small, and an index costs memory.
+const SCANNED: usize = 8;
 
 /// A Service and what names it; perhaps only its slices are known.
 #[derive(Debug, Clone)]
@@ -39,10 +43,9 @@ pub(crate) struct Entry {
 struct Slice {
     object: Arc<EndpointSlice>,
     service: u32,
-    /// Ready endpoints that can be asked for: hash of the name, place; sorted.
+    /// Ready endpoints that can be asked for: hash of the name, place; sorted. Of a small slice
+    /// none.
     by_name: Box<[(u32, u32)]>,
-    /// For each endpoint the next with the same address.
-    next: Box<[Place]>,
 }
 
 /// All Services.
@@ -58,6 +61,8 @@ pub(crate) struct Services {
     slices_by_name: Index<u32>,
     /// The first of the ready endpoints with an address.
     endpoints: Index<Place>,
+    /// After a ready endpoint the next with the same address. Few share one.
+    next: HashMap<Place, Place>,
     /// Slices of type FQDN, and their Services: rare.
     targets: Vec<(ObjectName, u32)>,
 }
@@ -100,6 +105,7 @@ impl Services {
             slices: Slab::new(),
             slices_by_name: Index::new(),
             endpoints: Index::new(),
+            next: HashMap::new(),
             targets: Vec::new(),
         }
     }
@@ -154,18 +160,22 @@ impl Services {
 
     /// The ready endpoints of a Service that are called `label`, which is in lower case.
     pub(crate) fn named(&self, entry: &Entry, label: &[u8], mut found: impl FnMut(Place)) {
-        let hash = self.hasher.of(label);
+        let (hash, label) = (self.hasher.of(label), Called::new(label));
         for &at in &entry.slices {
             let Some(slice) = self.slices.get(at) else { continue };
-            let from = slice.by_name.partition_point(|(known, _)| *known < hash);
-            for &(known, endpoint) in &slice.by_name[from..] {
-                if known != hash {
-                    break;
+            let endpoints = &slice.object.endpoints;
+            let is_called = |endpoint: &Endpoint| label.is_of(endpoint, self.pod_names);
+            if endpoints.len() <= SCANNED {
+                for (endpoint, listed) in (0..).zip(endpoints) {
+                    if listed.ready && is_called(listed) {
+                        found(Place { slice: at, endpoint });
+                    }
                 }
-                let same = slice.object.endpoints.get(endpoint as usize).is_some_and(|listed| {
-                    self.name_of(listed).as_str().as_bytes().eq_ignore_ascii_case(label)
-                });
-                if same {
+                continue;
+            }
+            let from = slice.by_name.partition_point(|(known, _)| *known < hash);
+            for &(_, endpoint) in slice.by_name[from..].iter().take_while(|(known, _)| *known == hash) {
+                if endpoints.get(endpoint as usize).is_some_and(is_called) {
                     found(Place { slice: at, endpoint });
                 }
             }
@@ -215,9 +225,8 @@ impl Services {
         }
         let service = self.entry_of(&object.service);
         let by_name = self.names_in(object);
-        let next = vec![NOWHERE; object.endpoints.len()].into();
         let hash = self.hash_of(&object.name);
-        let at = self.slices.insert(Slice { object: object.clone(), service, by_name, next });
+        let at = self.slices.insert(Slice { object: object.clone(), service, by_name });
         self.slices_by_name.insert(hash, at);
         let slices = &self.slices;
         if let Some(entry) = self.entries.get_mut(service) {
@@ -326,6 +335,7 @@ impl Services {
                 self.set_next(before, next);
             }
         }
+        self.set_next(place, NOWHERE);
         let still = self.serves(address, service);
         if let Some(entry) = self.entries.get_mut(service) {
             entry.ready -= 1;
@@ -351,19 +361,22 @@ impl Services {
     }
 
     fn next(&self, place: Place) -> Place {
-        let slice = self.slices.get(place.slice);
-        slice.and_then(|slice| slice.next.get(place.endpoint as usize)).copied().unwrap_or(NOWHERE)
+        self.next.get(&place).copied().unwrap_or(NOWHERE)
     }
 
     fn set_next(&mut self, place: Place, next: Place) {
-        let slice = self.slices.get_mut(place.slice);
-        if let Some(field) = slice.and_then(|slice| slice.next.get_mut(place.endpoint as usize)) {
-            *field = next;
+        if next == NOWHERE {
+            self.next.remove(&place);
+        } else {
+            self.next.insert(place, next);
         }
     }
 
     /// The names in a slice that can be asked for.
     fn names_in(&self, slice: &EndpointSlice) -> Box<[(u32, u32)]> {
+        if slice.endpoints.len() <= SCANNED {
+            return Box::default();
+        }
         let mut names = Vec::with_capacity(slice.endpoints.len());
         for (place, endpoint) in (0..).zip(&slice.endpoints) {
             let name = self.name_of(endpoint);

@@ -5,6 +5,11 @@ use portolan_names::{LabelValue, NamespaceFilter, PodMode, PodPhase, Requirement
 use crate::scene::{Scene, namespace, pod, service, slice, targets};
 use crate::{as_is, run};
 
+fn one_slice_of_nine(scene: &mut Scene) {
+    let endpoints = "10.1.2.1 10.1.2.2 10.1.2.3 10.1.2.4 10.1.2.5 10.1.2.6 10.1.2.7 10.1.2.8=Far 10.1.2.9!";
+    scene.slice("shop/db", "c", "", endpoints);
+}
+
 fn no_endpoints(scene: &mut Scene) {
     scene.settings.endpoints = false;
 }
@@ -159,6 +164,14 @@ fn endpoints() {
         ("by address", as_is, "10-1-0-1.web.shop.svc.Z A", "NOERROR | 10-1-0-1.web.shop.svc.Z A 10.1.0.1"),
         ("one name only", as_is, "10-1-0-2.web.shop.svc.Z A", "NXDOMAIN ; soa Z"),
         ("not ready", as_is, "10-1-0-3.web.shop.svc.Z A", "NXDOMAIN ; soa Z"),
+        ("one of many", one_slice_of_nine, "far.db.shop.svc.Z A", "NOERROR | far.db.shop.svc.Z A 10.1.2.8"),
+        (
+            "one of many by address",
+            one_slice_of_nine,
+            "10-1-2-7.db.shop.svc.Z A",
+            "NOERROR | 10-1-2-7.db.shop.svc.Z A 10.1.2.7",
+        ),
+        ("one of many that is not ready", one_slice_of_nine, "10-1-2-9.db.shop.svc.Z A", "NXDOMAIN ; soa Z"),
         (
             "IPv6 by address",
             |s| s.slice("shop/db", "c", "sql:tcp:5432", "fd00:10::"),
