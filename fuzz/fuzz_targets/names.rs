@@ -19,7 +19,7 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
         zone: Some("z".into()),
         ..Endpoint::new(ip(text))
     };
-    let mut names = Names::new(Settings::default(), 1).unwrap();
+    let mut names = Names::new(Settings { zonal: true, ..Settings::default() }, 1).unwrap();
     let objects = [
         Change::from(Service {
             cluster_ip: Some(ip("10.96.0.1")),

@@ -152,7 +152,7 @@ impl Names {
         let ports = match left {
             0 => Ports::default(),
             2 => Ports { port: bare(name.label(0)), protocol: bare(name.label(1)) },
-            _ if service.headless && name.label(left - 1) == b"_zone" => {
+            _ if self.options.settings.zonal && service.headless && name.label(left - 1) == b"_zone" => {
                 let labels = name.between(0, left - 2);
                 return match name.label(left - 2) {
                     b"pin" => endpoints(Which::Zone { labels, prefer: false }, Ports::default()),

@@ -66,6 +66,7 @@ pub enum Fallthrough {
 
 /// The options of the zones.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option by itself")]
 pub struct Settings {
     /// The domains that are answered for, such as `cluster.local`; those below `in-addr.arpa` and
     /// `ip6.arpa` are reverse zones. Targets of PTR records are in the first that is none.
@@ -83,6 +84,8 @@ pub struct Settings {
     pub endpoints: bool,
     /// `ignore empty_service`: a ClusterIP Service without a ready endpoint does not exist.
     pub ignore_empty_service: bool,
+    /// `zonal`: headless Services have names for their endpoints in a topology zone.
+    pub zonal: bool,
     /// `namespaces` and `namespace_labels`
     pub namespaces: NamespaceFilter,
     /// `fallthrough`
@@ -104,6 +107,7 @@ impl Default for Settings {
             endpoint_pod_names: false,
             endpoints: true,
             ignore_empty_service: false,
+            zonal: false,
             namespaces: NamespaceFilter::All,
             fallthrough: Fallthrough::Nothing,
             own_addresses: Vec::new(),

@@ -250,6 +250,12 @@ fn zones_of_endpoints() {
         ),
         ("another word", as_is, "a.near._zone.db.shop.svc.Z A", "NXDOMAIN ; soa Z"),
         ("a ClusterIP Service", as_is, "a.pin._zone.web.shop.svc.Z A", "NXDOMAIN ; soa Z"),
+        (
+            "without the option",
+            |s| s.settings.zonal = false,
+            "a.pin._zone.db.shop.svc.Z A",
+            "NXDOMAIN ; soa Z",
+        ),
         ("no zone", as_is, "pin._zone.db.shop.svc.Z A", "NXDOMAIN ; soa Z"),
     ]);
 }

@@ -90,6 +90,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             ignore_empty_service,
             endpoints,
             pods,
+            zonal: true,
             own_addresses: vec!["10.1.0.1".parse().unwrap()],
             ..Settings::default()
         })

@@ -143,6 +143,7 @@ impl Scene {
             settings: Settings {
                 pods: PodMode::Insecure,
                 fallthrough: Fallthrough::Nothing,
+                zonal: true,
                 own_addresses: vec![ip("10.1.0.53")],
                 ..Settings::default()
             },
