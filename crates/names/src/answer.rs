@@ -113,11 +113,29 @@ impl Names {
         }
     }
 
-    /// Adds what there is of the type that is asked for at `name`, which is in lower case.
+    /// Adds what there is of the type that is asked for at `name`, which is in lower case, or
+    /// leaves an absent name to others.
     fn step<'s>(
         &'s self,
         asked: &mut Asked<'_, '_>,
         name: &Name,
+        zone: &Zone,
+        owner: Owner<'_>,
+        reply: &mut Reply,
+    ) -> Step<'s> {
+        let found = self.lookup(name, zone);
+        let may_be_elsewhere = !matches!(found, Found::AbsentEverywhere);
+        match self.found(asked, found, zone, owner, reply) {
+            Step::End(End::NoName) if may_be_elsewhere && self.options.falls_through(name) => Step::Others,
+            step => step,
+        }
+    }
+
+    /// Adds what there is of the type that is asked for at a name that stands for `found`.
+    fn found<'s>(
+        &'s self,
+        asked: &mut Asked<'_, '_>,
+        found: Found<'s, '_>,
         zone: &Zone,
         owner: Owner<'_>,
         reply: &mut Reply,
@@ -127,16 +145,14 @@ impl Names {
             kind::AAAA => Some(Family::V6),
             _ => None,
         };
-        let ttl = self.options.settings.ttl;
-        let end = match self.lookup(name, zone) {
-            Found::Absent if self.options.falls_through(name) => return Step::Others,
+        let ttl = self.options.ttl();
+        let end = match found {
             Found::Absent | Found::AbsentEverywhere => End::NoName,
             Found::Apex => self.apex(asked, zone, reply),
             Found::Version if asked.query.kind == kind::TXT => {
+                let ttl = self.options.capped(VERSION_TTL);
                 records(
-                    reply
-                        .writer
-                        .record(Section::Answer, owner, kind::TXT, VERSION_TTL, |writer| writer.raw(VERSION)),
+                    reply.writer.record(Section::Answer, owner, kind::TXT, ttl, |writer| writer.raw(VERSION)),
                 )
             }
             Found::Parent | Found::Version => End::NoData,

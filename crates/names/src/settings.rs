@@ -76,6 +76,9 @@ pub struct Settings {
     /// How long answers that say no may be kept, seconds: TTL and MINIMUM of the SOA record.
     /// `None`: as long as others.
     pub negative_ttl: Option<u32>,
+    /// No answer may be kept for longer, seconds: the longest time of `cache`, which counts for
+    /// answers too that it does not keep. `None`: no limit.
+    pub ttl_limit: Option<u32>,
     /// `pods`
     pub pods: PodMode,
     /// `endpoint_pod_names`: endpoints without hostname are called after their pods.
@@ -103,6 +106,7 @@ impl Default for Settings {
             zones: ["cluster.local", "in-addr.arpa", "ip6.arpa"].map(str::to_owned).to_vec(),
             ttl: 5,
             negative_ttl: None,
+            ttl_limit: None,
             pods: PodMode::Disabled,
             endpoint_pod_names: false,
             endpoints: true,
@@ -214,9 +218,19 @@ impl Options {
         }
     }
 
+    /// The TTL of records, seconds.
+    pub(crate) fn ttl(&self) -> u32 {
+        self.capped(self.settings.ttl)
+    }
+
     /// TTL and MINIMUM of the SOA record, seconds.
     pub(crate) fn negative_ttl(&self) -> u32 {
-        self.settings.negative_ttl.unwrap_or(self.settings.ttl)
+        self.capped(self.settings.negative_ttl.unwrap_or(self.settings.ttl))
+    }
+
+    /// `ttl` or the longest that is allowed, seconds.
+    pub(crate) fn capped(&self, ttl: u32) -> u32 {
+        self.settings.ttl_limit.map_or(ttl, |limit| ttl.min(limit))
     }
 }
 

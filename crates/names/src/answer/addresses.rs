@@ -25,7 +25,7 @@ impl Names {
         let count = ips(service).count();
         let first = asked.random.below(count);
         let turned = ips(service).cycle().skip(first).take(count);
-        write(&mut reply.writer, owner, self.options.settings.ttl, family, turned)
+        write(&mut reply.writer, owner, self.options.ttl(), family, turned)
     }
 
     /// What the name of endpoints says: their addresses, SRV records, or another name.
@@ -61,7 +61,7 @@ impl Names {
         owner: Owner<'_>,
         reply: &mut Reply,
     ) -> End {
-        let ttl = self.options.settings.ttl;
+        let ttl = self.options.ttl();
         let address = |place| self.services.endpoint(place).map(|(_, endpoint)| endpoint.address);
         if found.entry.has_duplicates() {
             reply.places.sort_unstable_by_key(|place| address(*place));

@@ -48,7 +48,7 @@ impl Names {
             seen[count] = target;
             count += 1;
             let Some(mut name) = Name::parse(target) else { break End::Loop };
-            let Some(place) = cname(reply, owner, self.options.settings.ttl, &name) else {
+            let Some(place) = cname(reply, owner, self.options.ttl(), &name) else {
                 break End::Cut;
             };
             if query.kind == kind::CNAME {
@@ -57,13 +57,13 @@ impl Names {
             owner = place;
             name.make_lowercase();
             let Some(inside) = self.options.zone_of(&name) else {
-                return outside(asked, &seen[..count], self.options.settings.ttl);
+                return outside(asked, &seen[..count], self.options.ttl());
             };
             zone = inside;
             match self.step(asked, &name, zone, Owner::At(owner), reply) {
                 Step::End(end) => break end,
                 Step::Alias(next) => target = next,
-                Step::Others => return outside(asked, &seen[..count], self.options.settings.ttl),
+                Step::Others => return outside(asked, &seen[..count], self.options.ttl()),
             }
         };
         self.end(query, end, zone, None, reply);

@@ -21,7 +21,7 @@ impl Names {
             domain = Name::root();
             domain.push_wire(asked.query.spelled(0));
         }
-        let (owner, ttl) = (Owner::At(HEADER_LEN), self.options.settings.ttl);
+        let (owner, ttl) = (Owner::At(HEADER_LEN), self.options.ttl());
         self.name_servers(&domain, &mut reply.servers);
         if reply.servers.is_empty() {
             let Some(name) = below(&["ns", "dns"], &domain) else { return End::NoData };
@@ -72,7 +72,7 @@ impl Names {
 
     /// PTR records of an address: its Service, or else its endpoints (spec §5).
     pub(super) fn pointers(&self, address: IpAddr, owner: Owner<'_>, reply: &mut Reply) -> End {
-        let (domain, ttl) = (&self.options.primary, self.options.settings.ttl);
+        let (domain, ttl) = (&self.options.primary, self.options.ttl());
         if let Some(service) = self.service_at(address) {
             let Some(name) = service_name(None, service, domain) else { return End::NoData };
             return super::records(reply.writer.record(Section::Answer, owner, kind::PTR, ttl, |writer| {

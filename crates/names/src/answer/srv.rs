@@ -38,7 +38,7 @@ impl Names {
         let first = asked.random.below(addresses);
         for address in ips(service).cycle().skip(first).take(addresses) {
             let owner = owner_at(place, &target);
-            reply.writer.address(Section::Additional, owner, self.options.settings.ttl, address);
+            reply.writer.address(Section::Additional, owner, self.options.ttl(), address);
         }
         End::Records
     }
@@ -99,7 +99,7 @@ impl Names {
             });
         }
         reply.srv.sort_unstable_by_key(|record| (record.hash, record.order));
-        let ttl = self.options.settings.ttl;
+        let ttl = self.options.ttl();
         for at in 0..reply.glue.len() {
             asked.random.draw(&mut reply.glue, at);
             let glue = reply.glue[at];
@@ -123,7 +123,7 @@ impl Names {
     /// Appends a SRV record, and returns the place of its target.
     fn srv(&self, writer: &mut Writer, weight: u16, port: u16, target: &Name) -> Option<usize> {
         let mut place = 0;
-        let ttl = self.options.settings.ttl;
+        let ttl = self.options.ttl();
         let written = writer.record(Section::Answer, Owner::At(HEADER_LEN), kind::SRV, ttl, |writer| {
             for number in [0, weight, port] {
                 writer.raw(&number.to_be_bytes());

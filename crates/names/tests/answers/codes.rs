@@ -109,6 +109,18 @@ fn falling_through() {
             "others: none.shop.svc.Z",
         ),
         (
+            "below a Service, and more labels than any name has",
+            |s| s.settings.fallthrough = Fallthrough::Everything,
+            "_http.web.shop.svc.Z A",
+            "others: _http.web.shop.svc.Z",
+        ),
+        (
+            "an endpoint that is not ready",
+            |s| s.settings.fallthrough = Fallthrough::Everything,
+            "none.db.shop.svc.Z A",
+            "others: none.db.shop.svc.Z",
+        ),
+        (
             "what is there does not",
             |s| s.settings.fallthrough = Fallthrough::Everything,
             "web.shop.svc.Z AAAA",

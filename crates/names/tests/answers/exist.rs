@@ -397,6 +397,18 @@ fn the_zone_itself() {
         ("the version, other types", as_is, "dns-version.Z A", "NODATA ; soa Z"),
         ("a TTL", |s| s.settings.ttl = 30, "web.shop.svc.Z A", "NOERROR | web.shop.svc.Z 30 A 10.96.0.1"),
         (
+            "a limit of all TTLs",
+            |s| (s.settings.ttl, s.settings.ttl_limit) = (60, Some(30)),
+            "web.shop.svc.Z A",
+            "NOERROR | web.shop.svc.Z 30 A 10.96.0.1",
+        ),
+        (
+            "and of the version's",
+            |s| s.settings.ttl_limit = Some(30),
+            "dns-version.Z TXT",
+            "NOERROR | dns-version.Z 30 TXT \"1.1.0\"",
+        ),
+        (
             "a TTL of its own for what is absent",
             |s| (s.settings.ttl, s.settings.negative_ttl) = (30, Some(5)),
             "none.shop.svc.Z A",
