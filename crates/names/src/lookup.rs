@@ -12,7 +12,7 @@ use crate::update::Target;
 use crate::wire::Name;
 
 /// What a name stands for. Labels (`'q`) are parts of the name that was looked up.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Found<'s, 'q> {
     /// Nothing
     Absent,
