@@ -39,6 +39,17 @@ pub enum Outcome<'m> {
     Outside(Box<Outside>),
 }
 
+/// What is to be done about a question.
+#[derive(Debug)]
+pub enum Next {
+    /// The reply is to be sent.
+    Reply,
+    /// It is for others to answer.
+    Others,
+    /// It is an alias for a name that others are to be asked for.
+    Outside(Box<Outside>),
+}
+
 /// A question that is being answered.
 pub(crate) struct Asked<'a, 'm> {
     pub(crate) query: &'a Query<'m>,
@@ -90,26 +101,41 @@ impl Names {
                 return Outcome::Reply;
             }
         };
-        reply.writer.begin(&query, query.limit(transport));
-        if let Some(code) = refusal(&query) {
-            reply.writer.finish(&query, Header { rcode: code, ..Header::default() });
-            return Outcome::Reply;
+        match self.answer_query(&query, transport, random, reply) {
+            Next::Reply => Outcome::Reply,
+            Next::Others => Outcome::Forward(query),
+            Next::Outside(outside) => Outcome::Outside(outside),
         }
-        let Some(zone) = self.options.zone_of(&query.name) else { return Outcome::Forward(query) };
+    }
+
+    /// Answers `query`, as [`Names::answer`] does with a message.
+    pub fn answer_query(
+        &self,
+        query: &Query<'_>,
+        transport: Transport,
+        random: u64,
+        reply: &mut Reply,
+    ) -> Next {
+        reply.writer.begin(query, query.limit(transport));
+        if let Some(code) = refusal(query) {
+            reply.writer.finish(query, Header { rcode: code, ..Header::default() });
+            return Next::Reply;
+        }
+        let Some(zone) = self.options.zone_of(&query.name) else { return Next::Others };
         if !self.synced {
             let header = Header { rcode: rcode::SERVFAIL, authoritative: true, ..Header::default() };
-            reply.writer.finish(&query, header);
-            return Outcome::Reply;
+            reply.writer.finish(query, header);
+            return Next::Reply;
         }
         let zone_labels = zone.name.labels();
-        let mut asked = Asked { query: &query, transport, zone_labels, random: Random::new(random) };
+        let mut asked = Asked { query, transport, zone_labels, random: Random::new(random) };
         match self.step(&mut asked, &query.name, zone, Owner::At(HEADER_LEN), reply) {
             Step::End(end) => {
-                self.end(&query, end, zone, Some(&query.name), reply);
-                Outcome::Reply
+                self.end(query, end, zone, Some(&query.name), reply);
+                Next::Reply
             }
             Step::Alias(target) => self.follow(&mut asked, target, zone, reply),
-            Step::Others => Outcome::Forward(query),
+            Step::Others => Next::Others,
         }
     }
 
@@ -236,8 +262,8 @@ impl Names {
     }
 }
 
-/// Why a question is not answered, whatever its name.
-fn refusal(query: &Query<'_>) -> Option<u16> {
+/// Why a question is not answered, whatever its name: the response code.
+pub fn refusal(query: &Query<'_>) -> Option<u16> {
     if query.edns.is_some_and(|edns| edns.version > 0) {
         Some(rcode::BADVERS)
     } else if query.class != class::IN || matches!(query.kind, kind::AXFR | kind::IXFR) {

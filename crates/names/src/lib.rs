@@ -44,7 +44,7 @@ mod unready;
 mod update;
 pub mod wire;
 
-pub use answer::{Outcome, Outside};
+pub use answer::{Next, Outcome, Outside, refusal};
 pub use reply::Reply;
 pub use settings::{
     Error, Fallthrough, LabelValue, NamespaceFilter, PodMode, Requirement, Settings, TTL_MAX,

@@ -1,6 +1,6 @@
 //! Aliases: ExternalName Services and endpoints that are names (spec §4).
 
-use super::{ALIASES_MAX, Asked, End, Outcome, Step};
+use super::{ALIASES_MAX, Asked, End, Next, Step};
 use crate::reply::Reply;
 use crate::settings::Zone;
 use crate::state::Names;
@@ -30,13 +30,13 @@ pub(super) fn step(kind: u16, target: &str) -> Step<'_> {
 
 impl Names {
     /// Follows `target`, which the question's name is an alias of.
-    pub(super) fn follow<'s, 'm>(
+    pub(super) fn follow<'s>(
         &'s self,
-        asked: &mut Asked<'_, 'm>,
+        asked: &mut Asked<'_, '_>,
         mut target: &'s str,
         mut zone: &'s Zone,
         reply: &mut Reply,
-    ) -> Outcome<'m> {
+    ) -> Next {
         let query = asked.query;
         let mut seen: [&str; ALIASES_MAX] = [""; ALIASES_MAX];
         let (mut count, mut owner) = (0, HEADER_LEN);
@@ -67,12 +67,12 @@ impl Names {
             }
         };
         self.end(query, end, zone, None, reply);
-        Outcome::Reply
+        Next::Reply
     }
 }
 
 /// Keeps what is needed to go on when others have answered.
-fn outside<'m>(asked: &Asked<'_, 'm>, chain: &[&str], ttl: u32) -> Outcome<'m> {
+fn outside(asked: &Asked<'_, '_>, chain: &[&str], ttl: u32) -> Next {
     let query = asked.query;
     let mut message = Vec::new();
     message.extend_from_slice(&query.id.to_be_bytes());
@@ -85,7 +85,7 @@ fn outside<'m>(asked: &Asked<'_, 'm>, chain: &[&str], ttl: u32) -> Outcome<'m> {
         message.extend_from_slice(&[0, 0, 41, high, low, 0, 0, flags, 0, 0, 0]);
     }
     let chain = chain.iter().filter_map(|target| Name::parse(target)).collect();
-    Outcome::Outside(Box::new(Outside { message, transport: asked.transport, chain, ttl }))
+    Next::Outside(Box::new(Outside { message, transport: asked.transport, chain, ttl }))
 }
 
 /// Appends an alias, and returns the place of the name that it leads to.

@@ -1,0 +1,110 @@
+//! Questions in datagrams: a thread with a socket of its own for each listener.
+
+mod batch;
+
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use portolan_names::Transport;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::access::Access;
+use crate::later::{Later, Way};
+use crate::responder::{Held, Message, Responder, Then};
+use crate::shared::Shared;
+use crate::swap::Follower;
+use crate::zones::Zones;
+
+use batch::{Batch, Peer};
+
+/// Answers what comes to `sockets` (each with its listener's number) until the server stops, which
+/// `wake` shows. `number` is that of this thread's counters.
+pub(crate) fn serve(
+    shared: &Arc<Shared>,
+    number: usize,
+    sockets: &[(usize, Arc<UdpSocket>)],
+    wake: &OwnedFd,
+) {
+    let mut thread = Thread {
+        shared: shared.clone(),
+        responder: Responder::new(shared.clone(), number),
+        batch: Batch::new(),
+        later: Vec::new(),
+        number,
+        zones: shared.listeners.iter().map(|(_, zones)| zones.follow()).collect(),
+        access: shared.access.follow(),
+    };
+    let mut ready: Vec<PollFd<'_>> = vec![PollFd::new(wake, PollFlags::IN)];
+    ready.extend(sockets.iter().map(|(_, socket)| PollFd::new(&**socket, PollFlags::IN)));
+    while !shared.stopping.load(Ordering::Acquire) {
+        if poll(&mut ready, None).is_err() {
+            // Interrupted, or out of memory: as if something had come.
+            continue;
+        }
+        for (at, (listener, socket)) in sockets.iter().enumerate() {
+            if !ready[at + 1].revents().is_empty() {
+                thread.turn(*listener, socket);
+            }
+        }
+    }
+}
+
+struct Thread {
+    shared: Arc<Shared>,
+    responder: Responder,
+    batch: Batch,
+    later: Vec<(Box<Later>, usize)>,
+    number: usize,
+    /// Of each listener.
+    zones: Vec<Follower<Zones>>,
+    access: Follower<Access>,
+}
+
+impl Thread {
+    /// Answers one batch.
+    fn turn(&mut self, listener: usize, socket: &Arc<UdpSocket>) {
+        // An error is one that an earlier answer has met (ICMP), or there was nothing after all.
+        let Ok(count) = self.batch.receive(socket) else { return };
+        let received = Instant::now();
+        let zones = self.zones[listener].current(&self.shared.listeners[listener].1).clone();
+        let access = self.access.current(&self.shared.access);
+        let mut held = Held::default();
+        for at in 0..count {
+            let (octets, client, out) = self.batch.message(at);
+            let Some(client) = client else { continue };
+            let message = Message { octets, client, transport: Transport::Udp, received };
+            match self.responder.answer(&zones, access, &mut held, message, out) {
+                Then::Send | Then::Nothing => {}
+                Then::Later(later) => self.later.push((later, at)),
+            }
+        }
+        drop(held);
+        let unsent = self.batch.send(socket, count);
+        if unsent > 0 {
+            self.shared.counters[self.number].unsent.add(unsent as u64);
+        }
+        self.responder.sent(&zones);
+        for (later, at) in self.later.drain(..) {
+            let way = Back { socket: socket.clone(), peer: self.batch.peer(at) };
+            later.ask(&self.shared, Box::new(way));
+        }
+    }
+}
+
+/// The way back to who sent a datagram.
+struct Back {
+    socket: Arc<UdpSocket>,
+    peer: Peer,
+}
+
+impl Way for Back {
+    fn send(&self, message: Vec<u8>) -> bool {
+        let mut peer = self.peer;
+        peer.send(&self.socket, &message)
+    }
+
+    fn give_up(&self) {}
+}

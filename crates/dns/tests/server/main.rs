@@ -1,0 +1,5 @@
+//! The server on real sockets of the loopback interface.
+
+mod asking;
+mod datagrams;
+mod scene;
