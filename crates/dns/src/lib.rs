@@ -31,6 +31,7 @@ mod shared;
 mod socket_option;
 mod sockets;
 mod swap;
+mod tcp;
 mod udp;
 mod zones;
 

@@ -89,6 +89,11 @@ impl Responder {
         }
     }
 
+    /// The number of its counters.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
     /// Answers a message, into `out` if the answer is at hand. A panic ends this answer alone.
     pub(crate) fn answer<'z>(
         &mut self,

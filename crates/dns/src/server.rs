@@ -12,9 +12,10 @@ use crate::access::Access;
 use crate::counters::{Count, Counts, ThreadCounters, sum};
 use crate::error::Error;
 use crate::query_log::LogQueue;
-use crate::settings::{Block, MayAsk, Settings, Sockets};
+use crate::settings::{Block, MayAsk, Settings, Sockets, TcpLimits};
 use crate::shared::Shared;
 use crate::swap::Swap;
+use crate::tcp::{self, Mailbox};
 use crate::zones::Zones;
 use crate::{socket_option, sockets, udp};
 
@@ -23,7 +24,10 @@ pub struct Server {
     /// `None` when it stops.
     shared: Option<Arc<Shared>>,
     sockets: Vec<Sockets>,
+    /// Wakes the threads that answer datagrams.
     wake: Arc<OwnedFd>,
+    /// Wakes the thread that has the connections, if there is one.
+    mailbox: Option<Arc<Mailbox>>,
     threads: Vec<JoinHandle<()>>,
     log: Option<JoinHandle<()>>,
 }
@@ -31,7 +35,7 @@ pub struct Server {
 impl Server {
     /// Binds all addresses, and starts to answer.
     pub fn start(settings: Settings) -> Result<Server, Error> {
-        let Settings { mut listeners, threads, may_ask, tcp: _, receive_buffer } = settings;
+        let Settings { mut listeners, threads, may_ask, tcp: limits, receive_buffer } = settings;
         let threads = threads
             .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
             .unwrap_or(1)
@@ -66,12 +70,14 @@ impl Server {
             shared: Some(shared.clone()),
             sockets,
             wake: Arc::new(wake),
+            mailbox: None,
             threads: Vec::new(),
             log: Some(log_thread),
         };
         for number in 0..threads {
             server.answer_datagrams(&shared, number, threads)?;
         }
+        server.answer_connections(&shared, threads, limits)?;
         Ok(server)
     }
 
@@ -91,6 +97,36 @@ impl Server {
         let thread = std::thread::Builder::new()
             .name(format!("dns-udp-{number}"))
             .spawn(move || udp::serve(&shared, number, &own, &wake))
+            .map_err(Error::system("starting a thread"))?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Starts the thread that has the connections.
+    fn answer_connections(
+        &mut self,
+        shared: &Arc<Shared>,
+        number: usize,
+        limits: TcpLimits,
+    ) -> Result<(), Error> {
+        let mut listeners = Vec::new();
+        for (listener, sockets) in self.sockets.iter().enumerate() {
+            if let Some(socket) = &sockets.tcp {
+                let socket = socket.try_clone().map_err(Error::system("duplicating a socket"))?;
+                listeners.push((listener, socket));
+            }
+        }
+        if listeners.is_empty() {
+            return Ok(());
+        }
+        let denied = |source: rustix::io::Errno| Error::system("watching sockets")(source.into());
+        let mailbox = Arc::new(Mailbox::new().map_err(denied)?);
+        let epoll = tcp::watch(&mailbox, &listeners).map_err(denied)?;
+        self.mailbox = Some(mailbox.clone());
+        let shared = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("dns-tcp".to_owned())
+            .spawn(move || tcp::serve(&shared, number, listeners, limits, mailbox, epoll))
             .map_err(Error::system("starting a thread"))?;
         self.threads.push(thread);
         Ok(())
@@ -162,6 +198,9 @@ impl Drop for Server {
         shared.stopping.store(true, Ordering::Release);
         // It fails only if it was written to before.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.wake();
+        }
         for thread in self.threads.drain(..) {
             // A panic of it was reported by the panic hook.
             let _ = thread.join();

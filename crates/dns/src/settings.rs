@@ -124,17 +124,21 @@ impl MayAsk {
 /// What connections may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpLimits {
-    /// Connections at once. One more is closed as soon as it is accepted.
+    /// Connections at once. One more takes the place of one that has asked nothing yet; if all
+    /// have, it is closed.
     pub connections: usize,
     /// Connections of one client address at once.
     pub connections_per_client: usize,
     /// Questions of one connection that are answered at once. More are read later.
     pub questions: usize,
-    /// How long a connection may be without a question after the first one (spec §6).
+    /// Octets of answers that clients have not taken, of all connections. One that would add to
+    /// them is closed.
+    pub buffered: usize,
+    /// How long a connection may be without another whole question (spec §6).
     pub idle: Duration,
-    /// How long it may be until the first question, and until a question that has begun is whole.
+    /// How long it may be until the first question is whole.
     pub first: Duration,
-    /// How long an answer may wait for the client to take it.
+    /// How long a client may take nothing of its answers.
     pub write: Duration,
 }
 
@@ -144,6 +148,7 @@ impl Default for TcpLimits {
             connections: 4096,
             connections_per_client: 256,
             questions: 64,
+            buffered: 64 << 20,
             idle: Duration::from_secs(10),
             first: Duration::from_secs(3),
             write: Duration::from_secs(10),

@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use portolan_dns::{Block, Listener, Server, Settings};
 use portolan_names::Names;
-use portolan_service::{Change, ObjectName, Service, ServiceType};
+use portolan_service::{Change, Endpoint, EndpointSlice, Family, ObjectName, Service, ServiceType};
 
 /// A server, and its names to be changed.
 pub(crate) struct Scene {
@@ -28,15 +28,33 @@ pub(crate) fn external(name: &str, target: &str) -> Change {
     service.into()
 }
 
+/// `large.shop.svc.cluster.local`, a headless Service whose 4000 addresses fill a message of 64 kB.
+fn large() -> [Change; 2] {
+    let name = ObjectName::new("shop", "large");
+    let mut service = Service::new(name.clone());
+    service.headless = true;
+    let address = |number: u32| std::net::Ipv4Addr::from_bits(0x0a01_0000 + number);
+    let endpoints = (0..4000).map(|number| Endpoint::new(address(number).into())).collect();
+    let slice = EndpointSlice {
+        name: ObjectName::new("shop", "large-a"),
+        service: name,
+        family: Family::V4,
+        ports: Vec::new(),
+        endpoints,
+    };
+    [service.into(), slice.into()]
+}
+
 /// `web.shop.svc.cluster.local`, which is 10.96.0.1, and two aliases.
 pub(crate) fn names() -> Arc<RwLock<Names>> {
     let mut names = Names::new(portolan_names::Settings::default(), 1).unwrap();
-    let objects = [
+    let mut objects = vec![
         service("web", "10.96.0.1"),
         external("alias", "web.shop.svc.cluster.local"),
         external("out", "www.example.com"),
     ];
-    names.apply(objects.map(Into::into), 1);
+    objects.extend(large());
+    names.apply(objects.into_iter().map(Into::into), 1);
     names.set_synced();
     Arc::new(RwLock::new(names))
 }
