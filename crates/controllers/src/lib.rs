@@ -1,5 +1,6 @@
 //! What a cluster's controllers make of the objects that people declare: EndpointSlices of the pods
-//! that a Service selects, ClusterIPs, NodePorts and health-check ports.
+//! that a Service selects, ClusterIPs, NodePorts and health-check ports; and what kubelet makes of
+//! a pod's spec so that it finds names.
 //!
 //! Objects go in one by one, and [`Controllers::reconcile`] returns what is different then, as
 //! [`portolan_service::Change`]s and [`Issue`]s. There is no I/O here, no clock and no file: who
@@ -43,6 +44,7 @@ mod allocation;
 mod controllers;
 mod endpoints;
 mod issue;
+mod kubelet;
 mod labels;
 mod pod;
 mod service;
@@ -51,6 +53,10 @@ pub use allocation::{Allocations, InMemory, Ranges, Record};
 pub use controllers::{Controllers, Outcome};
 pub use endpoints::{Endpoints, Subset, is_generated_name};
 pub use issue::Issue;
+pub use kubelet::{
+    ClusterDns, DnsConfig, DnsPolicy, HostAlias, HostName, HostNameTooLong, Naming, ResolvConf, hosts,
+    hosts_on_host_network,
+};
 pub use labels::Labels;
 pub use pod::{ContainerPort, Pod};
 pub use service::{Distribution, FamilyPolicy, PortSpec, ServiceSpec, TargetPort};

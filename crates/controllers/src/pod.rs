@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use portolan_service::{PerFamily, Protocol};
 
-use crate::Labels;
+use crate::{Labels, Naming};
 
 /// A Pod.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,10 +22,8 @@ pub struct Pod {
     pub finished: bool,
     /// `spec.nodeName`
     pub node: Option<Arc<str>>,
-    /// `spec.hostname`
-    pub hostname: Option<Arc<str>>,
-    /// `spec.subdomain`: the Service in which the endpoint has the pod's hostname.
-    pub subdomain: Option<Arc<str>>,
+    /// What its spec says of names; `None` if nothing.
+    pub naming: Option<Arc<Naming>>,
     /// The named ports of its containers.
     pub ports: Vec<ContainerPort>,
 }

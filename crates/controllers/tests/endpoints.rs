@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use portolan_controllers::{
-    ContainerPort, Controllers, Distribution, Endpoints, InMemory, Labels, Pod, PortSpec, Ranges,
+    ContainerPort, Controllers, Distribution, Endpoints, InMemory, Labels, Naming, Pod, PortSpec, Ranges,
     ServiceSpec, Subset, TargetPort,
 };
 use portolan_service::{Change, Endpoint, EndpointSlice, Node, ObjectName, Protocol};
@@ -33,6 +33,12 @@ fn pod(address: &str) -> Pod {
     let mut pod = Pod { labels: labels(), ready: true, node: Some("n1".into()), ..Pod::default() };
     pod.addresses.v4 = Some(address.parse().unwrap());
     pod
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as a pod has it")]
+fn named(hostname: &str, subdomain: &str) -> Option<Arc<Naming>> {
+    let (hostname, subdomain) = (Some(hostname.into()), Some(subdomain.into()));
+    Some(Naming { hostname, subdomain, ..Naming::default() }.into())
 }
 
 fn node(zone: &str) -> Node {
@@ -71,12 +77,12 @@ fn an_endpoint_has_what_its_pod_has() {
         ("no hostname", |_, _| {}, |endpoint| endpoint.names.hostname().is_none()),
         (
             "its hostname, in the Service that its subdomain names",
-            |pod, _| (pod.hostname, pod.subdomain) = (Some("h".into()), Some("web".into())),
+            |pod, _| pod.naming = named("h", "web"),
             |endpoint| endpoint.names.hostname() == Some("h"),
         ),
         (
             "not in another",
-            |pod, _| (pod.hostname, pod.subdomain) = (Some("h".into()), Some("other".into())),
+            |pod, _| pod.naming = named("h", "other"),
             |endpoint| endpoint.names.hostname().is_none(),
         ),
         ("its node's zone", |_, _| {}, |endpoint| endpoint.zone.as_deref() == Some("z1")),

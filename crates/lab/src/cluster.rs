@@ -8,6 +8,7 @@ mod folder;
 mod observed;
 mod own_files;
 mod placement;
+mod pod_files;
 mod proxy;
 mod workload;
 
@@ -30,9 +31,14 @@ use observed::Observed;
 pub use observed::{Finding, PortStatus, ServiceStatus};
 pub(crate) use own_files::own_files;
 use placement::Placed;
+pub(crate) use pod_files::PodFiles;
 pub use proxy::ProxyMode;
 use proxy::{Launch, Proxy};
 use workload::{Count, Wanted};
+
+/// The Service of the cluster's DNS.
+const DNS_NAMESPACE: &str = "kube-system";
+const DNS_SERVICE: &str = "kube-dns";
 
 /// How a cluster is made.
 #[derive(Debug, Clone)]
@@ -122,6 +128,7 @@ impl Cluster {
         let wanted = &taken.wanted;
         let (nodes, client) = placement::nodes(wanted, options.nodes);
         let placed = placement::pods(wanted, &nodes, &BTreeMap::new(), &options.pod_addresses)?;
+        placed.values().try_for_each(pod_files::check_host_name)?;
         folder.write("lab-nodes.json", &placement::node_objects(&nodes, wanted))?;
         folder.write("lab-pods.json", &objects(&placed, wanted))?;
         let pods = placed.values().map(|pod| pod.spec.clone()).collect();
@@ -215,6 +222,7 @@ impl Cluster {
             .collect::<Result<_, _>>()?;
         let mut placed = self.placed();
         let new = placement::pods(wanted, &nodes, &placed, &self.options.pod_addresses)?;
+        new.values().try_for_each(pod_files::check_host_name)?;
         let changed = |name: &String, pod: &Placed, others: &BTreeMap<String, Placed>| {
             others.get(name).is_none_or(|other| other.spec != pod.spec)
         };
@@ -283,6 +291,16 @@ impl Cluster {
         let pods = self.lab.pod_specs();
         let host = pods.iter().find(|pod| pod.name == target && pod.host_network);
         host.map_or(target, |pod| pod.node.as_str()).to_owned()
+    }
+
+    /// What the pod called `target` has in `/etc` now; `None` if that is no pod.
+    pub(crate) fn pod_files(&self, target: &str) -> Result<Option<PodFiles>, Error> {
+        let dns = self.observed().service(DNS_NAMESPACE, DNS_SERVICE).map(|service| service.cluster_ips);
+        // Without one there is nothing to take over.
+        let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+        let placed = self.placed();
+        let pod = placed.get(target);
+        pod.map(|pod| pod_files::pod_files(pod, &dns.unwrap_or_default(), &hosts)).transpose()
     }
 
     fn observed(&self) -> MutexGuard<'_, Observed> {

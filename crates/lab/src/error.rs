@@ -61,6 +61,17 @@ pub enum Error {
         /// Its pod networks.
         networks: String,
     },
+    /// A host name that the kernel does not keep.
+    #[error(
+        "pod {pod}: its host name {name} has more than 64 characters, and kubelet would not start it: shorten \
+         hostname or subdomain, or leave out setHostnameAsFQDN"
+    )]
+    HostName {
+        /// The pod.
+        pod: String,
+        /// The name.
+        name: String,
+    },
     /// A manifest, or a field of it, that the lab cannot work with.
     #[error("{0}")]
     Manifest(Box<Problem>),

@@ -225,7 +225,7 @@ fn private_mounts() -> Result<(), Failure> {
 /// What name resolution reads inside. No name server of the machine's can be reached from there,
 /// and programs such as `iptables -L` would wait a minute for each name; on its own loopback a
 /// question is refused at once.
-const RESOLV_CONF: &str = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
+pub(crate) const RESOLV_CONF: &str = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
 
 /// Puts [`RESOLV_CONF`] where the machine has its own.
 fn private_resolver() -> Result<(), Failure> {

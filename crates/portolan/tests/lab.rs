@@ -298,6 +298,95 @@ fn a_node_of_a_lab_is_like_a_machine_of_its_own() {
     assert!(!Path::new("/var/lib/portolan/x").exists(), "the machine's own state is left alone");
 }
 
+/// Pods that look names up, and are called, in their own way.
+const NAMED: &str = "
+kind: Pod
+apiVersion: v1
+metadata: {name: plain, namespace: shop}
+spec: {containers: [{name: a}], hostAliases: [{ip: 1.2.3.4, hostnames: [db, db.example]}]}
+---
+kind: Pod
+apiVersion: v1
+metadata: {name: own}
+spec:
+  hostname: h
+  subdomain: web
+  setHostnameAsFQDN: true
+  dnsPolicy: None
+  dnsConfig: {nameservers: [192.0.2.53], searches: [x.y], options: [{name: ndots, value: '2'}]}
+  containers: [{name: a}]
+---
+kind: Pod
+apiVersion: v1
+metadata: {name: on-host}
+spec: {nodeName: host1, hostNetwork: true, dnsPolicy: ClusterFirstWithHostNet, containers: [{name: a}]}
+---
+kind: StatefulSet
+apiVersion: apps/v1
+metadata: {name: db}
+spec:
+  serviceName: db
+  template: {metadata: {labels: {app: db}}, spec: {containers: [{name: db, ports: [{containerPort: 5432}]}]}}
+---
+kind: Service
+apiVersion: v1
+metadata: {name: kube-dns, namespace: kube-system}
+spec: {clusterIP: 10.96.0.99, selector: {app: none}, ports: [{name: dns, port: 53, protocol: UDP}]}
+---
+kind: Service
+apiVersion: v1
+metadata: {name: db}
+spec: {clusterIP: None, selector: {app: db}, ports: [{port: 5432}]}
+";
+
+#[test]
+fn pods_have_the_names_and_the_resolver_that_kubelet_gives_them() {
+    let user = User::new();
+    user.write(NAMED);
+    let up = user.lab(&["up", "web.yaml"]);
+    assert!(up.status.success(), "{}", text(&up));
+    let of_cluster = |namespace: &str| {
+        format!(
+            "search {namespace}.svc.cluster.local svc.cluster.local cluster.local\n\
+             nameserver 10.96.0.99\noptions ndots:5\n"
+        )
+    };
+    let of_node = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
+    for (target, name, conf) in [
+        ("shop/plain", "plain", of_cluster("shop")),
+        (
+            "own",
+            "h.web.default.svc.cluster.local",
+            "search x.y\nnameserver 192.0.2.53\noptions ndots:2\n".to_owned(),
+        ),
+        ("on-host", "host1", of_cluster("default")),
+        ("db-0", "db-0", of_cluster("default")),
+        ("host1", "host1", of_node.to_owned()),
+        ("client", "client", of_node.to_owned()),
+    ] {
+        let done = user.lab(&["exec", target, "--", "sh", "-c", "hostname; cat /etc/resolv.conf"]);
+        assert_eq!(text(&done), format!("{name}\n{conf}"), "{target}");
+    }
+    for (target, line) in [
+        ("shop/plain", "1.2.3.4\tdb\tdb.example"),
+        ("db-0", "10.244.2.3\tdb-0.db.default.svc.cluster.local\tdb-0"),
+        ("on-host", "# Kubernetes-managed hosts file (host network)."),
+    ] {
+        let hosts = text(&user.lab(&["exec", target, "--", "cat", "/etc/hosts"]));
+        assert!(hosts.lines().any(|of| of == line), "{target}: {hosts}");
+    }
+    // A host name that kubelet would not start the pod with changes nothing.
+    user.write(&NAMED.replace("subdomain: web", &format!("subdomain: {}", "w".repeat(60))));
+    user.wait_for("a host name that is too long", |status| {
+        status["problems"].as_array().unwrap().iter().any(|problem| {
+            problem["message"]
+                .as_str()
+                .unwrap()
+                .contains("has more than 64 characters, and kubelet would not start it")
+        })
+    });
+}
+
 #[test]
 fn packets_of_a_lab_are_shown() {
     if Command::new("tcpdump").arg("--version").output().is_err() {

@@ -5,6 +5,7 @@
 //! accepts.
 
 mod endpoints;
+mod naming;
 mod node;
 mod pod;
 mod service;
@@ -15,8 +16,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use portolan_controllers::{Endpoints, Issue, Pod, ServiceSpec, is_generated_name};
+use portolan_controllers::{Endpoints, Issue, Naming, Pod, ServiceSpec, is_generated_name};
 use portolan_service::{EndpointSlice, Node, ObjectName, Protocol, Special, parse_address, parse_network};
+
+use crate::objects;
 
 /// The kinds of objects that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -249,14 +252,28 @@ fn declare_all(key: &Key, json: serde_json::Value, left_out: &mut Vec<Issue>) ->
     Ok(match key.kind {
         Kind::Namespace => Object::Namespace,
         Kind::Node => Object::Node(node::declare(name, &read(json)?)?.into()),
-        Kind::Pod => Object::Pod(pod::declare(&read(json)?)?.into()),
+        Kind::Pod => {
+            let named = read(&json)?;
+            Object::Pod(pod::declare(&read(json)?, &named)?.into())
+        }
         Kind::Service => Object::Service(service::declare(name, &read(json)?, left_out)?.into()),
         Kind::Endpoints => Object::Endpoints(endpoints::declare(&read(json)?)?.into()),
         Kind::EndpointSlice => Object::EndpointSlice(slice::declare(name, &read(json)?)?.map(Arc::new)),
     })
 }
 
-fn read<T: serde::de::DeserializeOwned>(json: serde_json::Value) -> Result<T, Vec<Issue>> {
+/// What the `spec` of a Pod, or of a template of one, says of names. The path of a field in an
+/// issue begins with `spec`.
+pub fn naming(spec: &serde_json::Value) -> Result<Naming, Vec<Issue>> {
+    let mut issues = Issues::default();
+    let read: objects::NamedPod = read(serde_json::json!({"spec": spec}))?;
+    let naming = naming::declare(&mut issues, &read.spec);
+    issues.or(naming)
+}
+
+fn read<'j, T: serde::de::DeserializeOwned>(
+    json: impl serde::Deserializer<'j, Error = serde_json::Error>,
+) -> Result<T, Vec<Issue>> {
     serde_path_to_error::deserialize(json).map_err(|error| {
         let field = match error.path().to_string() {
             path if path == "." => String::new(),

@@ -9,3 +9,5 @@ mod declared;
 pub mod manifests;
 mod objects;
 mod schema;
+
+pub use declared::naming;

@@ -221,11 +221,55 @@ pub(crate) struct Pod {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct PodSpec {
     pub(crate) node_name: Option<String>,
-    pub(crate) hostname: Option<String>,
-    pub(crate) subdomain: Option<String>,
-    pub(crate) host_network: bool,
     pub(crate) containers: Vec<Container>,
     pub(crate) init_containers: Vec<Container>,
+}
+
+/// v1 Pod, or the template of one, by itself: what it says of names.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct NamedPod {
+    pub(crate) spec: Naming,
+}
+
+/// The fields of `spec` of a Pod that are about names.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Naming {
+    pub(crate) hostname: Option<String>,
+    pub(crate) subdomain: Option<String>,
+    pub(crate) hostname_override: Option<String>,
+    #[serde(rename = "setHostnameAsFQDN")]
+    pub(crate) set_hostname_as_fqdn: bool,
+    pub(crate) host_network: bool,
+    pub(crate) host_aliases: Vec<HostAlias>,
+    pub(crate) dns_policy: Option<String>,
+    pub(crate) dns_config: PodDnsConfig,
+}
+
+/// An entry of `spec.hostAliases` of a Pod.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct HostAlias {
+    pub(crate) ip: String,
+    pub(crate) hostnames: Vec<String>,
+}
+
+/// `spec.dnsConfig` of a Pod.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct PodDnsConfig {
+    pub(crate) nameservers: Vec<String>,
+    pub(crate) searches: Vec<String>,
+    pub(crate) options: Vec<PodDnsConfigOption>,
+}
+
+/// An entry of `spec.dnsConfig.options` of a Pod.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct PodDnsConfigOption {
+    pub(crate) name: String,
+    pub(crate) value: Option<String>,
 }
 
 /// A container of a Pod.

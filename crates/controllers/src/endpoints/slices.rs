@@ -32,7 +32,8 @@ pub(super) fn slices<'a>(
         let ready = service.publish_not_ready || (pod.ready && !pod.terminating);
         let hints = if ready { hints(service.distribution, pod, zone.as_ref()) } else { Hints::default() };
         // A pod has its hostname in the Service that its subdomain names.
-        let hostname = pod.hostname.as_deref().filter(|_| pod.subdomain.as_deref() == Some(name.name()));
+        let naming = pod.naming.as_deref().filter(|naming| naming.subdomain.as_deref() == Some(name.name()));
+        let hostname = naming.and_then(|naming| naming.hostname.as_deref());
         let names = EndpointNames::new(hostname, Some(pod_name.name()));
         for family in families {
             let Some(address) = *pod.addresses.get(*family) else { continue };

@@ -91,6 +91,17 @@ impl Observed {
 
     /// The Services and findings now, sorted.
     pub(super) fn look(&mut self) -> (Vec<ServiceStatus>, Vec<Finding>) {
+        self.read();
+        (self.services.values().map(status).collect(), self.findings())
+    }
+
+    /// A Service as it is now.
+    pub(super) fn service(&mut self, namespace: &str, name: &str) -> Option<ServiceStatus> {
+        self.read();
+        self.services.get(&ObjectName::new(namespace, name)).map(status)
+    }
+
+    fn read(&mut self) {
         for change in self.manifests.load().changes {
             match change {
                 Change::Service(service) => {
@@ -102,7 +113,6 @@ impl Observed {
                 _ => {}
             }
         }
-        (self.services.values().map(status).collect(), self.findings())
     }
 
     fn findings(&self) -> Vec<Finding> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use portolan_controllers::Naming;
 use serde_json::{Value, json};
 
 use super::workload::{Wanted, WantedNode, WantedPods};
@@ -16,6 +17,15 @@ pub(super) struct Placed {
     pub(super) spec: PodSpec,
     pub(super) object: Value,
     pub(super) ready: bool,
+    pub(super) namespace: String,
+    pub(super) naming: Naming,
+}
+
+impl Placed {
+    /// Its name in the API, without its namespace.
+    pub(super) fn name(&self) -> &str {
+        self.spec.name.rsplit('/').next().unwrap_or_default()
+    }
 }
 
 /// The nodes that manifests ask for, or `count` of the lab's own, and the client outside.
@@ -233,8 +243,10 @@ pub(super) fn pods(
             ports: pods.ports.clone(),
             host_network: pods.host_network,
         };
-        let object = pod_object(pods, name, &spec);
-        if placed.insert(name.clone(), Placed { spec, object, ready: pods.ready }).is_some() {
+        let naming = pods.naming(name.rsplit('/').next().unwrap_or_default());
+        let object = pod_object(pods, name, &spec, &naming);
+        let (namespace, ready) = (pods.namespace.clone(), pods.ready);
+        if placed.insert(name.clone(), Placed { spec, object, ready, namespace, naming }).is_some() {
             return Err(Error::Exists { kind: "pod", name: name.clone() });
         }
     }
@@ -259,8 +271,14 @@ fn choose(node: &NodeSpec, taken: &mut BTreeSet<IpAddr>, preferred: &[IpAddr]) -
         .collect()
 }
 
-fn pod_object(pods: &WantedPods, name: &str, spec: &PodSpec) -> Value {
+fn pod_object(pods: &WantedPods, name: &str, spec: &PodSpec, naming: &Naming) -> Value {
     let addresses: Vec<_> = spec.addresses.iter().map(|address| json!({"ip": address})).collect();
+    let mut of_spec = pods.naming_fields.clone();
+    of_spec["nodeName"] = json!(spec.node);
+    of_spec["containers"] = pods.containers.clone();
+    if let Some(hostname) = &naming.hostname {
+        of_spec["hostname"] = json!(**hostname);
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -269,7 +287,7 @@ fn pod_object(pods: &WantedPods, name: &str, spec: &PodSpec) -> Value {
             "namespace": pods.namespace,
             "labels": pods.labels,
         },
-        "spec": {"nodeName": spec.node, "hostNetwork": pods.host_network, "containers": pods.containers},
+        "spec": of_spec,
         "status": {
             "phase": "Running",
             "podIP": spec.addresses.first(),
@@ -296,6 +314,8 @@ mod tests {
             containers: json!([]),
             ports: vec![8080],
             ready: true,
+            naming: Box::default(),
+            naming_fields: json!({}),
         })
     }
 

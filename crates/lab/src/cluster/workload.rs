@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
+use portolan_controllers::{Issue, Naming};
 use portolan_source::manifests::{Problem, Severity, Tree};
 use serde_json::{Value, json};
 
@@ -54,9 +55,22 @@ pub(super) struct WantedPods {
     pub(super) ports: Vec<u16>,
     /// Whether they are ready.
     pub(super) ready: bool,
+    /// What their spec says of names.
+    pub(super) naming: Box<Naming>,
+    /// The fields of the spec that this is from.
+    pub(super) naming_fields: Value,
 }
 
 impl WantedPods {
+    /// What the pod `name` says of names. Pods of a StatefulSet have theirs as hostname.
+    pub(super) fn naming(&self, name: &str) -> Naming {
+        let hostname = match self.count {
+            Count::Ordinals(_) => Some(name.into()),
+            _ => self.naming.hostname.clone(),
+        };
+        Naming { hostname, ..Naming::clone(&self.naming) }
+    }
+
     /// The name of its first pod in the lab: the namespace is left out where it is `default`.
     fn base(&self) -> String {
         let prefix = if self.namespace == "default" { String::new() } else { format!("{}/", self.namespace) };
@@ -196,6 +210,18 @@ fn without(text: &str, documents: &[usize]) -> String {
 const NOT_DONE: [(&str, &str); 2] = [
     ("nodeSelector", "the lab places pods round its nodes; nodeName chooses one"),
     ("affinity", "the lab places pods round its nodes; nodeName chooses one"),
+];
+
+/// Fields of a pod that are about names.
+const NAMING_FIELDS: [&str; 8] = [
+    "hostNetwork",
+    "hostname",
+    "subdomain",
+    "hostnameOverride",
+    "setHostnameAsFQDN",
+    "hostAliases",
+    "dnsPolicy",
+    "dnsConfig",
 ];
 
 struct Reader<'a> {
@@ -375,6 +401,8 @@ impl Reader<'_> {
                 }
             }
         }
+        let naming_fields = self.naming_fields(spec);
+        let naming = portolan_source::naming(&naming_fields).map_err(|issues| self.first(spec, &issues))?;
         Ok(WantedPods {
             namespace: self.at("metadata.namespace").as_str().unwrap_or("default").to_owned(),
             name: self.name()?,
@@ -382,11 +410,30 @@ impl Reader<'_> {
             labels: labels(self.at(&format!("{metadata}.labels"))),
             node: self.at(&format!("{spec}.nodeName")).as_str().map(str::to_owned),
             addresses,
-            host_network: self.at(&format!("{spec}.hostNetwork")).as_bool().unwrap_or_default(),
+            host_network: naming.host_network,
             containers: self.at(&format!("{spec}.containers")).clone(),
             ports,
             ready: count != Count::One || self.ready(),
+            naming: naming.into(),
+            naming_fields,
         })
+    }
+
+    /// What the pod's `spec` says of names. The Service of a StatefulSet is its pods' subdomain.
+    fn naming_fields(&self, spec: &str) -> Value {
+        let given = NAMING_FIELDS.iter().map(|field| (*field, self.at(&format!("{spec}.{field}"))));
+        let mut fields: BTreeMap<&str, &Value> = given.filter(|(_, value)| !value.is_null()).collect();
+        if self.kind() == "StatefulSet" {
+            fields.insert("subdomain", self.at("spec.serviceName"));
+        }
+        json!(fields)
+    }
+
+    /// The first of what is wrong with a pod's `spec`.
+    fn first(&self, spec: &str, issues: &[Issue]) -> Error {
+        let Some(issue) = issues.first() else { return self.error(spec, "cannot be used") };
+        let field = issue.field.strip_prefix("spec").unwrap_or(&issue.field);
+        self.error(&format!("{spec}{field}"), &issue.message)
     }
 
     /// Whether a Pod is ready: as its status says. The lab completes one that says nothing, unless

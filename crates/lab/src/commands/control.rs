@@ -11,7 +11,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;
-use crate::cluster::{Cluster, Status};
+use crate::cluster::{Cluster, PodFiles, Status};
 
 /// A whole reply in bytes: a lab of a thousand pods.
 const MAX_REPLY: usize = 1 << 20;
@@ -44,6 +44,8 @@ pub(super) struct Entry {
     pub(super) state: PathBuf,
     /// The program that the lab's proxies are.
     pub(super) program: PathBuf,
+    /// What a pod has for itself.
+    pub(super) files: Option<PodFiles>,
 }
 
 /// The namespaces of a node, a pod or the client.
@@ -175,12 +177,15 @@ fn answer(stream: &mut UnixStream, cluster: &Cluster) -> anyhow::Result<Next> {
     BufReader::new(&*stream).take(MAX_ORDER).read_line(&mut line)?;
     match serde_json::from_str(&line)? {
         Order::Status => send(stream, &Reply::Status(cluster.status()))?,
-        Order::Enter(target) => match open_namespaces(cluster, &target) {
-            Ok(namespaces) => {
+        Order::Enter(target) => match open_namespaces(cluster, &target)
+            .and_then(|namespaces| Ok((namespaces, cluster.pod_files(&target)?)))
+        {
+            Ok((namespaces, files)) => {
                 let entry = Entry {
                     owner: cluster.owner_of_network(&target),
                     state: cluster.state().to_owned(),
                     program: cluster.program().to_owned(),
+                    files,
                 };
                 let mut line = serde_json::to_vec(&Reply::Enter(entry))?;
                 line.push(b'\n');

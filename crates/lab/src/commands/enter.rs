@@ -33,15 +33,17 @@ pub(super) struct Inside {
 }
 
 /// Goes where `target` is: with its network, and its own host name, `/run/portolan` and
-/// `/var/lib/portolan`. The process must have one thread only.
+/// `/var/lib/portolan`; in a pod, also with its own `/etc/hosts` and `/etc/resolv.conf`. The
+/// process must have one thread only.
 pub(super) fn enter(name: &str, target: &str) -> anyhow::Result<Inside> {
-    let (Entry { owner, state, program }, namespaces) = match control::namespaces(name, target) {
-        Ok(found) => found,
-        Err(error) => match names::pod(&control::status(name)?, target)? {
-            Some(pod) if pod.name != target => control::namespaces(name, &pod.name)?,
-            _ => return Err(error),
-        },
-    };
+    let (target, (Entry { owner, state, program, files }, namespaces)) =
+        match control::namespaces(name, target) {
+            Ok(found) => (target.to_owned(), found),
+            Err(error) => match names::pod(&control::status(name)?, target)? {
+                Some(pod) if pod.name != target => (pod.name.clone(), control::namespaces(name, &pod.name)?),
+                _ => return Err(error),
+            },
+        };
     // The user namespace first: it gives the right to enter the others (user_namespaces(7)).
     for (fd, kind, what) in [
         (&namespaces.user, CloneFlags::CLONE_NEWUSER, "user"),
@@ -55,8 +57,16 @@ pub(super) fn enter(name: &str, target: &str) -> anyhow::Result<Inside> {
     }
     // What is different in each place is for this process and its children alone.
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS).context("creating namespaces in the lab")?;
-    nix::unistd::sethostname(owner.replace('/', ".")).context("setting the host name")?;
     own_files(&state, &owner).put_in_place()?;
+    // Only pods have files; on the host network their folders are the node's.
+    let host_name = match &files {
+        Some(files) => {
+            own_files(&state, &target).put_pod_files(files)?;
+            &files.host_name
+        }
+        None => &owner,
+    };
+    nix::unistd::sethostname(host_name).context("setting the host name")?;
     privileges::ignore_setgroups().context("installing a filter of system calls")?;
     Ok(Inside { path: path(&state, &program)?, state })
 }

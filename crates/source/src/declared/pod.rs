@@ -2,14 +2,15 @@
 
 use std::net::IpAddr;
 
-use portolan_controllers::{ContainerPort, Pod};
+use portolan_controllers::{ContainerPort, Naming, Pod};
 use portolan_service::{Family, PerFamily};
 
-use super::{Issue, Issues, given, shared};
+use super::{Issue, Issues, given, naming, shared};
 use crate::objects;
 
-pub(super) fn declare(pod: &objects::Pod) -> Result<Pod, Vec<Issue>> {
+pub(super) fn declare(pod: &objects::Pod, named: &objects::NamedPod) -> Result<Pod, Vec<Issue>> {
     let mut issues = Issues::default();
+    let naming = naming::declare(&mut issues, &named.spec);
     let mut ports = Vec::new();
     // Init containers that restart run beside the others: sidecars.
     let sidecar = |container: &objects::Container| container.restart_policy.as_deref() == Some("Always");
@@ -40,7 +41,7 @@ pub(super) fn declare(pod: &objects::Pod) -> Result<Pod, Vec<Issue>> {
         take(issues.address("status.podIP", text));
     }
     let without = pod.status.pod_ip.is_none() && pod.status.pod_ips.is_empty();
-    if let (true, true, Some(text)) = (without, pod.spec.host_network, &pod.status.host_ip) {
+    if let (true, true, Some(text)) = (without, naming.host_network, &pod.status.host_ip) {
         take(issues.address("status.hostIP", text));
     }
 
@@ -51,8 +52,7 @@ pub(super) fn declare(pod: &objects::Pod) -> Result<Pod, Vec<Issue>> {
         terminating: pod.metadata.deletion_timestamp.is_some(),
         finished: matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")),
         node: given(pod.spec.node_name.as_deref()),
-        hostname: given(pod.spec.hostname.as_deref()),
-        subdomain: given(pod.spec.subdomain.as_deref()),
+        naming: (naming != Naming::default()).then(|| naming.into()),
         ports,
     })
 }

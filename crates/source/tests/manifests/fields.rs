@@ -179,6 +179,87 @@ fn a_wrong_field_is_named_with_file_line_and_remedy() {
 }
 
 #[test]
+fn what_pods_say_of_names_is_checked() {
+    let pod = |spec: &str| format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n{spec}");
+    let searches = (0..33).map(|number| format!("d{number}")).collect::<Vec<_>>().join(", ");
+    let searches = format!("  dnsConfig: {{searches: [{searches}]}}");
+    let table: &[(&str, &str, &[&str])] = &[
+        (
+            "nothing wrong",
+            "  hostname: h\n  subdomain: s\n  setHostnameAsFQDN: true\n  hostNetwork: true\n\
+             \x20 dnsPolicy: None\n  dnsConfig: {nameservers: [1.1.1.1, \"fd00::1\"], searches: [a.b, ., _x.c.],\n\
+             \x20   options: [{name: ndots, value: \"2\"}, {name: edns0}]}\n\
+             \x20 hostAliases: [{ip: 1.2.3.4, hostnames: [a, b.c]}]",
+            &[],
+        ),
+        (
+            "names that are none",
+            "  hostname: a.b\n  subdomain: S",
+            &[
+                "web.yaml:5: Pod default/web: spec.hostname: \"a.b\" is not a DNS label: up to 63 of a-z, 0-9 and -, not beginning or ending with -",
+                "web.yaml:6: Pod default/web: spec.subdomain: \"S\" is not a DNS label: up to 63 of a-z, 0-9 and -, not beginning or ending with -",
+            ],
+        ),
+        (
+            "a policy that is none",
+            "  dnsPolicy: Cluster",
+            &[
+                "web.yaml:5: Pod default/web: spec.dnsPolicy: Cluster is not one of ClusterFirst, ClusterFirstWithHostNet, Default, None",
+            ],
+        ),
+        (
+            "nobody to ask",
+            "  dnsPolicy: None\n  dnsConfig: {searches: [a]}",
+            &[
+                "web.yaml:6: Pod default/web: spec.dnsConfig.nameservers: empty, but dnsPolicy is None: give at least one, or another dnsPolicy",
+            ],
+        ),
+        (
+            "too many name servers, and one that is none",
+            "  dnsConfig:\n    nameservers:\n    - 1.1.1.1\n    - dns.example\n    - 1.1.1.2\n    - 1.1.1.3",
+            &[
+                "web.yaml:7: Pod default/web: spec.dnsConfig.nameservers: 4 of them; resolvers ask 3 at most",
+                "web.yaml:8: Pod default/web: spec.dnsConfig.nameservers[1]: \"dns.example\" is not an IP address",
+            ],
+        ),
+        (
+            "too many domains",
+            &searches,
+            &[
+                "web.yaml:5: Pod default/web: spec.dnsConfig.searches: 33 domains of 121 characters; at most are 32 of 2048",
+            ],
+        ),
+        (
+            "a domain, an option and aliases that are none",
+            "  dnsConfig: {searches: [a b], options: [{value: x}]}\n  hostAliases: [{ip: x, hostnames: [a_b]}]",
+            &[
+                "web.yaml:5: Pod default/web: spec.dnsConfig.searches[0]: \"a b\" is not a DNS name",
+                "web.yaml:5: Pod default/web: spec.dnsConfig.options[0].name: missing; give one",
+                "web.yaml:6: Pod default/web: spec.hostAliases[0].ip: \"x\" is not an IP address",
+                "web.yaml:6: Pod default/web: spec.hostAliases[0].hostnames[0]: \"a_b\" is not a DNS name",
+            ],
+        ),
+        (
+            "a name beside what it replaces",
+            "  hostnameOverride: a.b\n  hostNetwork: true",
+            &[
+                "web.yaml:5: Pod default/web: spec.hostnameOverride: cannot be given beside hostNetwork; take one of the two out",
+            ],
+        ),
+        (
+            "a type",
+            "  setHostnameAsFQDN: \"yes\"",
+            &[
+                "web.yaml:5: Pod default/web: spec.setHostnameAsFQDN: invalid type: string \"yes\", expected a boolean",
+            ],
+        ),
+    ];
+    for (name, spec, expected) in table {
+        assert_eq!(reported("web.yaml", &pod(spec)), *expected, "{name}");
+    }
+}
+
+#[test]
 fn of_one_object_a_few_problems_are_listed() {
     let mut ports = String::from("  ports:\n");
     for i in 0..5000 {

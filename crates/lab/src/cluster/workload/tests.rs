@@ -43,6 +43,32 @@ fn each_workload_names_its_pods() {
 }
 
 #[test]
+fn what_pods_say_of_names_is_taken_over() {
+    let with = |spec: &str| DEPLOYMENT.replace("spec: {containers", &format!("spec: {{{spec}, containers"));
+    let naming = |text: &str, pod: &str| {
+        let contents = read(text).unwrap();
+        let [Wanted::Pods(pods)] = &contents.wanted[..] else { panic!("{contents:?}") };
+        let Naming { hostname, subdomain, .. } = pods.naming(pod);
+        format!("{} {}", hostname.as_deref().unwrap_or("-"), subdomain.as_deref().unwrap_or("-"))
+    };
+    let set = |text: &str| text.replace("Deployment", "StatefulSet");
+    let of_service = set(DEPLOYMENT).replace("replicas: 2", "serviceName: db");
+    for (situation, text, expected) in [
+        ("nothing", DEPLOYMENT.to_owned(), "- -"),
+        ("hostname and subdomain", with("hostname: h, subdomain: s"), "h s"),
+        ("those of a StatefulSet", of_service, "web-0 db"),
+        ("without a Service", set(&with("hostname: h, subdomain: s")), "web-0 -"),
+    ] {
+        assert_eq!(naming(&text, "web-0"), expected, "{situation}");
+    }
+    assert_eq!(
+        read(&with("dnsPolicy: None")).unwrap_err(),
+        "a.yaml:9: Deployment web: spec.template.spec.dnsConfig.nameservers: empty, but dnsPolicy is None: give at \
+         least one, or another dnsPolicy"
+    );
+}
+
+#[test]
 fn what_the_lab_does_not_do_is_reported() {
     let reported = |text: &str| {
         let warnings = read(text).unwrap().warnings;
