@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use portolan_kubernetes::dry_run;
 
-const KINDS: [&str; 4] = ["Service", "EndpointSlice", "Node", "ServiceCIDR"];
+const KINDS: [&str; 6] = ["Service", "EndpointSlice", "Node", "ServiceCIDR", "Namespace", "Pod"];
 
 fuzz_target!(|input: (u8, u8, &[u8])| {
     let (choice, size, answer) = input;
@@ -13,7 +13,7 @@ fuzz_target!(|input: (u8, u8, &[u8])| {
     let whole = dry_run(kind, watch, [answer]);
     let pieces = dry_run(kind, watch, answer.chunks(usize::from(size).max(1)));
     assert_eq!(whole, pieces, "pieces say what the whole says");
-    for problem in whole.1 {
+    for problem in whole.problems {
         assert!(!problem.message.is_empty());
     }
 });

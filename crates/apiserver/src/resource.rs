@@ -20,6 +20,8 @@ pub enum Resource {
     Events,
     /// `v1` Namespaces.
     Namespaces,
+    /// `v1` Pods.
+    Pods,
 }
 
 static SERVICES: Definition = Definition {
@@ -86,15 +88,26 @@ static NAMESPACES: Definition = Definition {
     zero: r#"{"spec":{},"status":{}}"#,
 };
 
+static PODS: Definition = Definition {
+    group: "",
+    version: "v1",
+    plural: "pods",
+    kind: "Pod",
+    namespaced: true,
+    selectable: &["spec.nodeName", "spec.restartPolicy", "status.phase", "status.podIP"],
+    zero: r#"{"spec":{"containers":null},"status":{}}"#,
+};
+
 impl Resource {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Services,
         Self::EndpointSlices,
         Self::Nodes,
         Self::ServiceCidrs,
         Self::Events,
         Self::Namespaces,
+        Self::Pods,
     ];
 
     /// Its position in [`Self::ALL`].
@@ -111,6 +124,7 @@ impl Resource {
             Self::ServiceCidrs => &SERVICE_CIDRS,
             Self::Events => &EVENTS,
             Self::Namespaces => &NAMESPACES,
+            Self::Pods => &PODS,
         }
     }
 

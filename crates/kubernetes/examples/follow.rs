@@ -6,7 +6,7 @@
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use portolan_kubernetes::{Options, start};
+use portolan_kubernetes::{Followed, Options, start};
 use portolan_service::Catalog;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         qps: 5.0,
         burst: 10,
         node_name: arguments.next().ok_or("which node? give its name")?.into(),
+        followed: Followed::default(),
         snapshot: arguments.next().map(Into::into),
     };
     let begun = Instant::now();

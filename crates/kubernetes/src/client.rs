@@ -113,7 +113,8 @@ impl Client {
         let access = Arc::new(Access::new(options, connect_timeout));
         let configuration = access.configuration().await?;
         let host = configuration.library.cluster_url.authority();
-        let status = Arc::new(Status::new(host.map_or_else(String::new, ToString::to_string)));
+        let status =
+            Arc::new(Status::new(host.map_or_else(String::new, ToString::to_string), options.followed));
         let connection = match access.open(configuration, &status) {
             Ok(way) => Some(Connection::new(way)),
             Err(error) if passing(&error) => None,

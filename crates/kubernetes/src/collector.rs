@@ -7,15 +7,16 @@ use std::time::{Instant, SystemTime};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use portolan_service::{Change, EndpointSlice, EndpointsTrigger, ObjectName};
+use portolan_service::{EndpointSlice, EndpointsTrigger, ObjectName};
 
-use crate::convert::{self, Names};
+use crate::changes::{Changes, Converter};
+use crate::convert;
 use crate::decode::{Object, Undecodable};
 use crate::known_objects::{KnownObjects, News, version};
 use crate::record::Recorder;
 use crate::resource::Resource;
 use crate::snapshot::Loaded;
-use crate::{Origin, Problem, Status, Update};
+use crate::{Followed, Origin, Problem, Status, Update};
 
 /// All that was heard and not yet delivered, and what is known of each object.
 #[derive(Debug)]
@@ -25,40 +26,46 @@ pub(crate) struct Collector {
     /// Triggers from before this are of another proxy's time (spec §9.15).
     started: SystemTime,
     known: [KnownObjects; Resource::ALL.len()],
-    names: Names,
+    followed: Followed,
+    converter: Converter,
     networks: BTreeMap<ObjectName, Vec<IpNet>>,
     /// Whether a complete list has been read.
     listed: [bool; Resource::ALL.len()],
     /// Whether the first complete lists have been delivered.
     initial_done: bool,
+    /// Names come from the snapshot, until more is known.
+    names_restored: bool,
     pending: Pending,
 }
 
 #[derive(Debug, Default)]
 struct Pending {
-    changes: Vec<Change>,
+    changes: Changes,
     networks_changed: bool,
     triggers: Vec<EndpointsTrigger>,
     received: Option<Instant>,
     problems: Vec<Problem>,
-    /// When there are this many changes, those that later ones make pointless are dropped.
-    compact_at: usize,
 }
 
-/// Fewer changes than this are not worth compacting.
-const COMPACT_AT_LEAST: usize = 4096;
-
 impl Collector {
-    pub(crate) fn new(status: Arc<Status>, recorder: Recorder, started: SystemTime) -> Collector {
+    /// For what is `followed`.
+    pub(crate) fn new(
+        status: Arc<Status>,
+        recorder: Recorder,
+        followed: Followed,
+        started: SystemTime,
+    ) -> Collector {
         Collector {
             status,
             recorder,
             started,
             known: Default::default(),
-            names: Names::default(),
+            followed,
+            converter: Converter::new(followed),
             networks: BTreeMap::new(),
             listed: Default::default(),
             initial_done: false,
+            names_restored: false,
             pending: Pending::default(),
         }
     }
@@ -75,9 +82,9 @@ impl Collector {
 
     /// `object` exists. `received` is when its first byte was read.
     pub(crate) fn put(&mut self, resource: Resource, object: &Object<'_>, received: Instant) {
-        let metadata = object.metadata();
+        let identity = object.identity();
         let name = object.name();
-        let version = version(&metadata.uid, &metadata.resource_version);
+        let version = version(identity.uid, identity.resource_version);
         let known = &mut self.known[resource as usize];
         let news = known.put(&name, version);
         self.status.undecodable(resource, known.undecodable_now());
@@ -86,30 +93,25 @@ impl Collector {
         }
         self.recorder.put(resource, &name, object);
         self.pending.begin(received);
+        let slice = self.converter.put(&name, object, news == News::Changed, &mut self.pending.changes);
         match object {
-            Object::EndpointSlice(_) | Object::Service(_) | Object::Node(_) => {
-                let change = change(&name, object, &mut self.names);
-                if let (Object::EndpointSlice(object), Some(Change::Slice(slice))) = (object, &change) {
-                    self.note_trigger(slice, &object.metadata);
-                }
-                // A slice that no longer is for a service proxy is as good as gone.
-                let gone = (news == News::Changed).then_some(Change::SliceRemoved(name));
-                self.pending.changes.extend(change.or(gone));
-            }
             Object::ServiceCidr(cidr) => {
-                let networks = convert::networks(cidr);
-                self.networks.insert(name, networks);
+                self.networks.insert(name, convert::networks(cidr));
                 self.pending.networks_changed = true;
             }
+            Object::EndpointSlice(wire) => {
+                slice.inspect(|slice| self.note_trigger(slice, &wire.metadata));
+            }
+            _ => {}
         }
-        self.compact();
+        self.pending.changes.compact();
     }
 
     /// `object` is gone.
     pub(crate) fn remove(&mut self, resource: Resource, object: &Object<'_>, received: Instant) {
         let name = object.name();
-        if let Some(service) = convert::owner(name.namespace(), object.metadata())
-            && resource == Resource::EndpointSlices
+        if let Object::EndpointSlice(slice) = object
+            && let Some(service) = convert::owner(name.namespace(), &slice.metadata)
         {
             // The removal of a slice takes the times of its Service with it (spec §9.15).
             self.pending.triggers.retain(|trigger| trigger.service != service);
@@ -155,6 +157,9 @@ impl Collector {
             self.recorder.finish_base();
             self.pending.begin(received);
         }
+        if first && resource.has_names() && self.names_complete() {
+            self.pending.begin(received);
+        }
     }
 
     /// Whether only another list can show which objects of `resource` there are.
@@ -170,6 +175,13 @@ impl Collector {
     /// Whether the lists that the proxy cannot begin without are complete (spec §9.6).
     pub(crate) fn all_listed(&self) -> bool {
         Resource::ALL.into_iter().all(|resource| !resource.required() || self.listed[resource as usize])
+    }
+
+    /// Whether all is known that names come from.
+    fn names_complete(&self) -> bool {
+        let needed = |resource: &Resource| resource.has_names() && resource.is_followed(self.followed);
+        let mut needed = Resource::ALL.into_iter().filter(needed);
+        self.followed.names && (self.names_restored || needed.all(|resource| self.listed[resource as usize]))
     }
 
     /// What is to be delivered, if anything is: nothing until the first lists are complete.
@@ -191,10 +203,10 @@ impl Collector {
     pub(crate) fn take_snapshot(&mut self) -> Option<Update> {
         let heard = std::mem::take(&mut self.pending);
         let now = Instant::now();
-        let mut objects = 0;
-        let Collector { recorder, known, names, networks, listed, pending, .. } = self;
+        let (mut objects, mut namespaces) = (0, 0);
+        let Collector { recorder, followed, known, converter, networks, listed, pending, .. } = self;
         let loaded = recorder.load(|resource, json| {
-            if listed[resource as usize] {
+            if listed[resource as usize] || !resource.is_followed(*followed) {
                 return false;
             }
             let object = match crate::decode::object(resource, json) {
@@ -204,19 +216,19 @@ impl Collector {
                     return false;
                 }
             };
-            let (name, metadata) = (object.name(), object.metadata());
+            let (name, identity) = (object.name(), object.identity());
             let known = &mut known[resource as usize];
             if known.contains(&name) {
                 return false;
             }
             // As if it had been in a list before the one that may be under way.
-            known.put_earlier(&name, version(&metadata.uid, &metadata.resource_version));
+            known.put_earlier(&name, version(identity.uid, identity.resource_version));
             objects += 1;
+            namespaces += usize::from(resource == Resource::Namespaces);
+            converter.put(&name, &object, false, &mut pending.changes);
             if let Object::ServiceCidr(cidr) = &object {
                 networks.insert(name, convert::networks(cidr));
                 pending.networks_changed = true;
-            } else {
-                pending.changes.extend(change(&name, &object, names));
             }
             true
         });
@@ -230,6 +242,8 @@ impl Collector {
             unlisted.for_each(|(known, _)| known.distrust_versions());
         }
         tracing::debug!(objects, taken = %timestamp(taken), "the API server has not answered; starting from the last good state");
+        // Every cluster has namespaces: without any, who wrote it did not follow names.
+        self.names_restored = namespaces > 0;
         self.status.snapshot(Some(taken));
         self.pending.begin(heard.received.unwrap_or(now));
         self.pending.changes.extend(heard.changes);
@@ -240,13 +254,15 @@ impl Collector {
 
     fn deliver(&mut self, origin: Origin, received: Instant) -> Update {
         let Pending { changes, networks_changed, triggers, problems, .. } = std::mem::take(&mut self.pending);
+        let names_complete = self.names_complete();
         let service_networks = networks_changed.then(|| {
             let mut networks: Vec<IpNet> = self.networks.values().flatten().copied().collect();
             networks.sort_unstable();
             networks.dedup();
             networks
         });
-        Update { changes, service_networks, triggers, received, origin, problems }
+        let Changes { objects: changes, names, .. } = changes;
+        Update { changes, names, names_complete, service_networks, triggers, received, origin, problems }
     }
 
     fn remove_named(&mut self, resource: Resource, name: ObjectName, received: Instant) {
@@ -262,16 +278,12 @@ impl Collector {
     fn removed(&mut self, resource: Resource, name: ObjectName, received: Instant) {
         self.recorder.remove(resource, &name);
         self.pending.begin(received);
-        match resource {
-            Resource::Services => self.pending.changes.push(Change::ServiceRemoved(name)),
-            Resource::EndpointSlices => self.pending.changes.push(Change::SliceRemoved(name)),
-            Resource::Nodes => self.pending.changes.push(Change::NodeRemoved(name.name().into())),
-            Resource::ServiceCidrs => {
-                self.networks.remove(&name);
-                self.pending.networks_changed = true;
-            }
+        if resource == Resource::ServiceCidrs {
+            self.networks.remove(&name);
+            self.pending.networks_changed = true;
         }
-        self.compact();
+        self.converter.removed(resource, name, &mut self.pending.changes);
+        self.pending.changes.compact();
     }
 
     fn note_trigger(&mut self, slice: &EndpointSlice, metadata: &crate::wire::Metadata<'_>) {
@@ -285,17 +297,6 @@ impl Collector {
         let trigger = |at| EndpointsTrigger { service: slice.service.clone(), family: slice.family, at };
         self.pending.triggers.extend(time.map(trigger));
     }
-
-    /// Bounds what waits while a first list cannot be had: of each object only the last change
-    /// matters.
-    fn compact(&mut self) {
-        let pending = &mut self.pending;
-        if pending.changes.len() < pending.compact_at.max(COMPACT_AT_LEAST) {
-            return;
-        }
-        Change::keep_last(&mut pending.changes);
-        pending.compact_at = pending.changes.len() * 2;
-    }
 }
 
 impl Pending {
@@ -304,21 +305,9 @@ impl Pending {
     }
 }
 
-fn change(name: &ObjectName, object: &Object<'_>, names: &mut Names) -> Option<Change> {
-    match object {
-        Object::Service(service) => Some(Change::from(convert::service(name.clone(), service, names))),
-        Object::EndpointSlice(slice) => convert::slice(name.clone(), slice, names).map(Change::from),
-        Object::Node(node) => Some(Change::Node(convert::node(node))),
-        Object::ServiceCidr(_) => None,
-    }
-}
-
 /// `name` as people write it.
 fn display(resource: Resource, name: &ObjectName) -> String {
-    match resource {
-        Resource::Services | Resource::EndpointSlices => name.to_string(),
-        Resource::Nodes | Resource::ServiceCidrs => name.name().to_owned(),
-    }
+    if resource.is_namespaced() { name.to_string() } else { name.name().to_owned() }
 }
 
 fn timestamp(time: SystemTime) -> String {

@@ -9,8 +9,8 @@ use std::sync::{Arc, Weak};
 use ipnet::IpNet;
 use portolan_service::{
     Endpoint, EndpointNames, EndpointSlice, ExternalPolicy, Family, Hints, IngressMode, InternalPolicy,
-    LoadBalancerIngress, Node, ObjectName, Protocol, Service, ServicePort, ServiceType, SlicePort,
-    parse_address, parse_network,
+    LoadBalancerIngress, Namespace, Node, ObjectName, Pod, PodPhase, Protocol, Service, ServicePort,
+    ServiceType, SlicePort, Target, TargetSlice, further, parse_address, parse_network,
 };
 
 use crate::wire;
@@ -141,28 +141,68 @@ pub(crate) fn slice(
     });
     let ports = exact(ports);
     let mut endpoints = Vec::with_capacity(slice.endpoints.len());
-    for endpoint in &slice.endpoints {
-        let address = endpoint.addresses.first().and_then(|text| parse_address(text));
-        let Some(address) = address.filter(|address| Family::of(*address) == family) else { continue };
-        let pod = Some(&*endpoint.target_ref.name).filter(|_| &*endpoint.target_ref.kind == "Pod");
-        let mut shared = |name: &wire::Text<'_>| (!name.is_empty()).then(|| names.shared(name));
-        let (node, zone) = (shared(&endpoint.node_name), shared(&endpoint.zone));
-        let mut all = |list: &[wire::Named<'_>]| -> Vec<Arc<str>> {
-            list.iter().map(|named| names.shared(&named.name)).collect()
-        };
-        endpoints.push(Endpoint {
-            address,
-            ready: endpoint.conditions.ready.unwrap_or(true),
-            serving: endpoint.conditions.serving.unwrap_or(true),
-            terminating: endpoint.conditions.terminating.unwrap_or(false),
-            node,
-            zone,
-            names: EndpointNames::new(Some(&*endpoint.hostname), pod),
-            hints: Hints::new(all(&endpoint.hints.for_zones), all(&endpoint.hints.for_nodes)),
-        });
+    for given in &slice.endpoints {
+        let address = given.addresses.first().and_then(|text| parse_address(text));
+        let address = address.filter(|address| Family::of(*address) == family);
+        endpoints.extend(address.map(|address| endpoint(given, address, names)));
     }
     endpoints.shrink_to_fit();
     Some(EndpointSlice { name, service, family, ports, endpoints })
+}
+
+/// The addresses of the endpoints of `known`, which `slice` became, after their first: they have
+/// names, and nothing else does. `None` if there are none, as almost always.
+pub(crate) fn further_addresses(
+    known: &EndpointSlice,
+    slice: &wire::EndpointSlice<'_>,
+    names: &mut Names,
+) -> Option<EndpointSlice> {
+    let mut endpoints = Vec::new();
+    for given in &slice.endpoints {
+        let further = given.addresses.iter().skip(1).filter_map(|text| parse_address(text));
+        for address in further.filter(|address| Family::of(*address) == known.family) {
+            endpoints.push(endpoint(given, address, names));
+        }
+    }
+    (!endpoints.is_empty()).then(|| EndpointSlice {
+        name: further(&known.name),
+        endpoints: exact(endpoints.into_iter()),
+        ..known.clone()
+    })
+}
+
+/// A slice of type FQDN; `None` if it names no Service or has addresses.
+pub(crate) fn targets(name: ObjectName, slice: &wire::EndpointSlice<'_>) -> Option<TargetSlice> {
+    let service = owner(name.namespace(), &slice.metadata).filter(|_| &*slice.address_type == "FQDN")?;
+    let endpoints = slice.endpoints.iter().filter_map(|given| {
+        let target = given.addresses.first()?;
+        let ready = given.conditions.ready.unwrap_or(true);
+        Some(Target { target: (**target).into(), ready, names: endpoint_names(given) })
+    });
+    Some(TargetSlice { name, service, endpoints: exact(endpoints) })
+}
+
+fn endpoint(given: &wire::Endpoint<'_>, address: IpAddr, names: &mut Names) -> Endpoint {
+    let mut shared = |name: &wire::Text<'_>| (!name.is_empty()).then(|| names.shared(name));
+    let (node, zone) = (shared(&given.node_name), shared(&given.zone));
+    let mut all = |list: &[wire::Named<'_>]| -> Vec<Arc<str>> {
+        list.iter().map(|named| names.shared(&named.name)).collect()
+    };
+    Endpoint {
+        address,
+        ready: given.conditions.ready.unwrap_or(true),
+        serving: given.conditions.serving.unwrap_or(true),
+        terminating: given.conditions.terminating.unwrap_or(false),
+        node,
+        zone,
+        names: endpoint_names(given),
+        hints: Hints::new(all(&given.hints.for_zones), all(&given.hints.for_nodes)),
+    }
+}
+
+fn endpoint_names(given: &wire::Endpoint<'_>) -> EndpointNames {
+    let pod = Some(&*given.target_ref.name).filter(|_| &*given.target_ref.kind == "Pod");
+    EndpointNames::new(Some(&*given.hostname), pod)
 }
 
 /// The Service that a slice belongs to (spec §1.20).
@@ -191,6 +231,24 @@ pub(crate) fn node(node: &wire::Node<'_>) -> Node {
         pod_cidrs,
         leaving: node.metadata.deletion_timestamp.is_some()
             || node.spec.taints.iter().any(|taint| &*taint.key == REMOVAL),
+    }
+}
+
+/// A Namespace.
+pub(crate) fn namespace(namespace: &wire::Namespace<'_>) -> Namespace {
+    let labels = namespace.metadata.labels.iter().map(|(key, value)| ((**key).into(), (**value).into()));
+    Namespace { name: (&*namespace.metadata.name).into(), labels: labels.collect() }
+}
+
+/// A Pod.
+pub(crate) fn pod(name: ObjectName, pod: &wire::Pod<'_>) -> Pod {
+    let all = pod.status.pod_ips.iter().map(|entry| &entry.ip);
+    let first = Some(&pod.status.pod_ip).filter(|_| pod.status.pod_ips.is_empty());
+    Pod {
+        name,
+        addresses: exact(all.chain(first).filter_map(|text| parse_address(text))),
+        phase: PodPhase::named(&pod.status.phase),
+        leaving: pod.metadata.deletion_timestamp.is_some(),
     }
 }
 

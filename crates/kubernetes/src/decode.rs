@@ -14,6 +14,19 @@ pub(crate) enum Object<'a> {
     EndpointSlice(wire::EndpointSlice<'a>),
     Node(wire::Node<'a>),
     ServiceCidr(wire::ServiceCidr<'a>),
+    Namespace(wire::Namespace<'a>),
+    Pod(wire::Pod<'a>),
+}
+
+/// What of an object's metadata any object has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Identity<'o> {
+    /// Empty where there are no namespaces.
+    namespace: &'o str,
+    name: &'o str,
+    pub(crate) uid: &'o str,
+    pub(crate) resource_version: &'o str,
+    annotations: &'o wire::Annotations<'o>,
 }
 
 /// An event of a watch.
@@ -65,20 +78,34 @@ enum Kind {
 }
 
 impl<'a> Object<'a> {
-    /// Its metadata.
-    pub(crate) fn metadata(&self) -> &wire::Metadata<'a> {
+    /// Which one it is, in which version.
+    pub(crate) fn identity(&self) -> Identity<'_> {
         match self {
-            Object::Service(service) => &service.metadata,
-            Object::EndpointSlice(slice) => &slice.metadata,
-            Object::Node(node) => &node.metadata,
-            Object::ServiceCidr(cidr) => &cidr.metadata,
+            Object::Service(service) => identity(&service.metadata),
+            Object::EndpointSlice(slice) => identity(&slice.metadata),
+            Object::Node(node) => identity(&node.metadata),
+            Object::ServiceCidr(cidr) => identity(&cidr.metadata),
+            Object::Namespace(wire::Namespace { metadata }) => Identity {
+                namespace: "",
+                name: &metadata.name,
+                uid: &metadata.uid,
+                resource_version: &metadata.resource_version,
+                annotations: &metadata.annotations,
+            },
+            Object::Pod(wire::Pod { metadata, .. }) => Identity {
+                namespace: &metadata.namespace,
+                name: &metadata.name,
+                uid: &metadata.uid,
+                resource_version: &metadata.resource_version,
+                annotations: &metadata.annotations,
+            },
         }
     }
 
     /// Its name.
     pub(crate) fn name(&self) -> ObjectName {
-        let metadata = self.metadata();
-        ObjectName::new(&metadata.namespace, &metadata.name)
+        let identity = self.identity();
+        ObjectName::new(identity.namespace, identity.name)
     }
 
     /// The fields that are read, as JSON: [`object`] reads it back.
@@ -88,6 +115,8 @@ impl<'a> Object<'a> {
             Object::EndpointSlice(slice) => serde_json::to_vec(slice),
             Object::Node(node) => serde_json::to_vec(node),
             Object::ServiceCidr(cidr) => serde_json::to_vec(cidr),
+            Object::Namespace(namespace) => serde_json::to_vec(namespace),
+            Object::Pod(pod) => serde_json::to_vec(pod),
         };
         // Strings, numbers and lists of them always have a form in JSON.
         json.unwrap_or_default()
@@ -101,9 +130,11 @@ pub(crate) fn object(resource: Resource, text: &[u8]) -> Result<Object<'_>, Unde
         Resource::EndpointSlices => serde_json::from_slice(text).map(Object::EndpointSlice),
         Resource::Nodes => serde_json::from_slice(text).map(Object::Node),
         Resource::ServiceCidrs => serde_json::from_slice(text).map(Object::ServiceCidr),
+        Resource::Namespaces => serde_json::from_slice(text).map(Object::Namespace),
+        Resource::Pods => serde_json::from_slice(text).map(Object::Pod),
     };
     let object = object.map_err(|error| undecodable(resource, text, &error.to_string()))?;
-    check_name(resource, object.metadata()).map_err(|message| undecodable(resource, text, &message))?;
+    check_name(resource, object.identity()).map_err(|message| undecodable(resource, text, &message))?;
     Ok(object)
 }
 
@@ -128,6 +159,8 @@ pub(crate) fn event(resource: Resource, text: &[u8]) -> Result<WatchEvent<'_>, U
         Resource::EndpointSlices => decoded(text, Object::EndpointSlice),
         Resource::Nodes => decoded(text, Object::Node),
         Resource::ServiceCidrs => decoded(text, Object::ServiceCidr),
+        Resource::Namespaces => decoded(text, Object::Namespace),
+        Resource::Pods => decoded(text, Object::Pod),
     };
     let (kind, object) = match event {
         Ok((Kind::Error, _)) => {
@@ -139,12 +172,12 @@ pub(crate) fn event(resource: Resource, text: &[u8]) -> Result<WatchEvent<'_>, U
         }
     };
     if kind == Kind::Bookmark {
-        let metadata = object.metadata();
-        let resource_version = metadata.resource_version.to_string();
-        let initial_end = metadata.annotations.initial_events_end.as_deref() == Some("true");
+        let identity = object.identity();
+        let resource_version = identity.resource_version.to_owned();
+        let initial_end = identity.annotations.initial_events_end.as_deref() == Some("true");
         return Ok(WatchEvent::Bookmark { resource_version, initial_end });
     }
-    check_name(resource, object.metadata()).map_err(|message| undecodable(resource, text, &message))?;
+    check_name(resource, object.identity()).map_err(|message| undecodable(resource, text, &message))?;
     Ok(match kind {
         Kind::Added => WatchEvent::Added(object),
         Kind::Deleted => WatchEvent::Deleted(object),
@@ -162,13 +195,22 @@ fn error(text: &[u8]) -> Option<WatchEvent<'static>> {
     })
 }
 
+fn identity<'o>(metadata: &'o wire::Metadata<'_>) -> Identity<'o> {
+    Identity {
+        namespace: &metadata.namespace,
+        name: &metadata.name,
+        uid: &metadata.uid,
+        resource_version: &metadata.resource_version,
+        annotations: &metadata.annotations,
+    }
+}
+
 /// Whether the name is one: neither missing nor with a slash in it.
-fn check_name(resource: Resource, metadata: &wire::Metadata<'_>) -> Result<(), String> {
-    let namespaced = matches!(resource, Resource::Services | Resource::EndpointSlices);
-    let parts = [("name", &metadata.name, true), ("namespace", &metadata.namespace, namespaced)];
+fn check_name(resource: Resource, identity: Identity<'_>) -> Result<(), String> {
+    let parts = [("name", identity.name, true), ("namespace", identity.namespace, resource.is_namespaced())];
     for (field, text, wanted) in parts {
         if text.is_empty() == wanted || text.contains('/') {
-            return Err(format!("metadata.{field}: {:?} is not a name", &**text));
+            return Err(format!("metadata.{field}: {text:?} is not a name"));
         }
     }
     Ok(())
@@ -182,7 +224,7 @@ fn undecodable(resource: Resource, text: &[u8], message: &str) -> Undecodable {
         let mut rest = serde_json::Deserializer::from_slice(&text[at + KEY.len()..]);
         wire::Metadata::deserialize(&mut rest).ok()
     });
-    let metadata = metadata.filter(|metadata| check_name(resource, metadata).is_ok());
+    let metadata = metadata.filter(|metadata| check_name(resource, identity(metadata)).is_ok());
     Undecodable {
         name: metadata.as_ref().map(|metadata| ObjectName::new(&metadata.namespace, &metadata.name)),
         resource_version: metadata

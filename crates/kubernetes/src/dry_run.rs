@@ -3,26 +3,33 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use portolan_service::Change;
+use portolan_service::{Change, NamesChange};
 
 use crate::collector::Collector;
 use crate::decode::{self, WatchEvent};
 use crate::record::Recorder;
 use crate::resource::Resource;
 use crate::split::{Lines, List, Part};
-use crate::{Problem, Status};
+use crate::{Followed, Problem, Status, Update};
+
+/// What an answer leads to.
+#[derive(Debug, Default, PartialEq)]
+pub struct DryRun {
+    /// The changes in it.
+    pub changes: Vec<Change>,
+    /// Those of what only names come from.
+    pub names: Vec<NamesChange>,
+    /// What of it could not be decoded.
+    pub problems: Vec<Problem>,
+}
 
 /// Reads an answer that comes in `pieces`, about the objects of `kind`: a watch's, or else a
-/// list's. Returns the changes in it and what of it could not be decoded; nothing for a kind that
-/// is not followed.
-pub fn dry_run<'a>(
-    kind: &str,
-    watch: bool,
-    pieces: impl IntoIterator<Item = &'a [u8]>,
-) -> (Vec<Change>, Vec<Problem>) {
+/// list's. Returns nothing for a kind that is not followed.
+pub fn dry_run<'a>(kind: &str, watch: bool, pieces: impl IntoIterator<Item = &'a [u8]>) -> DryRun {
     let Some(resource) = Resource::of_kind(kind) else { return Default::default() };
-    let status = Arc::new(Status::new(String::new()));
-    let mut collector = Collector::new(status, Recorder::open(None), SystemTime::UNIX_EPOCH);
+    let followed = Followed { node: true, names: true, pods: true };
+    let status = Arc::new(Status::new(String::new(), followed));
+    let mut collector = Collector::new(status, Recorder::open(None), followed, SystemTime::UNIX_EPOCH);
     let now = Instant::now();
     for required in [Resource::Services, Resource::EndpointSlices] {
         collector.begin_list(required, false);
@@ -64,7 +71,10 @@ pub fn dry_run<'a>(
             }
         }
     }
-    collector.take().map(|update| (update.changes, update.problems)).unwrap_or_default()
+    let update = collector.take();
+    update
+        .map(|Update { changes, names, problems, .. }| DryRun { changes, names, problems })
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -75,14 +85,16 @@ mod tests {
     fn answers_lead_to_changes() {
         let slice = r#"{"metadata":{"namespace":"a","name":"b","labels":{"kubernetes.io/service-name":"s"}},"addressType":"IPv4"}"#;
         let list = format!(r#"{{"items":[{slice},7]}}"#);
-        let (changes, problems) = dry_run("EndpointSlice", false, [list.as_bytes()]);
-        assert_eq!((changes.len(), problems.len()), (1, 1));
+        let run = dry_run("EndpointSlice", false, [list.as_bytes()]);
+        assert_eq!((run.changes.len(), run.names.len(), run.problems.len()), (1, 0, 1));
         let watch = format!("{{\"type\":\"ADDED\",\"object\":{slice}}}\nrubbish\n");
         let (left, right) = watch.as_bytes().split_at(40);
-        assert_eq!(
-            dry_run("EndpointSlice", true, [left, right]),
-            (changes, dry_run("EndpointSlice", true, [watch.as_bytes()]).1)
-        );
-        assert_eq!(dry_run("Pod", true, [watch.as_bytes()]), (Vec::new(), Vec::new()));
+        let whole = dry_run("EndpointSlice", true, [watch.as_bytes()]);
+        assert_eq!(whole.changes, run.changes);
+        assert_eq!(dry_run("EndpointSlice", true, [left, right]), whole);
+        assert_eq!(dry_run("Secret", true, [watch.as_bytes()]), DryRun::default());
+        let pod =
+            r#"{"items":[{"metadata":{"namespace":"a","name":"b"},"status":{"podIPs":[{"ip":"::1"}]}}]}"#;
+        assert_eq!(dry_run("Pod", false, [pod.as_bytes()]).names.len(), 1);
     }
 }

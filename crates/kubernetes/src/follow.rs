@@ -68,14 +68,14 @@ impl Follower {
         client: Rc<Client>,
         shared: Rc<Shared>,
         timing: Rc<Timing>,
-        node_name: &str,
+        selectors: String,
     ) -> Follower {
         Follower {
             resource,
             status: client.status(),
             client,
             shared,
-            selectors: resource.selectors(node_name),
+            selectors,
             backoff: Backoff::new(timing.pause, timing.pause_at_most),
             due_lists: Backoff::new(timing.pause, timing.pause_at_most),
             lacking: Backoff::new(timing.pause_at_most, timing.rarely),

@@ -1,6 +1,6 @@
 //! A source of objects that follows the Kubernetes API server: Services, EndpointSlices, the own
-//! Node and ServiceCIDRs (spec §1.1), listed and watched, and handed on as
-//! [`portolan_service::Change`]s.
+//! Node and ServiceCIDRs (spec §1.1), and where names are wanted Namespaces and Pods, listed and
+//! watched, and handed on as [`portolan_service::Change`]s and [`portolan_service::NamesChange`]s.
 //!
 //! One thread, one current-thread runtime. Each resource is followed on its own; what they bring is
 //! collected and delivered in batches: first everything at once, then each burst of events as it
@@ -12,6 +12,7 @@
 //! An API server that is away is no error. What it last said stays; it is asked again for ever.
 
 mod access;
+mod changes;
 mod client;
 mod collector;
 mod convert;
@@ -39,11 +40,11 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use ipnet::IpNet;
-use portolan_service::{Change, EndpointsTrigger, ObjectName};
+use portolan_service::{Change, EndpointsTrigger, NamesChange, ObjectName};
 
 pub use access::PluginError;
 #[doc(hidden)]
-pub use dry_run::dry_run;
+pub use dry_run::{DryRun, dry_run};
 pub use error::Error;
 pub use source::{Source, start, start_with};
 pub use status::{Observation, Received, Report, ResourceReport, Status};
@@ -63,8 +64,30 @@ pub struct Options {
     pub burst: u32,
     /// The name of the own Node.
     pub node_name: Arc<str>,
+    /// What is followed beside Services, EndpointSlices and ServiceCIDRs.
+    pub followed: Followed,
     /// The file that keeps the last good state, for a start while the API server is away.
     pub snapshot: Option<PathBuf>,
+}
+
+/// What is followed beside Services, EndpointSlices and ServiceCIDRs. Nothing else is asked for, so
+/// that it takes neither a right to see it nor memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Followed {
+    /// The own Node.
+    pub node: bool,
+    /// What only names come from: Namespaces, headless Services, Services of other proxies, and
+    /// their EndpointSlices.
+    pub names: bool,
+    /// Pods that have not ended, for their names.
+    pub pods: bool,
+}
+
+impl Default for Followed {
+    /// What a proxy needs.
+    fn default() -> Followed {
+        Followed { node: true, names: false, pods: false }
+    }
 }
 
 /// Changes that belong together, in the order in which they must be applied.
@@ -72,6 +95,11 @@ pub struct Options {
 pub struct Update {
     /// Services, EndpointSlices and the own Node, as they now are or that they are gone.
     pub changes: Vec<Change>,
+    /// What only names come from.
+    pub names: Vec<NamesChange>,
+    /// With it, all is known that names come from. The rules do not wait for that, since one may
+    /// have the right to see Services, and not Namespaces.
+    pub names_complete: bool,
     /// The networks of all ServiceCIDRs, when they have changed.
     pub service_networks: Option<Vec<IpNet>>,
     /// When what led to this update happened to endpoints (spec §9.15).
@@ -102,7 +130,7 @@ pub enum Origin {
 /// An object that could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// `Service`, `EndpointSlice`, `Node` or `ServiceCIDR`.
+    /// `Service`, `EndpointSlice`, `Node`, `ServiceCIDR`, `Namespace` or `Pod`.
     pub kind: &'static str,
     /// `namespace/name`, or the name alone where there are no namespaces; empty if not even that
     /// could be read.

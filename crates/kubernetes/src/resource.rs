@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Followed;
+
 /// A resource of the API that is listed and watched (spec §1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Resource {
@@ -9,11 +11,34 @@ pub(crate) enum Resource {
     EndpointSlices,
     Nodes,
     ServiceCidrs,
+    Namespaces,
+    Pods,
 }
 
 impl Resource {
-    pub(crate) const ALL: [Resource; 4] =
-        [Resource::Services, Resource::EndpointSlices, Resource::Nodes, Resource::ServiceCidrs];
+    pub(crate) const ALL: [Resource; 6] = [
+        Resource::Services,
+        Resource::EndpointSlices,
+        Resource::Nodes,
+        Resource::ServiceCidrs,
+        Resource::Namespaces,
+        Resource::Pods,
+    ];
+
+    /// Whether its objects are asked for.
+    pub(crate) fn is_followed(self, followed: Followed) -> bool {
+        match self {
+            Resource::Services | Resource::EndpointSlices | Resource::ServiceCidrs => true,
+            Resource::Nodes => followed.node,
+            Resource::Namespaces => followed.names,
+            Resource::Pods => followed.pods,
+        }
+    }
+
+    /// Whether its objects live in namespaces.
+    pub(crate) fn is_namespaced(self) -> bool {
+        matches!(self, Resource::Services | Resource::EndpointSlices | Resource::Pods)
+    }
 
     /// The resource whose objects are of `kind`.
     pub(crate) fn of_kind(kind: &str) -> Option<Resource> {
@@ -26,6 +51,8 @@ impl Resource {
             Resource::EndpointSlices => "endpointslices",
             Resource::Nodes => "nodes",
             Resource::ServiceCidrs => "servicecidrs",
+            Resource::Namespaces => "namespaces",
+            Resource::Pods => "pods",
         }
     }
 
@@ -35,6 +62,8 @@ impl Resource {
             Resource::EndpointSlices => "EndpointSlice",
             Resource::Nodes => "Node",
             Resource::ServiceCidrs => "ServiceCIDR",
+            Resource::Namespaces => "Namespace",
+            Resource::Pods => "Pod",
         }
     }
 
@@ -44,25 +73,39 @@ impl Resource {
             Resource::EndpointSlices => "/apis/discovery.k8s.io/v1/endpointslices",
             Resource::Nodes => "/api/v1/nodes",
             Resource::ServiceCidrs => "/apis/networking.k8s.io/v1/servicecidrs",
+            Resource::Namespaces => "/api/v1/namespaces",
+            Resource::Pods => "/api/v1/pods",
         }
     }
 
-    /// The selectors, as a query (spec §1.1).
-    pub(crate) fn selectors(self, node_name: &str) -> String {
+    /// The selectors, as a query (spec §1.1). Names come from Services and slices that a proxy has
+    /// no use for, too.
+    pub(crate) fn selectors(self, node_name: &str, followed: Followed) -> String {
         match self {
-            Resource::Services => {
+            Resource::Services if !followed.names => {
                 "labelSelector=%21service.kubernetes.io%2Fservice-proxy-name&fieldSelector=spec.clusterIP%21%3DNone"
                     .to_owned()
             }
-            Resource::EndpointSlices => "labelSelector=%21service.kubernetes.io%2Fheadless".to_owned(),
+            Resource::EndpointSlices if !followed.names => {
+                "labelSelector=%21service.kubernetes.io%2Fheadless".to_owned()
+            }
             Resource::Nodes => format!("fieldSelector=metadata.name%3D{}", escaped(node_name)),
-            Resource::ServiceCidrs => String::new(),
+            // Those that have ended have no names.
+            Resource::Pods => "fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed".to_owned(),
+            Resource::Services | Resource::EndpointSlices | Resource::ServiceCidrs | Resource::Namespaces => {
+                String::new()
+            }
         }
     }
 
     /// Whether the proxy cannot begin without it (spec §9.6).
     pub(crate) fn required(self) -> bool {
         matches!(self, Resource::Services | Resource::EndpointSlices)
+    }
+
+    /// Whether names are there or not by its objects.
+    pub(crate) fn has_names(self) -> bool {
+        self.required() || matches!(self, Resource::Namespaces | Resource::Pods)
     }
 }
 
@@ -91,12 +134,19 @@ mod tests {
 
     #[test]
     fn selectors_are_those_of_the_reference() {
+        let selectors = |resource: Resource, node| resource.selectors(node, Followed::default());
         assert_eq!(
-            Resource::Nodes.selectors("node-1.example"),
+            selectors(Resource::Nodes, "node-1.example"),
             "fieldSelector=metadata.name%3Dnode-1.example"
         );
-        assert_eq!(Resource::Nodes.selectors("a&b"), "fieldSelector=metadata.name%3Da%26b");
+        assert_eq!(selectors(Resource::Nodes, "a&b"), "fieldSelector=metadata.name%3Da%26b");
+        assert_eq!(
+            selectors(Resource::EndpointSlices, ""),
+            "labelSelector=%21service.kubernetes.io%2Fheadless"
+        );
+        let names = Followed { names: true, ..Followed::default() };
+        assert_eq!(Resource::EndpointSlices.selectors("", names), "");
         assert_eq!(Resource::of_kind("ServiceCIDR"), Some(Resource::ServiceCidrs));
-        assert_eq!(Resource::of_kind("Pod"), None);
+        assert_eq!(Resource::of_kind("Secret"), None);
     }
 }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use tokio::sync::Notify;
 
+use crate::Followed;
 use crate::collector::Collector;
 use crate::resource::Resource;
 
@@ -19,12 +20,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(collector: Collector) -> Shared {
+    /// For followers of what is `followed`.
+    pub(crate) fn new(collector: Collector, followed: Followed) -> Shared {
         Shared {
             collector: RefCell::new(collector),
             changed: Notify::new(),
             count: Cell::new(0),
-            settled: Cell::default(),
+            settled: Cell::new(Resource::ALL.map(|resource| !resource.is_followed(followed))),
         }
     }
 

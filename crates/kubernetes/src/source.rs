@@ -125,11 +125,13 @@ async fn follow_all(
 ) {
     let has_snapshot = options.snapshot.is_some();
     let recorder = Recorder::open(options.snapshot.as_deref());
-    let collector = Collector::new(client.status(), recorder, SystemTime::now());
-    let (client, shared, timing) = (Rc::new(client), Rc::new(Shared::new(collector)), Rc::new(timing));
-    for resource in Resource::ALL {
-        let follower =
-            Follower::new(resource, client.clone(), shared.clone(), timing.clone(), &options.node_name);
+    let followed = options.followed;
+    let collector = Collector::new(client.status(), recorder, followed, SystemTime::now());
+    let (client, shared) = (Rc::new(client), Rc::new(Shared::new(collector, followed)));
+    let timing = Rc::new(timing);
+    for resource in Resource::ALL.into_iter().filter(|resource| resource.is_followed(followed)) {
+        let selectors = resource.selectors(&options.node_name, followed);
+        let follower = Follower::new(resource, client.clone(), shared.clone(), timing.clone(), selectors);
         tokio::task::spawn_local(follower.run());
     }
     let delivery = Delivery { status: client.status(), shared, timing: timing.clone() };

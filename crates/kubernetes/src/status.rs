@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::Followed;
 use crate::resource::Resource;
 
 /// At most this many observations are kept until somebody asks to see them.
@@ -17,6 +18,7 @@ pub struct Status(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     host: String,
+    followed: Followed,
     resources: [Follower; Resource::ALL.len()],
     snapshot: Option<SystemTime>,
     /// What nobody has seen yet.
@@ -156,8 +158,9 @@ pub struct ResourceReport {
 }
 
 impl Status {
-    pub(crate) fn new(host: String) -> Status {
-        Status(Mutex::new(State { host, ..State::default() }))
+    /// Of a source that follows what is `followed` at `host`.
+    pub(crate) fn new(host: String, followed: Followed) -> Status {
+        Status(Mutex::new(State { host, followed, ..State::default() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -183,6 +186,7 @@ impl Status {
         Report {
             host: state.host.clone(),
             resources: resources
+                .filter(|(resource, _)| resource.is_followed(state.followed))
                 .map(|(resource, follower)| ResourceReport {
                     name: resource.plural(),
                     connected: follower.connected,
@@ -289,7 +293,7 @@ mod tests {
 
     #[test]
     fn the_view_is_as_old_as_its_older_half() {
-        let status = Status::new(String::new());
+        let status = Status::new(String::new(), Followed::default());
         assert_eq!(status.age(), None, "nothing heard");
         for resource in [Resource::Services, Resource::EndpointSlices] {
             status.heard(resource);
@@ -316,7 +320,7 @@ mod tests {
 
     #[test]
     fn no_observation_is_missed_by_whoever_asks_later() {
-        let status = Status::new("host:6443".to_owned());
+        let status = Status::new("host:6443".to_owned(), Followed::default());
         let seen = std::sync::Arc::new(Mutex::new(Vec::new()));
         status.observe(&Observation::Transport);
         let list = seen.clone();

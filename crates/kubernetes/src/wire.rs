@@ -6,6 +6,7 @@
 //! the same.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 
@@ -13,7 +14,7 @@ use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
 /// A string that borrows from the document if it has no escapes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
 
@@ -244,6 +245,50 @@ objects! {
     /// `spec` of a ServiceCIDR.
     struct ServiceCidrSpec {
         cidrs: Vec<Text<'a>>,
+    }
+
+    /// v1 Namespace.
+    struct Namespace {
+        metadata: NamespaceMetadata<'a>,
+    }
+
+    /// `metadata` of a Namespace: with all labels, since any of them may select it.
+    struct NamespaceMetadata {
+        name: Text<'a>,
+        uid: Text<'a>,
+        resource_version: Text<'a>,
+        labels: BTreeMap<Text<'a>, Text<'a>>,
+        annotations: Annotations<'a>,
+    }
+
+    /// v1 Pod.
+    struct Pod {
+        metadata: PodMetadata<'a>,
+        status: PodStatus<'a>,
+    }
+
+    /// `metadata` of a Pod: there are many, and their labels are not read.
+    struct PodMetadata {
+        namespace: Text<'a>,
+        name: Text<'a>,
+        uid: Text<'a>,
+        resource_version: Text<'a>,
+        deletion_timestamp: Option<Text<'a>>,
+        annotations: Annotations<'a>,
+    }
+
+    /// `status` of a Pod.
+    struct PodStatus {
+        phase: Text<'a>,
+        #[serde(rename = "podIP")]
+        pod_ip: Text<'a>,
+        #[serde(rename = "podIPs")]
+        pod_ips: Vec<PodIp<'a>>,
+    }
+
+    /// An entry of `status.podIPs` of a Pod.
+    struct PodIp {
+        ip: Text<'a>,
     }
 
     /// What an API server answers instead of what was asked for.

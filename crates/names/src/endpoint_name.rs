@@ -3,9 +3,8 @@
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use portolan_service::{Endpoint, EndpointNames};
+use portolan_service::{Endpoint, EndpointNames, Target};
 
-use crate::update::Target;
 use crate::wire::LABEL_MAX;
 
 /// As long as an address can be as text.

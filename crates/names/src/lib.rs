@@ -51,5 +51,5 @@ pub use settings::{
 };
 pub use state::Names;
 pub use unready::Unready;
-pub use update::{Namespace, Pod, PodPhase, Target, TargetSlice, Update};
+pub use update::Update;
 pub use wire::Transport;

@@ -2,13 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use portolan_service::{Endpoint, EndpointSlice, Family, Protocol, Service, ServiceType};
+use portolan_service::{Endpoint, EndpointSlice, Family, Protocol, Service, ServiceType, Target};
 
 use crate::endpoint_name::{Called, address_of_label};
 use crate::services::{Entry, Place};
 use crate::settings::{NamespaceFilter, PodMode, Zone};
 use crate::state::Names;
-use crate::update::Target;
 use crate::wire::Name;
 
 /// What a name stands for. Labels (`'q`) are parts of the name that was looked up.

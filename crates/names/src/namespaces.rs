@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use portolan_service::Namespace;
+
 use crate::index::{Hasher, Index, Slab};
 use crate::settings::Options;
-use crate::update::Namespace;
 use crate::wire::LABEL_MAX;
 
 #[derive(Debug, Clone)]

@@ -2,10 +2,9 @@
 
 use std::net::IpAddr;
 
-use portolan_service::ObjectName;
+use portolan_service::{ObjectName, Pod};
 
 use crate::index::{Hasher, Index, Slab, octets};
-use crate::update::Pod;
 use crate::wire::LABEL_MAX;
 
 #[derive(Debug, Clone)]

@@ -5,11 +5,10 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use portolan_service::{Endpoint, EndpointSlice, ObjectName, Service, ServiceType};
+use portolan_service::{Endpoint, EndpointSlice, ObjectName, Service, ServiceType, TargetSlice};
 
 use crate::endpoint_name::{Called, EndpointName};
 use crate::index::{Hasher, Index, Slab, octets};
-use crate::update::TargetSlice;
 use crate::wire::LABEL_MAX;
 
 /// An endpoint: the number of its slice, and its place there.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portolan_service::Change;
+use portolan_service::{Change, NamesChange};
 
 use crate::index::Hasher;
 use crate::namespaces::Namespaces;
@@ -80,12 +80,20 @@ impl Names {
     fn update(&mut self, update: Update) -> bool {
         match update {
             Update::Object(change) => self.object(change),
-            Update::Namespace(namespace) => self.namespaces.set(namespace, &self.options),
-            Update::NamespaceRemoved(name) => self.namespaces.remove(&name, &self.options),
-            Update::Pod(pod) => self.options.settings.pods == PodMode::Verified && self.pods.set(&pod),
-            Update::PodRemoved(name) => self.pods.remove(&name),
-            Update::Targets(slice) => self.services.set_targets(slice),
-            Update::TargetsRemoved(name) => self.services.remove_targets(&name),
+            Update::Names(change) => self.names_only(change),
+        }
+    }
+
+    fn names_only(&mut self, change: NamesChange) -> bool {
+        match change {
+            NamesChange::Namespace(namespace) => self.namespaces.set(namespace, &self.options),
+            NamesChange::NamespaceRemoved(name) => self.namespaces.remove(&name, &self.options),
+            NamesChange::Pod(pod) => self.options.settings.pods == PodMode::Verified && self.pods.set(&pod),
+            NamesChange::PodRemoved(name) => self.pods.remove(&name),
+            NamesChange::Targets(slice) => self.services.set_targets(slice),
+            NamesChange::TargetsRemoved(name) => self.services.remove_targets(&name),
+            NamesChange::Further(slice) => self.services.set_slice(&slice),
+            NamesChange::FurtherRemoved(name) => self.services.remove_slice(&name),
         }
     }
 

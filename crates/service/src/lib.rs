@@ -16,6 +16,7 @@ mod claims;
 mod family;
 mod findings;
 mod name;
+mod names_change;
 mod node;
 mod plan;
 mod planner;
@@ -30,6 +31,7 @@ pub use catalog::Catalog;
 pub use change::{Change, Subject};
 pub use family::{Family, PerFamily, Protocol};
 pub use name::ObjectName;
+pub use names_change::{NamesChange, Namespace, Pod, PodPhase, Target, TargetSlice, further};
 pub use node::{LocalNode, Node, NodePortAddresses, NodePortSelector};
 pub use plan::{
     AllowedSources, Backend, ChangeSet, Frontend, FrontendKind, HealthCheck, List, Masquerade, Place,

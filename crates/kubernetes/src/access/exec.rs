@@ -293,7 +293,7 @@ mod tests {
     }
 
     fn run(plugin: &Plugin) -> Result<Given, String> {
-        plugin.run(&Status::new(String::new())).map_err(|error| error.to_string())
+        plugin.run(&Status::new(String::new(), crate::Followed::default())).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -101,11 +101,11 @@ impl Follower {
         let version = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 collector.borrow_mut().put(resource, &object, received);
-                object.metadata().resource_version.to_string()
+                object.identity().resource_version.to_owned()
             }
             WatchEvent::Deleted(object) => {
                 collector.borrow_mut().remove(resource, &object, received);
-                object.metadata().resource_version.to_string()
+                object.identity().resource_version.to_owned()
             }
             WatchEvent::Bookmark { resource_version, initial_end } => {
                 if *listing && initial_end {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use portolan_apiserver::{Authentication, Credential, Credentials};
-use portolan_kubernetes::{Options, start_with};
+use portolan_kubernetes::{Followed, Options, start_with};
 
 use crate::fixture::{Cluster, PATIENCE, hurried, service};
 
@@ -177,7 +177,9 @@ fn unusable_configurations_say_what_to_do() {
     ];
     for (situation, kubeconfig, master, expected) in table {
         let node_name: Arc<str> = "n1".into();
-        let options = Options { kubeconfig, master, qps: 5.0, burst: 10, node_name, snapshot: None };
+        let followed = Followed::default();
+        let options =
+            Options { kubeconfig, master, qps: 5.0, burst: 10, node_name, followed, snapshot: None };
         let error = start_with(options, hurried(), |_| {}).expect_err(situation).to_string();
         assert!(error.contains(expected), "{situation}: {error}");
     }
@@ -188,6 +190,7 @@ fn unusable_configurations_say_what_to_do() {
         qps: 5.0,
         burst: 10,
         node_name: "n1".into(),
+        followed: Followed::default(),
         snapshot: None,
     };
     start_with(options, hurried(), |_| {}).expect("an address where nothing listens is no error");

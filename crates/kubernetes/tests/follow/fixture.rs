@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use portolan_apiserver::{Credentials, Options as ServerOptions, Resource, Server};
-use portolan_kubernetes::{Options, Origin, Problem, Source, Timing, Update, start_with};
-use portolan_service::{Catalog, Change, Node, ObjectName};
+use portolan_kubernetes::{Followed, Options, Origin, Problem, Source, Timing, Update, start_with};
+use portolan_service::{Catalog, Change, NamesChange, Node, ObjectName};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -55,6 +55,20 @@ pub(crate) fn node(name: &str, address: &str) -> Value {
            "status": {"addresses": [{"type": "InternalIP", "address": address}]}})
 }
 
+pub(crate) fn namespace(name: &str, labels: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+}
+
+pub(crate) fn pod(name: &str, phase: &str, addresses: &[&str]) -> Value {
+    let ips: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "shop", "name": name, "labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "c", "image": "i", "env": [{"name": "SECRET", "value": "x"}]}]},
+        "status": {"phase": phase, "podIP": addresses.first(), "podIPs": ips},
+    })
+}
+
 pub(crate) fn service_cidr(name: &str, network: &str) -> Value {
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": name},
            "spec": {"cidrs": [network]}})
@@ -65,6 +79,7 @@ pub(crate) struct Cluster {
     pub(crate) server: Server,
     pub(crate) folder: TempDir,
     pub(crate) snapshot: Option<PathBuf>,
+    pub(crate) followed: Followed,
     pub(crate) proxy: Option<Proxy>,
 }
 
@@ -77,6 +92,10 @@ pub(crate) struct Proxy {
     pub(crate) problems: Vec<Problem>,
     pub(crate) origins: Vec<Origin>,
     pub(crate) triggers: Vec<ObjectName>,
+    /// What only names come from: Namespaces, Pods with their addresses, and slices with the
+    /// targets or further addresses in them.
+    pub(crate) names: BTreeMap<String, Vec<String>>,
+    pub(crate) names_complete: bool,
     /// How many changes came.
     pub(crate) changes: usize,
 }
@@ -85,7 +104,7 @@ impl Cluster {
     pub(crate) fn new(options: ServerOptions) -> Cluster {
         let server = Server::start(options).expect("a server on loopback");
         let folder = tempfile::tempdir().expect("a folder");
-        Cluster { server, folder, snapshot: None, proxy: None }
+        Cluster { server, folder, snapshot: None, followed: Followed::default(), proxy: None }
     }
 
     /// A server with a Service, its slice and a Node.
@@ -113,6 +132,7 @@ impl Cluster {
             qps: 0.0,
             burst: 0,
             node_name: "n1".into(),
+            followed: self.followed,
             snapshot: self.snapshot.clone(),
         };
         let source = start_with(options, timing, move |update| drop(sender.send(update))).expect("a source");
@@ -125,6 +145,8 @@ impl Cluster {
             problems: Vec::new(),
             origins: Vec::new(),
             triggers: Vec::new(),
+            names: BTreeMap::new(),
+            names_complete: false,
             changes: 0,
         })
     }
@@ -191,6 +213,10 @@ impl Proxy {
         if let Some(networks) = update.service_networks {
             self.networks = Some(networks.iter().map(ToString::to_string).collect());
         }
+        self.names_complete |= update.names_complete;
+        for change in update.names {
+            self.take_names(change);
+        }
         for change in update.changes {
             match change {
                 Change::Node(node) => self.node = Some(node),
@@ -198,6 +224,42 @@ impl Proxy {
                 change => drop(self.catalog.apply(change)),
             }
         }
+    }
+
+    fn take_names(&mut self, change: NamesChange) {
+        let (name, content) = match change {
+            NamesChange::Namespace(namespace) => {
+                let labels = namespace.labels.iter().map(|(key, value)| format!("{key}={value}"));
+                (format!("namespace {}", namespace.name), Some(labels.collect()))
+            }
+            NamesChange::NamespaceRemoved(name) => (format!("namespace {name}"), None),
+            NamesChange::Pod(pod) => {
+                let addresses = pod.addresses.iter().map(ToString::to_string).collect();
+                (format!("pod {}", pod.name), Some(addresses).filter(|_| pod.is_listed()))
+            }
+            NamesChange::PodRemoved(name) => (format!("pod {name}"), None),
+            NamesChange::Targets(slice) => {
+                let targets = slice.endpoints.iter().map(|target| target.target.to_string());
+                (format!("targets {}", slice.name), Some(targets.collect()))
+            }
+            NamesChange::TargetsRemoved(name) => (format!("targets {name}"), None),
+            NamesChange::Further(slice) => {
+                let addresses = slice.endpoints.iter().map(|endpoint| endpoint.address.to_string());
+                (format!("further {}", slice.name), Some(addresses.collect()))
+            }
+            NamesChange::FurtherRemoved(name) => (format!("further {name}"), None),
+        };
+        match content {
+            Some(content) => drop(self.names.insert(name, content)),
+            None => drop(self.names.remove(&name)),
+        }
+    }
+
+    /// What only names come from, a word each, with what is in it.
+    pub(crate) fn words(&self) -> String {
+        let words: Vec<String> =
+            self.names.iter().map(|(name, content)| format!("{name}: {}", content.join(" "))).collect();
+        words.join("; ")
     }
 
     pub(crate) fn wait(&mut self, situation: &str, holds: impl Fn(&Proxy) -> bool) {

@@ -5,6 +5,7 @@ mod changes;
 mod credentials;
 mod fixture;
 mod garbage;
+mod names;
 mod refusals;
 mod restarts;
 mod snapshot;

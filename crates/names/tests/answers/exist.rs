@@ -1,6 +1,7 @@
 //! §1: what exists.
 
-use portolan_names::{LabelValue, NamespaceFilter, PodMode, PodPhase, Requirement};
+use portolan_names::{LabelValue, NamespaceFilter, PodMode, Requirement};
+use portolan_service::{NamesChange, PodPhase, further};
 
 use crate::scene::{Scene, namespace, pod, service, slice, targets};
 use crate::{as_is, run};
@@ -98,6 +99,16 @@ fn services() {
             |s| s.slice("shop/db", "c", "sql:tcp:5432", "10.1.1.1=db-0 10.1.1.2=db-1"),
             "db.shop.svc.Z A",
             "NOERROR | db.shop.svc.Z A 10.1.1.1 | db.shop.svc.Z A 10.1.1.2",
+        ),
+        (
+            "headless: all addresses of an endpoint",
+            |s| {
+                let mut more = slice("shop/db", "a", "sql:tcp:5432", "10.1.1.9=db-0");
+                more.name = further(&more.name);
+                s.updates.push(NamesChange::Further(more.into()).into());
+            },
+            "db-0.db.shop.svc.Z A",
+            "NOERROR | db-0.db.shop.svc.Z A 10.1.1.1 | db-0.db.shop.svc.Z A 10.1.1.9",
         ),
         (
             "a slice without a Service",

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use portolan_names::{Names, NamespaceFilter, PodMode, PodPhase, Settings, Update};
-use portolan_service::{Change, ObjectName};
+use portolan_names::{Names, NamespaceFilter, PodMode, Settings, Update};
+use portolan_service::{Change, NamesChange, ObjectName, PodPhase, further};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -43,13 +43,19 @@ fn update() -> impl Strategy<Value = Update> {
         (service_name(), select(vec!["1", "2"]))
             .prop_map(|(of, suffix)| Change::SliceRemoved(named(&format!("{of}-{suffix}"))).into()),
         namespaces.prop_map(|(name, label)| namespace(name, &[("l", label)])),
-        select(vec!["a", "b", "c"]).prop_map(|name| Update::NamespaceRemoved(name.into())),
+        select(vec!["a", "b", "c"]).prop_map(|name| NamesChange::NamespaceRemoved(name.into()).into()),
         (select(vec!["a/p", "b/p"]), select(vec!["10.1.0.1", "10.1.0.2 fd00::1", ""]), phase, any::<bool>())
             .prop_map(|(name, ips, phase, leaving)| pod(name, ips, phase, leaving)),
-        select(vec!["a/p", "b/p"]).prop_map(|name| Update::PodRemoved(named(name))),
+        select(vec!["a/p", "b/p"]).prop_map(|name| NamesChange::PodRemoved(named(name)).into()),
         (service_name(), select(vec!["t.example", "web.a.svc.cluster.local!"]))
             .prop_map(|(of, target)| targets(of, "t", target)),
-        service_name().prop_map(|of| Update::TargetsRemoved(named(&format!("{of}-t")))),
+        service_name().prop_map(|of| NamesChange::TargetsRemoved(named(&format!("{of}-t"))).into()),
+        (service_name(), select(vec!["10.1.0.1=x", "10.1.0.4=y"])).prop_map(|(of, endpoint)| {
+            let mut slice = slice(of, "1", "p:tcp:1", endpoint);
+            slice.name = further(&slice.name);
+            NamesChange::Further(slice.into()).into()
+        }),
+        service_name().prop_map(|of| NamesChange::FurtherRemoved(further(&named(&format!("{of}-1")))).into()),
         (select(vec!["n1", "n2"]), select(vec!["10.1.0.0/24", "10.2.0.0/24"]))
             .prop_map(|(name, network)| node(name, network)),
         select(vec!["n1", "n2"]).prop_map(|name| Change::NodeRemoved(name.into()).into()),
@@ -65,12 +71,14 @@ fn subject(update: &Update) -> (String, bool) {
         Update::Object(Change::SliceRemoved(name)) => (format!("slice {name}"), false),
         Update::Object(Change::Node(node)) => (format!("node {}", node.name), true),
         Update::Object(Change::NodeRemoved(name)) => (format!("node {name}"), false),
-        Update::Namespace(namespace) => (format!("namespace {}", namespace.name), true),
-        Update::NamespaceRemoved(name) => (format!("namespace {name}"), false),
-        Update::Pod(pod) => (format!("pod {}", pod.name), true),
-        Update::PodRemoved(name) => (format!("pod {name}"), false),
-        Update::Targets(slice) => (format!("targets {}", slice.name), true),
-        Update::TargetsRemoved(name) => (format!("targets {name}"), false),
+        Update::Names(NamesChange::Namespace(namespace)) => (format!("namespace {}", namespace.name), true),
+        Update::Names(NamesChange::NamespaceRemoved(name)) => (format!("namespace {name}"), false),
+        Update::Names(NamesChange::Pod(pod)) => (format!("pod {}", pod.name), true),
+        Update::Names(NamesChange::PodRemoved(name)) => (format!("pod {name}"), false),
+        Update::Names(NamesChange::Targets(slice)) => (format!("targets {}", slice.name), true),
+        Update::Names(NamesChange::TargetsRemoved(name)) => (format!("targets {name}"), false),
+        Update::Names(NamesChange::Further(slice)) => (format!("further {}", slice.name), true),
+        Update::Names(NamesChange::FurtherRemoved(name)) => (format!("further {name}"), false),
     };
     (subject, there)
 }

@@ -3,12 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use portolan_names::{
-    Fallthrough, Names, Namespace, Pod, PodMode, PodPhase, Settings, Target, TargetSlice, Update,
-};
+use portolan_names::{Fallthrough, Names, PodMode, Settings, Update};
 use portolan_service::{
-    Change, Endpoint, EndpointNames, EndpointSlice, Family, Node, ObjectName, Protocol, Service, ServicePort,
-    ServiceType, SlicePort,
+    Change, Endpoint, EndpointNames, EndpointSlice, Family, NamesChange, Namespace, Node, ObjectName, Pod,
+    PodPhase, Protocol, Service, ServicePort, ServiceType, SlicePort, Target, TargetSlice,
 };
 
 /// When the last change happened: the serial of every answer.
@@ -108,21 +106,22 @@ pub(crate) fn targets(service: &str, suffix: &str, targets: &str) -> Update {
         ready: !text.ends_with('!'),
         names: EndpointNames::default(),
     };
-    Update::Targets(Arc::new(TargetSlice {
+    NamesChange::Targets(Arc::new(TargetSlice {
         name: named(&format!("{service}-{suffix}")),
         service: named(service),
         endpoints: targets.split_whitespace().map(target).collect(),
     }))
+    .into()
 }
 
 pub(crate) fn namespace(name: &str, labels: &[(&str, &str)]) -> Update {
     let labels = labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-    Update::Namespace(Namespace { name: name.into(), labels })
+    NamesChange::Namespace(Namespace { name: name.into(), labels }).into()
 }
 
 pub(crate) fn pod(name: &str, addresses: &str, phase: PodPhase, leaving: bool) -> Update {
     let addresses = addresses.split_whitespace().map(ip).collect();
-    Update::Pod(Pod { name: named(name), addresses, phase, leaving })
+    NamesChange::Pod(Pod { name: named(name), addresses, phase, leaving }).into()
 }
 
 pub(crate) fn node(name: &str, pod_cidr: &str) -> Update {
