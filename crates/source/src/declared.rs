@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use portolan_controllers::{Endpoints, Issue, Naming, Pod, ServiceSpec, is_generated_name};
-use portolan_service::{EndpointSlice, Node, ObjectName, Protocol, Special, parse_address, parse_network};
+use portolan_service::{
+    EndpointSlice, Node, ObjectName, PodPhase, Protocol, Special, TargetSlice, parse_address, parse_network,
+};
 
 use crate::objects;
 
@@ -86,13 +88,25 @@ impl fmt::Display for Key {
 /// A checked object.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Object {
-    Namespace,
+    /// With its labels.
+    Namespace(Arc<[(Box<str>, Box<str>)]>),
     Node(Arc<Node>),
-    Pod(Arc<Pod>),
+    Pod(Arc<Pod>, PodPhase),
     Service(Arc<ServiceSpec>),
     Endpoints(Arc<Endpoints>),
-    /// `None` for a slice that names no Service or has no IP addresses (spec §1.20, §1.21).
-    EndpointSlice(Option<Arc<EndpointSlice>>),
+    EndpointSlice(Slice),
+}
+
+/// A checked EndpointSlice.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Slice {
+    /// For rules (spec §1.20, §1.21). `further` has the addresses of its endpoints after their
+    /// first, for names only.
+    Addresses { slice: Arc<EndpointSlice>, further: Option<Arc<EndpointSlice>> },
+    /// One of type FQDN, for names only.
+    Targets(Arc<TargetSlice>),
+    /// It names no Service.
+    Unused,
 }
 
 /// Collects what is wrong with one object, so that people learn all of it at once.
@@ -196,6 +210,12 @@ fn is_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_label)
 }
 
+/// Whether `name` is a subdomain of two labels or more; it may end in a dot.
+fn is_qualified(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.contains('.') && is_subdomain(name)
+}
+
 /// What is wrong with the name or namespace of an object.
 pub(crate) fn check_name(kind: Kind, namespace: &str, name: &str) -> Result<(), Vec<Issue>> {
     let mut issues = Issues::default();
@@ -250,15 +270,21 @@ pub(crate) fn declare(key: &Key, json: serde_json::Value) -> Declared {
 fn declare_all(key: &Key, json: serde_json::Value, left_out: &mut Vec<Issue>) -> Result<Object, Vec<Issue>> {
     let name = &key.name;
     Ok(match key.kind {
-        Kind::Namespace => Object::Namespace,
+        Kind::Namespace => {
+            let namespace: objects::Namespace = read(json)?;
+            let labels = namespace.metadata.labels.into_iter();
+            Object::Namespace(labels.map(|(key, value)| (key.into(), value.into())).collect())
+        }
         Kind::Node => Object::Node(node::declare(name, &read(json)?)?.into()),
         Kind::Pod => {
             let named = read(&json)?;
-            Object::Pod(pod::declare(&read(json)?, &named)?.into())
+            let pod: objects::Pod = read(json)?;
+            let phase = PodPhase::named(pod.status.phase.as_deref().unwrap_or_default());
+            Object::Pod(pod::declare(&pod, &named)?.into(), phase)
         }
         Kind::Service => Object::Service(service::declare(name, &read(json)?, left_out)?.into()),
         Kind::Endpoints => Object::Endpoints(endpoints::declare(&read(json)?)?.into()),
-        Kind::EndpointSlice => Object::EndpointSlice(slice::declare(name, &read(json)?)?.map(Arc::new)),
+        Kind::EndpointSlice => Object::EndpointSlice(slice::declare(name, &read(json)?)?),
     })
 }
 

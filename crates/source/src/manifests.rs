@@ -4,6 +4,7 @@ mod contents;
 mod file;
 mod last_good;
 mod ledger;
+mod names_only;
 mod problem;
 mod sources;
 mod unfinished;
@@ -21,8 +22,9 @@ use file::Reading;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use last_good::LastGood;
 use ledger::Ledger;
+use names_only::NamesOnly;
 use portolan_controllers::{Controllers, Issue, Ranges};
-use portolan_service::{Change, ObjectName, PerFamily, Subject};
+use portolan_service::{Change, NamesChange, ObjectName, PerFamily, Subject};
 use portolan_watch::FileTree;
 pub use portolan_yaml::Tree;
 pub use problem::{Problem, Severity};
@@ -30,7 +32,7 @@ use sources::Sources;
 use unfinished::Unfinished;
 pub use unmatched::Workloads;
 
-use crate::declared::{Key, Kind, Object};
+use crate::declared::{Key, Kind, Object, Slice};
 
 /// How manifests become objects.
 #[derive(Debug, Clone)]
@@ -86,6 +88,12 @@ pub enum OpenError {
 pub struct Update {
     /// Objects, each at most once.
     pub changes: Vec<Change>,
+    /// What only names come from, each object at most once.
+    ///
+    /// A Namespace exists if it is declared, or if any object that is read is in it. Those that
+    /// every cluster has exist always: `default`, `kube-system`, `kube-public` and
+    /// `kube-node-lease`.
+    pub names: Vec<NamesChange>,
     /// What is wrong now and was not before.
     pub new_problems: Vec<Problem>,
     /// What is no longer wrong.
@@ -103,6 +111,7 @@ impl Update {
     fn nothing(received: Instant) -> Update {
         Update {
             changes: Vec::new(),
+            names: Vec::new(),
             new_problems: Vec::new(),
             solved: Vec::new(),
             received,
@@ -112,8 +121,12 @@ impl Update {
     }
 
     fn is_news(&self) -> bool {
-        let Update { changes, new_problems, solved, undecodable, .. } = self;
-        !changes.is_empty() || !new_problems.is_empty() || !solved.is_empty() || !undecodable.is_empty()
+        let Update { changes, names, new_problems, solved, undecodable, .. } = self;
+        !changes.is_empty()
+            || !names.is_empty()
+            || !new_problems.is_empty()
+            || !solved.is_empty()
+            || !undecodable.is_empty()
     }
 }
 
@@ -123,6 +136,7 @@ pub struct Manifests {
     folder: FileTree,
     sources: Sources,
     controllers: Controllers<Ledger>,
+    names_only: NamesOnly,
     ledger: Option<PathBuf>,
     last_good: LastGood,
     problems: BTreeMap<About, Vec<Problem>>,
@@ -155,6 +169,7 @@ impl Manifests {
             folder: FileTree::open(folder, is_manifest).map_err(|error| unusable(error.into()))?,
             sources: Sources::default(),
             controllers: Controllers::new(ranges, ledger),
+            names_only: NamesOnly::new(),
             ledger: options.ledger,
             last_good: LastGood::open(options.last_good, folder, options.read_only),
             problems: BTreeMap::new(),
@@ -266,6 +281,7 @@ impl Manifests {
         let outcome = self.controllers.reconcile();
         update.changes.extend(outcome.changes);
         in_order(&mut update.changes);
+        update.names = self.names_only.take();
         for (name, issues) in outcome.issues {
             let key = Key { kind: Kind::Service, name };
             let problems = issues.into_iter().filter_map(|issue| self.problem(&key, issue)).collect();
@@ -303,18 +319,21 @@ impl Manifests {
 
     /// The object called `key` is now `object`, or gone.
     fn set(&mut self, key: &Key, object: Option<Object>, changes: &mut Vec<Change>) {
+        self.names_only.set(key, object.as_ref());
         let (controllers, name) = (&mut self.controllers, &key.name);
         match object {
-            Some(Object::Namespace) => {}
+            Some(Object::Namespace(_)) => {}
             Some(Object::Node(node)) => {
                 controllers.set_node(name.name(), Some(&node));
                 changes.push(Change::Node((*node).clone()));
             }
-            Some(Object::Pod(pod)) => controllers.set_pod(name, Some(pod)),
+            Some(Object::Pod(pod, _)) => controllers.set_pod(name, Some(pod)),
             Some(Object::Service(service)) => controllers.set_service(name, Some(service)),
             Some(Object::Endpoints(endpoints)) => controllers.set_endpoints(name, Some(endpoints)),
-            Some(Object::EndpointSlice(Some(slice))) => changes.push(Change::Slice(slice)),
-            Some(Object::EndpointSlice(None)) => changes.push(Change::SliceRemoved(name.clone())),
+            Some(Object::EndpointSlice(Slice::Addresses { slice, .. })) => changes.push(Change::Slice(slice)),
+            Some(Object::EndpointSlice(Slice::Targets(_) | Slice::Unused)) => {
+                changes.push(Change::SliceRemoved(name.clone()));
+            }
             None => match key.kind {
                 Kind::Namespace => {}
                 Kind::Node => {

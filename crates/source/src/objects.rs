@@ -320,6 +320,13 @@ pub(crate) struct Condition {
     pub(crate) status: String,
 }
 
+/// v1 Namespace.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Namespace {
+    pub(crate) metadata: Metadata,
+}
+
 /// v1 Node.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]

@@ -158,7 +158,8 @@ impl Cluster {
             for object in state.objects(Resource::Services) {
                 expected.insert(key(&object["metadata"]["name"]), vec![key(&object["spec"]["clusterIP"])]);
             }
-            for object in state.objects(Resource::EndpointSlices) {
+            let slices = state.objects(Resource::EndpointSlices);
+            for object in slices.into_iter().filter(|object| object["addressType"] != "FQDN") {
                 let service = key(&object["metadata"]["labels"]["kubernetes.io/service-name"]);
                 let addresses = object["endpoints"].as_array().into_iter().flatten();
                 expected

@@ -137,9 +137,9 @@ fn that_a_watch_is_accepted_makes_the_view_no_younger() {
         assert!(age >= known.elapsed(), "round {round}: {age:?} of {:?}", known.elapsed());
     }
     // An event is a proof.
+    let changed = Instant::now();
     cluster.server.apply(service("b", "10.96.0.2")).unwrap();
     cluster.server.apply(slice("b", &["10.1.0.2"])).unwrap();
-    let changed = Instant::now();
     let proxy = cluster.agree("changed");
     assert!(proxy.source.status().age().is_some_and(|age| age <= changed.elapsed()), "younger again");
 }

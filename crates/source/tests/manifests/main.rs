@@ -4,6 +4,7 @@ mod controllers;
 mod fields;
 mod follow;
 mod last_good;
+mod names;
 mod problems;
 mod scale;
 mod sequences;
