@@ -77,7 +77,7 @@ enum Kind {
     Error,
 }
 
-impl<'a> Object<'a> {
+impl Object<'_> {
     /// Which one it is, in which version.
     pub(crate) fn identity(&self) -> Identity<'_> {
         match self {

@@ -26,7 +26,7 @@ pub struct DryRun {
 /// Reads an answer that comes in `pieces`, about the objects of `kind`: a watch's, or else a
 /// list's. Returns nothing for a kind that is not followed.
 pub fn dry_run<'a>(kind: &str, watch: bool, pieces: impl IntoIterator<Item = &'a [u8]>) -> DryRun {
-    let Some(resource) = Resource::of_kind(kind) else { return Default::default() };
+    let Some(resource) = Resource::of_kind(kind) else { return DryRun::default() };
     let followed = Followed { node: true, names: true, pods: true };
     let status = Arc::new(Status::new(String::new(), followed));
     let mut collector = Collector::new(status, Recorder::open(None), followed, SystemTime::UNIX_EPOCH);

@@ -25,7 +25,8 @@ impl Networks {
         networks
     }
 
-    /// A node's pods have these networks, and no others.
+    /// A node's pods have these networks, and no others. No node is called "": under that name come
+    /// the networks of Services.
     pub(crate) fn set_node(&mut self, node: &Arc<str>, networks: &[IpNet]) {
         if self.nodes.get(node).is_some_and(|known| **known == *networks) {
             return;

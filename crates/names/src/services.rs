@@ -117,6 +117,11 @@ impl Services {
         same.min_by(|one, other| one.name.cmp(&other.name))
     }
 
+    /// The Service of just this name.
+    pub(crate) fn service(&self, name: &ObjectName) -> Option<&Arc<Service>> {
+        self.entries.get(self.entry_at(name)?)?.object.as_ref()
+    }
+
     /// The Service that has this ClusterIP.
     pub(crate) fn by_cluster_ip(&self, address: IpAddr) -> Option<&Entry> {
         let found = self.by_address.find(self.hasher.of(&octets(address)));

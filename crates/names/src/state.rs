@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use portolan_service::{Change, NamesChange};
+use ipnet::IpNet;
+use portolan_service::{Change, NamesChange, ObjectName, Service};
 
 use crate::index::Hasher;
 use crate::namespaces::Namespaces;
@@ -58,6 +59,17 @@ impl Names {
         if different {
             self.serial = now;
         }
+    }
+
+    /// The cluster's networks are those of its nodes, those of the settings, and these: nobody else
+    /// is asked for names of addresses there.
+    pub fn set_service_networks(&mut self, networks: &[IpNet]) {
+        self.networks.set_node(&"".into(), networks);
+    }
+
+    /// The Service of this name, as it was given.
+    pub fn service_object(&self, name: &ObjectName) -> Option<&Arc<Service>> {
+        self.services.service(name)
     }
 
     /// All objects that there are have been given: from now on absent names are absent. Before,

@@ -1,10 +1,12 @@
 //! What was observed and waits for the next commit.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use ipnet::IpNet;
-use portolan_service::{Change, EndpointsTrigger};
+use portolan_service::{Change, EndpointsTrigger, NamesChange, ObjectName};
 
 /// Fewer changes than this are not worth merging.
 const MERGE_AT_LEAST: usize = 4096;
@@ -20,8 +22,14 @@ const TRIGGERS_AT_MOST: usize = 16_384;
 pub(crate) struct Batch {
     /// Changes of objects.
     pub(crate) changes: Vec<Change>,
+    /// Changes of what only names for Services come from.
+    pub(crate) names: Vec<NamesChange>,
     /// With them, all objects are known that there are.
     pub(crate) complete: bool,
+    /// And all that names come from.
+    pub(crate) names_complete: bool,
+    /// All Services whose rules the kernel refuses, where that has changed. Only a commit says so.
+    pub(crate) refused: Option<Arc<BTreeSet<ObjectName>>>,
     /// All networks that ClusterIPs are allocated from, where they changed.
     pub(crate) service_networks: Option<Vec<IpNet>>,
     /// All addresses on the node's interfaces, where they changed.
@@ -32,6 +40,7 @@ pub(crate) struct Batch {
     received: Option<Instant>,
     /// At this number of changes, those that later ones make pointless are dropped.
     merge_at: usize,
+    merge_names_at: usize,
 }
 
 impl Batch {
@@ -57,7 +66,18 @@ impl Batch {
                 self.merge_at = self.changes.len() * 2;
             }
         }
+        if self.names.is_empty() {
+            self.names = other.names;
+        } else {
+            self.names.extend(other.names);
+            if self.names.len() >= self.merge_names_at.max(MERGE_AT_LEAST) {
+                NamesChange::keep_last(&mut self.names);
+                self.merge_names_at = self.names.len() * 2;
+            }
+        }
         self.complete |= other.complete;
+        self.names_complete |= other.names_complete;
+        self.refused = other.refused.or(self.refused.take());
         let room = TRIGGERS_AT_MOST.saturating_sub(self.triggers.len());
         self.triggers.extend(other.triggers.into_iter().take(room));
         self.service_networks = other.service_networks.or(self.service_networks.take());
@@ -68,6 +88,11 @@ impl Batch {
     /// Changes of objects, from a source that knows them all; the first was noticed at `received`.
     pub(crate) fn of_changes(changes: Vec<Change>, received: Instant) -> Batch {
         Batch { changes, complete: true, received: Some(received), ..Batch::default() }
+    }
+
+    /// The Services whose rules the kernel refuses as of now are these.
+    pub(crate) fn of_refused(refused: Arc<BTreeSet<ObjectName>>) -> Batch {
+        Batch { refused: Some(refused), received: Some(Instant::now()), ..Batch::default() }
     }
 
     /// All addresses on the node's interfaces, as noticed now.
@@ -111,6 +136,7 @@ mod tests {
     fn what_waits_for_long_is_merged() {
         let mut batch = Batch::default();
         let removed = |number: usize| Change::ServiceRemoved(ObjectName::new("shop", &format!("s{number}")));
+        let pod = |number: usize| NamesChange::PodRemoved(ObjectName::new("shop", &format!("p{number}")));
         let trigger = EndpointsTrigger {
             service: ObjectName::new("shop", "s0"),
             family: Family::V4,
@@ -118,15 +144,18 @@ mod tests {
         };
         for round in 0..100 {
             let changes = (0..1000).map(|number| removed((number + round) % 1000)).collect();
+            let names = (0..1000).map(|number| pod((number + round) % 1000)).collect();
             let triggers = vec![trigger.clone(); 1000];
-            batch.extend(Batch { triggers, ..Batch::of_changes(changes, Instant::now()) });
+            batch.extend(Batch { names, triggers, ..Batch::of_changes(changes, Instant::now()) });
             assert!(
                 batch.changes.len() < 2 * MERGE_AT_LEAST,
                 "{} changes of 1000 objects",
                 batch.changes.len()
             );
         }
+        assert!(batch.names.len() < 2 * MERGE_AT_LEAST, "{} changes of 1000 pods", batch.names.len());
         assert_eq!(batch.changes.last(), Some(&removed(98)), "the last one is last");
+        assert_eq!(batch.names.last(), Some(&pod(98)));
         assert_eq!(batch.triggers.len(), TRIGGERS_AT_MOST);
     }
 }

@@ -1,25 +1,23 @@
 //! The cluster as the source of objects, and as the place to report to.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use portolan_config::Config;
 use portolan_kubernetes::{
-    Event as ClusterEvent, Observation, Options, Origin, Regarding, Source, Status, Update,
+    Event as ClusterEvent, Followed, Observation, Options, Origin, Regarding, Source, Status, Update,
 };
 use portolan_observe::servers::{Server, ServerFailure};
 use portolan_observe::{ApiClient, Health, Telemetry, View};
 use tracing::{info, warn};
 
 use crate::batch::Batch;
-use crate::cli::RunArgs;
 use crate::describe::counted;
 use crate::event::Event;
 use crate::feed::Feed;
 use crate::mailbox::Sender;
+use crate::wanted::Wanted;
 
 /// The thread that follows the API server comes by more often than this.
 const SOURCE_IS_STUCK: Duration = Duration::from_secs(20);
@@ -31,23 +29,22 @@ pub(crate) struct Cluster {
     node: Arc<str>,
 }
 
-/// Follows the cluster that the configuration names. What changes is handed to `observed`.
+/// Follows what is `wanted`. What changes is handed to `observed`.
 pub(crate) fn follow(
-    args: &RunArgs,
-    config: &Config,
-    node: &str,
+    wanted: Wanted,
     telemetry: &Arc<Telemetry>,
     observed: &Feed,
     events: &Sender<Event>,
 ) -> anyhow::Result<Cluster> {
-    let node: Arc<str> = node.into();
+    let Wanted { node_object, names, pods, node, .. } = wanted;
     let options = Options {
-        kubeconfig: config.client.kubeconfig.clone(),
-        master: args.proxy.flags.master.clone(),
-        qps: config.client.qps,
-        burst: config.client.burst,
+        kubeconfig: wanted.kubeconfig,
+        master: wanted.master,
+        qps: wanted.qps,
+        burst: wanted.burst,
         node_name: node.clone(),
-        snapshot: snapshot(args),
+        followed: Followed { node: node_object, names, pods },
+        snapshot: wanted.snapshot,
     };
     let (observed, record) = (observed.clone(), telemetry.clone());
     let status: Arc<OnceLock<Arc<Status>>> = Arc::default();
@@ -111,11 +108,6 @@ impl Drop for Ended {
     }
 }
 
-fn snapshot(args: &RunArgs) -> Option<PathBuf> {
-    let folder = &args.proxy.state_dir;
-    (!folder.as_os_str().is_empty()).then(|| folder.join("cluster.snapshot"))
-}
-
 fn announce(update: &Update) {
     let objects = counted(update.changes.len(), "object");
     match update.origin {
@@ -133,6 +125,8 @@ fn announce(update: &Update) {
 
 fn batch(update: Update) -> Batch {
     let mut batch = Batch::of_changes(update.changes, update.received);
+    batch.names = update.names;
+    batch.names_complete = update.names_complete;
     batch.service_networks = update.service_networks;
     batch.triggers = update.triggers;
     batch

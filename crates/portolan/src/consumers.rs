@@ -1,7 +1,8 @@
 //! Who takes what is observed, and who takes what is in force. A new consumer is a line here.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
+use portolan_names::Names;
 use portolan_observe::{Eligibility, Telemetry};
 use portolan_service::Change;
 
@@ -9,6 +10,7 @@ use crate::batch::Batch;
 use crate::event::Event;
 use crate::feed::{Consumer, Feed};
 use crate::mailbox::Sender;
+use crate::names::NamesConsumer;
 
 /// Everybody who takes what the sources observe, as soon as it is observed.
 pub(crate) fn of_observed(
@@ -25,8 +27,15 @@ pub(crate) fn of_observed(
 }
 
 /// Everybody who takes what is in force: each batch after the commit that has it.
-pub(crate) fn of_in_force(telemetry: &Arc<Telemetry>) -> Feed {
-    Feed::new([Box::new(NetworkProgramming(telemetry.clone())) as Box<dyn Consumer>])
+pub(crate) fn of_in_force(
+    telemetry: &Arc<Telemetry>,
+    names: Option<Arc<RwLock<Names>>>,
+) -> std::io::Result<Feed> {
+    let mut consumers: Vec<Box<dyn Consumer>> = vec![Box::new(NetworkProgramming(telemetry.clone()))];
+    if let Some(names) = names {
+        consumers.push(Box::new(NamesConsumer::start(names)?));
+    }
+    Ok(Feed::new(consumers))
 }
 
 /// Counts changes for the metrics (spec §11.16).

@@ -27,6 +27,7 @@ mod kernel_settings;
 mod logging;
 mod mailbox;
 mod manifests;
+mod names;
 mod node_check;
 mod node_lock;
 mod privileges;
@@ -41,6 +42,7 @@ mod signals;
 mod this_node;
 mod threads;
 mod trace;
+mod wanted;
 
 use std::process::ExitCode;
 

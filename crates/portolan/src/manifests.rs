@@ -41,7 +41,7 @@ pub(crate) fn read(
     report_problems(&manifests, &update, telemetry);
     let objects = counted(update.changes.len(), "object");
     info!("{}: {objects} read in {:.1?}", folder.display(), started.elapsed());
-    Ok((manifests, Batch::of_changes(update.changes, started)))
+    Ok((manifests, batch(update, started)))
 }
 
 /// Hands what changes to `feed`.
@@ -50,9 +50,17 @@ pub(crate) fn follow(manifests: &mut Manifests, feed: &Feed, telemetry: &Telemet
         telemetry.health.source_goes_on();
         if let Some(update) = manifests.wait(Some(GOES_ON)).context("following the manifests")? {
             report_problems(manifests, &update, telemetry);
-            feed.publish(&Batch::of_changes(update.changes, update.received));
+            let received = update.received;
+            feed.publish(&batch(update, received));
         }
     }
+}
+
+fn batch(update: Update, received: Instant) -> Batch {
+    let mut batch = Batch::of_changes(update.changes, received);
+    batch.names = update.names;
+    batch.names_complete = true;
+    batch
 }
 
 /// Logs what is wrong now and was not before, and counts all that is wrong.

@@ -12,12 +12,13 @@ mod schedule;
 mod standing;
 mod totals;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portolan_dataplane::{ConfiguredMode, Dataplane, InUse, Integrity, Outcome, Standing};
 use portolan_observe::Telemetry;
-use portolan_service::{Change, ChangeSet, PerFamily, Planner, ServicePlan};
+use portolan_service::{Change, ChangeSet, ObjectName, PerFamily, Planner, ServicePlan};
 use tracing::{debug, error, info, warn};
 
 use self::findings::Findings;
@@ -57,6 +58,8 @@ pub(crate) struct Proxy {
     /// What was observed and no commit has brought into force yet.
     uncommitted: Batch,
     in_force: Feed,
+    /// The Services whose rules the kernel refuses, as they were handed on last.
+    refused: Arc<BTreeSet<ObjectName>>,
 }
 
 /// What a proxy needs from the program around it.
@@ -94,6 +97,7 @@ impl Proxy {
             synced,
             uncommitted: Batch::default(),
             in_force,
+            refused: Arc::default(),
         }
     }
 
@@ -198,7 +202,14 @@ impl Proxy {
 
     /// Hands on what is in force now and was not before.
     fn publish(&mut self) {
-        if self.schedule.is_in_force() && !self.uncommitted.is_empty() {
+        if self.in_force.is_empty() || !self.schedule.is_in_force() {
+            return;
+        }
+        if self.refused != *self.record.refused() {
+            self.refused = self.record.refused().clone();
+            self.uncommitted.extend(Batch::of_refused(self.refused.clone()));
+        }
+        if !self.uncommitted.is_empty() {
             let mut batch = std::mem::take(&mut self.uncommitted);
             let behind: Vec<_> = standing::behind(&self.standing).collect();
             batch.triggers.retain(|trigger| !behind.contains(&trigger.family));

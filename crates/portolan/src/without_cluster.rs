@@ -5,14 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::bail;
-use portolan_config::Config;
 use portolan_observe::servers::ServerFailure;
 use portolan_observe::{Health, Telemetry};
 
-use crate::cli::RunArgs;
 use crate::event::Event;
 use crate::feed::Feed;
 use crate::mailbox::Sender;
+use crate::wanted::Wanted;
 
 /// A cluster that is being followed: there is none. What must not be can be seen in here alone, so
 /// that code which would use one is not warned about elsewhere.
@@ -21,9 +20,7 @@ pub(crate) struct Cluster(Infallible);
 
 /// Refuses.
 pub(crate) fn follow(
-    _args: &RunArgs,
-    _config: &Config,
-    _node: &str,
+    _wanted: Wanted,
     _telemetry: &Arc<Telemetry>,
     _observed: &Feed,
     _events: &Sender<Event>,

@@ -88,14 +88,16 @@ impl fmt::Display for Key {
 /// A checked object.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Object {
-    /// With its labels.
-    Namespace(Arc<[(Box<str>, Box<str>)]>),
+    Namespace(Labels),
     Node(Arc<Node>),
     Pod(Arc<Pod>, PodPhase),
     Service(Arc<ServiceSpec>),
     Endpoints(Arc<Endpoints>),
     EndpointSlice(Slice),
 }
+
+/// Labels of a Namespace.
+pub(crate) type Labels = Arc<[(Box<str>, Box<str>)]>;
 
 /// A checked EndpointSlice.
 #[derive(Debug, Clone, PartialEq)]

@@ -23,7 +23,7 @@ pub(super) struct Record {
     /// Objects that have changed and are not in force.
     pending: Pending,
     /// Services whose rules the kernel refuses.
-    refused: BTreeSet<ObjectName>,
+    refused: Arc<BTreeSet<ObjectName>>,
 }
 
 impl Record {
@@ -33,7 +33,7 @@ impl Record {
             telemetry,
             planned: Planned::default(),
             pending: Pending::default(),
-            refused: BTreeSet::new(),
+            refused: Arc::default(),
         }
     }
 
@@ -76,7 +76,7 @@ impl Record {
 
     /// Everything was written: what the kernel refused before counts no more.
     pub(super) fn everything_written(&mut self) {
-        self.refused.clear();
+        self.refused = Arc::default();
     }
 
     /// The kernel accepted `changes`, or everything if `full`. So many `services` are planned.
@@ -88,12 +88,13 @@ impl Record {
         took: Duration,
         services: usize,
     ) {
-        for change in &changes.services {
-            self.refused.remove(&change.name);
+        if !self.refused.is_empty() {
+            let refused = Arc::make_mut(&mut self.refused);
+            changes.services.iter().for_each(|change| drop(refused.take(&change.name)));
         }
         for (service, reason) in &outcome.refused {
             error!("Service {service}: the kernel refused its rules: {reason}; the others are in force");
-            self.refused.insert(service.clone());
+            Arc::make_mut(&mut self.refused).insert(service.clone());
         }
         let at = SystemTime::now();
         let metrics = &self.telemetry.metrics;
@@ -114,6 +115,11 @@ impl Record {
             error: None,
             ..transaction(changes)
         });
+    }
+
+    /// Services whose rules the kernel refuses.
+    pub(super) fn refused(&self) -> &Arc<BTreeSet<ObjectName>> {
+        &self.refused
     }
 
     /// A look through connection tracking has ended.

@@ -18,6 +18,8 @@ struct Script {
     failures: VecDeque<&'static str>,
     findings: VecDeque<&'static str>,
     standing: PerFamily<Standing>,
+    /// Services whose rules are refused by each commit.
+    refused: Vec<&'static str>,
     /// The next attempt for families that are not served succeeds.
     recovers: bool,
 }
@@ -28,10 +30,12 @@ impl Fake {
     fn call(&self, what: String) -> Result<Outcome, Error> {
         let mut script = self.0.borrow_mut();
         script.calls.push(what);
-        match script.failures.pop_front() {
-            Some(failure) => Err(Error::Unusable(failure.to_owned())),
-            None => Ok(Outcome::default()),
+        if let Some(failure) = script.failures.pop_front() {
+            return Err(Error::Unusable(failure.to_owned()));
         }
+        let refused = script.refused.iter().map(|name| ObjectName::new("shop", name));
+        let refused = refused.map(|name| (name, "too much".to_owned())).collect();
+        Ok(Outcome { refused, ..Outcome::default() })
     }
 }
 
@@ -355,6 +359,25 @@ fn changes_are_handed_on_after_the_commit_that_has_them() {
     let calls = script.borrow().calls.len();
     observe(&mut proxy, vec![Change::Service(alias)]);
     assert_eq!((names(&received), script.borrow().calls.len()), (vec!["shop/c".to_owned()], calls));
+}
+
+#[test]
+fn who_takes_what_is_in_force_learns_what_is_refused() {
+    let script: Rc<RefCell<Script>> = Rc::default();
+    let (sender, received) = mailbox::<()>();
+    let mut proxy = proxy_with(&script, &[], Feed::new([Box::new(sender) as Box<dyn Consumer>]));
+    let refused = || {
+        let Some(Mail::Observed(batch)) = received.try_iter().next() else { panic!("nothing there") };
+        batch.refused.map(|refused| refused.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let mut observe = |script: &Rc<RefCell<Script>>, address: &str, names: &[&'static str]| {
+        script.borrow_mut().refused = names.to_vec();
+        proxy.observe(Batch::of_changes(vec![service("a", address)], Instant::now()));
+        refused()
+    };
+    assert_eq!(observe(&script, "10.96.0.1", &["a"]), Some(vec!["shop/a".to_owned()]));
+    assert_eq!(observe(&script, "10.96.0.2", &["a"]), None, "as before");
+    assert_eq!(observe(&script, "10.96.0.3", &[]), Some(vec![]));
 }
 
 #[test]

@@ -26,6 +26,7 @@ use crate::proxy::{Proxy, Surroundings};
 use crate::ready_fd::ReadyFd;
 use crate::this_node::ThisNode;
 use crate::threads::spawn;
+use crate::wanted::Wanted;
 use crate::{addresses, cleanup, forwarding, kernel_settings, manifests, privileges, servers, signals};
 
 /// Waits for its turn, then brings what the source says into force until it is asked to end.
@@ -67,7 +68,7 @@ pub(super) fn forward(
     let observed = consumers::of_observed(&events, name, in_cluster, &telemetry);
     let cluster = if in_cluster {
         Some(privileges::without_unneeded(mode, accepting, || {
-            cluster::follow(args, config, name, &telemetry, &observed, &events)
+            cluster::follow(Wanted::for_rules(args, config, name), &telemetry, &observed, &events)
         })?)
     } else {
         None
@@ -87,7 +88,7 @@ pub(super) fn forward(
     lock.announce(&telemetry)?;
     let parts =
         Parts { args, config, mode, name, events: &events, observed: &observed, telemetry: &telemetry };
-    let mut event_loop = parts.event_loop(cluster, servers, ready);
+    let mut event_loop = parts.event_loop(cluster, servers, ready)?;
     parts.start_threads(file)?;
     if let Some(cluster) = &event_loop.cluster {
         cluster.announce_start();
@@ -143,7 +144,12 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     /// The loop that takes what is observed.
-    fn event_loop(self, cluster: Option<Cluster>, servers: Servers, ready: Option<ReadyFd>) -> EventLoop {
+    fn event_loop(
+        self,
+        cluster: Option<Cluster>,
+        servers: Servers,
+        ready: Option<ReadyFd>,
+    ) -> anyhow::Result<EventLoop> {
         let Parts { args, config, mode, name, telemetry, .. } = self;
         for counter in mode.counters {
             telemetry.metrics.count_packets(counter.metric, counter.help, counter.read);
@@ -152,14 +158,15 @@ impl Parts<'_> {
             if args.manifests().is_some() { &args.proxy.service_cluster_ip_range } else { &[] };
         let mut node = ThisNode::new(name, mode, config, service_networks, kernel_settings::tcp_is_liberal());
         node.set_api_server(cluster.iter().filter_map(Cluster::api_server).collect());
-        EventLoop {
-            proxy: Proxy::new(node, surroundings(config, servers, telemetry)),
+        let in_force = consumers::of_in_force(telemetry, None).context("starting the names thread")?;
+        Ok(EventLoop {
+            proxy: Proxy::new(node, surroundings(config, servers, telemetry, in_force)),
             node_check: NodeCheck::new(config, name, cluster.is_some()),
             min_sync_period: config.min_sync_period,
             cluster,
             ready,
             telemetry: telemetry.clone(),
-        }
+        })
     }
 
     /// Starts the threads that wait, for addresses, for files, for a changed configuration. What
@@ -185,13 +192,18 @@ impl Parts<'_> {
     }
 }
 
-fn surroundings(config: &Config, servers: Servers, telemetry: &Arc<Telemetry>) -> Surroundings {
+fn surroundings(
+    config: &Config,
+    servers: Servers,
+    telemetry: &Arc<Telemetry>,
+    in_force: Feed,
+) -> Surroundings {
     Surroundings {
         make: Box::new(ConfiguredMode::dataplane),
         synced: Box::new(|mode| kernel_settings::apply_sysctls(&mode.sysctls())),
         set_responders: Box::new(move |responders, addresses| servers.set_responders(responders, addresses)),
         telemetry: telemetry.clone(),
         sync_period: config.sync_period,
-        in_force: consumers::of_in_force(telemetry),
+        in_force,
     }
 }

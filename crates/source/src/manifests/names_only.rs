@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use portolan_service::{Family, NamesChange, Namespace, ObjectName, Pod, further};
 
-use crate::declared::{Key, Kind, Object, Slice};
+use crate::declared::{Key, Kind, Labels, Object, Slice};
 
 /// Those that every cluster has.
 const ALWAYS: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -19,7 +19,7 @@ const NAME: &str = "kubernetes.io/metadata.name";
 #[derive(Debug)]
 pub(super) struct NamesOnly {
     /// Namespaces that are declared, with their labels.
-    declared: HashMap<Arc<str>, Arc<[(Box<str>, Box<str>)]>>,
+    declared: HashMap<Arc<str>, Labels>,
     /// All objects that are in namespaces, and how many are in each.
     objects: HashSet<Key>,
     within: HashMap<Arc<str>, usize>,

@@ -58,25 +58,25 @@ impl Known {
 
 /// A folder with this file in it, and what is known of it.
 struct Folder {
-    folder: tempfile::TempDir,
+    place: tempfile::TempDir,
     manifests: Manifests,
     known: Known,
 }
 
 impl Folder {
     fn with(text: &str) -> Folder {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("a.yaml"), text).unwrap();
-        let mut manifests = Manifests::open(folder.path(), Options::default()).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("a.yaml"), text).unwrap();
+        let mut manifests = Manifests::open(place.path(), Options::default()).unwrap();
         let mut known = Known::default();
         known.apply(manifests.load().names);
-        Folder { folder, manifests, known }
+        Folder { place, manifests, known }
     }
 
     fn becomes(&mut self, text: &str) {
-        let beside = self.folder.path().join("beside");
+        let beside = self.place.path().join("beside");
         fs::write(&beside, text).unwrap();
-        fs::rename(beside, self.folder.path().join("a.yaml")).unwrap();
+        fs::rename(beside, self.place.path().join("a.yaml")).unwrap();
         let update = self.manifests.wait(Some(Duration::from_secs(10))).unwrap().expect("news");
         assert_eq!(self.manifests.problems(), [] as [&portolan_source::manifests::Problem; 0]);
         self.known.apply(update.names);
