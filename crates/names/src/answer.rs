@@ -18,6 +18,8 @@ use crate::wire::{
 
 pub use alias::Outside;
 
+use alias::Way;
+
 /// What the specification of names says about itself, as the data of a TXT record.
 const VERSION: &[u8] = b"\x051.1.0";
 /// How long that may be kept, seconds.
@@ -57,6 +59,8 @@ pub(crate) struct Asked<'a, 'm> {
     /// How many labels of the question's name are its zone's.
     pub(crate) zone_labels: usize,
     pub(crate) random: Random,
+    /// How long the answer may be kept, seconds.
+    pub(crate) ttl: u32,
 }
 
 /// How an answer ends.
@@ -128,13 +132,14 @@ impl Names {
             return Next::Reply;
         }
         let zone_labels = zone.name.labels();
-        let mut asked = Asked { query, transport, zone_labels, random: Random::new(random) };
+        let (random, ttl) = (Random::new(random), self.options.ttl());
+        let mut asked = Asked { query, transport, zone_labels, random, ttl };
         match self.step(&mut asked, &query.name, zone, Owner::At(HEADER_LEN), reply) {
             Step::End(end) => {
                 self.end(query, end, zone, Some(&query.name), reply);
                 Next::Reply
             }
-            Step::Alias(target) => self.follow(&mut asked, target, zone, reply),
+            Step::Alias(target) => self.follow(&mut asked, Way::start(), target, zone, reply),
             Step::Others => Next::Others,
         }
     }
@@ -171,7 +176,7 @@ impl Names {
             kind::AAAA => Some(Family::V6),
             _ => None,
         };
-        let ttl = self.options.ttl();
+        let ttl = asked.ttl;
         let end = match found {
             Found::Absent | Found::AbsentEverywhere => End::NoName,
             Found::Apex => self.apex(asked, zone, reply),
@@ -192,7 +197,7 @@ impl Names {
             }
             Found::Cluster { service, ports } => match asked.query.kind {
                 kind::SRV => self.cluster_srv(asked, service, ports, reply),
-                _ => self.cluster_addresses(asked, service, owner, family, reply),
+                _ => addresses::of_cluster(asked, service, owner, family, reply),
             },
             Found::Endpoints(found) => return self.endpoints(asked, &found, owner, family, reply),
             Found::Alias(target) => return alias::step(asked.query.kind, target),

@@ -12,22 +12,6 @@ use crate::state::Names;
 use crate::wire::{Owner, Section, Writer, kind};
 
 impl Names {
-    /// The ClusterIPs of a Service.
-    pub(super) fn cluster_addresses(
-        &self,
-        asked: &mut Asked<'_, '_>,
-        service: &Service,
-        owner: Owner<'_>,
-        family: Option<Family>,
-        reply: &mut Reply,
-    ) -> End {
-        // There is one of a family, by the API's rules: turning the list is as good as shuffling.
-        let count = ips(service).count();
-        let first = asked.random.below(count);
-        let turned = ips(service).cycle().skip(first).take(count);
-        write(&mut reply.writer, owner, self.options.ttl(), family, turned)
-    }
-
     /// What the name of endpoints says: their addresses, SRV records, or another name.
     pub(super) fn endpoints<'s>(
         &'s self,
@@ -61,7 +45,7 @@ impl Names {
         owner: Owner<'_>,
         reply: &mut Reply,
     ) -> End {
-        let ttl = self.options.ttl();
+        let ttl = asked.ttl;
         let address = |place| self.services.endpoint(place).map(|(_, endpoint)| endpoint.address);
         if found.entry.has_duplicates() {
             reply.places.sort_unstable_by_key(|place| address(*place));
@@ -76,6 +60,21 @@ impl Names {
         }
         End::Records
     }
+}
+
+/// The ClusterIPs of a Service.
+pub(super) fn of_cluster(
+    asked: &mut Asked<'_, '_>,
+    service: &Service,
+    owner: Owner<'_>,
+    family: Option<Family>,
+    reply: &mut Reply,
+) -> End {
+    // There is one of a family, by the API's rules: turning the list is as good as shuffling.
+    let count = ips(service).count();
+    let first = asked.random.below(count);
+    let turned = ips(service).cycle().skip(first).take(count);
+    write(&mut reply.writer, owner, asked.ttl, family, turned)
 }
 
 /// Appends the addresses of the family that is asked for, if any is.

@@ -1,6 +1,7 @@
 //! Aliases: ExternalName Services and endpoints that are names (spec §4).
 
 use super::{ALIASES_MAX, Asked, End, Next, Step};
+use crate::random::Random;
 use crate::reply::Reply;
 use crate::settings::Zone;
 use crate::state::Names;
@@ -9,7 +10,7 @@ use crate::wire::{
 };
 
 /// What an alias leads to outside, and the answer as far as it goes. Whoever can ask others asks
-/// for [`Outside::name`], and completes the answer with [`Outside::finish`].
+/// for [`Outside::name`], and completes the answer with [`Names::finish`].
 #[derive(Debug, Clone)]
 pub struct Outside {
     /// The client's question, as a message.
@@ -28,27 +29,46 @@ pub(super) fn step(kind: u16, target: &str) -> Step<'_> {
     }
 }
 
+/// How far an answer has come.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'w> {
+    /// Where the aliases lead that others have answered with.
+    before: &'w [Name],
+    /// Where the last of them is in the message.
+    owner: usize,
+}
+
+impl Way<'_> {
+    /// At the question's own name.
+    pub(super) fn start() -> Way<'static> {
+        Way { before: &[], owner: HEADER_LEN }
+    }
+}
+
 impl Names {
-    /// Follows `target`, which the question's name is an alias of.
+    /// Follows `target`, which the last name of `way` is an alias of.
     pub(super) fn follow<'s>(
         &'s self,
         asked: &mut Asked<'_, '_>,
+        way: Way<'_>,
         mut target: &'s str,
         mut zone: &'s Zone,
         reply: &mut Reply,
     ) -> Next {
         let query = asked.query;
         let mut seen: [&str; ALIASES_MAX] = [""; ALIASES_MAX];
-        let (mut count, mut owner) = (0, HEADER_LEN);
+        let (mut count, mut owner) = (0, way.owner);
         let end = loop {
             // An object's own text: the same alias twice is the same text at the same place.
-            if count == ALIASES_MAX || seen[..count].iter().any(|known| std::ptr::eq(*known, target)) {
+            if way.before.len() + count >= ALIASES_MAX
+                || seen[..count].iter().any(|known| std::ptr::eq(*known, target))
+            {
                 break End::Loop;
             }
             seen[count] = target;
             count += 1;
             let Some(mut name) = Name::parse(target) else { break End::Loop };
-            let Some(place) = cname(reply, owner, self.options.ttl(), &name) else {
+            let Some(place) = cname(reply, owner, asked.ttl, &name) else {
                 break End::Cut;
             };
             if query.kind == kind::CNAME {
@@ -57,22 +77,77 @@ impl Names {
             owner = place;
             name.make_lowercase();
             let Some(inside) = self.options.zone_of(&name) else {
-                return outside(asked, &seen[..count], self.options.ttl());
+                return outside(asked, way.before, &seen[..count]);
             };
             zone = inside;
             match self.step(asked, &name, zone, Owner::At(owner), reply) {
                 Step::End(end) => break end,
                 Step::Alias(next) => target = next,
-                Step::Others => return outside(asked, &seen[..count], self.options.ttl()),
+                Step::Others => return outside(asked, way.before, &seen[..count]),
             }
         };
         self.end(query, end, zone, None, reply);
         Next::Reply
     }
+
+    /// Completes the answer to `outside` with what another server has sent, as
+    /// [`Outside::finish`] does. If its aliases lead back to a name that is answered for here, that
+    /// name's records are the answer, and others may have to be asked once more. `random` is as for
+    /// [`Names::answer`].
+    pub fn finish(&self, outside: &Outside, answer: Option<&[u8]>, random: u64, reply: &mut Reply) -> Next {
+        let next = outside.query().and_then(|query| self.back(outside, &query, answer?, random, reply));
+        next.unwrap_or_else(|| {
+            outside.finish(answer, reply);
+            Next::Reply
+        })
+    }
+
+    /// Goes on at a name of ours that another server's aliases lead to; `None` if they do not.
+    fn back(
+        &self,
+        outside: &Outside,
+        query: &Query<'_>,
+        answer: &[u8],
+        random: u64,
+        reply: &mut Reply,
+    ) -> Option<Next> {
+        let heard = outside.read(query, answer).ok()?;
+        let mut name = heard.aliases.last()?.clone();
+        name.make_lowercase();
+        let zone = self.options.zone_of(&name)?;
+        let chain: Vec<Name> = outside.chain.iter().chain(&heard.aliases).cloned().collect();
+        if chain.len() > ALIASES_MAX {
+            return None;
+        }
+        reply.writer.begin(query, query.limit(outside.transport));
+        let mut owner = HEADER_LEN;
+        for target in &chain {
+            let Some(place) = cname(reply, owner, heard.ttl, target) else {
+                self.end(query, End::Cut, zone, None, reply);
+                return Some(Next::Reply);
+            };
+            owner = place;
+        }
+        let zone_labels = self.options.zone_of(&query.name).map_or(0, |zone| zone.name.labels());
+        let (transport, random) = (outside.transport, Random::new(random));
+        let mut asked = Asked { query, transport, zone_labels, random, ttl: heard.ttl };
+        match self.step(&mut asked, &name, zone, Owner::At(owner), reply) {
+            Step::End(end) => {
+                self.end(query, end, zone, None, reply);
+                Some(Next::Reply)
+            }
+            Step::Alias(target) => {
+                let way = Way { before: &chain, owner };
+                Some(self.follow(&mut asked, way, target, zone, reply))
+            }
+            // Others have answered for it.
+            Step::Others => None,
+        }
+    }
 }
 
 /// Keeps what is needed to go on when others have answered.
-fn outside(asked: &Asked<'_, '_>, chain: &[&str], ttl: u32) -> Next {
+fn outside(asked: &Asked<'_, '_>, before: &[Name], chain: &[&str]) -> Next {
     let query = asked.query;
     let mut message = Vec::new();
     message.extend_from_slice(&query.id.to_be_bytes());
@@ -84,8 +159,9 @@ fn outside(asked: &Asked<'_, '_>, chain: &[&str], ttl: u32) -> Next {
         let flags = if edns.dnssec_ok { 0x80 } else { 0 };
         message.extend_from_slice(&[0, 0, 41, high, low, 0, 0, flags, 0, 0, 0]);
     }
-    let chain = chain.iter().filter_map(|target| Name::parse(target)).collect();
-    Next::Outside(Box::new(Outside { message, transport: asked.transport, chain, ttl }))
+    let chain = chain.iter().filter_map(|target| Name::parse(target));
+    let chain = before.iter().cloned().chain(chain).collect();
+    Next::Outside(Box::new(Outside { message, transport: asked.transport, chain, ttl: asked.ttl }))
 }
 
 /// Appends an alias, and returns the place of the name that it leads to.
@@ -129,7 +205,8 @@ impl Outside {
     }
 
     /// Completes the answer with what another server has sent; `None` if none has answered. That it
-    /// is the answer to what was asked has been checked, apart from the owners of records.
+    /// is the answer to what was asked has been checked, apart from the owners of records. Aliases
+    /// in it that lead back here are for [`Names::finish`] to follow.
     pub fn finish(&self, answer: Option<&[u8]>, reply: &mut Reply) {
         let Some(query) = self.query() else {
             return reply.writer.reject(&self.message, rcode::SERVFAIL);

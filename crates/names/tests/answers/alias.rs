@@ -1,7 +1,7 @@
 //! §4: ExternalName.
 
 use portolan_names::wire::{kind, rcode};
-use portolan_names::{Outcome, Outside, Reply};
+use portolan_names::{Next, Outcome, Outside, Reply};
 
 use crate::notation::{Question, name, show};
 use crate::scene::Scene;
@@ -217,4 +217,71 @@ fn outside_loops_end() {
     let mut reply = Reply::new();
     continuation("far.shop.svc.Z A tcp").finish(Some(&upstream(0, 0, &records, 0)), &mut reply);
     assert!(show(reply.message()).starts_with("SERVFAIL |"), "{}", show(reply.message()));
+}
+
+/// Aliases outside that lead back to names of the cluster: what is there is the answer.
+#[test]
+fn back_into_the_cluster() {
+    let mut scene = Scene::new();
+    inside(&mut scene);
+    let names = scene.names();
+    let outside = || continuation("far.shop.svc.Z A");
+    let back = "| www.example.com CNAME";
+    for (case, target, ttl, expected) in [
+        (
+            "an address",
+            "Web.shop.svc.cluster.local",
+            300,
+            format!("NOERROR {ALIASES} {back} Web.shop.svc.Z | Web.shop.svc.Z A 10.96.0.1"),
+        ),
+        (
+            "the lowest TTL for all",
+            "web.shop.svc.cluster.local",
+            2,
+            "NOERROR | far.shop.svc.Z 2 CNAME out.shop.svc.Z | out.shop.svc.Z 2 CNAME www.example.com \
+             | www.example.com 2 CNAME web.shop.svc.Z | web.shop.svc.Z 2 A 10.96.0.1"
+                .to_owned(),
+        ),
+        (
+            "no such name",
+            "none.shop.svc.cluster.local",
+            300,
+            format!("NXDOMAIN {ALIASES} {back} none.shop.svc.Z ; soa Z"),
+        ),
+        (
+            "an alias again",
+            "alias.shop.svc.cluster.local",
+            300,
+            format!(
+                "NOERROR {ALIASES} {back} alias.shop.svc.Z | alias.shop.svc.Z CNAME web.shop.svc.Z \
+                 | web.shop.svc.Z A 10.96.0.1"
+            ),
+        ),
+    ] {
+        let target = name(target);
+        let answer = upstream(rcode::NXDOMAIN, 0, &[(WWW, ttl, kind::CNAME, target.as_wire())], 0);
+        let mut reply = Reply::new();
+        let next = names.finish(&outside(), Some(&answer), 1, &mut reply);
+        assert!(matches!(next, Next::Reply), "{case}");
+        assert_eq!(show(reply.message()), expected, "{case}");
+    }
+}
+
+/// In and out again, until there are too many aliases: each time others are asked for a name at the
+/// end of a longer chain.
+#[test]
+fn back_and_forth_ends() {
+    let mut scene = Scene::new();
+    inside(&mut scene);
+    let names = scene.names();
+    let target = name("far.shop.svc.cluster.local");
+    let answer = upstream(0, 0, &[(WWW, 300, kind::CNAME, target.as_wire())], 0);
+    let (mut outside, mut rounds) = (continuation("far.shop.svc.Z A tcp"), 0);
+    let mut reply = Reply::new();
+    while let Next::Outside(next) = names.finish(&outside, Some(&answer), 1, &mut reply) {
+        (outside, rounds) = (*next, rounds + 1);
+    }
+    assert_eq!(rounds, 3);
+    let found = show(reply.message());
+    assert!(found.starts_with("SERVFAIL |") && found.matches("CNAME").count() == 11, "{found}");
 }
