@@ -1,11 +1,12 @@
 //! Answers that others give, whenever they do.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use portolan_names::wire::{HEADER_LEN, Header, Query, Writer, rcode};
-use portolan_names::{Names, Outside, Reply, Transport};
+use portolan_names::{Names, Next, Outside, Reply, Transport};
 
 use crate::counters::{Source, ZoneCounters};
 use crate::others::Others;
@@ -62,17 +63,31 @@ impl Later {
         };
         match outside {
             None => others.ask(message, client, transport, Box::new(|answer| completion.finish(answer))),
-            Some((outside, _names)) => {
-                let (name, kind) = (outside.name().clone(), outside.kind());
-                let done = move |answer: Option<Vec<u8>>| {
-                    let mut reply = Reply::new();
-                    outside.finish(answer.as_deref(), &mut reply);
-                    completion.finish(reply.message().to_vec());
-                };
-                others.look_up(&name, kind, Box::new(done));
-            }
+            Some((outside, names)) => look_up(outside, names, others, completion),
         }
     }
+}
+
+/// Asks for the name that an alias leads to, again if that leads to one more.
+fn look_up(
+    outside: Box<Outside>,
+    names: Arc<RwLock<Names>>,
+    others: Arc<dyn Others>,
+    completion: Completion,
+) {
+    let (name, kind, asked) = (outside.name().clone(), outside.kind(), others.clone());
+    let done = move |answer: Option<Vec<u8>>| {
+        let mut reply = Reply::new();
+        let random = RandomState::new().hash_one(0);
+        let locked = names.read().unwrap_or_else(PoisonError::into_inner);
+        let next = locked.finish(&outside, answer.as_deref(), random, &mut reply);
+        drop(locked);
+        match next {
+            Next::Outside(next) => look_up(next, names, others, completion),
+            Next::Reply | Next::Others => completion.finish(reply.message().to_vec()),
+        }
+    };
+    asked.look_up(&name, kind, Box::new(done));
 }
 
 impl Completion {

@@ -4,5 +4,8 @@ mod asking;
 mod connections;
 mod datagrams;
 mod elsewhere;
+mod hostile;
+mod logged;
 mod others;
+mod restart;
 mod scene;
