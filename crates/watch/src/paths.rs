@@ -40,15 +40,22 @@ impl Paths {
     /// Waits until one of the paths may be something else than at the end of the last call.
     pub fn wait(&mut self) -> Result<(), Error> {
         loop {
-            if !self.inotify.wait(None)? {
-                continue;
-            }
-            let events = self.inotify.events()?;
-            if events.iter().any(|event| self.concerns(event)) {
-                // Links may lead elsewhere now.
-                return self.follow();
+            if self.inotify.wait(None)? && self.changed()? {
+                return Ok(());
             }
         }
+    }
+
+    /// Whether one of the paths may be something else than at the end of the last call. It does not
+    /// wait: for programs that wait for [`Paths::as_fd`] themselves.
+    pub fn changed(&mut self) -> Result<bool, Error> {
+        let events = self.inotify.events()?;
+        let changed = events.iter().any(|event| self.concerns(event));
+        if changed {
+            // Links may lead elsewhere now.
+            self.follow()?;
+        }
+        Ok(changed)
     }
 
     fn concerns(&self, event: &Event) -> bool {
@@ -92,7 +99,7 @@ impl Paths {
 }
 
 impl AsFd for Paths {
-    /// Readable when [`Paths::wait`] has something to look at.
+    /// Readable when [`Paths::wait`] and [`Paths::changed`] have something to look at.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }
