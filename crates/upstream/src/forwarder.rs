@@ -8,10 +8,11 @@ use portolan_names::wire::{Header, Name, Query, Transport, Unusable, Writer, cla
 use tokio::runtime::Handle;
 
 use crate::answer::{Answer, Manner, Ttl};
+use crate::cache::Cache;
 use crate::loops::Probes;
 use crate::metrics::Metrics;
 use crate::question::{Question, flag};
-use crate::settings::{Error, Settings};
+use crate::settings::{self, Error, Settings};
 use crate::zone::{AtOnce, Resolved, Zone};
 
 /// Answers what is not the cluster's: from fixed addresses, from its cache, and from other servers.
@@ -144,6 +145,18 @@ impl Forwarder {
             }
         }
     }
+}
+
+/// What a client that sends `message` gets when a server has sent `answer` to its question. `None`:
+/// the server's answer cannot be used, or `message` is no question. It is a function of its
+/// arguments: for whoever wants to try out or to measure how answers are read and written.
+pub fn passed_on(message: &[u8], transport: Transport, answer: &[u8]) -> Option<Vec<u8>> {
+    let query = Query::parse(message).ok()?;
+    let asked = question(&query);
+    let answer = Answer::read(&asked, answer.to_vec()).ok()?;
+    let cache = Cache::new(settings::Cache::of(30)).ok()?;
+    let ttl = cache.ttl(&answer, query.kind);
+    Some(write(&query, transport, true, &Resolved::Answer(Arc::new(answer), Ttl::All(ttl))))
 }
 
 /// How far an answer gets without asking anybody.

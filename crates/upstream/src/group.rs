@@ -1,5 +1,7 @@
 //! The servers of one `forward`: which of them is asked, and how often.
 
+mod room;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,6 +16,9 @@ use crate::question::Question;
 use crate::server::{Limits, Server};
 use crate::settings::{AllDown, Error, Forward, Policy, domain, domains};
 
+pub(crate) use room::Place;
+use room::Room;
+
 /// So many questions are under way if the settings give no bound: each takes a socket.
 const CONCURRENT_MAX: usize = 4096;
 
@@ -26,7 +31,7 @@ pub(crate) struct Group {
     servers: watch::Sender<Arc<[Arc<Server>]>>,
     /// Whose turn it is.
     turn: AtomicUsize,
-    running: Arc<AtomicUsize>,
+    room: Arc<Room>,
 }
 
 /// Why there is no answer.
@@ -53,25 +58,15 @@ impl NoAnswer {
     }
 }
 
-/// One of the questions that may be under way.
-#[derive(Debug)]
-pub(crate) struct Permit(Arc<AtomicUsize>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Group {
     pub(crate) fn new(settings: Forward) -> Result<Group, Error> {
         Ok(Group {
             from: domain("forward", &settings.from)?,
             except: domains("except", &settings.except)?,
+            room: Arc::new(Room::new(settings.max_concurrent.unwrap_or(CONCURRENT_MAX))),
             settings,
             servers: watch::Sender::new(Arc::new([])),
             turn: AtomicUsize::new(0),
-            running: Arc::new(AtomicUsize::new(0)),
         })
     }
 
@@ -100,10 +95,8 @@ impl Group {
     }
 
     /// Room for another question; `None` if there is none.
-    pub(crate) fn permit(&self) -> Option<Permit> {
-        let limit = self.settings.max_concurrent.unwrap_or(CONCURRENT_MAX);
-        let permit = Permit(Arc::clone(&self.running));
-        (self.running.fetch_add(1, Ordering::Relaxed) < limit).then_some(permit)
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.room.place()
     }
 
     /// Asks one server after the other until one has answered, for as long as `tries` of them may

@@ -42,7 +42,7 @@ mod task;
 mod tls;
 mod zone;
 
-pub use forwarder::Forwarder;
+pub use forwarder::{Forwarder, passed_on};
 pub use metrics::Metrics;
 pub use settings::{
     AllDown, BadTarget, Cache, Error, Forward, Health, Hosts, Kept, Policy, Prefetch, Protocol, Settings,

@@ -81,8 +81,8 @@ pub struct Forward {
     pub all_down: AllDown,
     /// A connection that was not used for as long is closed.
     pub expire: Duration,
-    /// As many questions are under way at most; more are refused at once. `None`: the bound of the
-    /// program.
+    /// As many questions are under way at most. One more takes the place of the oldest if that is
+    /// older than 200 ms, and is refused otherwise. `None`: the bound of the program.
     pub max_concurrent: Option<usize>,
     /// A server that does not answer within this has failed.
     pub timeout: Duration,

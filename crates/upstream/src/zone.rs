@@ -203,16 +203,18 @@ impl Zone {
             return Err(rcode::SERVFAIL);
         };
         let flight = self.flights.join(key.clone(), || {
-            let permit = group.permit()?;
+            let place = group.place()?;
             let (group, cache) = (Arc::clone(group), self.cache_of(&asked.name).cloned());
             let (asked, metrics) = (asked.clone(), self.metrics.clone());
             Some(async move {
-                let _permit = permit;
-                let landed = resolve(&group, cache.as_deref(), &asked, &metrics).await;
+                let landed = place.hold(resolve(&group, cache.as_deref(), &asked, &metrics)).await;
+                if landed.is_none() {
+                    metrics.rejected.inc();
+                }
                 if let Some(cache) = cache {
                     count(&cache, &metrics);
                 }
-                landed
+                landed.flatten()
             })
         });
         flight.ok_or_else(|| {
