@@ -11,7 +11,7 @@ use portolan_service::{
 
 use crate::allocation::{Allocator, Assignment};
 use crate::endpoints::Sources;
-use crate::{Endpoints, Issue, Pod, Ranges, Record, ServiceSpec};
+use crate::{Endpoints, Issue, Naming, Pod, Ranges, Record, ServiceSpec};
 
 /// How often claims are passed on within one call.
 const MAX_ROUNDS: usize = 100;
@@ -67,6 +67,11 @@ impl<R: Record> Controllers<R> {
     /// The pods and their addresses.
     pub fn pods(&self) -> impl Iterator<Item = (&ObjectName, PerFamily<Option<IpAddr>>)> {
         self.sources.pods()
+    }
+
+    /// The pods that say anything of names, and what they say.
+    pub fn naming(&self) -> impl Iterator<Item = (&ObjectName, &Arc<Naming>)> {
+        self.sources.naming()
     }
 
     /// The Node called `name` is now like this, or gone. Endpoints of its pods are in its zone.

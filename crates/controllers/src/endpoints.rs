@@ -12,7 +12,7 @@ use portolan_service::{EndpointSlice, Family, Node, ObjectName, PerFamily};
 pub use mirror::{Endpoints, Subset};
 
 use crate::labels::{LabelIndex, selects};
-use crate::{Issue, Labels, Pod, ServiceSpec};
+use crate::{Issue, Labels, Naming, Pod, ServiceSpec};
 
 /// What endpoints are made of.
 #[derive(Debug, Default)]
@@ -41,6 +41,11 @@ impl Sources {
     /// The pods and their addresses.
     pub(crate) fn pods(&self) -> impl Iterator<Item = (&ObjectName, PerFamily<Option<IpAddr>>)> {
         self.pods.iter().map(|(name, pod)| (name, pod.addresses))
+    }
+
+    /// What pods say of names.
+    pub(crate) fn naming(&self) -> impl Iterator<Item = (&ObjectName, &Arc<Naming>)> {
+        self.pods.iter().filter_map(|(name, pod)| Some((name, pod.naming.as_ref()?)))
     }
 
     /// Returns the Services whose endpoints may be different now.

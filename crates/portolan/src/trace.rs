@@ -10,8 +10,9 @@ use clap::Parser;
 use portolan_config::Mode;
 use portolan_dataplane::ConfiguredMode;
 use portolan_lab::sandbox::{self, Entered};
+use portolan_names::{Names, PodMode, Settings};
 use portolan_service::{Change, Family, ObjectName, Planner, ServicePlan};
-use portolan_source::manifests::{Manifests, Workloads};
+use portolan_source::manifests::{Manifests, Update, Workloads};
 use portolan_trace_cli::{ComputedRules, Plan, PlanRequest, Program, RuleMode, TraceArgs};
 
 use crate::cli::ProxyArgs;
@@ -72,6 +73,8 @@ fn plan(request: &PlanRequest<'_>) -> anyhow::Result<Plan> {
         node: node.name().clone(),
         node_addresses,
         pods: manifests.pods().map(|(name, addresses)| (name.clone(), addresses)).collect(),
+        naming: manifests.naming().map(|(name, naming)| (name.clone(), naming.clone())).collect(),
+        dns: Some(dns(&update, request.cluster_domain)?),
         changes: update.changes,
         problems,
         rules: {
@@ -80,6 +83,18 @@ fn plan(request: &PlanRequest<'_>) -> anyhow::Result<Plan> {
         },
         services,
     })
+}
+
+/// What the cluster's DNS answers for these objects, with the pod names that kubeadm configures.
+fn dns(update: &Update, domain: &str) -> anyhow::Result<Names> {
+    let zones = [domain, "in-addr.arpa", "ip6.arpa"].map(str::to_owned).to_vec();
+    let settings = Settings { zones, pods: PodMode::Insecure, ..Settings::default() };
+    // Nobody else chooses these names, so that no secret is needed.
+    let mut names = Names::new(settings, 0).context("--cluster-domain")?;
+    names.apply(update.changes.iter().cloned().map(Into::into), 0);
+    names.apply(update.names.iter().cloned().map(Into::into), 0);
+    names.set_synced();
+    Ok(names)
 }
 
 /// The fields of Services that match nothing, and what is wrong with them.

@@ -353,6 +353,189 @@ fn names_without_a_namespace_are_understood_or_proposed() {
     }
 }
 
+/// Names of each kind, and pods that ask for them in their own ways.
+const NAMED: &str = r#"
+{kind: Service, apiVersion: v1, metadata: {name: kube-dns, namespace: kube-system}, spec: {clusterIP: 10.96.0.10,
+  selector: {app: dns}, ports: [{name: dns, port: 53, protocol: UDP, targetPort: 5353}]}}
+---
+{kind: Pod, apiVersion: v1, metadata: {name: dns, namespace: kube-system, labels: {app: dns}}, spec: {nodeName: host1},
+  status: {podIP: 10.244.1.53, conditions: [{type: Ready, status: "True"}]}}
+---
+{kind: Service, apiVersion: v1, metadata: {name: web, namespace: shop}, spec: {clusterIPs: [10.96.0.7, "fd00:96::7"],
+  ipFamilyPolicy: RequireDualStack, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}}
+---
+{kind: Service, apiVersion: v1, metadata: {name: db, namespace: shop}, spec: {clusterIP: None, selector: {app: db},
+  ports: [{port: 5432}]}}
+---
+{kind: Service, apiVersion: v1, metadata: {name: waiting, namespace: shop}, spec: {clusterIP: None, selector: {app: waiting},
+  ports: [{port: 5432}]}}
+---
+{kind: Service, apiVersion: v1, metadata: {name: inner, namespace: shop}, spec: {type: ExternalName,
+  externalName: web.shop.svc.cluster.local}}
+---
+{kind: Service, apiVersion: v1, metadata: {name: outer, namespace: shop}, spec: {type: ExternalName, externalName: a.example}}
+---
+{kind: Pod, apiVersion: v1, metadata: {name: web-1, namespace: shop, labels: {app: web}}, spec: {nodeName: host1},
+  status: {podIPs: [{ip: 10.244.1.2}, {ip: "fd00:244:1::2"}], conditions: [{type: Ready, status: "True"}]}}
+---
+{kind: Pod, apiVersion: v1, metadata: {name: db-0, namespace: shop, labels: {app: db}}, spec: {nodeName: host1, hostname: db-0,
+  subdomain: db}, status: {podIP: 10.244.1.3, conditions: [{type: Ready, status: "True"}]}}
+---
+{kind: Pod, apiVersion: v1, metadata: {name: waiting-0, namespace: shop, labels: {app: waiting}}, spec: {nodeName: host1},
+  status: {podIP: 10.244.1.4}}
+---
+{kind: Pod, apiVersion: v1, metadata: {name: far}, spec: {nodeName: host1, dnsConfig: {searches: [shop.svc.cluster.local],
+  options: [{name: ndots, value: "1"}]}}, status: {podIP: 10.244.1.5}}
+---
+{kind: Pod, apiVersion: v1, metadata: {name: on-host}, spec: {nodeName: host1, hostNetwork: true}, status: {podIP: 10.0.0.1}}
+"#;
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
+fn names_are_looked_up_as_the_client_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("named.yaml"), NAMED).expect("written");
+    let manifests = folder.path().display().to_string();
+    let ask = |more: &[&str]| {
+        let flags = ["--manifests", &manifests, "--proxy-mode", "iptables", "--node-ip", "192.168.50.1"];
+        trace(&[&flags[..], more, &["--", "--hostname-override=host1"]].concat(), "")
+    };
+    for (from, to, more, code, parts) in [
+        (
+            "pod/shop/db-0",
+            "web",
+            &[][..],
+            0,
+            &[
+                "pod/shop/db-0 asks svc/kube-system/kube-dns at 10.96.0.10 for web.",
+                "search shop.svc.cluster.local svc.cluster.local cluster.local; options ndots:5",
+                "web.shop.svc.cluster.local  A        10.96.0.7: ClusterIP of svc/shop/web",
+                "AAAA     fd00:96::7: ClusterIP of svc/shop/web",
+                "-> 10.96.0.7:80/tcp is forwarded to 10.244.1.2:8080",
+                "fd00:96::7 is not followed: whoever asks has no IPv6 address.",
+            ][..],
+        ),
+        (
+            "pod/shop/web-1",
+            "web",
+            &[],
+            0,
+            &[
+                "-> 10.96.0.7:80/tcp is forwarded",
+                "-> [fd00:96::7]:80/tcp is forwarded to [fd00:244:1::2]:8080",
+            ],
+        ),
+        (
+            "pod/shop/web-1",
+            "db-0.db:1234",
+            &["--family", "ipv4"],
+            0,
+            &["10.244.1.3: of svc/shop/db: pod/shop/db-0", "-> 10.244.1.3:1234/tcp"],
+        ),
+        (
+            "pod/shop/web-1",
+            "db",
+            &[],
+            0,
+            &[
+                "db.shop.svc.cluster.local  A        10.244.1.3: svc/shop/db: pod/shop/db-0",
+                "-> 10.244.1.3:5432/tcp",
+            ],
+        ),
+        (
+            "pod/shop/web-1",
+            "waiting",
+            &[],
+            1,
+            &[
+                "waiting.shop.svc.cluster.local  A, AAAA  NXDOMAIN: no endpoint of svc/shop/waiting is ready: pod/shop/waiting-0 (10.244.1.4)",
+                "waiting.svc.cluster.local       A, AAAA  NXDOMAIN: no namespace waiting",
+                "portolan: --to waiting: the name does not exist now: no endpoint of svc/shop/waiting is ready",
+            ],
+        ),
+        (
+            "pod/default/far",
+            "web",
+            &[],
+            0,
+            &[
+                "web.default.svc.cluster.local  A, AAAA  NXDOMAIN: no Service default/web",
+                "web.shop.svc.cluster.local     A        10.96.0.7",
+            ],
+        ),
+        (
+            "pod/default/far",
+            "a.b",
+            &[],
+            1,
+            &["options ndots:1", "\n  a.b  ", "A, AAAA  outside: not below cluster.local"],
+        ),
+        (
+            "10.244.1.9",
+            "web.shop:81",
+            &[],
+            0,
+            &["a pod of namespace default at 10.244.1.9 asks", "-> 10.96.0.7:81/tcp"],
+        ),
+        (
+            "pod/shop/web-1",
+            "inner",
+            &["--family", "ipv4"],
+            0,
+            &["10.96.0.7, by way of web.shop.svc.cluster.local", "-> 10.96.0.7:80/tcp"],
+        ),
+        (
+            "pod/shop/web-1",
+            "outer",
+            &[],
+            1,
+            &["outside, by way of a.example", "what others say of a.example is not known here"],
+        ),
+        (
+            "pod/shop/web-1",
+            "web.shop.svc.cluster.local.",
+            &["--lookup", "--family", "ipv4"],
+            0,
+            &[
+                "10.244.1.2:40000 -> 10.96.0.10:53/udp is forwarded to 10.244.1.53:5353",
+                "-> 10.96.0.7:80/tcp",
+            ],
+        ),
+        (
+            "pod/default/on-host",
+            "web",
+            &[],
+            1,
+            &["pod/default/on-host does not ask the cluster's DNS: it is on the host's network"],
+        ),
+        ("node", "web", &[], 1, &["a node does not ask the cluster's DNS"]),
+        ("192.168.50.1", "web", &[], 1, &["a node does not ask the cluster's DNS"]),
+        ("outside", "web", &[], 1, &["who is outside does not ask the cluster's DNS"]),
+        ("pod/shop/web-1", "web:http", &[], 1, &["DNS knows no names of ports: give a number"]),
+        ("pod/shop/web-1", "web", &["-o", "svg"], 1, &["a picture shows the way to one address"]),
+        ("pod/shop/web-1", "10.96.0.7:80", &["--lookup"], 1, &["--lookup: there is nothing to look up"]),
+        (
+            "pod/shop/web-1",
+            "web",
+            &["--cluster-domain", "z"],
+            0,
+            &["search shop.svc.z svc.z z", "web.shop.svc.z  A "],
+        ),
+    ] {
+        let (status, out, error) = ask(&[&["--from", from, "--to", to], more].concat());
+        assert_eq!(status, Some(code), "{from} {to}: {out}{error}");
+        for part in parts {
+            assert!(format!("{out}{error}").contains(part), "{from} {to}: {part}: {out}{error}");
+        }
+    }
+    let (_, out, _) = ask(&["--from", "pod/shop/web-1", "--to", "web", "--lookup", "-o", "json"]);
+    let found: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(found["lookup"]["servers"], serde_json::json!(["10.96.0.10"]));
+    assert_eq!(found["lookup"]["questions"][1]["addresses"], serde_json::json!(["fd00:96::7"]));
+    assert_eq!(found["lookup_packet"]["verdict"], "forward");
+    assert_eq!(found["packets"][1]["packet"]["destination"], "[fd00:96::7]:80");
+}
+
 /// A Service with a mistyped `targetPort`, one with an address of a load balancer, and two nodes.
 const SHOP: &str = r#"
 kind: Service
@@ -405,7 +588,11 @@ fn manifests_say_what_rules_do_not() {
             ],
         ),
         ("pod/shop/web-1", "shop/lb", &["-> 10.96.0.8:80/tcp is forwarded to 10.244.1.2:8080"]),
-        ("pod/shop/web-1", "lb", &["lb is no place: is shop/lb meant?"]),
+        (
+            "pod/shop/web-1",
+            "lb",
+            &["lb.shop.svc.cluster.local", "-> 10.96.0.8:80/tcp is forwarded to 10.244.1.2:8080"],
+        ),
         ("web-1", "shop/lb", &["--from: web-1 is no place: is pod/shop/web-1 meant?"]),
     ] {
         let flags = ["--manifests", &manifests, "--proxy-mode", "iptables", "--from", from, "--to", to];

@@ -15,6 +15,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contents::Contents;
@@ -23,7 +24,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use last_good::LastGood;
 use ledger::Ledger;
 use names_only::NamesOnly;
-use portolan_controllers::{Controllers, Issue, Ranges};
+use portolan_controllers::{Controllers, Issue, Naming, Ranges};
 use portolan_service::{Change, NamesChange, ObjectName, PerFamily, Subject};
 use portolan_watch::FileTree;
 pub use portolan_yaml::Tree;
@@ -224,6 +225,11 @@ impl Manifests {
     /// The pods declared at present and their addresses.
     pub fn pods(&self) -> impl Iterator<Item = (&ObjectName, PerFamily<Option<IpAddr>>)> {
         self.controllers.pods()
+    }
+
+    /// The pods that say anything of names, and what they say.
+    pub fn naming(&self) -> impl Iterator<Item = (&ObjectName, &Arc<Naming>)> {
+        self.controllers.naming()
     }
 
     /// What is wrong at present, sorted by file and line.

@@ -14,7 +14,8 @@ use crate::program::RuleMode;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Places: an address or ADDRESS:PORT, pod/NAMESPACE/NAME[:PORT], svc/NAMESPACE/NAME[:PORT] with the name or the number of a Service
-port (svc/ may be left out), node[:PORT], localhost[:PORT], outside.
+port (svc/ may be left out), node[:PORT], localhost[:PORT], outside. For --to also a DNS name or NAME:PORT, which is looked up as
+--from looks it up.
 
 Examples:
   Where a pod's packets to a Service go, by the rules in force on this node (as root):
@@ -39,6 +40,10 @@ pub struct TraceArgs {
     /// Where it is sent to
     #[arg(long, value_name = "PLACE", required_unless_present_any = ["packets", "watch"], conflicts_with = "packets")]
     pub(crate) to: Option<Place>,
+
+    /// For a DNS name: trace the questions for it to the cluster's DNS, too
+    #[arg(long, conflicts_with_all = ["packets", "watch"])]
+    pub(crate) lookup: bool,
 
     /// Its protocol [default: that of the Service port, else tcp]
     #[arg(long, value_enum, value_name = "PROTOCOL")]
@@ -133,6 +138,10 @@ pub(crate) struct SourceArgs {
     /// printed them; repeat for `ip -6 route`; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "live", aliases = ["ip-routes"])]
     pub(crate) ip_route: Vec<PathBuf>,
+
+    /// The domain of the cluster's DNS
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    pub(crate) cluster_domain: String,
 
     /// Folder of manifests: names Services and pods by it; with --proxy-mode, asks the rules that
     /// it would have

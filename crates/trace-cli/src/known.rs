@@ -1,5 +1,6 @@
 //! What questions are answered from: rules, names, and the node.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,11 +8,13 @@ use std::process::ExitCode;
 use anyhow::Context;
 use ipnet::IpNet;
 use portolan_observe::control::{self, Query, Table};
+use portolan_observe::rows::ServiceRow;
 use portolan_trace::Node;
 use serde_json::Value;
 
 use crate::args::SourceArgs;
 use crate::input::Inputs;
+use crate::lookup::Dns;
 use crate::names::{self, Names};
 use crate::printed::{Printed, read_as};
 use crate::program::{ComputedRules, Plan, PlanRequest, Program};
@@ -26,6 +29,8 @@ pub(crate) struct Known {
     pub(crate) rules: Rules,
     pub(crate) names: Names,
     pub(crate) node: Node,
+    /// What DNS answers, if more is known than rules.
+    pub(crate) dns: Option<Dns>,
 }
 
 /// What was gathered, unless another process has answered already.
@@ -70,19 +75,22 @@ pub(crate) fn gather(source: &SourceArgs, input: &mut Inputs, program: Program) 
         _ if source.has_dumps() => dumps::read(source, input)?,
         _ => live::read()?,
     };
-    let mut names = match planned {
-        Some(Planned { plan, .. }) => {
+    let domain = source.cluster_domain.clone();
+    let (mut names, dns) = match planned {
+        Some(Planned { mut plan, .. }) => {
             for problem in &plan.problems {
                 eprintln!("portolan: {problem}");
             }
-            names::manifests::names(plan)
+            let naming = std::mem::take(&mut plan.naming);
+            let dns = plan.dns.take().map(|names| Dns { names, domain, naming, partial: false });
+            (names::manifests::names(plan), dns)
         }
-        None if source.has_dumps() => Names::default(),
-        None => from_proxy(source),
+        None if source.has_dumps() => (Names::default(), None),
+        None => from_proxy(source)?,
     };
     names.by_rules.clone_from(&rules.services);
     names.without_proxy = !rules.ruleset.has_proxy();
-    Ok(Gathered::Known(Box::new(Known { rules, names, node })))
+    Ok(Gathered::Known(Box::new(Known { rules, names, node, dns })))
 }
 
 /// Plans for the node that flags give, or else for this machine; for another machine if its Node
@@ -99,6 +107,7 @@ fn plan(
         folder,
         mode: source.proxy_mode,
         flags: &source.run_flags,
+        cluster_domain: &source.cluster_domain,
         addresses: Some(addresses(given.unwrap_or(&host))),
     };
     let plan = (program.plan)(&request)?;
@@ -169,15 +178,19 @@ fn given(source: &SourceArgs, input: &mut Inputs) -> anyhow::Result<(Vec<At>, Ve
 }
 
 /// What the running proxy knows; only what the rules say if none runs here: they may be another's.
-fn from_proxy(source: &SourceArgs) -> Names {
+fn from_proxy(source: &SourceArgs) -> anyhow::Result<(Names, Option<Dns>)> {
     let ask = |table: Table| -> Option<Value> {
         let mut answer = control::ask(&source.socket, &Query { table, namespace: None }).ok()?;
         answer.get_mut(table.name()).map(Value::take)
     };
     let rows = || {
-        let services = serde_json::from_value(ask(Table::Services)?).ok()?;
+        let services: Vec<ServiceRow> = serde_json::from_value(ask(Table::Services)?).ok()?;
         let endpoints = serde_json::from_value(ask(Table::Endpoints)?).ok()?;
-        Some(names::proxy::names(services, endpoints))
+        Some((services, endpoints))
     };
-    rows().unwrap_or_else(Names::default)
+    let Some((services, endpoints)) = rows() else { return Ok((Names::default(), None)) };
+    let domain = source.cluster_domain.clone();
+    let dns = names::proxy::dns(&services, &domain).context("--cluster-domain")?;
+    let dns = Dns { names: dns, domain, naming: HashMap::new(), partial: true };
+    Ok((names::proxy::names(services, endpoints), Some(dns)))
 }

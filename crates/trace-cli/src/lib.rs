@@ -5,6 +5,7 @@
 //! program that it is a part of ([`Program`]). Then it prints the answer.
 
 mod args;
+mod by_name;
 mod comments;
 mod dumps;
 mod input;
@@ -12,6 +13,7 @@ mod iptables_nft;
 mod kernel_tables;
 mod known;
 mod live;
+mod lookup;
 mod meant;
 mod names;
 mod packets_file;
@@ -29,7 +31,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use ipnet::IpNet;
 use portolan_service::Family;
-use portolan_trace::explain::{Next, Style, explain};
+use portolan_trace::explain::{Explanation, Next, Style, explain};
 use portolan_trace::{Node, Record, evaluate};
 
 pub use self::args::TraceArgs;
@@ -74,9 +76,12 @@ pub fn trace(args: &TraceArgs, program: Program) -> anyhow::Result<ExitCode> {
     if args.watch {
         return watch::watch(args, &mut known, &question);
     }
-    match packets {
-        Some(packets) => many(args, &packets, &known, &question),
-        None => one(args, &known, &question),
+    match (packets, &known.dns, &question.to) {
+        (Some(packets), _, _) => many(args, &packets, &known, &question),
+        (None, Some(dns), Place::Bare { name, port }) => {
+            by_name::trace(args, &known, dns, &question, (name, port.as_deref()))
+        }
+        (None, _, _) => one(args, &known, &question),
     }
 }
 
@@ -97,17 +102,15 @@ fn next(args: &TraceArgs) -> Next {
 }
 
 fn one(args: &TraceArgs, known: &Known, question: &Question) -> anyhow::Result<ExitCode> {
-    let packet = question.packet(&known.names, &known.node)?;
-    if let Some(taken) = question.address_taken(&known.names, &packet) {
-        eprintln!("portolan: {taken}");
+    if args.lookup {
+        anyhow::bail!(
+            "--lookup: there is nothing to look up: give --to a DNS name such as web.shop, and names with --manifests, \
+             or where a proxy runs"
+        );
     }
-    let answer = evaluate(&known.rules.ruleset, &known.node, &packet, Record::Steps);
-    let explanation = explain(&known.rules.ruleset, &known.node, &packet, &answer, &known.names.services);
+    let explanation = explained(known, question)?;
     let mut text = match args.output {
-        TraceOutput::Text => {
-            let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            explanation.text(Style { colour, verbose: args.verbose, width: width() })
-        }
+        TraceOutput::Text => explanation.text(style(args)),
         TraceOutput::Json => serde_json::to_string_pretty(&explanation).context("writing JSON")?,
         TraceOutput::Dot => explanation.dot(),
         TraceOutput::Svg => explanation.svg(),
@@ -117,6 +120,21 @@ fn one(args: &TraceArgs, known: &Known, question: &Question) -> anyhow::Result<E
     }
     print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the packet of `question` goes, and why.
+fn explained(known: &Known, question: &Question) -> anyhow::Result<Explanation> {
+    let packet = question.packet(&known.names, &known.node)?;
+    if let Some(taken) = question.address_taken(&known.names, &packet) {
+        eprintln!("portolan: {taken}");
+    }
+    let answer = evaluate(&known.rules.ruleset, &known.node, &packet, Record::Steps);
+    Ok(explain(&known.rules.ruleset, &known.node, &packet, &answer, &known.names.services))
+}
+
+fn style(args: &TraceArgs) -> Style {
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    Style { colour, verbose: args.verbose, width: width() }
 }
 
 /// The terminal's width, if the shell exports it; otherwise 0: lines are as long as they come.

@@ -18,14 +18,8 @@ pub(crate) fn meant(place: &Place, names: &Names) -> anyhow::Result<Place> {
                 Place::Service { namespace, name, port: port.clone() }
             })
         }
-        Place::Bare { name } => {
-            let of_name = |title: &String| title.split_once('/').is_some_and(|(_, its)| its == name);
-            let mut likely: Vec<String> = names.service_titles().filter(of_name).collect();
-            likely.extend(names.pod_titles().filter(of_name).map(|title| format!("pod/{title}")));
-            // The namespace that kubectl takes comes first.
-            let rank = |title: &String| (title.split('/').rev().nth(1) != Some("default"), title.clone());
-            likely.sort_by_key(rank);
-            likely.dedup();
+        Place::Bare { name, .. } => {
+            let likely = likely(name, names);
             if likely.is_empty() {
                 bail!("{name} is no place: {PLACES}");
             }
@@ -33,6 +27,18 @@ pub(crate) fn meant(place: &Place, names: &Names) -> anyhow::Result<Place> {
         }
         other => Ok(other.clone()),
     }
+}
+
+/// What is called `name`.
+pub(crate) fn likely(name: &str, names: &Names) -> Vec<String> {
+    let of_name = |title: &String| title.split_once('/').is_some_and(|(_, its)| its == name);
+    let mut likely: Vec<String> = names.service_titles().filter(of_name).collect();
+    likely.extend(names.pod_titles().filter(of_name).map(|title| format!("pod/{title}")));
+    // The namespace that kubectl takes comes first.
+    let rank = |title: &String| (title.split('/').rev().nth(1) != Some("default"), title.clone());
+    likely.sort_by_key(rank);
+    likely.dedup();
+    likely
 }
 
 #[cfg(test)]

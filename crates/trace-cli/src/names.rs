@@ -4,7 +4,7 @@ pub(crate) mod manifests;
 pub(crate) mod proxy;
 mod similar;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -86,6 +86,19 @@ impl Names {
                 anyhow!("pod/{namespace}/{name} has no address yet: set status.podIP in its manifest, or give its address")
             }),
         }
+    }
+
+    /// Whether there is a Service of this name.
+    pub(crate) fn has(&self, namespace: &str, name: &str) -> bool {
+        self.services.services.iter().any(|it| it.namespace == namespace && it.name == name)
+    }
+
+    /// The ClusterIPs of a Service, each once.
+    pub(crate) fn cluster_ips(&self, namespace: &str, name: &str) -> Vec<IpAddr> {
+        let named = self.services.services.iter().filter(|it| it.namespace == namespace && it.name == name);
+        let frontends = named.flat_map(|service| &service.frontends);
+        let own = frontends.filter(|it| it.kind == FrontendKind::ClusterIp).filter_map(|it| it.address);
+        own.collect::<BTreeSet<IpAddr>>().into_iter().collect()
     }
 
     /// The Services, as `namespace/name`.

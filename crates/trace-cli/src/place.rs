@@ -17,8 +17,8 @@ pub(crate) enum Place {
     /// `svc/NAME`, `service/NAME` or `pod/NAME`: in the namespace `default`, unless the first word
     /// is the namespace of such a Service.
     Short { first: String, name: String, port: Option<String> },
-    /// A name alone: no place, but one with this name may be meant.
-    Bare { name: String },
+    /// A name alone, as DNS has it, and a port: where it leads, a lookup says.
+    Bare { name: String, port: Option<String> },
     /// The node whose rules are asked.
     Node(Option<u16>),
     /// The same, by its loopback address.
@@ -80,7 +80,10 @@ impl FromStr for Place {
                 Place::Short { first: first.to_owned(), name: object_name(name)?, port }
             }
             [name] if object_name(name).is_ok() && name.contains(|c: char| c.is_ascii_lowercase()) => {
-                Place::Bare { name: name.to_owned() }
+                Place::Bare {
+                    name: name.to_owned(),
+                    port: after.filter(|port| !port.is_empty()).map(str::to_owned),
+                }
             }
             ["svc" | "service", namespace, name] | [namespace, name] => Place::Service {
                 namespace: object_name(namespace)?,
@@ -150,8 +153,8 @@ mod tests {
             ("svc/web:http", short("svc", "web", Some("http"))),
             ("service/web", short("service", "web", None)),
             ("pod/web-1:80", short("pod", "web-1", Some("80"))),
-            ("web", Place::Bare { name: "web".into() }),
-            ("svc-test-1:80", Place::Bare { name: "svc-test-1".into() }),
+            ("web", Place::Bare { name: "web".into(), port: None }),
+            ("web.shop.svc.z.:80", Place::Bare { name: "web.shop.svc.z.".into(), port: Some("80".into()) }),
             ("node", Place::Node(None)),
             ("node:30080", Place::Node(Some(30080))),
             ("localhost:30080", Place::Localhost(Some(30080))),

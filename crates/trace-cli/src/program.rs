@@ -9,6 +9,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::ValueEnum;
+use portolan_controllers::Naming;
+use portolan_names::Names;
 use portolan_service::{Change, Family, ObjectName, PerFamily, ServicePlan};
 
 /// What `portolan trace` asks of the program that it is a part of.
@@ -27,6 +29,8 @@ pub struct PlanRequest<'a> {
     pub mode: Option<RuleMode>,
     /// Flags of `portolan run` that describe the node.
     pub flags: &'a [String],
+    /// The cluster's domain.
+    pub cluster_domain: &'a str,
     /// The addresses on the node's interfaces; `None` if only its Node object knows them.
     pub addresses: Option<Vec<IpAddr>>,
 }
@@ -41,6 +45,10 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// The addresses of pods.
     pub pods: HashMap<ObjectName, PerFamily<Option<IpAddr>>>,
+    /// What those pods say of names that say anything.
+    pub naming: HashMap<ObjectName, Arc<Naming>>,
+    /// What DNS answers.
+    pub dns: Option<Names>,
     /// The Services as the node would serve them.
     pub services: Vec<Arc<ServicePlan>>,
     /// What people should know of the manifests.

@@ -1,10 +1,11 @@
 //! Names from the running proxy: the rows of its live table.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use portolan_names::Settings;
 use portolan_observe::rows::{EndpointRow, ServiceRow};
-use portolan_service::FrontendKind;
+use portolan_service::{Change, FrontendKind, ObjectName, Service};
 use portolan_trace::explain::{KnownEndpoint, KnownFrontend, KnownService, Services};
 
 use crate::names::{Names, Origin, protocol_named};
@@ -61,6 +62,29 @@ pub(crate) fn names(services: Vec<ServiceRow>, endpoints: Vec<EndpointRow>) -> N
         origin: Origin::Proxy,
         ..Names::default()
     }
+}
+
+/// The DNS names of the Services in the rows, as far as those have them: by their ClusterIPs.
+pub(crate) fn dns(
+    services: &[ServiceRow],
+    domain: &str,
+) -> Result<portolan_names::Names, portolan_names::Error> {
+    let mut known: BTreeMap<(&str, &str), Service> = BTreeMap::new();
+    for row in services {
+        let name = (row.namespace.as_str(), row.name.as_str());
+        let service =
+            known.entry(name).or_insert_with(|| Service::new(ObjectName::new(&row.namespace, &row.name)));
+        for frontend in row.frontends.iter().filter(|frontend| frontend.kind == "ClusterIP") {
+            if !service.cluster_ips.contains(&frontend.address) {
+                service.cluster_ips.push(frontend.address);
+            }
+        }
+    }
+    let zones = [domain, "in-addr.arpa", "ip6.arpa"].map(str::to_owned).to_vec();
+    let mut names = portolan_names::Names::new(Settings { zones, ..Settings::default() }, 0)?;
+    names.apply(known.into_values().map(|service| Change::from(service).into()), 0);
+    names.set_synced();
+    Ok(names)
 }
 
 fn kind_named(name: &str) -> Option<FrontendKind> {
