@@ -67,8 +67,8 @@ fn messages_that_are_no_questions() {
     assert!(counts.zones[0].responses.iter().any(|found| found.rcode == 16), "BADVERS");
 }
 
-/// Floods of nonsense and of questions, as fast as the server works them off; a client among them is
-/// answered all the same. (What comes faster than that, the kernel drops from its full queue.)
+/// Floods of nonsense and of questions, as fast as the server works them off; a client among them
+/// is answered all the same. (What comes faster than that, the kernel drops from its full queue.)
 #[test]
 fn a_flood_beside_a_good_client() {
     /// Fewer than the shortest queue of a socket has room for.
