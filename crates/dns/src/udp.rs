@@ -20,6 +20,9 @@ use crate::zones::Zones;
 
 use batch::{Batch, Peer};
 
+/// Batches of one socket before others have their turn.
+const TURNS: usize = 16;
+
 /// Answers what comes to `sockets` (each with its listener's number) until the server stops, which
 /// `wake` shows. `number` is that of this thread's counters.
 pub(crate) fn serve(
@@ -45,8 +48,14 @@ pub(crate) fn serve(
             continue;
         }
         for (at, (listener, socket)) in sockets.iter().enumerate() {
-            if !ready[at + 1].revents().is_empty() {
-                thread.turn(*listener, socket);
+            if ready[at + 1].revents().is_empty() {
+                continue;
+            }
+            // Where several came at once, more have come meanwhile: asking would only cost time.
+            for _ in 0..TURNS {
+                if thread.turn(*listener, socket) < 2 {
+                    break;
+                }
             }
         }
     }
@@ -64,10 +73,10 @@ struct Thread {
 }
 
 impl Thread {
-    /// Answers one batch.
-    fn turn(&mut self, listener: usize, socket: &Arc<UdpSocket>) {
+    /// Answers one batch, and returns how many questions that was.
+    fn turn(&mut self, listener: usize, socket: &Arc<UdpSocket>) -> usize {
         // An error is one that an earlier answer has met (ICMP), or there was nothing after all.
-        let Ok(count) = self.batch.receive(socket) else { return };
+        let Ok(count) = self.batch.receive(socket) else { return 0 };
         let received = Instant::now();
         let zones = self.zones[listener].current(&self.shared.listeners[listener].1).clone();
         let access = self.access.current(&self.shared.access);
@@ -91,6 +100,7 @@ impl Thread {
             let way = Back { socket: socket.clone(), peer: self.batch.peer(at) };
             later.ask(&self.shared, Box::new(way));
         }
+        count
     }
 }
 
