@@ -5,6 +5,7 @@ mod api;
 mod build;
 mod change;
 mod cluster;
+mod dns;
 mod element;
 mod flood;
 mod flow;
@@ -86,6 +87,8 @@ enum Bench {
     Hostile,
     /// Packets traced through the rules of a whole cluster, against a small one
     Trace,
+    /// Names of Services asked for over UDP, against knot and nsd
+    Dns,
     /// What the first command of README.md compiles, against the shipped program; takes a quarter
     /// of an hour
     Build,
@@ -119,6 +122,8 @@ struct Scale {
     traced: u32,
     source_ranges: u32,
     hostile_rounds: usize,
+    /// Services, seconds of each measurement, and larger clusters for memory.
+    dns: (u32, u64, &'static [Shape]),
 }
 
 const FULL: Scale = Scale {
@@ -144,6 +149,7 @@ const FULL: Scale = Scale {
     traced: 100_000,
     source_ranges: 100_000,
     hostile_rounds: 3,
+    dns: (10_000, 4, &[Shape::new(45_000, 6)]),
 };
 
 const QUICK: Scale = Scale {
@@ -164,6 +170,7 @@ const QUICK: Scale = Scale {
     traced: 10_000,
     source_ranges: 100_000,
     hostile_rounds: 1,
+    dns: (1_000, 1, &[]),
 };
 
 fn main() -> ExitCode {
@@ -200,6 +207,7 @@ fn measure(cli: &Cli) -> anyhow::Result<bool> {
                 Bench::Iptables,
                 Bench::Hostile,
                 Bench::Trace,
+                Bench::Dns,
             ]
         }
         one => vec![one],
@@ -251,6 +259,7 @@ fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>>
         Bench::Iptables => iptables::bench(scale.iptables, scale.iptables_changes),
         Bench::Hostile => hostile::bench(scale.source_ranges, scale.hostile_rounds),
         Bench::Trace => trace::bench(program, scale.trace, scale.traced),
+        Bench::Dns => dns::bench(scale.dns.0, scale.dns.1, scale.dns.2),
         Bench::Build => build::bench(),
         Bench::All => unreachable!("taken apart by the caller"),
     }
@@ -267,6 +276,7 @@ fn heading(bench: Bench) -> &'static str {
         Bench::Iptables => "iptables: mode iptables with Services x endpoints, median",
         Bench::Hostile => "hostile: one Service that asks for as much as it can, among 1000 others, median",
         Bench::Trace => "trace: packets through the rules of Services x endpoints",
+        Bench::Dns => "dns: names of so many Services, server and client on a processor each, median",
         Bench::Build => "build: everything from nothing, on this machine",
         Bench::All => unreachable!("taken apart by the caller"),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::step::{Step, answer};
-use crate::{affinity, api, change, flow, hostile, iptables, load, memory, namespace};
+use crate::{affinity, api, change, dns, flow, hostile, iptables, load, memory, namespace};
 
 /// Does `step` in this process and answers on its output.
 pub(crate) fn perform(step: &Step, limit: Duration) -> anyhow::Result<()> {
@@ -15,6 +15,9 @@ pub(crate) fn perform(step: &Step, limit: Duration) -> anyhow::Result<()> {
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::alarm(limit);
+    }
+    if let Step::ServeNames { shape, threads } = step {
+        return dns::serve(*shape, *threads);
     }
     namespace::enter_fresh_network()?;
     match step {
@@ -33,6 +36,8 @@ pub(crate) fn perform(step: &Step, limit: Duration) -> anyhow::Result<()> {
             answer(&api::follow(program, *services, *endpoints, *changes)?)
         }
         Step::Iptables { variant, shape, changes } => answer(&iptables::measure(variant, *shape, *changes)?),
+        Step::Names { services, seconds, large } => answer(&dns::measure(*services, *seconds, large)?),
+        Step::ServeNames { .. } => unreachable!("served above"),
         Step::IptablesRestore { variant, file } => answer(&iptables::restore(variant, file)?),
     }
 }

@@ -1,0 +1,270 @@
+//! Servers of the same names: ours, knot and nsd, each in a process of its own.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use portolan_dns::{Block, Listener, Server, Settings};
+use portolan_names::Names;
+use portolan_service::{Change, Protocol};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use super::client;
+use crate::cluster::{Member, Shape, cluster_ip, members, nodes};
+use crate::process;
+use crate::step::Step;
+
+const PORT: u16 = 5300;
+/// A real-time priority.
+const URGENT: libc::c_int = 10;
+/// A server answers at the latest so long after its start.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Which {
+    Portolan,
+    Knot,
+    Nsd,
+}
+
+impl Which {
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Which::Portolan => "portolan",
+            Which::Knot => "knotd",
+            Which::Nsd => "nsd",
+        }
+    }
+}
+
+/// A server that answers. Killed when dropped.
+pub(crate) struct Running {
+    child: Child,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Running {
+    /// Starts a server of so many Services on the first processor; `None` if it is not installed.
+    pub(crate) fn start(which: Which, services: u32) -> anyhow::Result<Option<Running>> {
+        let folder = tempfile::tempdir().context("creating a temporary folder")?;
+        let path = folder.path().display().to_string();
+        let (settings, arguments): (String, &[&str]) = match which {
+            Which::Portolan => return Ok(Some(Running::ours(Shape::new(services, 1), 1, &[0])?)),
+            Which::Knot => (knot(&path), &["-c"]),
+            Which::Nsd => (nsd(&path), &["-d", "-c"]),
+        };
+        let Some(program) = find(which.program()) else { return Ok(None) };
+        std::fs::write(folder.path().join("zone"), zone(services)).context("writing a zone")?;
+        let file = folder.path().join("settings");
+        std::fs::write(&file, settings).context("writing settings")?;
+        let log = std::fs::File::create(folder.path().join("log")).context("creating a log")?;
+        let mut command = Command::new(program);
+        command.args(arguments).arg(&file).stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+        Ok(Some(Running::spawn(command, &[0], folder)?))
+    }
+
+    /// Ours, with so many threads on these processors.
+    pub(crate) fn ours(shape: Shape, threads: usize, processors: &[usize]) -> anyhow::Result<Running> {
+        let folder = tempfile::tempdir().context("creating a temporary folder")?;
+        let mut command = Command::new(std::env::current_exe().context("finding this program")?);
+        let step = serde_json::to_string(&Step::ServeNames { shape, threads })?;
+        command.args(["step", "600", &step]).stdin(Stdio::piped());
+        Running::spawn(command, processors, folder)
+    }
+
+    fn spawn(mut command: Command, processors: &[usize], folder: TempDir) -> anyhow::Result<Running> {
+        let processors = processors.to_vec();
+        // SAFETY: runs between fork and exec; what is called is system calls alone.
+        unsafe {
+            command.pre_exec(move || {
+                set_affinity(&processors)?;
+                hurry(URGENT);
+                Ok(())
+            })
+        };
+        let child = process::die_with_parent(command.process_group(0)).spawn();
+        let child = child.with_context(|| format!("starting {}", command.get_program().display()))?;
+        let mut running = Running { child, address: (Ipv4Addr::LOCALHOST, PORT).into(), _folder: folder };
+        running.await_first_answer()?;
+        Ok(running)
+    }
+
+    fn await_first_answer(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let socket = client::socket(self.address())?;
+            socket
+                .set_read_timeout(Some(Duration::from_millis(50)))
+                .context("setting a client's patience")?;
+            match client::ask(&socket, 0) {
+                Ok(answer) if answer.windows(4).any(|octets| octets == cluster_ip(0).octets()) => {
+                    return Ok(());
+                }
+                // Refused, while nobody listens, or no answer yet.
+                _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                Ok(answer) => bail!("the first answer is {answer:?}"),
+                Err(error) => return Err(error).context("waiting for the first answer"),
+            }
+            if let Some(status) = self.child.try_wait().context("looking after a server")? {
+                bail!("a server ended: {status}");
+            }
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Processor time of all its processes.
+    pub(crate) fn processor(&self) -> anyhow::Result<Duration> {
+        let mut sum = Duration::ZERO;
+        for id in self.processes()? {
+            sum += process::cpu_time(id)?;
+        }
+        Ok(sum)
+    }
+
+    pub(crate) fn resident(&self) -> anyhow::Result<u64> {
+        Ok(process::memory(&self.child.id().to_string())?.resident)
+    }
+
+    /// The numbers of the processes of its group.
+    fn processes(&self) -> anyhow::Result<Vec<u32>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").context("reading /proc")?.flatten() {
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            // One that has ended meanwhile.
+            let Ok(text) = std::fs::read_to_string(format!("/proc/{id}/stat")) else { continue };
+            let group = text.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(2)?.parse().ok());
+            if group == Some(self.child.id()) {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Has ours give a Service another address.
+    pub(crate) fn change(&mut self, service: u32, address: Ipv4Addr) -> anyhow::Result<()> {
+        let input = self.child.stdin.as_mut().context("a server without the pipe it was given")?;
+        writeln!(input, "{service} {address}").context("changing a Service")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Ok(group) = libc::pid_t::try_from(self.child.id()) {
+            // SAFETY: sends a signal to the processes of the group that this server was started in.
+            unsafe { libc::kill(-group, libc::SIGKILL) };
+        }
+        // It was killed.
+        let _ = self.child.wait();
+    }
+}
+
+/// Serves the names of a cluster until the input ends. Lines of it change the addresses of
+/// Services.
+pub(crate) fn serve(shape: Shape, threads: usize) -> anyhow::Result<()> {
+    let mut names = Names::new(portolan_names::Settings::default(), 0x5eed)?;
+    let nodes = nodes();
+    for member in members(shape, Protocol::Tcp) {
+        names.apply([Change::from(member.service()).into(), Change::from(member.slice(&nodes)).into()], 1);
+    }
+    names.set_synced();
+    let names = Arc::new(RwLock::new(names));
+    let block = Block { zones: vec![".".to_owned()], names: Some(names.clone()), ..Block::default() };
+    let listeners = vec![Listener::new((Ipv4Addr::LOCALHOST, PORT).into(), vec![block])];
+    let server = Server::start(Settings { listeners, threads: Some(threads), ..Settings::default() })?;
+    // Of the same priority, they would let it have their processor only when they have nothing to do.
+    hurry(URGENT + 1);
+    for line in BufReader::new(std::io::stdin()).lines() {
+        let line = line.context("reading a change")?;
+        let change = line.split_once(' ').context("a change without an address")?;
+        let mut service = Member::new(shape, Protocol::Tcp, change.0.parse()?).service();
+        service.cluster_ips = vec![change.1.parse()?];
+        let mut names = names.write().map_err(|_| anyhow::anyhow!("a change of names panicked"))?;
+        names.apply([Change::from(service).into()], 2);
+    }
+    ensure!(server.counts().panics == 0, "answers panicked");
+    Ok(())
+}
+
+/// Keeps the calling thread, and all that it starts, to one processor.
+pub(crate) fn keep_to(processor: usize) -> anyhow::Result<()> {
+    hurry(URGENT);
+    set_affinity(&[processor]).context("keeping to one processor")
+}
+
+/// Gives the calling thread, and all that it starts, a real-time priority, if that is allowed: then
+/// what else the machine does is not measured.
+fn hurry(priority: libc::c_int) {
+    // SAFETY: all zeroes are a valid `sched_param`, and the kernel reads it.
+    unsafe {
+        let mut how: libc::sched_param = std::mem::zeroed();
+        how.sched_priority = priority;
+        libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const how);
+    }
+}
+
+fn set_affinity(processors: &[usize]) -> std::io::Result<()> {
+    // SAFETY: all zeroes are a valid `cpu_set_t`, CPU_SET writes within it, the kernel reads it.
+    let done = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        for processor in processors {
+            libc::CPU_SET(*processor, &mut set);
+        }
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set)
+    };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Where a program is: on the path, or where Debian has servers.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+fn zone(services: u32) -> String {
+    let mut text = "$ORIGIN cluster.local.\n$TTL 5\n\
+                    @ SOA ns.dns hostmaster 1 7200 1800 86400 5\n@ NS ns.dns\nns.dns A 10.96.0.10\n"
+        .to_owned();
+    for member in members(Shape::new(services, 1), Protocol::Tcp) {
+        let name = member.name();
+        let (name, namespace) = (name.name(), name.namespace());
+        writeln!(text, "{name}.{namespace}.svc A {}", member.cluster_ip())
+            .expect("a String takes everything");
+    }
+    text
+}
+
+fn knot(folder: &str) -> String {
+    format!(
+        "server:\n  listen: 127.0.0.1@{PORT}\n  rundir: {folder}\n  udp-workers: 1\n  tcp-workers: 1\n  \
+         background-workers: 1\n  user: root:root\n\
+         database:\n  storage: {folder}\n\
+         zone:\n  - domain: cluster.local\n    file: {folder}/zone\n    zonefile-load: whole\n"
+    )
+}
+
+/// Its limit of answers to one client, 200 a second, is taken away.
+fn nsd(folder: &str) -> String {
+    format!(
+        "server:\n  ip-address: 127.0.0.1@{PORT}\n  server-count: 1\n  username: \"\"\n  chroot: \"\"\n  \
+         zonesdir: {folder}\n  database: \"\"\n  pidfile: {folder}/pid\n  xfrdfile: {folder}/xfrd\n  \
+         zonelistfile: {folder}/zonelist\n  xfrdir: {folder}\n  minimal-responses: yes\n  rrl-ratelimit: 0\n  \
+         rrl-whitelist-ratelimit: 0\n\
+         remote-control:\n  control-enable: no\n\
+         zone:\n  name: cluster.local\n  zonefile: {folder}/zone\n"
+    )
+}
