@@ -185,7 +185,7 @@ pub(crate) fn serve(shape: Shape, threads: usize) -> anyhow::Result<()> {
     let block = Block { zones: vec![".".to_owned()], names: Some(names.clone()), ..Block::default() };
     let listeners = vec![Listener::new((Ipv4Addr::LOCALHOST, PORT).into(), vec![block])];
     let server = Server::start(Settings { listeners, threads: Some(threads), ..Settings::default() })?;
-    // Of the same priority, they would let it have their processor only when they have nothing to do.
+    // Of the same priority, they would let it have their processor only when they are idle.
     hurry(URGENT + 1);
     for line in BufReader::new(std::io::stdin()).lines() {
         let line = line.context("reading a change")?;
