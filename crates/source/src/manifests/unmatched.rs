@@ -1,9 +1,10 @@
 //! Names in manifests that match nothing in them: selectors without pods, ports that no pod has,
-//! slices of no Service.
+//! slices of no Service; and what DNS has no name for.
 //!
 //! The files are looked at by themselves: what another tool adds while the proxy runs is not known
 //! here. So these are warnings for people who ask, and never of the proxy.
 
+mod dns;
 mod objects;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -46,8 +47,10 @@ pub(super) fn find(files: &[(PathBuf, String)], workloads: Workloads) -> Vec<Pro
             "Service" => known.service(object),
             "EndpointSlice" => known.slice(object),
             "Endpoints" => known.endpoints(object),
-            "Pod" => known.node(object),
-            kind if WORKLOADS.contains(&kind) => workload(object, workloads),
+            "Pod" => [known.node(object), dns::pods(object, &known.services)].concat(),
+            kind if WORKLOADS.contains(&kind) => {
+                [workload(object, workloads), dns::pods(object, &known.services)].concat()
+            }
             _ => Vec::new(),
         })
         .collect();
@@ -118,7 +121,7 @@ impl<'a> Known<'a> {
 
     fn service(&self, object: &Object<'_>) -> Vec<Problem> {
         if text(object.tree, "spec.type") == Some("ExternalName") {
-            return Vec::new();
+            return dns::external_name(object).into_iter().collect();
         }
         let selector = texts(object.tree, "spec.selector");
         if selector.is_empty() { self.given(object) } else { self.selecting(object, &selector) }

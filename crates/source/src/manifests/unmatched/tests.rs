@@ -185,6 +185,86 @@ fn what_matches_nothing_is_found() {
 }
 
 #[test]
+fn what_dns_has_no_name_for_is_found() {
+    let headless = "kind: Service\nmetadata: {name: db}\nspec: {clusterIP: None, selector: {app: db}}\n---\n";
+    let pod = |spec: &str| {
+        format!("{headless}kind: Pod\nmetadata: {{name: p, labels: {{app: db}}}}\nspec: {{{spec}}}\n")
+    };
+    let workload = |kind: &str, spec: &str, of_pods: &str| {
+        format!(
+            "{headless}kind: {kind}\nmetadata: {{name: w}}\nspec:\n  {spec}\n  template:\n    \
+             metadata: {{labels: {{app: db}}}}\n    spec: {{{of_pods}}}\n"
+        )
+    };
+    let alias = |target: &str| {
+        format!(
+            "kind: Service\nmetadata: {{name: a}}\nspec: {{type: ExternalName, externalName: {target}}}\n"
+        )
+    };
+    let (label, long) = ("a".repeat(64), "a.".repeat(127));
+    for (situation, text, expected) in [
+        ("a pod in its Service", pod("hostname: h, subdomain: db"), String::new()),
+        ("a hostname alone is none's business", pod("hostname: h"), String::new()),
+        (
+            "a pod in no Service",
+            pod("hostname: h, subdomain: dbs"),
+            "a.yaml:7: Pod default/p: spec.subdomain: there is no Service default/dbs here, so that DNS has no name for this \
+             pod; is db meant?"
+                .to_owned(),
+        ),
+        ("a StatefulSet in its Service", workload("StatefulSet", "serviceName: db", ""), String::new()),
+        (
+            "one in no Service",
+            workload("StatefulSet", "serviceName: none", ""),
+            "a.yaml:8: StatefulSet default/w: spec.serviceName: there is no Service default/none here, so that DNS has no \
+             name for its pods"
+                .to_owned(),
+        ),
+        (
+            "one with a long name",
+            workload("StatefulSet", "serviceName: db", "").replace("name: w", &format!("name: {}", "w".repeat(62))),
+            format!(
+                "a.yaml:6: StatefulSet default/{}: metadata.name: has 62 characters; with their numbers its pods' names are \
+                 longer than 63, which no host name can be: shorten it",
+                "w".repeat(62)
+            ),
+        ),
+        (
+            "a Deployment whose pods have no hostname",
+            workload("Deployment", "replicas: 1", "subdomain: db"),
+            "a.yaml:11: Deployment default/w: spec.template.spec.subdomain: without a hostname beside it, DNS has no name \
+             by it for any of its pods; give one, or use a StatefulSet"
+                .to_owned(),
+        ),
+        ("an alias", alias("a.example."), String::new()),
+        (
+            "an alias for an address",
+            alias("10.0.0.1"),
+            "a.yaml:3: Service default/a: spec.externalName: 10.0.0.1 is an address, to which DNS leads nobody; use a Service \
+             without selector, and an EndpointSlice"
+                .to_owned(),
+        ),
+        (
+            "a part of 64",
+            alias(&format!("{label}.b")),
+            format!(
+                "a.yaml:3: Service default/a: spec.externalName: {label:?} has 64 characters, and a part of a name at most \
+                 63; DNS leads nobody there"
+            ),
+        ),
+        (
+            "a name of 254",
+            alias(&format!("{long}a")),
+            "a.yaml:3: Service default/a: spec.externalName: has 255 characters, and a name at most 253; DNS leads nobody \
+             there"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(found(&text).join("\n"), expected, "{situation}");
+    }
+}
+
+#[test]
 fn pods_that_nobody_makes_are_reported_where_nobody_makes_them() {
     let files = [(PathBuf::from("a.yaml"), DEPLOYMENT.to_owned())];
     assert_eq!(find(&files, Workloads::Run), []);
