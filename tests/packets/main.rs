@@ -6,6 +6,7 @@
 mod affinity;
 mod case;
 mod chains;
+mod diversion;
 mod fixture;
 mod integrity;
 mod scene;
@@ -66,6 +67,7 @@ fn trials() -> Vec<Trial> {
     }
     trials.extend(affinity_trials());
     trials.extend(udp_flow_trials());
+    trials.extend(diversion_trials());
     trials.extend(integrity_trials());
     trials.extend(situation_trials());
     trials.extend(spread_trials());
@@ -112,6 +114,24 @@ fn udp_flow_trials() -> Vec<Trial> {
         for mode in Mode::ALL {
             trials.extend(Family::ALL.map(|family| {
                 let name = format!("{}: UDP flows over {family} {name}", mode.flag());
+                trial(name, move || test(*mode, family))
+            }));
+        }
+    }
+    trials
+}
+
+fn diversion_trials() -> Vec<Trial> {
+    type Test = fn(Mode, Family) -> anyhow::Result<()>;
+    let tests: [(&str, Test); 2] = [
+        ("without connection tracking", diversion::without_connection_tracking),
+        ("no question is lost", diversion::no_question_is_lost),
+    ];
+    let mut trials = Vec::new();
+    for (name, test) in tests {
+        for mode in Mode::ALL {
+            trials.extend(Family::ALL.map(|family| {
+                let name = format!("{}: answered on the node over {family}: {name}", mode.flag());
                 trial(name, move || test(*mode, family))
             }));
         }

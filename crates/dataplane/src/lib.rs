@@ -10,6 +10,7 @@
 
 mod chain_names;
 mod dataplane;
+mod diversion;
 mod error;
 mod families;
 pub mod forward_policy;
@@ -27,6 +28,7 @@ mod tests;
 mod variant;
 
 pub use dataplane::{Dataplane, Difference, InUse, Integrity, Outcome, Reconciled, RuleCount, Standing};
+pub use diversion::Diversion;
 pub use error::Error;
 pub use mode::{Atomicity, ConfiguredMode, ModeDescriptor, PacketCounter, Sysctl};
 pub use modes::{MODES, named};

@@ -108,6 +108,7 @@ fn expr() -> impl Strategy<Value = Expr> {
             port
         }),
         Just(Expr::MasqueradeFullyRandom),
+        Just(Expr::NoTrack),
         any::<bool>().prop_map(|ipv6| Expr::RejectPortUnreachable { ipv6 }),
         (name(), register(), option::of(register()), milliseconds())
             .prop_map(|(set, key, data, timeout)| Expr::UpdateSet { set, key, data, timeout }),

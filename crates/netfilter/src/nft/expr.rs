@@ -214,6 +214,8 @@ pub enum Expr {
         /// After what time the element goes; whole milliseconds
         timeout: Option<Duration>,
     },
+    /// The packet is not tracked (`notrack`), if connection tracking has not seen it yet.
+    NoTrack,
     /// Any expression that this crate does not model, by name, when read from the kernel. Cannot be
     /// emitted.
     Other(String),

@@ -153,6 +153,8 @@ pub(super) fn emit(expr: &Expr, to: &mut Writer) -> Result<(), NotEmittable> {
             }
             to.string(attr::DYNSET_SET_NAME, set);
         }
+        // It has no attributes.
+        Expr::NoTrack => {}
         Expr::Other(name) => return Err(NotEmittable(name.clone())),
     }
     to.end_nest(data);
@@ -174,6 +176,7 @@ fn name(expr: &Expr) -> &str {
         Expr::MasqueradeFullyRandom => "masq",
         Expr::RejectPortUnreachable { .. } => "reject",
         Expr::UpdateSet { .. } => "dynset",
+        Expr::NoTrack => "notrack",
         Expr::Other(name) => name,
     }
 }
@@ -407,6 +410,7 @@ fn parse_known(name: &str, data: &Attributes<'_>) -> Option<Expr> {
                 },
             }
         }
+        "notrack" => Expr::NoTrack,
         _ => return None,
     })
 }

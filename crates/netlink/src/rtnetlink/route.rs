@@ -18,6 +18,7 @@ const DESTINATION: u16 = 1;
 const INTERFACE: u16 = 4;
 const GATEWAY: u16 = 5;
 const PRIORITY: u16 = 6;
+const PREFERRED_SOURCE: u16 = 7;
 const MULTIPATH: u16 = 9;
 const TABLE: u16 = 15;
 
@@ -30,12 +31,19 @@ const NEXT_HOP: usize = 8;
 const BY_HAND: u8 = 3;
 const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_LINK: u8 = 253;
+const SCOPE_HOST: u8 = 254;
 const UNICAST: u8 = 1;
+const LOCAL: u8 = 2;
+/// The loopback interface is the first of each network namespace.
+const LOOPBACK: u32 = 1;
 /// `RTNH_F_ONLINK`: the gateway need not be in a network of the interface.
 const ON_LINK: u32 = 4;
 
 /// The table that packets are routed by without policy routing (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;
+
+/// The table of the node's own addresses, which is looked into first (`RT_TABLE_LOCAL`).
+pub const LOCAL_TABLE: u32 = 255;
 
 /// What becomes of packets on a route (`RTN_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +84,8 @@ pub struct Route {
     pub kind: RouteKind,
     /// Where they are for
     pub destination: IpNet,
+    /// Whose it is (`rtm_protocol`): those above 4 are for programs to choose.
+    pub protocol: u8,
     /// Less is preferred.
     pub metric: u32,
     /// The interfaces that it leads through: several of a multipath route; none if it does not say.
@@ -87,7 +97,8 @@ impl Route {
         if message.kind != NEW {
             return None;
         }
-        let [family, length, _, _, table, _, _, kind, ..] = *message.payload.first_chunk::<HEADER>()?;
+        let [family, length, _, _, table, protocol, _, kind, ..] =
+            *message.payload.first_chunk::<HEADER>()?;
         let attributes = Attributes::new(message.payload.get(HEADER..)?);
         let anywhere = match family {
             FAMILY_V4 => IpAddr::from([0; 4]),
@@ -105,6 +116,7 @@ impl Route {
             table: number(TABLE).unwrap_or_else(|| table.into()),
             kind: RouteKind::of(kind),
             destination: IpNet::new(destination, length).ok()?.trunc(),
+            protocol,
             metric: number(PRIORITY).unwrap_or(0),
             interfaces,
         })
@@ -129,6 +141,12 @@ fn header(network: IpNet, via: Option<IpAddr>) -> [u8; HEADER] {
     let (family, length) = (family(network.addr()), network.prefix_len());
     let table = MAIN_TABLE.to_le_bytes()[0];
     [family, length, 0, 0, table, BY_HAND, scope, UNICAST, f0, f1, f2, f3]
+}
+
+fn local_header(address: IpAddr, protocol: u8) -> [u8; HEADER] {
+    let length = IpNet::from(address).prefix_len();
+    let table = LOCAL_TABLE.to_le_bytes()[0];
+    [family(address), length, 0, 0, table, protocol, SCOPE_HOST, LOCAL, 0, 0, 0, 0]
 }
 
 fn emit(network: IpNet, via: Option<IpAddr>, index: u32, to: &mut Writer) {
@@ -162,5 +180,29 @@ impl Rtnetlink {
     /// Deletes a route of the main table.
     pub fn delete_route(&mut self, network: IpNet, via: Option<IpAddr>, index: u32) -> io::Result<()> {
         self.netlink.acknowledged(DELETE, &header(network, via), |to| emit(network, via, index, to))
+    }
+
+    /// Has the node take `address` for its own, though no interface has it: adds a `local` route of
+    /// `protocol`, or replaces it. What this node sends there has the address `source`, which must
+    /// be one of the node's (`EINVAL`), or without one `address` itself.
+    pub fn set_local_route(
+        &mut self,
+        address: IpAddr,
+        source: Option<IpAddr>,
+        protocol: u8,
+    ) -> io::Result<()> {
+        self.netlink.create(NEW, IfThere::Replace, &local_header(address, protocol), |to| {
+            emit(address.into(), None, LOOPBACK, to);
+            if let Some(source) = source {
+                to.address(PREFERRED_SOURCE, source);
+            }
+        })
+    }
+
+    /// Deletes what [`Rtnetlink::set_local_route`] added; `ESRCH` if it is missing.
+    pub fn delete_local_route(&mut self, address: IpAddr, protocol: u8) -> io::Result<()> {
+        self.netlink.acknowledged(DELETE, &local_header(address, protocol), |to| {
+            emit(address.into(), None, LOOPBACK, to);
+        })
     }
 }

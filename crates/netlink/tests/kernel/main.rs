@@ -136,6 +136,7 @@ fn routes() -> Result<(), Failed> {
             table: MAIN_TABLE,
             kind: RouteKind::Unicast,
             destination: network,
+            protocol: 3,
             metric: 0,
             interfaces: vec![index],
         };

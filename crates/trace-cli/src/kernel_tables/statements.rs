@@ -120,6 +120,7 @@ impl Registers {
             Expr::UpdateSet { set, key, data, timeout } => {
                 self.update_set(set, *key, *data, *timeout, layouts);
             }
+            Expr::NoTrack => self.statements.push(json!({"notrack": null})),
             Expr::Other(name) => self.other(name),
         }
     }

@@ -206,7 +206,9 @@ fn rule(rule: &Rule) -> String {
                 let seconds = timeout.expect("a timeout").as_secs();
                 words.push(format!("update @{set} {{ {} timeout {seconds}s }}", holds(&registers, *key)));
             }
-            Expr::FibDestinationType { .. } | Expr::Other(_) => panic!("no rule needs {expr:?}"),
+            Expr::FibDestinationType { .. } | Expr::NoTrack | Expr::Other(_) => {
+                panic!("no rule needs {expr:?}")
+            }
         }
     }
     if let Some(comment) = &rule.comment {
