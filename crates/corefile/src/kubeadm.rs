@@ -1,9 +1,9 @@
 //! The Corefile of kubeadm.
 
-/// The Corefile that kubeadm 1.36 installs, for the cluster's domain and its own resolver file.
-pub fn kubeadm(domain: &str, resolver_file: &str) -> String {
+/// The Corefile that kubeadm 1.36 installs, for the cluster's domain, and on this port.
+pub fn kubeadm(domain: &str, port: u16) -> String {
     format!(
-        ".:53 {{
+        ".:{port} {{
     errors
     health {{
         lameduck 5s
@@ -15,7 +15,7 @@ pub fn kubeadm(domain: &str, resolver_file: &str) -> String {
         ttl 30
     }}
     prometheus :9153
-    forward . {resolver_file} {{
+    forward . /etc/resolv.conf {{
         max_concurrent 1000
     }}
     cache 30 {{

@@ -163,12 +163,11 @@ fn what_kubeadm_installs_is_read_as_it_stands() {
 
 #[test]
 fn the_default_is_what_kubeadm_installs_today() {
-    let corefile =
-        parse("default", &kubeadm("example.test", "/run/resolv.conf"), 53, &NoSurroundings).unwrap();
+    let corefile = parse("default", &kubeadm("example.test", 1053), 53, &NoSurroundings).unwrap();
     assert!(corefile.notices.is_empty());
     let block = &corefile.blocks[0];
     assert_eq!(block.kubernetes.as_ref().unwrap().names.zones[0], "example.test");
-    assert_eq!(block.forward[0].to, [To::File("/run/resolv.conf".to_owned())]);
+    assert_eq!(block.zones[0].port, 1053);
     assert_eq!(block.health.unwrap().lameduck, Duration::from_secs(5));
     let cache = block.cache.as_ref().unwrap();
     assert_eq!(cache.success.disabled, ["example.test"]);
@@ -290,18 +289,15 @@ fn options_of_forward() {
             policy sequential
             health_check 5s no_rec domain example.org
             max_concurrent 7
-            next nxdomain SERVFAIL
-            next_on_nodata
-            failover REFUSED
+            failover refused SERVFAIL
             failfast_all_unhealthy_upstreams
-            source_address 192.0.2.9
         }
         forward example.org 192.0.2.3",
     );
     let [first, second] = &*found.forward else { panic!("{:?}", found.forward) };
     assert_eq!(first.to.len(), 3);
     assert_eq!(first.except, ["a.example", "10.in-addr.arpa"]);
-    assert!(first.force_tcp && first.prefer_udp && first.next_on_nodata && first.fail_fast);
+    assert!(first.force_tcp && first.prefer_udp && first.fail_fast);
     assert_eq!(first.expire, Duration::from_mins(1));
     assert_eq!(first.read_timeout, Duration::from_secs(1));
     assert_eq!((first.max_fails, first.max_connect_attempts, first.max_concurrent), (0, Some(3), 7));
@@ -310,8 +306,7 @@ fn options_of_forward() {
     assert_eq!(first.tls_server_name.as_deref(), Some("dns.example"));
     assert_eq!(first.policy, Selection::Sequential);
     assert_eq!((first.health_check.recursion, &*first.health_check.domain), (false, "example.org"));
-    assert_eq!((&*first.next, &*first.failover), (&[3, 2][..], &[5][..]));
-    assert_eq!(first.source, Some("192.0.2.9".parse().unwrap()));
+    assert_eq!(first.failover, [5, 2]);
     assert_eq!(second.from, ["example.org"]);
     assert_eq!((second.max_fails, second.policy), (2, Selection::Random));
 }
@@ -331,8 +326,7 @@ fn options_of_cache() {
             success 5000 30 10
             denial 2500 15
             prefetch 10 1m 20%
-            serve_stale 30m verify 100ms 30s 10s
-            serve_stale_policy prefer_positive
+            serve_stale 30m verify 100ms
             servfail 0
             disable denial a.example b.example
             disable success
@@ -346,12 +340,10 @@ fn options_of_cache() {
     assert_eq!(full.prefetch.map(|prefetch| (prefetch.amount, prefetch.percentage)), Some((10, 20)));
     let stale = full.stale.unwrap();
     assert_eq!(stale.refresh, Refresh::Before(Some(Duration::from_millis(100))));
-    assert_eq!((stale.ttl, stale.recheck, stale.prefer_positive), (30, Duration::from_secs(10), true));
+    assert_eq!(stale.up_to, Duration::from_mins(30));
     assert!(full.keep_ttl && full.servfail.is_zero());
     let stale = cache("cache {\nserve_stale\n}").stale.unwrap();
-    assert_eq!((stale.up_to, stale.refresh, stale.ttl), (Duration::from_hours(1), Refresh::After, 0));
-    let stale = cache("cache {\nserve_stale 1h immediate 30s 5s\n}").stale.unwrap();
-    assert_eq!((stale.refresh, stale.ttl, stale.recheck), (Refresh::After, 30, Duration::from_secs(5)));
+    assert_eq!((stale.up_to, stale.refresh), (Duration::from_hours(1), Refresh::After));
 }
 
 #[test]
@@ -394,13 +386,10 @@ fn options_of_the_other_plugins() {
     let reload = found.reload.unwrap();
     assert_eq!((reload.interval, reload.jitter), (Duration::from_secs(10), Duration::from_secs(2)));
     let hosts = found.hosts.unwrap();
-    assert_eq!(
-        (hosts.file.as_deref(), &*hosts.domains),
-        (Some("/etc/coredns/NodeHosts"), &["example.org".to_owned()][..])
-    );
+    assert_eq!((&*hosts.file, &*hosts.domains), ("/etc/coredns/NodeHosts", &["example.org".to_owned()][..]));
     assert_eq!(hosts.lines.len(), 2);
     assert_eq!(hosts.lines[0].1, ["a.example.org", "b.example.org"]);
-    assert_eq!((hosts.ttl, hosts.reverse, hosts.reload), (60, false, Duration::from_secs(15)));
+    assert_eq!((hosts.ttl, hosts.reverse), (60, false));
     assert_eq!(hosts.fallthrough, Fallthrough::Everything);
     assert_eq!(found.log[0].domains, ["a.example", "b.example"]);
     assert!(found.log[0].format.starts_with("{name} {remote}:{port}"), "{}", found.log[0].format);
@@ -571,8 +560,8 @@ fn options_that_cannot_be_are_named_with_their_lines() {
         ),
         (
             "a rcode",
-            ". {\nforward . 192.0.2.1 {\nnext NOPE\n}\n}",
-            "Corefile:3: forward: next: \"NOPE\" is no rcode",
+            ". {\nforward . 192.0.2.1 {\nfailover NOPE\n}\n}",
+            "Corefile:3: forward: failover: \"NOPE\" is no rcode",
         ),
         (
             "a negative duration",

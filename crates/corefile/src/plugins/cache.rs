@@ -56,12 +56,6 @@ pub struct Stale {
     pub up_to: Duration,
     /// When newer ones are asked for.
     pub refresh: Refresh,
-    /// The TTL that they are given with, seconds.
-    pub ttl: u32,
-    /// After a failure, nobody is asked again for this long.
-    pub recheck: Duration,
-    /// `serve_stale_policy prefer_positive`
-    pub prefer_positive: bool,
 }
 
 /// When a newer answer is asked for.
@@ -103,14 +97,15 @@ pub(crate) fn read(directive: &Directive, of_block: &[String], complaints: &mut 
         domains = rest;
     }
     found.domains = domains_or(domains, of_block, complaints);
-    let mut policy = None;
     for line in &directive.lines {
         match line.option() {
             "success" => limits(line, &mut found.success, complaints),
             "denial" => limits(line, &mut found.denial, complaints),
             "prefetch" => found.prefetch = prefetch(line, complaints),
             "serve_stale" => found.stale = stale(line, complaints),
-            "serve_stale_policy" => policy = Some(line),
+            "serve_stale_policy" => {
+                line.error(complaints, "old answers have no order of their own: delete the line");
+            }
             "servfail" => servfail(line, &mut found.servfail, complaints),
             "disable" => disable(line, &mut found, complaints),
             "keepttl" => {
@@ -118,16 +113,6 @@ pub(crate) fn read(directive: &Directive, of_block: &[String], complaints: &mut 
                 found.keep_ttl = true;
             }
             _ => line.unknown(&OPTIONS, complaints),
-        }
-    }
-    if let Some(line) = policy {
-        match (line.one("one policy", complaints), &mut found.stale) {
-            (Some("prefer_positive"), Some(stale)) => stale.prefer_positive = true,
-            (Some("prefer_positive"), None) => line.error(complaints, "add serve_stale, whose policy it is"),
-            (Some(other), _) => {
-                line.error(complaints, format!("{other:?} is no policy: write prefer_positive"));
-            }
-            (None, _) => {}
         }
     }
     found
@@ -175,7 +160,7 @@ fn prefetch(line: &Line, complaints: &mut Complaints<'_>) -> Option<Prefetch> {
     Some(Prefetch { amount, gap: gap?, percentage: percentage? })
 }
 
-/// Reads `[DURATION] [immediate [TTL [RECHECK]] | verify [TIMEOUT [TTL [RECHECK]]]]`.
+/// Reads `[DURATION] [immediate | verify [TIMEOUT]]`.
 fn stale(line: &Line, complaints: &mut Complaints<'_>) -> Option<Stale> {
     let texts: Vec<&str> = line.texts().collect();
     let up_to = texts.first().map_or(Some(Duration::from_hours(1)), |text| line.duration(text, complaints));
@@ -191,19 +176,14 @@ fn stale(line: &Line, complaints: &mut Complaints<'_>) -> Option<Stale> {
             Refresh::After
         }
     };
-    let ttl = rest.next().and_then(|text| line.duration(text, complaints)).unwrap_or_default();
-    let recheck = rest.next().and_then(|text| line.duration(text, complaints)).unwrap_or_default();
-    let seconds = u32::try_from(ttl.as_secs()).ok().filter(|_| ttl.subsec_nanos() == 0);
-    if seconds.is_none() {
-        line.error(complaints, "the TTL is a whole number of seconds, such as 30s");
-    }
-    if recheck > SERVFAIL_MAX {
-        line.error(complaints, "failures are checked again within 5m (RFC 8767 §5)");
-    }
     if rest.next().is_some() {
-        line.error(complaints, "has too many values: delete the last ones");
+        line.error(
+            complaints,
+            "the TTL of old answers is 30 s, and when failures are checked again follows from servfail: delete \
+             the last values",
+        );
     }
-    Some(Stale { up_to: up_to?, refresh, ttl: seconds?, recheck, prefer_positive: false })
+    Some(Stale { up_to: up_to?, refresh })
 }
 
 /// RFC 2308 §7.

@@ -12,7 +12,6 @@ use crate::words::rcode;
 
 /// Which names other servers are asked for, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option by itself")]
 pub struct Forward {
     /// Where it is written.
     pub place: Place,
@@ -44,16 +43,10 @@ pub struct Forward {
     pub health_check: HealthCheck,
     /// `max_concurrent`: more questions at once are refused; 0: no limit.
     pub max_concurrent: usize,
-    /// `next`: after these rcodes the next `forward` is asked.
-    pub next: Vec<u16>,
-    /// `next_on_nodata`: after an answer without records, too.
-    pub next_on_nodata: bool,
     /// `failover`: after these rcodes another server is asked.
     pub failover: Vec<u16>,
     /// `failfast_all_unhealthy_upstreams`: SERVFAIL at once while no server is healthy.
     pub fail_fast: bool,
-    /// `source_address`: where questions are sent from.
-    pub source: Option<IpAddr>,
 }
 
 /// A server that is asked.
@@ -101,7 +94,7 @@ pub struct HealthCheck {
 
 /// At most this many servers (as CoreDNS).
 const SERVERS_MAX: usize = 15;
-const OPTIONS: [&str; 17] = [
+const OPTIONS: [&str; 14] = [
     "except",
     "force_tcp",
     "prefer_udp",
@@ -114,11 +107,8 @@ const OPTIONS: [&str; 17] = [
     "policy",
     "health_check",
     "max_concurrent",
-    "next",
-    "next_on_nodata",
     "failover",
     "failfast_all_unhealthy_upstreams",
-    "source_address",
 ];
 
 /// `None` if it does not say from where to where, which is complained of.
@@ -155,11 +145,8 @@ pub(crate) fn read(directive: &Directive, complaints: &mut Complaints<'_>) -> Op
             domain: ".".to_owned(),
         },
         max_concurrent: 0,
-        next: Vec::new(),
-        next_on_nodata: false,
         failover: Vec::new(),
         fail_fast: false,
-        source: None,
     };
     for line in &directive.lines {
         option(line, &mut found, complaints);
@@ -175,7 +162,6 @@ fn option(line: &Line, found: &mut Forward, complaints: &mut Complaints<'_>) {
     let flag = match line.option() {
         "force_tcp" => Some(&mut found.force_tcp),
         "prefer_udp" => Some(&mut found.prefer_udp),
-        "next_on_nodata" => Some(&mut found.next_on_nodata),
         "failfast_all_unhealthy_upstreams" => Some(&mut found.fail_fast),
         _ => None,
     };
@@ -211,20 +197,26 @@ fn option(line: &Line, found: &mut Forward, complaints: &mut Complaints<'_>) {
             }
         },
         "health_check" => health_check(line, &mut found.health_check, complaints),
-        "next" => found.next = rcodes(line, complaints),
         "failover" => {
             found.failover = rcodes(line, complaints);
             if found.failover.contains(&0) {
                 line.error(complaints, "NOERROR is no failure: delete it");
             }
         }
-        "source_address" => match line.one("one address", complaints).map(str::parse) {
-            Some(Ok(address)) => found.source = Some(address),
-            Some(Err(_)) => line.error(complaints, "takes an address, such as 192.0.2.1"),
-            None => {}
-        },
         "max_age" | "max_idle_conns" => {
             line.notice(complaints, "has no effect: few connections are kept, and for a short time");
+        }
+        "next" | "next_on_nodata" => {
+            line.error(
+                complaints,
+                "a second server after an answer is not had: write failover, or delete the line",
+            );
+        }
+        "source_address" => {
+            line.error(
+                complaints,
+                "the address that questions are sent from is the kernel's choice: delete the line",
+            );
         }
         "doh_method" => line.error(complaints, "DNS over HTTPS is not had: delete the line, and use tls://"),
         "resolver" => line.error(complaints, "servers are given by address: delete the line"),

@@ -1,7 +1,6 @@
 //! `hosts`: names from a file in the form of /etc/hosts, and from the Corefile itself.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use portolan_names::Fallthrough;
 
@@ -13,8 +12,8 @@ use crate::problem::Complaints;
 /// Names and their addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hosts {
-    /// The file; `None`: /etc/hosts, as the reference reads it if there are no lines either.
-    pub file: Option<String>,
+    /// The file; /etc/hosts unless said otherwise, also where there are lines.
+    pub file: String,
     /// The domains that are answered for.
     pub domains: Vec<String>,
     /// Lines of the Corefile: an address and its names.
@@ -23,49 +22,45 @@ pub struct Hosts {
     pub ttl: u32,
     /// Addresses have names in turn; false is `no_reverse`.
     pub reverse: bool,
-    /// How often a changed file is looked for; zero: never.
-    pub reload: Duration,
     /// Which names that are not there go on to the plugins after this one.
     pub fallthrough: Fallthrough,
-    /// `fallthrough_unsupported`: questions for other types of names that are there go on, too.
-    pub fallthrough_unsupported: bool,
 }
 
-const OPTIONS: [&str; 5] = ["fallthrough", "fallthrough_unsupported", "no_reverse", "ttl", "reload"];
+const OPTIONS: [&str; 4] = ["fallthrough", "no_reverse", "ttl", "reload"];
 
 pub(crate) fn read(directive: &Directive, of_block: &[String], complaints: &mut Complaints<'_>) -> Hosts {
     let domains = directive.args.get(1..).unwrap_or_default();
     let mut found = Hosts {
-        file: directive.args.first().map(|file| file.text.clone()),
+        file: directive.args.first().map_or_else(|| "/etc/hosts".to_owned(), |file| file.text.clone()),
         domains: domains_or(domains, of_block, complaints),
         lines: Vec::new(),
         ttl: 3600,
         reverse: true,
-        reload: Duration::from_secs(5),
         fallthrough: Fallthrough::Nothing,
-        fallthrough_unsupported: false,
     };
     for line in &directive.lines {
         match line.option() {
             "fallthrough" => found.fallthrough = fallthrough(line, complaints),
             "fallthrough_unsupported" => {
-                line.nothing(complaints);
-                found.fallthrough_unsupported = true;
+                line.error(
+                    complaints,
+                    "other types of names that are there have no records: delete the line",
+                );
             }
             "no_reverse" => {
                 line.nothing(complaints);
                 found.reverse = false;
             }
             "ttl" => found.ttl = line.one_number(1..=65_535, complaints).unwrap_or(found.ttl),
-            "reload" => found.reload = line.one_duration(complaints).unwrap_or(found.reload),
+            "reload" => {
+                line.one_duration(complaints);
+                line.notice(complaints, "has no effect: the file is followed as it changes");
+            }
             address => match address.parse() {
                 Ok(address) => found.lines.push((address, names(line, complaints))),
                 Err(_) => line.unknown(&OPTIONS, complaints),
             },
         }
-    }
-    if found.fallthrough_unsupported && found.fallthrough == Fallthrough::Nothing {
-        complaints.error(directive.place(), "fallthrough_unsupported needs fallthrough: add it");
     }
     found
 }
