@@ -8,6 +8,7 @@ mod failure;
 mod health_check;
 mod healthz;
 mod listener;
+mod page_server;
 mod pages;
 
 use std::io;
@@ -25,6 +26,7 @@ use self::failure::RETRY;
 pub use self::failure::{OnFailure, Server, ServerFailure};
 pub use self::health_check::{Addresses, Listen, Responder, Responders};
 use self::listener::{Handler, Limits};
+pub use self::page_server::{Page, PageServer, Pages};
 use crate::{BuildInfo, Telemetry};
 
 /// Sets the verbosity of the log, as `PUT /debug/flags/v` asks. The error is for whoever asked.
