@@ -1,5 +1,7 @@
 //! The command line. The flags that kube-proxy has are in `portolan_config` (spec §10B).
 
+mod dns;
+
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,8 @@ use ipnet::IpNet;
 
 use portolan_observe::control::DEFAULT_SOCKET;
 use portolan_trace_cli::TraceArgs;
+
+pub(crate) use self::dns::DnsArgs;
 
 /// A Kubernetes service proxy, and the chart that explains where a packet goes.
 #[derive(Debug, Parser)]
@@ -29,6 +33,11 @@ pub(crate) enum Command {
     /// Validate a folder of manifests and print what would change in the kernel, without touching
     /// it
     Check(CheckArgs),
+    /// Answer questions for the names of a cluster, or of a folder of manifests, as CoreDNS does
+    ///
+    /// Takes CoreDNS's Corefile, and follows its changes. Takes CoreDNS's flags, too, also with one
+    /// dash: -conf, -dns.port, -quiet. Started under the name coredns, the program behaves as this.
+    Dns(Box<DnsArgs>),
     /// Ask the proxy that runs on this node
     Get(GetArgs),
     /// Say where a packet goes, and why, from the rules themselves: live, from a dump, or as
@@ -209,13 +218,30 @@ pub(crate) struct ProxyArgs {
 }
 
 /// The command line that is meant: started under the name `kube-proxy`, the program is `portolan
-/// run`.
+/// run`, and under the name `coredns` it is `portolan dns`.
 pub(crate) fn meant(mut args: Vec<OsString>) -> Vec<OsString> {
     let name = args.first().map(Path::new).and_then(Path::file_name);
     if name.is_some_and(|name| name == "kube-proxy") {
         args.insert(1, "run".into());
+    } else if name.is_some_and(|name| name == "coredns") {
+        args.insert(1, "dns".into());
+    }
+    if args.get(1).is_some_and(|command| command == "dns") {
+        args.iter_mut().for_each(with_two_dashes);
     }
     with_dashes(args.into_iter())
+}
+
+/// Flag names of several letters may have one dash, as CoreDNS accepts them.
+fn with_two_dashes(arg: &mut OsString) {
+    if let Some(text) = arg.to_str()
+        && let Some(name) = text.strip_prefix('-')
+        && name.len() > 1
+        && name.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        && !name[1..].starts_with(['=', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
+    {
+        *arg = format!("--{name}").into();
+    }
 }
 
 /// Flag names may be written with `_` for `-`, as kube-proxy accepts them (spec §10.4).
@@ -295,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_kube_proxy_means_run() {
+    fn the_names_of_others_mean_commands() {
         let given = |args: &[&str]| args.iter().map(Into::into).collect::<Vec<OsString>>();
         for (args, expected) in [
             (
@@ -303,6 +329,21 @@ mod tests {
                 &["/usr/local/bin/kube-proxy", "run", "--config=/a_b"][..],
             ),
             (&["portolan", "get", "services"], &["portolan", "get", "services"]),
+            (
+                &["/coredns", "-conf", "/etc/coredns/Corefile", "-dns.port=1053", "-p", "53", "-v4", "-p=9"],
+                &[
+                    "/coredns",
+                    "dns",
+                    "--conf",
+                    "/etc/coredns/Corefile",
+                    "--dns.port=1053",
+                    "-p",
+                    "53",
+                    "-v4",
+                    "-p=9",
+                ],
+            ),
+            (&["portolan", "run", "-v4", "-x"], &["portolan", "run", "-v4", "-x"]),
         ] {
             assert_eq!(meant(given(args)), given(expected));
         }

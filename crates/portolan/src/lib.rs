@@ -19,6 +19,7 @@ mod cluster;
 mod configuration;
 mod consumers;
 mod describe;
+mod dns;
 mod event;
 mod feed;
 mod forwarding;
@@ -67,6 +68,7 @@ pub fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Run(args) => run::run(args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::check(args),
+        Command::Dns(args) => dns::dns(args).map(|()| ExitCode::SUCCESS),
         Command::Get(args) => get::get(args).map(|()| ExitCode::SUCCESS),
         Command::Trace(args) => trace::trace(args),
         Command::Cleanup(args) => {

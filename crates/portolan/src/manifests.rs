@@ -44,9 +44,14 @@ pub(crate) fn read(
     Ok((manifests, batch(update, started)))
 }
 
-/// Hands what changes to `feed`.
-pub(crate) fn follow(manifests: &mut Manifests, feed: &Feed, telemetry: &Telemetry) -> anyhow::Result<()> {
-    loop {
+/// Hands what changes to `feed`, for as long as somebody `wants` it.
+pub(crate) fn follow(
+    manifests: &mut Manifests,
+    feed: &Feed,
+    telemetry: &Telemetry,
+    wants: impl Fn() -> bool,
+) -> anyhow::Result<()> {
+    while wants() {
         telemetry.health.source_goes_on();
         if let Some(update) = manifests.wait(Some(GOES_ON)).context("following the manifests")? {
             report_problems(manifests, &update, telemetry);
@@ -54,6 +59,7 @@ pub(crate) fn follow(manifests: &mut Manifests, feed: &Feed, telemetry: &Telemet
             feed.publish(&batch(update, received));
         }
     }
+    Ok(())
 }
 
 fn batch(update: Update, received: Instant) -> Batch {

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use std::{io, thread};
 
 use portolan_names::{Names, Update};
-use portolan_service::{Change, ObjectName, Service};
+use portolan_service::{Change, EndpointsTrigger, ObjectName, Service};
 
 use crate::batch::Batch;
 use crate::feed::Consumer;
@@ -29,8 +29,18 @@ impl NamesConsumer {
     ///
     /// A feed of what is in force says which Services the kernel refuses. They have no names.
     pub(crate) fn start(names: Arc<RwLock<Names>>) -> io::Result<NamesConsumer> {
+        NamesConsumer::with_notice(names, |_, _| ())
+    }
+
+    /// The same. After each batch `notice` is called with the names, and with when endpoints that
+    /// are in them now were changed in the cluster.
+    pub(crate) fn with_notice(
+        names: Arc<RwLock<Names>>,
+        mut notice: impl FnMut(&Names, &[EndpointsTrigger]) + Send + 'static,
+    ) -> io::Result<NamesConsumer> {
         let (sender, receiver) = mailbox();
-        thread::Builder::new().name("names".to_owned()).spawn(move || keep(&names, &receiver))?;
+        let body = move || keep(&names, &receiver, &mut notice);
+        thread::Builder::new().name("names".to_owned()).spawn(body)?;
         Ok(NamesConsumer(sender))
     }
 }
@@ -41,11 +51,19 @@ impl Consumer for NamesConsumer {
     }
 }
 
-fn keep(names: &RwLock<Names>, received: &Receiver<Infallible>) {
+fn keep(
+    names: &RwLock<Names>,
+    received: &Receiver<Infallible>,
+    notice: &mut dyn FnMut(&Names, &[EndpointsTrigger]),
+) {
     let mut refused = Refused::default();
     loop {
         match received.recv() {
-            Ok(Mail::Observed(batch)) => apply(names, batch, &mut refused),
+            Ok(Mail::Observed(mut batch)) => {
+                let triggers = std::mem::take(&mut batch.triggers);
+                apply(names, batch, &mut refused);
+                notice(&names.read().unwrap_or_else(PoisonError::into_inner), &triggers);
+            }
             Ok(Mail::Event(never)) => match never {},
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
         }

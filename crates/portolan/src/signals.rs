@@ -20,6 +20,21 @@ const ENDING: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Si
 /// A turn that is under way when a signal comes may take this long.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How the program ends.
+pub(crate) struct Ending {
+    /// How long whoever is asked to end may take.
+    pub(crate) patience: Box<dyn Fn() -> Duration + Send>,
+    /// What is to be known by then, for the log.
+    pub(crate) last_words: &'static str,
+}
+
+impl Ending {
+    /// Of a proxy: its rules stay.
+    pub(crate) fn of_proxy() -> Ending {
+        Ending { patience: Box::new(|| PATIENCE), last_words: "; the rules stay in force" }
+    }
+}
+
 /// Where the handler writes the numbers of signals.
 static NOTICES: AtomicI32 = AtomicI32::new(-1);
 
@@ -32,7 +47,7 @@ extern "C" fn notice(signal: i32) {
 
 /// Ends the program in an orderly way when a signal asks for it: the turn that is under way is
 /// finished. Signals that whoever started the program ignores (nohup(1)) stay ignored.
-pub(crate) fn end_on_signals(events: &Sender<Event>) -> anyhow::Result<()> {
+pub(crate) fn end_on_signals(events: &Sender<Event>, ending: Ending) -> anyhow::Result<()> {
     let (mut notices, handler) = io::pipe().context("a pipe for signals")?;
     nonblocking(&handler).context("a pipe for signals")?;
     NOTICES.store(handler.into_raw_fd(), Ordering::Relaxed);
@@ -43,9 +58,9 @@ pub(crate) fn end_on_signals(events: &Sender<Event>) -> anyhow::Result<()> {
             return;
         }
         let signal = Signal::try_from(i32::from_ne_bytes(number)).map_or("a signal", Signal::as_str);
-        info!("{signal}: ending; the rules stay in force");
+        info!("{signal}: ending{}", ending.last_words);
         let _ = events.send(Event::End);
-        thread::sleep(PATIENCE);
+        thread::sleep((ending.patience)());
         process::exit(0);
     };
     thread::Builder::new().name("signals".to_owned()).spawn(wait).context("starting the signals thread")?;
@@ -78,15 +93,27 @@ fn ignored() -> u64 {
 /// what it did would never be done again, and nobody would know. The supervisor starts the program
 /// again.
 pub(crate) fn end_on_panic() {
+    end_on_panic_unless(|_| false, "the rules stay in force");
+}
+
+/// The same, but for threads whose names are `guarded`: they catch their panics. `last_words` are
+/// for the log, if there are any.
+pub(crate) fn end_on_panic_unless(guarded: fn(&str) -> bool, last_words: &'static str) {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         report(panic);
         let thread = thread::current();
         let name = thread.name().unwrap_or("without a name");
+        if guarded(name) {
+            error!("the thread {name} has panicked, which is a fault of the program: {panic}; going on");
+            return;
+        }
         error!(
             "the thread {name} has panicked, which is a fault of the program: {panic}; ending, to be started again"
         );
-        error!("the rules stay in force");
+        if !last_words.is_empty() {
+            error!("{last_words}");
+        }
         process::exit(1);
     }));
 }

@@ -47,4 +47,26 @@ impl Wanted {
             pods: false,
         }
     }
+
+    /// What a server of names needs, which forwards nothing, from where `kubeconfig` and `master`
+    /// say.
+    pub(crate) fn for_names(
+        kubeconfig: Option<PathBuf>,
+        master: Option<String>,
+        snapshot: Option<PathBuf>,
+        pods: bool,
+    ) -> Wanted {
+        Wanted {
+            kubeconfig,
+            master,
+            // A list of each resource, and then nothing but watches.
+            qps: 50.0,
+            burst: 100,
+            node: "".into(),
+            snapshot,
+            node_object: false,
+            names: true,
+            pods,
+        }
+    }
 }

@@ -44,7 +44,7 @@ pub(super) fn forward(
     let telemetry = Arc::new(Telemetry::new(config.mode, &Family::ALL, config.sync_period, &build));
     servers::record_configuration(config, &telemetry.metrics);
     let (events, received) = mailbox();
-    signals::end_on_signals(&events)?;
+    signals::end_on_signals(&events, signals::Ending::of_proxy())?;
     let reported = Arc::new(OnceLock::new());
     // Threads that are started now shall not have what only the settings below need.
     let start_servers = || {
@@ -180,7 +180,7 @@ impl Parts<'_> {
                 manifests::read(folder, manifests::options(&args.proxy, false), telemetry)?;
             observed.publish(&first);
             let (feed, telemetry) = (observed.clone(), telemetry.clone());
-            spawn("manifests", events, move || manifests::follow(&mut folder, &feed, &telemetry))?;
+            spawn("manifests", events, move || manifests::follow(&mut folder, &feed, &telemetry, || true))?;
         }
         let feed = observed.clone();
         spawn("addresses", events, move || addresses::follow(&mut changes, &feed))?;

@@ -1,0 +1,56 @@
+//! The pages that kubelet and Prometheus ask for.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use portolan_dns::{Counts, Server};
+use portolan_observe::servers::{Page, Pages};
+
+use super::data::Data;
+use super::metrics::Metrics;
+use super::plan::PagesThere;
+
+/// What pages show.
+pub(super) struct Shown {
+    pub(super) server: RwLock<Option<Server>>,
+    pub(super) data: RwLock<Option<Arc<Data>>>,
+    pub(super) metrics: Arc<Metrics>,
+    /// The end was asked for.
+    pub(super) lame: AtomicBool,
+}
+
+impl Shown {
+    /// Before anything is served.
+    pub(super) fn new(metrics: Arc<Metrics>) -> Shown {
+        let (server, data) = (RwLock::new(None), RwLock::new(None));
+        Shown { server, data, metrics, lame: AtomicBool::new(false) }
+    }
+
+    /// Which plugins are not ready, in the reference's form; `None` if all are.
+    fn unready(&self) -> Option<String> {
+        if self.lame.load(Ordering::Relaxed) {
+            return Some("Shutting down".to_owned());
+        }
+        let data = self.data.read().unwrap_or_else(PoisonError::into_inner);
+        let synced = data.as_ref().is_some_and(|data| data.is_synced());
+        (!synced).then(|| "kubernetes".to_owned())
+    }
+
+    fn counts(&self) -> Counts {
+        let server = self.server.read().unwrap_or_else(PoisonError::into_inner);
+        server.as_ref().map(Server::counts).unwrap_or_default()
+    }
+}
+
+/// The pages at one address.
+pub(super) fn pages(there: PagesThere, shown: &Arc<Shown>) -> Pages {
+    let shown = shown.clone();
+    Arc::new(move |path| match path {
+        "/health" if there.health => Some(Page::Text("OK".to_owned())),
+        "/ready" if there.ready => {
+            Some(shown.unready().map_or_else(|| Page::Text("OK".to_owned()), Page::Unavailable))
+        }
+        "/metrics" if there.metrics => Some(Page::Metrics(shown.metrics.text(&shown.counts()))),
+        _ => None,
+    })
+}
