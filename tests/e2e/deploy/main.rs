@@ -4,6 +4,7 @@
 //! Programs run in namespaces of their own; nothing is left behind.
 
 mod chart;
+mod dns;
 mod documents;
 mod files;
 mod monitoring;
@@ -52,6 +53,8 @@ fn trials() -> Vec<Trial> {
         ("every command line is accepted", program::command_lines_are_accepted),
         ("kubeadm's command and configuration are accepted under its program's path", program::kubeadm),
         ("kubeadm's patch swaps kube-proxy in kubeadm's DaemonSet", patch::swaps_kube_proxy),
+        ("the patch for names swaps CoreDNS in kubeadm's Deployment", dns::swaps_coredns),
+        ("the Deployment for names fits together, and the program takes it", dns::deployment_fits),
         ("the chart's schema has the values that there are", chart::schema_has_the_values),
         ("alerts and dashboard ask for metrics and labels that there are", monitoring::metrics_are_there),
         ("docs/metrics.md has the alerts that there are", monitoring::alerts_are_documented),

@@ -61,9 +61,9 @@ fn merge_key(list: &str) -> Option<&'static str> {
     }
 }
 
-/// A strategic merge, as far as DaemonSets go: objects are merged, items of lists that have a key
-/// are, too, and all else is replaced.
-fn merge(field: &str, into: &mut Value, patch: &Value) {
+/// A strategic merge, as far as DaemonSets and Deployments go: objects are merged, items of lists
+/// that have a key are, too, and all else is replaced.
+pub(crate) fn merge(field: &str, into: &mut Value, patch: &Value) {
     match (into, patch) {
         (Value::Object(into), Value::Object(patch)) => {
             for (field, patch) in patch {

@@ -12,6 +12,20 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* The Service kube-dns selects pods by the first of them. */}}
+{{- define "portolan.dnsSelectorLabels" -}}
+k8s-app: kube-dns
+app.kubernetes.io/name: portolan-dns
+{{- end }}
+
+{{- define "portolan.dnsLabels" -}}
+{{ include "portolan.dnsSelectorLabels" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
 {{- define "portolan.image" -}}
 {{- $suffix := eq (.Values.config.mode | default "nftables") "iptables" | ternary "-iptables" "" -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default (print .Chart.AppVersion $suffix) }}
