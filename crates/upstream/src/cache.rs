@@ -21,6 +21,8 @@ use store::{Entry, Store};
 const TTL_WITHOUT_RECORDS: u32 = 5;
 /// The longest time that a failure may be remembered (RFC 9520 §3.2).
 const FAILURE_MAX: Duration = Duration::from_mins(5);
+/// The longest time that an old answer is of use: what RFC 8767 §4 has in mind is days.
+const STALE_MAX: Duration = Duration::from_hours(30 * 24);
 /// How many failures are remembered.
 const FAILURES_MAX: usize = 4096;
 
@@ -123,7 +125,7 @@ impl Cache {
             lock(&self.failures).remove(&key);
         }
         let stale = match (other, self.settings.serve_stale) {
-            (Some(_), Some(stale)) => stale.keep,
+            (Some(_), Some(stale)) => stale.keep.min(STALE_MAX),
             _ => Duration::ZERO,
         };
         lock(store).insert(key, Entry::new(Arc::clone(answer), now, ttl, stale));

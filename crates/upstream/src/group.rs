@@ -4,6 +4,7 @@ mod room;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use portolan_names::wire::Name;
 use tokio::sync::watch;
@@ -19,6 +20,8 @@ use crate::settings::{AllDown, Error, Forward, Policy, domain, domains};
 pub(crate) use room::Place;
 use room::Room;
 
+/// No client waits for as long.
+const TIMEOUT_MAX: Duration = Duration::from_mins(1);
 /// So many questions are under way if the settings give no bound: each takes a socket.
 const CONCURRENT_MAX: usize = 4096;
 
@@ -103,8 +106,9 @@ impl Group {
     /// take.
     pub(crate) async fn ask(&self, asked: &Question) -> Result<Answer, NoAnswer> {
         let order = self.order()?;
-        let end = Instant::now() + self.settings.timeout * self.settings.tries;
-        let limits = Limits { timeout: self.settings.timeout, end };
+        let timeout = self.settings.timeout.min(TIMEOUT_MAX);
+        let end = Instant::now() + timeout.saturating_mul(self.settings.tries).min(TIMEOUT_MAX);
+        let limits = Limits { timeout, end };
         let tries = order.len().max(usize::try_from(self.settings.tries).unwrap_or(usize::MAX));
         let mut last = Err(NoAnswer::Nobody);
         for server in order.iter().cycle().take(tries) {

@@ -16,6 +16,8 @@ use crate::server::{Limits, Server};
 
 /// The type of record that is asked for. Nobody else asks for it.
 const HINFO: u16 = 13;
+/// How long an answer is waited for.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// After so many intervals servers whose questions do not come back are asked again.
 const CALM: u32 = 10;
 
@@ -105,7 +107,7 @@ pub(crate) async fn watch(probes: Arc<Probes>, group: Arc<Group>, zone: Name, in
         fine.retain(|known| now.iter().any(|server| Arc::ptr_eq(server, known)));
         for server in now.iter() {
             if !fine.iter().any(|known| Arc::ptr_eq(server, known))
-                && probes.probe(server, &zone, group.settings().timeout).await
+                && probes.probe(server, &zone, PROBE_TIMEOUT).await
             {
                 fine.push(Arc::clone(server));
             }

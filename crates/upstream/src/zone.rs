@@ -135,41 +135,43 @@ impl Zone {
     /// What is known of `asked`. What should be known anew is asked for meanwhile.
     pub(crate) fn at_once(&self, asked: &Question, key: &Key) -> AtOnce {
         let Some(cache) = self.cache_of(&asked.name) else { return AtOnce::Ask(None) };
-        self.metrics.requests.inc();
-        match cache.get(key, Instant::now()) {
+        let resolved = match cache.get(key, Instant::now()) {
             Found::Fresh { answer, ttl, denial, renew } => {
                 if denial { &self.metrics.hits_denial } else { &self.metrics.hits_success }.inc();
                 if renew && self.start(asked, key).is_ok() {
                     self.metrics.prefetched.inc();
                 }
-                AtOnce::Done(Resolved::Answer(answer, Ttl::All(ttl)))
+                Resolved::Answer(answer, Ttl::All(ttl))
             }
             Found::Stale { answer, failed } => {
                 let verify = cache.settings().serve_stale.is_some_and(|stale| stale.verify.is_some());
                 if verify && !failed {
-                    self.metrics.misses.inc();
                     return AtOnce::Ask(Some(answer));
                 }
                 if !failed {
                     // If there is no room, the next question begins it.
                     let _ = self.start(asked, key);
                 }
-                AtOnce::Done(self.old(answer))
+                self.old(answer)
             }
             Found::Failed { answer, ttl } => {
                 self.metrics.hits_denial.inc();
-                AtOnce::Done(Resolved::Answer(answer, Ttl::All(ttl)))
+                Resolved::Answer(answer, Ttl::All(ttl))
             }
-            Found::Nothing => {
-                self.metrics.misses.inc();
-                AtOnce::Ask(None)
-            }
-        }
+            Found::Nothing => return AtOnce::Ask(None),
+        };
+        self.metrics.requests.inc();
+        AtOnce::Done(resolved)
     }
 
     /// Asks servers, or gives `stale` if they take too long.
     pub(crate) async fn ask(&self, asked: &Question, key: &Key, stale: Option<Arc<Answer>>) -> Resolved {
-        let patience = match (&stale, self.cache_of(&asked.name)) {
+        let cache = self.cache_of(&asked.name);
+        if cache.is_some() {
+            self.metrics.requests.inc();
+            self.metrics.misses.inc();
+        }
+        let patience = match (&stale, cache) {
             (Some(_), Some(cache)) => cache.settings().serve_stale.and_then(|stale| stale.verify),
             _ => None,
         };

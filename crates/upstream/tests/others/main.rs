@@ -12,4 +12,5 @@ mod lies;
 mod loops;
 #[cfg(feature = "tls")]
 mod tls;
+mod types;
 mod ways;

@@ -18,6 +18,9 @@ use crate::question::{Match, Message};
 /// So many questions wait to be written at most.
 const QUEUE: usize = 64;
 
+/// The longest time that an unused connection is kept.
+const EXPIRE_MAX: Duration = Duration::from_hours(1);
+
 /// A connection, for whoever asks. It is closed when nobody has it and nobody waits.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
@@ -171,7 +174,7 @@ async fn read<S: Stream>(mut stream: ReadHalf<S>, shared: &Shared) -> io::Result
 /// Waits until the connection was not used for `expire`.
 async fn expired(shared: &Shared, expire: Duration) {
     loop {
-        let end = shared.pending().used + expire;
+        let end = shared.pending().used + expire.min(EXPIRE_MAX);
         if end <= Instant::now() {
             return;
         }
