@@ -4,6 +4,7 @@
 //! Files go one way: manifests → what they want (`workload`) → pods in their places (`placement`) →
 //! the topology, and a folder of manifests (`folder`) that the proxies follow by themselves.
 
+mod dns;
 mod folder;
 mod observed;
 mod own_files;
@@ -25,7 +26,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::probe::{self, Request};
-use crate::topology::{Lab, Spec};
+use crate::topology::{Lab, NodeSpec, PodSpec, Spec};
+use dns::{DnsLaunch, DnsServer};
 use folder::{Folder, Taken};
 use observed::Observed;
 pub use observed::{Finding, PortStatus, ServiceStatus};
@@ -55,12 +57,17 @@ pub struct Options {
     pub program: PathBuf,
     /// The mode of the proxies.
     pub proxy_mode: ProxyMode,
+    /// Whether there is a DNS for the names of Services.
+    pub dns: bool,
 }
 
 /// A running cluster. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Cluster {
     proxies: Vec<Proxy>,
+    dns_launch: DnsLaunch,
+    /// By their pods.
+    dns_servers: Mutex<BTreeMap<String, DnsServer>>,
     lab: Lab,
     folder: Folder,
     options: Options,
@@ -124,9 +131,12 @@ impl Cluster {
         let folder = Folder::create(&options.state)?;
         // Before reading: a change in between is seen as a change.
         let watch = Paths::open(&options.files).map_err(Error::io("watching files"))?;
-        let taken = folder.take_over(&options.files)?;
+        let mut taken = folder.take_over(&options.files)?;
+        let (nodes, client) = placement::nodes(&taken.wanted, options.nodes);
+        if options.dns {
+            folder.write("lab-dns.json", &dns::complete(&mut taken, has_ipv4(&nodes)))?;
+        }
         let wanted = &taken.wanted;
-        let (nodes, client) = placement::nodes(wanted, options.nodes);
         let placed = placement::pods(wanted, &nodes, &BTreeMap::new(), &options.pod_addresses)?;
         placed.values().try_for_each(pod_files::check_host_name)?;
         folder.write("lab-nodes.json", &placement::node_objects(&nodes, wanted))?;
@@ -149,8 +159,11 @@ impl Cluster {
             .collect::<Result<Vec<_>, _>>()?;
         proxies.iter().try_for_each(Proxy::wait_ready)?;
         let observed = Observed::start(folder.manifests(), &proxy::state_dir(&options.state), taken)?;
+        let dns_launch = DnsLaunch::new(&options.program, folder.manifests(), &options.state)?;
         let cluster = Cluster {
             proxies,
+            dns_launch,
+            dns_servers: Mutex::default(),
             lab,
             folder,
             options,
@@ -158,8 +171,25 @@ impl Cluster {
             watch: Mutex::new(watch),
             observed: Mutex::new(observed),
         };
+        let in_pods: Vec<PodSpec> =
+            cluster.placed().values().filter(|pod| pod.runs_dns).map(|pod| pod.spec.clone()).collect();
+        cluster.start_dns(&in_pods)?;
         cluster.ask_pods()?;
         Ok(cluster)
+    }
+
+    /// Starts DNS servers in these pods. They answer when this returns.
+    fn start_dns(&self, pods: &[PodSpec]) -> Result<(), Error> {
+        let mut started = Vec::new();
+        for pod in pods {
+            let at = self.lab.pod(&pod.name)?;
+            started.push((pod.name.clone(), self.dns_launch.start(&pod.name, &pod.addresses, &at)?));
+        }
+        for (_, server) in &mut started {
+            server.wait_ready()?;
+        }
+        self.dns_servers().extend(started);
+        Ok(())
     }
 
     /// Asks every pod on every port, from its node.
@@ -212,14 +242,15 @@ impl Cluster {
     }
 
     fn update(&self) -> Result<Taken, Error> {
-        let taken = self.folder.take_over(&self.options.files)?;
-        let wanted = &taken.wanted;
-        let nodes: Vec<_> = self
+        let mut taken = self.folder.take_over(&self.options.files)?;
+        let nodes: Vec<NodeSpec> = self
             .lab
             .node_names()
             .into_iter()
             .map(|name| self.lab.node_spec(name).cloned())
             .collect::<Result<_, _>>()?;
+        let dns = if self.options.dns { dns::complete(&mut taken, has_ipv4(&nodes)) } else { Vec::new() };
+        let wanted = &taken.wanted;
         let mut placed = self.placed();
         let new = placement::pods(wanted, &nodes, &placed, &self.options.pod_addresses)?;
         new.values().try_for_each(pod_files::check_host_name)?;
@@ -240,14 +271,20 @@ impl Cluster {
         // changes in place, such as in its ports, is away for a moment.
         let replaced = |name: &String| new.contains_key(name);
         for name in gone.iter().filter(|name| replaced(name)) {
+            self.dns_servers().remove(name);
             self.lab.remove_pod(name)?;
         }
+        let in_pods: Vec<PodSpec> =
+            come.iter().filter(|pod| new.get(&pod.name).is_some_and(|pod| pod.runs_dns)).cloned().collect();
         for pod in come {
             self.lab.add_pod(pod)?;
         }
+        self.start_dns(&in_pods)?;
+        self.folder.write("lab-dns.json", &dns)?;
         self.folder.write("lab-nodes.json", &placement::node_objects(&nodes, wanted))?;
         self.folder.write("lab-pods.json", &objects(&new, wanted))?;
         for name in gone.iter().filter(|name| !replaced(name)) {
+            self.dns_servers().remove(name);
             self.lab.remove_pod(name)?;
         }
         *placed = new;
@@ -303,6 +340,10 @@ impl Cluster {
         pod.map(|pod| pod_files::pod_files(pod, &dns.unwrap_or_default(), &hosts)).transpose()
     }
 
+    fn dns_servers(&self) -> MutexGuard<'_, BTreeMap<String, DnsServer>> {
+        self.dns_servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn observed(&self) -> MutexGuard<'_, Observed> {
         self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -315,9 +356,15 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.proxies.clear();
+        self.dns_servers().clear();
         // The folder is in the sandbox, which ends soon after; what stays is gone then.
         let _ = fs::remove_dir_all(&self.options.state);
     }
+}
+
+/// Whether nodes have IPv4 for their pods.
+fn has_ipv4(nodes: &[NodeSpec]) -> bool {
+    nodes.iter().flat_map(|node| &node.pod_networks).any(|network| network.addr().is_ipv4())
 }
 
 /// The objects of the pods that no file has whole.

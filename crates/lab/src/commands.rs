@@ -74,6 +74,10 @@ pub struct UpArgs {
     #[arg(long, value_enum, value_name = "MODE", default_value_t = ProxyMode::Nftables)]
     proxy_mode: ProxyMode,
 
+    /// No DNS: names of Services mean nothing in the pods
+    #[arg(long)]
+    no_dns: bool,
+
     #[command(flatten)]
     lab: NameArgs,
 
@@ -247,6 +251,7 @@ mod tests {
             ("lab exec host1", false),
             ("lab up a.yaml --proxy-mode iptables", true),
             ("lab up a.yaml --proxy-mode ipvs", false),
+            ("lab up a.yaml --no-dns", true),
             ("lab trace web-1 svc/web", true),
             ("lab trace web-1", false),
             ("lab trace web-1 svc/web -- --verbose", true),

@@ -75,6 +75,14 @@ pub enum Error {
     /// A manifest, or a field of it, that the lab cannot work with.
     #[error("{0}")]
     Manifest(Box<Problem>),
+    /// A DNS server that did not become ready.
+    #[error("the DNS server in pod {pod} does not answer; its log ends with:\n{log}")]
+    Dns {
+        /// The pod.
+        pod: String,
+        /// The last lines it wrote.
+        log: String,
+    },
     /// A proxy that did not become ready.
     #[error("the proxy of node {node} {what}; its log ends with:\n{log}")]
     Proxy {

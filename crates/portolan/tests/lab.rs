@@ -83,8 +83,14 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
 }
 
+/// But for those of the cluster's DNS.
+fn pods(status: &Value) -> Vec<&Value> {
+    let of_dns = |pod: &Value| pod["name"].as_str().unwrap().starts_with("kube-system/");
+    status["pods"].as_array().unwrap().iter().filter(|pod| !of_dns(pod)).collect()
+}
+
 fn pod_names(status: &Value) -> Vec<&str> {
-    status["pods"].as_array().unwrap().iter().map(|pod| pod["name"].as_str().unwrap()).collect()
+    pods(status).iter().map(|pod| pod["name"].as_str().unwrap()).collect()
 }
 
 #[test]
@@ -144,7 +150,7 @@ fn a_lab_follows_its_manifests_until_it_is_taken_down() {
     );
     user.wait_for("two replicas, and another port", |status| {
         pod_names(status) == ["shop/alone", "web-1", "web-2"]
-            && status["pods"][0]["ports"] == serde_json::json!([81])
+            && pods(status)[0]["ports"] == serde_json::json!([81])
     });
     assert!(user.status()["nodes"].as_array().unwrap().iter().all(|node| node["proxy"] == "running"));
 
@@ -223,7 +229,7 @@ fn a_lab_shows_its_services_and_what_is_wrong_where() {
     assert!(up.status.success(), "{shown}");
     assert_eq!(pod_names(&user.status()), ["agent-host1", "agent-host2", "db-0", "db-1", "old-1"]);
     for expected in [
-        "svc/agent  10.96.7.8  port 80 (web, on nodes 30778)",
+        "svc/agent                 10.96.7.8  port 80 (web, on nodes 30778)",
         "warning: web.yaml:10: StatefulSet db: spec.template.spec.containers[0].ports[0].hostPort: is ignored",
     ] {
         assert!(shown.contains(expected), "{expected} is missing in:\n{shown}");
@@ -386,6 +392,70 @@ fn pods_have_the_names_and_the_resolver_that_kubelet_gives_them() {
         })
     });
 }
+
+/// In both modes, by each resolver of this machine.
+#[test]
+fn pods_find_services_by_name() {
+    for mode in ["nftables", "iptables"] {
+        let user = User::new();
+        let dual = "clusterIPs: [10.96.7.7, \"fd00:10:96::77\"]\n  ipFamilyPolicy: RequireDualStack";
+        user.write(&(MANIFEST.replace("clusterIP: 10.96.7.7", dual) + "---\n" + SEARCHING));
+        let up = user.lab(&["up", "web.yaml", "--proxy-mode", mode]);
+        let shown = text(&up);
+        assert!(up.status.success(), "{shown}");
+        assert!(shown.contains("svc/kube-system/kube-dns  10.96.0.10"), "{shown}");
+        for (pod, program, arguments, code, parts) in [
+            ("web-1", "curl", &["-sS", "http://web"][..], 0, &["hello from web-1"][..]),
+            ("shop/alone", "curl", &["-sS", "http://web.default"], 0, &["hello from web-1"]),
+            ("shop/alone", "curl", &["-sS", "http://web"], 6, &["Could not resolve host: web"]),
+            ("searching", "curl", &["-sS", "http://web"], 0, &["hello from web-1"]),
+            ("web-1", "getent", &["ahosts", "web"], 0, &["10.96.7.7", "fd00:10:96::77"]),
+            ("web-1", "busybox", &["nslookup", "web.default.svc.cluster.local"], 0, &["10.96.7.7"]),
+            ("web-1", "dig", &["+search", "+short", "web"], 0, &["10.96.7.7"]),
+            ("host1", "getent", &["ahosts", "web"], 2, &[""]),
+            ("client", "getent", &["ahosts", "web"], 2, &[""]),
+        ] {
+            if Command::new(program).arg("--help").output().is_err() {
+                eprintln!("{program} is not installed: SKIPPED");
+                continue;
+            }
+            let begun = Instant::now();
+            let found = user.lab(&[&["exec", pod, "--", program], arguments].concat());
+            let all = text(&found);
+            assert_eq!(found.status.code(), Some(code), "{mode}, {pod}: {program} {arguments:?}: {all}");
+            assert!(
+                parts.iter().all(|part| all.contains(part)),
+                "{mode}, {pod}: {program} {arguments:?}: {all}"
+            );
+            assert!(begun.elapsed() < Duration::from_secs(3), "{mode}, {pod}: {program} {arguments:?} waits");
+        }
+        let trace = text(&user.lab(&["trace", "web-1", "web", "--", "--lookup"]));
+        for part in [
+            "web-1 asks svc/kube-system/kube-dns at 10.96.0.10 for web.",
+            "-> 10.96.0.10:53/udp is forwarded",
+        ] {
+            assert!(trace.contains(part), "{mode}: {part} is missing in:\n{trace}");
+        }
+        // A name comes with its Service.
+        user.write(
+            &(MANIFEST.replace("{name: web}\nspec:\n  type", "{name: other}\nspec:\n  type")
+                + "---\n"
+                + SEARCHING),
+        );
+        let begun = Instant::now();
+        while !user.lab(&["exec", "web-1", "--", "getent", "hosts", "other"]).status.success() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{mode}: the new name is not there");
+        }
+    }
+}
+
+/// A pod that searches four domains.
+const SEARCHING: &str = "
+kind: Pod
+apiVersion: v1
+metadata: {name: searching, namespace: default}
+spec: {dnsConfig: {searches: [corp.example]}, containers: [{name: a}]}
+";
 
 #[test]
 fn packets_of_a_lab_are_shown() {

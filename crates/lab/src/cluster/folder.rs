@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use portolan_source::manifests::Problem;
 use serde_json::{Value, json};
 
-use super::workload::{self, Selecting, Wanted};
+use super::workload::{self, Declared, Selecting, Wanted};
 use crate::Error;
 
 /// What ends the name of a manifest.
@@ -25,6 +25,8 @@ pub(super) struct Folder {
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     pub(super) wanted: Vec<Wanted>,
+    /// All Services.
+    pub(super) services: Vec<Declared>,
     /// What the lab does not do.
     pub(super) warnings: Vec<Problem>,
     /// The user's file behind each name in the folder.
@@ -54,6 +56,7 @@ impl Folder {
             let contents = workload::read(&file, &text)?;
             taken.wanted.extend(contents.wanted);
             services.extend(contents.services);
+            taken.services.extend(contents.declared);
             taken.warnings.extend(contents.warnings);
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             let name = format!("{number:03}-{name}");

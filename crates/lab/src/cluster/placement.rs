@@ -19,6 +19,7 @@ pub(super) struct Placed {
     pub(super) ready: bool,
     pub(super) namespace: String,
     pub(super) naming: Naming,
+    pub(super) runs_dns: bool,
 }
 
 impl Placed {
@@ -245,8 +246,9 @@ pub(super) fn pods(
         };
         let naming = pods.naming(name.rsplit('/').next().unwrap_or_default());
         let object = pod_object(pods, name, &spec, &naming);
-        let (namespace, ready) = (pods.namespace.clone(), pods.ready);
-        if placed.insert(name.clone(), Placed { spec, object, ready, namespace, naming }).is_some() {
+        let (namespace, ready, runs_dns) = (pods.namespace.clone(), pods.ready, pods.runs_dns);
+        let pod = Placed { spec, object, ready, namespace, naming, runs_dns };
+        if placed.insert(name.clone(), pod).is_some() {
             return Err(Error::Exists { kind: "pod", name: name.clone() });
         }
     }
@@ -316,6 +318,7 @@ mod tests {
             ready: true,
             naming: Box::default(),
             naming_fields: json!({}),
+            runs_dns: false,
         })
     }
 

@@ -72,6 +72,7 @@ mod tests {
             ready: true,
             namespace: "shop".to_owned(),
             naming,
+            runs_dns: false,
         }
     }
 

@@ -138,7 +138,7 @@ impl Drop for Proxy {
     }
 }
 
-fn last_lines(log: &Path) -> String {
+pub(super) fn last_lines(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_else(|error| format!("{}: {error}", log.display()));
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")

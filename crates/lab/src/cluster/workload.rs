@@ -59,6 +59,8 @@ pub(super) struct WantedPods {
     pub(super) naming: Box<Naming>,
     /// The fields of the spec that this is from.
     pub(super) naming_fields: Value,
+    /// The cluster's DNS answers in them.
+    pub(super) runs_dns: bool,
 }
 
 impl WantedPods {
@@ -119,12 +121,24 @@ impl Selecting {
     }
 }
 
+/// A Service, as it is declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Declared {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) selector: BTreeMap<String, String>,
+    /// The ClusterIPs that it asks for.
+    pub(super) addresses: Vec<IpAddr>,
+}
+
 /// What a file asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Contents {
     pub(super) wanted: Vec<Wanted>,
     /// The Services that select pods.
     pub(super) services: Vec<Selecting>,
+    /// All Services.
+    pub(super) declared: Vec<Declared>,
     /// The text for the proxies where it differs from the file's: without the Nodes and Pods that
     /// the lab completes.
     pub(super) text: Option<String>,
@@ -146,12 +160,13 @@ pub(super) fn read(file: &Path, text: &str) -> Result<Contents, Error> {
         }))
     })?;
     let (mut wanted, mut completed, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
-    let mut services = Vec::new();
+    let (mut services, mut declared) = (Vec::new(), Vec::new());
     for document in &documents {
         for (tree, alone) in objects(document) {
             let reader = Reader { file, tree, object: &tree.to_json() };
             warnings.extend(reader.not_done());
             services.extend(reader.service());
+            declared.extend(reader.declared());
             let Some(item) = reader.wanted()? else { continue };
             let complete = match &item {
                 Wanted::Node(node) => !node.addresses.is_empty() && !node.pod_networks.is_empty(),
@@ -173,7 +188,7 @@ pub(super) fn read(file: &Path, text: &str) -> Result<Contents, Error> {
         }
     }
     let text = (!completed.is_empty()).then(|| without(text, &completed));
-    Ok(Contents { wanted, services, text, warnings })
+    Ok(Contents { wanted, services, declared, text, warnings })
 }
 
 /// The objects in a document, and whether each is the whole document.
@@ -341,6 +356,21 @@ impl Reader<'_> {
         })
     }
 
+    /// The Service, if it is one with a name.
+    fn declared(&self) -> Option<Declared> {
+        let name = self.at("metadata.name").as_str().filter(|_| self.kind() == "Service")?;
+        let pairs = self.at("spec.selector").as_object().into_iter().flatten();
+        let selector = pairs.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+        let addresses = self.list(&["spec", "clusterIPs"]).into_iter();
+        let addresses = addresses.chain(self.at("spec.clusterIP").as_str().map(str::to_owned));
+        Some(Declared {
+            namespace: self.at("metadata.namespace").as_str().unwrap_or("default").to_owned(),
+            name: name.to_owned(),
+            selector: selector.collect(),
+            addresses: addresses.filter_map(|text| text.parse().ok()).collect(),
+        })
+    }
+
     /// The ports of the containers under `spec`, with the places of both in their lists.
     fn ports(&self, spec: &str) -> Vec<(usize, usize, &Value)> {
         let containers = self.at(&format!("{spec}.containers")).as_array().into_iter().flatten().enumerate();
@@ -416,6 +446,7 @@ impl Reader<'_> {
             ready: count != Count::One || self.ready(),
             naming: naming.into(),
             naming_fields,
+            runs_dns: false,
         })
     }
 

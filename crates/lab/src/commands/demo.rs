@@ -47,6 +47,7 @@ pub(super) fn run(program: Program) -> anyhow::Result<ExitCode> {
         state: STATE.into(),
         program: std::env::current_exe().context("finding this program")?,
         proxy_mode: ProxyMode::default(),
+        dns: false,
     })?;
     print!("{}", report::places(&cluster.status()));
 

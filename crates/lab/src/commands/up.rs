@@ -63,6 +63,9 @@ fn detach(args: &UpArgs, files: &[PathBuf], place: &Place) -> anyhow::Result<Exi
         "--proxy-mode",
         args.proxy_mode.name(),
     ]);
+    if args.no_dns {
+        command.arg("--no-dns");
+    }
     // Where the user is, which is how the lab's first words name files.
     if let Ok(folder) = std::env::current_dir() {
         command.arg("--from").arg(folder);
@@ -123,6 +126,7 @@ fn stay(args: &UpArgs, files: Vec<PathBuf>, place: &Place, lock: Lock) -> anyhow
         state: STATE.into(),
         program: std::env::current_exe().context("finding this program")?,
         proxy_mode: args.proxy_mode,
+        dns: !args.no_dns,
     })?;
     let mut output = io::stdout();
     let mut text = report::status(&cluster.status(), args.from.as_deref());
