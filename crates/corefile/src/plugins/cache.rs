@@ -191,7 +191,7 @@ const SERVFAIL_MAX: Duration = Duration::from_mins(5);
 
 fn servfail(line: &Line, kept: &mut Duration, complaints: &mut Complaints<'_>) {
     match line.one_duration(complaints) {
-        Some(duration) if duration > SERVFAIL_MAX => line.error(complaints, "is at most 5m (RFC 2308 §7)"),
+        Some(duration) if duration > SERVFAIL_MAX => line.error(complaints, "is at most 5m (RFC 2308)"),
         Some(duration) => *kept = duration,
         None => {}
     }
