@@ -20,6 +20,8 @@ pub(crate) fn at_the_start() -> anyhow::Result<()> {
     let mut proxy = scene.begin()?;
     // It goes on trying, and says so in health.
     proxy.wait_for_log("API server", SOON)?;
+    // The server of health may come after the first try.
+    proxy.wait_for_log("Healthz server answers", SOON)?;
     let (status, body) = scene.health()?;
     ensure!(status == 503 && body["healthy"] == false, "healthy before anything is known: {status} {body}");
     scene.server.up();
