@@ -89,7 +89,7 @@ impl Forwarder {
     /// The reply to a client's `message`: with its id, its spelling of the name, and as long as it
     /// may be. `None`: nothing is to be sent.
     ///
-    /// It takes two tries of two seconds at most, with the settings of [`Forward::new`].
+    /// It takes two tries of two seconds at most, with the settings of [`crate::Forward::new`].
     pub async fn answer(&self, message: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let query = match Query::parse(message) {
             Ok(query) => query,
