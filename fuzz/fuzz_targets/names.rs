@@ -46,7 +46,7 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
     names
 });
 
-/// The first octet says how long the question is; the rest is what another server answers.
+// The first octet says how long the question is; the rest is what another server answers.
 fuzz_target!(|bytes: &[u8]| {
     let Some((&length, rest)) = bytes.split_first() else { return };
     let (message, upstream) = rest.split_at(usize::from(length).min(rest.len()));
