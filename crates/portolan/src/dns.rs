@@ -10,6 +10,7 @@ mod corefile;
 mod data;
 mod failures;
 mod metrics;
+mod open_files;
 mod others;
 mod pages;
 mod plan;
@@ -43,6 +44,7 @@ pub(crate) fn dns(args: &DnsArgs) -> anyhow::Result<()> {
     // What answers catches its panics: one question is lost, and no other.
     signals::end_on_panic_unless(|thread| thread.starts_with("dns-"), "");
     logging::start(args.verbosity, args.logging_format);
+    open_files::raise_limit();
     let source = Source::new(args);
     let mut loaded = source.load()?;
     let corefile = loaded.take()?;
