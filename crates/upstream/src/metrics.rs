@@ -1,5 +1,6 @@
 //! Counters, with the names that CoreDNS has for them.
 
+use portolan_names::wire::rcode;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     exponential_buckets,
@@ -196,18 +197,10 @@ pub(crate) struct ServerMetrics {
 }
 
 impl ServerMetrics {
-    /// Counts a question that took `seconds` to be answered with `rcode`.
-    pub(crate) fn answered(&self, rcode: u16, seconds: f64) {
-        let name = match rcode {
-            0 => "NOERROR",
-            1 => "FORMERR",
-            2 => "SERVFAIL",
-            3 => "NXDOMAIN",
-            4 => "NOTIMP",
-            5 => "REFUSED",
-            // Of others there may be as many as a server likes.
-            _ => "OTHER",
-        };
+    /// Counts a question that took `seconds` to be answered with the rcode `code`.
+    pub(crate) fn answered(&self, code: u16, seconds: f64) {
+        // Of others there may be as many as a server likes.
+        let name = rcode::name(code).filter(|_| code <= rcode::REFUSED).unwrap_or("OTHER");
         self.durations.with_label_values(&[PROXY, &self.to, name]).observe(seconds);
     }
 }

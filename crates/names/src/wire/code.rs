@@ -48,4 +48,18 @@ pub mod rcode {
     pub const REFUSED: u16 = 5;
     /// The version of EDNS is not known.
     pub const BADVERS: u16 = 16;
+
+    /// What a code is called, if it is one of these.
+    pub fn name(code: u16) -> Option<&'static str> {
+        Some(match code {
+            NOERROR => "NOERROR",
+            FORMERR => "FORMERR",
+            SERVFAIL => "SERVFAIL",
+            NXDOMAIN => "NXDOMAIN",
+            NOTIMP => "NOTIMP",
+            REFUSED => "REFUSED",
+            BADVERS => "BADVERS",
+            _ => return None,
+        })
+    }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use portolan_dns::{Counts, Histogram, Source, ZoneCounts};
+use portolan_names::wire::rcode;
 use portolan_names::{Names, Transport};
 use portolan_observe::BuildInfo;
 use portolan_service::{EndpointsTrigger, Family};
@@ -122,11 +123,7 @@ pub(super) fn kind_name(kind: u16) -> String {
 
 /// The name of a response code.
 pub(super) fn rcode_name(code: u16) -> String {
-    const NAMES: [&str; 6] = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
-    match code {
-        16 => "BADVERS".to_owned(),
-        code => NAMES.get(usize::from(code)).map_or_else(|| code.to_string(), |name| (*name).to_owned()),
-    }
+    rcode::name(code).map_or_else(|| code.to_string(), str::to_owned)
 }
 
 /// Appends what the server has counted.
