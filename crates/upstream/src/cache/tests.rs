@@ -64,7 +64,7 @@ pub(super) fn question(at: u8) -> Question {
     Question { name, kind: kind::A, dnssec_ok: false, checking_disabled: false }
 }
 
-/// The answer to `asked`; `octet` tells it from others.
+/// The answer to `asked`; `octet` makes it different from others.
 fn answer(asked: &Question, what: What, ttl: u32, octet: u8) -> Arc<Answer> {
     let (code, flags) = match what {
         What::Records | What::NoData | What::NoDataWithoutSoa => (0, 0x80),

@@ -25,7 +25,7 @@ fn changed(asked: &Asked, at: usize, by: u8) -> Act {
 #[tokio::test]
 async fn what_is_no_answer_is_ignored() {
     type Lie = fn(&Asked) -> Act;
-    for (name, told) in [
+    for (name, first) in [
         ("another id", (|asked| changed(asked, 0, 1)) as Lie),
         ("no answer at all", |asked| changed(asked, 2, 0x80)),
         ("another opcode", |asked| changed(asked, 2, 0x10)),
@@ -46,11 +46,11 @@ async fn what_is_no_answer_is_ignored() {
         ("nothing", |_| Act::Send(Vec::new())),
         ("garbage", |_| Act::Send(vec![0xc0; 500])),
     ] {
-        let fake = Fake::start(move |asked| vec![told(asked), asked.address(1, 60)]).await;
+        let fake = Fake::start(move |asked| vec![first(asked), asked.address(1, 60)]).await;
         assert_eq!(ask(&forwarder([zone(&fake)]), "www.example.com", kind::A).await, TRUE, "{name}");
         assert_eq!(fake.count(), 1, "{name}: the true answer was still awaited");
 
-        let fake = Fake::start(move |asked| vec![told(asked)]).await;
+        let fake = Fake::start(move |asked| vec![first(asked)]).await;
         let reply = ask(&forwarder([impatient(&fake)]), "www.example.com", kind::A).await;
         assert_eq!(reply, SERVFAIL, "{name}, and nothing else");
         assert_eq!(fake.count(), 2, "{name}: two tries");
