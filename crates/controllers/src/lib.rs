@@ -46,6 +46,7 @@ mod endpoints;
 mod issue;
 mod kubelet;
 mod labels;
+pub mod manager;
 mod pod;
 mod service;
 
