@@ -160,8 +160,8 @@ pub fn deployment<'a>(
     step
 }
 
-/// What to do when the name of the next ReplicaSet is taken by one that is not the Deployment's: the
-/// next try gets another name.
+/// What to do when the name of the next ReplicaSet is taken by one that is not the Deployment's:
+/// the next try gets another name.
 pub fn name_taken(deployment: &Deployment) -> Step {
     let mut step = Step::default();
     let collisions = deployment.status.collision_count.saturating_add(1);

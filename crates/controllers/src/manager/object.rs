@@ -168,7 +168,8 @@ impl<S, T> Object<S, T> {
         self.metadata.owner_references.iter().find(|owner| owner.controller)
     }
 
-    /// Whether it has been deleted, and is only there until its finalizers or its grace period are.
+    /// Whether it has been deleted, and is only there until its finalizers or its grace period
+    /// are.
     pub fn is_deleting(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()
     }
@@ -228,8 +229,8 @@ pub(crate) fn difference(old: &impl Serialize, new: &impl Serialize) -> Option<V
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
-/// The conditions of a status, as `SetDeploymentCondition` and its kin keep them: one of a type, the
-/// newest last.
+/// The conditions of a status, as `SetDeploymentCondition` and its kin keep them: one of a type,
+/// the newest last.
 pub(crate) fn condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.kind == kind)
 }

@@ -49,8 +49,8 @@ pub(crate) struct Toleration {
     pub(crate) value: String,
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) effect: String,
-    #[serde(skip_serializing_if = "is_default")]
-    pub(crate) toleration_seconds: Option<i64>,
+    #[serde(rename = "tolerationSeconds", skip_serializing_if = "is_default")]
+    pub(crate) seconds: Option<i64>,
 }
 
 impl Toleration {
@@ -165,7 +165,7 @@ mod tests {
                 operator: operator.into(),
                 value: value.into(),
                 effect: effect.into(),
-                toleration_seconds: None,
+                seconds: None,
             };
             assert_eq!(toleration.tolerates(&taint), tolerated, "{toleration:?}");
         }

@@ -22,6 +22,8 @@ pub struct PodSpec {
     pub(crate) affinity: Affinity,
     pub(crate) tolerations: Vec<Toleration>,
     pub(crate) host_network: bool,
+    pub(crate) hostname: String,
+    pub(crate) subdomain: String,
     pub(crate) containers: Vec<Container>,
     pub(crate) init_containers: Vec<Container>,
 }
@@ -36,11 +38,17 @@ pub(crate) struct Container {
 
 /// A port of a container.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 pub(crate) struct Port {
-    pub(crate) host_port: u16,
+    pub(crate) name: String,
+    /// `containerPort`
+    #[serde(rename = "containerPort")]
+    pub(crate) number: u16,
+    /// `hostPort`; 0 for none.
+    #[serde(rename = "hostPort")]
+    pub(crate) on_host: u16,
     #[serde(rename = "hostIP")]
-    pub(crate) host_ip: String,
+    pub(crate) address: String,
     pub(crate) protocol: String,
 }
 
@@ -51,6 +59,17 @@ pub struct PodStatus {
     pub(crate) phase: String,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) container_statuses: Vec<ContainerStatus>,
+    #[serde(rename = "podIP")]
+    pub(crate) pod_ip: String,
+    #[serde(rename = "podIPs")]
+    pub(crate) pod_ips: Vec<PodIp>,
+}
+
+/// An entry of `status.podIPs`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct PodIp {
+    pub(crate) ip: String,
 }
 
 /// What is of interest of the state of a container.

@@ -57,10 +57,10 @@ impl<S> ReplicaSetSpec<S> {
 
 /// What a ReplicaSet makes of its pods.
 ///
-/// `pods` are those that it manages and those of its namespace that nobody does; others do no harm.
-/// `related` are the pods of all ReplicaSets under the same Deployment: when some must go, those
-/// that share their node with most of these are the first. Its own alone are enough for one that has
-/// no Deployment.
+/// `pods` are those that it manages and those of its namespace that nobody does; others do no
+/// harm. `related` are the pods of all ReplicaSets under the same Deployment: when some must go,
+/// those that share their node with most of these are the first. Its own alone are enough for one
+/// that has no Deployment.
 pub fn replica_set<'a>(
     set: &ReplicaSet,
     pods: impl IntoIterator<Item = &'a Pod>,

@@ -119,7 +119,19 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Nothing that anybody may write is more than refused.
+        #[test]
+        fn reads_anything(text in "[-0-9TZ:.+é]{0,30}") {
+            if let Ok(time) = text.parse::<Timestamp>() {
+                prop_assert_eq!(time.to_string().parse(), Ok(time));
+            }
+        }
+    }
 
     #[test]
     fn reads_and_writes() {

@@ -16,7 +16,7 @@ pub enum Write {
         /// The object. If it has another version by now, but for this step's own writes, the patch
         /// may be wrong.
         target: Target,
-        /// Changes of `metadata` and `spec`.
+        /// Changes of all but `status`.
         patch: Value,
     },
     /// Change an object's status by this merge patch.

@@ -100,12 +100,15 @@ fn first_rollout() {
     assert_eq!(condition(&world, "Progressing"), ("True".into(), "NewReplicaSetAvailable".into(), message));
 }
 
-/// Surge, unavailable, and the sizes of the old and the new ReplicaSet at each standstill until pods
-/// are ready.
+/// Name, replicas, surge, unavailable, and sizes.
+type Rollout<'a> = (&'a str, i64, &'a str, &'a str, &'a [[i64; 2]]);
+
+/// Surge, unavailable, and the sizes of the old and the new ReplicaSet at each standstill until
+/// pods are ready.
 #[test]
 fn rolls() {
     let count = |value: &str| value.parse::<i64>().map_or_else(|_| json!(value), |number| json!(number));
-    let table: [(&str, i64, &str, &str, &[[i64; 2]]); 6] = [
+    let table: [Rollout<'_>; 6] = [
         ("one more", 3, "1", "0", &[[3, 1], [2, 2], [1, 3], [0, 3]]),
         ("one fewer", 3, "0", "1", &[[2, 1], [1, 2], [0, 3]]),
         ("a quarter of four", 4, "25%", "25%", &[[3, 2], [1, 4], [0, 4]]),
@@ -303,8 +306,8 @@ fn selects_nothing_without_a_selector() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Whatever is done and whichever pods are ready in between, there are never more pods than the
-    /// surge allows, and never fewer available ones than must be, unless they were so before.
+    /// Whatever is done and whichever pods are ready in between, there are never more pods than
+    /// the surge allows, and never fewer available ones than must be, unless they were so before.
     #[test]
     fn keeps_within_its_bounds(
         replicas in 1_i64..8, surge in 0_i64..4, unavailable in 0_i64..4,

@@ -1,6 +1,13 @@
-//! The controllers of `manager`, held against what Kubernetes' own do: one look at a situation, and
-//! whole sequences in a world that does what they want.
+//! The controllers of `manager`, held against what Kubernetes' own do: one look at a situation,
+//! and whole sequences in a world that does what they want.
 
+mod daemon_set;
 mod deployment;
+mod endpoint_slices;
+mod garbage;
+mod namespace;
+mod node_lifecycle;
 mod replica_set;
+mod scheduler;
+mod stateful_set;
 mod world;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use portolan_controllers::manager::{
-    Circumstances, Deployment, Object, Pod, Propagation, ReplicaSet, ReplicationController, Step, Target,
-    Timestamp, Write, deployment, replica_set, replication_controller,
+    Circumstances, ControllerRevision, DaemonSet, Deployment, Node, Object, Pod, Propagation, ReplicaSet,
+    ReplicationController, StatefulSet, Step, Target, Timestamp, Write, daemon_set, deployment, replica_set,
+    replication_controller, schedule, stateful_set,
 };
 use serde_json::{Value, json};
 
@@ -185,6 +186,12 @@ impl World {
         self.objects.retain(|_, object| object.pointer("/metadata/deletionTimestamp").is_none());
     }
 
+    /// Deleted pods are gone, and nothing else is.
+    pub(crate) fn bury_pods(&mut self) {
+        self.objects
+            .retain(|key, object| key.0 != "Pod" || object.pointer("/metadata/deletionTimestamp").is_none());
+    }
+
     /// A pod runs and is ready from now on.
     pub(crate) fn make_ready(&mut self, name: &str) {
         let since = time(self.now - START);
@@ -194,6 +201,16 @@ impl World {
 
     pub(crate) fn names(&self, kind: &str) -> Vec<String> {
         self.of_kind(kind).into_iter().map(|object| text(object, "/metadata/name").to_owned()).collect()
+    }
+
+    /// All pods that are there, with what `field` says of each.
+    pub(crate) fn pods(&self, field: &str) -> Vec<String> {
+        let pods = self.of_kind("Pod").into_iter();
+        pods.map(|pod| {
+            let gone = if pod.pointer("/metadata/deletionTimestamp").is_some() { " (going)" } else { "" };
+            format!("{} {}{gone}", text(pod, "/metadata/name"), text(pod, field))
+        })
+        .collect()
     }
 
     /// Makes all pods ready that are not on their way out.
@@ -232,7 +249,35 @@ impl World {
         })
     }
 
-    /// Runs all controllers of Deployments and ReplicaSets until they want nothing more. Gives what
+    fn revisions(&self) -> Vec<ControllerRevision> {
+        let revisions = self.of_kind("ControllerRevision").into_iter();
+        revisions.map(|revision| ControllerRevision::read(revision).expect("readable")).collect()
+    }
+
+    pub(crate) fn stateful_set(&mut self, name: &str) -> Step {
+        self.with(|world, circumstances| {
+            let (pods, revisions): (Vec<Pod>, _) = (world.read("Pod"), world.revisions());
+            let set = StatefulSet::read(world.get("StatefulSet", name)).expect("readable");
+            stateful_set(&set, &pods, &revisions, circumstances)
+        })
+    }
+
+    pub(crate) fn daemon_set(&mut self, name: &str) -> Step {
+        self.with(|world, circumstances| {
+            let (nodes, pods): (Vec<Node>, Vec<Pod>) = (world.read("Node"), world.read("Pod"));
+            let set = DaemonSet::read(world.get("DaemonSet", name)).expect("readable");
+            daemon_set(&set, &nodes, &pods, &world.revisions(), circumstances)
+        })
+    }
+
+    pub(crate) fn schedule(&mut self) -> Step {
+        self.with(|world, circumstances| {
+            let (nodes, pods): (Vec<Node>, Vec<Pod>) = (world.read("Node"), world.read("Pod"));
+            schedule(&pods, &nodes, &pods, circumstances)
+        })
+    }
+
+    /// Runs all controllers of workloads until they want nothing more. Gives what
     /// they did, without changes of statuses.
     pub(crate) fn settle(&mut self) -> Vec<String> {
         let mut log = Vec::new();
@@ -244,6 +289,14 @@ impl World {
             }
             for name in self.names("ReplicaSet") {
                 let step = self.replica_set(&name);
+                log.extend(self.apply(&step));
+            }
+            for name in self.names("StatefulSet") {
+                let step = self.stateful_set(&name);
+                log.extend(self.apply(&step));
+            }
+            for name in self.names("DaemonSet") {
+                let step = self.daemon_set(&name);
                 log.extend(self.apply(&step));
             }
             if self.version == before {

@@ -80,12 +80,13 @@ impl Plan<'_> {
         let old = set.annotations.insert(REVISION.to_owned(), revision.to_string());
         let Some(old) = old.filter(|old| !old.is_empty()) else { return };
         let history = set.annotations.get(HISTORY).filter(|history| !history.is_empty());
-        let mut history = history.map_or_else(|| old.clone(), |history| format!("{history},{old}"));
-        while history.len() > LONGEST_HISTORY {
-            let Some((_, rest)) = history.split_once(',') else { return };
-            history = rest.to_owned();
+        let history = history.map_or_else(|| old.clone(), |history| format!("{history},{old}"));
+        let mut kept = history.as_str();
+        while kept.len() > LONGEST_HISTORY {
+            let Some((_, rest)) = kept.split_once(',') else { return };
+            kept = rest;
         }
-        set.annotations.insert(HISTORY.to_owned(), history);
+        set.annotations.insert(HISTORY.to_owned(), kept.to_owned());
     }
 
     /// Makes the ReplicaSet for the template of today. If its name is taken, it gets one with the

@@ -88,8 +88,8 @@ impl Plan<'_> {
         let spec = &self.deployment.spec;
         let most = if spec.wanted() > 0 { spec.wanted() + spec.max_surge() } else { 0 };
         let change = most - self.total();
-        // The largest first, because it gets what is left over by rounding; among equals the newest
-        // when pods are added, the oldest when they are taken away.
+        // The largest first, because it gets what is left over by rounding; among equals the
+        // newest when pods are added, the oldest when they are taken away.
         let age = |index: &usize| i64::try_from(*index).unwrap_or_default();
         let size = |index: &usize| Reverse(self.sets[*index].replicas);
         active.sort_by_key(|index| (size(index), if change > 0 { -age(index) } else { age(index) }));

@@ -33,7 +33,8 @@ impl Plan<'_> {
         }
     }
 
-    /// Notes that the Deployment pauses or goes on, so that the pause counts for no lack of progress.
+    /// Notes that the Deployment pauses or goes on, so that the pause counts for no lack of
+    /// progress.
     pub(super) fn note_pause(&mut self) {
         let current = condition(&self.conditions, PROGRESSING).map(|current| current.reason.as_str());
         if self.deployment.spec.deadline().is_none() || current == Some(TIMED_OUT) {
@@ -82,8 +83,8 @@ impl Plan<'_> {
             && status.observed_generation >= self.deployment.metadata.generation
     }
 
-    /// The status, with the condition Progressing: whether anything has changed for the better since
-    /// the last look, or nothing has for too long.
+    /// The status, with the condition Progressing: whether anything has changed for the better
+    /// since the last look, or nothing has for too long.
     pub(super) fn progress(&mut self, current: Option<usize>) -> DeploymentStatus {
         let mut status = self.status();
         match self.deployment.spec.deadline() {

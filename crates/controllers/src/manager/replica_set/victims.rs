@@ -9,7 +9,8 @@ use crate::manager::time::Timestamp;
 /// The annotation by which people say which pods should go first.
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
-/// So many of `pods`, those that would be missed least first: in the order of `ActivePodsWithRanks`.
+/// So many of `pods`, those that would be missed least first: in the order of
+/// `ActivePodsWithRanks`.
 pub(super) fn choose<'a>(
     pods: &[&'a Pod],
     related: impl IntoIterator<Item = &'a Pod>,

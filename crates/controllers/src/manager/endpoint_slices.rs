@@ -1,0 +1,275 @@
+//! Endpoints of Services that select pods: EndpointSlices, and the older Endpoints.
+
+mod address;
+mod endpoints;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::circumstances::Circumstances;
+use super::object::{Nothing, Object, OwnerReference, without_nulls};
+use super::placement::Node;
+use super::pod::Pod;
+use super::selector::Selects as _;
+use super::write::{Propagation, Step, Write};
+use crate::Labels;
+use address::{is_ready, slice_endpoint, slice_ports};
+
+/// A Service.
+pub type Service = Object<ServiceSpec, Nothing>;
+
+/// `spec` of a Service.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceSpec {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(rename = "clusterIP")]
+    cluster_ip: String,
+    ip_families: Vec<String>,
+    selector: Labels,
+    ports: Vec<ServicePort>,
+    publish_not_ready_addresses: bool,
+}
+
+/// A port of a Service.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ServicePort {
+    name: String,
+    protocol: String,
+    port: u16,
+    target_port: Value,
+    app_protocol: Option<String>,
+}
+
+/// An EndpointSlice.
+#[derive(Debug, Clone)]
+pub struct EndpointSlice {
+    object: Object<Nothing, Nothing>,
+    content: SliceContent,
+}
+
+/// What an EndpointSlice says.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SliceContent {
+    address_type: String,
+    endpoints: Vec<Value>,
+    ports: Vec<Value>,
+}
+
+/// Who is responsible for a slice.
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const MANAGER: &str = "endpointslice-controller.k8s.io";
+/// The Service that a slice belongs to.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// A slice has no more endpoints than this (`--max-endpoints-per-slice`).
+const LARGEST: usize = 100;
+
+impl EndpointSlice {
+    /// Reads one.
+    pub fn read(object: &Value) -> Result<Self, super::Unreadable> {
+        let content = SliceContent::deserialize(without_nulls(object)).unwrap_or_default();
+        Ok(Self { object: Object::read(object)?, content })
+    }
+
+    /// The Service that it belongs to, in its namespace.
+    pub fn service(&self) -> Option<&str> {
+        self.object.labels().get(SERVICE_NAME).map(String::as_str)
+    }
+
+    fn is_ours(&self, service: &Service) -> bool {
+        self.object.namespace() == service.namespace()
+            && self.service() == Some(service.name())
+            && self.object.labels().get(MANAGED_BY).map(String::as_str) == Some(MANAGER)
+            && !self.object.is_deleting()
+    }
+}
+
+impl Service {
+    /// Whether a pod is one of its endpoints, ready or not.
+    pub fn selects(&self, pod: &Pod) -> bool {
+        self.makes_endpoints()
+            && pod.namespace() == self.namespace()
+            && self.spec.selector.selects(pod.labels())
+    }
+
+    fn makes_endpoints(&self) -> bool {
+        !self.spec.selector.is_empty() && self.spec.kind != "ExternalName"
+    }
+
+    fn is_headless(&self) -> bool {
+        self.spec.cluster_ip == "None"
+    }
+
+    /// The families of its endpoints: `IPv4` and `IPv6`.
+    fn families(&self) -> Vec<&str> {
+        match &self.spec.ip_families[..] {
+            [] if self.spec.cluster_ip.contains(':') => vec!["IPv6"],
+            [] => vec!["IPv4"],
+            families => families.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// Its labels, with one that says whether it has no address.
+    fn labels_for_endpoints(&self) -> Labels {
+        let mut labels = self.labels().clone();
+        labels.remove("service.kubernetes.io/headless");
+        if self.is_headless() {
+            labels.insert("service.kubernetes.io/headless".to_owned(), String::new());
+        }
+        labels
+    }
+
+    fn owner_reference(&self) -> OwnerReference {
+        OwnerReference { api_version: "v1".to_owned(), kind: "Service".to_owned(), ..self.as_controller() }
+    }
+}
+
+/// What a Service makes of pods: its EndpointSlices.
+///
+/// `pods` are those that it selects, `slices` those of its name; others do no harm. `nodes` are
+/// those of the pods, for their zones. Slices that somebody else is responsible for are left
+/// alone, and a Service without a selector is.
+pub fn endpoint_slices<'a>(
+    service: &Service,
+    pods: impl IntoIterator<Item = &'a Pod>,
+    nodes: impl IntoIterator<Item = &'a Node>,
+    slices: impl IntoIterator<Item = &'a EndpointSlice>,
+    circumstances: &mut Circumstances<'_>,
+) -> Step {
+    let mut step = Step::default();
+    if !service.makes_endpoints() || service.is_deleting() {
+        return step;
+    }
+    let zones: BTreeMap<&str, &str> = nodes
+        .into_iter()
+        .filter_map(|node| Some((node.name(), node.labels().get("topology.kubernetes.io/zone")?.as_str())))
+        .collect();
+    let pods: Vec<&Pod> = pods.into_iter().collect();
+    let mut held: Vec<&EndpointSlice> = slices.into_iter().filter(|slice| slice.is_ours(service)).collect();
+    held.sort_by_key(|slice| slice.object.name());
+    let mut labels = service.labels_for_endpoints();
+    labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
+    labels.insert(SERVICE_NAME.to_owned(), service.name().to_owned());
+    for content in wanted(service, &pods, &zones) {
+        let is_alike = |slice: &&EndpointSlice| slice.content.address_type == content.address_type;
+        let same_ports =
+            held.iter().position(|slice| is_alike(slice) && slice.content.ports == content.ports);
+        let Some(index) = same_ports.or_else(|| held.iter().position(is_alike)) else {
+            step.writes.push(Write::Create(new_slice(service, &content, &labels, circumstances)));
+            continue;
+        };
+        let slice = held.remove(index);
+        if slice.content != content || *slice.object.labels() != labels {
+            let (endpoints, ports) = (content.endpoints, content.ports);
+            let patch = json!({ "metadata": { "labels": labels }, "endpoints": endpoints, "ports": ports });
+            step.update(slice.object.target(), patch);
+        }
+    }
+    for slice in held {
+        step.delete(slice.object.target(), Propagation::Background);
+    }
+    step
+}
+
+fn new_slice(
+    service: &Service,
+    content: &SliceContent,
+    labels: &Labels,
+    circumstances: &mut Circumstances<'_>,
+) -> Value {
+    let base = format!("{}-", service.name());
+    let mut object = json!(content);
+    object["apiVersion"] = json!("discovery.k8s.io/v1");
+    object["kind"] = json!("EndpointSlice");
+    object["metadata"] = json!({
+        "name": circumstances.name(&base),
+        "generateName": base,
+        "namespace": service.namespace(),
+        "labels": labels,
+        "ownerReferences": [service.owner_reference()],
+    });
+    object
+}
+
+/// The slices that a Service is to have: for each family and each set of port numbers, because a
+/// named target port may have another number in each pod. A family without endpoints has an empty
+/// one, which says that there are none.
+fn wanted(service: &Service, pods: &[&Pod], zones: &BTreeMap<&str, &str>) -> Vec<SliceContent> {
+    let mut wanted = Vec::new();
+    for family in service.families() {
+        let mut groups: BTreeMap<String, SliceContent> = BTreeMap::new();
+        let mut pods = pods.to_vec();
+        pods.sort_by_key(|pod| pod.name());
+        for pod in pods.into_iter().filter(|pod| service.selects(pod) && !pod.is_finished()) {
+            let Some(address) = address::of(pod, family) else { continue };
+            let ports = slice_ports(&service.spec.ports, pod);
+            let group = groups.entry(json!(ports).to_string()).or_insert_with(|| SliceContent {
+                address_type: family.to_owned(),
+                endpoints: Vec::new(),
+                ports,
+            });
+            let zone = zones.get(pod.spec.node_name.as_str()).copied();
+            group.endpoints.push(slice_endpoint(service, pod, address, zone));
+        }
+        if groups.is_empty() {
+            wanted.push(SliceContent { address_type: family.to_owned(), ..SliceContent::default() });
+        }
+        for group in groups.into_values() {
+            wanted.extend(group.endpoints.chunks(LARGEST).map(|endpoints| SliceContent {
+                address_type: group.address_type.clone(),
+                endpoints: endpoints.to_vec(),
+                ports: group.ports.clone(),
+            }));
+        }
+    }
+    wanted
+}
+
+/// What a Service makes of pods: its Endpoints object, which is of its first family only.
+///
+/// `pods` are as in [`endpoint_slices`], `held` is the object of the Service's name.
+pub fn endpoints<'a>(
+    service: &Service,
+    pods: impl IntoIterator<Item = &'a Pod>,
+    held: Option<&Value>,
+) -> Result<Step, super::Unreadable> {
+    let mut step = Step::default();
+    if !service.makes_endpoints() || service.is_deleting() {
+        return Ok(step);
+    }
+    let pods: Vec<&Pod> = pods.into_iter().filter(|pod| service.selects(pod) && !pod.is_finished()).collect();
+    let family = service.families().first().copied().unwrap_or("IPv4").to_owned();
+    let considered =
+        pods.into_iter().filter(|pod| service.spec.publish_not_ready_addresses || !pod.is_deleting());
+    let sorted = considered.filter_map(|pod| Some((pod, address::of(pod, &family)?)));
+    let subsets = endpoints::subsets(
+        service.name(),
+        &service.spec.ports,
+        sorted.map(|(pod, address)| {
+            (pod, address, service.spec.publish_not_ready_addresses || is_ready(service, pod))
+        }),
+    );
+    let mut labels = service.labels_for_endpoints();
+    labels.insert("endpoints.kubernetes.io/managed-by".to_owned(), "endpoint-controller".to_owned());
+    match held {
+        None => step.writes.push(Write::Create(json!({
+            "apiVersion": "v1",
+            "kind": "Endpoints",
+            "metadata": { "name": service.name(), "namespace": service.namespace(), "labels": labels },
+            "subsets": subsets,
+        }))),
+        Some(held) => {
+            let object: Object<Nothing, Nothing> = Object::read(held)?;
+            let before = held.get("subsets").cloned().filter(|subsets| !subsets.is_null());
+            if before.unwrap_or_else(|| json!([])) != json!(subsets) || *object.labels() != labels {
+                step.update(object.target(), json!({ "metadata": { "labels": labels }, "subsets": subsets }));
+            }
+        }
+    }
+    Ok(step)
+}
