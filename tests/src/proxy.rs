@@ -187,7 +187,7 @@ impl Proxy {
         (namespace, name): (&str, &str),
         protocol: Protocol,
     ) -> anyhow::Result<BTreeSet<SocketAddr>> {
-        let query = Query { table: Table::Endpoints, namespace: Some(namespace.to_owned()) };
+        let query = Query { namespace: Some(namespace.to_owned()), ..Query::of(Table::Endpoints) };
         let mut answer = control::ask(&self.socket, &query)?;
         let rows: Vec<EndpointRow> = serde_json::from_value(answer[query.table.name()].take())?;
         let of_service =

@@ -181,6 +181,14 @@ impl<T> Slab<T> {
         self.items.get_mut(at as usize)?.as_mut()
     }
 
+    /// What there is at `count` places from `from` on, and the place after them; `None` if there
+    /// are no more.
+    pub(crate) fn range(&self, from: usize, count: usize) -> (impl Iterator<Item = &T>, Option<usize>) {
+        let end = from.saturating_add(count).min(self.items.len());
+        let items = self.items.get(from..end).unwrap_or_default();
+        (items.iter().flatten(), (end < self.items.len()).then_some(end))
+    }
+
     pub(crate) fn insert(&mut self, item: T) -> u32 {
         if let Some(at) = self.free.pop() {
             self.items[at as usize] = Some(item);

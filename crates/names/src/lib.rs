@@ -37,6 +37,7 @@ mod networks;
 mod pods;
 mod random;
 mod reply;
+mod served;
 mod services;
 mod settings;
 mod state;
@@ -46,6 +47,7 @@ pub mod wire;
 
 pub use answer::{Next, Outcome, Outside, refusal};
 pub use reply::Reply;
+pub use served::{Absent, Listed, Served, Waiting};
 pub use settings::{
     Error, Fallthrough, LabelValue, NamespaceFilter, PodMode, Requirement, Settings, TTL_MAX,
 };

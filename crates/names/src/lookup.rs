@@ -73,11 +73,7 @@ impl Ports<'_> {
     }
 
     pub(crate) fn matches(self, name: &str, protocol: Protocol) -> bool {
-        let protocol = match protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Sctp => "sctp",
-        };
+        let protocol = protocol_name(protocol);
         let same = |label: &[u8], text: &str| label.is_empty() || label.eq_ignore_ascii_case(text.as_bytes());
         same(self.port, name) && same(self.protocol, protocol)
     }
@@ -186,7 +182,7 @@ impl Names {
     }
 
     /// The object of a Service that exists in the DNS if its namespace does.
-    fn shown<'s>(&self, entry: &'s Entry) -> Option<&'s Service> {
+    pub(crate) fn shown<'s>(&self, entry: &'s Entry) -> Option<&'s Service> {
         let service = &**entry.service()?;
         let settings = &self.options.settings;
         let exists = if service.kind == ServiceType::ExternalName {
@@ -237,7 +233,8 @@ impl Names {
         Some((service, self.services.endpoint(place)?.1))
     }
 
-    fn shows_namespace(&self, name: &str) -> bool {
+    /// Whether the settings let this namespace exist.
+    pub(crate) fn shows_namespace(&self, name: &str) -> bool {
         if self.options.settings.namespaces == NamespaceFilter::All {
             return true;
         }
@@ -302,8 +299,7 @@ impl Names {
                 Which::Named(label) => Called::new(label).is_of_target(target, pod_names),
                 Which::Zone { .. } => false,
             };
-            let usable = listed && target.target.parse::<IpAddr>().is_err();
-            Some(&*target.target).filter(|text| usable && Name::parse(text).is_some())
+            target_name(target).filter(|_| listed)
         })
     }
 }
@@ -320,9 +316,24 @@ fn push_ready(places: &mut Vec<Place>, slice: u32, of: &EndpointSlice, wanted: i
 }
 
 /// Where an ExternalName Service leads; an address is no name (spec §4).
-fn alias(service: &Service) -> Option<&str> {
+pub(crate) fn alias(service: &Service) -> Option<&str> {
     let target = &**service.external_name.as_ref()?;
     (target.parse::<IpAddr>().is_err() && Name::parse(target).is_some()).then_some(target)
+}
+
+/// Where a ready endpoint of a slice of type FQDN leads; an address is no name.
+pub(crate) fn target_name(target: &Target) -> Option<&str> {
+    let usable = target.ready && target.target.parse::<IpAddr>().is_err();
+    Some(&*target.target).filter(|text| usable && Name::parse(text).is_some())
+}
+
+/// A protocol as names have it, in lower case.
+pub(crate) fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
+    }
 }
 
 /// A label of a port or protocol, without its underscore.

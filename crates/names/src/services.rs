@@ -122,6 +122,28 @@ impl Services {
         self.entries.get(self.entry_at(name)?)?.object.as_ref()
     }
 
+    /// What there is of the Service of just this name.
+    pub(crate) fn entry(&self, name: &ObjectName) -> Option<&Entry> {
+        self.entries.get(self.entry_at(name)?)
+    }
+
+    /// What there is at `count` places from place `from` on, and the place after them.
+    pub(crate) fn entries_at(
+        &self,
+        from: usize,
+        count: usize,
+    ) -> (impl Iterator<Item = &Entry>, Option<usize>) {
+        self.entries.range(from, count)
+    }
+
+    /// The slices of a Service, sorted by name.
+    pub(crate) fn slice_objects<'s>(
+        &'s self,
+        entry: &'s Entry,
+    ) -> impl Iterator<Item = &'s Arc<EndpointSlice>> {
+        entry.slices.iter().filter_map(|at| Some(&self.slices.get(*at)?.object))
+    }
+
     /// The Service that has this ClusterIP.
     pub(crate) fn by_cluster_ip(&self, address: IpAddr) -> Option<&Entry> {
         let found = self.by_address.find(self.hasher.of(&octets(address)));

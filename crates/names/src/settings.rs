@@ -203,6 +203,16 @@ impl Options {
         self.zones.iter().find(|zone| name.is_within(&zone.name))
     }
 
+    /// The domains that Services have names in, as given, without a dot at the end.
+    pub(crate) fn service_domains(&self) -> impl Iterator<Item = &str> {
+        let reverse = |text: &str| {
+            let text = text.to_ascii_lowercase();
+            text.ends_with("in-addr.arpa") || text.ends_with("ip6.arpa")
+        };
+        let domains = self.settings.zones.iter().map(|zone| zone.trim_end_matches('.'));
+        domains.filter(move |zone| !reverse(zone))
+    }
+
     /// Whether others are asked for `name` if it is not there.
     pub(crate) fn falls_through(&self, name: &Name) -> bool {
         self.fallthrough.iter().any(|domain| name.is_within(domain))

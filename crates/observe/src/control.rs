@@ -8,12 +8,17 @@ mod client;
 use std::sync::Arc;
 
 use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
 
 pub use self::client::{Error, ask};
-use crate::rows::{EndpointRow, ServiceRow};
+use crate::rows::{EndpointRow, NameRow, ServiceRow};
 
 /// Where the socket is, if no flag says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/portolan/portolan.sock";
+
+/// The socket of a process that only answers for names, if no flag says otherwise. In a container
+/// whose own files cannot be written it is in the folder for what is remembered.
+pub const DNS_SOCKET: &str = "/run/portolan/dns.sock";
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +31,14 @@ pub enum Table {
     Changes,
     /// Version, mode, health.
     Status,
+    /// The names that are served, a page of them: `{"names": [NameRow], "next": Place}`
+    Names,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 4] = [Table::Services, Table::Endpoints, Table::Changes, Table::Status];
+    pub const ALL: [Table; 5] =
+        [Table::Services, Table::Endpoints, Table::Changes, Table::Status, Table::Names];
 
     /// The name, which is also the path and the key of the answer.
     pub fn name(self) -> &'static str {
@@ -39,6 +47,7 @@ impl Table {
             Table::Endpoints => "endpoints",
             Table::Changes => "changes",
             Table::Status => "status",
+            Table::Names => "names",
         }
     }
 }
@@ -50,6 +59,29 @@ pub struct Query {
     pub table: Table,
     /// Only Services of this namespace.
     pub namespace: Option<String>,
+    /// Which names, in a question for [`Table::Names`].
+    pub which: Which,
+}
+
+/// Which of the names that are served.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Which {
+    /// Only those of this Service (`web`, `web.shop`), or this one (`db-0.db.shop`). The rest of
+    /// the domain may follow.
+    pub name: Option<String>,
+    /// Those of ports and endpoints, too.
+    pub all: bool,
+    /// Those after this place.
+    pub after: Option<Place>,
+}
+
+/// A place in the list of names, which is in the order of Services.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// `NAMESPACE/NAME` of a Service.
+    pub service: String,
+    /// How many of its rows are before the place; 0: all of them.
+    pub rows: usize,
 }
 
 /// What the proxy's loop answers.
@@ -59,19 +91,39 @@ pub enum Answered {
     Services(Vec<ServiceRow>),
     /// To [`Table::Endpoints`].
     Endpoints(Vec<EndpointRow>),
+    /// To [`Table::Names`]: some of them, and the place that the others are after.
+    Names(Vec<NameRow>, Option<Place>),
     /// It cannot answer now; why, for people.
     Unavailable(String),
 }
 
-/// Asks the proxy's loop for [`Table::Services`] or [`Table::Endpoints`]. May block; called by one
-/// thread at a time.
+/// Asks the process for [`Table::Services`], [`Table::Endpoints`] or [`Table::Names`]. May block;
+/// called by one thread at a time.
 pub type AskProxy = Arc<dyn Fn(Query) -> Answered + Send + Sync>;
 
 impl Query {
-    /// Path and query string of the question. Names of namespaces need no escapes.
+    /// All of `table`.
+    pub fn of(table: Table) -> Query {
+        Query { table, namespace: None, which: Which::default() }
+    }
+
+    /// Path and query string of the question. Nothing in them needs escapes.
     fn target(&self) -> String {
-        let namespace = self.namespace.as_ref().map(|name| format!("?namespace={name}"));
-        format!("/{}{}", self.table.name(), namespace.unwrap_or_default())
+        let Which { name, all, after } = &self.which;
+        let after = after.as_ref();
+        let parts = [
+            self.namespace.as_ref().map(|name| format!("namespace={name}")),
+            name.as_ref().map(|name| format!("name={name}")),
+            all.then(|| "all=true".to_owned()),
+            after.map(|place| format!("after={}", place.service)),
+            after.map(|place| format!("rows={}", place.rows)),
+        ];
+        let mut target = format!("/{}", self.table.name());
+        for (at, part) in parts.into_iter().flatten().enumerate() {
+            target.push(if at == 0 { '?' } else { '&' });
+            target.push_str(&part);
+        }
+        target
     }
 
     /// The question in a path and a query string. The error is for whoever asked.
@@ -79,15 +131,29 @@ impl Query {
         let table = Table::ALL
             .into_iter()
             .find(|table| path.strip_prefix('/') == Some(table.name()))
-            .ok_or((StatusCode::NOT_FOUND, "ask for /services, /endpoints, /changes or /status"))?;
-        let mut namespace = None;
+            .ok_or((StatusCode::NOT_FOUND, "ask for /services, /endpoints, /changes, /status or /names"))?;
+        let mut asked = Query::of(table);
+        let mut place = Place { service: String::new(), rows: 0 };
         for part in query.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
+            let names = table == Table::Names;
             match part.split_once('=') {
-                Some(("namespace", name)) => namespace = Some(name.to_owned()),
+                Some(("namespace", name)) => asked.namespace = Some(name.to_owned()),
+                Some(("name", name)) if names => asked.which.name = Some(name.to_owned()),
+                Some(("all", "true")) if names => asked.which.all = true,
+                Some(("after", service)) if names => service.clone_into(&mut place.service),
+                Some(("rows", rows)) if names => {
+                    let bad = (StatusCode::BAD_REQUEST, "rows is a number");
+                    place.rows = rows.parse().map_err(|_| bad)?;
+                }
+                _ if names => {
+                    let parameters = "the parameters are namespace, name, all=true, after and rows";
+                    return Err((StatusCode::BAD_REQUEST, parameters));
+                }
                 _ => return Err((StatusCode::BAD_REQUEST, "the only parameter is namespace")),
             }
         }
-        Ok(Query { table, namespace })
+        asked.which.after = (!place.service.is_empty()).then_some(place);
+        Ok(asked)
     }
 }
 
@@ -98,13 +164,26 @@ mod tests {
     #[test]
     fn a_question_is_a_path_and_a_namespace() {
         let services = |namespace: Option<&str>| {
-            Ok(Query { table: Table::Services, namespace: namespace.map(str::to_owned) })
+            Ok(Query { namespace: namespace.map(str::to_owned), ..Query::of(Table::Services) })
+        };
+        let names = |name: Option<&str>, all, after: Option<(&str, usize)>| {
+            let after = after.map(|(service, rows)| Place { service: service.to_owned(), rows });
+            Ok(Query {
+                which: Which { name: name.map(str::to_owned), all, after },
+                ..Query::of(Table::Names)
+            })
         };
         for (path, query, expected) in [
             ("/services", None, services(None)),
             ("/services", Some(""), services(None)),
             ("/services", Some("namespace=shop"), services(Some("shop"))),
-            ("/changes", None, Ok(Query { table: Table::Changes, namespace: None })),
+            ("/changes", None, Ok(Query::of(Table::Changes))),
+            ("/names", None, names(None, false, None)),
+            ("/names", Some("name=db-0.db.shop&all=true"), names(Some("db-0.db.shop"), true, None)),
+            ("/names", Some("all=true&after=shop/web&rows=7"), names(None, true, Some(("shop/web", 7)))),
+            ("/names", Some("rows=x"), Err(StatusCode::BAD_REQUEST)),
+            ("/names", Some("all=false"), Err(StatusCode::BAD_REQUEST)),
+            ("/services", Some("all=true"), Err(StatusCode::BAD_REQUEST)),
             ("/services", Some("name=web"), Err(StatusCode::BAD_REQUEST)),
             ("/services", Some("namespace"), Err(StatusCode::BAD_REQUEST)),
             ("/services/", None, Err(StatusCode::NOT_FOUND)),

@@ -41,6 +41,32 @@ pub struct ServiceRow {
     pub node_port: Option<u16>,
 }
 
+/// A name that is served, with its records of one type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NameRow {
+    /// The whole name, without a dot at the end.
+    pub name: String,
+    /// The namespace of its Service.
+    pub namespace: String,
+    /// The name of its Service.
+    pub service: String,
+    /// What a question for it is answered with: `NOERROR` or `NXDOMAIN`.
+    pub rcode: String,
+    /// The type of the records: `A`, `AAAA`, `CNAME` or `SRV`; empty if there are none.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// How long they may be kept, seconds.
+    #[serde(rename = "ttl")]
+    pub ttl: u32,
+    /// Addresses, the target of an alias (of several targets one is drawn), or `TARGET:PORT` for
+    /// SRV.
+    pub answers: Vec<String>,
+    /// Why there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// One address and port that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

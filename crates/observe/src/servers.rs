@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info};
 
 use self::complaint::Complaint;
-pub use self::control_socket::ControlSocket;
+pub use self::control_socket::{ControlServer, ControlSocket};
 use self::failure::RETRY;
 pub use self::failure::{OnFailure, Server, ServerFailure};
 pub use self::health_check::{Addresses, Listen, Responder, Responders};
@@ -130,12 +130,8 @@ pub fn start(options: Options, telemetry: Arc<Telemetry>) -> io::Result<Servers>
                 tokio::spawn(serve(attempts, listener, pages::handler(pages)));
             }
             if let Some(control) = control {
-                tokio::spawn(control_socket::serve(
-                    control,
-                    telemetry.clone(),
-                    constants,
-                    on_failure.clone(),
-                ));
+                let proxy = Some((telemetry.clone(), constants));
+                tokio::spawn(control_socket::serve(control, proxy, on_failure.clone()));
             }
             health_check::serve(receiver, telemetry, on_failure).await;
         });

@@ -56,7 +56,7 @@ fn start(path: &Path) -> Running {
     let options = Options {
         healthz: None,
         metrics: None,
-        control: Some(ControlSocket { path: path.to_owned(), ask: proxy() }),
+        control: Some(ControlSocket { paths: vec![path.to_owned()], ask: proxy() }),
         hard_fail: false,
         mode: "nftables".to_owned(),
         component: "portolan".to_owned(),
@@ -87,7 +87,7 @@ fn until_it_answers(path: &Path) {
 }
 
 fn query(table: Table) -> Query {
-    Query { table, namespace: None }
+    Query::of(table)
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn each_table_is_answered() {
     let services = ask(&running.path, &query(Table::Services)).unwrap();
     let rows: Vec<ServiceRow> = serde_json::from_value(services["services"].clone()).unwrap();
     assert_eq!(rows, [row("all")]);
-    let of_shop = Query { table: Table::Services, namespace: Some("shop".to_owned()) };
+    let of_shop = Query { namespace: Some("shop".to_owned()), ..query(Table::Services) };
     assert_eq!(ask(&running.path, &of_shop).unwrap()["services"][0]["namespace"], "shop");
 
     assert_eq!(ask(&running.path, &query(Table::Changes)).unwrap(), serde_json::json!({"changes": []}));
@@ -144,7 +144,7 @@ fn without_a_proxy_the_error_says_what_to_do() {
 #[test]
 fn a_namespace_that_cannot_be_one_is_not_asked_for() {
     for namespace in ["", "a b", "a&table=x", "Ä", "../x"] {
-        let query = Query { table: Table::Services, namespace: Some(namespace.to_owned()) };
+        let query = Query { namespace: Some(namespace.to_owned()), ..query(Table::Services) };
         let answer = ask(Path::new("/nowhere"), &query);
         assert!(matches!(answer, Err(Error::Namespace(_))), "{namespace}: {answer:?}");
     }

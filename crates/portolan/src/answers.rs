@@ -1,9 +1,12 @@
-//! Answers to `portolan get`, from the plans that the proxy's loop has.
+//! Answers to `portolan get`: from the plans that the proxy's loop has, and from names.
 
-use std::sync::Arc;
+mod names;
+
 use std::sync::mpsc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use portolan_names::Names;
 use portolan_observe::control::{Answered, AskProxy, Query, Table};
 use portolan_observe::rows::{endpoint_rows, service_rows};
 use portolan_service::ServicePlan;
@@ -14,9 +17,13 @@ use crate::mailbox::Sender;
 /// The proxy's loop answers within this time or is stuck.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Has the proxy's loop asked for what is in force.
-pub(crate) fn of_proxy(events: Sender<Event>) -> AskProxy {
+/// Has the proxy's loop asked for what is in force. The proxy answers for `served`, if that is
+/// given.
+pub(crate) fn of_proxy(events: Sender<Event>, served: Option<Arc<RwLock<Names>>>) -> AskProxy {
     Arc::new(move |query| {
+        if query.table == Table::Names {
+            return names::page(served.as_slice(), &query);
+        }
         let (answer, answered) = mpsc::channel();
         if events.send(Event::Asked(answer)).is_err() {
             return Answered::Unavailable("the proxy is ending".to_owned());
@@ -28,6 +35,17 @@ pub(crate) fn of_proxy(events: Sender<Event>) -> AskProxy {
     })
 }
 
+/// Answers for names alone: those that `served` returns.
+pub(crate) fn of_names(served: impl Fn() -> Vec<Arc<RwLock<Names>>> + Send + Sync + 'static) -> AskProxy {
+    Arc::new(move |query| match query.table {
+        Table::Names => names::page(&served(), &query),
+        _ => Answered::Unavailable(
+            "this process answers for names and forwards nothing: ask for names, or ask `portolan run`"
+                .to_owned(),
+        ),
+    })
+}
+
 fn rows(query: &Query, mut plans: Vec<Arc<ServicePlan>>) -> Answered {
     if let Some(namespace) = &query.namespace {
         plans.retain(|plan| plan.name.namespace() == namespace);
@@ -36,7 +54,7 @@ fn rows(query: &Query, mut plans: Vec<Arc<ServicePlan>>) -> Answered {
     match query.table {
         Table::Services => Answered::Services(plans.iter().flat_map(|plan| service_rows(plan)).collect()),
         Table::Endpoints => Answered::Endpoints(plans.iter().flat_map(|plan| endpoint_rows(plan)).collect()),
-        Table::Changes | Table::Status => {
+        Table::Changes | Table::Status | Table::Names => {
             Answered::Unavailable("not for the proxy's loop to answer".to_owned())
         }
     }

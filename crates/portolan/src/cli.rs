@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use portolan_observe::control::DEFAULT_SOCKET;
 use portolan_trace_cli::TraceArgs;
 
-pub(crate) use self::dns::DnsArgs;
+pub(crate) use self::dns::{DnsArgs, STATE_DIR};
 
 /// A Kubernetes service proxy, and the chart that explains where a packet goes.
 #[derive(Debug, Parser)]
@@ -38,7 +38,7 @@ pub(crate) enum Command {
     /// Takes CoreDNS's Corefile, and follows its changes. Takes CoreDNS's flags, too, also with one
     /// dash: -conf, -dns.port, -quiet. Started under the name coredns, the program behaves as this.
     Dns(Box<DnsArgs>),
-    /// Ask the proxy that runs on this node
+    /// Ask the proxy that runs on this node, or the DNS server
     Get(GetArgs),
     /// Say where a packet goes, and why, from the rules themselves: live, from a dump, or as
     /// manifests would have them
@@ -152,20 +152,38 @@ pub(crate) struct GetArgs {
     #[arg(value_enum)]
     pub(crate) what: GetWhat,
 
+    /// Of names, only those of this Service (web, web.shop), or this one (db-0.db.shop); the rest
+    /// of the domain may follow
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
     /// Only Services of this namespace
     #[arg(short, long, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
 
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    pub(crate) output: Output,
+    /// Services of all namespaces, as without this flag
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
 
-    /// The socket of the proxy
-    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET, value_parser = portolan_config::path())]
-    pub(crate) socket: PathBuf,
+    /// How to print; wide has the names of ports and endpoints, too
+    #[arg(short, long, value_enum, default_value_t = GetOutput::Text)]
+    pub(crate) output: GetOutput,
+
+    /// The socket of the process; without this flag that of a proxy on this node or, for names,
+    /// that of a DNS server in this container
+    #[arg(long, value_name = "PATH", value_parser = portolan_config::path())]
+    pub(crate) socket: Option<PathBuf>,
 }
 
-/// What a running proxy can be asked for.
+/// How `get` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GetOutput {
+    Text,
+    Json,
+    Wide,
+}
+
+/// What a running process can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum GetWhat {
     /// What is forwarded: each port of each Service with its addresses and verdicts
@@ -176,6 +194,8 @@ pub(crate) enum GetWhat {
     Changes,
     /// Health, and where the objects come from
     Status,
+    /// Names that are answered for, with addresses, or with the reason why there are none
+    Names,
 }
 
 #[derive(Debug, Args)]
@@ -213,7 +233,7 @@ pub(crate) struct ProxyArgs {
 
     /// Folder for what is remembered over restarts: the last state of the cluster, allocated
     /// addresses and ports; an empty name to remember nothing
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/portolan", value_parser = portolan_config::path())]
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR, value_parser = portolan_config::path())]
     pub(crate) state_dir: PathBuf,
 }
 

@@ -58,6 +58,7 @@ pub(crate) fn dns(args: &DnsArgs) -> anyhow::Result<()> {
     // Before anybody can see that it runs.
     signals::end_on_signals(&events, Ending { patience, last_words: "" })?;
     let serving = Serving::start(args, &corefile, &lameduck, &events)?;
+    let _control = serving.control();
     let follows = serving.reloads();
     let serving = Arc::new(Mutex::new(serving));
     if follows && args.conf.is_some() {

@@ -1,15 +1,17 @@
-//! `portolan get`: asks the proxy that runs on this node.
+//! `portolan get`: asks the proxy that runs on this node, or the DNS server.
 
+mod names;
 mod status;
 mod table;
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
-use portolan_observe::control::{self, Query, Table};
+use anyhow::{Context, bail};
+use portolan_observe::control::{self, DEFAULT_SOCKET, Query, Table};
 use serde_json::Value;
 
-use crate::cli::{GetArgs, GetWhat, Output};
+use crate::cli::{GetArgs, GetOutput, GetWhat};
 
 /// Asks, and prints the answer.
 pub(crate) fn get(args: &GetArgs) -> anyhow::Result<()> {
@@ -18,9 +20,15 @@ pub(crate) fn get(args: &GetArgs) -> anyhow::Result<()> {
         GetWhat::Endpoints => Table::Endpoints,
         GetWhat::Changes => Table::Changes,
         GetWhat::Status => Table::Status,
+        GetWhat::Names => return names::get(args),
     };
-    let mut answer = control::ask(&args.socket, &Query { table: asked, namespace: args.namespace.clone() })?;
-    if args.output == Output::Json {
+    if let Some(name) = &args.name {
+        bail!("{name}: only names are asked for one by one: leave it out, or give --namespace");
+    }
+    let socket = args.socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET));
+    let query = Query { namespace: args.namespace.clone(), ..Query::of(asked) };
+    let mut answer = control::ask(socket, &query)?;
+    if args.output == GetOutput::Json {
         println!("{answer:#}");
         return Ok(());
     }
@@ -36,6 +44,7 @@ pub(crate) fn get(args: &GetArgs) -> anyhow::Result<()> {
         Table::Endpoints => table::endpoints(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?),
         Table::Changes => table::changes(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?, now),
         Table::Status => status::text(&rows, now),
+        Table::Names => return Ok(()),
     };
     print!("{text}");
     Ok(())
@@ -46,7 +55,7 @@ fn none(asked: Table, namespace: Option<&str>) -> String {
     let what = match asked {
         Table::Services => "no Services are in force",
         Table::Endpoints => "no endpoints are in force",
-        Table::Changes | Table::Status => return "nothing has changed yet".to_owned(),
+        Table::Changes | Table::Status | Table::Names => return "nothing has changed yet".to_owned(),
     };
     match namespace {
         Some(namespace) => format!("{what} in namespace {namespace}"),

@@ -28,7 +28,7 @@ pub(crate) fn start(
     let config = &loaded.config;
     let socket = &args.socket;
     let control = (!socket.as_os_str().is_empty())
-        .then(|| ControlSocket { path: socket.clone(), ask: answers::of_proxy(events.clone()) });
+        .then(|| ControlSocket { paths: vec![socket.clone()], ask: answers::of_proxy(events.clone(), None) });
     let (reported, events) = (cluster.clone(), events.clone());
     let options = Options {
         healthz: config.healthz,

@@ -170,6 +170,9 @@ impl Site {
         if !given.iter().any(|arg| arg == "--master") {
             command.arg("--manifests").arg(folder.path().join("manifests"));
         }
+        if !given.iter().any(|arg| arg == "--socket") {
+            command.arg("--socket=");
+        }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("it runs");
         let (line, lines) = mpsc::channel();
@@ -354,6 +357,64 @@ fn kubeadms_corefile_as_it_stands() {
     ] {
         assert_eq!(site.metric(&metric).as_deref(), expected, "{metric}");
     }
+}
+
+/// What `portolan get names` prints, and whether it ends well.
+fn get_names(args: &[&str]) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portolan"));
+    let output = command.args(["get", "names"]).args(args).output().expect("it runs");
+    let text = |octets| String::from_utf8(octets).expect("text");
+    (output.status.success(), text(output.stdout) + &text(output.stderr))
+}
+
+#[test]
+fn names_that_are_served_are_listed() {
+    let folder = TempDir::new().expect("a folder");
+    let socket = folder.path().join("run/dns.sock");
+    let mut site = Site::launch(KUBEADM, |command| {
+        command.arg("--socket").arg(&socket);
+    });
+    site.until_ready();
+    let get = |args: &[&str]| get_names(&[args, &["--socket", socket.to_str().expect("text")]].concat());
+    until("the socket answers", || get(&[]).0);
+    let expected = "\
+NAME                         TYPE   ANSWER
+away.shop.svc.cluster.local  CNAME  outside.example
+db.shop.svc.cluster.local    A      10.1.0.5
+web.shop.svc.cluster.local   A      10.96.0.80
+";
+    assert_eq!(get(&[]), (true, expected.to_owned()));
+    assert_eq!(get(&["-n", "other"]), (true, "no names of Services in namespace other\n".to_owned()));
+    let (found, text) = get(&["10-1-0-5.db.shop", "-o", "json"]);
+    let row: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert!(found && row["names"][0]["answers"] == serde_json::json!(["10.1.0.5"]), "{text}");
+    let ready = fs::read_to_string(site.folder.path().join("manifests/shop.yaml")).unwrap();
+    let waiting = ready.replace("{ready: true}", "{ready: false}");
+    fs::write(site.folder.path().join("manifests/shop.yaml"), waiting).unwrap();
+    let waits = "\
+NAME                       TYPE  ANSWER
+db.shop.svc.cluster.local  -     NXDOMAIN
+  no endpoint is ready: db-0 (10.1.0.5)
+";
+    until("the endpoint is not ready", || get(&["db.shop.svc.cluster.local"]) == (true, waits.to_owned()));
+    let (found, text) = get(&["nowhere"]);
+    assert!(!found && text.contains("nowhere: no such name is served"), "{text}");
+    let mut services = Command::new(env!("CARGO_BIN_EXE_portolan"));
+    let output = services.args(["get", "services", "--socket"]).arg(&socket).output().expect("it runs");
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success() && text.contains("ask for names"), "{text}");
+}
+
+#[test]
+fn a_socket_is_not_needed() {
+    let mut site = Site::launch(KUBEADM, |command| {
+        command.args(["--socket", "/proc/no/such/place"]);
+    });
+    site.wait_for("`portolan get names` will not find this process: give --socket");
+    site.until_ready();
+    assert_eq!(site.ask("web.shop.svc.cluster.local", kind::A), "NOERROR 1 30 10.96.0.80");
+    let (found, text) = get_names(&["--socket", "/proc/no/such/place"]);
+    assert!(!found && text.contains("nobody answers: is `portolan dns`"), "{text}");
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn given(source: &SourceArgs, input: &mut Inputs) -> anyhow::Result<(Vec<At>, Ve
 /// What the running proxy knows; only what the rules say if none runs here: they may be another's.
 fn from_proxy(source: &SourceArgs) -> anyhow::Result<(Names, Option<Dns>)> {
     let ask = |table: Table| -> Option<Value> {
-        let mut answer = control::ask(&source.socket, &Query { table, namespace: None }).ok()?;
+        let mut answer = control::ask(&source.socket, &Query::of(table)).ok()?;
         answer.get_mut(table.name()).map(Value::take)
     };
     let rows = || {

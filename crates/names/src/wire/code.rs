@@ -2,6 +2,8 @@
 
 /// Types of records and questions.
 pub mod kind {
+    use std::borrow::Cow;
+
     /// IPv4 address
     pub const A: u16 = 1;
     /// Name server
@@ -24,6 +26,59 @@ pub mod kind {
     pub const IXFR: u16 = 251;
     /// Transfer of a zone
     pub const AXFR: u16 = 252;
+
+    /// What types are called.
+    const NAMES: [(&str, u16); 37] = [
+        ("A", A),
+        ("NS", NS),
+        ("CNAME", CNAME),
+        ("SOA", SOA),
+        ("NULL", 10),
+        ("PTR", PTR),
+        ("HINFO", 13),
+        ("MX", 15),
+        ("TXT", TXT),
+        ("RP", 17),
+        ("AFSDB", 18),
+        ("KEY", 25),
+        ("AAAA", AAAA),
+        ("LOC", 29),
+        ("SRV", SRV),
+        ("NAPTR", 35),
+        ("CERT", 37),
+        ("DNAME", 39),
+        ("OPT", OPT),
+        ("DS", 43),
+        ("SSHFP", 44),
+        ("RRSIG", 46),
+        ("NSEC", 47),
+        ("DNSKEY", 48),
+        ("NSEC3", 50),
+        ("NSEC3PARAM", 51),
+        ("TLSA", 52),
+        ("CDS", 59),
+        ("CDNSKEY", 60),
+        ("OPENPGPKEY", 61),
+        ("SVCB", 64),
+        ("HTTPS", 65),
+        ("SPF", 99),
+        ("IXFR", IXFR),
+        ("AXFR", AXFR),
+        ("ANY", 255),
+        ("CAA", 257),
+    ];
+
+    /// What a type is called: `TYPE` and the number, if it has no name here (RFC 3597 §5).
+    pub fn name(kind: u16) -> Cow<'static, str> {
+        let named = NAMES.iter().find(|(_, number)| *number == kind);
+        named.map_or_else(|| format!("TYPE{kind}").into(), |(name, _)| (*name).into())
+    }
+
+    /// The number of a type: of its name in capitals, or of `TYPE` and the number.
+    pub fn named(text: &str) -> Option<u16> {
+        let named = NAMES.iter().find(|(name, _)| *name == text).map(|(_, number)| *number);
+        named.or_else(|| text.strip_prefix("TYPE")?.parse().ok())
+    }
 }
 
 /// Classes.
@@ -61,5 +116,28 @@ pub mod rcode {
             BADVERS => "BADVERS",
             _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_types() {
+        for (text, number, back) in [
+            ("A", Some(1), "A"),
+            ("CAA", Some(257), "CAA"),
+            ("TYPE65", Some(65), "HTTPS"),
+            ("TYPE65280", Some(65_280), "TYPE65280"),
+            ("TYPE65536", None, ""),
+            ("TYPE", None, ""),
+            ("aaaa", None, ""),
+        ] {
+            assert_eq!(kind::named(text), number, "{text}");
+            if let Some(number) = number {
+                assert_eq!(kind::name(number), back, "{text}");
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ mod notation;
 mod order;
 mod reverse;
 mod scene;
+mod served;
 mod srv;
 
 use scene::Scene;

@@ -12,7 +12,7 @@ use crate::notation::{Question, ask};
 use crate::scene::{external, named, namespace, node, pod, service, slice, targets};
 
 /// Few names and addresses, so that they collide.
-fn update() -> impl Strategy<Value = Update> {
+pub(crate) fn update() -> impl Strategy<Value = Update> {
     let service_name = || select(vec!["a/web", "a/db", "b/web"]);
     let ips = select(vec!["10.96.0.1", "10.96.0.2 fd00:96::1", "10.96.0.3", ""]);
     let ports = select(vec!["p:tcp:1", "p:tcp:1 q:udp:1", ""]);
@@ -83,7 +83,7 @@ fn subject(update: &Update) -> (String, bool) {
     (subject, there)
 }
 
-fn settings() -> impl Strategy<Value = Settings> {
+pub(crate) fn settings() -> impl Strategy<Value = Settings> {
     let filter = select(vec![
         NamespaceFilter::All,
         NamespaceFilter::Listed(vec!["a".to_owned()]),

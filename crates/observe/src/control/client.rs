@@ -56,6 +56,9 @@ pub enum Error {
     /// The namespace is none.
     #[error("namespace {0:?}: only lower-case letters, digits and `-` make a namespace's name")]
     Namespace(String),
+    /// The name is none.
+    #[error("name {0:?}: only letters, digits, `-`, `_` and dots make a name that can be asked for here")]
+    Name(String),
 }
 
 /// Asks the proxy whose local socket is at `path`, and waits for the answer for at most half a
@@ -67,6 +70,12 @@ pub fn ask(path: &Path, query: &Query) -> Result<serde_json::Value, Error> {
         && (namespace.is_empty() || !namespace.bytes().all(fits))
     {
         return Err(Error::Namespace(namespace.clone()));
+    }
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if let Some(name) = &query.which.name
+        && (name.is_empty() || !name.bytes().all(fits))
+    {
+        return Err(Error::Name(name.clone()));
     }
     let target = query.target();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;

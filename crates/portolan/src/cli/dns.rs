@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::{ArgGroup, Args};
 use ipnet::IpNet;
 use portolan_config::config::LogFormat;
+use portolan_observe::control::DNS_SOCKET;
+
+/// The folder for what is remembered, if no flag says otherwise.
+pub(crate) const STATE_DIR: &str = "/var/lib/portolan";
 
 /// Where its Corefile is, where the objects come from, who may ask.
 #[derive(Debug, Clone, Args)]
@@ -47,8 +51,13 @@ pub(crate) struct DnsArgs {
 
     /// Folder for what is remembered over restarts: the last state of the cluster; an empty name to
     /// remember nothing
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/portolan", value_parser = portolan_config::path())]
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR, value_parser = portolan_config::path())]
     state_dir: PathBuf,
+
+    /// Socket on which `portolan get names` asks; without this flag /run/portolan/dns.sock, or
+    /// dns.sock in the folder of --state-dir where that cannot be written; an empty name for none
+    #[arg(long, value_name = "PATH", value_parser = portolan_config::path())]
+    socket: Option<PathBuf>,
 
     /// Networks whose questions are answered, unless the Corefile has acl; without this flag those
     /// that are not routed on the Internet
@@ -87,6 +96,15 @@ impl DnsArgs {
         named(self.manifests.as_ref())
     }
 
+    /// Where the socket may be, in the order in which it is tried.
+    pub(crate) fn sockets(&self) -> Vec<PathBuf> {
+        if self.socket.is_some() {
+            return named(self.socket.as_ref()).map(Path::to_owned).into_iter().collect();
+        }
+        let beside = self.state_dir().map(|folder| folder.join("dns.sock"));
+        [Some(DNS_SOCKET.into()), beside].into_iter().flatten().collect()
+    }
+
     /// The folder for what is remembered, if anything is.
     pub(crate) fn state_dir(&self) -> Option<&Path> {
         named(Some(&self.state_dir))
@@ -102,5 +120,33 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err("give text or json".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        args: DnsArgs,
+    }
+
+    #[test]
+    fn where_the_socket_may_be() {
+        for (given, expected) in [
+            (&[][..], &["/run/portolan/dns.sock", "/var/lib/portolan/dns.sock"][..]),
+            (&["--state-dir="], &["/run/portolan/dns.sock"]),
+            (&["--state-dir=/s"], &["/run/portolan/dns.sock", "/s/dns.sock"]),
+            (&["--socket=/a"], &["/a"]),
+            (&["--socket="], &[]),
+        ] {
+            let args = Program::parse_from([&["portolan"], given].concat()).args;
+            let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
+            assert_eq!(args.sockets(), expected, "{given:?}");
+        }
     }
 }

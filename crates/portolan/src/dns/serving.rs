@@ -10,11 +10,11 @@ use anyhow::{Context, bail, ensure};
 use portolan_config::Mode;
 use portolan_corefile::{ApiServer, Corefile};
 use portolan_dns::{Block, Listener, Server, Settings, Sockets};
-use portolan_observe::servers::PageServer;
+use portolan_observe::servers::{ControlServer, ControlSocket, PageServer, ServerFailure};
 use portolan_observe::{BuildInfo, Telemetry};
 use portolan_service::Family;
 use portolan_upstream::Forwarder;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::data::Data;
 use super::failures::Failures;
@@ -24,6 +24,7 @@ use super::pages::{Shown, pages};
 use super::plan::{BlockPlan, PagesThere, Plan};
 use super::query_log;
 use super::runtime::Runtime;
+use crate::answers;
 use crate::cli::DnsArgs;
 use crate::event::Event;
 use crate::mailbox::Sender;
@@ -101,6 +102,24 @@ impl Serving {
     /// Whether the Corefile is followed.
     pub(super) fn reloads(&self) -> bool {
         self.plan.reload
+    }
+
+    /// Answers `portolan get names`, as long as there is a place for the socket. Nothing else needs
+    /// it.
+    pub(super) fn control(&self) -> Option<ControlServer> {
+        let (paths, shown) = (self.args.sockets(), self.shown.clone());
+        let ask = answers::of_names(move || {
+            let data = shown.data.read().unwrap_or_else(PoisonError::into_inner);
+            data.as_ref().map(|data| data.names.clone()).unwrap_or_default()
+        });
+        let on_failure = Arc::new(|failure: ServerFailure| {
+            if !failure.lasting {
+                warn!("{failure}; `portolan get names` will not find this process: give --socket");
+            }
+        });
+        let wanted = !paths.is_empty();
+        let runtime = self.pages_runtime.handle();
+        wanted.then(|| ControlServer::start(runtime, ControlSocket { paths, ask }, on_failure))
     }
 
     /// The end was asked for: not ready any more.

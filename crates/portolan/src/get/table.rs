@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use portolan_observe::rows::{ChangeRow, EndpointRow, FrontendRow, ServiceRow};
+use portolan_observe::rows::{ChangeRow, EndpointRow, FrontendRow, NameRow, ServiceRow};
 
 /// What a terminal shows of a line. Only words that are longer, such as names of full length, reach
 /// beyond.
@@ -143,26 +143,91 @@ struct Line<const N: usize> {
     notes: Vec<String>,
 }
 
-/// Each column as wide as its widest cell, but for the first: it leaves the others their place. A
-/// first cell that is longer than its column has a line of its own. So has a last cell that would
-/// reach beyond the width.
-fn align<const N: usize>(header: [&str; N], lines: &[Line<N>]) -> String {
-    let header = Line { cells: header.map(str::to_owned), notes: Vec::new() };
-    let mut widths: [usize; N] = std::array::from_fn(|column| {
-        let cells = std::iter::once(&header).chain(lines).map(|line| length(&line.cells[column]));
-        cells.max().unwrap_or_default()
-    });
-    let others: usize = widths[1..].iter().map(|width| width + GAP).sum();
-    let least = length(&header.cells[0]);
-    widths[0] = widths[0].min(WIDTH.saturating_sub(others).max(least));
-    let mut text = String::new();
-    for line in std::iter::once(&header).chain(lines) {
-        push_cells(&mut text, &line.cells, &widths);
-        for note in &line.notes {
-            push_wrapped(&mut text, &" ".repeat(GAP), note, 3 * GAP);
+/// Names with their records, page by page.
+pub(super) struct NameTable {
+    columns: Columns<3>,
+    /// Each address has a line; else there are a few of them, and the number of the others.
+    wide: bool,
+    before: String,
+}
+
+/// As many addresses are in a line.
+const ADDRESSES: usize = 2;
+
+impl NameTable {
+    pub(super) fn new(wide: bool) -> NameTable {
+        NameTable { columns: Columns::new(["NAME", "TYPE", "ANSWER"]), wide, before: String::new() }
+    }
+
+    /// The lines of a page.
+    pub(super) fn rows(&mut self, rows: &[NameRow]) -> String {
+        let mut lines = Vec::new();
+        for row in rows {
+            let mut shown = if row.name == self.before { String::new() } else { row.name.clone() };
+            self.before.clone_from(&row.name);
+            let kind = if row.kind.is_empty() { "-" } else { &row.kind };
+            for answer in self.answers(row) {
+                let cells = [std::mem::take(&mut shown), kind.to_owned(), answer];
+                lines.push(Line { cells, notes: Vec::new() });
+            }
+            if let (Some(line), Some(reason)) = (lines.last_mut(), &row.reason) {
+                line.notes.push(reason.clone());
+            }
+        }
+        if lines.is_empty() { String::new() } else { self.columns.text(&lines) }
+    }
+
+    fn answers(&self, row: &NameRow) -> Vec<String> {
+        match row.answers.len() {
+            0 => vec![row.rcode.clone()],
+            _ if self.wide => row.answers.clone(),
+            count => {
+                let first = row.answers[..count.min(ADDRESSES)].join(", ");
+                let others = count.saturating_sub(ADDRESSES);
+                vec![if others > 0 { format!("{first} and {others} more") } else { first }]
+            }
         }
     }
-    text
+}
+
+fn align<const N: usize>(header: [&str; N], lines: &[Line<N>]) -> String {
+    Columns::new(header).text(lines)
+}
+
+/// Each column as wide as its widest cell, but for the first: it leaves the others their place. A
+/// first cell that is longer than its column has a line of its own. So has a last cell that would
+/// reach beyond the width. Columns do not become narrower from one page to the next.
+struct Columns<const N: usize> {
+    /// Until it was written.
+    header: Option<Line<N>>,
+    /// Of the first column: what it has at least.
+    widths: [usize; N],
+}
+
+impl<const N: usize> Columns<N> {
+    fn new(header: [&str; N]) -> Columns<N> {
+        let widths = header.map(length);
+        Columns { header: Some(Line { cells: header.map(str::to_owned), notes: Vec::new() }), widths }
+    }
+
+    /// The text of a page, below the header if it is the first.
+    fn text(&mut self, lines: &[Line<N>]) -> String {
+        let least = self.header.as_ref().map_or(0, |header| length(&header.cells[0]));
+        for (column, width) in self.widths.iter_mut().enumerate() {
+            let cells = lines.iter().map(|line| length(&line.cells[column]));
+            *width = cells.max().unwrap_or_default().max(*width);
+        }
+        let others: usize = self.widths[1..].iter().map(|width| width + GAP).sum();
+        self.widths[0] = self.widths[0].min(WIDTH.saturating_sub(others).max(least));
+        let mut text = String::new();
+        for line in self.header.take().iter().chain(lines) {
+            push_cells(&mut text, &line.cells, &self.widths);
+            for note in &line.notes {
+                push_wrapped(&mut text, &" ".repeat(GAP), note, 3 * GAP);
+            }
+        }
+        text
+    }
 }
 
 fn push_cells(text: &mut String, cells: &[String], widths: &[usize]) {
