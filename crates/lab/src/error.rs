@@ -35,6 +35,12 @@ pub enum Error {
         /// The names that exist.
         known: String,
     },
+    /// A container in which nothing runs.
+    #[error("container {container} is not running; its status says why, and its log what it wrote")]
+    NotRunning {
+        /// The container.
+        container: String,
+    },
     /// A name that is taken.
     #[error("{kind} {name:?} exists already; choose another name")]
     Exists {

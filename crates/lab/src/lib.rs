@@ -10,6 +10,7 @@ pub mod commands;
 mod error;
 pub mod link;
 pub mod netns;
+pub mod pod;
 mod privileges;
 pub mod probe;
 pub mod responder;

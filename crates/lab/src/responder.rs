@@ -5,6 +5,7 @@
 
 mod answer;
 mod http;
+mod page;
 
 use std::collections::HashMap;
 use std::io::{self, PipeWriter, Read, Write};
@@ -19,6 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::Error;
 use crate::netns::Namespace;
 pub use answer::{Answer, Identity};
+pub use page::Page;
 
 /// Connections that wait for the responder to take them.
 const BACKLOG: i32 = 1024;
@@ -41,22 +43,24 @@ impl Responder {
         addresses: &[IpAddr],
         ports: &[u16],
     ) -> Result<Responder, Error> {
-        // A socket for each address: an answer comes from the address that was asked, and clients
-        // are seen by their address in their own family.
-        let endpoints =
-            addresses.iter().flat_map(|address| ports.iter().map(|port| SocketAddr::new(*address, *port)));
+        let opened = namespace.run(|| open(addresses, ports, &Page::Facts))??;
+        Responder::with(opened, identity, Page::Facts)
+    }
+
+    /// The same in the caller's own namespace, with another page.
+    pub fn start_here(
+        identity: &Identity,
+        page: Page,
+        addresses: &[IpAddr],
+        ports: &[u16],
+    ) -> Result<Responder, Error> {
+        Responder::with(open(addresses, ports, &page)?, identity, page)
+    }
+
+    fn with(opened: Vec<Source>, identity: &Identity, page: Page) -> Result<Responder, Error> {
         let mut sources = HashMap::new();
-        let opened: Vec<_> = endpoints.collect();
-        let opened = namespace.run(|| {
-            opened
-                .into_iter()
-                .map(|address| Ok((listen(address)?, bind(address)?)))
-                .collect::<Result<Vec<_>, Error>>()
-        })??;
-        for (listener, socket) in opened {
-            for source in [Source::Listener(listener), Source::Datagrams(socket)] {
-                sources.insert(key_after(&sources), source);
-            }
+        for source in opened {
+            sources.insert(key_after(&sources), source);
         }
         let failed = || Error::io::<io::Error>(format!("starting the responder of {}", identity.pod));
         let (stopped, stop) = io::pipe().map_err(failed())?;
@@ -67,7 +71,7 @@ impl Responder {
             epoll.add(source, readable(*key)).map_err(|errno| failed()(errno.into()))?;
         }
         let next = key_after(&sources);
-        let mut server = Server { epoll, sources, next, identity: identity.clone() };
+        let mut server = Server { epoll, sources, next, identity: identity.clone(), page };
         let thread = thread::Builder::new()
             .name("responder".to_owned())
             .spawn(move || {
@@ -91,6 +95,22 @@ impl Drop for Responder {
 
 fn key_after(sources: &HashMap<u64, Source>) -> u64 {
     sources.keys().max().map_or(STOP + 1, |key| key + 1)
+}
+
+/// A socket for each address: an answer comes from the address that was asked, and clients are seen
+/// by their address in their own family.
+fn open(addresses: &[IpAddr], ports: &[u16], page: &Page) -> Result<Vec<Source>, Error> {
+    let mut sources = Vec::new();
+    for address in addresses {
+        for port in ports {
+            let address = SocketAddr::new(*address, *port);
+            sources.push(Source::Listener(listen(address)?));
+            if page.takes_datagrams() {
+                sources.push(Source::Datagrams(bind(address)?));
+            }
+        }
+    }
+    Ok(sources)
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
@@ -137,6 +157,7 @@ struct Server {
     sources: HashMap<u64, Source>,
     next: u64,
     identity: Identity,
+    page: Page,
 }
 
 impl Server {
@@ -170,13 +191,13 @@ impl Server {
                 true
             }
             Some(Source::Datagrams(socket)) => {
-                echo(socket, &self.identity);
+                echo(socket, &self.identity, &self.page);
                 true
             }
             Some(Source::Connection { stream, client, server, received }) => {
                 converse(stream, received, |path| {
                     let answer = Answer::new(&self.identity, "TCP", *client, *server);
-                    http::respond(path, &answer)
+                    http::respond(path, &self.page, &answer)
                 })
             }
         };
@@ -204,17 +225,15 @@ impl Server {
     }
 }
 
-/// Answers every datagram that is there with the facts, then what it held.
-fn echo(socket: &UdpSocket, identity: &Identity) {
+/// Answers every datagram that is there.
+fn echo(socket: &UdpSocket, identity: &Identity, page: &Page) {
     let Ok(server) = socket.local_addr() else { return };
     let mut datagram = [0; 2048];
     loop {
         match socket.recv_from(&mut datagram) {
             Ok((length, client)) => {
-                let mut answer = Answer::new(identity, "UDP", client, server).to_json();
-                answer.push('\n');
-                let mut answer = answer.into_bytes();
-                answer.extend_from_slice(&datagram[..length]);
+                let answer = Answer::new(identity, "UDP", client, server);
+                let answer = page.datagram(&datagram[..length], &answer);
                 // A full buffer loses a datagram, as a network may.
                 let _ = socket.send_to(&answer, client);
             }

@@ -1,6 +1,6 @@
 //! As much of HTTP/1.1 (RFC 9112) as the responder speaks: requests without bodies.
 
-use super::Answer;
+use super::{Answer, Page};
 
 /// A longer request head ends the connection; in bytes.
 pub(super) const MAX_HEAD: usize = 16 * 1024;
@@ -40,13 +40,9 @@ impl RequestHead {
 }
 
 /// The whole response.
-pub(super) fn respond(request: &RequestHead, answer: &Answer) -> Vec<u8> {
-    let path = request.path.split(['?', '#']).next().unwrap_or_default();
-    let (status, kind, body) = match (request.method.as_str(), path) {
-        ("GET" | "HEAD", "/") => ("200 OK", "text/plain", greeting(answer)),
-        ("GET" | "HEAD", "/whoami") => ("200 OK", "application/json", answer.to_json() + "\n"),
-        ("GET" | "HEAD", "/healthz") => ("200 OK", "text/plain", "ok\n".to_owned()),
-        ("GET" | "HEAD", _) => ("404 Not Found", "text/plain", "not here; try / or /whoami\n".to_owned()),
+pub(super) fn respond(request: &RequestHead, page: &Page, answer: &Answer) -> Vec<u8> {
+    let (status, kind, body) = match request.method.as_str() {
+        "GET" | "HEAD" => page.content(&request.path, answer),
         _ => ("405 Method Not Allowed", "text/plain", "only GET and HEAD\n".to_owned()),
     };
     let connection = if request.keep_alive { "keep-alive" } else { "close" };
@@ -58,13 +54,6 @@ pub(super) fn respond(request: &RequestHead, answer: &Answer) -> Vec<u8> {
         response.push_str(&body);
     }
     response.into_bytes()
-}
-
-fn greeting(answer: &Answer) -> String {
-    format!(
-        "hello from {} on {}\nyou are {}, I am {}\n",
-        answer.pod, answer.node, answer.client, answer.server
-    )
 }
 
 #[cfg(test)]
@@ -124,7 +113,8 @@ mod tests {
             ("GET", "/x", "404 Not Found", "not here; try / or /whoami\n"),
             ("PUT", "/", "405 Method Not Allowed", "only GET and HEAD\n"),
         ] {
-            let response = String::from_utf8(respond(&request(method, path, true), &answer)).unwrap();
+            let response =
+                String::from_utf8(respond(&request(method, path, true), &Page::Facts, &answer)).unwrap();
             let (head, text) = response.split_once("\r\n\r\n").unwrap();
             assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{method} {path}: {head}");
             assert_eq!(text, body, "{method} {path}");

@@ -1,6 +1,7 @@
 //! Labs without a proxy: every way that packets must go by themselves, and nothing left behind.
 
 mod crash;
+mod pods;
 mod ways;
 
 use std::process::ExitCode;
@@ -9,10 +10,13 @@ use libtest_mimic::{Arguments, Trial};
 use portolan_lab::sandbox::{self, Entered};
 
 fn main() -> ExitCode {
-    // Played by this binary when it starts itself; before anything else, as both have one thread
+    // Played by this binary when it starts itself; before anything else, as these have one thread
     // only.
     if std::env::args().nth(1).as_deref() == Some(crash::ROLE) {
         return crash::victim();
+    }
+    if std::env::args().nth(1).as_deref() == Some(pods::ROLE) {
+        return pods::server();
     }
     // Looks at processes from outside, so it comes before the sandbox.
     let crash = crash::leaves_nothing_behind();
@@ -25,6 +29,7 @@ fn main() -> ExitCode {
         }
     }
     let mut trials = ways::trials();
+    trials.extend(pods::trials());
     trials.push(Trial::test("nothing_is_left_after_sigkill", move || crash.map_err(Into::into)));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -1,0 +1,164 @@
+//! A pod's spec, as far as the lab goes by it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What of a Pod object is of use.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Object {
+    pub(super) metadata: Metadata,
+    pub(super) spec: Spec,
+}
+
+/// `metadata`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Metadata {
+    pub(super) name: String,
+    pub(super) namespace: String,
+    pub(super) uid: String,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+/// `spec`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Spec {
+    pub(super) node_name: String,
+    pub(super) restart_policy: String,
+    pub(super) termination_grace_period_seconds: Option<u32>,
+    pub(super) service_account_name: String,
+    pub(super) init_containers: Vec<Container>,
+    pub(super) containers: Vec<Container>,
+}
+
+/// A container.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Container {
+    pub(super) name: String,
+    pub(super) image: String,
+    pub(super) command: Vec<String>,
+    pub(super) args: Vec<String>,
+    pub(super) working_dir: String,
+    pub(super) env: Vec<Variable>,
+    pub(super) ports: Vec<Port>,
+    pub(super) restart_policy: String,
+    pub(super) liveness_probe: Option<Probe>,
+    pub(super) readiness_probe: Option<Probe>,
+    pub(super) startup_probe: Option<Probe>,
+}
+
+/// An environment variable.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Variable {
+    pub(super) name: String,
+    pub(super) value: String,
+    pub(super) value_from: Value,
+}
+
+/// A port of a container.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Port {
+    pub(super) name: String,
+    pub(super) container_port: u16,
+}
+
+/// A probe.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Probe {
+    pub(super) http_get: Option<HttpGet>,
+    pub(super) tcp_socket: Option<TcpSocket>,
+    pub(super) exec: Option<Exec>,
+    initial_delay_seconds: u32,
+    timeout_seconds: Option<u32>,
+    period_seconds: Option<u32>,
+    success_threshold: Option<u32>,
+    failure_threshold: Option<u32>,
+    pub(super) termination_grace_period_seconds: Option<u32>,
+}
+
+/// `httpGet`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct HttpGet {
+    pub(super) path: String,
+    pub(super) port: Value,
+    pub(super) host: String,
+    pub(super) scheme: String,
+    pub(super) http_headers: Vec<Header>,
+}
+
+/// A header of a request.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Header {
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
+/// `tcpSocket`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TcpSocket {
+    pub(super) port: Value,
+    pub(super) host: String,
+}
+
+/// `exec`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Exec {
+    pub(super) command: Vec<String>,
+}
+
+impl Spec {
+    /// How long a pod has to end when it is not said otherwise.
+    pub(super) fn grace(&self) -> Duration {
+        Duration::from_secs(self.termination_grace_period_seconds.unwrap_or(30).into())
+    }
+}
+
+impl Container {
+    /// The number of a port that a probe names.
+    pub(super) fn port(&self, port: &Value) -> Option<u16> {
+        match port {
+            Value::String(name) => {
+                let named = self.ports.iter().find(|port| port.name == *name);
+                named.map(|port| port.container_port).or_else(|| name.parse().ok())
+            }
+            number => number.as_u64().and_then(|number| u16::try_from(number).ok()),
+        }
+        .filter(|port| *port > 0)
+    }
+}
+
+impl Probe {
+    pub(super) fn initial_delay(&self) -> Duration {
+        Duration::from_secs(self.initial_delay_seconds.into())
+    }
+
+    pub(super) fn period(&self) -> Duration {
+        Duration::from_secs(self.period_seconds.unwrap_or(10).max(1).into())
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds.unwrap_or(1).max(1).into())
+    }
+
+    pub(super) fn successes(&self) -> u32 {
+        self.success_threshold.unwrap_or(1).max(1)
+    }
+
+    pub(super) fn failures(&self) -> u32 {
+        self.failure_threshold.unwrap_or(3).max(1)
+    }
+}
