@@ -9,12 +9,13 @@
 //! Whoever runs them keeps to one rule: a controller sees its own writes. What it wanted created
 //! is among its objects when it is run again; otherwise it would want it created once more.
 //!
-//! A controller is run when something changed that it looks at. For each kind of object that is:
+//! A controller is run when something changed that it looks at. [`Work`] sees to that. For each
+//! kind of object it is:
 //!
 //! - Pod: the controller of its [`controller`](Object::controller), before and now; if it has
 //!   none, those of its namespace that select it. [`deployment`] of the owner of its ReplicaSet,
 //!   when it has finished or is gone, because Recreate waits for that. [`endpoint_slices`] and
-//!   [`endpoints`] of the Services that [select](Service::selects) it, before and now.
+//!   [`endpoints`] of the Services that select it, before and now.
 //!   [`schedule`], if it has no node, and for all that have none when it is gone.
 //!   [`node_lifecycle`] of its node, when it comes there.
 //! - ReplicaSet: [`replica_set`], and [`deployment`] of its controller or, if it has none, of
@@ -49,6 +50,7 @@ mod selector;
 mod stateful_set;
 mod template;
 mod time;
+mod work;
 mod write;
 
 pub use circumstances::Circumstances;
@@ -69,4 +71,5 @@ pub use scheduler::schedule;
 pub use selector::LabelSelector;
 pub use stateful_set::{StatefulSet, StatefulSetSpec, StatefulSetStatus, stateful_set};
 pub use time::{NotATime, Timestamp};
+pub use work::{Job, Work};
 pub use write::{Event, Propagation, Step, Write};

@@ -12,9 +12,10 @@ use super::history::{ControllerRevision, Current, History};
 use super::object::{Condition, Object, difference, is_default, without_nulls};
 use super::placement::Node;
 use super::pod::{Pod, PodSpec, map_at};
-use super::selector::LabelSelector;
+use super::selector::{LabelSelector, Selects as _};
 use super::template::hash;
 use super::write::Step;
+use crate::Labels;
 use fleet::Fleet;
 
 /// A DaemonSet.
@@ -67,6 +68,13 @@ pub struct DaemonSetStatus {
     collision_count: i64,
     #[serde(skip_serializing_if = "is_default")]
     conditions: Vec<Condition>,
+}
+
+impl DaemonSet {
+    /// Whether it selects what has these labels.
+    pub(crate) fn selects(&self, labels: &Labels) -> bool {
+        self.spec.selector.selects(labels)
+    }
 }
 
 /// What a DaemonSet makes of its pods on these nodes, which are all there are.

@@ -17,6 +17,7 @@ use super::pod::Pod;
 use super::replica_set::ReplicaSet;
 use super::selector::{LabelSelector, Selects as _};
 use super::write::Step;
+use crate::Labels;
 use plan::Plan;
 
 /// A Deployment.
@@ -110,6 +111,13 @@ impl DeploymentSpec {
 
     fn deadline(&self) -> Option<i64> {
         self.progress_deadline_seconds.filter(|seconds| *seconds != i64::from(i32::MAX))
+    }
+}
+
+impl Deployment {
+    /// Whether it selects what has these labels.
+    pub(crate) fn selects(&self, labels: &Labels) -> bool {
+        self.spec.selector.selects(labels)
     }
 }
 

@@ -12,9 +12,10 @@ use super::count::Count;
 use super::history::{ControllerRevision, Current, History};
 use super::object::{Condition, Object, difference, is_default};
 use super::pod::{Pod, map_at};
-use super::selector::LabelSelector;
+use super::selector::{LabelSelector, Selects as _};
 use super::template::hash;
 use super::write::Step;
+use crate::Labels;
 use member::{Members, revision_of};
 use turn::Turn;
 
@@ -102,6 +103,13 @@ impl StatefulSetSpec {
 
     fn is_rolling(&self) -> bool {
         self.update_strategy.kind != "OnDelete"
+    }
+}
+
+impl StatefulSet {
+    /// Whether it selects what has these labels.
+    pub(crate) fn selects(&self, labels: &Labels) -> bool {
+        self.spec.selector.selects(labels)
     }
 }
 

@@ -252,6 +252,29 @@ fn scales_in_proportion() {
 }
 
 #[test]
+fn what_rounding_leaves_goes_to_the_newest() {
+    let mut world = World::new();
+    let mut wanted = deployment(4);
+    wanted["spec"]["strategy"] =
+        json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 0, "maxUnavailable": 1 } });
+    world.put(wanted);
+    for image in ["three", "two", "one"] {
+        world.put(json!({
+            "apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "metadata": { "name": format!("web-{image}"), "labels": { "app": "web" },
+                "annotations": { "deployment.kubernetes.io/desired-replicas": "3",
+                    "deployment.kubernetes.io/max-replicas": "3" } },
+            "spec": { "replicas": 1, "selector": { "matchLabels": { "app": "web" } }, "template": template(image) },
+            "status": { "replicas": 1 },
+        }));
+        world.now += 60;
+    }
+    let step = world.deployment("web");
+    world.apply(&step);
+    assert_eq!(sizes(&world, &["one", "two", "three"]), [2, 1, 1]);
+}
+
+#[test]
 fn says_that_it_is_stuck() {
     let mut world = running(deployment(1));
     set_image(&mut world, "broken");

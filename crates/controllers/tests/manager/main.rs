@@ -10,4 +10,5 @@ mod node_lifecycle;
 mod replica_set;
 mod scheduler;
 mod stateful_set;
+mod work;
 mod world;

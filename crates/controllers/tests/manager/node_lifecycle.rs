@@ -123,6 +123,7 @@ fn pods_leave_in_time() {
         ("says nothing", json!([]), Some(300)),
         ("says how long", gone(json!(7)), Some(7)),
         ("at once", gone(json!(0)), Some(0)),
+        ("says it twice", json!([gone(json!(9))[0], gone(json!(7))[0]]), Some(7)),
         ("for good", gone(Value::Null), None),
         ("everything, for good", json!([{ "operator": "Exists" }]), None),
     ];

@@ -53,6 +53,27 @@ fn spreads_what_belongs_together() {
     assert_eq!(lines(&world.schedule()), [""; 0]);
 }
 
+#[test]
+fn spreads_siblings_though_one_node_is_fuller() {
+    let mut world = World::new();
+    for name in ["a", "b"] {
+        world.put(node(name, &json!({})));
+    }
+    for number in 0..3 {
+        world.put(pod(&format!("there-{number}"), &json!({ "nodeName": "a" })));
+    }
+    for name in ["x", "y"] {
+        let mut pod = pod(name, &json!({}));
+        pod["metadata"]["ownerReferences"] =
+            json!([{ "kind": "ReplicaSet", "name": "s", "uid": "s", "controller": true }]);
+        world.put(pod);
+    }
+    let step = world.schedule();
+    world.apply(&step);
+    let nodes = ["x", "y"].map(|name| text(world.get("Pod", name), "/spec/nodeName").to_owned());
+    assert_eq!(nodes, ["b", "a"]);
+}
+
 /// What, the nodes, the pod's spec, and what is said of it. A pod with port 8080 is on node a.
 type Refusal = (&'static str, Vec<Value>, Value, String);
 

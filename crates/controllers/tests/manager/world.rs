@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use portolan_controllers::manager::{
-    Circumstances, ControllerRevision, DaemonSet, Deployment, Node, Object, Pod, Propagation, ReplicaSet,
-    ReplicationController, StatefulSet, Step, Target, Timestamp, Write, daemon_set, deployment, replica_set,
-    replication_controller, schedule, stateful_set,
+    Anything, Circumstances, ControllerRevision, DaemonSet, Deployment, Node, Object, Pod, Propagation,
+    ReplicaSet, ReplicationController, StatefulSet, Step, Target, Timestamp, Write, daemon_set, deployment,
+    replica_set, replication_controller, schedule, stateful_set,
 };
 use serde_json::{Value, json};
 
@@ -124,6 +124,11 @@ impl World {
         &self.objects[&(kind.to_owned(), "shop".to_owned(), name.to_owned())]
     }
 
+    /// All objects whatsoever.
+    pub(crate) fn read_all(&self) -> Vec<Anything> {
+        self.objects.values().map(|object| Anything::read(object).expect("readable")).collect()
+    }
+
     /// All objects of a kind.
     pub(crate) fn of_kind(&self, kind: &str) -> Vec<&Value> {
         self.objects.iter().filter(|(key, _)| key.0 == kind).map(|(_, object)| object).collect()
@@ -169,6 +174,16 @@ impl World {
             }
         }
         lines(step)
+    }
+
+    /// The part of a step before a write that an API server would refuse.
+    pub(crate) fn possible(&self, step: &Step) -> Step {
+        let is_refused = |write: &Write| match write {
+            Write::Create(object) => self.objects.contains_key(&key(object)),
+            _ => false,
+        };
+        let end = step.writes.iter().position(is_refused).unwrap_or(step.writes.len());
+        Step { writes: step.writes[..end].to_vec(), again: step.again }
     }
 
     /// Deletes an object: pods stay until [`World::bury`].
