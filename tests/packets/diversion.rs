@@ -2,7 +2,8 @@
 //! connection tracking, and goes to the Service otherwise: no question is lost in between.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -10,10 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use portolan_dataplane::Diversion;
 use portolan_lab::netns::Namespace;
+use portolan_lab::responder::Answer;
 use portolan_netfilter::conntrack::Conntrack;
 use portolan_netfilter::nft::TableFamily;
 use portolan_service::{Family, Protocol};
 use portolan_tests::ask::{self, Flow, Outcome};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::case::Mode;
 use crate::fixture::{HOST1, PORT, underlay};
@@ -160,6 +163,73 @@ pub(crate) fn no_question_is_lost(mode: Mode, family: Family) -> anyhow::Result<
         ensure!(failures.is_empty(), "{} of {count:?} failed: {failures:?}", failures.len());
     }
     Ok(())
+}
+
+/// A connection goes on where it began, and a new one from the same port where it should.
+pub(crate) fn connections_stay(mode: Mode, family: Family) -> anyhow::Result<()> {
+    let site = Site::new(mode, family)?;
+    let mut diversion = site.diversion()?;
+    let _here = site.scene.site.respond_on_node("host1", HERE, site.to)?;
+    for client in ["client-a", "host1"] {
+        let open = || site.client(client).run(|| Connection::open(site.to, None))?;
+        let mut there = open()?;
+        ensure!(there.ask()? == THERE, "{client}: not diverted yet");
+        diversion.divert(&site.only())?;
+        ensure!(there.ask()? == THERE, "{client}: it began there, and questions are diverted now");
+        let mut here = open()?;
+        ensure!(here.ask()? == HERE, "{client}: diverted");
+        diversion.divert(&BTreeSet::new())?;
+        ensure!(here.ask()? == HERE, "{client}: it began here, and questions go there now");
+        ensure!(open()?.ask()? == THERE, "{client}: not diverted any more");
+        let port = here.end()?;
+        let again = site.client(client).run(|| Connection::open(site.to, Some(port)))?;
+        ensure!(again?.ask()? == THERE, "{client}: the port of one that began here");
+    }
+    Ok(())
+}
+
+/// A client's connection to a responder that answers each line with its name.
+struct Connection(BufReader<TcpStream>);
+
+impl Connection {
+    fn open(to: SocketAddr, port: Option<u16>) -> anyhow::Result<Connection> {
+        let any: IpAddr =
+            if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::new(any, port.unwrap_or(0)).into())?;
+        socket.connect_timeout(&to.into(), ask::PATIENCE).context("connecting")?;
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(ask::PATIENCE))?;
+        // The port is free at once when it ends.
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        Ok(Connection(BufReader::new(stream)))
+    }
+
+    /// Who is at the other end.
+    fn ask(&mut self) -> anyhow::Result<String> {
+        self.0.get_ref().write_all(b"GET /whoami HTTP/1.1\r\nHost: web\r\n\r\n")?;
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            ensure!(self.0.read_line(&mut line).context("no answer")? > 0, "it was closed");
+            if let Some(value) = line.strip_prefix("Content-Length:") {
+                length = value.trim().parse()?;
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body)?;
+        let answer: Answer = serde_json::from_slice(&body)?;
+        Ok(answer.pod)
+    }
+
+    /// Ends it. Returns the port that it came from.
+    fn end(self) -> anyhow::Result<u16> {
+        Ok(self.0.get_ref().local_addr()?.port())
+    }
 }
 
 /// Asks until it is to stop. Returns how often it was answered here and there, and what else

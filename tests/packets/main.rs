@@ -123,8 +123,9 @@ fn udp_flow_trials() -> Vec<Trial> {
 
 fn diversion_trials() -> Vec<Trial> {
     type Test = fn(Mode, Family) -> anyhow::Result<()>;
-    let tests: [(&str, Test); 2] = [
+    let tests: [(&str, Test); 3] = [
         ("without connection tracking", diversion::without_connection_tracking),
+        ("connections stay", diversion::connections_stay),
         ("no question is lost", diversion::no_question_is_lost),
     ];
     let mut trials = Vec::new();

@@ -10,23 +10,28 @@
 //! - A table of nftables has these packets, and what is answered, not tracked. Then they are not
 //!   translated either, in whatever mode the rules of Services are.
 //!
+//! A datagram is a question, and may go either way. A connection stays where it began: a set knows
+//! those that began on the node.
+//!
 //! The table goes with the process, however that ends. From that moment the rules of Services
 //! translate as for any other address, and the route has no effect: translation comes before it.
 //! So the route may stay behind; [`Diversion::clean_up`] removes it.
 //!
 //! The order is the caller's: [`Diversion::prepare`] an address, bind sockets to it, then
-//! [`Diversion::divert`]; at the end divert nothing, answer what has come, then
-//! [`Diversion::forget`] the address and close the sockets. Answers are never tracked meanwhile: an
-//! entry for one could clash with that of an earlier question from the same port. Sockets for IPv6
-//! need `IPV6_FREEBIND`: a route makes an address local to packets, and not to `bind`.
+//! [`Diversion::divert`]; at the end divert nothing, answer what has come, close the connections,
+//! then [`Diversion::forget`] the address and close the sockets. Answers are never tracked
+//! meanwhile: an entry for one could clash with that of an earlier question from the same port.
+//! Sockets for IPv6 need `IPV6_FREEBIND`: a route makes an address local to packets, and not to
+//! `bind`.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use portolan_netfilter::nft::{
-    BaseChain, Batch, Chain, ChainType, CmpOp, Expr, Hook, MetaKey, PayloadBase, Register, Rule, TableFamily,
-    TableRef,
+    BaseChain, Batch, Chain, ChainType, CmpOp, Expr, Field, Hook, KeyType, MetaKey, PayloadBase, Register, Rule,
+    Set, TableFamily, TableRef,
 };
 use portolan_netfilter::socket::Socket;
 use portolan_netlink::rtnetlink::{LOCAL_TABLE, Rtnetlink};
@@ -39,10 +44,20 @@ const TABLE: &str = "portolan-dns";
 const PREROUTING: &str = "raw-prerouting";
 const OUTPUT: &str = "raw-output";
 const COMMENT: &str = "what the cluster's DNS is asked, answered on this node";
+/// The connections that began on the node, each by address, client and its port.
+const CONNECTIONS: &str = "connections";
+const CONNECTION: KeyType = KeyType(&[Field::DestinationAddress, Field::SourceAddress, Field::SourcePort]);
+/// More of them at a time begin at the Service.
+const CONNECTIONS_MAX: u32 = 65_536;
+/// One without packets for so long is forgotten; servers close them earlier.
+const CONNECTION_TIMEOUT: Duration = Duration::from_mins(2);
 /// Before connection tracking (`NF_IP_PRI_RAW`).
 const RAW: i32 = -300;
 /// Whose our routes are (`rtm_protocol`): a number that nobody else is known to use.
 const OURS: u8 = 0x70;
+/// FIN, SYN, RST and ACK (RFC 9293 §3.1).
+const OPENING_FLAGS: u8 = 0x17;
+const SYN: u8 = 0x02;
 
 /// Addresses of Services whose packets stay on this node. Everything that was diverted goes to the
 /// Services again when this is dropped.
@@ -88,7 +103,7 @@ impl Diversion {
     }
 
     /// From now on diverts what is sent to these addresses over TCP and UDP, and nothing else, in
-    /// one transaction. All of them are prepared.
+    /// one transaction. All of them are prepared. Connections stay where they began.
     pub fn divert(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<(), Error> {
         let diverted = addresses.intersection(&self.prepared).copied().collect();
         self.commit(self.prepared.clone(), diverted)
@@ -116,15 +131,17 @@ impl Diversion {
             if before[0].is_empty() {
                 add_table(&mut batch, table);
             }
-            // The hooks stay: a commit changes their rules at once, and hooks one by one.
+            // The hooks stay: a commit changes their rules at once, and hooks one by one. So does
+            // the set.
             batch.flush_rules(table);
-            for protocol in [Protocol::Udp, Protocol::Tcp] {
-                for address in &prepared {
-                    batch.add_rule(table, OUTPUT, &self.untracked(*address, protocol, Way::From));
+            for address in prepared {
+                for protocol in [Protocol::Udp, Protocol::Tcp] {
+                    let answers = [self.packets(address, protocol, Way::From), vec![Expr::NoTrack]];
+                    batch.add_rule(table, OUTPUT, &rule(answers));
                 }
-                for address in &diverted {
-                    batch.add_rule(table, OUTPUT, &self.untracked(*address, protocol, Way::To));
-                    batch.add_rule(table, PREROUTING, &self.untracked(*address, protocol, Way::To));
+                for questions in self.questions(address, diverted.contains(&address)) {
+                    batch.add_rule(table, OUTPUT, &questions);
+                    batch.add_rule(table, PREROUTING, &questions);
                 }
             }
         }
@@ -151,30 +168,95 @@ impl Diversion {
         Ok(addresses)
     }
 
-    /// `ip daddr ADDRESS udp dport PORT notrack`, or the same of its answers.
-    fn untracked(&self, address: IpAddr, protocol: Protocol, way: Way) -> Rule {
-        let (source_offset, octets) = match address {
-            IpAddr::V4(v4) => (12, v4.octets().to_vec()),
-            IpAddr::V6(v6) => (8, v6.octets().to_vec()),
+    /// The rules for what is sent to `address`, which is diverted or only prepared.
+    fn questions(&self, address: IpAddr, diverted: bool) -> Vec<Rule> {
+        let [datagrams, segments] =
+            [Protocol::Udp, Protocol::Tcp].map(|protocol| self.packets(address, protocol, Way::To));
+        let set = || CONNECTIONS.to_owned();
+        let timeout = Some(CONNECTION_TIMEOUT);
+        let stay = Expr::UpdateSet { set: set(), key: Register::R1, data: None, timeout };
+        let known = Expr::Lookup { set: set(), source: Register::R1, dest: None, inverted: false };
+        let forget = Expr::DeleteFromSet { set: set(), key: Register::R1 };
+        let opening = opening();
+        let key = connection(address);
+        let mut rules = Vec::new();
+        if diverted {
+            rules.push(rule([datagrams, vec![Expr::NoTrack]]));
+            // With no room in the set, this ends the rule before it has an effect.
+            let begin = vec![stay.clone(), Expr::NoTrack];
+            rules.push(rule([segments.clone(), opening, key.clone(), begin]));
+        } else {
+            // A port that is used again: this connection is another one.
+            rules.push(rule([segments.clone(), opening, key.clone(), vec![forget]]));
+        }
+        rules.push(rule([segments, key, vec![known, stay, Expr::NoTrack]]));
+        rules
+    }
+
+    /// `ip daddr ADDRESS udp dport PORT`, or the same of its answers.
+    fn packets(&self, address: IpAddr, protocol: Protocol, way: Way) -> Vec<Expr> {
+        let (source, destination) = addresses_at(Family::of(address));
+        let (offset, port_offset) = match way {
+            Way::To => (destination, 2),
+            Way::From => (source, 0),
+        };
+        let octets = match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
         };
         let length = u32::try_from(octets.len()).unwrap_or(0);
-        let (offset, port_offset) = match way {
-            Way::To => (source_offset + length, 2),
-            Way::From => (source_offset, 0),
-        };
-        let equal = |value| Expr::Cmp { op: CmpOp::Equal, source: Register::R1, value };
-        let load = |base, offset, len| Expr::Payload { base, offset, len, dest: Register::R1 };
-        let exprs = vec![
-            load(PayloadBase::Network, offset, length),
+        vec![
+            load(PayloadBase::Network, offset, length, 0),
             equal(octets),
             Expr::Meta { key: MetaKey::L4Proto, dest: Register::R1 },
             equal(vec![protocol.number()]),
-            load(PayloadBase::Transport, port_offset, 2),
+            load(PayloadBase::Transport, port_offset, 2, 0),
             equal(self.port.to_be_bytes().into()),
-            Expr::NoTrack,
-        ];
-        Rule { exprs, comment: None }
+        ]
     }
+}
+
+fn rule<const N: usize>(parts: [Vec<Expr>; N]) -> Rule {
+    Rule { exprs: parts.concat(), comment: None }
+}
+
+fn equal(value: Vec<u8>) -> Expr {
+    Expr::Cmp { op: CmpOp::Equal, source: Register::R1, value }
+}
+
+/// Loads `len` octets into the register of that number, counted in words.
+fn load(base: PayloadBase, offset: u32, len: u32, word: u32) -> Expr {
+    Expr::Payload { base, offset, len, dest: Register::word(word) }
+}
+
+/// Where the source and the destination are in a header (RFC 791 §3.1, RFC 8200 §3).
+fn addresses_at(family: Family) -> (u32, u32) {
+    match family {
+        Family::V4 => (12, 16),
+        Family::V6 => (8, 24),
+    }
+}
+
+/// The first packet of a connection.
+fn opening() -> Vec<Expr> {
+    let (source, dest) = (Register::R1, Register::R1);
+    vec![
+        load(PayloadBase::Transport, 13, 1, 0),
+        Expr::Bitwise { source, dest, mask: vec![OPENING_FLAGS], xor: vec![0] },
+        equal(vec![SYN]),
+    ]
+}
+
+/// Loads the key of a connection to `address` ([`CONNECTION`]).
+fn connection(address: IpAddr) -> Vec<Expr> {
+    let family = Family::of(address);
+    let (source, destination) = addresses_at(family);
+    let words = if family == Family::V4 { 1 } else { 4 };
+    vec![
+        load(PayloadBase::Network, destination, words * 4, 0),
+        load(PayloadBase::Network, source, words * 4, words),
+        load(PayloadBase::Transport, 0, 2, words * 2),
+    ]
 }
 
 fn add_table(batch: &mut Batch, table: TableRef<'_>) {
@@ -183,6 +265,21 @@ fn add_table(batch: &mut Batch, table: TableRef<'_>) {
         let kind = BaseChain { kind: ChainType::Filter, hook, priority: RAW };
         batch.add_chain(table, &Chain { name: name.to_owned(), kind: Some(kind), comment: None });
     }
+    batch.add_set(
+        table,
+        &Set {
+            name: CONNECTIONS.to_owned(),
+            id: 1,
+            key: CONNECTION,
+            data: None,
+            dynamic: true,
+            timeouts: true,
+            interval: false,
+            gc_interval: Some(CONNECTION_TIMEOUT),
+            size: Some(CONNECTIONS_MAX),
+            comment: None,
+        },
+    );
 }
 
 /// Which way a packet goes.

@@ -12,6 +12,7 @@ use crate::counters::{Source, ZoneCounters};
 use crate::others::Others;
 use crate::query_log::{Entry, QueryLog};
 use crate::shared::Shared;
+use crate::under_way::Token;
 
 /// The way back to who asked.
 pub(crate) trait Way: Send {
@@ -46,6 +47,7 @@ struct Completion {
     started: Instant,
     /// `None` once it was used.
     way: Option<Box<dyn Way>>,
+    _under_way: Token,
 }
 
 impl Later {
@@ -60,6 +62,7 @@ impl Later {
             log,
             started,
             way: Some(way),
+            _under_way: shared.under_way.begin(),
         };
         match outside {
             None => others.ask(message, client, transport, Box::new(|answer| completion.finish(answer))),

@@ -33,6 +33,7 @@ mod sockets;
 mod swap;
 mod tcp;
 mod udp;
+mod under_way;
 mod zones;
 
 pub use counters::{Counts, Histogram, Requests, Responses, Source, ZoneCounts};

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -12,7 +13,7 @@ use crate::access::Access;
 use crate::counters::{Count, Counts, ThreadCounters, sum};
 use crate::error::Error;
 use crate::query_log::LogQueue;
-use crate::settings::{Block, MayAsk, Settings, Sockets, TcpLimits};
+use crate::settings::{Block, MayAsk, Settings, Sockets, TcpLimits, threads_of};
 use crate::shared::Shared;
 use crate::swap::Swap;
 use crate::tcp::{self, Mailbox};
@@ -36,10 +37,7 @@ impl Server {
     /// Binds all addresses, and starts to answer.
     pub fn start(settings: Settings) -> Result<Server, Error> {
         let Settings { mut listeners, threads, may_ask, tcp: limits, receive_buffer } = settings;
-        let threads = threads
-            .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
-            .unwrap_or(1)
-            .max(1);
+        let threads = threads_of(threads);
         // One for each thread, one for connections, one for answers that come later.
         let counters = threads + 2;
         let mut sockets = Vec::new();
@@ -64,6 +62,8 @@ impl Server {
             connections: Count::default(),
             connections_refused: Count::default(),
             connections_open: AtomicU64::new(0),
+            under_way: Arc::default(),
+            finishing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         });
         let mut server = Server {
@@ -187,6 +187,22 @@ impl Server {
         counts
     }
 
+    /// Answers what has come, closes connections that have been answered, and stops. Whoever has yet
+    /// to be answered after so long is not. Nothing more should come meanwhile.
+    pub fn finish(self, patience: Duration) {
+        self.shared().finishing.store(true, Ordering::Release);
+        self.wake_threads();
+        self.shared().under_way.wait(patience);
+    }
+
+    fn wake_threads(&self) {
+        // It fails only if it was written to before.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.wake();
+        }
+    }
+
     fn shared(&self) -> &Arc<Shared> {
         self.shared.as_ref().expect("a server that is not dropped has it")
     }
@@ -196,11 +212,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         let Some(shared) = self.shared.take() else { return };
         shared.stopping.store(true, Ordering::Release);
-        // It fails only if it was written to before.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
-        if let Some(mailbox) = &self.mailbox {
-            mailbox.wake();
-        }
+        self.wake_threads();
         for thread in self.threads.drain(..) {
             // A panic of it was reported by the panic hook.
             let _ = thread.join();

@@ -30,6 +30,8 @@ pub struct Settings {
 pub struct Listener {
     /// Where to listen. Port 0 is one that the kernel chooses, the same for both transports.
     pub address: SocketAddr,
+    /// The address may be none of this host's yet (`IP_FREEBIND`).
+    pub absent: bool,
     /// Answer datagrams.
     pub udp: bool,
     /// Answer on connections.
@@ -44,7 +46,7 @@ pub struct Listener {
 impl Listener {
     /// Both transports at `address`.
     pub fn new(address: SocketAddr, blocks: Vec<Block>) -> Listener {
-        Listener { address, udp: true, tcp: true, sockets: None, blocks }
+        Listener { address, absent: false, udp: true, tcp: true, sockets: None, blocks }
     }
 }
 
@@ -56,6 +58,12 @@ pub struct Sockets {
     pub udp: Vec<UdpSocket>,
     /// For connections.
     pub tcp: Option<TcpListener>,
+}
+
+/// How many threads are meant.
+pub(crate) fn threads_of(threads: Option<usize>) -> usize {
+    let all = || std::thread::available_parallelism().ok().map(usize::from);
+    threads.or_else(all).unwrap_or(1).max(1)
 }
 
 /// Zones that are handled alike: a server block of a Corefile.

@@ -1,13 +1,14 @@
 //! What the threads of a server share.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use crate::access::Access;
 use crate::counters::{Count, ThreadCounters};
 use crate::query_log::LogQueue;
 use crate::swap::Swap;
+use crate::under_way::UnderWay;
 use crate::zones::Zones;
 
 /// What the threads of a server share.
@@ -24,6 +25,9 @@ pub(crate) struct Shared {
     pub(crate) connections: Count,
     pub(crate) connections_refused: Count,
     pub(crate) connections_open: AtomicU64,
+    pub(crate) under_way: Arc<UnderWay>,
+    /// All threads are to end once they have answered what has come.
+    pub(crate) finishing: AtomicBool,
     /// All threads are to end.
     pub(crate) stopping: AtomicBool,
 }

@@ -6,13 +6,21 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::Error;
-use crate::settings::{Listener, Sockets};
+use crate::settings::{Listener, Sockets, threads_of};
 use crate::socket_option;
 
 /// Receive buffer of a socket for datagrams, octets: some thousand questions.
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+
+impl Sockets {
+    /// Binds those that `listener` does not bring along, as a server with so many `threads`
+    /// ([`Settings::threads`](crate::Settings::threads)) does that is started with it.
+    pub fn bind(mut listener: Listener, threads: Option<usize>) -> Result<Sockets, Error> {
+        open(&mut listener, threads_of(threads), None)
+    }
+}
 
 /// Opens what `listener` has not brought along, for so many threads, and makes all ready for use.
 pub(crate) fn open(listener: &mut Listener, threads: usize, buffer: Option<usize>) -> Result<Sockets, Error> {
@@ -53,21 +61,22 @@ fn open_at(
 ) -> Result<SocketAddr, Error> {
     let failed = |address, protocol| move |source| Error::Bind { address, protocol, source };
     while listener.udp && sockets.udp.len() < threads {
-        let socket = datagrams(address).map_err(failed(address, "udp"))?;
+        let socket = datagrams(address, listener.absent).map_err(failed(address, "udp"))?;
         address = socket.local_addr().map_err(failed(address, "udp"))?;
         sockets.udp.push(socket);
     }
     if listener.tcp && sockets.tcp.is_none() {
-        let socket = connections(address).map_err(failed(address, "tcp"))?;
+        let socket = connections(address, listener.absent).map_err(failed(address, "tcp"))?;
         address = socket.local_addr().map_err(failed(address, "tcp"))?;
         sockets.tcp = Some(socket);
     }
     Ok(address)
 }
 
-fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+fn datagrams(address: SocketAddr, absent: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_port(true)?;
+    allow_absent(&socket, address, absent)?;
     if address.ip().is_unspecified() && address.is_ipv6() {
         // As other servers do: `::` takes questions of both families.
         socket.set_only_v6(false)?;
@@ -76,16 +85,25 @@ fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn connections(address: SocketAddr) -> io::Result<TcpListener> {
+fn connections(address: SocketAddr, absent: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of a server that ended do not keep the next one from its port.
     socket.set_reuse_address(true)?;
+    allow_absent(&socket, address, absent)?;
     if address.ip().is_unspecified() && address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+fn allow_absent(socket: &Socket, address: SocketAddr, absent: bool) -> io::Result<()> {
+    match address {
+        _ if !absent => Ok(()),
+        SocketAddr::V4(_) => socket.set_freebind_v4(true),
+        SocketAddr::V6(_) => socket.set_freebind_v6(true),
+    }
 }
 
 /// Sets what must be so for all sockets, also those that were handed over.

@@ -64,6 +64,7 @@ pub(crate) fn serve(
         answer: Vec::new(),
         later: Vec::new(),
     };
+    let _under_way = shared.under_way.begin();
     let mut events = Vec::with_capacity(256);
     while !shared.stopping.load(Ordering::Acquire) {
         events.clear();
@@ -79,6 +80,9 @@ pub(crate) fn serve(
             }
         }
         thread.close_overdue();
+        if shared.finishing.load(Ordering::Acquire) && thread.finish() {
+            return;
+        }
     }
 }
 
@@ -288,6 +292,21 @@ impl Thread {
         self.shared.connections_open.store(self.connections.len() as u64, Ordering::Relaxed);
         // Closing the last descriptor takes it out of the epoll.
         drop(connection);
+    }
+
+    /// Closes the connections that have nothing to wait for any more. Returns whether none is left.
+    fn finish(&mut self) -> bool {
+        for at in 0..self.listeners.len() {
+            self.accept(at as u64);
+        }
+        for number in self.connections.numbers() {
+            // What came since it was last looked at.
+            self.turn(number, EventFlags::IN);
+            if self.connections.get(number).is_some_and(|connection| connection.is_done()) {
+                self.close(number);
+            }
+        }
+        self.connections.len() == 0
     }
 
     /// Stops or goes on to accept connections.

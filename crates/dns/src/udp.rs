@@ -42,21 +42,28 @@ pub(crate) fn serve(
     };
     let mut ready: Vec<PollFd<'_>> = vec![PollFd::new(wake, PollFlags::IN)];
     ready.extend(sockets.iter().map(|(_, socket)| PollFd::new(&**socket, PollFlags::IN)));
+    let _under_way = shared.under_way.begin();
     while !shared.stopping.load(Ordering::Acquire) {
         if poll(&mut ready, None).is_err() {
             // Interrupted, or out of memory: as if something had come.
             continue;
         }
+        let finishing = shared.finishing.load(Ordering::Acquire);
+        let mut any = false;
         for (at, (listener, socket)) in sockets.iter().enumerate() {
             if ready[at + 1].revents().is_empty() {
                 continue;
             }
+            any = true;
             // Where several came at once, more have come meanwhile: asking would only cost time.
             for _ in 0..TURNS {
                 if thread.turn(*listener, socket) < 2 {
                     break;
                 }
             }
+        }
+        if finishing && !any {
+            return;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The zone data, and how changes of objects change it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -65,6 +66,12 @@ impl Names {
     /// is asked for names of addresses there.
     pub fn set_service_networks(&mut self, networks: &[IpNet]) {
         self.networks.set_node(&"".into(), networks);
+    }
+
+    /// The server's own addresses are these from now on, in place of those of the settings.
+    pub fn set_own_addresses(&mut self, addresses: Vec<IpAddr>) {
+        // Shared with nobody but what it was cloned for.
+        Arc::make_mut(&mut self.options).settings.own_addresses = addresses;
     }
 
     /// The Service of this name, as it was given.

@@ -112,6 +112,7 @@ fn expr() -> impl Strategy<Value = Expr> {
         any::<bool>().prop_map(|ipv6| Expr::RejectPortUnreachable { ipv6 }),
         (name(), register(), option::of(register()), milliseconds())
             .prop_map(|(set, key, data, timeout)| Expr::UpdateSet { set, key, data, timeout }),
+        (name(), register()).prop_map(|(set, key)| Expr::DeleteFromSet { set, key }),
     ]
 }
 

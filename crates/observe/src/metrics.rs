@@ -11,6 +11,7 @@ mod process;
 mod register;
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use portolan_config::Mode;
@@ -61,6 +62,7 @@ pub struct Metrics {
     own: Own,
     process: Process,
     slis: HealthSlis,
+    appended: OnceLock<Box<dyn Fn() -> String + Send + Sync>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -83,6 +85,7 @@ impl Metrics {
             own: Own::register(&registry, families, build),
             process: Process::register(&registry),
             slis: HealthSlis::new(),
+            appended: OnceLock::new(),
             families: families.to_vec(),
             registry,
         }
@@ -91,7 +94,18 @@ impl Metrics {
     /// Everything as Prometheus reads it (text format 0.0.4).
     pub fn text(&self) -> String {
         self.process.update();
-        encode(&self.registry)
+        let mut text = encode(&self.registry);
+        if let Some(appended) = self.appended.get() {
+            text.push_str(&appended());
+        }
+        text
+    }
+
+    /// From now on the text ends with what `read` returns, which has metrics of other names. Once
+    /// only: later calls have no effect.
+    pub fn append(&self, read: impl Fn() -> String + Send + Sync + 'static) {
+        // Taken already.
+        let _ = self.appended.set(Box::new(read));
     }
 
     /// What `/metrics/slis` answers: the health checks as they were last asked. At the first scrape

@@ -17,12 +17,11 @@ use crate::mailbox::Sender;
 /// The proxy's loop answers within this time or is stuck.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Has the proxy's loop asked for what is in force. The proxy answers for `served`, if that is
-/// given.
-pub(crate) fn of_proxy(events: Sender<Event>, served: Option<Arc<RwLock<Names>>>) -> AskProxy {
+/// Has the proxy's loop asked for what is in force. The node answers for the names of `served`.
+pub(crate) fn of_proxy(events: Sender<Event>, served: Vec<Arc<RwLock<Names>>>) -> AskProxy {
     Arc::new(move |query| {
         if query.table == Table::Names {
-            return names::page(served.as_slice(), &query);
+            return names::page(&served, &query);
         }
         let (answer, answered) = mpsc::channel();
         if events.send(Event::Asked(answer)).is_err() {

@@ -6,10 +6,11 @@ use std::time::Instant;
 use anyhow::anyhow;
 use portolan_dataplane::iptables::AcceptForwarded;
 use portolan_dataplane::kube_proxy::{self, Search};
-use portolan_dataplane::{InUse, Leftovers, MODES, ModeDescriptor, RemovalError};
+use portolan_dataplane::{Diversion, InUse, Leftovers, MODES, ModeDescriptor, RemovalError};
 use tracing::{info, warn};
 
 use crate::describe::counted;
+use crate::node_lock::{self, Taken};
 
 /// Removes our rules, of all modes. `say` takes a line for each part, for people.
 pub(crate) fn own(say: impl Fn(&str)) -> anyhow::Result<()> {
@@ -32,6 +33,16 @@ pub(crate) fn own(say: impl Fn(&str)) -> anyhow::Result<()> {
         }
         Err(error) => failures.push(error.to_string()),
     }
+    // A proxy that runs answers at the addresses that its routes lead to.
+    if matches!(node_lock::take()?, Taken::Ours(_)) {
+        let mut removed = false;
+        let routes = local_routes(|line| {
+            removed = true;
+            say(line);
+        });
+        nothing &= !removed;
+        failures.extend(routes.err().map(|error| error.to_string()));
+    }
     match AcceptForwarded::new().remove() {
         Ok(0) => {}
         Ok(accepted) => {
@@ -46,6 +57,17 @@ pub(crate) fn own(say: impl Fn(&str)) -> anyhow::Result<()> {
     }
     if nothing {
         say("nothing of Portolan's is left");
+    }
+    Ok(())
+}
+
+/// Removes the local routes by which names were answered on this node. `say` takes a line, for
+/// people, if there are any.
+pub(crate) fn local_routes(mut say: impl FnMut(&str)) -> Result<(), portolan_dataplane::Error> {
+    let left = Diversion::clean_up()?;
+    if !left.is_empty() {
+        let addresses: Vec<String> = left.iter().map(ToString::to_string).collect();
+        say(&format!("removed local routes of the cluster's DNS: {}", addresses.join(", ")));
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The command line. The flags that kube-proxy has are in `portolan_config` (spec §10B).
 
 mod dns;
+mod node_dns;
 
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
@@ -12,7 +13,12 @@ use ipnet::IpNet;
 use portolan_observe::control::DEFAULT_SOCKET;
 use portolan_trace_cli::TraceArgs;
 
+<<<<<<< HEAD
 pub(crate) use self::dns::{DnsArgs, STATE_DIR};
+=======
+pub(crate) use self::dns::DnsArgs;
+pub(crate) use self::node_dns::NodeDnsArgs;
+>>>>>>> 99ad54d (Keep connections where they began while questions are diverted)
 
 /// A Kubernetes service proxy, and the chart that explains where a packet goes.
 #[derive(Debug, Parser)]
@@ -75,6 +81,9 @@ pub(crate) struct RunArgs {
     /// removed
     #[arg(long)]
     pub(crate) calico_marker: bool,
+
+    #[command(flatten)]
+    pub(crate) dns: NodeDnsArgs,
 
     /// Print the version and exit: as kube-proxy writes it, or all of it
     #[arg(long, value_name = "true|raw", num_args = 0..=1, require_equals = true, default_missing_value = "true")]

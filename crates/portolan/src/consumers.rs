@@ -1,8 +1,7 @@
 //! Who takes what is observed, and who takes what is in force. A new consumer is a line here.
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
-use portolan_names::Names;
 use portolan_observe::{Eligibility, Telemetry};
 use portolan_service::Change;
 
@@ -10,7 +9,6 @@ use crate::batch::Batch;
 use crate::event::Event;
 use crate::feed::{Consumer, Feed};
 use crate::mailbox::Sender;
-use crate::names::NamesConsumer;
 
 /// Everybody who takes what the sources observe, as soon as it is observed.
 pub(crate) fn of_observed(
@@ -26,16 +24,14 @@ pub(crate) fn of_observed(
     ])
 }
 
-/// Everybody who takes what is in force: each batch after the commit that has it.
+/// Everybody who takes what is in force, each batch after the commit that has it: those who keep
+/// `names` besides those who always do.
 pub(crate) fn of_in_force(
     telemetry: &Arc<Telemetry>,
-    names: Option<Arc<RwLock<Names>>>,
-) -> std::io::Result<Feed> {
-    let mut consumers: Vec<Box<dyn Consumer>> = vec![Box::new(NetworkProgramming(telemetry.clone()))];
-    if let Some(names) = names {
-        consumers.push(Box::new(NamesConsumer::start(names)?));
-    }
-    Ok(Feed::new(consumers))
+    names: Vec<Box<dyn Consumer>>,
+) -> Feed {
+    let measuring = Box::new(NetworkProgramming(telemetry.clone())) as Box<dyn Consumer>;
+    Feed::new(std::iter::once(measuring).chain(names))
 }
 
 /// Counts changes for the metrics (spec §11.16).

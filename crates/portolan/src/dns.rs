@@ -6,10 +6,12 @@
 //! `pages` and `metrics` answer kubelet and Prometheus.
 
 mod access;
+mod answering;
 mod corefile;
 mod data;
 mod failures;
 mod metrics;
+pub(crate) mod on_node;
 mod open_files;
 mod others;
 mod pages;
@@ -42,10 +44,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) fn dns(args: &DnsArgs) -> anyhow::Result<()> {
     process_one::leave(())?;
     // What answers catches its panics: one question is lost, and no other.
-    signals::end_on_panic_unless(|thread| thread.starts_with("dns-"), "");
+    signals::end_on_panic(|thread| thread.starts_with("dns-"), "");
     logging::start(args.verbosity, args.logging_format);
     open_files::raise_limit();
-    let source = Source::new(args);
+    let source = Source::new(("--conf", args.conf.as_deref()), &args.cluster_domain, args.port);
     let mut loaded = source.load()?;
     let corefile = loaded.take()?;
     for notice in &corefile.notices {

@@ -28,13 +28,10 @@ impl NamesConsumer {
     /// lock sees all of it or nothing, as soon as all is known that names come from.
     ///
     /// A feed of what is in force says which Services the kernel refuses. They have no names.
-    pub(crate) fn start(names: Arc<RwLock<Names>>) -> io::Result<NamesConsumer> {
-        NamesConsumer::with_notice(names, |_, _| ())
-    }
-
-    /// The same. After each batch `notice` is called with the names, and with when endpoints that
-    /// are in them now were changed in the cluster.
-    pub(crate) fn with_notice(
+    ///
+    /// After each batch `notice` is called with the names, and with when endpoints that are in them
+    /// now were changed in the cluster.
+    pub(crate) fn start(
         names: Arc<RwLock<Names>>,
         mut notice: impl FnMut(&Names, &[EndpointsTrigger]) + Send + 'static,
     ) -> io::Result<NamesConsumer> {
@@ -204,7 +201,7 @@ mod tests {
     #[test]
     fn names_follow_a_feed() {
         let names = names();
-        let feed = Feed::new([Box::new(NamesConsumer::start(names.clone()).unwrap()) as Box<dyn Consumer>]);
+        let feed = Feed::new([Box::new(NamesConsumer::start(names.clone(), |_, _| ()).unwrap()) as Box<dyn Consumer>]);
         let becomes = |question: &str, expected| {
             let until = Instant::now() + Duration::from_secs(20);
             while ask(&names, question) != expected {

@@ -27,7 +27,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     // Before anything else opens a descriptor, and before there is a second process that has it.
     let ready = args.ready_fd.map(ReadyFd::take).transpose()?;
     let ready = process_one::leave(ready)?;
-    signals::end_on_panic();
+    // What answers names catches its panics: one question is lost, and no other.
+    signals::end_on_panic(|thread| thread.starts_with("dns-"), "the rules stay in force");
     if let Some(form) = &args.version {
         return print_version(form);
     }

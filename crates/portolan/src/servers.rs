@@ -1,10 +1,11 @@
 //! The servers that answer whoever asks: load balancers, kubelet, Prometheus, `portolan get`.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use anyhow::{Context, anyhow};
 use portolan_config::{Config, Gate};
+use portolan_names::Names;
 use portolan_observe::servers::{self, ControlSocket, Options, Server, Servers};
 use portolan_observe::{BuildInfo, Feature, FeatureStage, Metrics, Telemetry};
 use tracing::{error, warn};
@@ -16,7 +17,7 @@ use crate::event::Event;
 use crate::mailbox::Sender;
 use crate::{answers, logging};
 
-/// Starts the servers that the configuration asks for.
+/// Starts the servers that the configuration asks for. `names` are those that the node answers.
 pub(crate) fn start(
     args: &RunArgs,
     loaded: &Loaded,
@@ -24,11 +25,12 @@ pub(crate) fn start(
     telemetry: &Arc<Telemetry>,
     events: &Sender<Event>,
     cluster: &Arc<OnceLock<Cluster>>,
+    names: Vec<Arc<RwLock<Names>>>,
 ) -> anyhow::Result<Servers> {
     let config = &loaded.config;
     let socket = &args.socket;
     let control = (!socket.as_os_str().is_empty())
-        .then(|| ControlSocket { paths: vec![socket.clone()], ask: answers::of_proxy(events.clone(), None) });
+        .then(|| ControlSocket { paths: vec![socket.clone()], ask: answers::of_proxy(events.clone(), names) });
     let (reported, events) = (cluster.clone(), events.clone());
     let options = Options {
         healthz: config.healthz,

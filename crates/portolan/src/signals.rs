@@ -92,13 +92,10 @@ fn ignored() -> u64 {
 /// From now on a panic in any thread ends the process, with code 1, instead of that thread alone:
 /// what it did would never be done again, and nobody would know. The supervisor starts the program
 /// again.
-pub(crate) fn end_on_panic() {
-    end_on_panic_unless(|_| false, "the rules stay in force");
-}
-
-/// The same, but for threads whose names are `guarded`: they catch their panics. `last_words` are
-/// for the log, if there are any.
-pub(crate) fn end_on_panic_unless(guarded: fn(&str) -> bool, last_words: &'static str) {
+///
+/// Threads whose names are `guarded` catch their panics. `last_words` are for the log, if there are
+/// any.
+pub(crate) fn end_on_panic(guarded: fn(&str) -> bool, last_words: &'static str) {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         report(panic);
@@ -129,7 +126,7 @@ mod tests {
     #[test]
     fn a_panic_in_any_thread_ends_the_process() {
         if std::env::var_os(CHILD).is_some() {
-            end_on_panic();
+            end_on_panic(|_| false, "the rules stay in force");
             let ended = thread::Builder::new().name("follower".to_owned()).spawn(|| panic!("a bug")).unwrap();
             // Not reached the end of: the process ends.
             let _ = ended.join();

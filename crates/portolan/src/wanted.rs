@@ -32,7 +32,7 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// What the proxy of `node` needs, without names.
+    /// What the proxy of `node` needs; with names, if it answers them.
     pub(crate) fn for_rules(args: &RunArgs, config: &Config, node: &str) -> Wanted {
         let folder = &args.proxy.state_dir;
         Wanted {

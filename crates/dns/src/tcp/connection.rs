@@ -159,6 +159,11 @@ impl Connection {
         self.output.len() - self.sent
     }
 
+    /// All that it has asked is answered.
+    pub(super) fn is_done(&self) -> bool {
+        self.has_asked && self.asked == 0 && self.waiting() == 0
+    }
+
     /// What it waits for; an error if that is nothing.
     pub(super) fn interest(&self, limits: &TcpLimits) -> Result<Interest, Over> {
         let write = self.waiting() > 0;

@@ -93,6 +93,11 @@ impl Connections {
         (overdue, next)
     }
 
+    /// All numbers.
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        self.iter().map(|(number, _)| number).collect()
+    }
+
     fn iter(&self) -> impl Iterator<Item = (u64, &Connection)> {
         (0u64..)
             .zip(&self.slots)

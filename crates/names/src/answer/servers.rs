@@ -47,11 +47,16 @@ impl Names {
     }
 
     /// The servers of the zone `domain` with their addresses: the Services that the server itself
-    /// is an endpoint of, or else itself.
+    /// is an endpoint of or answers for, or else itself.
     pub(super) fn name_servers(&self, domain: &Name, servers: &mut Vec<(Name, IpAddr)>) {
         servers.clear();
         let own = &self.options.settings.own_addresses;
         for &address in own {
+            if let Some(service) = self.service_at(address)
+                && let Some(name) = service_name(None, service, domain)
+            {
+                servers.extend(ips(service).map(|address| (name.clone(), address)));
+            }
             for place in self.services.by_endpoint(address) {
                 let Some((service, endpoint)) = self.endpoint_at(place) else { continue };
                 let label = self.services.name_of(endpoint);

@@ -214,6 +214,13 @@ pub enum Expr {
         /// After what time the element goes; whole milliseconds
         timeout: Option<Duration>,
     },
+    /// Removes an element of a dynamic set (`delete @set { key }`), if it is there.
+    DeleteFromSet {
+        /// The set's name
+        set: String,
+        /// Where the key starts
+        key: Register,
+    },
     /// The packet is not tracked (`notrack`), if connection tracking has not seen it yet.
     NoTrack,
     /// Any expression that this crate does not model, by name, when read from the kernel. Cannot be

@@ -46,6 +46,8 @@ const FULLY_RANDOM: u32 = 1 << 4;
 const REJECT_ICMP: u32 = 0;
 /// `NFT_DYNSET_OP_UPDATE`
 const DYNSET_UPDATE: u32 = 1;
+/// `NFT_DYNSET_OP_DELETE`
+const DYNSET_DELETE: u32 = 2;
 /// `NFT_DYNSET_F_EXPR`, without which the other flags mean a different expression
 const NO_FLAGS: u32 = 0;
 
@@ -153,6 +155,11 @@ pub(super) fn emit(expr: &Expr, to: &mut Writer) -> Result<(), NotEmittable> {
             }
             to.string(attr::DYNSET_SET_NAME, set);
         }
+        Expr::DeleteFromSet { set, key } => {
+            to.be32(attr::DYNSET_SREG_KEY, key.0);
+            to.be32(attr::DYNSET_OP, DYNSET_DELETE);
+            to.string(attr::DYNSET_SET_NAME, set);
+        }
         // It has no attributes.
         Expr::NoTrack => {}
         Expr::Other(name) => return Err(NotEmittable(name.clone())),
@@ -175,7 +182,7 @@ fn name(expr: &Expr) -> &str {
         Expr::Dnat { .. } => "nat",
         Expr::MasqueradeFullyRandom => "masq",
         Expr::RejectPortUnreachable { .. } => "reject",
-        Expr::UpdateSet { .. } => "dynset",
+        Expr::UpdateSet { .. } | Expr::DeleteFromSet { .. } => "dynset",
         Expr::NoTrack => "notrack",
         Expr::Other(name) => name,
     }
@@ -394,20 +401,22 @@ fn parse_known(name: &str, data: &Attributes<'_>) -> Option<Expr> {
             Expr::RejectPortUnreachable { ipv6 }
         }
         "dynset"
-            if number(attr::DYNSET_OP)? == DYNSET_UPDATE
-                && number(attr::DYNSET_FLAGS).unwrap_or(NO_FLAGS) == NO_FLAGS
+            if number(attr::DYNSET_FLAGS).unwrap_or(NO_FLAGS) == NO_FLAGS
                 && absent(attr::DYNSET_EXPR)
                 && absent(attr::DYNSET_EXPRESSIONS) =>
         {
-            Expr::UpdateSet {
-                set: data.get(attr::DYNSET_SET_NAME)?.text()?.to_owned(),
-                key: register(attr::DYNSET_SREG_KEY)?,
-                data: register(attr::DYNSET_SREG_DATA),
-                timeout: match data.get(attr::DYNSET_TIMEOUT) {
-                    None => None,
-                    // Zero is how the kernel says none.
-                    Some(timeout) => Some(timeout.be64()?).filter(|ms| *ms > 0).map(Duration::from_millis),
-                },
+            let set = data.get(attr::DYNSET_SET_NAME)?.text()?.to_owned();
+            let key = register(attr::DYNSET_SREG_KEY)?;
+            let element = register(attr::DYNSET_SREG_DATA);
+            let timeout = match data.get(attr::DYNSET_TIMEOUT) {
+                None => None,
+                // Zero is how the kernel says none.
+                Some(timeout) => Some(timeout.be64()?).filter(|ms| *ms > 0).map(Duration::from_millis),
+            };
+            match number(attr::DYNSET_OP)? {
+                DYNSET_UPDATE => Expr::UpdateSet { set, key, data: element, timeout },
+                DYNSET_DELETE if element.is_none() && timeout.is_none() => Expr::DeleteFromSet { set, key },
+                _ => return None,
             }
         }
         "notrack" => Expr::NoTrack,

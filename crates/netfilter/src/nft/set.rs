@@ -22,6 +22,8 @@ pub enum Field {
     /// `ip protocol`: 1 byte; in IPv6 tables the same as [`Field::L4Proto`]. In interval sets nft
     /// 1.0.6 can load only this one from text.
     IpProtocol,
+    /// `th sport`: 2 bytes, network order
+    SourcePort,
     /// `th dport`: 2 bytes, network order
     DestinationPort,
 }
@@ -56,7 +58,7 @@ impl Field {
             Field::Random => 4,
             Field::SourceAddress | Field::DestinationAddress => family.address_len(),
             Field::L4Proto | Field::IpProtocol => 1,
-            Field::DestinationPort => 2,
+            Field::SourcePort | Field::DestinationPort => 2,
         }
     }
 
@@ -67,7 +69,7 @@ impl Field {
             (Field::SourceAddress | Field::DestinationAddress, TableFamily::Ip) => 7,
             (Field::SourceAddress | Field::DestinationAddress, TableFamily::Ip6) => 8,
             (Field::L4Proto | Field::IpProtocol, _) => 12,
-            (Field::DestinationPort, _) => 13,
+            (Field::SourcePort | Field::DestinationPort, _) => 13,
         }
     }
 
@@ -83,6 +85,7 @@ impl Field {
             (Field::DestinationAddress, _) => (EXPR_PAYLOAD, &[header, destination_address][..]),
             (Field::IpProtocol, TableFamily::Ip) => (EXPR_PAYLOAD, &[HEADER_IP, 9][..]),
             (Field::L4Proto | Field::IpProtocol, _) => (EXPR_META, &[16][..]),
+            (Field::SourcePort, _) => (EXPR_PAYLOAD, &[HEADER_TRANSPORT, 1][..]),
             (Field::DestinationPort, _) => (EXPR_PAYLOAD, &[HEADER_TRANSPORT, 2][..]),
         };
         userdata::put(to, TYPEOF_EXPR, &expr.to_ne_bytes());

@@ -9,8 +9,6 @@ use anyhow::{Context, anyhow};
 use portolan_corefile::{Corefile, Imported, Surroundings, kubeadm, parse};
 use portolan_watch::Paths;
 
-use crate::cli::DnsArgs;
-
 /// Longer files are no Corefiles.
 const SIZE_MAX: u64 = 4 << 20;
 
@@ -18,6 +16,8 @@ const SIZE_MAX: u64 = 4 << 20;
 pub(super) struct Source {
     /// `None`: that of kubeadm.
     file: Option<PathBuf>,
+    /// The flag that names it.
+    flag: &'static str,
     domain: String,
     port: u16,
 }
@@ -30,8 +30,13 @@ pub(super) struct Loaded {
 }
 
 impl Source {
-    pub(super) fn new(args: &DnsArgs) -> Source {
-        Source { file: args.conf.clone(), domain: args.cluster_domain.clone(), port: args.port }
+    /// That in `file`, which `flag` names, or kubeadm's for `domain`. Server blocks without a port have this one.
+    pub(super) fn new(
+        (flag, file): (&'static str, Option<&Path>),
+        domain: &str,
+        port: u16,
+    ) -> Source {
+        Source { file: file.map(Path::to_owned), flag, domain: domain.to_owned(), port }
     }
 
     /// Reads it, and begins to follow it.
@@ -46,7 +51,7 @@ impl Source {
         let mut watch = follow([file.clone()])?;
         loop {
             let reader = Reader::default();
-            let outcome = reader.read(file).context("--conf").and_then(|text| {
+            let outcome = reader.read(file).context(self.flag).and_then(|text| {
                 let name = file.display().to_string();
                 parse(&name, &text, self.port, &reader)
                     .map_err(|errors| anyhow!("the Corefile cannot be used:\n{errors}"))
@@ -164,7 +169,7 @@ mod tests {
     use super::*;
 
     fn source(file: &Path) -> Source {
-        Source { file: Some(file.to_owned()), domain: "cluster.local".to_owned(), port: 53 }
+        Source { file: Some(file.to_owned()), flag: "--conf", domain: "cluster.local".to_owned(), port: 53 }
     }
 
     #[test]

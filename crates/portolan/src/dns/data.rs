@@ -60,7 +60,7 @@ impl Data {
             let kept = Arc::new(RwLock::new(Names::new(settings.clone(), seed).context("kubernetes")?));
             let (synced, metrics) = (synced.clone(), metrics.clone());
             let mut known = false;
-            let consumer = NamesConsumer::with_notice(kept.clone(), move |names, triggers| {
+            let consumer = NamesConsumer::start(kept.clone(), move |names, triggers| {
                 metrics.programmed(names, triggers);
                 if !known && names.is_synced() {
                     known = true;

@@ -3,27 +3,24 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use portolan_dns::{Counts, Server};
 use portolan_observe::servers::{Page, Pages};
 
+use super::answering::Answering;
 use super::data::Data;
-use super::metrics::Metrics;
 use super::plan::PagesThere;
 
 /// What pages show.
 pub(super) struct Shown {
-    pub(super) server: RwLock<Option<Server>>,
+    pub(super) answering: Answering,
     pub(super) data: RwLock<Option<Arc<Data>>>,
-    pub(super) metrics: Arc<Metrics>,
     /// The end was asked for.
     pub(super) lame: AtomicBool,
 }
 
 impl Shown {
     /// Before anything is served.
-    pub(super) fn new(metrics: Arc<Metrics>) -> Shown {
-        let (server, data) = (RwLock::new(None), RwLock::new(None));
-        Shown { server, data, metrics, lame: AtomicBool::new(false) }
+    pub(super) fn new(answering: Answering) -> Shown {
+        Shown { answering, data: RwLock::new(None), lame: AtomicBool::new(false) }
     }
 
     /// Which plugins are not ready, in the reference's form; `None` if all are.
@@ -35,11 +32,6 @@ impl Shown {
         let synced = data.as_ref().is_some_and(|data| data.is_synced());
         (!synced).then(|| "kubernetes".to_owned())
     }
-
-    fn counts(&self) -> Counts {
-        let server = self.server.read().unwrap_or_else(PoisonError::into_inner);
-        server.as_ref().map(Server::counts).unwrap_or_default()
-    }
 }
 
 /// The pages at one address.
@@ -50,7 +42,7 @@ pub(super) fn pages(there: PagesThere, shown: &Arc<Shown>) -> Pages {
         "/ready" if there.ready => {
             Some(shown.unready().map_or_else(|| Page::Text("OK".to_owned()), Page::Unavailable))
         }
-        "/metrics" if there.metrics => Some(Page::Metrics(shown.metrics.text(&shown.counts()))),
+        "/metrics" if there.metrics => Some(Page::Metrics(shown.answering.metrics.text(&shown.answering.counts()))),
         _ => None,
     })
 }

@@ -15,6 +15,7 @@ use super::metrics::server_label;
 use super::upstream;
 
 /// What a Corefile asks for.
+#[derive(Clone)]
 pub(super) struct Plan {
     /// Where questions are answered, and the zones of which server blocks there.
     pub(super) listeners: BTreeMap<SocketAddr, Vec<(usize, Vec<String>)>>,
@@ -35,6 +36,7 @@ pub(super) struct Plan {
 }
 
 /// A server block.
+#[derive(Clone)]
 pub(super) struct BlockPlan {
     pub(super) upstream: portolan_upstream::Settings,
     /// The number of its names.
@@ -103,11 +105,30 @@ impl Plan {
             plan.reload |= block.reload.is_some();
             plan.enable(block, first);
         }
-        let own: Vec<SocketAddr> = plan.listeners.keys().copied().collect();
-        for block in &mut plan.blocks {
+        plan.set_own_addresses();
+        Ok(plan)
+    }
+
+    /// The zones of server blocks that are for `port`, at whatever address.
+    pub(super) fn zones_at(&self, port: u16) -> impl Iterator<Item = &(usize, Vec<String>)> {
+        self.listeners.iter().filter(move |(address, _)| address.port() == port).flat_map(|(_, zones)| zones)
+    }
+
+    /// The same, but what it has for `port` at these addresses, and nothing elsewhere.
+    pub(super) fn at(&self, addresses: impl IntoIterator<Item = IpAddr>, port: u16) -> Plan {
+        let zones: Vec<(usize, Vec<String>)> = self.zones_at(port).cloned().collect();
+        let listeners = addresses.into_iter().map(|address| (SocketAddr::new(address, port), zones.clone()));
+        let mut plan = Plan { listeners: listeners.collect(), ..self.clone() };
+        plan.set_own_addresses();
+        plan
+    }
+
+    /// What is sent to where this listens comes back.
+    fn set_own_addresses(&mut self) {
+        let own: Vec<SocketAddr> = self.listeners.keys().copied().collect();
+        for block in &mut self.blocks {
             block.upstream.own_addresses.clone_from(&own);
         }
-        Ok(plan)
     }
 
     fn listen(&mut self, address: SocketAddr, block: usize, domain: &str) {

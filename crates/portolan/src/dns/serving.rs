@@ -9,20 +9,16 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use portolan_config::Mode;
 use portolan_corefile::{ApiServer, Corefile};
-use portolan_dns::{Block, Listener, Server, Settings, Sockets};
 use portolan_observe::servers::{ControlServer, ControlSocket, PageServer, ServerFailure};
 use portolan_observe::{BuildInfo, Telemetry};
 use portolan_service::Family;
-use portolan_upstream::Forwarder;
 use tracing::{info, warn};
 
+use super::answering::{Answering, Content, Options, Served};
 use super::data::Data;
-use super::failures::Failures;
 use super::metrics::Metrics;
-use super::others::{Servers, StaticNames};
 use super::pages::{Shown, pages};
-use super::plan::{BlockPlan, PagesThere, Plan};
-use super::query_log;
+use super::plan::{PagesThere, Plan};
 use super::runtime::Runtime;
 use crate::answers;
 use crate::cli::DnsArgs;
@@ -41,9 +37,6 @@ pub(super) struct Serving {
     shown: Arc<Shown>,
     telemetry: Arc<Telemetry>,
     lameduck: Arc<Lameduck>,
-    failures: Arc<Failures>,
-    /// The last to end: others have tasks in there.
-    runtime: Runtime,
     pages_runtime: Runtime,
 }
 
@@ -61,13 +54,6 @@ impl Lameduck {
     }
 }
 
-/// The other servers of a server block, with the settings that they were made from.
-#[derive(Clone)]
-struct Served {
-    settings: portolan_upstream::Settings,
-    forwarder: Forwarder,
-}
-
 impl Serving {
     /// Begins to serve what `corefile` asks for, and keeps `lameduck` as it says.
     pub(super) fn start(
@@ -80,16 +66,15 @@ impl Serving {
         // No rule is written; the source of objects counts in it what it does.
         let telemetry = Arc::new(Telemetry::new(Mode::Nftables, &Family::ALL, Duration::ZERO, &build));
         let metrics = Arc::new(Metrics::new(&build).context("metrics")?);
+        let options = Options { threads: args.threads, log_one_of: args.log_one_of };
         let mut serving = Serving {
             args: args.clone(),
             plan: Plan::new(corefile, &args.allow_from, own_networks(args))?,
             blocks: Vec::new(),
             pages: BTreeMap::new(),
-            shown: Arc::new(Shown::new(metrics)),
+            shown: Arc::new(Shown::new(Answering::new(options, metrics)?)),
             telemetry,
             lameduck: lameduck.clone(),
-            failures: Arc::default(),
-            runtime: Runtime::start("dns-others").context("starting a thread")?,
             pages_runtime: Runtime::start("dns-pages").context("starting a thread")?,
         };
         serving.replace(corefile, events)?;
@@ -129,43 +114,28 @@ impl Serving {
 
     /// A changed Corefile cannot be used.
     pub(super) fn reload_failed(&self) {
-        self.shown.metrics.reload_failed();
+        self.shown.answering.metrics.reload_failed();
     }
 
     /// Serves what `corefile` asks for in place of all that was served. What does not change goes
     /// on: names, caches, sockets. After an error all is as it was.
     pub(super) fn replace(&mut self, corefile: &Corefile, events: &Sender<Event>) -> anyhow::Result<()> {
         let plan = Plan::new(corefile, &self.args.allow_from, own_networks(&self.args))?;
-        let blocks = self.forwarders(&plan)?;
+        let answering = &self.shown.answering;
+        let blocks = answering.forwarders(&plan, &self.blocks)?;
         let data = self.data(&plan, &api(corefile), events)?;
         let pages = self.new_pages(&plan)?;
-        self.listen(&plan, &blocks, &data)?;
+        let content = Content { plan: &plan, blocks: &blocks, names: &data.names };
+        answering.listen(&self.plan, content, BTreeMap::new())?;
         // Nothing fails from here on.
         *self.shown.data.write().unwrap_or_else(PoisonError::into_inner) = Some(data);
         let mut before = std::mem::take(&mut self.pages);
         before.retain(|address, _| plan.pages.contains_key(address) && !pages.contains_key(address));
         self.pages = pages.into_iter().chain(before).collect();
-        self.shown.metrics.enable(&plan.enabled);
+        self.shown.answering.metrics.enable(&plan.enabled);
         self.lameduck.set(plan.lameduck);
         (self.plan, self.blocks) = (plan, blocks);
         Ok(())
-    }
-
-    /// The other servers of each server block: those that there are, where nothing has changed.
-    fn forwarders(&self, plan: &Plan) -> anyhow::Result<Vec<Served>> {
-        let _context = self.runtime.handle().enter();
-        let mut known = self.blocks.clone();
-        let mut blocks = Vec::new();
-        for BlockPlan { upstream: settings, .. } in &plan.blocks {
-            if let Some(place) = known.iter().position(|served| served.settings == *settings) {
-                blocks.push(known.swap_remove(place));
-                continue;
-            }
-            let metrics = self.shown.metrics.upstream.clone();
-            let forwarder = Forwarder::new(settings, metrics)?;
-            blocks.push(Served { settings: settings.clone(), forwarder });
-        }
-        Ok(blocks)
     }
 
     /// The names: those that there are, if they are what is asked for.
@@ -174,7 +144,7 @@ impl Serving {
         if let Some(data) = before.as_ref().filter(|data| data.is_for(&plan.names, api)) {
             return Ok(data.clone());
         }
-        let parts = (&self.telemetry, &self.shown.metrics);
+        let parts = (&self.telemetry, &self.shown.answering.metrics);
         let data = Data::start(&self.args, api, &plan.names, parts, events)?;
         if before.is_some_and(|before| before.is_synced()) {
             data.wait(SYNC_PATIENCE);
@@ -206,64 +176,9 @@ impl Serving {
         Ok(new)
     }
 
-    /// Listens where the plan says. Sockets that there are go on.
-    fn listen(&self, plan: &Plan, blocks: &[Served], data: &Arc<Data>) -> anyhow::Result<()> {
-        let mut server = self.shown.server.write().unwrap_or_else(PoisonError::into_inner);
-        let at = |zones: &[(usize, Vec<String>)]| self.blocks_at(plan, zones, blocks, data);
-        if let Some(server) = server.as_ref()
-            && self.plan.listeners.keys().eq(plan.listeners.keys())
-        {
-            for (number, zones) in plan.listeners.values().enumerate() {
-                server.set_blocks(number, at(zones))?;
-            }
-            server.set_may_ask(&plan.may_ask);
-            return Ok(());
-        }
-        let mut sockets: BTreeMap<SocketAddr, Sockets> = match server.as_ref() {
-            Some(server) => self.plan.listeners.keys().copied().zip(server.sockets()?).collect(),
-            None => BTreeMap::new(),
-        };
-        let listeners = plan.listeners.iter().map(|(address, zones)| {
-            let sockets = sockets.remove(address);
-            Listener { sockets, ..Listener::new(*address, at(zones)) }
-        });
-        let settings = Settings {
-            listeners: listeners.collect(),
-            threads: self.args.threads,
-            may_ask: plan.may_ask.clone(),
-            ..Settings::default()
-        };
-        // The one before ends when the new one answers.
-        *server = Some(Server::start(settings)?);
-        Ok(())
-    }
-
-    fn blocks_at(
-        &self,
-        plan: &Plan,
-        zones: &[(usize, Vec<String>)],
-        blocks: &[Served],
-        data: &Arc<Data>,
-    ) -> Vec<Block> {
-        let block = |(number, zones): &(usize, Vec<String>)| {
-            let (settings, forwarder) = (&plan.blocks[*number], &blocks[*number].forwarder);
-            let failures = settings.errors.then(|| self.failures.clone());
-            let others = Servers::new(forwarder.clone(), self.runtime.handle().clone(), failures);
-            Block {
-                zones: zones.clone(),
-                known: settings.hosts.then(|| Arc::new(StaticNames(forwarder.clone())) as _),
-                names: settings.names.map(|names| data.names[names].clone()),
-                others: Some(Arc::new(others)),
-                log: query_log::of(&settings.log, self.args.log_one_of),
-            }
-        };
-        zones.iter().map(block).collect()
-    }
-
     fn announce(&self) {
-        let server = self.shown.server.read().unwrap_or_else(PoisonError::into_inner);
-        let listening = server.iter().flat_map(Server::addresses).map(|address| address.to_string());
-        let listening: Vec<String> = listening.collect();
+        let listening = self.shown.answering.addresses();
+        let listening: Vec<String> = listening.iter().map(SocketAddr::to_string).collect();
         info!(
             "portolan {} answers questions for names on {}",
             env!("CARGO_PKG_VERSION"),

@@ -17,8 +17,9 @@ use crate::cli::RunArgs;
 use crate::cluster::{self, Cluster};
 use crate::configuration::{self, Loaded};
 use crate::consumers;
+use crate::dns::on_node::{OnNode, Prepared};
 use crate::event::Event;
-use crate::feed::Feed;
+use crate::feed::{Consumer, Feed};
 use crate::mailbox::{Mail, Receiver, Sender, mailbox};
 use crate::node_check::NodeCheck;
 use crate::node_lock::{self, Holder, NodeLock, Taken};
@@ -40,6 +41,7 @@ pub(super) fn forward(
 ) -> anyhow::Result<()> {
     let config = &loaded.config;
     let accepting = config.accept_forwarded;
+    let names = answered_names(args)?;
     let build = BuildInfo::new(env!("CARGO_PKG_VERSION"));
     let telemetry = Arc::new(Telemetry::new(config.mode, &Family::ALL, config.sync_period, &build));
     servers::record_configuration(config, &telemetry.metrics);
@@ -49,7 +51,8 @@ pub(super) fn forward(
     // Threads that are started now shall not have what only the settings below need.
     let start_servers = || {
         privileges::without_unneeded(mode, accepting, || {
-            servers::start(args, loaded, &build, &telemetry, &events, &reported)
+            let served = names.as_ref().map(Prepared::names).unwrap_or_default();
+            servers::start(args, loaded, &build, &telemetry, &events, &reported, served)
         })
     };
     let (lock, mut servers) = match node_lock::take()? {
@@ -66,9 +69,13 @@ pub(super) fn forward(
     };
     let in_cluster = args.manifests().is_none();
     let observed = consumers::of_observed(&events, name, in_cluster, &telemetry);
+    let mut wanted = Wanted::for_rules(args, config, name);
+    if let Some(names) = &names {
+        (wanted.names, wanted.pods) = (true, names.wants_pods());
+    }
     let cluster = if in_cluster {
         Some(privileges::without_unneeded(mode, accepting, || {
-            cluster::follow(Wanted::for_rules(args, config, name), &telemetry, &observed, &events)
+            cluster::follow(wanted, &telemetry, &observed, &events)
         })?)
     } else {
         None
@@ -88,12 +95,27 @@ pub(super) fn forward(
     lock.announce(&telemetry)?;
     let parts =
         Parts { args, config, mode, name, events: &events, observed: &observed, telemetry: &telemetry };
-    let mut event_loop = parts.event_loop(cluster, servers, ready)?;
+    let (on_node, in_force) = parts.answer_names(names)?;
+    let mut event_loop = parts.event_loop(cluster, servers, ready, in_force);
     parts.start_threads(file)?;
     if let Some(cluster) = &event_loop.cluster {
         cluster.announce_start();
     }
-    event_loop.run(&received)
+    let ended = event_loop.run(&received);
+    if let Some(on_node) = on_node {
+        on_node.end();
+    }
+    ended
+}
+
+/// The names that this node answers, if it does.
+fn answered_names(args: &RunArgs) -> anyhow::Result<Option<Prepared>> {
+    if !args.dns.dns {
+        return Ok(None);
+    }
+    // A cluster says itself which its networks are.
+    let networks: &[_] = if args.manifests().is_some() { &args.proxy.service_cluster_ip_range } else { &[] };
+    Prepared::load(&args.dns, networks).map(Some)
 }
 
 /// On a host without a cluster, only what somebody asked for is changed.
@@ -149,7 +171,8 @@ impl Parts<'_> {
         cluster: Option<Cluster>,
         servers: Servers,
         ready: Option<ReadyFd>,
-    ) -> anyhow::Result<EventLoop> {
+        in_force: Feed,
+    ) -> EventLoop {
         let Parts { args, config, mode, name, telemetry, .. } = self;
         for counter in mode.counters {
             telemetry.metrics.count_packets(counter.metric, counter.help, counter.read);
@@ -158,15 +181,30 @@ impl Parts<'_> {
             if args.manifests().is_some() { &args.proxy.service_cluster_ip_range } else { &[] };
         let mut node = ThisNode::new(name, mode, config, service_networks, kernel_settings::tcp_is_liberal());
         node.set_api_server(cluster.iter().filter_map(Cluster::api_server).collect());
-        let in_force = consumers::of_in_force(telemetry, None).context("starting the names thread")?;
-        Ok(EventLoop {
+        EventLoop {
             proxy: Proxy::new(node, surroundings(config, servers, telemetry, in_force)),
             node_check: NodeCheck::new(config, name, cluster.is_some()),
             min_sync_period: config.min_sync_period,
             cluster,
             ready,
             telemetry: telemetry.clone(),
-        })
+        }
+    }
+
+    /// Has names answered on this node, if they are to be. Returns who takes what is in force.
+    fn answer_names(self, names: Option<Prepared>) -> anyhow::Result<(Option<OnNode>, Feed)> {
+        let Parts { name, events, telemetry, .. } = self;
+        // Of a process that was killed.
+        cleanup::local_routes(|line| info!("{line}"))
+            .unwrap_or_else(|error| warn!("{error}; trying again with the next start"));
+        let (on_node, consumers): (_, Vec<Box<dyn Consumer>>) = match names {
+            None => (None, Vec::new()),
+            Some(names) => {
+                let (on_node, consumers) = names.start(name, telemetry, events)?;
+                (Some(on_node), consumers)
+            }
+        };
+        Ok((on_node, consumers::of_in_force(telemetry, consumers)))
     }
 
     /// Starts the threads that wait, for addresses, for files, for a changed configuration. What

@@ -19,6 +19,7 @@ pub(super) enum Kind {
     AddressType,
     Interface,
     NetworkProtocol,
+    TcpFlags,
 }
 
 impl Kind {
@@ -35,13 +36,14 @@ impl Kind {
             Kind::AddressType => "fib_addrtype",
             Kind::Interface => "ifname",
             Kind::NetworkProtocol => "nf_proto",
+            Kind::TcpFlags => "tcp_flag",
         }
     }
 
     /// In bytes.
     pub(super) fn len(self) -> usize {
         match self {
-            Kind::Protocol | Kind::NetworkProtocol => 1,
+            Kind::Protocol | Kind::NetworkProtocol | Kind::TcpFlags => 1,
             Kind::Port => 2,
             Kind::V4 | Kind::Number | Kind::State | Kind::Status | Kind::AddressType => 4,
             Kind::V6 | Kind::Interface => 16,
@@ -68,7 +70,7 @@ impl Kind {
                 132 => "sctp".into(),
                 other => other.into(),
             },
-            Kind::NetworkProtocol => bytes[0].into(),
+            Kind::NetworkProtocol | Kind::TcpFlags => bytes[0].into(),
             Kind::Port => u16::from_be_bytes(bytes.try_into().ok()?).into(),
             Kind::Number => u32::from_ne_bytes(bytes.try_into().ok()?).into(),
             Kind::State => flags(u32::from_ne_bytes(bytes.try_into().ok()?), &STATES),

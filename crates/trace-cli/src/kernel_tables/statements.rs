@@ -120,6 +120,12 @@ impl Registers {
             Expr::UpdateSet { set, key, data, timeout } => {
                 self.update_set(set, *key, *data, *timeout, layouts);
             }
+            Expr::DeleteFromSet { set, key } => {
+                let length = layouts.lengths.get(set).copied();
+                let end = length.map_or(usize::MAX, |length| place(*key) + length);
+                let key = self.in_words(*key, end);
+                self.statements.push(format!("delete @{set} {{ {key} }}").into());
+            }
             Expr::NoTrack => self.statements.push(json!({"notrack": null})),
             Expr::Other(name) => self.other(name),
         }
@@ -136,6 +142,7 @@ impl Registers {
             (PayloadBase::Network, true, 6) => (ip, "nexthdr", Kind::Protocol),
             (PayloadBase::Transport, _, 0) => ("th", "sport", Kind::Port),
             (PayloadBase::Transport, _, 2) => ("th", "dport", Kind::Port),
+            (PayloadBase::Transport, _, 13) => ("tcp", "flags", Kind::TcpFlags),
             _ => return self.forget(dest),
         };
         let beginning_of_address = kind == address && len < kind.len();
@@ -345,6 +352,11 @@ fn comparison(loaded: &Loaded, op: CmpOp, value: &[u8]) -> Option<Value> {
         (Some(mask), Kind::V4 | Kind::V6) if mask.len() == value.len() => {
             network(value, prefix_length(mask)?, loaded.kind)?
         }
+        (Some(mask), Kind::TcpFlags) => {
+            let ([mask], [value]) = (&**mask, value) else { return None };
+            let left = json!({"&": [left, mask]});
+            return Some(json!({"match": {"op": operator, "left": left, "right": value}}));
+        }
         // Bits of flags: any of them is set.
         (Some(mask), Kind::State | Kind::Status)
             if op == CmpOp::NotEqual && value.iter().all(|byte| *byte == 0) =>
@@ -430,6 +442,24 @@ mod tests {
                 "a flag",
                 vec![ct_state, masked(&8u32.to_ne_bytes()), compare(CmpOp::NotEqual, &[0; 4])],
                 matches("in", &state, "new".into()),
+            ),
+            (
+                "a connection's first packet",
+                vec![
+                    Expr::Payload {
+                        base: PayloadBase::Transport,
+                        offset: 13,
+                        len: 1,
+                        dest: Register::R1,
+                    },
+                    masked(&[0x17]),
+                    compare(CmpOp::Equal, &[2]),
+                ],
+                matches(
+                    "==",
+                    &json!({"&": [{"payload": {"protocol": "tcp", "field": "flags"}}, 0x17]}),
+                    2.into(),
+                ),
             ),
             (
                 "an interface by the beginning of its name",

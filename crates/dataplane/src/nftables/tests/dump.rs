@@ -206,7 +206,10 @@ fn rule(rule: &Rule) -> String {
                 let seconds = timeout.expect("a timeout").as_secs();
                 words.push(format!("update @{set} {{ {} timeout {seconds}s }}", holds(&registers, *key)));
             }
-            Expr::FibDestinationType { .. } | Expr::NoTrack | Expr::Other(_) => {
+            Expr::FibDestinationType { .. }
+            | Expr::DeleteFromSet { .. }
+            | Expr::NoTrack
+            | Expr::Other(_) => {
                 panic!("no rule needs {expr:?}")
             }
         }

@@ -1,0 +1,268 @@
+//! Names answered on the node that the proxy runs on: what pods send to the cluster's DNS is
+//! answered by this process, from the state that the rules are made from.
+//!
+//! `facts` is what that depends on, `controller` brings it about. Until all is known, and after any
+//! failure, questions go to the DNS Service like other packets.
+
+mod controller;
+mod facts;
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Arc, RwLock, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, ensure};
+use ipnet::IpNet;
+use portolan_corefile::Corefile;
+use portolan_names::{Names, PodMode};
+use portolan_observe::{BuildInfo, Telemetry};
+use portolan_service::{Node, Service};
+use tracing::{error, info, warn};
+
+use self::controller::Controller;
+use self::facts::{Facts, Watcher};
+use super::answering::{Answering, Options};
+use super::corefile::{Loaded, Source};
+use super::metrics::Metrics;
+use super::open_files;
+use super::plan::Plan;
+use crate::cli::NodeDnsArgs;
+use crate::event;
+use crate::feed::Consumer;
+use crate::mailbox::{Mail, Receiver, Sender, mailbox};
+use crate::names::NamesConsumer;
+use crate::threads::spawn;
+
+/// The port of the Service, and of the server blocks that are answered for.
+const PORT: u16 = 53;
+/// At the end, what is under way may take so long.
+const END_WITHIN: Duration = Duration::from_millis(2500);
+/// After a failure it is tried again after so long at first, and at most.
+const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_mins(1);
+
+/// What happens to answering on the node.
+enum Event {
+    /// The DNS Service, as it is in force.
+    Service(Option<Arc<Service>>),
+    /// The Node of this node.
+    Node(Node),
+    /// All addresses on the node's interfaces.
+    Interfaces(Vec<std::net::IpAddr>),
+    /// One more of the names is complete.
+    Synced,
+    /// Another Corefile.
+    Corefile(Box<Corefile>),
+    /// The end; whoever waits hears when it is reached.
+    End(mpsc::Sender<()>),
+}
+
+/// Answering on the node, about to begin.
+pub(crate) struct Prepared {
+    args: NodeDnsArgs,
+    own_networks: Vec<IpNet>,
+    source: Source,
+    loaded: Loaded,
+    plan: Plan,
+    names: Vec<Arc<RwLock<Names>>>,
+}
+
+impl Prepared {
+    /// Reads the Corefile. Nobody else is asked for names of addresses in `own_networks`.
+    pub(crate) fn load(args: &NodeDnsArgs, own_networks: &[IpNet]) -> anyhow::Result<Prepared> {
+        let source = Source::new(("--dns-conf", args.dns_conf.as_deref()), &args.cluster_domain, PORT);
+        let mut loaded = source.load()?;
+        let corefile = loaded.take()?;
+        for notice in &corefile.notices {
+            warn!("{notice}");
+        }
+        let plan = plan(&corefile, args, own_networks)?;
+        let named = |settings: &portolan_names::Settings| {
+            let names = Names::new(settings.clone(), RandomState::new().hash_one(0))?;
+            Ok(Arc::new(RwLock::new(names)))
+        };
+        let names = plan.names.iter().map(named).collect::<Result<_, portolan_names::Error>>();
+        let names = names.context("--dns-conf: kubernetes")?;
+        let (args, own_networks) = (args.clone(), own_networks.to_vec());
+        Ok(Prepared { args, own_networks, source, loaded, plan, names })
+    }
+
+    /// Pods are to be followed, for their names.
+    pub(crate) fn wants_pods(&self) -> bool {
+        self.plan.names.iter().any(|settings| settings.pods == PodMode::Verified)
+    }
+
+    /// The names of the first server block that has some.
+    pub(crate) fn names(&self) -> Option<Arc<RwLock<Names>>> {
+        self.names.first().cloned()
+    }
+
+    /// The names of each server block that has some.
+    pub(crate) fn names(&self) -> Vec<Arc<RwLock<Names>>> {
+        self.names.clone()
+    }
+
+    /// Who takes what is in force, and has names answered on the node called `node` from then on.
+    pub(crate) fn start(
+        self,
+        node: &str,
+        telemetry: &Telemetry,
+        events: &Sender<event::Event>,
+    ) -> anyhow::Result<(OnNode, Vec<Box<dyn Consumer>>)> {
+        let Prepared { args, own_networks, source, loaded, plan, names } = self;
+        open_files::raise_limit();
+        let metrics = Metrics::new(&BuildInfo::new(env!("CARGO_PKG_VERSION"))).context("metrics")?;
+        let options = Options { threads: args.dns_threads, log_one_of: args.dns_log_one_of };
+        let answering = Arc::new(Answering::new(options, Arc::new(metrics))?);
+        let shown = answering.clone();
+        telemetry.metrics.append(move || shown.metrics.text(&shown.counts()));
+        let (sender, received) = mailbox();
+        let mut consumers: Vec<Box<dyn Consumer>> = Vec::new();
+        for kept in &names {
+            let (sender, metrics) = (sender.clone(), answering.metrics.clone());
+            let mut known = false;
+            let consumer = NamesConsumer::start(kept.clone(), move |names, triggers| {
+                metrics.programmed(names, triggers);
+                if !known && names.is_synced() {
+                    known = true;
+                    drop(sender.send(Event::Synced));
+                }
+            });
+            consumers.push(Box::new(consumer.context("starting the names thread")?));
+        }
+        let watcher =
+            Watcher { service: args.dns_service.clone(), node: node.into(), events: sender.clone() };
+        consumers.push(Box::new(watcher));
+        let follows = plan.reload && args.dns_conf.is_some();
+        let replan = Replan { args: args.clone(), own_networks, settings: plan.names.clone() };
+        if follows {
+            let (to, replan) = (sender.clone(), replan.clone());
+            spawn("corefile", events, move || follow(&source, loaded, &replan, &to))?;
+        }
+        let controller = Controller::new(answering, plan, names, args.dns_address.iter().copied().collect());
+        spawn("node-dns", events, move || run(controller, &replan, &received))?;
+        Ok((OnNode { events: sender }, consumers))
+    }
+}
+
+/// How a Corefile becomes a plan.
+#[derive(Clone)]
+struct Replan {
+    args: NodeDnsArgs,
+    own_networks: Vec<IpNet>,
+    /// Of the names that there are.
+    settings: Vec<portolan_names::Settings>,
+}
+
+/// What `corefile` asks for, as far as it is for the node: addresses and pages are not.
+fn plan(corefile: &Corefile, args: &NodeDnsArgs, own_networks: &[IpNet]) -> anyhow::Result<Plan> {
+    let mut corefile = corefile.clone();
+    for block in &mut corefile.blocks {
+        block.bind.clear();
+        (block.health, block.ready, block.prometheus) = (None, None, None);
+    }
+    let plan = Plan::new(&corefile, &args.dns_allow_from, own_networks)?;
+    ensure!(
+        plan.zones_at(PORT).next().is_some(),
+        "--dns-conf: no server block is for port {PORT}, which is the only one on a node: add one such as .:{PORT}"
+    );
+    Ok(plan)
+}
+
+/// Names are answered on the node.
+pub(crate) struct OnNode {
+    events: Sender<Event>,
+}
+
+impl OnNode {
+    /// Gives what pods ask back to the DNS Service, and answers what has come.
+    pub(crate) fn end(self) {
+        let (ended, end) = mpsc::channel();
+        if self.events.send(Event::End(ended)).is_ok() {
+            // It ends when the thread does, too.
+            let _ = end.recv_timeout(END_WITHIN);
+        }
+    }
+}
+
+/// Passes changes of the Corefile on. One that needs other names ends the process.
+fn follow(
+    source: &Source,
+    mut loaded: Loaded,
+    replan: &Replan,
+    events: &Sender<Event>,
+) -> anyhow::Result<()> {
+    loop {
+        loaded.wait().context("following the Corefile")?;
+        let mut now = source.load()?;
+        if now.says_the_same_as(&loaded) {
+            continue;
+        }
+        let corefile = now.take();
+        loaded = now;
+        let usable = corefile.and_then(|corefile| {
+            let plan = plan(&corefile, &replan.args, &replan.own_networks)?;
+            Ok((corefile, plan))
+        });
+        match usable {
+            Err(error) => {
+                error!("the Corefile has changed, and cannot be used; going on as before: {error:#}");
+            }
+            Ok((_, plan)) if plan.names != replan.settings => {
+                return Err(anyhow!(
+                    "kubernetes or cache in the Corefile has changed; ending, to be started again with it"
+                ));
+            }
+            Ok((corefile, plan)) => {
+                corefile.notices.iter().for_each(|notice| warn!("{notice}"));
+                if events.send(Event::Corefile(Box::new(corefile))).is_err() {
+                    return Ok(());
+                }
+                if !plan.reload {
+                    info!("the Corefile has no reload any more: changes of it wait for a restart");
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Does what events ask for, and tries again what fails.
+fn run(mut controller: Controller, replan: &Replan, received: &Receiver<Event>) -> anyhow::Result<()> {
+    let (mut facts, mut synced) = (Facts::default(), 0);
+    let mut retry: Option<(Instant, Duration)> = None;
+    loop {
+        let mail = match retry {
+            Some((at, _)) => received.recv_timeout(at.saturating_duration_since(Instant::now())),
+            None => received.recv(),
+        };
+        match mail {
+            Ok(Mail::Event(Event::Service(service))) => facts.service = service,
+            Ok(Mail::Event(Event::Node(node))) => facts.node = Some(node),
+            Ok(Mail::Event(Event::Interfaces(addresses))) => facts.interfaces = addresses,
+            Ok(Mail::Event(Event::Synced)) => synced += 1,
+            Ok(Mail::Event(Event::Corefile(corefile))) => {
+                // It was one before.
+                match plan(&corefile, &replan.args, &replan.own_networks) {
+                    Ok(plan) => controller.set_plan(plan),
+                    Err(error) => error!("the Corefile cannot be used; going on as before: {error:#}"),
+                }
+            }
+            Ok(Mail::Event(Event::End(ended))) => {
+                controller.end();
+                // Whoever asked may not wait any more.
+                let _ = ended.send(());
+                return Ok(());
+            }
+            Ok(Mail::Observed(_)) | Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+        retry = if controller.bring(&facts, synced) {
+            None
+        } else {
+            let pause = retry.map_or(RETRY, |(_, pause)| (pause * 2).min(RETRY_MAX));
+            Some((Instant::now() + pause, pause))
+        };
+    }
+}
