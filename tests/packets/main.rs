@@ -9,6 +9,7 @@ mod chains;
 mod diversion;
 mod fixture;
 mod integrity;
+mod named;
 mod scene;
 mod situations;
 mod spread;
@@ -68,6 +69,7 @@ fn trials() -> Vec<Trial> {
     trials.extend(affinity_trials());
     trials.extend(udp_flow_trials());
     trials.extend(diversion_trials());
+    trials.extend(named_trials());
     trials.extend(integrity_trials());
     trials.extend(situation_trials());
     trials.extend(spread_trials());
@@ -119,6 +121,18 @@ fn udp_flow_trials() -> Vec<Trial> {
         }
     }
     trials
+}
+
+fn named_trials() -> Vec<Trial> {
+    type Test = fn(Mode) -> anyhow::Result<()>;
+    let tests: [(&str, Test); 2] = [
+        ("names are answered on the node", named::answered_on_the_node),
+        ("no question for a name is lost", named::no_question_is_lost),
+    ];
+    let of_modes = |(name, test): (&'static str, Test)| {
+        Mode::ALL.iter().map(move |mode| trial(format!("{}: {name}", mode.flag()), move || test(*mode)))
+    };
+    tests.into_iter().flat_map(of_modes).collect()
 }
 
 fn diversion_trials() -> Vec<Trial> {

@@ -15,6 +15,7 @@ use portolan_lab::netns::Namespace;
 use portolan_observe::control::{self, Query, Table};
 use portolan_observe::rows::EndpointRow;
 use portolan_service::Protocol;
+use rustix::process::{Pid, Signal, kill_process};
 
 thread_local! {
     /// The proxies that were started on this thread, which runs one test at a time.
@@ -153,6 +154,12 @@ impl Proxy {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Has it end as a supervisor does (SIGTERM), and waits for that. Returns its exit code.
+    pub fn end(&mut self) -> anyhow::Result<Option<i32>> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).context("sending SIGTERM")?;
+        Ok(self.child.wait()?.code())
     }
 
     /// Its process id in the namespace of this program.

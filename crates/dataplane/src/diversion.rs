@@ -30,8 +30,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use portolan_netfilter::nft::{
-    BaseChain, Batch, Chain, ChainType, CmpOp, Expr, Field, Hook, KeyType, MetaKey, PayloadBase, Register, Rule,
-    Set, TableFamily, TableRef,
+    BaseChain, Batch, Chain, ChainType, CmpOp, Expr, Field, Hook, KeyType, MetaKey, PayloadBase, Register,
+    Rule, Set, TableFamily, TableRef,
 };
 use portolan_netfilter::socket::Socket;
 use portolan_netlink::rtnetlink::{LOCAL_TABLE, Rtnetlink};
@@ -55,6 +55,8 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_mins(2);
 const RAW: i32 = -300;
 /// Whose our routes are (`rtm_protocol`): a number that nobody else is known to use.
 const OURS: u8 = 0x70;
+/// A descriptor above those of sockets that answer.
+const ABOVE_ALL: i32 = 1000;
 /// FIN, SYN, RST and ACK (RFC 9293 §3.1).
 const OPENING_FLAGS: u8 = 0x17;
 const SYN: u8 = 0x02;
@@ -74,7 +76,9 @@ pub struct Diversion {
 impl Diversion {
     /// Diverts nothing yet, and later what is sent to `port`. Needs kernel 5.12.
     pub fn new(port: u16) -> Result<Diversion, Error> {
-        let nft = Socket::open().map_err(netlink("opening a socket for nftables"))?;
+        let mut nft = Socket::open().map_err(netlink("opening a socket for nftables"))?;
+        // It may not be allowed, and then a killed process loses a few questions more.
+        let _ = nft.move_above(ABOVE_ALL);
         let routes = Rtnetlink::open().map_err(netlink("opening a socket for routes"))?;
         Ok(Diversion { nft, routes, port, prepared: BTreeSet::new(), diverted: BTreeSet::new() })
     }
@@ -217,7 +221,7 @@ impl Diversion {
 }
 
 fn rule<const N: usize>(parts: [Vec<Expr>; N]) -> Rule {
-    Rule { exprs: parts.concat(), comment: None }
+    Rule { exprs: parts.into_iter().flatten().collect(), comment: None }
 }
 
 fn equal(value: Vec<u8>) -> Expr {

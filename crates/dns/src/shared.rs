@@ -1,8 +1,8 @@
 //! What the threads of a server share.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 
 use crate::access::Access;
 use crate::counters::{Count, ThreadCounters};

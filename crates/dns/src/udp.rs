@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use portolan_names::Transport;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::access::Access;
 use crate::later::{Later, Way};
@@ -20,6 +20,9 @@ use crate::zones::Zones;
 
 use batch::{Batch, Peer};
 
+/// If nothing has come for so long, nothing more is on its way: the kernel may take its time to
+/// bring what it has taken for this host.
+const LAST: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// Batches of one socket before others have their turn.
 const TURNS: usize = 16;
 
@@ -40,18 +43,21 @@ pub(crate) fn serve(
         zones: shared.listeners.iter().map(|(_, zones)| zones.follow()).collect(),
         access: shared.access.follow(),
     };
-    let mut ready: Vec<PollFd<'_>> = vec![PollFd::new(wake, PollFlags::IN)];
-    ready.extend(sockets.iter().map(|(_, socket)| PollFd::new(&**socket, PollFlags::IN)));
+    let mut ready: Vec<PollFd<'_>> =
+        sockets.iter().map(|(_, socket)| PollFd::new(&**socket, PollFlags::IN)).collect();
+    ready.push(PollFd::new(wake, PollFlags::IN));
     let _under_way = shared.under_way.begin();
     while !shared.stopping.load(Ordering::Acquire) {
-        if poll(&mut ready, None).is_err() {
+        let finishing = shared.finishing.load(Ordering::Acquire);
+        // Nobody takes the notice that it finishes: it would not wait for anything else.
+        let watched = ready.len() - usize::from(finishing);
+        if poll(&mut ready[..watched], finishing.then_some(&LAST)).is_err() {
             // Interrupted, or out of memory: as if something had come.
             continue;
         }
-        let finishing = shared.finishing.load(Ordering::Acquire);
         let mut any = false;
         for (at, (listener, socket)) in sockets.iter().enumerate() {
-            if ready[at + 1].revents().is_empty() {
+            if ready[at].revents().is_empty() {
                 continue;
             }
             any = true;

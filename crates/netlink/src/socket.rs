@@ -160,6 +160,20 @@ impl NetlinkSocket {
         }
     }
 
+    /// Moves it to a descriptor of at least `number`. If the process is killed, the kernel closes the
+    /// highest first (`close_files` of fs/file.c puts them on the list that `task_work_run` of
+    /// kernel/task_work.c takes from the end).
+    pub fn move_above(&mut self, number: i32) -> io::Result<()> {
+        // SAFETY: a plain integer command on a descriptor that is open.
+        let fd = unsafe { libc::fcntl(self.fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, number) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: fcntl has just made it, and nobody else has it.
+        self.fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(())
+    }
+
     /// Waits for a datagram. One that is not from the kernel is taken for empty.
     pub fn receive(&mut self) -> io::Result<&[u8]> {
         Ok(self.receive_with(0)?.unwrap_or(&[]))

@@ -13,12 +13,8 @@ use ipnet::IpNet;
 use portolan_observe::control::DEFAULT_SOCKET;
 use portolan_trace_cli::TraceArgs;
 
-<<<<<<< HEAD
 pub(crate) use self::dns::{DnsArgs, STATE_DIR};
-=======
-pub(crate) use self::dns::DnsArgs;
 pub(crate) use self::node_dns::NodeDnsArgs;
->>>>>>> 99ad54d (Keep connections where they began while questions are diverted)
 
 /// A Kubernetes service proxy, and the chart that explains where a packet goes.
 #[derive(Debug, Parser)]

@@ -26,10 +26,7 @@ pub(crate) fn of_observed(
 
 /// Everybody who takes what is in force, each batch after the commit that has it: those who keep
 /// `names` besides those who always do.
-pub(crate) fn of_in_force(
-    telemetry: &Arc<Telemetry>,
-    names: Vec<Box<dyn Consumer>>,
-) -> Feed {
+pub(crate) fn of_in_force(telemetry: &Arc<Telemetry>, names: Vec<Box<dyn Consumer>>) -> Feed {
     let measuring = Box::new(NetworkProgramming(telemetry.clone())) as Box<dyn Consumer>;
     Feed::new(std::iter::once(measuring).chain(names))
 }

@@ -201,7 +201,9 @@ mod tests {
     #[test]
     fn names_follow_a_feed() {
         let names = names();
-        let feed = Feed::new([Box::new(NamesConsumer::start(names.clone(), |_, _| ()).unwrap()) as Box<dyn Consumer>]);
+        let feed = Feed::new([
+            Box::new(NamesConsumer::start(names.clone(), |_, _| ()).unwrap()) as Box<dyn Consumer>
+        ]);
         let becomes = |question: &str, expected| {
             let until = Instant::now() + Duration::from_secs(20);
             while ask(&names, question) != expected {

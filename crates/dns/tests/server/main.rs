@@ -4,6 +4,7 @@ mod asking;
 mod connections;
 mod datagrams;
 mod elsewhere;
+mod finish;
 mod hostile;
 mod logged;
 mod others;

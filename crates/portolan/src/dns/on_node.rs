@@ -93,11 +93,6 @@ impl Prepared {
         self.plan.names.iter().any(|settings| settings.pods == PodMode::Verified)
     }
 
-    /// The names of the first server block that has some.
-    pub(crate) fn names(&self) -> Option<Arc<RwLock<Names>>> {
-        self.names.first().cloned()
-    }
-
     /// The names of each server block that has some.
     pub(crate) fn names(&self) -> Vec<Arc<RwLock<Names>>> {
         self.names.clone()

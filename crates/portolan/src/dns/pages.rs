@@ -42,7 +42,9 @@ pub(super) fn pages(there: PagesThere, shown: &Arc<Shown>) -> Pages {
         "/ready" if there.ready => {
             Some(shown.unready().map_or_else(|| Page::Text("OK".to_owned()), Page::Unavailable))
         }
-        "/metrics" if there.metrics => Some(Page::Metrics(shown.answering.metrics.text(&shown.answering.counts()))),
+        "/metrics" if there.metrics => {
+            Some(Page::Metrics(shown.answering.metrics.text(&shown.answering.counts())))
+        }
         _ => None,
     })
 }

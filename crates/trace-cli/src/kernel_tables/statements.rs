@@ -446,12 +446,7 @@ mod tests {
             (
                 "a connection's first packet",
                 vec![
-                    Expr::Payload {
-                        base: PayloadBase::Transport,
-                        offset: 13,
-                        len: 1,
-                        dest: Register::R1,
-                    },
+                    Expr::Payload { base: PayloadBase::Transport, offset: 13, len: 1, dest: Register::R1 },
                     masked(&[0x17]),
                     compare(CmpOp::Equal, &[2]),
                 ],

@@ -206,10 +206,7 @@ fn rule(rule: &Rule) -> String {
                 let seconds = timeout.expect("a timeout").as_secs();
                 words.push(format!("update @{set} {{ {} timeout {seconds}s }}", holds(&registers, *key)));
             }
-            Expr::FibDestinationType { .. }
-            | Expr::DeleteFromSet { .. }
-            | Expr::NoTrack
-            | Expr::Other(_) => {
+            Expr::FibDestinationType { .. } | Expr::DeleteFromSet { .. } | Expr::NoTrack | Expr::Other(_) => {
                 panic!("no rule needs {expr:?}")
             }
         }

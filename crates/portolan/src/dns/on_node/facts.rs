@@ -51,9 +51,8 @@ impl Facts {
     /// The addresses of the Service that are answered for.
     pub(super) fn addresses(&self) -> BTreeSet<IpAddr> {
         let answers = |service: &&Arc<Service>| {
-            let has = |protocol| {
-                service.ports.iter().any(|port| (port.protocol, port.port) == (protocol, PORT))
-            };
+            let has =
+                |protocol| service.ports.iter().any(|port| (port.protocol, port.port) == (protocol, PORT));
             has(Protocol::Udp) || has(Protocol::Tcp)
         };
         let service = self.service.iter().filter(answers);
