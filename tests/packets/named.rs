@@ -48,8 +48,8 @@ const LOST: Duration = Duration::from_secs(2);
 const RATE: Duration = Duration::from_micros(500);
 /// How many are asked while a process is killed.
 const STEADY: u32 = 1000;
-/// For so long questions may come that a killed process does not answer any more. On a quiet machine
-/// it is some milliseconds.
+/// For so long questions may come that a killed process does not answer any more. On a quiet
+/// machine it is some milliseconds.
 const IN_HAND: Duration = Duration::from_millis(100);
 /// How often the proxy ends and starts again while questions are asked.
 const RESTARTS: usize = 4;

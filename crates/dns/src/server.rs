@@ -187,8 +187,8 @@ impl Server {
         counts
     }
 
-    /// Answers what has come, closes connections that have been answered, and stops. Whoever has yet
-    /// to be answered after so long is not. Nothing more should come meanwhile.
+    /// Answers what has come, closes connections that have been answered, and stops. Whoever has
+    /// yet to be answered after so long is not. Nothing more should come meanwhile.
     pub fn finish(self, patience: Duration) {
         self.shared().finishing.store(true, Ordering::Release);
         self.wake_threads();

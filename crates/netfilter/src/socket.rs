@@ -26,8 +26,8 @@ impl Socket {
         Ok(Socket { netlink: NetlinkSocket::open(libc::NETLINK_NETFILTER)? })
     }
 
-    /// Moves it to a descriptor of at least `number`: what belongs to it goes before what belongs to
-    /// lower ones if the process is killed ([`NetlinkSocket::move_above`]).
+    /// Moves it to a descriptor of at least `number`: what belongs to it goes before what belongs
+    /// to lower ones if the process is killed ([`NetlinkSocket::move_above`]).
     pub fn move_above(&mut self, number: i32) -> io::Result<()> {
         self.netlink.move_above(number)
     }

@@ -160,8 +160,8 @@ impl NetlinkSocket {
         }
     }
 
-    /// Moves it to a descriptor of at least `number`. If the process is killed, the kernel closes the
-    /// highest first (`close_files` of fs/file.c puts them on the list that `task_work_run` of
+    /// Moves it to a descriptor of at least `number`. If the process is killed, the kernel closes
+    /// the highest first (`close_files` of fs/file.c puts them on the list that `task_work_run` of
     /// kernel/task_work.c takes from the end).
     pub fn move_above(&mut self, number: i32) -> io::Result<()> {
         // SAFETY: a plain integer command on a descriptor that is open.

@@ -174,6 +174,11 @@ pub(crate) fn program_accepts_it() -> anyhow::Result<()> {
             "ghcr.io/portolan/portolan:0.1.0-iptables",
         ),
         (
+            "names on the node",
+            json!({"nodeDns": {"enabled": true, "configMap": "coredns", "followPods": true}}),
+            "ghcr.io/portolan/portolan:0.1.0",
+        ),
+        (
             "everything set",
             json!({
                 "config": {

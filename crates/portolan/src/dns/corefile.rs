@@ -30,7 +30,8 @@ pub(super) struct Loaded {
 }
 
 impl Source {
-    /// That in `file`, which `flag` names, or kubeadm's for `domain`. Server blocks without a port have this one.
+    /// That in `file`, which `flag` names, or kubeadm's for `domain`. Server blocks without a port
+    /// have this one.
     pub(super) fn new((flag, file): (&'static str, Option<&Path>), domain: &str, port: u16) -> Source {
         Source { file: file.map(Path::to_owned), flag, domain: domain.to_owned(), port }
     }
