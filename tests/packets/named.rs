@@ -40,6 +40,8 @@ const TTL_THERE: u32 = 20;
 /// The number of the DNS Service's address.
 const DNS: u8 = 53;
 const PORT: u16 = 53;
+/// Where the proxy has its metrics.
+const METRICS: u16 = 10_249;
 /// How soon what was written must be so.
 const SOON: Duration = Duration::from_secs(10);
 /// An answer takes less than a millisecond; a question that is lost is noticed after this.
@@ -169,6 +171,14 @@ pub(crate) fn answered_on_the_node(mode: Mode) -> anyhow::Result<()> {
     scene.answered("started", &here)?;
     scene.answered("of the other node", &[("client-b", Who::There)])?;
     ensure!(scene.tracked()? == 0, "{} entries of connection tracking", scene.tracked()?);
+
+    let metrics = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), METRICS);
+    let (_, text) = scene.client("host1").run(|| ask::http_get(metrics, "/metrics", SOON))??;
+    for family in Family::ALL {
+        let line = format!("portolan_dns_node_address{{address=\"{}\"}} 1", cluster_ip(DNS, family));
+        ensure!(text.lines().any(|found| found == line), "no {line} in:\n{text}");
+    }
+    ensure!(text.contains("\ncoredns_dns_requests_total{"), "nothing was counted:\n{text}");
 
     // From the same state as the rules.
     scene.site.manifests().write("web", &[plain("web", 2).object()])?;
@@ -317,7 +327,7 @@ fn pairs(to: SocketAddr, stop: &AtomicBool) -> anyhow::Result<Asked> {
             answers[usize::from(number)] = Some(answer(&buffer[..length])?.0);
         }
         match answers {
-            [Some(first), Some(_)] if first == Who::Here => asked.here += 1,
+            [Some(Who::Here), Some(_)] => asked.here += 1,
             [Some(_), Some(_)] => asked.there += 1,
             _ => asked.lost += 1,
         }
@@ -377,7 +387,9 @@ fn question(id: u8, kind: u8) -> Vec<u8> {
 
 /// Who gave it, and the address of its first record.
 fn answer(message: &[u8]) -> anyhow::Result<(Who, IpAddr)> {
-    ensure!(message.len() > 12 && message[3] & 0xf == 0 && message[7] > 0, "no answer: {message:?}");
+    ensure!(message.len() > 12 && message[7] > 0, "no answer: {message:?}");
+    let rcode = message[3] & 0xf;
+    ensure!(rcode == 0, "rcode {rcode}");
     // A compressed name, type and class come before it.
     let record = question(0, 0).len() + 6;
     let rest = message.get(record..).context("cut short")?;

@@ -8,6 +8,7 @@ mod controller;
 mod facts;
 
 use std::collections::hash_map::RandomState;
+use std::fmt::Write;
 use std::hash::BuildHasher;
 use std::sync::{Arc, RwLock, mpsc};
 use std::time::{Duration, Instant};
@@ -111,7 +112,7 @@ impl Prepared {
         let options = Options { threads: args.dns_threads, log_one_of: args.dns_log_one_of };
         let answering = Arc::new(Answering::new(options, Arc::new(metrics))?);
         let shown = answering.clone();
-        telemetry.metrics.append(move || shown.metrics.text(&shown.counts()));
+        telemetry.metrics.append(move || text_of_metrics(&shown));
         let (sender, received) = mailbox();
         let mut consumers: Vec<Box<dyn Consumer>> = Vec::new();
         for kept in &names {
@@ -139,6 +140,18 @@ impl Prepared {
         spawn("node-dns", events, move || run(controller, &replan, &received))?;
         Ok((OnNode { events: sender }, consumers))
     }
+}
+
+/// What the server counts, and where it answers.
+fn text_of_metrics(answering: &Answering) -> String {
+    let mut text = answering.metrics.text(&answering.counts());
+    text.push_str("# HELP portolan_dns_node_address Addresses that this node answers at; always 1\n");
+    text.push_str("# TYPE portolan_dns_node_address gauge\n");
+    for address in answering.addresses() {
+        // Text takes all that is written.
+        let _ = writeln!(text, "portolan_dns_node_address{{address=\"{}\"}} 1", address.ip());
+    }
+    text
 }
 
 /// How a Corefile becomes a plan.
