@@ -29,8 +29,10 @@ pub(crate) fn start(
 ) -> anyhow::Result<Servers> {
     let config = &loaded.config;
     let socket = &args.socket;
-    let control = (!socket.as_os_str().is_empty())
-        .then(|| ControlSocket { paths: vec![socket.clone()], ask: answers::of_proxy(events.clone(), names) });
+    let control = (!socket.as_os_str().is_empty()).then(|| ControlSocket {
+        paths: vec![socket.clone()],
+        ask: answers::of_proxy(events.clone(), names),
+    });
     let (reported, events) = (cluster.clone(), events.clone());
     let options = Options {
         healthz: config.healthz,
