@@ -1,6 +1,7 @@
 //! What a cluster's controllers make of the objects that people declare: EndpointSlices of the pods
 //! that a Service selects, ClusterIPs, NodePorts and health-check ports; and what kubelet makes of
-//! a pod's spec so that it finds names.
+//! a pod's spec so that it finds names. What the other controllers make of objects as the API has
+//! them, of workloads, nodes and owners, is in [`manager`].
 //!
 //! Objects go in one by one, and [`Controllers::reconcile`] returns what is different then, as
 //! [`portolan_service::Change`]s and [`Issue`]s. There is no I/O here, no clock and no file: who

@@ -2,6 +2,12 @@
 
 use serde::Deserialize;
 
+/// Numbers of the API have 32 bits. No other one goes further than here, so that sums of a few
+/// never overflow.
+pub(crate) fn bounded(number: i64) -> i64 {
+    number.clamp(0, i32::MAX.into())
+}
+
 /// A number, or a part of another one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
@@ -25,10 +31,11 @@ impl Count {
 
     fn of(&self, total: i64, rest: i64) -> i64 {
         match self {
-            Self::Number(number) => (*number).max(0),
+            Self::Number(number) => bounded(*number),
             Self::Text(text) => {
                 let percent = text.strip_suffix('%').and_then(|percent| percent.parse::<i64>().ok());
-                percent.unwrap_or_default().max(0).saturating_mul(total).saturating_add(rest) / 100
+                let percent = percent.unwrap_or_default().max(0);
+                bounded(percent.saturating_mul(total).saturating_add(rest) / 100)
             }
         }
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::circumstances::Circumstances;
 use super::claim::claim;
-use super::count::Count;
+use super::count::{Count, bounded};
 use super::object::{Condition, Object, difference, is_default};
 use super::pod::Pod;
 use super::replica_set::ReplicaSet;
@@ -81,7 +81,7 @@ const COMPONENT: &str = "deployment-controller";
 
 impl DeploymentSpec {
     fn wanted(&self) -> i64 {
-        self.replicas.unwrap_or(1).max(0)
+        bounded(self.replicas.unwrap_or(1))
     }
 
     fn is_recreate(&self) -> bool {

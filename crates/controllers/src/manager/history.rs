@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::claim::claim;
 use super::object::{Meta, Nothing, Object};
+use super::pod::map_at;
 use super::selector::LabelSelector;
 use super::template::is_same;
 use super::write::{Propagation, Step, Write};
@@ -111,7 +112,7 @@ impl<'a> History<'a> {
             return Current::Taken;
         }
         let mut data = template.clone();
-        data["$patch"] = json!("replace");
+        map_at(&mut data, &[]).insert("$patch".to_owned(), json!("replace"));
         step.writes.push(Write::Create(json!({
             "apiVersion": "apps/v1",
             "kind": "ControllerRevision",

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::circumstances::Circumstances;
 use super::claim::claim;
+use super::count::bounded;
 use super::object::{Condition, Object, difference, is_default};
 use super::pod::{Pod, from_template};
 use super::selector::{LabelSelector, Selects};
@@ -51,7 +52,7 @@ const AT_ONCE: usize = 500;
 
 impl<S> ReplicaSetSpec<S> {
     pub(crate) fn wanted(&self) -> i64 {
-        self.replicas.unwrap_or(1).max(0)
+        bounded(self.replicas.unwrap_or(1))
     }
 }
 

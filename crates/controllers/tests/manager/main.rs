@@ -5,6 +5,7 @@ mod daemon_set;
 mod deployment;
 mod endpoint_slices;
 mod garbage;
+mod hostile;
 mod namespace;
 mod node_lifecycle;
 mod replica_set;

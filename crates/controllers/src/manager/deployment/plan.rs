@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde_json::{Map, Value, json};
 
 use super::{COMPONENT, Deployment};
+use crate::manager::count::bounded;
 use crate::manager::object::{Condition, Object, difference};
 use crate::manager::replica_set::{ReplicaSet, ReplicaSetStatus};
 use crate::manager::time::Timestamp;
@@ -72,11 +73,18 @@ impl<'a> Set<'a> {
     }
 
     pub(super) fn status(&self) -> ReplicaSetStatus {
-        self.held.map(|set| set.status.clone()).unwrap_or_default()
+        let Some(held) = self.held else { return ReplicaSetStatus::default() };
+        let status = held.status.clone();
+        ReplicaSetStatus {
+            replicas: bounded(status.replicas),
+            ready_replicas: bounded(status.ready_replicas),
+            available_replicas: bounded(status.available_replicas),
+            ..status
+        }
     }
 
     pub(super) fn available(&self) -> i64 {
-        self.held.map(|set| set.status.available_replicas).unwrap_or_default()
+        bounded(self.held.map(|set| set.status.available_replicas).unwrap_or_default())
     }
 
     pub(super) fn uid(&self) -> &str {
@@ -85,7 +93,7 @@ impl<'a> Set<'a> {
 
     /// A number that an annotation has.
     pub(super) fn number(&self, annotation: &str) -> Option<i64> {
-        self.annotations.get(annotation)?.parse().ok()
+        self.annotations.get(annotation)?.parse().ok().filter(|number| *number == bounded(*number))
     }
 
     /// Whether it has nothing left to do, so that it can go.

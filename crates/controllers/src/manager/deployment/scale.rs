@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use super::plan::Plan;
+use crate::manager::count::bounded;
 
 /// How many pods the Deployment was to have when a ReplicaSet got its size.
 pub(super) const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
@@ -115,7 +116,7 @@ impl Plan<'_> {
             -set.replicas
         } else {
             let before = set.number(MAXIMUM).filter(|before| *before > 0);
-            let before = before.unwrap_or(self.deployment.status.replicas).max(1);
+            let before = bounded(before.unwrap_or(self.deployment.status.replicas)).max(1);
             rounded(set.replicas.saturating_mul(most), before) - set.replicas
         };
         if left > 0 { fraction.clamp(0, left) } else { fraction.clamp(left, 0) }

@@ -146,8 +146,9 @@ impl Plan<'_> {
 /// Whether more pods are as they should be than at the last look.
 fn is_better(deployment: &Deployment, status: &DeploymentStatus) -> bool {
     let before = &deployment.status;
+    let old = |status: &DeploymentStatus| status.replicas.saturating_sub(status.updated_replicas);
     status.updated_replicas > before.updated_replicas
-        || status.replicas - status.updated_replicas < before.replicas - before.updated_replicas
+        || old(status) < old(before)
         || status.ready_replicas > before.ready_replicas
         || status.available_replicas > before.available_replicas
 }

@@ -39,7 +39,7 @@ fn compare(a: &Pod, b: &Pod, on_node: &HashMap<&str, usize>, now: Timestamp) -> 
             (true, true) => younger(a, b, a.ready_since(), b.ready_since(), now),
             _ => Ordering::Equal,
         })
-        .then_with(|| by(&|pod| -pod.restarts()))
+        .then_with(|| by(&|pod| pod.restarts().saturating_neg()))
         .then_with(|| younger(a, b, a.metadata.creation_timestamp, b.metadata.creation_timestamp, now))
         .then_with(|| a.name().cmp(b.name()))
 }
