@@ -24,7 +24,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::Error;
@@ -117,7 +116,7 @@ impl Pod {
     ) -> Result<Pod, Error> {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let failed = || format!("reading the spec of pod {name}");
-        let object = spec::Object::deserialize(object).map_err(Error::io(failed()))?;
+        let object = spec::Object::read(object).map_err(Error::io(failed()))?;
         let text = |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect();
         let life = Life::new(object, text(&place.addresses), text(&place.host_addresses), now());
         let usual = life.find(None).map(|index| life.container(index).name.clone()).unwrap_or_default();

@@ -120,6 +120,24 @@ pub(super) struct Exec {
     pub(super) command: Vec<String>,
 }
 
+impl Object {
+    /// Reads a Pod. A field that is null counts as absent.
+    pub(super) fn read(pod: &Value) -> serde_json::Result<Object> {
+        Object::deserialize(without_nulls(pod))
+    }
+}
+
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.iter().filter(|(_, value)| !value.is_null());
+            fields.map(|(key, value)| (key.clone(), without_nulls(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        value => value.clone(),
+    }
+}
+
 impl Spec {
     /// How long a pod has to end when it is not said otherwise.
     pub(super) fn grace(&self) -> Duration {
@@ -160,5 +178,37 @@ impl Probe {
 
     pub(super) fn failures(&self) -> u32 {
         self.failure_threshold.unwrap_or(3).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reads_what_people_write() {
+        let pod = json!({ "metadata": { "name": "p", "labels": null }, "spec": { "initContainers": null,
+            "containers": [{ "name": "c", "args": null, "readinessProbe": { "httpGet": { "port": "web" } },
+                "ports": [{ "name": "web", "containerPort": 8080 }] }] } });
+        let pod = Object::read(&pod).expect("a pod");
+        let container = &pod.spec.containers[0];
+        let probe = container.readiness_probe.as_ref().expect("a probe");
+        let seconds = [probe.initial_delay(), probe.period(), probe.timeout(), pod.spec.grace()];
+        assert_eq!(seconds.map(|time| time.as_secs()), [0, 10, 1, 30]);
+        assert_eq!((probe.successes(), probe.failures()), (1, 3));
+        for (port, expected) in [
+            (json!("web"), Some(8080)),
+            (json!(80), Some(80)),
+            (json!("80"), Some(80)),
+            (json!("x"), None),
+            (json!(0), None),
+            (json!(99_999), None),
+        ] {
+            assert_eq!(container.port(&port), expected, "{port}");
+        }
+        let wrong = json!({ "spec": { "containers": "none" } });
+        assert!(Object::read(&wrong).is_err());
     }
 }
