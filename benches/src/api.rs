@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use portolan_apiserver::scale::{self, Cluster};
-use portolan_apiserver::{Credentials, Options, Server};
+use portolan_apiserver::{Credentials, Double, Options};
 use portolan_service::Protocol;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -88,7 +88,7 @@ pub(crate) fn follow(
 ) -> anyhow::Result<Followed> {
     forwarding::raise_loopback()?;
     let cluster = Cluster { endpoints, ..scale::cluster(services, endpoints / services) };
-    let server = Server::start(Options::default()).context("starting the API server")?;
+    let server = Double::start(Options::default()).context("starting the API server")?;
     server.load(cluster.objects()).context("loading the API server")?;
     let started = Instant::now();
     let mut program = start(program, &server, &node_name())?;
@@ -151,7 +151,7 @@ fn replaced(cluster: Cluster, service: usize, change: usize) -> anyhow::Result<(
 }
 
 /// Starts `portolan run` with a kubeconfig and waits until all Services are in force.
-fn start(program: &Path, server: &Server, node: &str) -> anyhow::Result<Program> {
+fn start(program: &Path, server: &Double, node: &str) -> anyhow::Result<Program> {
     let folder = tempfile::tempdir().context("creating a temporary folder")?;
     let kubeconfig = folder.path().join("kubeconfig");
     server.kubeconfig(&kubeconfig, &Credentials::None).context("writing a kubeconfig")?;

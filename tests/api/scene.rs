@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
-use portolan_apiserver::{Credentials, Options, Resource, Server, State};
+use portolan_apiserver::{Credentials, Double, Options, Resource, State};
 use portolan_lab::netns::Namespace;
 use portolan_service::{Family, Protocol};
 use portolan_tests::ask::{self, Outcome};
@@ -29,7 +29,7 @@ const PODS: [(&str, &str); 3] = [("a", "10.244.1.11"), ("b", "10.244.1.12"), ("c
 /// The node and its API server.
 pub(crate) struct Scene {
     site: Site,
-    pub(crate) server: Server,
+    pub(crate) server: Double,
     folder: TempDir,
     settled: AtomicU8,
 }
@@ -51,7 +51,7 @@ impl Scene {
             through: NODE.to_owned(),
             load_balancers: Vec::new(),
         })?;
-        let server = site.node(NODE).run(|| Server::start(options))??;
+        let server = site.node(NODE).run(|| Double::start(options))??;
         server.apply(object)?;
         let folder = TempDir::new_in("/run").context("a folder for the kubeconfig")?;
         Ok(Scene { site, server, folder, settled: AtomicU8::new(0) })

@@ -5,13 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
+#[cfg(feature = "http2")]
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use crate::node_side::NodeSide;
 use crate::serve::Service;
 use crate::state::Shared;
+
+/// A client that takes longer to agree on TLS is not waited for.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long to wait for descriptors that have run out.
+const EXHAUSTED: Duration = Duration::from_millis(20);
 
 /// What the server's thread runs.
 pub(crate) struct Acceptor {
@@ -19,6 +28,7 @@ pub(crate) struct Acceptor {
     pub(crate) tls: TlsAcceptor,
     pub(crate) address: SocketAddr,
     pub(crate) bookmark_interval: Duration,
+    pub(crate) node_side: Option<Arc<dyn NodeSide>>,
 }
 
 impl Acceptor {
@@ -49,18 +59,25 @@ impl Acceptor {
         let shared = Arc::clone(&self.shared);
         let tls = self.tls.clone();
         let bookmark_interval = self.bookmark_interval;
+        let node_side = self.node_side.clone();
         async move {
             let _open = open;
             let serve = async {
                 // What comes in parts is sent in parts: an event must not wait for the next one.
                 let _unsupported = stream.set_nodelay(true);
-                let Ok(stream) = tls.accept(stream).await else { return };
+                let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await else { return };
                 let certificate = stream.get_ref().1.peer_certificates().is_some();
-                let service = Service { shared, certificate, bookmark_interval };
+                let service = Service { shared, certificate, bookmark_interval, node_side };
                 let service = service_fn(move |request| service.clone().serve(request));
                 // An error means that the client went away in the middle.
-                let _gone = auto::Builder::new(TokioExecutor::new())
+                #[cfg(feature = "http2")]
+                let _gone = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+                    .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                    .await;
+                #[cfg(not(feature = "http2"))]
+                let _gone = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
+                    .with_upgrades()
                     .await;
             };
             tokio::select! {
@@ -77,8 +94,9 @@ async fn accept(listener: Option<&tokio::net::TcpListener>) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
-            // The client gave up, or descriptors have run out for now.
-            Err(_) => tokio::task::yield_now().await,
+            // The client gave up, or descriptors have run out for now: nothing says when there are
+            // some again.
+            Err(_) => sleep(EXHAUSTED).await,
         }
     }
 }

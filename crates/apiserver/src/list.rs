@@ -3,10 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
-use portolan_store::{Failure, ListOptions, Page, Selector, list_head};
+use portolan_store::{Failure, ListOptions, Page, Selector};
 
 use crate::body::{Body, Gone, Sender};
 use crate::resource::Resource;
+use crate::shape::Shape;
 use crate::state::{Request, Shared};
 
 /// Pieces are about this large.
@@ -15,10 +16,11 @@ const PIECE: usize = 32 * 1024;
 /// Answers a list with its first pieces on their way.
 pub(crate) fn list(
     shared: &Arc<Shared>,
-    resource: Resource,
+    shape: Shape,
     selector: &Selector,
     request: &Request,
 ) -> Result<Body, Failure> {
+    let resource = shape.view.resource;
     let options = ListOptions::read(|name| request.parameter(name))?;
     let (page, break_after) = shared.change(|state| {
         let mut page = state.store.list(resource.definition(), selector, &options)?;
@@ -32,20 +34,21 @@ pub(crate) fn list(
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         // An error means that nobody reads any more.
-        let _gone = write(&shared, resource, page, show_rest, break_after, &sender).await;
+        let _gone = write(&shared, shape, page, show_rest, break_after, &sender).await;
     });
     Ok(body)
 }
 
 async fn write(
     shared: &Shared,
-    resource: Resource,
+    shape: Shape,
     page: Page,
     show_rest: bool,
     break_after: Option<usize>,
     sender: &Sender,
 ) -> Result<(), Gone> {
-    let mut piece = list_head(resource.definition(), &page, show_rest);
+    let resource = shape.view.resource;
+    let mut piece = shape.list_head(&page, show_rest);
     for (position, object) in page.objects.iter().enumerate() {
         if break_after == Some(position) {
             send(shared, resource, sender, piece).await?;
@@ -54,7 +57,7 @@ async fn write(
         if position > 0 {
             piece.push(b',');
         }
-        piece.extend_from_slice(object.json());
+        piece.extend_from_slice(&shape.item(object));
         if piece.len() >= PIECE {
             send(shared, resource, sender, std::mem::take(&mut piece)).await?;
         }

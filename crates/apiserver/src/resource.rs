@@ -1,11 +1,14 @@
 //! The resources that are served.
 
+mod table;
+
 use portolan_store::Definition;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::invalid::Invalid;
+pub(crate) use table::{Entry, Subresource};
 
-/// A collection of objects of one kind.
+/// A collection of objects of one kind. The table in `resource/table.rs` says all about each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resource {
     /// `v1` Services.
@@ -16,91 +19,43 @@ pub enum Resource {
     Nodes,
     /// `networking.k8s.io/v1` ServiceCIDRs.
     ServiceCidrs,
-    /// `events.k8s.io/v1` Events.
+    /// `events.k8s.io/v1` Events; `v1` shows the same ones.
     Events,
     /// `v1` Namespaces.
     Namespaces,
     /// `v1` Pods.
     Pods,
+    /// `v1` Endpoints.
+    Endpoints,
+    /// `v1` ConfigMaps.
+    ConfigMaps,
+    /// `v1` Secrets.
+    Secrets,
+    /// `v1` ServiceAccounts.
+    ServiceAccounts,
+    /// `v1` ReplicationControllers.
+    ReplicationControllers,
+    /// `apps/v1` Deployments; `extensions/v1beta1` shows the same ones.
+    Deployments,
+    /// `apps/v1` ReplicaSets.
+    ReplicaSets,
+    /// `apps/v1` DaemonSets.
+    DaemonSets,
+    /// `apps/v1` StatefulSets.
+    StatefulSets,
+    /// `apps/v1` ControllerRevisions: the history of DaemonSets and StatefulSets.
+    ControllerRevisions,
+    /// `batch/v1` Jobs.
+    Jobs,
+    /// `coordination.k8s.io/v1` Leases.
+    Leases,
+    /// `networking.k8s.io/v1` IPAddresses.
+    IpAddresses,
 }
-
-static SERVICES: Definition = Definition {
-    group: "",
-    version: "v1",
-    plural: "services",
-    kind: "Service",
-    namespaced: true,
-    selectable: &["spec.clusterIP", "spec.type"],
-    zero: r#"{"spec":{},"status":{"loadBalancer":{}}}"#,
-};
-
-static ENDPOINT_SLICES: Definition = Definition {
-    group: "discovery.k8s.io",
-    version: "v1",
-    plural: "endpointslices",
-    kind: "EndpointSlice",
-    namespaced: true,
-    selectable: &[],
-    zero: r#"{"addressType":"","endpoints":null,"ports":null}"#,
-};
-
-static NODES: Definition = Definition {
-    group: "",
-    version: "v1",
-    plural: "nodes",
-    kind: "Node",
-    namespaced: false,
-    selectable: &["spec.unschedulable"],
-    zero: concat!(
-        r#"{"spec":{},"status":{"daemonEndpoints":{"kubeletEndpoint":{"Port":0}},"nodeInfo":{"machineID":"","#,
-        r#""systemUUID":"","bootID":"","kernelVersion":"","osImage":"","containerRuntimeVersion":"","#,
-        r#""kubeletVersion":"","kubeProxyVersion":"","operatingSystem":"","architecture":""}}}"#,
-    ),
-};
-
-static SERVICE_CIDRS: Definition = Definition {
-    group: "networking.k8s.io",
-    version: "v1",
-    plural: "servicecidrs",
-    kind: "ServiceCIDR",
-    namespaced: false,
-    selectable: &[],
-    zero: r#"{"spec":{},"status":{}}"#,
-};
-
-static EVENTS: Definition = Definition {
-    group: "events.k8s.io",
-    version: "v1",
-    plural: "events",
-    kind: "Event",
-    namespaced: true,
-    selectable: &["reason", "reportingController", "type"],
-    zero: r#"{"eventTime":null,"regarding":{}}"#,
-};
-
-static NAMESPACES: Definition = Definition {
-    group: "",
-    version: "v1",
-    plural: "namespaces",
-    kind: "Namespace",
-    namespaced: false,
-    selectable: &["status.phase"],
-    zero: r#"{"spec":{},"status":{}}"#,
-};
-
-static PODS: Definition = Definition {
-    group: "",
-    version: "v1",
-    plural: "pods",
-    kind: "Pod",
-    namespaced: true,
-    selectable: &["spec.nodeName", "spec.restartPolicy", "status.phase", "status.podIP"],
-    zero: r#"{"spec":{"containers":null},"status":{}}"#,
-};
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 20] = [
         Self::Services,
         Self::EndpointSlices,
         Self::Nodes,
@@ -108,6 +63,19 @@ impl Resource {
         Self::Events,
         Self::Namespaces,
         Self::Pods,
+        Self::Endpoints,
+        Self::ConfigMaps,
+        Self::Secrets,
+        Self::ServiceAccounts,
+        Self::ReplicationControllers,
+        Self::Deployments,
+        Self::ReplicaSets,
+        Self::DaemonSets,
+        Self::StatefulSets,
+        Self::ControllerRevisions,
+        Self::Jobs,
+        Self::Leases,
+        Self::IpAddresses,
     ];
 
     /// Its position in [`Self::ALL`].
@@ -115,17 +83,13 @@ impl Resource {
         self as usize
     }
 
+    pub(crate) fn entry(self) -> &'static Entry {
+        &table::TABLE[self.index()]
+    }
+
     /// What the store knows of it.
     pub(crate) fn definition(self) -> &'static Definition {
-        match self {
-            Self::Services => &SERVICES,
-            Self::EndpointSlices => &ENDPOINT_SLICES,
-            Self::Nodes => &NODES,
-            Self::ServiceCidrs => &SERVICE_CIDRS,
-            Self::Events => &EVENTS,
-            Self::Namespaces => &NAMESPACES,
-            Self::Pods => &PODS,
-        }
+        &self.entry().definition
     }
 
     /// The API group; empty for the core group.
@@ -153,27 +117,27 @@ impl Resource {
         self.definition().namespaced
     }
 
-    pub(crate) fn from_path(group: &str, plural: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|resource| resource.group() == group && resource.plural() == plural)
-    }
-
     /// What an object belongs to, by its kind.
-    pub(crate) fn of(object: &Value) -> Result<Self, Invalid> {
+    pub fn of(object: &Value) -> Result<Self, Invalid> {
         let text = |field: &str| object[field].as_str().unwrap_or_default();
         let (api_version, kind) = (text("apiVersion"), text("kind"));
         let mut all = Self::ALL.into_iter();
         all.find(|resource| resource.kind() == kind && resource.api_version() == api_version)
             .ok_or_else(|| Invalid::Kind { api_version: api_version.to_owned(), kind: kind.to_owned() })
     }
+}
 
-    /// How discovery lists it.
-    pub(crate) fn discovery(self) -> Value {
-        json!({
-            "name": self.plural(),
-            "singularName": self.kind().to_lowercase(),
-            "namespaced": self.namespaced(),
-            "kind": self.kind(),
-            "verbs": ["create", "delete", "get", "list", "patch", "update", "watch"],
-        })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The order of the table is that of the enumeration.
+    #[test]
+    fn finds_each_in_the_table() {
+        for (position, resource) in Resource::ALL.into_iter().enumerate() {
+            assert_eq!(resource.index(), position);
+            let name = format!("{resource:?}").to_lowercase();
+            assert_eq!(resource.plural(), name, "{resource:?}");
+        }
     }
 }

@@ -5,30 +5,38 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Limited};
+use hyper::Response;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use hyper::{Method, Response};
-use portolan_store::{Failure, Selector};
-use serde_json::{Value, json};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT, WARNING,
+};
+use portolan_store::Failure;
+use serde_json::json;
 
+use crate::answer::Answer;
 use crate::body::Body;
-use crate::list::list;
-use crate::resource::Resource;
+use crate::call::Call;
+use crate::discovery;
+use crate::node_side::NodeSide;
+use crate::openapi;
+use crate::refusal;
+use crate::resource::{Resource, Subresource};
 use crate::state::{Authentication, Credential, Request, Shared};
+use crate::streams::{PodCall, Reply};
 use crate::target::{Target, parse_query};
-use crate::watch::watch;
-use crate::write;
+use crate::write::Place;
 
 /// Larger request bodies are refused, in bytes.
 const BODY_LIMIT: usize = 3 << 20;
 
 /// What all requests of a connection have in common.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) shared: Arc<Shared>,
     /// Whether the client showed a certificate of ours.
     pub(crate) certificate: bool,
     pub(crate) bookmark_interval: Duration,
+    pub(crate) node_side: Option<Arc<dyn NodeSide>>,
 }
 
 impl Service {
@@ -45,8 +53,10 @@ impl Service {
             code: None,
         };
         let (position, delay) = self.shared.note(|state| {
-            state.requests.push(request.clone());
-            (state.requests.len() - 1, state.faults.delay)
+            if state.rules.records {
+                state.requests.push(request.clone());
+            }
+            (state.requests.len().saturating_sub(1), state.faults.delay)
         });
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
@@ -56,22 +66,25 @@ impl Service {
             Some(failure) => Err(failure),
             None => self.answer(target, &request, http).await,
         };
-        let (code, retry_after, body) = match answer {
-            Ok((code, body)) => (code, None, body),
-            Err(failure) => {
-                (failure.code, failure.retry_after, Body::whole(failure.to_json().to_string() + "\n"))
+        let (answer, retry_after) = match answer {
+            Ok(Reply::Answer(answer)) => (answer, None),
+            Ok(Reply::Upgrade(response)) => {
+                self.note(position, response.status().as_u16());
+                return Ok(response);
             }
+            Err(failure) => (Answer::json(failure.code, &failure.to_json()), failure.retry_after),
         };
-        self.shared.note(|state| state.requests[position].code = Some(code));
-        let mut response = Response::new(body);
-        *response.status_mut() =
-            hyper::StatusCode::from_u16(code).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(seconds) = retry_after {
-            headers.insert(RETRY_AFTER, seconds.into());
-        }
-        Ok(response)
+        self.note(position, answer.code);
+        Ok(response(answer, retry_after))
+    }
+
+    /// Notes how a request was answered.
+    fn note(&self, position: usize, code: u16) {
+        self.shared.note(|state| {
+            if state.rules.records {
+                state.requests[position].code = Some(code);
+            }
+        });
     }
 
     fn credential(&self, http: &hyper::Request<Incoming>) -> Credential {
@@ -95,12 +108,14 @@ impl Service {
         if let Some((_, failure)) = position.and_then(|position| next.remove(position)) {
             return Some(failure);
         }
+        let shows = |tokens: &[String]| matches!(&request.credential, Credential::Token(token) if tokens.contains(token));
         let known = match &state.authentication {
             Authentication::Anonymous => true,
-            Authentication::Tokens(tokens) => {
-                matches!(&request.credential, Credential::Token(token) if tokens.contains(token))
-            }
+            Authentication::Tokens(tokens) => shows(tokens),
             Authentication::ClientCertificate => request.credential == Credential::Certificate,
+            Authentication::TokensOrCertificate(tokens) => {
+                request.credential == Credential::Certificate || shows(tokens)
+            }
         };
         // A real server answers these to everybody (role system:public-info-viewer).
         if !known && !matches!(target, Target::Version | Target::Healthy) {
@@ -116,76 +131,106 @@ impl Service {
         target: Target,
         request: &Request,
         http: hyper::Request<Incoming>,
-    ) -> Result<(u16, Body), Failure> {
-        let shared = &self.shared;
-        let method = http.method().clone();
+    ) -> Result<Reply, Failure> {
+        if let Some(call) = self.pod_call(&target, request)? {
+            return call.reply(http).await;
+        }
+        self.document_or_objects(target, request, http).await.map(Reply::Answer)
+    }
+
+    /// The request, if it is about a pod where it runs.
+    fn pod_call<'a>(&self, target: &Target, request: &'a Request) -> Result<Option<PodCall<'a>>, Failure> {
+        let Target::Object { view, namespace, name, part: Some(part) } = target else { return Ok(None) };
+        if !matches!(
+            part,
+            Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward
+        ) {
+            return Ok(None);
+        }
+        let pod = self.shared.lock().stored(view.resource, namespace, name);
+        let pod = pod.ok_or_else(|| refusal::not_found(*view, name))?;
+        Ok(Some(PodCall { request, node_side: self.node_side.clone(), pod, part: *part }))
+    }
+
+    async fn document_or_objects(
+        &self,
+        target: Target,
+        request: &Request,
+        http: hyper::Request<Incoming>,
+    ) -> Result<Answer, Failure> {
+        let aggregated = discovery::wants_aggregated(&request.accept);
+        let host = text(&http, HOST).to_owned();
+        let found = |document: Option<serde_json::Value>| {
+            document.map(|document| Answer::json(200, &document)).ok_or_else(refusal::no_path)
+        };
         match target {
-            Target::Unknown => Err(Failure::new(404, "the server could not find the requested resource")),
-            Target::Healthy if shared.lock().faults.starting.is_some() => {
+            Target::Healthy if self.shared.lock().faults.starting.is_some() => {
                 Err(Failure::new(500, "[-]poststarthook/rbac/bootstrap-roles failed: not finished"))
             }
-            Target::Healthy => Ok((200, Body::whole("ok"))),
-            Target::Version | Target::CoreVersions | Target::Groups | Target::Resources(_) => {
-                Ok((200, json_body(&discovery(&target))))
+            Target::Healthy => Ok(Answer::text("ok")),
+            Target::Version => Ok(Answer::json(200, &discovery::version())),
+            Target::CoreVersions | Target::Groups if aggregated => {
+                let document = discovery::aggregated(target == Target::CoreVersions);
+                Ok(Answer { content_type: discovery::AGGREGATED, ..Answer::json(200, &document) })
             }
-            Target::Collection { resource, namespace } => match method {
-                Method::GET => {
-                    let parameter = |name: &str| request.parameter(name).unwrap_or_default();
-                    let selector = Selector::parse(
-                        resource.definition(),
-                        namespace.as_deref(),
-                        parameter("labelSelector"),
-                        parameter("fieldSelector"),
-                    )?;
-                    let body = if request.is_watch() {
-                        watch(shared, resource, selector, request, self.bookmark_interval)?
-                    } else {
-                        list(shared, resource, &selector, request)?
-                    };
-                    Ok((200, body))
-                }
-                Method::POST => {
-                    let body = read(http).await?;
-                    let object =
-                        shared.change(|state| write::create(state, resource, namespace.as_deref(), &body))?;
-                    Ok((201, json_body(&object)))
-                }
-                _ => Err(not_allowed()),
-            },
-            Target::Object { resource, namespace, name } => match method {
-                Method::GET => {
-                    let state = shared.lock();
-                    let object = state.store.get(resource.definition(), &namespace, &name);
-                    let object = state.faults.sent(object.ok_or_else(|| write::not_found(resource, &name))?);
-                    let mut body = Vec::with_capacity(object.json().len() + 64);
-                    object.write(&mut body);
-                    body.push(b'\n');
-                    Ok((200, Body::whole(body)))
-                }
-                Method::PUT => {
-                    let body = read(http).await?;
-                    let object = shared.change(|state| write::replace(state, resource, &namespace, &body))?;
-                    Ok((200, json_body(&object)))
-                }
-                Method::PATCH => {
-                    let body = read(http).await?;
-                    let key = (namespace.as_str(), name.as_str());
-                    let object = shared.change(|state| write::patch(state, resource, key, &body))?;
-                    Ok((200, json_body(&object)))
-                }
-                Method::DELETE => {
-                    let deleted = shared.change(|state| state.delete(resource, &namespace, &name));
-                    if !deleted {
-                        return Err(write::not_found(resource, &name));
-                    }
-                    let status =
-                        json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" });
-                    Ok((200, json_body(&status)))
-                }
-                _ => Err(not_allowed()),
-            },
+            Target::CoreVersions => Ok(Answer::json(200, &discovery::core_versions(&host))),
+            Target::Groups => Ok(Answer::json(200, &discovery::groups())),
+            Target::Group(name) => found(discovery::group(&name)),
+            Target::Resources { group, version } => found(discovery::resources(&group, &version)),
+            // Clients read it for nothing but what version 3 says, too.
+            Target::OpenApi2 => Ok(Answer::new(200, Body::whole(""))),
+            Target::OpenApi3(path) if path.is_empty() => Ok(Answer::json(200, &openapi::root())),
+            Target::OpenApi3(path) => found(openapi::document(&path)),
+            target => self.about_objects(target, request, http).await,
         }
     }
+
+    async fn about_objects(
+        &self,
+        target: Target,
+        request: &Request,
+        http: hyper::Request<Incoming>,
+    ) -> Result<Answer, Failure> {
+        let content_type = text(&http, CONTENT_TYPE).to_owned();
+        let agent = text(&http, USER_AGENT).split('/').next().unwrap_or_default().to_owned();
+        let method = http.method().clone();
+        let body = read(http).await?;
+        let call = Call {
+            shared: &self.shared,
+            request,
+            method,
+            content_type: &content_type,
+            agent: if agent.is_empty() { "unknown" } else { &agent },
+            body,
+            bookmark_interval: self.bookmark_interval,
+        };
+        match target {
+            Target::AccessReview => call.access_review(),
+            Target::Collection { view, namespace } => call.collection(view, namespace.as_deref()),
+            Target::Object { view, namespace, name, part } => {
+                call.object(Place { view, namespace: &namespace, name: &name, part })
+            }
+            _ => Err(refusal::no_path()),
+        }
+    }
+}
+
+fn response(answer: Answer, retry_after: Option<u32>) -> Response<Body> {
+    let mut response = Response::new(answer.body);
+    *response.status_mut() =
+        hyper::StatusCode::from_u16(answer.code).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    for warning in answer.warnings {
+        // As text in quotes (RFC 9111, 5.5 of RFC 7234).
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - {}", json!(warning))) {
+            headers.append(WARNING, value);
+        }
+    }
+    if let Some(seconds) = retry_after {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 /// The value of a header; empty if it is missing, or no text.
@@ -193,38 +238,13 @@ fn text(http: &hyper::Request<Incoming>, name: HeaderName) -> &str {
     http.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-fn not_allowed() -> Failure {
-    Failure::new(405, "the server does not allow this method on the requested resource")
-}
-
 async fn read(http: hyper::Request<Incoming>) -> Result<bytes::Bytes, Failure> {
     let body = Limited::new(http.into_body(), BODY_LIMIT).collect().await;
-    body.map(http_body_util::Collected::to_bytes).map_err(|error| Failure::new(400, error.to_string()))
-}
-
-fn json_body(value: &Value) -> Body {
-    Body::whole(value.to_string() + "\n")
-}
-
-fn discovery(target: &Target) -> Value {
-    match target {
-        Target::CoreVersions => json!({ "kind": "APIVersions", "versions": ["v1"] }),
-        Target::Groups => {
-            let groups = ["discovery.k8s.io", "networking.k8s.io", "events.k8s.io"].map(|group| {
-                let version = json!({ "groupVersion": format!("{group}/v1"), "version": "v1" });
-                json!({ "name": group, "versions": [version], "preferredVersion": version })
-            });
-            json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
+    body.map(http_body_util::Collected::to_bytes).map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            Failure::new(413, format!("Request entity too large: limit is {BODY_LIMIT}"))
+        } else {
+            Failure::new(400, error.to_string())
         }
-        Target::Resources(group) => {
-            let resources = Resource::ALL.into_iter().filter(|resource| resource.group() == *group);
-            let group_version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
-            json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
-                "resources": resources.map(Resource::discovery).collect::<Vec<_>>() })
-        }
-        _ => json!({ "major": "1", "minor": "36", "gitVersion": "v1.36.0",
-            "gitCommit": "0000000000000000000000000000000000000000", "gitTreeState": "clean",
-            "buildDate": "2026-04-22T00:00:00Z", "goVersion": "go1.26.2", "compiler": "gc",
-            "platform": "linux/amd64" }),
-    }
+    })
 }

@@ -9,16 +9,30 @@ use portolan_store::Store;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::allocation::{Claims, Ranges};
 use crate::faults::{Corruption, Faults};
 use crate::filled::filled;
 use crate::invalid::Invalid;
 use crate::resource::Resource;
+
+/// What holds for everything that is written.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    /// What Services are given.
+    pub(crate) ranges: Ranges,
+    /// Whether namespaces must exist, and are emptied by somebody before they go.
+    pub(crate) namespaces: bool,
+    /// Whether requests are noted, for tests to look at.
+    pub(crate) records: bool,
+}
 
 /// Who may ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authentication {
     /// Everybody.
     Anonymous,
+    /// Whoever shows one of these bearer tokens, or a certificate of the server's CA.
+    TokensOrCertificate(Vec<String>),
     /// Whoever shows one of these bearer tokens.
     Tokens(Vec<String>),
     /// Whoever shows a certificate of the server's CA.
@@ -85,6 +99,9 @@ pub(crate) struct Watcher {
 #[derive(Debug)]
 pub struct State {
     pub(crate) store: Store,
+    pub(crate) rules: Rules,
+    /// What Services have.
+    pub(crate) claims: Claims,
     pub(crate) authentication: Authentication,
     pub(crate) streaming_lists: bool,
     pub(crate) faults: Faults,
@@ -137,7 +154,7 @@ impl State {
         let resource = Resource::of(&object)?;
         let object = filled(resource, object);
         let (namespace, name) = key(&object);
-        let version = self.store.apply(resource.definition(), object)?;
+        let version = self.commit(resource, object)?;
         if !self.faults.corrupted.contains_key(&version) {
             return Ok(version);
         }
@@ -146,8 +163,28 @@ impl State {
         Ok(repaired.unwrap_or(version))
     }
 
+    /// An object as it is stored.
+    pub(crate) fn stored(&self, resource: Resource, namespace: &str, name: &str) -> Option<Value> {
+        self.store.get(resource.definition(), namespace, name).and_then(|object| object.value())
+    }
+
+    /// Stores an object, and gives its resource version.
+    pub(crate) fn commit(
+        &mut self,
+        resource: Resource,
+        object: Value,
+    ) -> Result<u64, portolan_store::Invalid> {
+        if resource == Resource::Services {
+            self.claims.note(&key(&object), Some(&object));
+        }
+        self.store.apply(resource.definition(), object)
+    }
+
     /// Deletes an object, and reports whether it was there.
     pub(crate) fn delete(&mut self, resource: Resource, namespace: &str, name: &str) -> bool {
+        if resource == Resource::Services {
+            self.claims.note(&(namespace.to_owned(), name.to_owned()), None);
+        }
         self.store.delete(resource.definition(), namespace, name).is_some()
     }
 
@@ -209,10 +246,17 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(store: Store, authentication: Authentication, streaming_lists: bool) -> Arc<Self> {
+    pub(crate) fn new(
+        store: Store,
+        rules: Rules,
+        authentication: Authentication,
+        streaming_lists: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
                 store,
+                rules,
+                claims: Claims::default(),
                 authentication,
                 streaming_lists,
                 faults: Faults::default(),
@@ -226,6 +270,11 @@ impl Shared {
             changed: watch::Sender::new(()),
             cut: watch::Sender::new(()),
         })
+    }
+
+    /// The newest resource version.
+    pub(crate) fn version(&self) -> u64 {
+        self.lock().version()
     }
 
     /// A test that panicked while it looked must not hide its message behind a poisoned lock.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use portolan_store::{Change, Failure, Selector, Watch, WatchOptions, error_line};
+use portolan_store::{Bookmark, Change, Failure, Selector, Watch, WatchOptions, error_line};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
 use crate::body::{Body, Gone, Sender};
-use crate::resource::Resource;
+use crate::shape::Shape;
 use crate::state::{Request, Shared, State};
 
 /// How long a watch lasts when the client does not say.
@@ -32,11 +32,12 @@ impl Drop for Registration {
 /// Answers a watch.
 pub(crate) fn watch(
     shared: &Arc<Shared>,
-    resource: Resource,
+    shape: Shape,
     selector: Selector,
     request: &Request,
     bookmark_interval: Duration,
 ) -> Result<Body, Failure> {
+    let resource = shape.view.resource;
     let (stream, timeout) = shared.change(|state| {
         let options = WatchOptions::read(|name| request.parameter(name), state.streaming_lists)?;
         let opening = match Watch::start(&state.store, resource.definition(), selector, &options) {
@@ -51,7 +52,8 @@ pub(crate) fn watch(
             Err(failure) => return Err(failure),
         };
         let id = state.add_watcher(resource);
-        let stream = Stream { registration: Registration { shared: Arc::clone(shared), id }, opening };
+        let registration = Registration { shared: Arc::clone(shared), id };
+        let stream = Stream { registration, shape, opening };
         Ok((stream, options.timeout.unwrap_or(DEFAULT_TIMEOUT)))
     })?;
     let (sender, body) = Body::stream();
@@ -62,7 +64,7 @@ pub(crate) fn watch(
 /// How a watch begins.
 enum Opening {
     /// With the objects that there are, and the line that ends them; then what follows.
-    Follow { watch: Watch, initial: Vec<Change>, end: Option<Bytes> },
+    Follow { watch: Watch, initial: Vec<Change>, end: Option<Bookmark> },
     /// With the error that ends it.
     Gone(Bytes),
 }
@@ -70,19 +72,22 @@ enum Opening {
 /// The answer to a watch while it is sent.
 struct Stream {
     registration: Registration,
+    shape: Shape,
     opening: Opening,
 }
 
 impl Stream {
     async fn run(self, sender: Sender, timeout: Duration, bookmark_interval: Duration) {
-        let Self { registration, opening } = self;
+        let Self { registration, shape, opening } = self;
         let Registration { shared, id } = &registration;
         let end = sleep_until(Instant::now() + timeout);
         let send = async {
             match opening {
                 Opening::Follow { watch, initial, end } => {
-                    let opening = initial.iter().map(Change::line).chain(end);
-                    follow(watch, opening, shared, *id, &sender, bookmark_interval).await
+                    let opening = initial.iter().map(|change| shape.event(change));
+                    let opening = opening.chain(end.map(|bookmark| shape.bookmark(bookmark)));
+                    let follower = Follower { shape, shared, id: *id, sender: &sender };
+                    follower.follow(watch, opening, bookmark_interval).await
                 }
                 Opening::Gone(line) => {
                     unstalled(shared, *id).await;
@@ -98,45 +103,77 @@ impl Stream {
     }
 }
 
-async fn follow(
-    mut watch: Watch,
-    opening: impl Iterator<Item = Bytes>,
-    shared: &Shared,
+/// What sends the events of a watch.
+struct Follower<'a> {
+    shape: Shape,
+    shared: &'a Shared,
     id: u64,
-    sender: &Sender,
-    bookmark_interval: Duration,
-) -> Result<(), Gone> {
-    let send = async |line| sender.send(Ok(line)).await.map_err(|_| Gone);
-    let mut changed = shared.subscribe();
-    let mut ticks = ticks(bookmark_interval);
-    for line in opening {
-        unstalled(shared, id).await;
-        send(line).await?;
-    }
-    loop {
-        changed.mark_unchanged();
-        match step(&mut watch, shared, id) {
-            Step::Send(lines) => {
-                for line in lines {
-                    send(line).await?;
-                }
-            }
-            Step::Finish(lines) => {
-                for line in lines {
-                    send(line).await?;
-                }
-                return Ok(());
-            }
-            Step::Wait => tokio::select! {
-                _ = changed.changed() => {}
-                _ = ticks.tick() => {
-                    let due = watch.bookmark().filter(|_| !held_back(&shared.lock(), id));
-                    if let Some(line) = due {
+    sender: &'a Sender,
+}
+
+impl Follower<'_> {
+    async fn follow(
+        &self,
+        mut watch: Watch,
+        opening: impl Iterator<Item = Bytes>,
+        bookmark_interval: Duration,
+    ) -> Result<(), Gone> {
+        let Self { shape, shared, id, sender } = *self;
+        let send = async |line| sender.send(Ok(line)).await.map_err(|_| Gone);
+        let mut changed = shared.subscribe();
+        let mut ticks = ticks(bookmark_interval);
+        for line in opening {
+            unstalled(shared, id).await;
+            send(line).await?;
+        }
+        loop {
+            changed.mark_unchanged();
+            match self.step(&mut watch) {
+                Step::Send(lines) => {
+                    for line in lines {
                         send(line).await?;
                     }
                 }
-            },
+                Step::Finish(lines) => {
+                    for line in lines {
+                        send(line).await?;
+                    }
+                    return Ok(());
+                }
+                Step::Wait => tokio::select! {
+                    _ = changed.changed() => {}
+                    _ = ticks.tick() => {
+                        let due = watch.bookmark().filter(|_| !held_back(&shared.lock(), id));
+                        if let Some(bookmark) = due {
+                            send(shape.bookmark(bookmark)).await?;
+                        }
+                    }
+                },
+            }
         }
+    }
+
+    fn step(&self, watch: &mut Watch) -> Step {
+        let mut state = self.shared.lock();
+        if held_back(&state, self.id) {
+            return Step::Wait;
+        }
+        let watcher = state.watchers.get_mut(&self.id).expect("registered while it runs");
+        let mut lines: Vec<Bytes> = watcher.inject.drain(..).collect();
+        if watcher.finish {
+            return Step::Finish(lines);
+        }
+        let changes: Vec<Change> = match watch.changes(&state.store, BURST) {
+            Ok(changes) => changes.into_iter().map(|change| state.faults.sent_change(change)).collect(),
+            Err(failure) => {
+                lines.push(error_line(&failure));
+                return Step::Finish(lines);
+            }
+        };
+        let behind = watch.is_behind(&state.store);
+        drop(state);
+        lines.extend(changes.iter().map(|change| self.shape.event(change)));
+        if behind || !lines.is_empty() { Step::Send(lines) } else { Step::Wait }
     }
 }
 
@@ -145,29 +182,6 @@ enum Step {
     Send(Vec<Bytes>),
     Finish(Vec<Bytes>),
     Wait,
-}
-
-fn step(watch: &mut Watch, shared: &Shared, id: u64) -> Step {
-    let mut state = shared.lock();
-    if held_back(&state, id) {
-        return Step::Wait;
-    }
-    let watcher = state.watchers.get_mut(&id).expect("registered while it runs");
-    let mut lines: Vec<Bytes> = watcher.inject.drain(..).collect();
-    if watcher.finish {
-        return Step::Finish(lines);
-    }
-    let changes: Vec<Change> = match watch.changes(&state.store, BURST) {
-        Ok(changes) => changes.into_iter().map(|change| state.faults.sent_change(change)).collect(),
-        Err(failure) => {
-            lines.push(error_line(&failure));
-            return Step::Finish(lines);
-        }
-    };
-    let behind = watch.is_behind(&state.store);
-    drop(state);
-    lines.extend(changes.iter().map(Change::line));
-    if behind || !lines.is_empty() { Step::Send(lines) } else { Step::Wait }
 }
 
 /// Whether a watch may send nothing, not even its end.

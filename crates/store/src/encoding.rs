@@ -1,17 +1,17 @@
 //! Lists and the lines of watches as JSON.
 
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::bookmark::Bookmark;
 use crate::definition::Definition;
 use crate::failure::Failure;
 use crate::object::Object;
 use crate::store::Page;
 
-/// A list up to its first object; objects with commas between them and `]}` follow. `left` says
-/// whether the number of objects on later pages is written, which servers do only for lists that
-/// select everything.
-pub fn list_head(definition: &Definition, page: &Page, left: bool) -> Vec<u8> {
+/// `metadata` of a list. `left` says whether the number of objects on later pages is written, which
+/// servers do only for lists that select everything.
+pub fn list_metadata(page: &Page, left: bool) -> Value {
     let mut metadata = json!({ "resourceVersion": page.version.to_string() });
     if let Some((token, remaining)) = &page.next {
         metadata["continue"] = json!(token);
@@ -19,12 +19,7 @@ pub fn list_head(definition: &Definition, page: &Page, left: bool) -> Vec<u8> {
             metadata["remainingItemCount"] = json!(remaining);
         }
     }
-    format!(
-        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
-        definition.kind,
-        definition.api_version(),
-    )
-    .into_bytes()
+    metadata
 }
 
 /// An event about an object; `kind` is `ADDED`, `MODIFIED` or `DELETED`.
@@ -38,20 +33,17 @@ pub(crate) fn event_line(kind: &str, object: &Object) -> Bytes {
     line.into()
 }
 
-/// A bookmark: everything up to `version` has been sent. The one that ends the initial events of a
-/// streaming list says so.
-pub(crate) fn bookmark_line(definition: &Definition, version: u64, ends_initial_events: bool) -> Bytes {
-    let mut metadata = json!({ "resourceVersion": version.to_string() });
-    if ends_initial_events {
-        metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
-    }
+/// A bookmark: everything up to its version has been sent. `api_version` is that of the objects
+/// that the client asked for.
+pub fn bookmark_line(definition: &Definition, api_version: &str, bookmark: Bookmark) -> Bytes {
+    let metadata = bookmark.metadata();
     // Kind first, as real servers write it.
     line(
         "BOOKMARK",
         &format!(
             "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},{}",
             definition.kind,
-            definition.api_version(),
+            api_version,
             definition.zero.trim_start_matches('{'),
         ),
     )

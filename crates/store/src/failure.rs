@@ -14,6 +14,8 @@ pub struct Failure {
     pub message: String,
     /// Seconds, also sent as `Retry-After`.
     pub retry_after: Option<u32>,
+    /// What it is about: `details` of the `Status`; null for nothing.
+    pub details: Value,
 }
 
 impl Failure {
@@ -25,8 +27,10 @@ impl Failure {
             403 => "Forbidden",
             404 => "NotFound",
             405 => "MethodNotAllowed",
+            406 => "NotAcceptable",
             409 => "AlreadyExists",
             410 => "Expired",
+            413 => "RequestEntityTooLarge",
             415 => "UnsupportedMediaType",
             422 => "Invalid",
             429 => "TooManyRequests",
@@ -35,7 +39,14 @@ impl Failure {
             504 => "Timeout",
             _ => "",
         };
-        Self { code, reason, message: message.into(), retry_after: None }
+        Self { code, reason, message: message.into(), retry_after: None, details: Value::Null }
+    }
+
+    /// The same about something: `details` of the `Status`.
+    #[must_use]
+    pub fn about(mut self, details: Value) -> Self {
+        self.details = details;
+        self
     }
 
     /// 410: what happened after version `from` is no longer known.
@@ -67,6 +78,9 @@ impl Failure {
             "reason": self.reason,
             "code": self.code,
         });
+        if !self.details.is_null() {
+            status["details"] = self.details.clone();
+        }
         if self.code == 504 {
             status["details"] = json!({
                 "causes": [{ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" }],

@@ -29,6 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bookmark;
 mod definition;
 mod encoding;
 mod failure;
@@ -38,8 +39,9 @@ mod selector;
 mod store;
 mod watch;
 
+pub use bookmark::Bookmark;
 pub use definition::Definition;
-pub use encoding::{error_line, list_head};
+pub use encoding::{bookmark_line, error_line, list_metadata};
 pub use failure::Failure;
 pub use list::ListOptions;
 pub use object::{Invalid, Object};

@@ -25,12 +25,25 @@ enum Test {
     Is(String),
     /// Also true of what lacks the key.
     IsNot(String),
+    In(Vec<String>),
+    /// Also true of what lacks the key.
+    NotIn(Vec<String>),
 }
 
 impl Requirement {
     fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let (key, test) = if let Some((key, value)) = text.split_once("!=") {
+        let (key, test) = if let Some(set) = text.strip_suffix(')') {
+            let refused = || format!("unable to parse requirement: {text:?}");
+            let (head, values) = set.split_once('(').ok_or_else(refused)?;
+            let values = values.split(',').map(|value| value.trim().to_owned()).collect();
+            let (key, operator) = head.trim().split_once(char::is_whitespace).ok_or_else(refused)?;
+            match operator.trim() {
+                "in" => (key, Test::In(values)),
+                "notin" => (key, Test::NotIn(values)),
+                _ => return Err(refused()),
+            }
+        } else if let Some((key, value)) = text.split_once("!=") {
             (key, Test::IsNot(value.trim().to_owned()))
         } else if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
             (key, Test::Is(value.trim().to_owned()))
@@ -47,7 +60,16 @@ impl Requirement {
     }
 
     fn parse_all(text: &str) -> Result<Vec<Self>, String> {
-        text.split(',').filter(|part| !part.trim().is_empty()).map(Self::parse).collect()
+        let mut depth = 0_usize;
+        let parts = text.split(|c: char| {
+            match c {
+                '(' => depth += 1,
+                ')' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            c == ',' && depth == 0
+        });
+        parts.filter(|part| !part.trim().is_empty()).map(Self::parse).collect()
     }
 
     fn holds(&self, value: Option<&str>) -> bool {
@@ -56,6 +78,10 @@ impl Requirement {
             (Test::Absent, value) => value.is_none(),
             (Test::Is(wanted), value) => value == Some(wanted),
             (Test::IsNot(unwanted), value) => value != Some(unwanted),
+            (Test::In(wanted), value) => value.is_some_and(|value| wanted.iter().any(|one| one == value)),
+            (Test::NotIn(unwanted), value) => {
+                value.is_none_or(|value| unwanted.iter().all(|one| one != value))
+            }
         }
     }
 }
@@ -74,7 +100,7 @@ impl Selector {
         for Requirement { key, test } in &fields {
             let known = matches!(key.as_str(), "metadata.name" | "metadata.namespace")
                 || definition.selectable.contains(&key.as_str());
-            if !known || matches!(test, Test::Exists | Test::Absent) {
+            if !known || !matches!(test, Test::Is(_) | Test::IsNot(_)) {
                 return Err(refused(format!("field label not supported: {key}")));
             }
         }
@@ -128,6 +154,12 @@ mod tests {
             ("empty=", "", None, true),
             ("app=web,!none", "", None, true),
             ("app=web,none", "", None, false),
+            ("app in (db, web),!none", "", None, true),
+            ("app in (db)", "", None, false),
+            ("none in (db)", "", None, false),
+            ("app notin (db),app", "", None, true),
+            ("app notin (web,db)", "", None, false),
+            ("none notin (db)", "", None, true),
             ("", "spec.clusterIP!=None", None, true),
             ("", "spec.clusterIP=None", None, false),
             ("", "metadata.name=web", None, true),
@@ -145,7 +177,10 @@ mod tests {
     #[test]
     fn refuses() {
         for (labels, fields, message) in [
-            ("a in (b)", "", "unable to parse requirement: \"a in (b)\""),
+            ("a of (b)", "", "unable to parse requirement: \"a of (b)\""),
+            ("(b)", "", "unable to parse requirement: \"(b)\""),
+            ("a in b)", "", "unable to parse requirement: \"a in b)\""),
+            ("", "metadata.name in (b)", "field label not supported: metadata.name"),
             ("=b", "", "unable to parse requirement: \"=b\""),
             ("", "spec.nodeName=n", "field label not supported: spec.nodeName"),
             ("", "metadata.name", "field label not supported: metadata.name"),

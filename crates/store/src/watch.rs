@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::bookmark::Bookmark;
 use crate::definition::Definition;
-use crate::encoding::{bookmark_line, event_line};
+use crate::encoding::event_line;
 use crate::failure::Failure;
 use crate::object::Object;
 use crate::selector::Selector;
@@ -99,6 +100,17 @@ pub struct Change {
     pub stored: u64,
 }
 
+impl ChangeKind {
+    /// `type` of the event.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+}
+
 impl Change {
     fn added(object: Arc<Object>) -> Self {
         Self { kind: ChangeKind::Added, stored: object.version(), object }
@@ -106,12 +118,7 @@ impl Change {
 
     /// The line that reports it.
     pub fn line(&self) -> Bytes {
-        let kind = match self.kind {
-            ChangeKind::Added => "ADDED",
-            ChangeKind::Modified => "MODIFIED",
-            ChangeKind::Deleted => "DELETED",
-        };
-        event_line(kind, &self.object)
+        event_line(self.kind.name(), &self.object)
     }
 }
 
@@ -205,13 +212,13 @@ impl Watch {
 
     /// The bookmark that is due now, if the client wants any. A client that is ahead of the store
     /// hears nothing.
-    pub fn bookmark(&self) -> Option<Bytes> {
+    pub fn bookmark(&self) -> Option<Bookmark> {
         let due = self.bookmarks && self.sent >= self.skip;
-        due.then(|| bookmark_line(self.definition, self.sent, false))
+        due.then_some(Bookmark { version: self.sent, ends_initial_events: false })
     }
 
     /// The bookmark that ends the initial events of a streaming list.
-    pub fn end_of_initial_events(&self) -> Bytes {
-        bookmark_line(self.definition, self.sent, true)
+    pub fn end_of_initial_events(&self) -> Bookmark {
+        Bookmark { version: self.sent, ends_initial_events: true }
     }
 }

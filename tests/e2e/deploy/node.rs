@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use caps::{CapSet, Capability};
-use portolan_apiserver::{Authentication, Credentials, Options, Request, Resource, Server};
+use portolan_apiserver::{Authentication, Credentials, Double, Options, Request, Resource};
 use portolan_lab::topology::{ClientSpec, Lab, NodeSpec, Spec};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -24,7 +24,7 @@ const WITHIN: Duration = Duration::from_mins(1);
 
 struct Node {
     lab: Lab,
-    server: Server,
+    server: Double,
     proxy: Child,
     folder: TempDir,
 }
@@ -56,7 +56,7 @@ impl Node {
         })?;
         let options =
             Options { streaming_lists, authentication: Authentication::Anonymous, ..Options::default() };
-        let server = lab.node("node-1")?.run(|| Server::start(options))??;
+        let server = lab.node("node-1")?.run(|| Double::start(options))??;
         for object in objects() {
             server.apply(object)?;
         }

@@ -7,13 +7,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use portolan_apiserver::{Credentials, Options, Resource, Server};
+use portolan_apiserver::{Credentials, Double, Options, Resource};
 use portolan_e2e::api::{Api, is_status};
 use portolan_e2e::cluster::Cluster;
 use serde_json::{Value, json};
 
 struct Fixture {
-    server: Server,
+    server: Double,
     // Of the kubeconfig; removed at the end.
     _folder: tempfile::TempDir,
     kubeconfig: PathBuf,
@@ -21,7 +21,7 @@ struct Fixture {
 
 impl Fixture {
     fn start() -> Fixture {
-        let server = Server::start(Options::default()).unwrap();
+        let server = Double::start(Options::default()).unwrap();
         for (name, address) in [("node-b", "192.0.2.2"), ("node-a", "192.0.2.1")] {
             server
                 .apply(json!({

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use portolan_apiserver::Server;
+use portolan_apiserver::Double;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -40,6 +40,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    fn new(answer: Response<Incoming>) -> Self {
+        let (head, body) = answer.into_parts();
+        let retry_after =
+            head.headers.get("retry-after").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Self { code: head.status.as_u16(), retry_after, body, unread: Vec::new() }
+    }
+
     /// The next line; none at the end; an error when it was broken off.
     pub(crate) async fn line(&mut self) -> Result<Option<String>, String> {
         loop {
@@ -86,7 +93,7 @@ impl Answer {
     }
 }
 
-async fn connect(server: &Server, version: Version) -> std::io::Result<TlsStream<TcpStream>> {
+async fn connect(server: &Double, version: Version) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_slice(server.ca_pem().as_bytes()).expect("a certificate");
     roots.add(ca).expect("a certificate authority");
@@ -103,15 +110,14 @@ async fn connect(server: &Server, version: Version) -> std::io::Result<TlsStream
     TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(server.address()).await?).await
 }
 
-/// Sends a request on a connection of its own.
-pub(crate) async fn send(
-    server: &Server,
+/// A request with its head filled in.
+fn request(
+    server: &Double,
     version: Version,
     (method, path): (&str, &str),
-    token: Option<&str>,
+    headers: &[(&str, &str)],
     body: &str,
-) -> Result<Answer, String> {
-    let stream = connect(server, version).await.map_err(|error| error.to_string())?;
+) -> Request<Full<Bytes>> {
     let uri = match version {
         Version::Http1 => path.to_owned(),
         Version::Http2 => format!("{}{path}", server.url()),
@@ -120,10 +126,59 @@ pub(crate) async fn send(
     if version == Version::Http1 {
         request = request.header("host", server.address().to_string());
     }
-    if let Some(token) = token {
-        request = request.header("authorization", format!("Bearer {token}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
-    let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a request");
+    request.body(Full::new(Bytes::from(body.to_owned()))).expect("a request")
+}
+
+/// Sends a request on a connection of its own.
+pub(crate) async fn send(
+    server: &Double,
+    version: Version,
+    target: (&str, &str),
+    token: Option<&str>,
+    body: &str,
+) -> Result<Answer, String> {
+    let token = token.map(|token| format!("Bearer {token}"));
+    let headers: Vec<(&str, &str)> = token.iter().map(|token| ("authorization", token.as_str())).collect();
+    exchange(server, version, request(server, version, target, &headers, body)).await
+}
+
+/// Sends a body of some type.
+pub(crate) async fn send_typed(
+    server: &Double,
+    target: (&str, &str),
+    content_type: &str,
+    body: &str,
+) -> Result<Answer, String> {
+    let headers = [("content-type", content_type)];
+    exchange(server, Version::Http1, request(server, Version::Http1, target, &headers, body)).await
+}
+
+/// Asks for a path `each` times on each of some connections of HTTP/2.
+pub(crate) async fn many(server: &Double, path: &str, connections: usize, each: usize) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    for _ in 0..connections {
+        let stream = TokioIo::new(connect(server, Version::Http2).await.expect("a connection"));
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        for _ in 0..each {
+            let request = request(server, Version::Http2, ("GET", path), &[], "");
+            let answer = timeout(PATIENCE, sender.send_request(request)).await.expect("in time");
+            answers.push(Answer::new(answer.expect("an answer")));
+        }
+    }
+    answers
+}
+
+async fn exchange(
+    server: &Double,
+    version: Version,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer, String> {
+    let stream = connect(server, version).await.map_err(|error| error.to_string())?;
     let stream = TokioIo::new(stream);
     let answer: Response<Incoming> = match version {
         Version::Http1 => {
@@ -143,13 +198,10 @@ pub(crate) async fn send(
     }
     .map_err(|_| "no answer".to_owned())?
     .map_err(|error| error.to_string())?;
-    let (head, body) = answer.into_parts();
-    let retry_after =
-        head.headers.get("retry-after").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    Ok(Answer { code: head.status.as_u16(), retry_after, body, unread: Vec::new() })
+    Ok(Answer::new(answer))
 }
 
 /// Asks for a path, as nobody in particular.
-pub(crate) async fn get(server: &Server, version: Version, path: &str) -> Answer {
+pub(crate) async fn get(server: &Double, version: Version, path: &str) -> Answer {
     send(server, version, ("GET", path), None, "").await.expect("an answer")
 }

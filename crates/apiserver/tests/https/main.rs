@@ -1,11 +1,12 @@
 //! The server over real HTTPS, in both versions of HTTP.
 
 mod client;
+mod hostile;
 
 use std::time::Duration;
 
 use portolan_apiserver::{
-    Authentication, Corruption, Credential, Credentials, Options, Resource, Server, Starting, scale,
+    Authentication, Corruption, Credential, Credentials, Double, Options, Resource, Starting, scale,
 };
 use serde_json::{Value, json};
 
@@ -14,12 +15,12 @@ use client::{Answer, PATIENCE, VERSIONS, Version, get, send};
 const SERVICES: &str = "/api/v1/services";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 
-fn start() -> Server {
+fn start() -> Double {
     start_with(Options::default())
 }
 
-fn start_with(options: Options) -> Server {
-    Server::start(options).expect("a server on a free port")
+fn start_with(options: Options) -> Double {
+    Double::start(options).expect("a server on a free port")
 }
 
 fn service(name: &str, ip: &str, labels: &Value) -> Value {
@@ -27,7 +28,7 @@ fn service(name: &str, ip: &str, labels: &Value) -> Value {
         "metadata": { "namespace": "shop", "name": name, "labels": labels }, "spec": { "clusterIP": ip } })
 }
 
-fn apply(server: &Server, name: &str, ip: &str) -> u64 {
+fn apply(server: &Double, name: &str, ip: &str) -> u64 {
     server.apply(service(name, ip, &json!({}))).expect("a Service")
 }
 
@@ -37,7 +38,7 @@ fn names(list: &Value) -> Vec<&str> {
 }
 
 /// Waits for a watch to be open, so that what follows reaches it as events.
-fn opened(server: &Server, count: usize) {
+fn opened(server: &Double, count: usize) {
     assert!(
         server.wait_for(|state| state.watchers(Resource::Services) == count, PATIENCE),
         "{count} watches"
@@ -76,7 +77,7 @@ async fn lists() {
         let one = get(&server, version, "/api/v1/namespaces/shop/services/b").await.json().await;
         assert_eq!((&one["kind"], &one["metadata"]["name"]), (&json!("Service"), &json!("b")));
         assert_eq!(get(&server, version, "/api/v1/namespaces/shop/services/z").await.code, 404);
-        assert_eq!(get(&server, version, "/apis/apps/v1/deployments").await.code, 404);
+        assert_eq!(get(&server, version, "/apis/apps/v2/deployments").await.code, 404);
     }
 }
 

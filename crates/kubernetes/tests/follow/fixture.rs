@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use portolan_apiserver::{Credentials, Options as ServerOptions, Resource, Server};
+use portolan_apiserver::{Credentials, Double, Options as ServerOptions, Resource};
 use portolan_kubernetes::{Followed, Options, Origin, Problem, Source, Timing, Update, start_with};
 use portolan_service::{Catalog, Change, NamesChange, Node, ObjectName};
 use serde_json::{Value, json};
@@ -76,7 +76,7 @@ pub(crate) fn service_cidr(name: &str, network: &str) -> Value {
 
 /// A server, a source that follows it, and what a proxy would know of it.
 pub(crate) struct Cluster {
-    pub(crate) server: Server,
+    pub(crate) server: Double,
     pub(crate) folder: TempDir,
     pub(crate) snapshot: Option<PathBuf>,
     pub(crate) followed: Followed,
@@ -102,7 +102,7 @@ pub(crate) struct Proxy {
 
 impl Cluster {
     pub(crate) fn new(options: ServerOptions) -> Cluster {
-        let server = Server::start(options).expect("a server on loopback");
+        let server = Double::start(options).expect("a server on loopback");
         let folder = tempfile::tempdir().expect("a folder");
         Cluster { server, folder, snapshot: None, followed: Followed::default(), proxy: None }
     }
