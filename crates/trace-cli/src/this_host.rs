@@ -6,7 +6,7 @@ use std::path::Path;
 use std::{fs, io};
 
 use ipnet::IpNet;
-use portolan_netlink::rtnetlink::{Link, MAIN_TABLE, Route, RouteKind, Rtnetlink};
+use portolan_netlink::rtnetlink::{LOCAL_TABLE, Link, MAIN_TABLE, Route, RouteKind, Rtnetlink};
 use portolan_service::PerFamily;
 use portolan_trace::{Host, Interface, Node, Refusal, ReversePath};
 
@@ -22,8 +22,12 @@ pub(crate) fn node() -> io::Result<Node> {
         }
     }
     let mut routes = Routes::default();
-    for route in kernel.routes()?.iter().filter(|route| route.table == MAIN_TABLE) {
-        routes.add(route, &interfaces);
+    for route in &kernel.routes()? {
+        match route.table {
+            MAIN_TABLE => routes.add(route, &interfaces),
+            LOCAL_TABLE => add_address(&mut node, route, &interfaces),
+            _ => {}
+        }
     }
     node.routes = routes.ways.into_values().flat_map(|(_, ways)| ways).collect();
     node.host = Some(Host {
@@ -36,6 +40,17 @@ pub(crate) fn node() -> io::Result<Node> {
         policy_routing: routes.incomplete || kernel.policy_routing()?,
     });
     Ok(node)
+}
+
+/// Adds the address that `route` has the node take for its own, though no interface may have it.
+fn add_address(node: &mut Node, route: &Route, interfaces: &HashMap<u32, String>) {
+    let destination = route.destination;
+    let one = destination.prefix_len() == destination.max_prefix_len();
+    if route.kind != RouteKind::Local || !one || node.is_local(destination.addr()) {
+        return;
+    }
+    let interface = route.interfaces.first().and_then(|index| interfaces.get(index));
+    node.addresses.extend(interface.map(|interface| (destination, interface.clone())));
 }
 
 fn interface(link: &Link) -> Interface {
@@ -82,8 +97,8 @@ impl Routes {
                 self.incomplete = true;
                 return;
             }
-            // Those to the node itself are in its addresses.
-            RouteKind::Other => return,
+            // Those to the node itself are in the local table.
+            RouteKind::Local | RouteKind::Other => return,
         };
         if let Some(refusal) = refusal {
             // What IPv6 has in place of no route.

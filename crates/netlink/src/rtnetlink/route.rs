@@ -50,6 +50,8 @@ pub const LOCAL_TABLE: u32 = 255;
 pub enum RouteKind {
     /// They go on.
     Unicast,
+    /// The node takes them for its own.
+    Local,
     /// They vanish.
     Blackhole,
     /// They are refused as unreachable.
@@ -58,7 +60,7 @@ pub enum RouteKind {
     Prohibit,
     /// The look-up goes on in the next table.
     Throw,
-    /// Anything else: local, broadcast, multicast.
+    /// Anything else: broadcast, multicast.
     Other,
 }
 
@@ -66,6 +68,7 @@ impl RouteKind {
     const fn of(number: u8) -> RouteKind {
         match number {
             UNICAST => RouteKind::Unicast,
+            LOCAL => RouteKind::Local,
             6 => RouteKind::Blackhole,
             7 => RouteKind::Unreachable,
             8 => RouteKind::Prohibit,

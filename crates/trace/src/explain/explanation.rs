@@ -261,6 +261,8 @@ pub enum ReasonCode {
     NoLocalEndpoints,
     /// The NodePort is not served at this address.
     NodePortAddress,
+    /// It is not tracked, so that it is not translated, and the node takes the address for its own.
+    AnsweredOnNode,
     /// The address is another node's, whose rules decide.
     AnotherNode,
     /// It is a later packet of a connection: those do not meet the rules that translate.

@@ -12,7 +12,7 @@ use super::neighbours::{neighbours, node_port_not_here};
 use crate::evaluate::{Step, StepKind};
 use crate::packet::State;
 use crate::printable::printable;
-use crate::ruleset::{Field, Hook, TableFamily, Test, Tool};
+use crate::ruleset::{Action, Field, Hook, Part, TableFamily, Test, Tool};
 
 /// Why the packet ends as `verdict`; `None` if it is forwarded or let through.
 pub(super) fn reason(case: &Case<'_>, verdict: ShownVerdict, frontends: &[Frontend]) -> Option<Reason> {
@@ -285,6 +285,23 @@ fn without_proxy(case: &Case<'_>) -> Why {
     )
 }
 
+/// Whether a rule on the way keeps it from being tracked, and so from being translated.
+fn is_untracked(case: &Case<'_>) -> bool {
+    let paths = case.answer.outcomes.iter().flat_map(|outcome| &outcome.paths);
+    let mut rules = paths.flat_map(|path| &path.steps).filter_map(|step| case.rule(step));
+    rules.any(|rule| rule.parts.iter().any(|part| matches!(part, Part::Action(Action::Untrack))))
+}
+
+fn answered_on_node(case: &Case<'_>, title: &str) -> String {
+    let destination = case.packet.destination;
+    format!(
+        "it is not tracked, so the rules of {title} do not translate it, and this node takes {} for its own: what listens here on {} port {} answers, as with portolan run --dns",
+        destination.ip(),
+        case.packet.protocol,
+        destination.port()
+    )
+}
+
 /// Why no rule of the proxy matches.
 fn unmatched(case: &Case<'_>, frontends: &[Frontend]) -> Why {
     if !case.has_proxy() {
@@ -295,6 +312,9 @@ fn unmatched(case: &Case<'_>, frontends: &[Frontend]) -> Why {
         return neighbours(case, frontends);
     };
     let title = name.title();
+    if case.is_for_node() && is_untracked(case) {
+        return (ReasonCode::AnsweredOnNode, answered_on_node(case, &title));
+    }
     let all = endpoints(case, &asked);
     if asked.iter().any(|frontend| frontend.has == Some(Has::NoLocalEndpoints)) {
         return (ReasonCode::NoLocalEndpoints, no_local_endpoints(case, &title, &asked));

@@ -10,6 +10,7 @@ use portolan_trace::explain::{
     ShownVerdict, Style, explain,
 };
 use portolan_trace::{Family, Host, Interface, Node, Protocol, Record, ReversePath, Ruleset, evaluate};
+use serde_json::{Value, json};
 
 use crate::notation::{node, packet};
 
@@ -180,6 +181,42 @@ fn kube_proxys_nftables() {
             ("unknown-port", "pod tcp 10.244.1.5 10.96.0.1:81", Reject, Some(Why::WrongPort)),
             ("no-endpoints", "pod tcp 10.244.1.5 10.96.0.4:80", Reject, Some(Why::NoReadyEndpoints)),
         ],
+    );
+}
+
+/// A process of the node answers in place of a Service, and nothing translates what it is sent.
+#[test]
+fn what_the_node_answers_itself() {
+    let mut listing: Value = serde_json::from_str(PORTOLAN).expect("a listing");
+    let is = |protocol: &str, field: &str, value: Value| {
+        json!({"match": {
+            "op": "==",
+            "left": {"payload": {"protocol": protocol, "field": field}},
+            "right": value,
+        }})
+    };
+    let table = "portolan-dns";
+    listing["nftables"].as_array_mut().expect("a list").extend([
+        json!({"table": {"family": "ip", "name": table, "handle": 900}}),
+        json!({"chain": {
+            "family": "ip", "table": table, "name": "raw-prerouting", "handle": 1,
+            "type": "filter", "hook": "prerouting", "prio": -300, "policy": "accept",
+        }}),
+        json!({"rule": {
+            "family": "ip", "table": table, "chain": "raw-prerouting", "handle": 2,
+            "expr": [
+                is("ip", "daddr", json!("10.96.0.1")), is("tcp", "dport", json!(80)), {"notrack": null},
+            ],
+        }}),
+    ]);
+    let mut here = node();
+    here.addresses.push(("10.96.0.1/32".parse().expect("a network"), "lo".to_owned()));
+    check_all(
+        "flat",
+        &nft(&listing.to_string()),
+        &here,
+        &shop(),
+        &[("answered-on-the-node", "pod tcp 10.244.1.5 10.96.0.1:80", Nothing, Some(Why::AnsweredOnNode))],
     );
 }
 
