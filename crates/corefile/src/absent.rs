@@ -79,10 +79,6 @@ const PLUGINS: &[(&str, Fate)] = &[
     ("secondary", Refused("serves a zone of a primary server", ELSEWHERE)),
     ("shed", NoEffect("load is shed by the size of socket buffers")),
     ("sign", Refused("signs zone files", ELSEWHERE)),
-    (
-        "template",
-        Refused("makes answers from templates", "write the names as lines of hosts, or forward the domain"),
-    ),
     ("timeouts", Refused("sets how long connections may be idle", "delete the line: it is 10 s")),
     ("tls", Refused("sets up DNS over TLS for clients", "delete the line")),
     ("trace", NoEffect("traces of single questions are not had")),

@@ -11,6 +11,7 @@ use crate::plugins::kubernetes::Kubernetes;
 use crate::plugins::log::Log;
 use crate::plugins::ready::Ready;
 use crate::plugins::reload::Reload;
+use crate::plugins::template::Template;
 use crate::problem::{Place, Problem};
 use crate::words::Listen;
 
@@ -56,4 +57,6 @@ pub struct ServerBlock {
     pub ready: Option<Ready>,
     /// `reload`: the Corefile is read again when it changes.
     pub reload: Option<Reload>,
+    /// `template`, in order: the first one that fits decides.
+    pub template: Vec<Template>,
 }

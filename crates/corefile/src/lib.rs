@@ -53,6 +53,7 @@ pub use plugins::kubernetes::{ApiServer, Kubeconfig, Kubernetes};
 pub use plugins::log::{Class, Log};
 pub use plugins::ready::Ready;
 pub use plugins::reload::Reload;
+pub use plugins::template::Template;
 pub use problem::{Errors, Place, Problem};
 pub use surroundings::{Imported, NoSurroundings, Surroundings};
 pub use words::Listen;

@@ -7,12 +7,12 @@ use crate::directive::Directive;
 use crate::key::{self, Zone};
 use crate::overlap::overlaps;
 use crate::plugins::{acl, bind, cache, errors, forward, health, hosts, kubernetes, loadbalance};
-use crate::plugins::{log, loop_detection, prometheus, ready, reload};
+use crate::plugins::{log, loop_detection, prometheus, ready, reload, template};
 use crate::problem::{Errors, Place, Problems};
 use crate::surroundings::Surroundings;
 
 /// The plugins that are had.
-const PLUGINS: [&str; 15] = [
+const PLUGINS: [&str; 16] = [
     "acl",
     "bind",
     "cache",
@@ -28,10 +28,11 @@ const PLUGINS: [&str; 15] = [
     "prometheus",
     "ready",
     "reload",
+    "template",
 ];
 
 /// Those that may be in a server block several times.
-const REPEATED: [&str; 4] = ["acl", "bind", "forward", "log"];
+const REPEATED: [&str; 5] = ["acl", "bind", "forward", "log", "template"];
 
 /// Reads `text`, the content of `file`. Server blocks without a port have `default_port`. The error
 /// has all that is wrong.
@@ -81,6 +82,7 @@ fn server_block(block: &Block, default_port: u16, problems: &mut Problems) -> Op
         prometheus: None,
         ready: None,
         reload: None,
+        template: Vec::new(),
     };
     for (number, directive) in block.directives.iter().enumerate() {
         let name = &*directive.name.text;
@@ -119,6 +121,7 @@ fn plugin(block: &mut ServerBlock, directive: &Directive, problems: &mut Problem
         "prometheus" => block.prometheus = Some(prometheus::read(directive, complaints)),
         "ready" => block.ready = Some(ready::read(directive, complaints)),
         "reload" => block.reload = Some(reload::read(directive, complaints)),
+        "template" => block.template.extend(template::read(directive, &domains, complaints)),
         _ => absent::complain(directive, &PLUGINS, complaints),
     }
 }

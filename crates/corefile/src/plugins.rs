@@ -14,6 +14,7 @@ pub(crate) mod loop_detection;
 pub(crate) mod prometheus;
 pub(crate) mod ready;
 pub(crate) mod reload;
+pub(crate) mod template;
 
 use crate::domain::domains;
 use crate::problem::Complaints;

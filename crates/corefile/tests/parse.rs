@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use portolan_corefile::{
     Action, Class, Corefile, Errors, Host, Imported, Listen, NoSurroundings, Refresh, Selection, ServerBlock,
-    Surroundings, Tls, To, kubeadm, parse,
+    Surroundings, Template, Tls, To, kubeadm, parse,
 };
 use portolan_names::{Fallthrough, LabelValue, NamespaceFilter, PodMode, Settings};
 
@@ -584,11 +584,35 @@ fn options_that_cannot_be_are_named_with_their_lines() {
         ("hosts", ". {\nhosts {\n192.0.2 a\n}\n}", "Corefile:3: hosts: 192.0.2: no such option"),
         ("log", ". {\nlog {\nclass some\n}\n}", "Corefile:3: log: class: \"some\": write success"),
         (
+            "records that are made up",
+            ". {\ntemplate IN A {\nanswer \"{{.Name}} A 1.2.3.4\"\n}\n}",
+            "Corefile:3: template: answer: only response codes of whole domains are had",
+        ),
+        (
+            "a code of EDNS",
+            ". {\ntemplate IN A {\nrcode BADVERS\n}\n}",
+            "Corefile:3: template: rcode: is no response code without EDNS",
+        ),
+        ("a class", ". {\ntemplate CH ANY\n}", "Corefile:2: template: CH: only class IN"),
+        ("a type", ". {\ntemplate IN AAAAA\n}", "Corefile:2: template: \"AAAAA\" is no type"),
+        (
             "acl",
             ". {\nacl {\nallow net 10.0.0.0/33\n}\n}",
             "Corefile:3: acl: allow: \"10.0.0.0/33\" is no network",
         ),
     ]);
+}
+
+#[test]
+fn templates_of_response_codes() {
+    let found =
+        block("template ANY ANY {\nrcode NXDOMAIN\n}\ntemplate in aaaa Corp.example a.b {\n}").template;
+    let domains = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let expected = [
+        Template { domains: domains(&["."]), kind: None, rcode: 3 },
+        Template { domains: domains(&["corp.example", "a.b"]), kind: Some(28), rcode: 0 },
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]

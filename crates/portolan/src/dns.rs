@@ -3,13 +3,14 @@
 //!
 //! `corefile` reads the Corefile, `plan` says what follows from it, `serving` brings that about and
 //! exchanges it when the Corefile changes. `data` keeps the names, `others` asks other servers,
-//! `pages` and `metrics` answer kubelet and Prometheus.
+//! `fixed` has answers without asking, `pages` and `metrics` answer kubelet and Prometheus.
 
 mod access;
 mod answering;
 mod corefile;
 mod data;
 mod failures;
+mod fixed;
 mod metrics;
 pub(crate) mod on_node;
 mod open_files;

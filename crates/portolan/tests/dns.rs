@@ -186,7 +186,10 @@ impl Site {
     }
 
     fn until_ready(&mut self) {
-        self.wait_for("answers questions for names on");
+        let listens = "answers questions for names on";
+        if !self.seen.iter().any(|line| line.contains(listens)) {
+            self.wait_for(listens);
+        }
         let port = self.ports.ready;
         until("it is ready", || get(port, "/ready").0 == 200);
     }
@@ -510,6 +513,65 @@ fn the_end_is_announced_before_it_comes() {
     assert_eq!(site.ended().code(), Some(0));
 }
 
+/// A response code for a domain, which aliases to there get too, from the server block that has it.
+#[test]
+fn templates_of_response_codes() {
+    let corefile = KUBEADM
+        .replace("    forward . 127.0.0.1:UPSTREAM {\n        max_concurrent 1000\n    }\n", "")
+        + "example:PORT {\nbind 127.0.0.1\ntemplate IN AAAA {\nrcode NOERROR\n}\n\
+           template ANY ANY outside.example {\nrcode NXDOMAIN\n}\ntemplate ANY ANY {\nrcode REFUSED\n}\n}\n";
+    let site = Site::start(&corefile);
+    for (name, kind, expected) in [
+        ("outside.example", kind::A, "NXDOMAIN"),
+        ("outside.example", kind::AAAA, "NOERROR"),
+        ("Other.example", kind::A, "other"),
+        ("away.shop.svc.cluster.local", kind::A, "NXDOMAIN 5 30 outside.example."),
+        ("web.shop.svc.cluster.local", kind::A, "NOERROR 1 30 10.96.0.80"),
+        // Nobody is asked.
+        ("elsewhere", kind::A, "SERVFAIL"),
+    ] {
+        for answer in [site.ask(name, kind), site.ask_by_tcp(name, kind)] {
+            assert_eq!(answer, expected, "{name} {kind}");
+        }
+    }
+}
+
+/// Names outside that nobody answers for, many more at once than are waited for.
+#[test]
+fn a_silent_upstream_holds_up_no_name_of_the_cluster() {
+    const OUTSIDE: u32 = 3000;
+    let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = silent.local_addr().expect("bound").port();
+    let site = Site::start(&KUBEADM.replace("UPSTREAM", &port.to_string()).replace("    loop\n", ""));
+    let others = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    others.set_read_timeout(Some(LIMIT)).expect("set");
+    for number in 0..OUTSIDE {
+        let question = question(&format!("{number}.example"), kind::A);
+        others.send_to(&question, (Ipv4Addr::LOCALHOST, site.ports.dns)).expect("sent");
+        if number % 30 == 0 {
+            let begun = Instant::now();
+            assert_eq!(site.ask("web.shop.svc.cluster.local", kind::A), "NOERROR 1 30 10.96.0.80");
+            assert!(begun.elapsed() < Duration::from_secs(1), "{:?} after {number}", begun.elapsed());
+        }
+    }
+    let mut answer = [0; 512];
+    let (length, _) = others.recv_from(&mut answer).expect("nobody waits for ever");
+    assert!(["SERVFAIL", "other"].contains(&&*shown(&answer[..length])), "{}", shown(&answer[..length]));
+    assert_eq!(site.metric("coredns_panics_total").as_deref(), Some("0"));
+}
+
+#[test]
+fn a_loop_is_reported_and_names_of_the_cluster_are_answered() {
+    const REPORT: &str = "loop: what this server is asked comes back";
+    let mut site = Site::start(&KUBEADM.replace("UPSTREAM", "PORT"));
+    if !site.seen.iter().any(|line| line.contains(REPORT)) {
+        site.wait_for(REPORT);
+    }
+    assert_eq!(site.ask("web.shop.svc.cluster.local", kind::A), "NOERROR 1 30 10.96.0.80");
+    assert_eq!(site.ask("outside.example", kind::A), "SERVFAIL");
+    assert_eq!(site.ask(REVERSE, kind::PTR), "NOERROR 12 30 10-1-0-5.db.shop.svc.cluster.local.");
+}
+
 #[test]
 fn nothing_is_known_before_the_cluster_is() {
     // Nobody listens there.
@@ -526,10 +588,10 @@ fn nothing_is_known_before_the_cluster_is() {
 
 #[test]
 fn a_corefile_that_cannot_be_used_is_refused_with_all_that_is_wrong() {
-    let corefile = KUBEADM.replace("    loop\n", "    template\n    autopath @kubernetes\n");
+    let corefile = KUBEADM.replace("    loop\n", "    rewrite stop\n    autopath @kubernetes\n");
     let mut site = Site::launch(&corefile, |_| {});
     site.wait_for("the Corefile cannot be used");
-    site.wait_for(":21: template: this plugin, which makes answers from templates, is not had");
+    site.wait_for(":21: rewrite: this plugin, which changes questions and answers, is not had");
     site.wait_for(":22: autopath: this plugin");
     assert_eq!(site.ended().code(), Some(1));
 }

@@ -11,8 +11,9 @@ use portolan_names::Names;
 use portolan_upstream::Forwarder;
 
 use super::failures::Failures;
+use super::fixed::{Fixed, domain_name};
 use super::metrics::Metrics;
-use super::others::{Servers, StaticNames};
+use super::others::{Place, Places, Servers};
 use super::plan::{BlockPlan, Plan};
 use super::query_log;
 use super::runtime::Runtime;
@@ -132,13 +133,23 @@ impl Answering {
     }
 
     fn blocks(&self, content: Content<'_>, zones: &[(usize, Vec<String>)]) -> Vec<Block> {
+        let places = zones.iter().flat_map(|(number, zones)| {
+            let (codes, forwarder) =
+                (&content.plan.blocks[*number].codes, &content.blocks[*number].forwarder);
+            let names = zones.iter().filter_map(|zone| domain_name(zone));
+            names.map(|zone| Place { zone, codes: codes.clone(), forwarder: forwarder.clone() })
+        });
+        let places = Places::new(places.collect());
         let block = |(number, zones): &(usize, Vec<String>)| {
             let (settings, forwarder) = (&content.plan.blocks[*number], &content.blocks[*number].forwarder);
             let failures = settings.errors.then(|| self.failures.clone());
-            let others = Servers::new(forwarder.clone(), self.runtime.handle().clone(), failures);
+            let runtime = self.runtime.handle().clone();
+            let others = Servers::new(forwarder.clone(), places.clone(), runtime, failures);
+            let fixed =
+                Fixed { codes: settings.codes.clone(), hosts: settings.hosts.then(|| forwarder.clone()) };
             Block {
                 zones: zones.clone(),
-                known: settings.hosts.then(|| Arc::new(StaticNames(forwarder.clone())) as _),
+                known: (!fixed.is_empty()).then(|| Arc::new(fixed) as _),
                 names: settings.names.map(|names| content.names[names].clone()),
                 others: Some(Arc::new(others)),
                 log: query_log::of(&settings.log, self.options.log_one_of),

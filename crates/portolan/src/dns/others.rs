@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use portolan_dns::{Answered, Known, LookedUp, Others};
+use portolan_dns::{Answered, LookedUp, Others};
 use portolan_names::Transport;
 use portolan_names::wire::{Name, Query};
 use portolan_upstream::Forwarder;
@@ -11,14 +11,17 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::failures::Failures;
+use super::fixed::Codes;
 
 /// As many questions wait for the answers of others; what is one too many is answered with
 /// SERVFAIL.
 const WAITING_MAX: usize = 10_000;
 
-/// The other servers that a server block asks, its cache and its static names.
+/// The other servers that a server block asks, and its cache.
 pub(super) struct Servers {
     forwarder: Forwarder,
+    /// Where names are looked up that aliases lead to.
+    places: Places,
     runtime: Handle,
     waiting: Arc<Semaphore>,
     /// Where failures are noted, if they are.
@@ -26,8 +29,13 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    pub(super) fn new(forwarder: Forwarder, runtime: Handle, failures: Option<Arc<Failures>>) -> Servers {
-        Servers { forwarder, runtime, waiting: Arc::new(Semaphore::new(WAITING_MAX)), failures }
+    pub(super) fn new(
+        forwarder: Forwarder,
+        places: Places,
+        runtime: Handle,
+        failures: Option<Arc<Failures>>,
+    ) -> Servers {
+        Servers { forwarder, places, runtime, waiting: Arc::new(Semaphore::new(WAITING_MAX)), failures }
     }
 }
 
@@ -50,8 +58,13 @@ impl Others for Servers {
     }
 
     fn look_up(&self, name: &Name, kind: u16, done: LookedUp) {
+        let place = self.places.of(name);
+        if let Some(answer) = place.and_then(|place| place.codes.answer(name, kind)) {
+            return done(Some(answer));
+        }
         let Ok(permit) = self.waiting.clone().try_acquire_owned() else { return };
-        let (forwarder, name) = (self.forwarder.clone(), name.clone());
+        let forwarder = place.map_or(&self.forwarder, |place| &place.forwarder).clone();
+        let name = name.clone();
         self.runtime.spawn(async move {
             let answer = forwarder.look_up(&name, kind).await;
             drop(permit);
@@ -64,16 +77,34 @@ impl Others for Servers {
     }
 }
 
+/// The server blocks of a listener, by their zones: an alias leads from one to another.
+#[derive(Clone, Default)]
+pub(super) struct Places(Arc<[Place]>);
+
+/// A zone, and how names in it are looked up.
+pub(super) struct Place {
+    /// In lower case.
+    pub(super) zone: Name,
+    pub(super) codes: Codes,
+    pub(super) forwarder: Forwarder,
+}
+
+impl Places {
+    pub(super) fn new(mut places: Vec<Place>) -> Places {
+        // The longest first.
+        places.sort_by_key(|place| std::cmp::Reverse(place.zone.labels()));
+        Places(places.into())
+    }
+
+    /// The place of `name`.
+    fn of(&self, name: &Name) -> Option<&Place> {
+        let mut name = name.clone();
+        name.make_lowercase();
+        self.0.iter().find(|place| name.is_within(&place.zone))
+    }
+}
+
 /// SERVFAIL
 fn has_failed(answer: &[u8]) -> bool {
     answer.get(3).is_some_and(|flags| flags & 0xf == 2)
-}
-
-/// Static names of a server block.
-pub(super) struct StaticNames(pub(super) Forwarder);
-
-impl Known for StaticNames {
-    fn answer(&self, query: &Query<'_>, transport: Transport, reply: &mut Vec<u8>) -> bool {
-        self.0.fixed(query, transport, reply)
-    }
 }

@@ -11,6 +11,7 @@ use portolan_dns::MayAsk;
 use portolan_netlink::rtnetlink::Rtnetlink;
 
 use super::access;
+use super::fixed::Codes;
 use super::metrics::server_label;
 use super::upstream;
 
@@ -41,6 +42,8 @@ pub(super) struct BlockPlan {
     pub(super) upstream: portolan_upstream::Settings,
     /// The number of its names.
     pub(super) names: Option<usize>,
+    /// Response codes that are given before anything is looked up.
+    pub(super) codes: Codes,
     /// It has static names.
     pub(super) hosts: bool,
     /// Failures are logged.
@@ -97,6 +100,7 @@ impl Plan {
             plan.blocks.push(BlockPlan {
                 upstream: upstream::settings(block, &server_label(first)),
                 names,
+                codes: Codes::new(&block.template),
                 hosts: block.hosts.is_some(),
                 errors: block.errors,
                 log: block.log.clone(),
@@ -167,6 +171,7 @@ impl Plan {
             ("log", !block.log.is_empty()),
             ("loop", block.loop_detection),
             ("prometheus", block.prometheus.is_some()),
+            ("template", !block.template.is_empty()),
         ];
         for zone in &block.zones {
             let server = server_label(SocketAddr::new(address.ip(), zone.port));
