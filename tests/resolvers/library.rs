@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 use portolan_service::Family;
 
-use crate::site::{LARGE, Questions, Site, server};
+use crate::site::{LARGE, NOTHING_OUTSIDE, Questions, Site, server};
 use crate::tools;
 
 const WEB: &[&str] = &["10.96.0.80", "fd00:10:96::80"];
@@ -68,6 +68,23 @@ pub(crate) fn finds(lookup: &str, family: Family) -> anyhow::Result<()> {
     ensure!(ran.code == Some(0), "{PAIRS} pairs: {}", ran.stdout);
     let asked = site.questions()?.udp - before.udp;
     ensure!(asked == 2 * PAIRS, "{PAIRS} pairs took {asked} questions: some were asked again");
+    Ok(())
+}
+
+/// Where nobody knows names outside, nobody waits for them: after REFUSED or SERVFAIL, musl asks
+/// again and again for 5 s.
+pub(crate) fn nothing_outside(lookup: &str, family: Family) -> anyhow::Result<()> {
+    let site = Site::with(family, NOTHING_OUTSIDE)?;
+    for (situation, name, expected) in [
+        ("in the cluster", "web", WEB),
+        ("outside", "www.example.com", NOT_FOUND),
+        ("outside, not searched", "www.example.com.", NOT_FOUND),
+        ("in no domain", "gone", NOT_FOUND),
+        ("an ExternalName to outside", "out", NOT_FOUND),
+        ("an ExternalName to a Service", "alias", API),
+    ] {
+        found(&site, lookup, &[name], expected).with_context(|| format!("{situation}: {name}"))?;
+    }
     Ok(())
 }
 

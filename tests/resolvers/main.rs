@@ -36,6 +36,12 @@ fn trials(family: Family) -> Vec<Trial> {
         trial("glibc", &over("a large answer"), glibc(), "gcc", move |it| {
             library::large_with_tcp(it, family, usize::MAX)
         }),
+        trial("glibc", &over("nothing outside"), glibc(), "gcc", move |it| {
+            library::nothing_outside(it, family)
+        }),
+        trial("musl", &over("nothing outside"), musl(), "musl-tools", move |it| {
+            library::nothing_outside(it, family)
+        }),
         trial("glibc", &over("getent"), tools::find("getent"), "libc-bin", move |it| {
             library::getent(it, family)
         }),

@@ -42,6 +42,20 @@ const COREFILE: &str = ".:53 {
 }
 ";
 
+/// As in the lab, which has no outside: names there are nowhere.
+pub(crate) const NOTHING_OUTSIDE: &str = "cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {
+    bind 10.53.0.10 fd00:53::10
+    ready 127.0.0.1:8181
+    kubernetes cluster.local in-addr.arpa ip6.arpa
+}
+.:53 {
+    bind 10.53.0.10 fd00:53::10
+    template ANY ANY {
+        rcode NXDOMAIN
+    }
+}
+";
+
 /// The objects that there are names for. `large` is added to them.
 const MANIFESTS: &str = "
 kind: Namespace
@@ -119,6 +133,11 @@ pub(crate) struct Questions {
 impl Site {
     /// A site whose programs are to ask over `family`, with the search list of a pod.
     pub(crate) fn new(family: Family) -> anyhow::Result<Site> {
+        Site::with(family, COREFILE)
+    }
+
+    /// The same with this Corefile.
+    pub(crate) fn with(family: Family, corefile: &str) -> anyhow::Result<Site> {
         let namespace = Namespace::new("the resolvers")?;
         let folder = TempDir::new_in("/run")?;
         // systemd-resolved asks nobody while there is only loopback.
@@ -134,7 +153,7 @@ impl Site {
         outside::answer(&namespace, SocketAddr::new(OUTSIDE.parse()?, 53))?;
         fs::create_dir(folder.path().join("manifests"))?;
         fs::write(folder.path().join("manifests/all.yaml"), MANIFESTS.to_owned() + &large())?;
-        fs::write(folder.path().join("Corefile"), COREFILE)?;
+        fs::write(folder.path().join("Corefile"), corefile)?;
         let log = File::create(folder.path().join("log"))?;
         let mut command = Command::new(site::binary());
         command.args(["dns", "--state-dir=", "--threads=2", "--conf"]).arg(folder.path().join("Corefile"));

@@ -121,6 +121,17 @@ pub struct PodStatus {
     pub ports: Vec<u16>,
     /// Whether it is ready: only then do Services lead to it.
     pub ready: bool,
+    /// What is wrong with the DNS server in it.
+    pub dns: Option<DnsTrouble>,
+}
+
+/// A DNS server that has ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsTrouble {
+    /// How it ended, and how often it was started again.
+    pub what: String,
+    /// It is not started again any more.
+    pub gone: bool,
 }
 
 impl Cluster {
@@ -302,9 +313,10 @@ impl Cluster {
                 proxy: proxy.state(),
             })
         });
-        let placed = self.placed();
+        let (placed, dns_servers) = (self.placed(), self.dns_servers());
         let pods = self.lab.pod_specs().into_iter().map(|pod| PodStatus {
             ready: placed.get(&pod.name).is_some_and(|placed| placed.ready),
+            dns: dns_servers.get(&pod.name).and_then(DnsServer::trouble),
             name: pod.name,
             node: pod.node,
             addresses: pod.addresses,

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::cluster::ProxyMode;
+use crate::cluster::{DnsTrouble, ProxyMode};
 
 /// What the lab asks of the program that it is a part of.
 #[derive(Debug, Clone, Copy)]
@@ -202,7 +202,9 @@ pub fn run(command: &Command, program: Program) -> anyhow::Result<ExitCode> {
                 }
                 Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
             }
-            let running = status.nodes.iter().all(|node| node.proxy == "running");
+            let gone = |dns: &DnsTrouble| dns.gone;
+            let running = status.nodes.iter().all(|node| node.proxy == "running")
+                && !status.pods.iter().filter_map(|pod| pod.dns.as_ref()).any(gone);
             Ok(if running { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Serve { task } => Ok(crate::pod::serve(task)),

@@ -415,6 +415,11 @@ fn pods_find_services_by_name() {
             ("web-1", "getent", &["ahosts", "web"], 0, &["10.96.7.7", "fd00:10:96::77"]),
             ("web-1", "busybox", &["nslookup", "web.default.svc.cluster.local"], 0, &["10.96.7.7"]),
             ("web-1", "dig", &["+search", "+short", "web"], 0, &["10.96.7.7"]),
+            // There is nothing outside, and nobody waits for it.
+            ("web-1", "curl", &["-sS", "http://www.example.com"], 6, &["Could not resolve host"]),
+            ("web-1", "getent", &["ahosts", "gone"], 2, &[""]),
+            ("web-1", "dig", &["www.example.com"], 0, &["status: NXDOMAIN"]),
+            ("web-1", "busybox", &["nslookup", "www.example.com"], 1, &["NXDOMAIN"]),
             ("host1", "getent", &["ahosts", "web"], 2, &[""]),
             ("client", "getent", &["ahosts", "web"], 2, &[""]),
         ] {
@@ -450,6 +455,50 @@ fn pods_find_services_by_name() {
             assert!(begun.elapsed() < Duration::from_secs(20), "{mode}: the new name is not there");
         }
     }
+}
+
+/// It is started again, but not for ever; whoever asks for the status learns of both.
+#[test]
+fn a_dns_server_that_ends_is_started_again() {
+    /// Ends the server in the pod whose network this is.
+    const KILL: &str = "pid=$(ss -Hlnup sport = :53 | grep -o 'pid=[0-9]*' | head -n 1); kill -9 ${pid#pid=}";
+    let user = User::new();
+    user.write(MANIFEST);
+    let up = user.lab(&["up", "web.yaml"]);
+    assert!(up.status.success(), "{}", text(&up));
+    let pod = "kube-system/portolan-dns-1";
+    let dns = |status: &Value| {
+        let pods = status["pods"].as_array().unwrap();
+        pods.iter().find(|it| it["name"] == pod).unwrap()["dns"].clone()
+    };
+    assert_eq!(dns(&user.status()), Value::Null);
+    let kill = || user.lab(&["exec", pod, "--", "sh", "-c", KILL]).status.success();
+    assert!(kill());
+    user.wait_for("started again", |status| {
+        dns(status)["what"] == "ended, signal: 9 (SIGKILL); it was started again once"
+    });
+    let shown = text(&user.lab(&["status"]));
+    assert!(shown.contains("DNS server ended, signal: 9 (SIGKILL); it was started again once"), "{shown}");
+    let begun = Instant::now();
+    while !user
+        .lab(&["exec", pod, "--", "sh", "-c", "ss -Hlnup sport = :53 | grep -q portolan"])
+        .status
+        .success()
+    {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it does not listen");
+    }
+    // Each time there is one to kill.
+    let status = || user.lab(&["status", "-o", "json"]);
+    while status().status.success() {
+        kill();
+        assert!(begun.elapsed() < Duration::from_mins(1), "it is started again for ever");
+    }
+    let last: Value = serde_json::from_slice(&status().stdout).unwrap();
+    let what = dns(&last)["what"].as_str().unwrap().to_owned();
+    assert!(what.starts_with("ended, signal: 9 (SIGKILL); see /run/portolan-lab/"), "{what}");
+    // The other one answers still.
+    let asked = user.lab(&["exec", "kube-system/portolan-dns-2", "--", "sh", "-c", "ss -Hlnup sport = :53"]);
+    assert!(text(&asked).contains("portolan"), "{}", text(&asked));
 }
 
 /// A pod that searches four domains.

@@ -1,22 +1,17 @@
 //! The cluster's DNS: the Service `kube-system/kube-dns`, and pods in which `portolan dns` answers.
 //! Manifests may bring the one, or both.
 
+mod server;
+
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
 use super::folder::Taken;
 use super::workload::{Count, Wanted, WantedPods};
-use super::{DNS_NAMESPACE, DNS_SERVICE, own_files, proxy};
-use crate::Error;
-use crate::netns::Namespace;
+use super::{DNS_NAMESPACE, DNS_SERVICE};
+pub(super) use server::{DnsLaunch, DnsServer};
 
 /// What the lab's own pods are called.
 const PODS: &str = "portolan-dns";
@@ -24,14 +19,11 @@ const PODS: &str = "portolan-dns";
 const REPLICAS: u32 = 2;
 /// Where `portolan dns` listens: DNS, health, readiness, metrics.
 const PORTS: [u16; 4] = [53, 8080, 8181, 9153];
-/// From its start to its first answer, on a busy machine.
-const READY_WITHIN: Duration = Duration::from_secs(30);
-/// Between two questions whether it answers yet.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// kubeadm's, without servers to forward to: the lab has no outside.
+/// kubeadm's, but for names outside, which are nowhere: the lab has no outside. NXDOMAIN is the
+/// only answer to them that no resolver waits after (spec §7): after REFUSED or SERVFAIL, musl's
+/// asks again and again for 5 s.
 const COREFILE: &str = "\
-.:53 {
+cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {
     errors
     health
     ready
@@ -41,6 +33,12 @@ const COREFILE: &str = "\
     }
     prometheus :9153
     loadbalance
+}
+.:53 {
+    template ANY ANY {
+        rcode NXDOMAIN
+    }
+    prometheus :9153
 }
 ";
 
@@ -117,96 +115,6 @@ fn pods(labels: &BTreeMap<String, String>) -> WantedPods {
         naming_fields: json!({"dnsPolicy": "Default"}),
         runs_dns: true,
     }
-}
-
-/// What all servers of a cluster are started with.
-#[derive(Debug)]
-pub(super) struct DnsLaunch {
-    program: PathBuf,
-    manifests: PathBuf,
-    state: PathBuf,
-}
-
-impl DnsLaunch {
-    pub(super) fn new(program: &Path, manifests: &Path, state: &Path) -> Result<DnsLaunch, Error> {
-        let conf = state.join("Corefile");
-        fs::write(&conf, COREFILE).map_err(Error::io(format!("writing {}", conf.display())))?;
-        Ok(DnsLaunch {
-            program: program.to_owned(),
-            manifests: manifests.to_owned(),
-            state: state.to_owned(),
-        })
-    }
-
-    /// Starts the server in a pod; [`DnsServer::wait_ready`] waits until it answers.
-    pub(super) fn start(&self, pod: &str, addresses: &[IpAddr], at: &Namespace) -> Result<DnsServer, Error> {
-        let what = || format!("starting the DNS server of pod {pod}");
-        let log = self.state.join(format!("{}.log", pod.replace('/', "+")));
-        own_files(&self.state, pod).create()?;
-        let output = File::create(&log).map_err(Error::io(format!("creating {}", log.display())))?;
-        let mut command = Command::new(&self.program);
-        command.arg("dns").arg("--manifests").arg(&self.manifests);
-        command.arg("--conf").arg(self.state.join("Corefile"));
-        // Where the proxies write down which addresses they gave to whom.
-        command.arg("--state-dir").arg(proxy::state_dir(&self.state));
-        command.stdin(std::process::Stdio::null());
-        command.stdout(output.try_clone().map_err(Error::io(what()))?).stderr(output);
-        let child = at.spawn(&mut command)?;
-        Ok(DnsServer { pod: pod.to_owned(), child, log, at: at.clone(), address: addresses.first().copied() })
-    }
-}
-
-/// A server that was started. It is killed when this is dropped.
-#[derive(Debug)]
-pub(super) struct DnsServer {
-    pod: String,
-    child: Child,
-    log: PathBuf,
-    at: Namespace,
-    address: Option<IpAddr>,
-}
-
-impl DnsServer {
-    /// Waits until it answers for the cluster's names.
-    pub(super) fn wait_ready(&mut self) -> Result<(), Error> {
-        let Some(address) = self.address else { return Ok(()) };
-        let to = SocketAddr::new(address, PORTS[0]);
-        let until = Instant::now() + READY_WITHIN;
-        while !self.at.run(|| answers(to))? {
-            let ended = self.child.try_wait().map_err(Error::io("waiting for a DNS server"))?;
-            if ended.is_some() || Instant::now() >= until {
-                return Err(Error::Dns { pod: self.pod.clone(), log: proxy::last_lines(&self.log) });
-            }
-            // Another process; nothing of it can be awaited.
-            thread::sleep(PAUSE);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for DnsServer {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to kill.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Whether `to` answers a question for the SOA record of the cluster's domain.
-fn answers(to: SocketAddr) -> bool {
-    const QUESTION: &[u8] = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x07cluster\x05local\0\0\x06\0\x01";
-    let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
-    let asked = || -> io::Result<bool> {
-        let socket = UdpSocket::bind((any, 0))?;
-        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-        socket.connect(to)?;
-        socket.send(QUESTION)?;
-        let mut answer = [0; 512];
-        let length = socket.recv(&mut answer)?;
-        // Its code is the low half of the fourth octet.
-        Ok(length > 3 && answer[3] % 16 == 0)
-    };
-    asked().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -89,7 +89,9 @@ fn render_places(status: &Status, style: Style) -> String {
                 format!("  {}", style.faint(&format!("port {}", joined(&pod.ports))))
             };
             let unready = if pod.ready { String::new() } else { format!("  {}", style.strong("not ready")) };
-            line(&pod.name, 2, &format!("{}{ports}{unready}", joined(&pod.addresses)));
+            let dns = pod.dns.as_ref().map(|dns| style.bad(&format!("DNS server {}", dns.what)));
+            let dns = dns.map_or(String::new(), |text| format!("  {text}"));
+            line(&pod.name, 2, &format!("{}{ports}{unready}{dns}", joined(&pod.addresses)));
         }
     }
     text
@@ -147,7 +149,7 @@ fn joined<T: ToString>(items: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{NodeStatus, PodStatus};
+    use crate::cluster::{DnsTrouble, NodeStatus, PodStatus};
 
     #[test]
     fn a_lab_at_a_glance() {
@@ -165,6 +167,10 @@ mod tests {
                 addresses: vec![[10, 244, 1, 2].into()],
                 ports: vec![8080, 9090],
                 ready: false,
+                dns: Some(DnsTrouble {
+                    what: "ended, signal: 9; it was started again once".to_owned(),
+                    gone: false,
+                }),
             }],
             services: vec![
                 ServiceStatus {
@@ -215,7 +221,7 @@ mod tests {
             render(&status, Some(Path::new("/home/me")), Style { colour: false }),
             "  client   192.168.50.100\n  \
                host1    192.168.50.1  pods 10.244.1.0/24\n    \
-                 web-1  10.244.1.2  port 8080, 9090  not ready\n  \
+                 web-1  10.244.1.2  port 8080, 9090  not ready  DNS server ended, signal: 9; it was started again once\n  \
                host2    192.168.50.2  pods 10.244.2.0/24  proxy ended, signal: 9\n\
              \n  \
                svc/web        10.96.0.9, 203.0.113.5  port 80 (http, on nodes 30080), 53/UDP\n  \

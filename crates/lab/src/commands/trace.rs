@@ -130,6 +130,7 @@ mod tests {
             node: node.to_owned(),
             addresses: vec![],
             ports: vec![],
+            dns: None,
         };
         Status {
             nodes: vec![node("host1", 1), node("host2", 2)],
