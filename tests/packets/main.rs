@@ -4,6 +4,7 @@
 //! it ends.
 
 mod affinity;
+mod by_name;
 mod case;
 mod chains;
 mod diversion;
@@ -65,6 +66,13 @@ fn trials() -> Vec<Trial> {
         trials.extend(
             Mode::ALL.iter().map(|mode| trial(format!("{}: {name}", mode.flag()), move || test(*mode))),
         );
+    }
+    for mode in Mode::ALL {
+        for (dual, families) in [(false, "IPv4"), (true, "dual stack")] {
+            let name = format!("{}: W5: from pod to Service by name, {families}", mode.flag());
+            let by_name = trial(name, move || by_name::w5_by_name(*mode, dual));
+            trials.push(by_name.with_ignored_flag(!by_name::has_curl()));
+        }
     }
     trials.extend(affinity_trials());
     trials.extend(udp_flow_trials());

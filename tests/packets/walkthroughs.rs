@@ -31,7 +31,13 @@ fn at(text: &str) -> SocketAddr {
 
 /// A site with a proxy on each node that takes `cluster` as pods' network and `services` as
 /// Services'.
-fn site(mode: Mode, plan: &Plan, cluster: &str, services: &str, flags: &[&str]) -> anyhow::Result<Site> {
+pub(crate) fn site(
+    mode: Mode,
+    plan: &Plan,
+    cluster: &str,
+    services: &str,
+    flags: &[&str],
+) -> anyhow::Result<Site> {
     let mut site = Site::build(plan)?;
     let cluster = format!("--cluster-cidr={cluster}");
     let services = format!("--service-cluster-ip-range={services}");
@@ -306,7 +312,7 @@ pub(crate) fn w4_node_port_in_use(mode: Mode) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn web(name: &str, node: &str, address: &str, version: &str, port: u16) -> PodManifest {
+pub(crate) fn web(name: &str, node: &str, address: &str, version: &str, port: u16) -> PodManifest {
     PodManifest::new(name, node, address)
         .labels(&[("app", "web-front-end"), ("version", version)])
         .port("web-port", port)
@@ -322,16 +328,21 @@ fn svc_test(selector: &Value) -> Value {
     })
 }
 
-/// W5: five nodes; named target ports, scaling to three, moving to a new version without an error,
-/// and the affinity of `kubernetes`.
-pub(crate) fn w5_from_pod_to_service(mode: Mode) -> anyhow::Result<()> {
-    let nodes = (1..=5).map(|n| {
+/// The first nodes of W5.
+pub(crate) fn w5_nodes(count: u8) -> Vec<PlanNode> {
+    let node = |n: u8| {
         PlanNode::new(
             &format!("ubuntu-{n}"),
             &format!("10.20.30.{}", 70 + n),
             &format!("10.100.{}.0/24", n - 1),
         )
-    });
+    };
+    (1..=count).map(node).collect()
+}
+
+/// W5: five nodes; named target ports, scaling to three, moving to a new version without an error,
+/// and the affinity of `kubernetes`.
+pub(crate) fn w5_from_pod_to_service(mode: Mode) -> anyhow::Result<()> {
     let v1 = [
         web("v1-a", "ubuntu-4", "10.100.3.8", "v1", 8080),
         web("v1-b", "ubuntu-1", "10.100.0.12", "v1", 8080),
@@ -347,7 +358,7 @@ pub(crate) fn w5_from_pod_to_service(mode: Mode) -> anyhow::Result<()> {
         api("api-3", "ubuntu-3", "10.100.2.20"),
     ];
     let mut plan = Plan {
-        nodes: nodes.collect(),
+        nodes: w5_nodes(5),
         pods: vec![PodManifest::new("net-test", "ubuntu-3", "10.100.2.9"), v1[0].clone()],
         outside: vec![ip("10.20.30.100")],
         through: "ubuntu-1".into(),
