@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use portolan_service::{Change, Endpoint, EndpointSlice, Family, ObjectName, Service};
+
 use crate::asking::{A, AAAA, ask, client, question, receive};
 use crate::scene::{Scene, service};
 
@@ -151,4 +153,65 @@ fn every_answer_was_true() {
     let asked: u32 = clients.into_iter().map(|client| client.join().unwrap()).sum();
     assert!(asked > CHANGES, "{asked} questions");
     assert!(longest < Duration::from_secs(1), "a change had to wait for {longest:?}");
+}
+
+/// The same for answers of several addresses: each has those of one moment, all of them.
+#[test]
+fn every_answer_was_whole() {
+    const CHANGES: u16 = 400;
+    let scene = Scene::new(|_| {});
+    // Of different length, so that half of one list beside half of another would show.
+    let addresses = |version: u16| {
+        let [high, low] = version.to_be_bytes();
+        (1..=4 - low % 3).map(move |host| std::net::Ipv4Addr::from([10, high, low, host]))
+    };
+    let endpoints = |version: u16| {
+        let name = ObjectName::new("shop", "many");
+        Change::from(EndpointSlice {
+            name: ObjectName::new("shop", "many-a"),
+            service: name,
+            family: Family::V4,
+            ports: Vec::new(),
+            endpoints: addresses(version).map(|address| Endpoint::new(address.into())).collect(),
+        })
+    };
+    let mut service = Service::new(ObjectName::new("shop", "many"));
+    service.headless = true;
+    scene.names.write().unwrap().apply([Change::from(service).into(), endpoints(0).into()], 2);
+    let (address, ended) = (scene.address(), Arc::new(AtomicBool::new(false)));
+    let clients: Vec<_> = (0..3)
+        .map(|_| {
+            let ended = ended.clone();
+            std::thread::spawn(move || {
+                let socket = client(address);
+                let (mut asked, mut newest) = (0u32, 0);
+                while !ended.load(Ordering::SeqCst) {
+                    let answer = ask(&socket, &question(1, "many.shop.svc.cluster.local", A));
+                    let count = usize::from(answer.records);
+                    // Each record of 16 octets ends with its address.
+                    let records = answer.octets[answer.octets.len() - 16 * count..].chunks_exact(16);
+                    let mut found: Vec<[u8; 4]> =
+                        records.map(|record| *record.last_chunk().unwrap()).collect();
+                    found.sort_unstable();
+                    let version = u16::from_be_bytes([found[0][1], found[0][2]]);
+                    let expected: Vec<[u8; 4]> = addresses(version).map(|address| address.octets()).collect();
+                    assert_eq!(found, expected, "of version {version}");
+                    assert!(version >= newest, "{version} after {newest}");
+                    (newest, asked) = (version, asked + 1);
+                }
+                asked
+            })
+        })
+        .collect();
+    let start = Instant::now();
+    for version in 1..=CHANGES {
+        let due = start + Duration::from_mins(1) * version.into() / 10_000;
+        while Instant::now() < due {
+            std::thread::yield_now();
+        }
+        scene.names.write().unwrap().apply([endpoints(version).into()], 2);
+    }
+    ended.store(true, Ordering::SeqCst);
+    let asked: u32 = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    assert!(asked > CHANGES.into(), "{asked} questions");
 }
