@@ -229,7 +229,11 @@ impl Names {
         place: Option<usize>,
         zone: &Zone,
     ) -> bool {
-        let ttl = self.options.negative_ttl();
+        let ttl = match section {
+            Section::Answer => self.options.soa_ttl(),
+            _ => self.options.negative_ttl(),
+        };
+        let minimum = self.options.minimum();
         let serial = self.serial;
         writer.record(section, owner, kind::SOA, ttl, |writer| {
             for labels in [&b"\x02ns\x03dns"[..], b"\x0ahostmaster"] {
@@ -240,7 +244,7 @@ impl Names {
                     writer.name(zone.name.as_wire());
                 }
             }
-            for number in [serial, 7200, 1800, 86_400, ttl] {
+            for number in [serial, 7200, 1800, 86_400, minimum] {
                 writer.raw(&number.to_be_bytes());
             }
         })

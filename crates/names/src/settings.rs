@@ -73,10 +73,13 @@ pub struct Settings {
     pub zones: Vec<String>,
     /// How long answers may be kept, seconds.
     pub ttl: u32,
-    /// How long answers that say no may be kept, seconds: TTL and MINIMUM of the SOA record.
-    /// `None`: as long as others.
+    /// TTL of the SOA record in answers that say no, seconds. `None`: that of other records, and
+    /// at most 300.
     pub negative_ttl: Option<u32>,
-    /// No answer may be kept for longer, seconds: the longest time of `cache`, which counts for
+    /// MINIMUM of the SOA record, seconds. `None`: the TTL of other records. Answers that say no may
+    /// be kept for as long as the lower of the two says (RFC 2308 §5).
+    pub minimum: Option<u32>,
+    /// No record may be kept for longer, seconds: the longest time of `cache`, which counts for
     /// answers too that it does not keep. `None`: no limit.
     pub ttl_limit: Option<u32>,
     /// `pods`
@@ -106,6 +109,7 @@ impl Default for Settings {
             zones: ["cluster.local", "in-addr.arpa", "ip6.arpa"].map(str::to_owned).to_vec(),
             ttl: 5,
             negative_ttl: None,
+            minimum: None,
             ttl_limit: None,
             pods: PodMode::Disabled,
             endpoint_pod_names: false,
@@ -146,6 +150,8 @@ pub enum Error {
 
 /// The longest TTL, seconds.
 pub const TTL_MAX: u32 = 3600;
+/// The longest TTL of the SOA record, seconds.
+pub const SOA_TTL_MAX: u32 = 300;
 
 /// A domain that is answered for.
 #[derive(Debug, Clone)]
@@ -169,9 +175,11 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn new(settings: Settings) -> Result<Options, Error> {
-        for (field, value) in
-            [("ttl", settings.ttl), ("negative_ttl", settings.negative_ttl.unwrap_or_default())]
-        {
+        for (field, value) in [
+            ("ttl", settings.ttl),
+            ("negative_ttl", settings.negative_ttl.unwrap_or_default()),
+            ("minimum", settings.minimum.unwrap_or_default()),
+        ] {
             if value > TTL_MAX {
                 return Err(Error::Ttl { field, value });
             }
@@ -233,9 +241,19 @@ impl Options {
         self.capped(self.settings.ttl)
     }
 
-    /// TTL and MINIMUM of the SOA record, seconds.
+    /// TTL of the SOA record where it is asked for, seconds.
+    pub(crate) fn soa_ttl(&self) -> u32 {
+        self.ttl().min(SOA_TTL_MAX)
+    }
+
+    /// TTL of the SOA record in answers that say no, seconds.
     pub(crate) fn negative_ttl(&self) -> u32 {
-        self.capped(self.settings.negative_ttl.unwrap_or(self.settings.ttl))
+        self.settings.negative_ttl.unwrap_or_else(|| self.soa_ttl())
+    }
+
+    /// MINIMUM of the SOA record, seconds.
+    pub(crate) fn minimum(&self) -> u32 {
+        self.settings.minimum.unwrap_or(self.settings.ttl)
     }
 
     /// `ttl` or the longest that is allowed, seconds.

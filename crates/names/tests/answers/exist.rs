@@ -421,9 +421,36 @@ fn the_zone_itself() {
         ),
         (
             "a TTL of its own for what is absent",
-            |s| (s.settings.ttl, s.settings.negative_ttl) = (30, Some(5)),
+            |s| (s.settings.ttl, s.settings.negative_ttl, s.settings.minimum) = (30, Some(5), Some(5)),
             "none.shop.svc.Z A",
             "NXDOMAIN ; soa Z",
+        ),
+        (
+            "MINIMUM is not limited",
+            |s| {
+                (s.settings.ttl, s.settings.ttl_limit) = (30, Some(30));
+                (s.settings.negative_ttl, s.settings.minimum) = (Some(20), Some(60));
+            },
+            "none.shop.svc.Z A",
+            "NXDOMAIN ; Z 20 SOA ns.dns.Z hostmaster.Z 1700000000 7200 1800 86400 60",
+        ),
+        (
+            "a SOA record that is asked for has the TTL of others",
+            |s| (s.settings.ttl, s.settings.negative_ttl) = (30, Some(20)),
+            "Z SOA",
+            "NOERROR | Z 30 SOA ns.dns.Z hostmaster.Z 1700000000 7200 1800 86400 30",
+        ),
+        (
+            "and at most 300 s",
+            |s| s.settings.ttl = 3600,
+            "Z SOA",
+            "NOERROR | Z 300 SOA ns.dns.Z hostmaster.Z 1700000000 7200 1800 86400 3600",
+        ),
+        (
+            "where it says no, too",
+            |s| s.settings.ttl = 3600,
+            "web.shop.svc.Z AAAA",
+            "NODATA ; Z 300 SOA ns.dns.Z hostmaster.Z 1700000000 7200 1800 86400 3600",
         ),
     ]);
 }

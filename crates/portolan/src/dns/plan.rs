@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
-use portolan_corefile::{Bind, Cache, Corefile, Host, Kept, Listen, Log, ServerBlock};
+use portolan_corefile::{Bind, Cache, Corefile, Host, Listen, Log, ServerBlock};
 use portolan_dns::MayAsk;
+use portolan_names::{SOA_TTL_MAX, TTL_MAX};
 use portolan_netlink::rtnetlink::Rtnetlink;
 
 use super::access;
@@ -193,10 +194,10 @@ fn limited(mut names: portolan_names::Settings, cache: Option<&Cache>) -> portol
     if !cache.domains.iter().any(covers) {
         return names;
     }
-    let ttl = names.ttl;
-    let within = |kept: &Kept| ttl.max(kept.ttl_min).min(kept.ttl_max).min(portolan_names::TTL_MAX);
-    names.ttl = within(&cache.success);
-    names.negative_ttl = Some(within(&cache.denial));
+    let (ttl, soa) = (names.ttl, names.ttl.min(SOA_TTL_MAX));
+    names.ttl = ttl.max(cache.success.ttl_min).min(cache.success.ttl_max).min(TTL_MAX);
+    names.negative_ttl = Some(soa.max(cache.denial.ttl_min).min(cache.denial.ttl_max).min(TTL_MAX));
+    names.minimum = Some(ttl);
     names.ttl_limit = Some(cache.success.ttl_max);
     names
 }
@@ -321,15 +322,18 @@ mod tests {
     #[test]
     fn a_cache_limits_the_ttls_of_names() {
         for (text, expected) in [
-            ("ttl 30\n}", (30, None, None)),
-            ("ttl 60\n}\ncache 30", (30, Some(30), Some(30))),
-            ("ttl 0\n}\ncache {\ndenial 1 20 2\n}", (5, Some(2), Some(3600))),
-            ("ttl 60\n}\ncache 30 other.example", (60, None, None)),
-            ("ttl 60\n}\ncache 30 example", (30, Some(30), Some(30))),
+            ("ttl 30\n}", (30, None, None, None)),
+            ("ttl 60\n}\ncache 30", (30, Some(30), Some(60), Some(30))),
+            ("ttl 600\n}\ncache", (600, Some(300), Some(600), Some(3600))),
+            ("ttl 0\n}\ncache {\ndenial 1 20 2\n}", (5, Some(2), Some(0), Some(3600))),
+            ("ttl 60\n}\ncache {\nsuccess 1 10\ndenial 1 40\n}", (10, Some(40), Some(60), Some(10))),
+            ("ttl 60\n}\ncache 30 other.example", (60, None, None, None)),
+            ("ttl 60\n}\ncache 30 example", (30, Some(30), Some(60), Some(30))),
         ] {
             let plan = plan(&format!(". {{\nkubernetes c.example {{\n{text}\n}}")).unwrap();
             let names = &plan.names[0];
-            assert_eq!((names.ttl, names.negative_ttl, names.ttl_limit), expected, "{text}");
+            let found = (names.ttl, names.negative_ttl, names.minimum, names.ttl_limit);
+            assert_eq!(found, expected, "{text}");
         }
     }
 
