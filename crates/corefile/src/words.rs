@@ -1,4 +1,4 @@
-//! Words that several plugins have: places to listen, rcodes, types of records.
+//! Words that several plugins have: places to listen, networks, rcodes.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -81,50 +81,6 @@ pub(crate) fn rcode(text: &str) -> Option<u16> {
     NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, code)| *code)
 }
 
-/// The number of a record type: its name, or `TYPE` and the number (RFC 3597 §5).
-pub(crate) fn record_type(text: &str) -> Option<u16> {
-    const NAMES: [(&str, u16); 36] = [
-        ("A", 1),
-        ("NS", 2),
-        ("CNAME", 5),
-        ("SOA", 6),
-        ("NULL", 10),
-        ("PTR", 12),
-        ("HINFO", 13),
-        ("MX", 15),
-        ("TXT", 16),
-        ("RP", 17),
-        ("AFSDB", 18),
-        ("KEY", 25),
-        ("AAAA", 28),
-        ("LOC", 29),
-        ("SRV", 33),
-        ("NAPTR", 35),
-        ("CERT", 37),
-        ("DNAME", 39),
-        ("OPT", 41),
-        ("DS", 43),
-        ("SSHFP", 44),
-        ("RRSIG", 46),
-        ("NSEC", 47),
-        ("DNSKEY", 48),
-        ("NSEC3", 50),
-        ("NSEC3PARAM", 51),
-        ("TLSA", 52),
-        ("CDS", 59),
-        ("CDNSKEY", 60),
-        ("OPENPGPKEY", 61),
-        ("SVCB", 64),
-        ("HTTPS", 65),
-        ("SPF", 99),
-        ("CAA", 257),
-        ("AXFR", 252),
-        ("ANY", 255),
-    ];
-    let named = NAMES.iter().find(|(name, _)| *name == text).map(|(_, number)| *number);
-    named.or_else(|| text.strip_prefix("TYPE")?.parse().ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,11 +107,8 @@ mod tests {
     }
 
     #[test]
-    fn codes_and_types() {
+    fn codes() {
         assert_eq!(rcode("nxdomain"), Some(3));
         assert_eq!(rcode("NOPE"), None);
-        assert_eq!(record_type("AAAA"), Some(28));
-        assert_eq!(record_type("TYPE65"), Some(65));
-        assert_eq!(record_type("TYPE65536"), None);
     }
 }

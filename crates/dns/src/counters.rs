@@ -10,24 +10,24 @@ use portolan_names::wire::kind;
 use portolan_service::Family;
 
 /// Types of records that are counted by name; the last stands for all others.
-const KINDS: [(u16, &str); 17] = [
-    (kind::A, "A"),
-    (kind::AAAA, "AAAA"),
-    (kind::SRV, "SRV"),
-    (kind::PTR, "PTR"),
-    (kind::CNAME, "CNAME"),
-    (kind::TXT, "TXT"),
-    (kind::NS, "NS"),
-    (kind::SOA, "SOA"),
-    (15, "MX"),
-    (65, "HTTPS"),
-    (64, "SVCB"),
-    (255, "ANY"),
-    (43, "DS"),
-    (48, "DNSKEY"),
-    (46, "RRSIG"),
-    (47, "NSEC"),
-    (0, "other"),
+const KINDS: [u16; 17] = [
+    kind::A,
+    kind::AAAA,
+    kind::SRV,
+    kind::PTR,
+    kind::CNAME,
+    kind::TXT,
+    kind::NS,
+    kind::SOA,
+    kind::MX,
+    kind::HTTPS,
+    kind::SVCB,
+    kind::ANY,
+    kind::DS,
+    kind::DNSKEY,
+    kind::RRSIG,
+    kind::NSEC,
+    0,
 ];
 /// Response codes that are counted: those of a header, and BADVERS.
 const RCODES: usize = 17;
@@ -216,7 +216,7 @@ impl<const N: usize> Buckets<N> {
 impl ZoneCounters {
     /// A question of `size` octets.
     pub(crate) fn request(&self, transport: Transport, family: Family, kind: u16, size: usize) {
-        let at = KINDS.iter().position(|(known, _)| *known == kind).unwrap_or(KINDS.len() - 1);
+        let at = KINDS.iter().position(|known| *known == kind).unwrap_or(KINDS.len() - 1);
         self.requests[transport as usize][family as usize][at].add(1);
         self.request_sizes[transport as usize].add(&SIZES, size as u64, 1);
     }
@@ -239,7 +239,8 @@ pub(crate) fn sum(listener: SocketAddr, zone: String, shards: &[ZoneCounters]) -
     let (mut requests, mut responses) = (Vec::new(), Vec::new());
     for transport in [Transport::Udp, Transport::Tcp] {
         for family in [Family::V4, Family::V6] {
-            for (at, (_, kind)) in KINDS.iter().enumerate() {
+            for (at, kind) in KINDS.iter().enumerate() {
+                let kind = kind::known(*kind).unwrap_or("other");
                 let count = read(&|shard| shard.requests[transport as usize][family as usize][at].read());
                 if count > 0 {
                     requests.push(Requests { transport, family, kind, count });

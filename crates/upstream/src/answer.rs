@@ -135,7 +135,7 @@ impl Answer {
     fn only_aliases(&self, asked: u16) -> bool {
         const DNAME: u16 = 39;
         let is_alias = |kind| kind != asked && (matches!(kind, kind::CNAME | DNAME) || signs(kind));
-        asked != ANY && self.records.iter().all(|record| record.section != 0 || is_alias(record.kind))
+        asked != kind::ANY && self.records.iter().all(|record| record.section != 0 || is_alias(record.kind))
     }
 
     /// Whether it says how long denials hold.
@@ -168,7 +168,7 @@ impl Answer {
             authoritative: self.authoritative,
         };
         let wanted = |record: &PackedRecord<'_>| {
-            dnssec_ok || !signs(record.kind) || query.kind == record.kind || query.kind == ANY
+            dnssec_ok || !signs(record.kind) || query.kind == record.kind || query.kind == kind::ANY
         };
         let mut records: Vec<PackedRecord<'_>> = self.records.iter().filter(wanted).collect();
         if manner.shuffle {
@@ -193,11 +193,6 @@ impl Answer {
     }
 }
 
-/// Mail exchange
-const MX: u16 = 15;
-/// The type that stands for all (RFC 8482).
-const ANY: u16 = 255;
-
 /// Records that only those get who ask for them by name, or with the flag DO (RFC 4035 §3.2.1).
 fn signs(kind: u16) -> bool {
     const RRSIG: u16 = 46;
@@ -212,7 +207,7 @@ fn shuffle(records: &mut [PackedRecord<'_>]) {
     let rank = |record: &PackedRecord<'_>| match record.kind {
         kind::CNAME => 0,
         kind::A | kind::AAAA => 2,
-        MX => 3,
+        kind::MX => 3,
         _ => 1,
     };
     records.sort_by_key(|record| (record.section, rank(record)));

@@ -1,11 +1,12 @@
 //! `acl`: who may ask.
 
 use ipnet::IpNet;
+use portolan_names::wire::kind;
 
 use super::domains_or;
 use crate::directive::{Directive, Line};
 use crate::problem::Complaints;
-use crate::words::{network, record_type};
+use crate::words::network;
 
 /// What becomes of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +82,7 @@ fn policy(line: &Line, action: Action, complaints: &mut Complaints<'_>) -> Polic
         for value in values.iter().filter(|value| value.text != "*") {
             let text = &value.text;
             if by_type {
-                match record_type(text) {
+                match kind::named(text) {
                     Some(number) => types.push(number),
                     None => line.error(complaints, format!("{text:?} is no type of records, such as AAAA")),
                 }

@@ -1,9 +1,11 @@
 //! `template`: answers that are made up, as far as they are a response code and nothing else.
 
+use portolan_names::wire;
+
 use super::domains_or;
 use crate::directive::Directive;
 use crate::problem::Complaints;
-use crate::words::{rcode, record_type};
+use crate::words::rcode;
 
 /// Questions that are answered with a response code, before any other plugin sees them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub(crate) fn read(
             .error(&class.place, format!("{}: only class IN is answered: delete the plugin", class.text));
     }
     let all_types = kind.text.eq_ignore_ascii_case("ANY");
-    let number = record_type(&kind.text.to_ascii_uppercase());
+    let number = wire::kind::named(&kind.text.to_ascii_uppercase());
     if number.is_none() {
         complaints.error(&kind.place, format!("{:?} is no type of records, such as AAAA", kind.text));
     }

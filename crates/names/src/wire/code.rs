@@ -14,6 +14,8 @@ pub mod kind {
     pub const SOA: u16 = 6;
     /// Name of an address
     pub const PTR: u16 = 12;
+    /// Mail exchange
+    pub const MX: u16 = 15;
     /// Text
     pub const TXT: u16 = 16;
     /// IPv6 address (RFC 3596)
@@ -22,10 +24,24 @@ pub mod kind {
     pub const SRV: u16 = 33;
     /// EDNS (RFC 6891)
     pub const OPT: u16 = 41;
+    /// Key of a delegated zone (RFC 4034)
+    pub const DS: u16 = 43;
+    /// Signature (RFC 4034)
+    pub const RRSIG: u16 = 46;
+    /// Next name of a signed zone (RFC 4034)
+    pub const NSEC: u16 = 47;
+    /// Key of a zone (RFC 4034)
+    pub const DNSKEY: u16 = 48;
+    /// Service with its parameters (RFC 9460)
+    pub const SVCB: u16 = 64;
+    /// The same for HTTP (RFC 9460)
+    pub const HTTPS: u16 = 65;
     /// Incremental transfer of a zone
     pub const IXFR: u16 = 251;
     /// Transfer of a zone
     pub const AXFR: u16 = 252;
+    /// All types (RFC 8482)
+    pub const ANY: u16 = 255;
 
     /// What types are called.
     const NAMES: [(&str, u16); 37] = [
@@ -36,7 +52,7 @@ pub mod kind {
         ("NULL", 10),
         ("PTR", PTR),
         ("HINFO", 13),
-        ("MX", 15),
+        ("MX", MX),
         ("TXT", TXT),
         ("RP", 17),
         ("AFSDB", 18),
@@ -48,30 +64,34 @@ pub mod kind {
         ("CERT", 37),
         ("DNAME", 39),
         ("OPT", OPT),
-        ("DS", 43),
+        ("DS", DS),
         ("SSHFP", 44),
-        ("RRSIG", 46),
-        ("NSEC", 47),
-        ("DNSKEY", 48),
+        ("RRSIG", RRSIG),
+        ("NSEC", NSEC),
+        ("DNSKEY", DNSKEY),
         ("NSEC3", 50),
         ("NSEC3PARAM", 51),
         ("TLSA", 52),
         ("CDS", 59),
         ("CDNSKEY", 60),
         ("OPENPGPKEY", 61),
-        ("SVCB", 64),
-        ("HTTPS", 65),
+        ("SVCB", SVCB),
+        ("HTTPS", HTTPS),
         ("SPF", 99),
         ("IXFR", IXFR),
         ("AXFR", AXFR),
-        ("ANY", 255),
+        ("ANY", ANY),
         ("CAA", 257),
     ];
 
+    /// What a type is called, if it has a name here.
+    pub fn known(kind: u16) -> Option<&'static str> {
+        NAMES.iter().find(|(_, number)| *number == kind).map(|(name, _)| *name)
+    }
+
     /// What a type is called: `TYPE` and the number, if it has no name here (RFC 3597 §5).
     pub fn name(kind: u16) -> Cow<'static, str> {
-        let named = NAMES.iter().find(|(_, number)| *number == kind);
-        named.map_or_else(|| format!("TYPE{kind}").into(), |(name, _)| (*name).into())
+        known(kind).map_or_else(|| format!("TYPE{kind}").into(), Cow::Borrowed)
     }
 
     /// The number of a type: of its name in capitals, or of `TYPE` and the number.

@@ -3,10 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use portolan_names::wire::Query;
+use portolan_names::wire::{Query, kind};
 use tracing::error;
-
-use super::metrics::kind_name;
 
 /// After one failure was logged, others are counted for this long.
 const TOGETHER: Duration = Duration::from_secs(10);
@@ -26,7 +24,7 @@ impl Failures {
     pub(super) fn note(&self, message: &[u8]) {
         let Some(others) = self.count(Instant::now()) else { return };
         let Ok(query) = Query::parse(message) else { return };
-        let kind = kind_name(query.kind);
+        let kind = kind::name(query.kind);
         if others == 0 {
             error!("{} {kind}: other servers have failed", query.name);
         } else {

@@ -95,32 +95,6 @@ pub(super) fn server_label(address: SocketAddr) -> String {
     }
 }
 
-/// The name of a type of records.
-pub(super) fn kind_name(kind: u16) -> String {
-    const NAMES: [(u16, &str); 18] = [
-        (1, "A"),
-        (2, "NS"),
-        (5, "CNAME"),
-        (6, "SOA"),
-        (12, "PTR"),
-        (15, "MX"),
-        (16, "TXT"),
-        (28, "AAAA"),
-        (33, "SRV"),
-        (35, "NAPTR"),
-        (43, "DS"),
-        (46, "RRSIG"),
-        (47, "NSEC"),
-        (48, "DNSKEY"),
-        (64, "SVCB"),
-        (65, "HTTPS"),
-        (255, "ANY"),
-        (257, "CAA"),
-    ];
-    let named = NAMES.iter().find(|(number, _)| *number == kind);
-    named.map_or_else(|| format!("TYPE{kind}"), |(_, name)| (*name).to_owned())
-}
-
 /// The name of a response code.
 pub(super) fn rcode_name(code: u16) -> String {
     rcode::name(code).map_or_else(|| code.to_string(), str::to_owned)

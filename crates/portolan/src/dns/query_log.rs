@@ -6,10 +6,10 @@ use std::sync::Arc;
 use portolan_corefile::{Class, Log};
 use portolan_dns::{Classes, Entry, QueryLog};
 use portolan_names::Transport;
-use portolan_names::wire::Name;
+use portolan_names::wire::{Name, kind};
 use tracing::info;
 
-use super::metrics::{kind_name, rcode_name};
+use super::metrics::rcode_name;
 
 /// The log that `rules` ask for, of one of so many questions. `None` if there are none.
 pub(super) fn of(rules: &[Log], one_of: u32) -> Option<QueryLog> {
@@ -81,7 +81,7 @@ fn put(line: &mut String, place: &str, entry: &Entry) -> bool {
     let client = entry.client.ip();
     // Text takes all that is written.
     let _ = match place {
-        "type" => write!(line, "{}", kind_name(entry.kind)),
+        "type" => write!(line, "{}", kind::name(entry.kind)),
         "name" => write!(line, "{}", entry.name),
         "class" if entry.class == 1 => write!(line, "IN"),
         "class" => write!(line, "CLASS{}", entry.class),
