@@ -115,7 +115,11 @@ impl Member {
             name: ObjectName::new(NAMESPACE, &format!("{}-slice", self.bare_name())),
             service: self.name(),
             family: Family::V4,
-            ports: vec![SlicePort { name: "http".into(), protocol: self.protocol, port: ENDPOINT_PORT }],
+            ports: vec![SlicePort {
+                name: "http".into(),
+                protocol: self.protocol,
+                port: Some(ENDPOINT_PORT),
+            }],
             endpoints: (0..self.endpoints)
                 .map(|index| Endpoint {
                     node: Some(nodes[self.node(index) as usize].clone()),

@@ -107,7 +107,7 @@ pub(crate) fn perform(source_ranges: u32) -> anyhow::Result<Took> {
     let (added, elements) = apply(&mut dataplane, &changes)?;
     let beside = change_another(&mut planner, &mut dataplane)?;
     for port in &mut slice.ports {
-        port.port += 1;
+        port.port = port.port.map(|port| port + 1);
     }
     let (changed, _) = apply(&mut dataplane, &planner.apply([Change::from(slice)]))?;
     let (removed, _) = apply(&mut dataplane, &planner.apply([Change::ServiceRemoved(service.name)]))?;
@@ -178,8 +178,11 @@ fn external_ips(count: u32) -> Vec<IpAddr> {
 fn slice_of(service: &Service, nodes: &[std::sync::Arc<str>]) -> EndpointSlice {
     let shape = Shape::new(OTHERS.services + 1, ENDPOINTS);
     let mut slice = Member::new(shape, Protocol::Tcp, OTHERS.services).slice(nodes);
-    let port =
-        |port: &ServicePort| SlicePort { name: port.name.clone(), protocol: port.protocol, port: port.port };
+    let port = |port: &ServicePort| SlicePort {
+        name: port.name.clone(),
+        protocol: port.protocol,
+        port: Some(port.port),
+    };
     slice.ports = service.ports.iter().map(port).collect();
     slice
 }

@@ -37,7 +37,7 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
             name: name("h-1"),
             service: name("h"),
             family: Family::V4,
-            ports: vec![SlicePort { name: "p".into(), protocol: Protocol::Tcp, port: 1 }],
+            ports: vec![SlicePort { name: "p".into(), protocol: Protocol::Tcp, port: Some(1) }],
             endpoints: vec![endpoint("10.1.0.1"), endpoint("10.1.0.2"), Endpoint::new(ip("10.1.0.3"))],
         }),
     ];

@@ -343,7 +343,11 @@ fn steady_slices(protocol: Protocol, pods: &[&str]) -> Vec<Change> {
         ports: PLAIN
             .iter()
             .filter(|(_, of)| *of == protocol)
-            .map(|(name, protocol)| SlicePort { name: (*name).into(), protocol: *protocol, port: TARGET })
+            .map(|(name, protocol)| SlicePort {
+                name: (*name).into(),
+                protocol: *protocol,
+                port: Some(TARGET),
+            })
             .collect(),
         endpoints: pods
             .iter()

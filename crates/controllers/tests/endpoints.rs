@@ -156,9 +156,9 @@ fn a_named_port_has_the_number_that_each_pod_gives_it() {
         pod.ports.push(ContainerPort { name: "web".into(), protocol: Protocol::Tcp, port: number });
         controllers.set_pod(&name(&format!("web-{i}")), Some(pod.into()));
     }
-    let found: Vec<(u16, usize)> =
+    let found: Vec<(Option<u16>, usize)> =
         slices(&mut controllers).iter().map(|slice| (slice.ports[0].port, slice.endpoints.len())).collect();
-    assert_eq!(found, [(8080, 2), (9090, 1)]);
+    assert_eq!(found, [(Some(8080), 2), (Some(9090), 1)]);
 }
 
 #[test]

@@ -137,7 +137,8 @@ pub(crate) fn slice(
     let service = owner(name.namespace(), &slice.metadata)?;
     let ports = slice.ports.iter().filter_map(|port| {
         let (name, protocol) = (port.name.as_deref()?, protocol(&port.protocol)?);
-        Some(SlicePort { name: names.shared(name), protocol, port: usable_port(port.port)? })
+        let number = if port.port == 0 { None } else { Some(usable_port(port.port)?) };
+        Some(SlicePort { name: names.shared(name), protocol, port: number })
     });
     let ports = exact(ports);
     let mut endpoints = Vec::with_capacity(slice.endpoints.len());

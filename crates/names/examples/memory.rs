@@ -70,7 +70,7 @@ fn objects(services: u32, endpoints: u32) -> Vec<Change> {
             name: ObjectName::new(name.namespace(), &format!("{}-x7x7x", name.name())),
             service: name,
             family: Family::V4,
-            ports: vec![SlicePort { name: http.clone(), protocol: Protocol::Tcp, port: 8080 }],
+            ports: vec![SlicePort { name: http.clone(), protocol: Protocol::Tcp, port: Some(8080) }],
             endpoints: list,
         }));
     }

@@ -47,7 +47,8 @@ impl<'a> SlicePorts<'a> {
         let mut ports: HashMap<&str, Vec<ListedPort<'a>>> = HashMap::new();
         for slice in slices {
             for port in &slice.ports {
-                let listed = ListedPort { slice, protocol: port.protocol, number: port.port };
+                let Some(number) = port.port else { continue };
+                let listed = ListedPort { slice, protocol: port.protocol, number };
                 ports.entry(&port.name).or_default().push(listed);
             }
         }

@@ -20,16 +20,17 @@ pub struct EndpointsTrigger {
     pub at: SystemTime,
 }
 
-/// One entry of `ports` of an EndpointSlice. Entries without name or number are not represented
-/// (spec §1.22).
+/// One entry of `ports` of an EndpointSlice. Entries without name are not represented (spec
+/// §1.22).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlicePort {
     /// The name it shares with a Service port; may be empty.
     pub name: Arc<str>,
     /// The transport protocol.
     pub protocol: Protocol,
-    /// The port on the endpoints, 1-65535.
-    pub port: u16,
+    /// The port on the endpoints, 1-65535. `None`: all ports, which only names have a use for: no
+    /// Service port can stand for them (spec §1.22).
+    pub port: Option<u16>,
 }
 
 /// One endpoint of an EndpointSlice: its first address (spec §1.23), with conditions after

@@ -50,7 +50,7 @@ fn slice(name: &str, target_port: u16, endpoints: Vec<Endpoint>) -> EndpointSlic
         name: ObjectName::new("shop", name),
         service: ObjectName::new("shop", "web"),
         family: endpoints.first().map_or(Family::V4, |endpoint| Family::of(endpoint.address)),
-        ports: vec![SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: target_port }],
+        ports: vec![SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: Some(target_port) }],
         endpoints,
     }
 }
@@ -552,7 +552,11 @@ fn frontends() {
                 let udp =
                     ServicePort { name: "dns".into(), protocol: Protocol::Udp, port: 80, node_port: None };
                 s.service.ports.push(udp);
-                s.slices[0].ports.push(SlicePort { name: "dns".into(), protocol: Protocol::Udp, port: 53 });
+                s.slices[0].ports.push(SlicePort {
+                    name: "dns".into(),
+                    protocol: Protocol::Udp,
+                    port: Some(53),
+                });
             },
             &[
                 "cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local",

@@ -139,7 +139,7 @@ prop_compose! {
             name,
             service,
             family,
-            ports: ports.into_iter().map(|(name, protocol, port)| SlicePort { name, protocol, port }).collect(),
+            ports: ports.into_iter().map(|(name, protocol, port)| SlicePort { name, protocol, port: Some(port) }).collect(),
             endpoints: endpoints.into_iter().filter(|endpoint| Family::of(endpoint.address) == family).collect(),
         })
     }

@@ -44,7 +44,7 @@ fn slice(service: &Service, endpoints: u32) -> EndpointSlice {
         service: service.name.clone(),
         family: Family::V4,
         ports: ports
-            .map(|port| SlicePort { name: port.name.clone(), protocol: port.protocol, port: port.port })
+            .map(|port| SlicePort { name: port.name.clone(), protocol: port.protocol, port: Some(port.port) })
             .collect(),
         endpoints: (0..endpoints).map(endpoint).collect(),
     }

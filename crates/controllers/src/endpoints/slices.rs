@@ -38,7 +38,10 @@ pub(super) fn slices<'a>(
         for family in families {
             let Some(address) = *pod.addresses.get(*family) else { continue };
             // Numbers in the order of the Service's ports; 0 stands for a name that this pod lacks.
-            let numbers = ports.iter().map(|port| port.as_ref().map_or(0, |port| port.port)).collect();
+            let numbers = ports
+                .iter()
+                .map(|port| port.as_ref().and_then(|port| port.port).unwrap_or_default())
+                .collect();
             let group = groups.entry((*family, numbers)).or_insert_with(|| Group {
                 ports: ports.iter().flatten().cloned().collect(),
                 endpoints: Vec::new(),
@@ -80,7 +83,7 @@ fn ports(service: &ServiceSpec, pod: &Pod) -> Vec<Option<SlicePort>> {
         number(port).map(|number| SlicePort {
             name: port.name.clone(),
             protocol: port.protocol,
-            port: number,
+            port: Some(number),
         })
     };
     service.ports.iter().map(slice_port).collect()

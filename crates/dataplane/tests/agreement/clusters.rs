@@ -150,7 +150,7 @@ impl Cluster {
                 .map(|port| SlicePort {
                     name: port.name.clone(),
                     protocol: port.protocol,
-                    port: 8000 + port.port,
+                    port: Some(8000 + port.port),
                 })
                 .collect(),
             endpoints,

@@ -181,7 +181,7 @@ fn slices_that_are_for_nobody_are_left_out() {
 }
 
 #[test]
-fn ports_of_slices_need_a_name_and_a_number() {
+fn ports_of_slices_need_a_name() {
     let slice = slice_of(slice_with(
         "ports",
         json!([
@@ -191,7 +191,10 @@ fn ports_of_slices_need_a_name_and_a_number() {
     ));
     let ports = slice.expect("a slice").ports;
     let ports: Vec<_> = ports.iter().map(|port| (&*port.name, port.protocol, port.port)).collect();
-    assert_eq!(ports, [("", Protocol::Tcp, 80), ("udp", Protocol::Udp, 53)], "§1.22");
+    let all = |name| (name, Protocol::Tcp, None);
+    let expected =
+        [("", Protocol::Tcp, Some(80)), all("x"), all("y"), all("z"), ("udp", Protocol::Udp, Some(53))];
+    assert_eq!(ports, expected, "§1.22");
 }
 
 #[test]

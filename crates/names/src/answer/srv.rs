@@ -77,15 +77,16 @@ impl Names {
             let Some((slice, endpoint)) = self.services.endpoint(place) else { continue };
             let before = reply.srv.len();
             let hash = self.hash_of_name(place);
-            for port in matching(slice, found.ports) {
+            let (ports, numbers) = matching(slice, found.ports);
+            for port in numbers {
                 let order = u32::try_from(reply.srv.len()).unwrap_or(u32::MAX);
                 reply.srv.push(SrvRecord { hash, port, place, order, target: 0 });
             }
             if reply.srv.len() > before {
                 reply.glue.push(Glue { hash, address: endpoint.address, place });
             }
-            // Without ports it counts all the same.
-            pairs += (reply.srv.len() - before).max(1);
+            // Without numbers, or ports at all, it counts all the same.
+            pairs += ports.max(1);
         }
         pairs
     }
@@ -166,8 +167,10 @@ fn weight(pairs: usize) -> u16 {
     u16::try_from(100 / pairs.max(1)).unwrap_or(1).max(1)
 }
 
-fn matching<'a>(slice: &'a EndpointSlice, ports: Ports<'a>) -> impl Iterator<Item = u16> + 'a {
-    slice.ports.iter().filter(move |port| ports.matches(&port.name, port.protocol)).map(|port| port.port)
+/// How many ports of a slice match, and their numbers, of those that have one.
+fn matching<'a>(slice: &'a EndpointSlice, ports: Ports<'a>) -> (usize, impl Iterator<Item = u16> + 'a) {
+    let matching = slice.ports.iter().filter(move |port| ports.matches(&port.name, port.protocol));
+    (matching.clone().count(), matching.filter_map(|port| port.port))
 }
 
 /// `SVC.NS.svc.Z`, with the zone's labels as the question spells them.

@@ -85,7 +85,9 @@ impl Served {
             for (slice, endpoint) in self.ready() {
                 let target = format!("{}.{own}", self.called(endpoint));
                 for listed in &slice.ports {
-                    port(&listed.name, listed.protocol, &target, listed.port);
+                    if let Some(number) = listed.port {
+                        port(&listed.name, listed.protocol, &target, number);
+                    }
                 }
             }
         } else if ips(&self.service).next().is_some() {

@@ -88,8 +88,9 @@ fn endpoint(text: &str) -> Endpoint {
 pub(crate) fn slice(service: &str, suffix: &str, ports: &str, endpoints: &str) -> EndpointSlice {
     let endpoints: Vec<Endpoint> = endpoints.split_whitespace().map(endpoint).collect();
     let port = |text| {
+        // 0 stands for no number.
         let (name, protocol, port) = port(text);
-        SlicePort { name, protocol, port }
+        SlicePort { name, protocol, port: Some(port).filter(|port| *port > 0) }
     };
     EndpointSlice {
         name: named(&format!("{service}-{suffix}")),

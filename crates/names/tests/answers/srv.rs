@@ -16,6 +16,11 @@ fn without_ports(scene: &mut Scene) {
     scene.slice("shop/bare", "a", "", "10.1.7.1=bare-0");
 }
 
+fn without_number(scene: &mut Scene) {
+    scene.service("shop/any", "", "p:tcp:1");
+    scene.slice("shop/any", "a", "p:tcp:0 q:tcp:2", "10.1.7.2=any-0");
+}
+
 fn three(scene: &mut Scene) {
     scene.service("shop/many", "", "p:tcp:1");
     scene.slice("shop/many", "a", "p:tcp:1", "10.1.8.1=a 10.1.8.2=b 10.1.8.3=c");
@@ -130,6 +135,19 @@ fn endpoints() {
         ("no ports: addresses", without_ports, "bare.shop.svc.Z A", "NOERROR | bare.shop.svc.Z A 10.1.7.1"),
         ("no ports: no SRV", without_ports, "bare.shop.svc.Z SRV", "NODATA ; soa Z"),
         ("no ports: no port by name", without_ports, "_p._tcp.bare.shop.svc.Z SRV", "NXDOMAIN ; soa Z"),
+        (
+            "a port without a number: addresses",
+            without_number,
+            "_p._tcp.any.shop.svc.Z A",
+            "NOERROR | _p._tcp.any.shop.svc.Z A 10.1.7.2",
+        ),
+        ("a port without a number: no SRV", without_number, "_p._tcp.any.shop.svc.Z SRV", "NODATA ; soa Z"),
+        (
+            "a port without a number counts",
+            without_number,
+            "any.shop.svc.Z SRV",
+            "NOERROR | any.shop.svc.Z SRV 0 50 2 any-0.any.shop.svc.Z + any-0.any.shop.svc.Z A 10.1.7.2",
+        ),
         (
             "endpoints of a ClusterIP Service",
             as_is,

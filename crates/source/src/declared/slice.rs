@@ -109,11 +109,13 @@ pub(super) fn ports(issues: &mut Issues, field: &str, ports: &[objects::Endpoint
             issues.label(format!("{field}[{i}].name"), name);
         }
         let protocol = issues.protocol(format!("{field}[{i}].protocol"), port.protocol.as_deref());
-        // Without a number it means all ports, which no Service port can stand for (spec §1.22).
-        let Some(number) = port.port else { continue };
-        let number = issues.port(format!("{field}[{i}].port"), number);
-        if let (Some(protocol), Some(number)) = (protocol, number) {
-            usable.push(SlicePort { name: shared(name), protocol, port: number });
+        let number = match port.port {
+            // All ports.
+            None => Some(None),
+            Some(number) => issues.port(format!("{field}[{i}].port"), number).map(Some),
+        };
+        if let (Some(protocol), Some(port)) = (protocol, number) {
+            usable.push(SlicePort { name: shared(name), protocol, port });
         }
     }
     usable

@@ -52,7 +52,10 @@ impl State {
 }
 
 fn line(slice: &EndpointSlice) -> String {
-    let ports = slice.ports.iter().map(|port| format!("{}/{}={}", port.name, port.protocol, port.port));
+    let ports = slice.ports.iter().map(|port| {
+        let number = port.port.map_or("all".to_owned(), |number| number.to_string());
+        format!("{}/{}={number}", port.name, port.protocol)
+    });
     let endpoints = slice.endpoints.iter().map(|endpoint| {
         let mut text = endpoint.address.to_string();
         for (mark, set) in [('?', !endpoint.ready), ('!', !endpoint.serving), ('~', endpoint.terminating)] {

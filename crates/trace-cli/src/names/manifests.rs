@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use portolan_service::{
-    Change, EndpointSlice, ExternalPolicy, InternalPolicy, ObjectName, Service, ServicePlan, ServiceType,
+    Change, EndpointSlice, ExternalPolicy, InternalPolicy, ObjectName, Service, ServicePlan, ServicePort,
+    ServiceType,
 };
 use portolan_trace::explain::{KnownEndpoint, KnownFrontend, KnownNode, KnownService, Services, Unserved};
 
@@ -99,15 +100,14 @@ fn endpoints<'a>(
     node: &'a str,
     pod_at: &'a HashMap<IpAddr, String>,
 ) -> impl Iterator<Item = KnownEndpoint> + use<'a> {
-    let ports = slice.ports.iter().filter(move |port| {
-        service
-            .ports
-            .iter()
-            .any(|of_service| of_service.name == port.name && of_service.protocol == port.protocol)
+    let ports = slice.ports.iter().filter_map(move |port| {
+        let same =
+            |of_service: &ServicePort| of_service.name == port.name && of_service.protocol == port.protocol;
+        Some((port, port.port.filter(|_| service.ports.iter().any(same))?))
     });
-    ports.flat_map(move |port| {
+    ports.flat_map(move |(port, number)| {
         slice.endpoints.iter().map(move |endpoint| KnownEndpoint {
-            address: SocketAddr::new(endpoint.address, port.port),
+            address: SocketAddr::new(endpoint.address, number),
             pod: pod_at.get(&endpoint.address).cloned(),
             ready: endpoint.ready,
             serving: endpoint.serving,
