@@ -1,14 +1,14 @@
-//! DNS messages: any question gets an answer that can be read, and fits; any answer of another
-//! server completes one.
+//! DNS messages: any question gets an answer that can be read, and fits, also one that a search
+//! goes on with; any answer of another server completes one.
 #![no_main]
 
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use portolan_names::wire::{Answers, Query};
-use portolan_names::{Names, Outcome, Reply, Settings, Transport};
+use portolan_names::{Names, Outcome, Reply, Search, Settings, Sought, Transport};
 use portolan_service::{Change, Endpoint, EndpointNames, EndpointSlice, Family, ObjectName, Protocol};
-use portolan_service::{Service, ServicePort, ServiceType, SlicePort};
+use portolan_service::{NamesChange, Pod, PodPhase, Service, ServicePort, ServiceType, SlicePort};
 
 static NAMES: LazyLock<Names> = LazyLock::new(|| {
     let name = |name| ObjectName::new("a", name);
@@ -19,7 +19,8 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
         zone: Some("z".into()),
         ..Endpoint::new(ip(text))
     };
-    let mut names = Names::new(Settings { zonal: true, ..Settings::default() }, 1).unwrap();
+    let search = Some(Search { domains: Vec::new(), list: vec!["o.example".to_owned()] });
+    let mut names = Names::new(Settings { zonal: true, search, ..Settings::default() }, 1).unwrap();
     let objects = [
         Change::from(Service {
             cluster_ip: Some(ip("10.96.0.1")),
@@ -42,9 +43,32 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
         }),
     ];
     names.apply(objects.map(Into::into), 1);
+    let pod = Pod {
+        name: name("client"),
+        addresses: vec![ip("10.1.0.9")],
+        phase: PodPhase::Running,
+        leaving: false,
+    };
+    names.apply([NamesChange::Pod(pod).into()], 1);
     names.set_synced();
     names
 });
+
+/// Goes on as for a pod, as far as there are names.
+fn search(message: &[u8], transport: Transport, upstream: &[u8], reply: &mut Reply) {
+    let Ok(query) = Query::parse(message) else { return };
+    if reply.message()[3] & 0xf != 3 {
+        return;
+    }
+    let mut sought = NAMES.search(&query, [10, 1, 0, 9].into(), transport, 1, reply);
+    loop {
+        sought = match sought {
+            Sought::Reply => return,
+            Sought::Outside(outside) => return outside.finish(Some(upstream), reply),
+            Sought::Others(searching) => NAMES.search_on(searching, 1, reply),
+        };
+    }
+}
 
 // The first octet says how long the question is; the rest is what another server answers.
 fuzz_target!(|bytes: &[u8]| {
@@ -54,7 +78,7 @@ fuzz_target!(|bytes: &[u8]| {
         let mut reply = Reply::new();
         match NAMES.answer(message, transport, 1, &mut reply) {
             Outcome::Silent | Outcome::Forward(_) => return,
-            Outcome::Reply => {}
+            Outcome::Reply => search(message, transport, upstream, &mut reply),
             Outcome::Outside(outside) => outside.finish(Some(upstream), &mut reply),
         }
         let limit = Query::parse(message).map_or(12, |query| query.limit(transport));

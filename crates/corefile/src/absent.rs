@@ -26,13 +26,6 @@ const PLUGINS: &[(&str, Fate)] = &[
         ),
     ),
     ("auto", Refused("serves zone files of a folder", ELSEWHERE)),
-    (
-        "autopath",
-        Refused(
-            "finishes the search list of pods",
-            "delete the line: answers for names that are not there are cheap here",
-        ),
-    ),
     ("azure", Refused("serves zones of Azure DNS", ELSEWHERE)),
     ("cancel", NoEffect("questions to other servers end by themselves")),
     ("chaos", Refused("answers questions of class CH", "delete the line")),

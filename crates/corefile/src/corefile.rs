@@ -2,6 +2,7 @@
 
 use crate::key::Zone;
 use crate::plugins::acl::Acl;
+use crate::plugins::autopath::Autopath;
 use crate::plugins::bind::Bind;
 use crate::plugins::cache::Cache;
 use crate::plugins::forward::Forward;
@@ -33,6 +34,8 @@ pub struct ServerBlock {
     pub zones: Vec<Zone>,
     /// `acl`, in order: the first policy that fits decides.
     pub acl: Vec<Acl>,
+    /// `autopath`: the search lists of pods are finished.
+    pub autopath: Option<Autopath>,
     /// `bind`: where it listens. None at all is everywhere.
     pub bind: Vec<Bind>,
     /// `cache`

@@ -44,6 +44,7 @@ pub use key::Zone;
 pub use kubeadm::kubeadm;
 pub use parse::parse;
 pub use plugins::acl::{Acl, Action, Policy};
+pub use plugins::autopath::Autopath;
 pub use plugins::bind::{Bind, Host};
 pub use plugins::cache::{Cache, Kept, Prefetch, Refresh, Stale};
 pub use plugins::forward::{Forward, HealthCheck, Selection, Tls, To};

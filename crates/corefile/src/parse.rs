@@ -6,14 +6,15 @@ use crate::corefile::{Corefile, ServerBlock};
 use crate::directive::Directive;
 use crate::key::{self, Zone};
 use crate::overlap::overlaps;
-use crate::plugins::{acl, bind, cache, errors, forward, health, hosts, kubernetes, loadbalance};
+use crate::plugins::{acl, autopath, bind, cache, errors, forward, health, hosts, kubernetes, loadbalance};
 use crate::plugins::{log, loop_detection, prometheus, ready, reload, template};
 use crate::problem::{Errors, Place, Problems};
 use crate::surroundings::Surroundings;
 
 /// The plugins that are had.
-const PLUGINS: [&str; 16] = [
+const PLUGINS: [&str; 17] = [
     "acl",
+    "autopath",
     "bind",
     "cache",
     "errors",
@@ -70,6 +71,7 @@ fn server_block(block: &Block, default_port: u16, problems: &mut Problems) -> Op
         place,
         zones,
         acl: Vec::new(),
+        autopath: None,
         bind: Vec::new(),
         cache: None,
         errors: false,
@@ -95,6 +97,10 @@ fn server_block(block: &Block, default_port: u16, problems: &mut Problems) -> Op
         }
         plugin(&mut found, directive, problems);
     }
+    let searched = block.directives.iter().find(|directive| directive.name.text == "autopath");
+    if let Some(searched) = searched {
+        autopath::needs(searched, found.kubernetes.as_ref(), &mut problems.of("autopath"));
+    }
     (!found.zones.is_empty()).then_some(found)
 }
 
@@ -108,6 +114,7 @@ fn plugin(block: &mut ServerBlock, directive: &Directive, problems: &mut Problem
     let domains: Vec<String> = block.zones.iter().map(|zone| zone.domain.clone()).collect();
     match name {
         "acl" => block.acl.push(acl::read(directive, &domains, complaints)),
+        "autopath" => block.autopath = Some(autopath::read(directive, &domains, complaints)),
         "bind" => block.bind.push(bind::read(directive, complaints)),
         "cache" => block.cache = Some(cache::read(directive, &domains, complaints)),
         "errors" => block.errors = errors::read(directive, complaints),

@@ -1,6 +1,7 @@
 //! The plugins that are had, each as CoreDNS 1.14 reads it.
 
 pub(crate) mod acl;
+pub(crate) mod autopath;
 pub(crate) mod bind;
 pub(crate) mod cache;
 pub(crate) mod errors;

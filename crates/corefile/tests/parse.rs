@@ -596,6 +596,16 @@ fn options_that_cannot_be_are_named_with_their_lines() {
         ("a class", ". {\ntemplate CH ANY\n}", "Corefile:2: template: CH: only class IN"),
         ("a type", ". {\ntemplate IN AAAAA\n}", "Corefile:2: template: \"AAAAA\" is no type"),
         (
+            "autopath of a file",
+            ". {\nkubernetes\nautopath a.example /etc/resolv.conf\n}",
+            "Corefile:3: autopath: only the search lists of pods are had: write @kubernetes at the end",
+        ),
+        (
+            "autopath without names",
+            ". {\nautopath @kubernetes\n}",
+            "Corefile:2: autopath: there is no kubernetes in this server block: delete the line",
+        ),
+        (
             "acl",
             ". {\nacl {\nallow net 10.0.0.0/33\n}\n}",
             "Corefile:3: acl: allow: \"10.0.0.0/33\" is no network",

@@ -92,6 +92,8 @@ pub struct ZoneCounts {
     pub listener: SocketAddr,
     /// The zone, with a dot at the end.
     pub zone: String,
+    /// Questions that server-side search has found a name for.
+    pub found: u64,
     /// Questions, where there are any.
     pub requests: Vec<Requests>,
     /// Answers, where there are any.
@@ -186,6 +188,8 @@ impl ThreadCounters {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct ZoneCounters {
+    /// Searches that have found a name.
+    pub(crate) found: Count,
     requests: [[[Count; KINDS.len()]; 2]; 2],
     responses: [[Count; RCODES]; SOURCES.len()],
     durations: Buckets<{ DURATIONS.len() + 1 }>,
@@ -262,6 +266,7 @@ pub(crate) fn sum(listener: SocketAddr, zone: String, shards: &[ZoneCounters]) -
     ZoneCounts {
         listener,
         zone,
+        found: read(&|shard| shard.found.read()),
         requests,
         responses,
         durations: histogram(&DURATIONS, shards.iter().map(|shard| &shard.durations)),

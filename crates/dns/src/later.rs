@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use portolan_names::wire::{HEADER_LEN, Header, Query, Writer, rcode};
-use portolan_names::{Names, Next, Outside, Reply, Transport};
+use portolan_names::{Names, Next, Outside, Reply, Searching, Sought, Transport};
 
 use crate::counters::{Source, ZoneCounters};
 use crate::others::Others;
@@ -29,11 +29,20 @@ pub(crate) struct Later {
     pub(crate) client: SocketAddr,
     pub(crate) transport: Transport,
     pub(crate) others: Arc<dyn Others>,
-    /// Where an alias leads, and the names that it is an alias in.
-    pub(crate) outside: Option<(Box<Outside>, Arc<RwLock<Names>>)>,
+    /// What others are asked for, and the names that it comes from; `None`: for the message as it
+    /// is.
+    pub(crate) wanted: Option<(Wanted, Arc<RwLock<Names>>)>,
     pub(crate) counters: Arc<[ZoneCounters]>,
     pub(crate) log: Option<(QueryLog, Box<Entry>)>,
     pub(crate) started: Instant,
+}
+
+/// What others are asked for in place of a client's question.
+pub(crate) enum Wanted {
+    /// Where an alias leads.
+    Outside(Box<Outside>),
+    /// A name of a search.
+    Search(Box<Searching>),
 }
 
 /// What is needed to complete an answer.
@@ -53,7 +62,7 @@ struct Completion {
 impl Later {
     /// Asks, and returns at once.
     pub(crate) fn ask(self, shared: &Arc<Shared>, way: Box<dyn Way>) {
-        let Later { message, client, transport, others, outside, counters, log, started } = self;
+        let Later { message, client, transport, others, wanted, counters, log, started } = self;
         let completion = Completion {
             shared: shared.clone(),
             message: message.clone(),
@@ -64,9 +73,10 @@ impl Later {
             way: Some(way),
             _under_way: shared.under_way.begin(),
         };
-        match outside {
+        match wanted {
             None => others.ask(message, client, transport, Box::new(|answer| completion.finish(answer))),
-            Some((outside, names)) => look_up(outside, names, others, completion),
+            Some((Wanted::Outside(outside), names)) => look_up(outside, names, others, completion),
+            Some((Wanted::Search(searching), names)) => search(searching, names, others, completion),
         }
     }
 }
@@ -93,7 +103,50 @@ fn look_up(
     asked.look_up(&name, kind, Box::new(done));
 }
 
+/// Asks for a name of a search, and for the next if it does not exist.
+fn search(
+    searching: Box<Searching>,
+    names: Arc<RwLock<Names>>,
+    others: Arc<dyn Others>,
+    completion: Completion,
+) {
+    let (name, asked) = (searching.name(), others.clone());
+    let (message, transport) = (completion.message.clone(), completion.transport);
+    let done = move |answer: Option<Vec<u8>>| {
+        let code = answer.as_ref().and_then(|answer| Some(u16::from(answer.get(3)? & 0xf)));
+        match (answer, code) {
+            (Some(answer), Some(rcode::NOERROR)) => completion.found(answer),
+            (_, Some(rcode::NXDOMAIN)) => {
+                let mut reply = Reply::new();
+                let random = RandomState::new().hash_one(0);
+                let locked = names.read().unwrap_or_else(PoisonError::into_inner);
+                let sought = locked.search_on(searching, random, &mut reply);
+                drop(locked);
+                match sought {
+                    Sought::Others(next) => search(next, names, others, completion),
+                    Sought::Outside(outside) => look_up(outside, names, others, completion),
+                    Sought::Reply => completion.finish(reply.message().to_vec()),
+                }
+            }
+            // A failure is no reason to say that the name does not exist.
+            _ => completion.finish(Vec::new()),
+        }
+    };
+    asked.search(message, &name, transport, Box::new(done));
+}
+
 impl Completion {
+    /// With what a search has found.
+    fn found(self, answer: Vec<u8>) {
+        let number = self.shared.later_counters();
+        let together = self.shared.later.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counters) = self.counters.get(number) {
+            counters.found.add(1);
+        }
+        drop(together);
+        self.finish(answer);
+    }
+
     fn finish(mut self, answer: Vec<u8>) {
         self.send(answer);
     }

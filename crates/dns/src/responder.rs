@@ -7,12 +7,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use portolan_names::wire::{Header, Query, Unusable, Writer, rcode};
-use portolan_names::{Names, Next, Outside, Reply, Transport, refusal};
+use portolan_names::{Names, Next, Reply, Sought, Transport, refusal};
 use portolan_service::Family;
 
 use crate::access::Access;
 use crate::counters::Source;
-use crate::later::{Later, fit};
+use crate::later::{Later, Wanted, fit};
 use crate::others::Others;
 use crate::query_log::{Entry, QueryLog};
 use crate::settings::Refusal;
@@ -165,14 +165,14 @@ impl Responder {
                 self.answered((zones, number), source, &query, message, &out[start..], log);
                 Then::Send
             }
-            AtHand::Later(others, outside) => {
+            AtHand::Later(others, wanted) => {
                 let names = route.block.names.clone();
                 let later = Later {
                     message: message.octets.into(),
                     client: message.client,
                     transport: message.transport,
                     others,
-                    outside: outside.and_then(|outside| Some((outside, names?))),
+                    wanted: wanted.and_then(|wanted| Some((wanted, names?))),
                     counters: route.counters.clone(),
                     log,
                     started: message.received,
@@ -205,7 +205,14 @@ impl Responder {
         if let Some(names) = &block.names {
             // What is random in an answer follows from this number.
             self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            match held.names(names).answer_query(query, transport, self.random, &mut self.reply) {
+            let names = held.names(names);
+            match names.answer_query(query, transport, self.random, &mut self.reply) {
+                Next::Reply if names.searches() && is_no_name(self.reply.message()) => {
+                    out.extend_from_slice(self.reply.message());
+                    let client = message.client.ip();
+                    let sought = names.search(query, client, transport, self.random, &mut self.reply);
+                    return self.sought(route, sought, start, out);
+                }
                 Next::Reply => {
                     out.extend_from_slice(self.reply.message());
                     return AtHand::Answer(Source::Cluster);
@@ -228,8 +235,34 @@ impl Responder {
                 limit(message, start, out);
                 AtHand::Answer(Source::Others)
             }
-            (Some(others), outside) => AtHand::Later(others.clone(), outside),
+            (Some(others), outside) => AtHand::Later(others.clone(), outside.map(Wanted::Outside)),
         }
+    }
+
+    /// Puts what a search has found in place of the answer at `start`, or says who else is to be
+    /// asked.
+    fn sought(&mut self, route: &Route, sought: Sought, start: usize, out: &mut Vec<u8>) -> AtHand {
+        let wanted = match sought {
+            Sought::Reply => None,
+            Sought::Others(searching) => Some(Wanted::Search(searching)),
+            Sought::Outside(outside) => Some(Wanted::Outside(outside)),
+        };
+        match (wanted, &route.block.others) {
+            (Some(wanted), Some(others)) => {
+                out.truncate(start);
+                return AtHand::Later(others.clone(), Some(wanted));
+            }
+            // There is nobody who knows more.
+            (Some(_), None) => {}
+            (None, _) => {
+                if !is_no_name(self.reply.message()) {
+                    route.counters[self.number].found.add(1);
+                }
+                out.truncate(start);
+                out.extend_from_slice(self.reply.message());
+            }
+        }
+        AtHand::Answer(Source::Cluster)
     }
 
     /// Answers with a code alone.
@@ -309,12 +342,18 @@ impl Responder {
     }
 }
 
+/// Whether an answer says that the name does not exist, and has no alias for it.
+fn is_no_name(answer: &[u8]) -> bool {
+    let code = answer.get(3).map(|flags| u16::from(flags & 0xf));
+    code == Some(rcode::NXDOMAIN) && answer.get(6..8) == Some(&[0, 0])
+}
+
 /// Where the answer to a question is.
 enum AtHand {
     /// Appended
     Answer(Source),
-    /// With others, who are asked for the name that an alias leads to, if it does.
-    Later(Arc<dyn Others>, Option<Box<Outside>>),
+    /// With others, who are asked for something else than the question, if that is given.
+    Later(Arc<dyn Others>, Option<Wanted>),
 }
 
 /// Makes what others have appended to `out` fit what the client takes.

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod alias;
+mod search;
 mod servers;
 mod srv;
 
@@ -17,6 +18,7 @@ use crate::wire::{
 };
 
 pub use alias::Outside;
+pub use search::{Searching, Sought};
 
 use alias::Way;
 
@@ -61,6 +63,8 @@ pub(crate) struct Asked<'a, 'm> {
     pub(crate) random: Random,
     /// How long the answer may be kept, seconds.
     pub(crate) ttl: u32,
+    /// Where the name is in the reply whose SRV records are asked for.
+    pub(crate) owner: usize,
 }
 
 /// How an answer ends.
@@ -133,7 +137,7 @@ impl Names {
         }
         let zone_labels = zone.name.labels();
         let (random, ttl) = (Random::new(random), self.options.ttl());
-        let mut asked = Asked { query, transport, zone_labels, random, ttl };
+        let mut asked = Asked { query, transport, zone_labels, random, ttl, owner: HEADER_LEN };
         match self.step(&mut asked, &query.name, zone, Owner::At(HEADER_LEN), reply) {
             Step::End(end) => {
                 self.end(query, end, zone, Some(&query.name), reply);

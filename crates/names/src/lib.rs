@@ -45,11 +45,12 @@ mod unready;
 mod update;
 pub mod wire;
 
-pub use answer::{Next, Outcome, Outside, refusal};
+pub use answer::{Next, Outcome, Outside, Searching, Sought, refusal};
 pub use reply::Reply;
 pub use served::{Absent, Listed, Served, Waiting};
 pub use settings::{
-    Error, Fallthrough, LabelValue, NamespaceFilter, PodMode, Requirement, SOA_TTL_MAX, Settings, TTL_MAX,
+    Error, Fallthrough, LabelValue, NamespaceFilter, PodMode, Requirement, SOA_TTL_MAX, Search, Settings,
+    TTL_MAX,
 };
 pub use state::Names;
 pub use unready::Unready;

@@ -64,6 +64,17 @@ pub enum Fallthrough {
     Domains(Vec<String>),
 }
 
+/// Server-side search: a question of a pod for a name in its own namespace that is not there is
+/// answered with what its search list leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Search {
+    /// Only for names in these domains. None: for all.
+    pub domains: Vec<String>,
+    /// What pods' search lists have after the cluster's three domains: those of the node's
+    /// resolv.conf.
+    pub list: Vec<String>,
+}
+
 /// The options of the zones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option by itself")]
@@ -96,6 +107,9 @@ pub struct Settings {
     pub namespaces: NamespaceFilter,
     /// `fallthrough`
     pub fallthrough: Fallthrough,
+    /// Server-side search, `autopath`. Pods are to be given to [`crate::Names`] then, whatever
+    /// `pods` is.
+    pub search: Option<Search>,
     /// The server's own addresses, for NS records.
     pub own_addresses: Vec<IpAddr>,
     /// The cluster's networks beside those of its nodes: above all those of ServiceCIDRs. Nobody
@@ -118,6 +132,7 @@ impl Default for Settings {
             zonal: false,
             namespaces: NamespaceFilter::All,
             fallthrough: Fallthrough::Nothing,
+            search: None,
             own_addresses: Vec::new(),
             own_networks: Vec::new(),
         }
@@ -170,7 +185,15 @@ pub(crate) struct Options {
     pub(crate) zones: Vec<Zone>,
     /// Where targets of PTR records are, as given.
     pub(crate) primary: Name,
+    pub(crate) search: Option<Searched>,
     fallthrough: Vec<Name>,
+}
+
+/// [`Search`], ready for use.
+#[derive(Debug, Clone)]
+pub(crate) struct Searched {
+    pub(crate) domains: Vec<Name>,
+    pub(crate) list: Vec<Name>,
 }
 
 impl Options {
@@ -203,7 +226,15 @@ impl Options {
                 domains.iter().map(|text| domain("fallthrough", text)).collect::<Result<_, _>>()?
             }
         };
-        Ok(Options { settings, zones, primary, fallthrough })
+        let all = |field, texts: &[String]| -> Result<Vec<Name>, Error> {
+            texts.iter().map(|text| domain(field, text)).collect()
+        };
+        let searched = |search: &Search| -> Result<Searched, Error> {
+            let domains = all("search.domains", &search.domains)?;
+            Ok(Searched { domains, list: all("search.list", &search.list)? })
+        };
+        let search = settings.search.as_ref().map(searched).transpose()?;
+        Ok(Options { settings, zones, primary, search, fallthrough })
     }
 
     /// The zone that `name` is in.

@@ -107,7 +107,11 @@ impl Names {
         match change {
             NamesChange::Namespace(namespace) => self.namespaces.set(namespace, &self.options),
             NamesChange::NamespaceRemoved(name) => self.namespaces.remove(&name, &self.options),
-            NamesChange::Pod(pod) => self.options.settings.pods == PodMode::Verified && self.pods.set(&pod),
+            NamesChange::Pod(pod) => {
+                let settings = &self.options.settings;
+                let known = settings.pods == PodMode::Verified || settings.search.is_some();
+                known && self.pods.set(&pod)
+            }
             NamesChange::PodRemoved(name) => self.pods.remove(&name),
             NamesChange::Targets(slice) => self.services.set_targets(slice),
             NamesChange::TargetsRemoved(name) => self.services.remove_targets(&name),

@@ -19,6 +19,7 @@ mod pages;
 mod plan;
 mod query_log;
 mod runtime;
+mod search_list;
 mod serving;
 mod upstream;
 

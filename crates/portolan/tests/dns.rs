@@ -468,6 +468,29 @@ fn server_blocks_hosts_and_logs() {
 }
 
 #[test]
+fn the_search_lists_of_pods_are_finished() {
+    // This host is a pod.
+    let corefile = KUBEADM.replace("pods insecure", "pods verified").replace("loop", "autopath @kubernetes");
+    let site = Site::launch(&corefile, |_| {});
+    let client =
+        MANIFESTS.replace("10.1.0.5}]}", "127.0.0.1}]}").replace("podIP: 10.1.0.5", "podIP: 127.0.0.1");
+    fs::write(site.folder.path().join("manifests/shop.yaml"), client).unwrap();
+    let mut site = site;
+    site.until_ready();
+    let searched = "outside.example.shop.svc.cluster.local";
+    until("the pod is known", || site.ask(searched, kind::A).starts_with("NOERROR"));
+    let found = site.ask_by_tcp(searched, kind::A);
+    assert!(found.contains(" outside.example. 1 ") && found.ends_with("192.0.2.99"), "{found}");
+    for (name, expected) in [
+        ("web.shop.shop.svc.cluster.local", "NOERROR 5 30 web.shop.svc.cluster.local. 1 30 10.96.0.80"),
+        ("nowhere.example.shop.svc.cluster.local", "NXDOMAIN"),
+        ("outside.example.other.svc.cluster.local", "NXDOMAIN"),
+    ] {
+        assert_eq!(site.ask(name, kind::A), expected, "{name}");
+    }
+}
+
+#[test]
 fn a_changed_corefile_is_used_and_one_that_is_wrong_is_not() {
     let mut site = Site::start(KUBEADM);
     let web = "web.shop.svc.cluster.local";
@@ -588,11 +611,11 @@ fn nothing_is_known_before_the_cluster_is() {
 
 #[test]
 fn a_corefile_that_cannot_be_used_is_refused_with_all_that_is_wrong() {
-    let corefile = KUBEADM.replace("    loop\n", "    rewrite stop\n    autopath @kubernetes\n");
+    let corefile = KUBEADM.replace("    loop\n", "    rewrite stop\n    dnssec\n");
     let mut site = Site::launch(&corefile, |_| {});
     site.wait_for("the Corefile cannot be used");
     site.wait_for(":21: rewrite: this plugin, which changes questions and answers, is not had");
-    site.wait_for(":22: autopath: this plugin");
+    site.wait_for(":22: dnssec: this plugin");
     assert_eq!(site.ended().code(), Some(1));
 }
 

@@ -5,7 +5,8 @@ mod layout;
 mod packed;
 
 use portolan_names::wire::{
-    Answers, HEADER_LEN, Header, Malformed, Owner, Query, Section, Transport, Writer, class, kind, rcode,
+    Answers, HEADER_LEN, Header, Malformed, Name, Owner, Query, Section, Transport, Writer, class, kind,
+    rcode,
 };
 
 use crate::entropy;
@@ -27,8 +28,10 @@ pub(crate) struct Answer {
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Manner {
+pub(crate) struct Manner<'n> {
     pub(crate) transport: Transport,
+    /// The name that was asked for, where that is not the client's: behind an alias for it.
+    pub(crate) alias: Option<&'n Name>,
     pub(crate) ttl: Ttl,
     /// Addresses in random order.
     pub(crate) shuffle: bool,
@@ -156,7 +159,7 @@ impl Answer {
     }
 
     /// Writes it as the reply to `query`, which is spelled as the client spelled it.
-    pub(crate) fn write(&self, query: &Query<'_>, manner: Manner, writer: &mut Writer) {
+    pub(crate) fn write(&self, query: &Query<'_>, manner: Manner<'_>, writer: &mut Writer) {
         writer.begin(query, query.limit(manner.transport));
         let dnssec_ok = query.edns.is_some_and(|edns| edns.dnssec_ok);
         // What EDNS adds to response codes is said to nobody else.
@@ -175,9 +178,24 @@ impl Answer {
             shuffle(&mut records);
         }
         let empty = !records.iter().any(|record| record.section == 0);
+        let mut asked = Owner::At(HEADER_LEN);
+        if let Some(name) = manner.alias {
+            asked = Owner::Name(name.as_wire());
+            if let Some(first) = records.first().filter(|_| !empty) {
+                let mut place = HEADER_LEN;
+                let ttl = manner.ttl.of(first);
+                let owner = Owner::At(HEADER_LEN);
+                let written = writer.record(Section::Answer, owner, kind::CNAME, ttl, |writer| {
+                    place = writer.name(name.as_wire());
+                });
+                if written {
+                    asked = Owner::At(place);
+                }
+            }
+        }
         let mut before = None;
         for record in &records {
-            if !write_record(record, &mut before, manner.ttl, writer) {
+            if !write_record(record, asked, &mut before, manner.ttl, writer) {
                 // Without the servers' names and addresses an answer is whole.
                 header.truncated |= record.section == 0 || record.section == 1 && (empty || dnssec_ok);
                 break;
@@ -222,10 +240,20 @@ fn shuffle(records: &mut [PackedRecord<'_>]) {
     }
 }
 
-/// Appends `record`. `before` is whose record the last one was, and where its name is. Returns
+impl Ttl {
+    fn of(self, record: &PackedRecord<'_>) -> u32 {
+        match self {
+            Ttl::Own => record.ttl,
+            Ttl::All(ttl) => ttl,
+        }
+    }
+}
+
+/// Appends `record`. `asked` is the name that was asked for, `before` is whose record the last one was, and where its name is. Returns
 /// false if there is no room.
 fn write_record<'r>(
     record: &PackedRecord<'r>,
+    asked: Owner<'_>,
     before: &mut Option<(&'r [u8], usize)>,
     ttl: Ttl,
     writer: &mut Writer,
@@ -235,12 +263,9 @@ fn write_record<'r>(
         1 => Section::Authority,
         _ => Section::Additional,
     };
-    let ttl = match ttl {
-        Ttl::Own => record.ttl,
-        Ttl::All(ttl) => ttl,
-    };
+    let ttl = ttl.of(record);
     let owner = match (record.owner, *before) {
-        (None, _) => Owner::At(HEADER_LEN),
+        (None, _) => asked,
         (Some(name), Some((known, place))) if name == known => Owner::At(place),
         (Some(name), _) => Owner::Name(name),
     };

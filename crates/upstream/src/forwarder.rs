@@ -66,7 +66,7 @@ impl Forwarder {
     /// Appends the reply to `query` to `reply`, if it is known without asking anybody, and returns
     /// whether it is. It returns at once, and may be called from any thread.
     pub fn at_once(&self, query: &Query<'_>, transport: Transport, reply: &mut Vec<u8>) -> bool {
-        match self.begin(query, transport) {
+        match self.begin(query, question(query), None, transport) {
             Begun::Done(message) => {
                 reply.extend_from_slice(&message);
                 true
@@ -82,7 +82,7 @@ impl Forwarder {
         let Some(zone) = state.zone_of(&query.name) else { return false };
         let Some(Resolved::Answer(answer, ttl)) = zone.fixed(&question(query)) else { return false };
         let resolved = Resolved::Answer(answer, ttl);
-        reply.extend_from_slice(&write(query, transport, zone.settings.shuffle, &resolved));
+        reply.extend_from_slice(&write(query, None, transport, zone.settings.shuffle, &resolved));
         true
     }
 
@@ -100,14 +100,35 @@ impl Forwarder {
                 return Some(writer.message().to_vec());
             }
         };
-        Some(match self.begin(&query, transport) {
+        Some(self.resolve(&query, question(&query), None, transport).await)
+    }
+
+    /// The reply to a client's `message`, with what there is at `name` in place of the question's
+    /// own name. If there are records, they are behind an alias for `name`; if there are none, the
+    /// code is that of `name`. `None`: `message` is no question.
+    pub async fn search(&self, message: &[u8], name: &Name, transport: Transport) -> Option<Vec<u8>> {
+        let query = Query::parse(message).ok()?;
+        let mut asked = question(&query);
+        asked.name = name.clone();
+        asked.name.make_lowercase();
+        Some(self.resolve(&query, asked, Some(name), transport).await)
+    }
+
+    async fn resolve(
+        &self,
+        query: &Query<'_>,
+        asked: Question,
+        alias: Option<&Name>,
+        transport: Transport,
+    ) -> Vec<u8> {
+        match self.begin(query, asked, alias, transport) {
             Begun::Done(reply) => reply,
             Begun::Ask(waiting) => {
                 let Waiting { zone, asked, stale } = *waiting;
                 let resolved = zone.ask(&asked, &asked.key(), stale).await;
-                write(&query, transport, zone.settings.shuffle, &resolved)
+                write(query, alias, transport, zone.settings.shuffle, &resolved)
             }
-        })
+        }
     }
 
     /// An answer to the question for records of type `kind` at `name`, as a message with any id. A
@@ -120,20 +141,19 @@ impl Forwarder {
         self.answer(&message, Transport::Tcp).await.unwrap_or_default()
     }
 
-    fn begin(&self, query: &Query<'_>, transport: Transport) -> Begun {
+    fn begin(&self, query: &Query<'_>, asked: Question, alias: Option<&Name>, transport: Transport) -> Begun {
         let _runtime = self.0.runtime.enter();
-        let code = |code| Begun::Done(write(query, transport, false, &Resolved::Code(code)));
+        let code = |code| Begun::Done(write(query, alias, transport, false, &Resolved::Code(code)));
         if let Some(refused) = refusal(query) {
             return code(refused);
         }
-        if self.0.probes.returned(&query.name, query.kind) {
+        if self.0.probes.returned(&asked.name, asked.kind) {
             return code(rcode::SERVFAIL);
         }
         let state = self.state();
-        let Some(zone) = state.zone_of(&query.name) else { return code(rcode::REFUSED) };
-        let asked = question(query);
+        let Some(zone) = state.zone_of(&asked.name) else { return code(rcode::REFUSED) };
         let shuffle = zone.settings.shuffle;
-        let done = |resolved: Resolved| Begun::Done(write(query, transport, shuffle, &resolved));
+        let done = |resolved: Resolved| Begun::Done(write(query, alias, transport, shuffle, &resolved));
         if let Some(resolved) = zone.fixed(&asked) {
             return done(resolved);
         }
@@ -156,7 +176,7 @@ pub fn passed_on(message: &[u8], transport: Transport, answer: &[u8]) -> Option<
     let answer = Answer::read(&asked, answer.to_vec()).ok()?;
     let cache = Cache::new(settings::Cache::of(30)).ok()?;
     let ttl = cache.ttl(&answer, query.kind);
-    Some(write(&query, transport, true, &Resolved::Answer(Arc::new(answer), Ttl::All(ttl))))
+    Some(write(&query, None, transport, true, &Resolved::Answer(Arc::new(answer), Ttl::All(ttl))))
 }
 
 /// How far an answer gets without asking anybody.
@@ -193,11 +213,17 @@ fn refusal(query: &Query<'_>) -> Option<u16> {
     }
 }
 
-/// Writes the reply to `query`.
-fn write(query: &Query<'_>, transport: Transport, shuffle: bool, resolved: &Resolved) -> Vec<u8> {
+/// Writes the reply to `query`, behind an alias if one is given.
+fn write(
+    query: &Query<'_>,
+    alias: Option<&Name>,
+    transport: Transport,
+    shuffle: bool,
+    resolved: &Resolved,
+) -> Vec<u8> {
     let mut writer = Writer::new();
     let mut authentic = false;
-    let manner = |ttl| Manner { transport, ttl, shuffle };
+    let manner = |ttl| Manner { transport, alias, ttl, shuffle };
     match resolved {
         Resolved::Answer(answer, ttl) => {
             answer.write(query, manner(*ttl), &mut writer);

@@ -14,6 +14,7 @@ use crate::asking::PATIENCE;
 pub(crate) enum Asked {
     Message(Box<[u8]>, Answered),
     Name(String, u16, LookedUp),
+    Search(String, LookedUp),
 }
 
 /// Passes on what it is asked.
@@ -29,7 +30,7 @@ pub(crate) fn elsewhere() -> (Arc<dyn Others>, Receiver<Asked>) {
 pub(crate) fn message(asked: &Receiver<Asked>) -> (Box<[u8]>, Answered) {
     match asked.recv_timeout(PATIENCE).expect("a question in time") {
         Asked::Message(message, done) => (message, done),
-        Asked::Name(name, ..) => panic!("{name} was looked up"),
+        Asked::Name(name, ..) | Asked::Search(name, _) => panic!("{name} was looked up"),
     }
 }
 
@@ -50,5 +51,9 @@ impl Others for Elsewhere {
 
     fn look_up(&self, name: &Name, kind: u16, done: LookedUp) {
         let _ = self.0.lock().unwrap().send(Asked::Name(name.to_string(), kind, done));
+    }
+
+    fn search(&self, _: Box<[u8]>, name: &Name, _: Transport, done: LookedUp) {
+        let _ = self.0.lock().unwrap().send(Asked::Search(name.to_string(), done));
     }
 }

@@ -10,3 +10,4 @@ mod logged;
 mod others;
 mod restart;
 mod scene;
+mod search;

@@ -32,10 +32,10 @@ pub(super) fn step(kind: u16, target: &str) -> Step<'_> {
 /// How far an answer has come.
 #[derive(Clone, Copy)]
 pub(super) struct Way<'w> {
-    /// Where the aliases lead that others have answered with.
-    before: &'w [Name],
+    /// Where the aliases lead that are in the answer already.
+    pub(super) before: &'w [Name],
     /// Where the last of them is in the message.
-    owner: usize,
+    pub(super) owner: usize,
 }
 
 impl Way<'_> {
@@ -130,7 +130,7 @@ impl Names {
         }
         let zone_labels = self.options.zone_of(&query.name).map_or(0, |zone| zone.name.labels());
         let (transport, random) = (outside.transport, Random::new(random));
-        let mut asked = Asked { query, transport, zone_labels, random, ttl: heard.ttl };
+        let mut asked = Asked { query, transport, zone_labels, random, ttl: heard.ttl, owner };
         match self.step(&mut asked, &name, zone, Owner::At(owner), reply) {
             Step::End(end) => {
                 self.end(query, end, zone, None, reply);
@@ -148,7 +148,14 @@ impl Names {
 
 /// Keeps what is needed to go on when others have answered.
 fn outside(asked: &Asked<'_, '_>, before: &[Name], chain: &[&str]) -> Next {
-    let query = asked.query;
+    let message = message_of(asked.query);
+    let chain = chain.iter().filter_map(|target| Name::parse(target));
+    let chain = before.iter().cloned().chain(chain).collect();
+    Next::Outside(Box::new(Outside { message, transport: asked.transport, chain, ttl: asked.ttl }))
+}
+
+/// A question as a message, without what is of no use any more.
+pub(super) fn message_of(query: &Query<'_>) -> Vec<u8> {
     let mut message = Vec::new();
     message.extend_from_slice(&query.id.to_be_bytes());
     message.extend_from_slice(&query.flags.to_be_bytes());
@@ -159,13 +166,11 @@ fn outside(asked: &Asked<'_, '_>, before: &[Name], chain: &[&str]) -> Next {
         let flags = if edns.dnssec_ok { 0x80 } else { 0 };
         message.extend_from_slice(&[0, 0, 41, high, low, 0, 0, flags, 0, 0, 0]);
     }
-    let chain = chain.iter().filter_map(|target| Name::parse(target));
-    let chain = before.iter().cloned().chain(chain).collect();
-    Next::Outside(Box::new(Outside { message, transport: asked.transport, chain, ttl: asked.ttl }))
+    message
 }
 
 /// Appends an alias, and returns the place of the name that it leads to.
-fn cname(reply: &mut Reply, owner: usize, ttl: u32, target: &Name) -> Option<usize> {
+pub(super) fn cname(reply: &mut Reply, owner: usize, ttl: u32, target: &Name) -> Option<usize> {
     let mut place = 0;
     let written = reply.writer.record(Section::Answer, Owner::At(owner), kind::CNAME, ttl, |writer| {
         place = writer.name(target.as_wire());

@@ -7,7 +7,7 @@ use crate::lookup::{Endpoints, Ports};
 use crate::reply::{Glue, Reply, SrvRecord};
 use crate::services::{Place, ips};
 use crate::state::Names;
-use crate::wire::{HEADER_LEN, LABEL_MAX, Name, Owner, Section, Writer, kind};
+use crate::wire::{LABEL_MAX, Name, Owner, Section, Writer, kind};
 
 impl Names {
     /// SRV records of a Service that has ClusterIPs.
@@ -29,7 +29,7 @@ impl Names {
             if matching().take(at).any(|earlier| earlier.port == port.port) {
                 continue;
             }
-            match self.srv(&mut reply.writer, weight, port.port, &target) {
+            match self.srv(&mut reply.writer, asked.owner, (weight, port.port), &target) {
                 Some(written) => place = place.or(Some(written)),
                 None => return End::Cut,
             }
@@ -55,7 +55,7 @@ impl Names {
         drop_repeated(&mut reply.srv, |one, other| self.called_alike(one, other));
         for record in &mut reply.srv {
             let Some(target) = self.endpoint_name(record.place, &service) else { continue };
-            let Some(place) = self.srv(&mut reply.writer, weight, record.port, &target) else {
+            let Some(place) = self.srv(&mut reply.writer, asked.owner, (weight, record.port), &target) else {
                 return End::Cut;
             };
             record.target = place;
@@ -122,10 +122,16 @@ impl Names {
     }
 
     /// Appends a SRV record, and returns the place of its target.
-    fn srv(&self, writer: &mut Writer, weight: u16, port: u16, target: &Name) -> Option<usize> {
+    fn srv(
+        &self,
+        writer: &mut Writer,
+        owner: usize,
+        (weight, port): (u16, u16),
+        target: &Name,
+    ) -> Option<usize> {
         let mut place = 0;
         let ttl = self.options.ttl();
-        let written = writer.record(Section::Answer, Owner::At(HEADER_LEN), kind::SRV, ttl, |writer| {
+        let written = writer.record(Section::Answer, Owner::At(owner), kind::SRV, ttl, |writer| {
             for number in [0, weight, port] {
                 writer.raw(&number.to_be_bytes());
             }

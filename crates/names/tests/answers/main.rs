@@ -10,6 +10,7 @@ mod notation;
 mod order;
 mod reverse;
 mod scene;
+mod search;
 mod served;
 mod srv;
 

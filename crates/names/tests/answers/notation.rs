@@ -97,7 +97,7 @@ pub(crate) fn answer(names: &Names, question: &str) -> String {
     ask(names, &Question::parse(question), 1).0
 }
 
-fn short(name: &Name) -> String {
+pub(crate) fn short(name: &Name) -> String {
     let text = name.to_string();
     if text == "." {
         return text;

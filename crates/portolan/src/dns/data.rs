@@ -71,7 +71,9 @@ impl Data {
             names.push(kept);
         }
         let feed = Feed::new(consumers);
-        let pods = settings.iter().any(|settings| settings.pods == PodMode::Verified);
+        let wants_pods =
+            |settings: &Settings| settings.pods == PodMode::Verified || settings.search.is_some();
+        let pods = settings.iter().any(wants_pods);
         let events = relay(events, &ended)?;
         let cluster = match args.manifests() {
             _ if settings.is_empty() => None,

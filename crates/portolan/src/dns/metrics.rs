@@ -1,5 +1,6 @@
 //! Metrics under the names that CoreDNS has for them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
@@ -131,6 +132,14 @@ fn write_counts(text: &mut String, counts: &Counts) -> std::fmt::Result {
             )?;
         }
     }
+    head(text, "coredns_autopath_success_total", "Questions that a search has found a name for", "counter")?;
+    let mut found: BTreeMap<String, u64> = BTreeMap::new();
+    for zone in zones.iter().filter(|zone| zone.found > 0) {
+        *found.entry(server_label(zone.listener)).or_default() += zone.found;
+    }
+    for (server, count) in found {
+        writeln!(text, "coredns_autopath_success_total{{server=\"{server}\"}} {count}")?;
+    }
     let name = "coredns_dns_request_duration_seconds";
     head(text, name, "From a question to its answer", "histogram")?;
     for zone in zones {
@@ -241,6 +250,7 @@ mod tests {
         let zone = ZoneCounts {
             listener: "[::]:53".parse().unwrap(),
             zone: ".".to_owned(),
+            found: 6,
             requests: vec![Requests { transport: Transport::Tcp, family: Family::V6, kind: "A", count: 7 }],
             responses: vec![Responses { rcode: 3, source: Source::Cluster, count: 5 }],
             durations: histogram(&[250_000, 500_000], &[2, 1, 1], 3_000_000),
@@ -261,6 +271,7 @@ mod tests {
             "coredns_build_info{goversion=\"\",revision=\"\",version=\"1.2.3\"} 1",
             "coredns_plugin_enabled{name=\"kubernetes\",server=\"dns://:53\",view=\"\",zone=\".\"} 1",
             "coredns_reload_failed_total 1",
+            "coredns_autopath_success_total{server=\"dns://:53\"} 6",
             "coredns_panics_total 4",
         ] {
             assert!(text.lines().any(|line| line == expected), "{expected}\n{text}");

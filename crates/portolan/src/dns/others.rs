@@ -72,6 +72,16 @@ impl Others for Servers {
         });
     }
 
+    fn search(&self, message: Box<[u8]>, name: &Name, transport: Transport, done: LookedUp) {
+        let Ok(permit) = self.waiting.clone().try_acquire_owned() else { return };
+        let (forwarder, name) = (self.forwarder.clone(), name.clone());
+        self.runtime.spawn(async move {
+            let answer = forwarder.search(&message, &name, transport).await;
+            drop(permit);
+            done(answer);
+        });
+    }
+
     fn at_hand(&self, query: &Query<'_>, _message: &[u8], transport: Transport, reply: &mut Vec<u8>) -> bool {
         self.forwarder.at_once(query, transport, reply)
     }

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
-use portolan_corefile::{Bind, Cache, Corefile, Host, Listen, Log, ServerBlock};
+use portolan_corefile::{Autopath, Bind, Cache, Corefile, Host, Listen, Log, ServerBlock};
 use portolan_dns::MayAsk;
-use portolan_names::{SOA_TTL_MAX, TTL_MAX};
+use portolan_names::{PodMode, SOA_TTL_MAX, Search, TTL_MAX};
 use portolan_netlink::rtnetlink::Rtnetlink;
 
 use super::access;
 use super::fixed::Codes;
 use super::metrics::server_label;
+use super::search_list;
 use super::upstream;
 
 /// What a Corefile asks for.
@@ -92,6 +94,7 @@ impl Plan {
                 let own = if addresses.is_empty() { &interfaces.outside() } else { &addresses };
                 let names = limited(kubernetes.names.clone(), block.cache.as_ref());
                 plan.names.push(portolan_names::Settings {
+                    search: search(block.autopath.as_ref(), names.pods),
                     own_addresses: own.clone(),
                     own_networks: own_networks.to_vec(),
                     ..names
@@ -164,6 +167,7 @@ impl Plan {
     fn enable(&mut self, block: &ServerBlock, address: SocketAddr) {
         let plugins = [
             ("acl", !block.acl.is_empty()),
+            ("autopath", block.autopath.is_some()),
             ("cache", block.cache.is_some()),
             ("errors", block.errors),
             ("forward", !block.forward.is_empty()),
@@ -181,6 +185,12 @@ impl Plan {
             self.enabled.extend(enabled.map(|(plugin, _)| (server.clone(), zone(), *plugin)));
         }
     }
+}
+
+/// Server-side search, if it is asked for and the namespaces of pods are known.
+fn search(autopath: Option<&Autopath>, pods: PodMode) -> Option<Search> {
+    let domains = autopath.filter(|_| pods == PodMode::Verified)?.domains.clone();
+    Some(Search { domains, list: search_list::of(Path::new("/etc/resolv.conf")) })
 }
 
 /// The settings of `names`, with the TTLs that a cache in front of them makes of theirs. The
@@ -317,6 +327,20 @@ mod tests {
         ]);
         assert_eq!(plan.pages, expected);
         assert_eq!((plan.lameduck, plan.reload), (Duration::from_secs(3), true));
+    }
+
+    #[test]
+    fn pods_are_searched_for_where_they_are_verified() {
+        for (text, expected) in [
+            ("pods verified\n}\nautopath @kubernetes", Some(vec![".".to_owned()])),
+            ("pods verified\n}\nautopath a.example @kubernetes", Some(vec!["a.example".to_owned()])),
+            ("pods insecure\n}\nautopath @kubernetes", None),
+            ("pods verified\n}", None),
+        ] {
+            let plan = plan(&format!(". {{\nkubernetes c.example {{\n{text}\n}}")).unwrap();
+            let search = plan.names[0].search.as_ref().map(|search| search.domains.clone());
+            assert_eq!(search, expected, "{text}");
+        }
     }
 
     #[test]

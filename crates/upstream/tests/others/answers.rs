@@ -1,9 +1,9 @@
 //! What comes back to clients (spec §6).
 
-use portolan_names::wire::{Query, Transport, kind};
+use portolan_names::wire::{Name, Query, Transport, kind};
 use portolan_upstream::Cache;
 
-use crate::fake::{Fake, ask, brief, forwarder, question, with_edns, zone};
+use crate::fake::{Act, Fake, ask, brief, forwarder, question, with_edns, zone};
 
 #[tokio::test]
 async fn an_answer_is_passed_on() {
@@ -56,4 +56,34 @@ async fn a_cache_counts_and_limits_ttls() {
     assert!(forwarder.at_once(&query, Transport::Udp, &mut reply), "it is in the cache");
     assert!(brief(&reply).starts_with("NOERROR; www.example.com. "), "{}", brief(&reply));
     assert_eq!(fake.count(), 1);
+}
+
+#[tokio::test]
+async fn a_search_is_answered_behind_an_alias() {
+    let fake = Fake::start(|asked| {
+        if asked.spelled().eq_ignore_ascii_case("www.example.com.") {
+            vec![asked.address(1, 300)]
+        } else {
+            vec![Act::Send(asked.answer(3, &[]))]
+        }
+    })
+    .await;
+    let forwarder = forwarder([zone(&fake)]);
+    let message = question("www.example.com.a.svc.cluster.local", kind::A);
+    for (name, expected) in [
+        (
+            "Www.example.com",
+            "NOERROR; www.example.com.a.svc.cluster.local. 300 Www.example.com.; \
+             Www.example.com. 300 A 192.0.2.1",
+        ),
+        ("www.example.net", "NXDOMAIN"),
+    ] {
+        // The second time it may be at hand.
+        for _ in 0..2 {
+            let name = Name::parse(name).unwrap();
+            let reply = forwarder.search(&message, &name, Transport::Udp).await.unwrap();
+            assert_eq!(brief(&reply), expected);
+            assert_eq!(reply[12..message.len()], message[12..], "the client's question");
+        }
+    }
 }
