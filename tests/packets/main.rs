@@ -133,8 +133,10 @@ fn udp_flow_trials() -> Vec<Trial> {
 
 fn named_trials() -> Vec<Trial> {
     type Test = fn(Mode) -> anyhow::Result<()>;
-    let tests: [(&str, Test); 2] = [
+    let tests: [(&str, Test); 4] = [
         ("names are answered on the node", named::answered_on_the_node),
+        ("a bad Corefile for names costs no rule", named::a_bad_corefile_costs_no_rule),
+        ("names on the node leave what others have", named::what_others_have_stays),
         ("no question for a name is lost", named::no_question_is_lost),
     ];
     let of_modes = |(name, test): (&'static str, Test)| {

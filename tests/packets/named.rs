@@ -22,7 +22,7 @@ use portolan_tests::proxy::{Launch, Proxy};
 use portolan_tests::site::{self, Site};
 
 use crate::case::{Mode, Setting};
-use crate::fixture;
+use crate::fixture::{self, HOST1, underlay};
 use crate::scene::{cluster_ip, endpoint, eventually, plain, when_busy};
 
 /// Who answered, by the TTL of its answers.
@@ -40,6 +40,8 @@ const TTL_THERE: u32 = 20;
 /// The number of the DNS Service's address.
 const DNS: u8 = 53;
 const PORT: u16 = 53;
+/// Where another server of the node answers.
+const OTHER: u16 = 8088;
 /// Where the proxy has its metrics.
 const METRICS: u16 = 10_249;
 /// How soon what was written must be so.
@@ -215,6 +217,42 @@ pub(crate) fn answered_on_the_node(mode: Mode) -> anyhow::Result<()> {
         let outcome = scene.client("client-a").run(|| datagram(to))?;
         ensure!(!matches!(outcome, Ok(Some(_))), "the Service is gone: {outcome:?}");
     }
+    Ok(())
+}
+
+/// A Corefile that cannot be used costs no rule, and is used once it can be.
+pub(crate) fn a_bad_corefile_costs_no_rule(mode: Mode) -> anyhow::Result<()> {
+    let mut scene = Scene::new(mode)?;
+    let corefile = scene.site.manifests().path().with_file_name("Corefile-of-the-node");
+    std::fs::write(&corefile, ".:53 {\nnonsense\n}\n")?;
+    scene.launch.flags.push(format!("--dns-conf={}", corefile.display()));
+    let mut proxy = scene.launch.start(scene.site.node("host1"))?;
+    proxy.wait_for_log("names are not answered on this node, and the DNS Service answers", SOON)?;
+    scene.answered("a bad Corefile", &[("client-a", Who::There), ("host1", Who::There)])?;
+    std::fs::write(&corefile, format!(".:53 {{\nkubernetes cluster.local {{\nttl {TTL_HERE}\n}}\n}}\n"))?;
+    proxy.wait_for_log("the Corefile can be used now", SOON)?;
+    proxy.kill();
+    let _proxy = scene.start()?;
+    scene.answered("a good one", &[("client-a", Who::Here), ("host1", Who::Here)])
+}
+
+/// What the node has is left as it is: its own addresses, and other servers on it are not reached
+/// at the addresses of the DNS Service.
+pub(crate) fn what_others_have_stays(mode: Mode) -> anyhow::Result<()> {
+    let mut scene = Scene::new(mode)?;
+    let own = underlay(HOST1, Family::V4);
+    scene.launch.flags.push(format!("--dns-address={own}"));
+    let mut proxy = scene.start()?;
+    proxy.wait_for_log("is an address of this node already", SOON)?;
+    let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), OTHER);
+    let _other = scene.site.respond_on_node("host1", "other", any)?;
+    let at = |address| SocketAddr::new(address, OTHER);
+    let ask = |to| scene.client("client-a").run(move || ask::ask(Protocol::Tcp, to, None, ask::PATIENCE));
+    ensure!(ask(at(own))?.pod() == Some("other"), "the node's own address");
+    let outcome = ask(at(cluster_ip(DNS, Family::V4)))?;
+    ensure!(outcome.pod().is_none(), "the DNS Service's address: {outcome}");
+    end(&mut proxy)?;
+    ensure!(ask(at(own))?.pod() == Some("other"), "the node's own address, afterwards");
     Ok(())
 }
 

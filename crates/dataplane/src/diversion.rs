@@ -24,14 +24,14 @@
 //! Sockets for IPv6 need `IPV6_FREEBIND`: a route makes an address local to packets, and not to
 //! `bind`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use portolan_netfilter::nft::{
     BaseChain, Batch, Chain, ChainType, CmpOp, Expr, Field, Hook, KeyType, MetaKey, PayloadBase, Register,
-    Rule, Set, TableFamily, TableRef,
+    Rule, Set, TableFamily, TableRef, Verdict,
 };
 use portolan_netfilter::socket::Socket;
 use portolan_netlink::rtnetlink::{LOCAL_TABLE, Rtnetlink};
@@ -43,6 +43,7 @@ use crate::error::Error;
 const TABLE: &str = "portolan-dns";
 const PREROUTING: &str = "raw-prerouting";
 const OUTPUT: &str = "raw-output";
+const INPUT: &str = "filter-input";
 const COMMENT: &str = "what the cluster's DNS is asked, answered on this node";
 /// The connections that began on the node, each by address, client and its port.
 const CONNECTIONS: &str = "connections";
@@ -53,6 +54,11 @@ const CONNECTIONS_MAX: u32 = 65_536;
 const CONNECTION_TIMEOUT: Duration = Duration::from_mins(2);
 /// Before connection tracking (`NF_IP_PRI_RAW`).
 const RAW: i32 = -300;
+/// `NF_IP_PRI_FILTER`
+const FILTER: i32 = 0;
+/// Errors of netlink (errno(3)).
+const EEXIST: i32 = 17;
+const ESRCH: i32 = 3;
 /// Whose our routes are (`rtm_protocol`): a number that nobody else is known to use.
 const OURS: u8 = 0x70;
 /// A descriptor above those of sockets that answer.
@@ -83,16 +89,64 @@ impl Diversion {
         Ok(Diversion { nft, routes, port, prepared: BTreeSet::new(), diverted: BTreeSet::new() })
     }
 
-    /// Has the node take `address` for its own. Whoever asks from the node itself does so from
-    /// `source`, which must be an address of the node; else from `address`, and its questions reach
-    /// a Service only if that masquerades.
+    /// Has the node take `address` for its own, unless it does already, which is refused: such a
+    /// route is somebody else's. After an error all is as before.
+    ///
+    /// Whoever asks from the node itself does so from `source`, which must be an address of the
+    /// node; else from `address`, and its questions reach a Service only if that masquerades.
     pub fn prepare(&mut self, address: IpAddr, source: Option<IpAddr>) -> Result<(), Error> {
-        self.routes
-            .set_local_route(address, source, OURS)
-            .map_err(netlink(&format!("adding a local route to {address}")))?;
+        if self.prepared.contains(&address) {
+            // With another source, perhaps.
+            self.remove_route(address)?;
+        }
+        if !self.add_route(address, source)? {
+            return Err(Error::Unusable(format!(
+                "{address} is an address of this node already, or has a route there (ip route show table local): \
+                 it is left as it is"
+            )));
+        }
         let mut prepared = self.prepared.clone();
         prepared.insert(address);
-        self.commit(prepared, self.diverted.clone())
+        let committed = self.commit(prepared, self.diverted.clone());
+        if committed.is_err() {
+            self.remove_route(address)?;
+        }
+        committed
+    }
+
+    /// Adds the local routes that somebody has removed again. Returns where they lead.
+    pub fn restore(&mut self, sources: &BTreeMap<IpAddr, Option<IpAddr>>) -> Result<Vec<IpAddr>, Error> {
+        let mut restored = Vec::new();
+        for address in self.prepared.clone() {
+            if self.add_route(address, sources.get(&address).copied().flatten())? {
+                restored.push(address);
+            }
+        }
+        Ok(restored)
+    }
+
+    /// The addresses that are prepared.
+    pub fn prepared(&self) -> &BTreeSet<IpAddr> {
+        &self.prepared
+    }
+
+    /// Returns false if there is a route already.
+    fn add_route(&mut self, address: IpAddr, source: Option<IpAddr>) -> Result<bool, Error> {
+        match self.routes.add_local_route(address, source, OURS) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(EEXIST) => Ok(false),
+            Err(error) => Err(netlink(&format!("adding a local route to {address}"))(error)),
+        }
+    }
+
+    /// Removes the route to `address`, if nobody else has.
+    fn remove_route(&mut self, address: IpAddr) -> Result<(), Error> {
+        match self.routes.delete_local_route(address, OURS) {
+            Err(error) if error.raw_os_error() != Some(ESRCH) => {
+                Err(netlink(&format!("removing the local route to {address}"))(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes [`Diversion::prepare`] back. What is sent to `address` is not diverted from now on.
@@ -101,9 +155,7 @@ impl Diversion {
         prepared.remove(&address);
         diverted.remove(&address);
         self.commit(prepared, diverted)?;
-        self.routes
-            .delete_local_route(address, OURS)
-            .map_err(netlink(&format!("removing the local route to {address}")))
+        self.remove_route(address)
     }
 
     /// From now on diverts what is sent to these addresses over TCP and UDP, and nothing else, in
@@ -143,6 +195,9 @@ impl Diversion {
                     let answers = [self.packets(address, protocol, Way::From), vec![Expr::NoTrack]];
                     batch.add_rule(table, OUTPUT, &rule(answers));
                 }
+                for accepted in self.only_dns(address) {
+                    batch.add_rule(table, INPUT, &accepted);
+                }
                 for questions in self.questions(address, diverted.contains(&address)) {
                     batch.add_rule(table, OUTPUT, &questions);
                     batch.add_rule(table, PREROUTING, &questions);
@@ -170,6 +225,17 @@ impl Diversion {
             routes.delete_local_route(*address, OURS).map_err(removing)?;
         }
         Ok(addresses)
+    }
+
+    /// The rules by which no other server of the node is reached at `address`, which the node takes
+    /// for its own.
+    fn only_dns(&self, address: IpAddr) -> [Rule; 3] {
+        let accept = || vec![Expr::Immediate(Verdict::Accept)];
+        let [udp, tcp] =
+            [Protocol::Udp, Protocol::Tcp].map(|protocol| self.packets(address, protocol, Way::To));
+        let all = has_address(address, addresses_at(Family::of(address)).1);
+        let reject = vec![Expr::RejectPortUnreachable { ipv6: address.is_ipv6() }];
+        [rule([udp, accept()]), rule([tcp, accept()]), rule([all, reject])]
     }
 
     /// The rules for what is sent to `address`, which is diverted or only prepared.
@@ -204,20 +270,25 @@ impl Diversion {
             Way::To => (destination, 2),
             Way::From => (source, 0),
         };
-        let octets = match address {
-            IpAddr::V4(v4) => v4.octets().to_vec(),
-            IpAddr::V6(v6) => v6.octets().to_vec(),
-        };
-        let length = u32::try_from(octets.len()).unwrap_or(0);
-        vec![
-            load(PayloadBase::Network, offset, length, 0),
-            equal(octets),
+        let mut exprs = has_address(address, offset);
+        exprs.extend([
             Expr::Meta { key: MetaKey::L4Proto, dest: Register::R1 },
             equal(vec![protocol.number()]),
             load(PayloadBase::Transport, port_offset, 2, 0),
             equal(self.port.to_be_bytes().into()),
-        ]
+        ]);
+        exprs
     }
+}
+
+/// The address at `offset` of the header is this one.
+fn has_address(address: IpAddr, offset: u32) -> Vec<Expr> {
+    let octets = match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    let length = u32::try_from(octets.len()).unwrap_or(0);
+    vec![load(PayloadBase::Network, offset, length, 0), equal(octets)]
 }
 
 fn rule<const N: usize>(parts: [Vec<Expr>; N]) -> Rule {
@@ -265,8 +336,10 @@ fn connection(address: IpAddr) -> Vec<Expr> {
 
 fn add_table(batch: &mut Batch, table: TableRef<'_>) {
     batch.add_owned_table(table, COMMENT);
-    for (name, hook) in [(PREROUTING, Hook::Prerouting), (OUTPUT, Hook::Output)] {
-        let kind = BaseChain { kind: ChainType::Filter, hook, priority: RAW };
+    for (name, hook, priority) in
+        [(PREROUTING, Hook::Prerouting, RAW), (OUTPUT, Hook::Output, RAW), (INPUT, Hook::Input, FILTER)]
+    {
+        let kind = BaseChain { kind: ChainType::Filter, hook, priority };
         batch.add_chain(table, &Chain { name: name.to_owned(), kind: Some(kind), comment: None });
     }
     batch.add_set(

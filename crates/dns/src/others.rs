@@ -29,8 +29,8 @@ pub trait Others: Send + Sync {
     /// leads to. `done` takes an answer that was checked to be one to this question.
     fn look_up(&self, name: &Name, kind: u16, done: LookedUp);
 
-    /// Answers `message` with what there is at `name` in place of the question's own name: behind an
-    /// alias for `name`, if there are records. `done` takes a complete answer as with
+    /// Answers `message` with what there is at `name` in place of the question's own name: behind
+    /// an alias for `name`, if there are records. `done` takes a complete answer as with
     /// [`Others::ask`], also where `name` does not exist; `None` stands for SERVFAIL.
     fn search(&self, message: Box<[u8]>, name: &Name, transport: Transport, done: LookedUp) {
         let _ = (message, name, transport);

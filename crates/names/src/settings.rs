@@ -87,8 +87,8 @@ pub struct Settings {
     /// TTL of the SOA record in answers that say no, seconds. `None`: that of other records, and
     /// at most 300.
     pub negative_ttl: Option<u32>,
-    /// MINIMUM of the SOA record, seconds. `None`: the TTL of other records. Answers that say no may
-    /// be kept for as long as the lower of the two says (RFC 2308 §5).
+    /// MINIMUM of the SOA record, seconds. `None`: the TTL of other records. Answers that say no
+    /// may be kept for as long as the lower of the two says (RFC 2308 §5).
     pub minimum: Option<u32>,
     /// No record may be kept for longer, seconds: the longest time of `cache`, which counts for
     /// answers too that it does not keep. `None`: no limit.

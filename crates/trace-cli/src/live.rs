@@ -90,7 +90,8 @@ impl Collected {
     /// Tables of other programs. Only nft lists those of family inet.
     fn others(&mut self, socket: &mut Socket, known: BTreeSet<(String, String)>) -> anyhow::Result<()> {
         let mut tables = known;
-        let Some(listed) = run("nft", &["-j", "list", "tables"])? else {
+        // nft 1.0.6 prints what is no JSON of tables that have an owner, which ours of DNS have.
+        let Some(listed) = run("nft", &["-j", "list", "tables", "inet"])? else {
             for (family, name) in tables {
                 self.warnings.push(format!(
                     "nft is not installed: of rules of table {family} {name} that do more than the proxy's, only their kind is known"
@@ -101,7 +102,7 @@ impl Collected {
             }
             return Ok(());
         };
-        let listed: Value = serde_json::from_str(&listed).context("what `nft -j list tables` prints")?;
+        let listed: Value = serde_json::from_str(&listed).context("what `nft -j list tables inet` prints")?;
         for object in listed.get("nftables").and_then(Value::as_array).into_iter().flatten() {
             let text = |key: &str| object.pointer(&format!("/table/{key}")).and_then(Value::as_str);
             if let (Some("inet"), Some(name)) = (text("family"), text("name")) {

@@ -249,8 +249,8 @@ impl Ttl {
     }
 }
 
-/// Appends `record`. `asked` is the name that was asked for, `before` is whose record the last one was, and where its name is. Returns
-/// false if there is no room.
+/// Appends `record`. `asked` is the name that was asked for, `before` is whose record the last one
+/// was, and where its name is. Returns false if there is no room.
 fn write_record<'r>(
     record: &PackedRecord<'r>,
     asked: Owner<'_>,

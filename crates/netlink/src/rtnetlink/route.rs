@@ -186,15 +186,16 @@ impl Rtnetlink {
     }
 
     /// Has the node take `address` for its own, though no interface has it: adds a `local` route of
-    /// `protocol`, or replaces it. What this node sends there has the address `source`, which must
-    /// be one of the node's (`EINVAL`), or without one `address` itself.
-    pub fn set_local_route(
+    /// `protocol`. `EEXIST`: it is local already, or has a route of another kind there. What this
+    /// node sends there has the address `source`, which must be one of the node's (`EINVAL`), or
+    /// without one `address` itself.
+    pub fn add_local_route(
         &mut self,
         address: IpAddr,
         source: Option<IpAddr>,
         protocol: u8,
     ) -> io::Result<()> {
-        self.netlink.create(NEW, IfThere::Replace, &local_header(address, protocol), |to| {
+        self.netlink.create(NEW, IfThere::Refuse, &local_header(address, protocol), |to| {
             emit(address.into(), None, LOOPBACK, to);
             if let Some(source) = source {
                 to.address(PREFERRED_SOURCE, source);
@@ -202,7 +203,7 @@ impl Rtnetlink {
         })
     }
 
-    /// Deletes what [`Rtnetlink::set_local_route`] added; `ESRCH` if it is missing.
+    /// Deletes what [`Rtnetlink::add_local_route`] added; `ESRCH` if it is missing.
     pub fn delete_local_route(&mut self, address: IpAddr, protocol: u8) -> io::Result<()> {
         self.netlink.acknowledged(DELETE, &local_header(address, protocol), |to| {
             emit(address.into(), None, LOOPBACK, to);

@@ -28,7 +28,13 @@ pub(crate) struct NodeDnsArgs {
     pub(crate) dns_service: ObjectName,
 
     /// More addresses to answer at, such as 169.254.20.10; nobody else answers there when this ends
-    #[arg(long, value_name = "ADDRESS,...", value_delimiter = ',', requires = "dns")]
+    #[arg(
+        long,
+        value_name = "ADDRESS,...",
+        value_delimiter = ',',
+        value_parser = unicast,
+        requires = "dns"
+    )]
     pub(crate) dns_address: Vec<IpAddr>,
 
     /// A Corefile that says how; without it, the one that kubeadm installs
@@ -59,6 +65,18 @@ pub(crate) struct NodeDnsArgs {
     pub(crate) dns_threads: Option<usize>,
 }
 
+fn unicast(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| "it is no address".to_owned())?;
+    let refused = match address {
+        IpAddr::V4(v4) => v4.is_broadcast() || v4.is_multicast(),
+        IpAddr::V6(v6) => v6.is_multicast() || v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
+    };
+    if refused || address.is_unspecified() || address.is_loopback() {
+        return Err("give a unicast address that no interface has, such as 169.254.20.10".to_owned());
+    }
+    Ok(address)
+}
+
 fn object_name(text: &str) -> Result<ObjectName, String> {
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
@@ -71,6 +89,17 @@ fn object_name(text: &str) -> Result<ObjectName, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_to_answer_at_are_unicast() {
+        for good in ["169.254.20.10", "10.96.0.10", "fd00::53"] {
+            assert!(unicast(good).is_ok(), "{good}");
+        }
+        let bad = ["0.0.0.0", "127.0.0.1", "224.0.0.251", "255.255.255.255", "::", "ff02::1", "fe80::1", "a"];
+        for bad in bad.into_iter().chain(["::ffff:10.1.1.1"]) {
+            assert!(unicast(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn services_have_a_namespace_and_a_name() {

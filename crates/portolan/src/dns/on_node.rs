@@ -42,6 +42,8 @@ const END_WITHIN: Duration = Duration::from_millis(2500);
 /// After a failure it is tried again after so long at first, and at most.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_mins(1);
+/// After so long it is looked whether somebody else has removed anything.
+const VERIFY: Duration = Duration::from_secs(10);
 
 /// What happens to answering on the node.
 enum Event {
@@ -154,6 +156,20 @@ fn text_of_metrics(answering: &Answering) -> String {
     text
 }
 
+/// Waits until the Corefile can be used, and then ends the process, to be started again with it.
+pub(crate) fn until_usable(args: &NodeDnsArgs, own_networks: &[IpNet]) -> anyhow::Result<()> {
+    let source = Source::new(("--dns-conf", args.dns_conf.as_deref()), &args.cluster_domain, PORT);
+    loop {
+        // Followed before it is read again, so that no change is missed.
+        let mut loaded = source.load()?;
+        ensure!(
+            Prepared::load(args, own_networks).is_err(),
+            "the Corefile can be used now; ending, to be started again with it"
+        );
+        loaded.wait().context("following the Corefile")?;
+    }
+}
+
 /// How a Corefile becomes a plan.
 #[derive(Clone)]
 struct Replan {
@@ -236,15 +252,19 @@ fn follow(
     }
 }
 
+/// A retry after this pause.
+fn after(pause: Duration) -> (Instant, Duration) {
+    (Instant::now() + pause, pause)
+}
+
 /// Does what events ask for, and tries again what fails.
 fn run(mut controller: Controller, replan: &Replan, received: &Receiver<Event>) -> anyhow::Result<()> {
     let (mut facts, mut synced) = (Facts::default(), 0);
     let mut retry: Option<(Instant, Duration)> = None;
     loop {
-        let mail = match retry {
-            Some((at, _)) => received.recv_timeout(at.saturating_duration_since(Instant::now())),
-            None => received.recv(),
-        };
+        let until = retry.map_or(Instant::now() + VERIFY, |(at, _)| at);
+        let mail = received.recv_timeout(until.saturating_duration_since(Instant::now()));
+        let in_time = !matches!(mail, Err(mpsc::RecvTimeoutError::Timeout));
         match mail {
             Ok(Mail::Event(Event::Service(service))) => facts.service = service,
             Ok(Mail::Event(Event::Node(node))) => facts.node = Some(node),
@@ -263,14 +283,19 @@ fn run(mut controller: Controller, replan: &Replan, received: &Receiver<Event>) 
                 let _ = ended.send(());
                 return Ok(());
             }
-            Ok(Mail::Observed(_)) | Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Timeout) => controller.verify(),
+            Ok(Mail::Observed(_)) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
         }
         retry = if controller.bring(&facts, synced) {
             None
         } else {
-            let pause = retry.map_or(RETRY, |(_, pause)| (pause * 2).min(RETRY_MAX));
-            Some((Instant::now() + pause, pause))
+            match retry {
+                // What else happens does not put it off.
+                Some(due) if in_time => Some(due),
+                Some((_, pause)) => Some(after((pause * 2).min(RETRY_MAX))),
+                None => Some(after(RETRY)),
+            }
         };
     }
 }

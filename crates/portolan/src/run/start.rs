@@ -9,7 +9,7 @@ use portolan_dataplane::{ConfiguredMode, ModeDescriptor};
 use portolan_observe::servers::Servers;
 use portolan_observe::{BuildInfo, Telemetry};
 use portolan_service::Family;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::event_loop::EventLoop;
 use crate::batch::Batch;
@@ -17,7 +17,7 @@ use crate::cli::RunArgs;
 use crate::cluster::{self, Cluster};
 use crate::configuration::{self, Loaded};
 use crate::consumers;
-use crate::dns::on_node::{OnNode, Prepared};
+use crate::dns::on_node::{self, OnNode, Prepared};
 use crate::event::Event;
 use crate::feed::{Consumer, Feed};
 use crate::mailbox::{Mail, Receiver, Sender, mailbox};
@@ -41,11 +41,11 @@ pub(super) fn forward(
 ) -> anyhow::Result<()> {
     let config = &loaded.config;
     let accepting = config.accept_forwarded;
-    let names = answered_names(args)?;
     let build = BuildInfo::new(env!("CARGO_PKG_VERSION"));
     let telemetry = Arc::new(Telemetry::new(config.mode, &Family::ALL, config.sync_period, &build));
     servers::record_configuration(config, &telemetry.metrics);
     let (events, received) = mailbox();
+    let names = answered_names(args, &events)?;
     signals::end_on_signals(&events, signals::Ending::of_proxy())?;
     let reported = Arc::new(OnceLock::new());
     // Threads that are started now shall not have what only the settings below need.
@@ -108,14 +108,23 @@ pub(super) fn forward(
     ended
 }
 
-/// The names that this node answers, if it does.
-fn answered_names(args: &RunArgs) -> anyhow::Result<Option<Prepared>> {
+/// The names that this node answers, if it does. A Corefile that cannot be used costs no rule: the
+/// DNS Service answers until it can be.
+fn answered_names(args: &RunArgs, events: &Sender<Event>) -> anyhow::Result<Option<Prepared>> {
     if !args.dns.dns {
         return Ok(None);
     }
     // A cluster says itself which its networks are.
     let networks: &[_] = if args.manifests().is_some() { &args.proxy.service_cluster_ip_range } else { &[] };
-    Prepared::load(&args.dns, networks).map(Some)
+    match Prepared::load(&args.dns, networks) {
+        Ok(names) => Ok(Some(names)),
+        Err(error) => {
+            error!("{error:#}; names are not answered on this node, and the DNS Service answers");
+            let (args, networks) = (args.dns.clone(), networks.to_vec());
+            spawn("corefile", events, move || on_node::until_usable(&args, &networks))?;
+            Ok(None)
+        }
+    }
 }
 
 /// On a host without a cluster, only what somebody asked for is changed.

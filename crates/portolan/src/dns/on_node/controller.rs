@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context;
+use ipnet::IpNet;
 use portolan_dataplane::Diversion;
 use portolan_dns::MayAsk;
 use portolan_names::Names;
@@ -31,6 +32,8 @@ pub(super) struct Controller {
     diversion: Option<Diversion>,
     /// Where questions are answered, and from where the node itself asks.
     diverted: BTreeMap<IpAddr, Option<IpAddr>>,
+    /// Who may ask besides: the node and its pods.
+    own: Vec<IpNet>,
     /// What failed last, so that it is logged once.
     failures: BTreeSet<String>,
 }
@@ -53,6 +56,7 @@ impl Controller {
             changed: true,
             diversion: None,
             diverted: BTreeMap::new(),
+            own: Vec::new(),
             failures: BTreeSet::new(),
         }
     }
@@ -71,16 +75,18 @@ impl Controller {
             addresses.extend(facts.addresses());
         }
         let sources = facts.sources(&addresses);
-        if !self.changed && sources == self.diverted {
+        let own = facts.own_networks();
+        if !self.changed && sources == self.diverted && own == self.own {
             return true;
         }
+        self.own = own;
         let before: Vec<IpAddr> = self.diverted.keys().copied().collect();
         let mut failures = BTreeSet::new();
-        if let Err(error) = self.exchange(facts, &sources, &mut failures) {
+        if let Err(error) = self.exchange(&sources, &mut failures) {
             failures.insert(format!("{error:#}"));
         }
         for failure in failures.difference(&self.failures) {
-            error!("{failure}; what cannot be answered on this node goes to the DNS Service");
+            error!("{failure}; the DNS Service, if it has the address, answers instead of this node");
         }
         self.failures = failures;
         let now: Vec<IpAddr> = self.diverted.keys().copied().collect();
@@ -97,7 +103,6 @@ impl Controller {
 
     fn exchange(
         &mut self,
-        facts: &Facts,
         wanted: &BTreeMap<IpAddr, Option<IpAddr>>,
         failures: &mut BTreeSet<String>,
     ) -> anyhow::Result<()> {
@@ -127,6 +132,7 @@ impl Controller {
                     Ok(sockets) => drop(new.insert(socket, sockets)),
                     Err(error) => {
                         failures.insert(error.to_string());
+                        diversion.forget(*address)?;
                         continue;
                     }
                 }
@@ -135,8 +141,8 @@ impl Controller {
         }
         let mut plan = self.wanted.at(reached.keys().copied(), PORT);
         if plan.may_ask == MayAsk::default() {
-            // Those of pods may be routed on the Internet, in IPv6.
-            plan.may_ask.networks.extend(facts.node.iter().flat_map(|node| node.pod_cidrs.iter().copied()));
+            // Their addresses may be routed on the Internet.
+            plan.may_ask.networks.extend(&self.own);
         }
         let blocks = self.answering.forwarders(&plan, &self.blocks)?;
         for names in &self.names {
@@ -148,11 +154,24 @@ impl Controller {
         self.answering.metrics.enable(&plan.enabled);
         (self.plan, self.blocks) = (plan, blocks);
         diversion.divert(&reached.keys().copied().collect())?;
-        for address in self.diverted.keys().filter(|address| !reached.contains_key(address)) {
-            diversion.forget(*address)?;
-        }
         self.diverted = reached;
+        let prepared = diversion.prepared().clone();
+        for address in prepared.into_iter().filter(|address| !self.diverted.contains_key(address)) {
+            diversion.forget(address)?;
+        }
         Ok(())
+    }
+
+    /// Puts right what somebody else has removed.
+    pub(super) fn verify(&mut self) {
+        let Some(diversion) = &mut self.diversion else { return };
+        match diversion.restore(&self.diverted) {
+            Ok(restored) if restored.is_empty() => {}
+            Ok(restored) => {
+                warn!("somebody else has removed local routes, which are there again: {restored:?}");
+            }
+            Err(error) => warn!("{error}; trying again"),
+        }
     }
 
     /// Gives all questions to the Service, and answers what has come.
@@ -166,8 +185,8 @@ impl Controller {
         };
         note(diversion.divert(&BTreeSet::new()));
         self.answering.finish();
-        for address in self.diverted.keys() {
-            note(diversion.forget(*address));
+        for address in diversion.prepared().clone() {
+            note(diversion.forget(address));
         }
         self.diverted.clear();
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use portolan_service::{Change, Family, Node, ObjectName, Protocol, Service, Special};
 
 use super::{Event, PORT};
@@ -57,6 +58,15 @@ impl Facts {
         };
         let service = self.service.iter().filter(answers);
         service.flat_map(|service| service.cluster_ips.iter().copied()).collect()
+    }
+
+    /// Who may ask, whatever addresses that are: the node, and the pods of its networks.
+    pub(super) fn own_networks(&self) -> Vec<IpNet> {
+        let node = self.node.iter().flat_map(|node| node.addresses.iter());
+        let addresses = node.chain(&self.interfaces).map(|address| IpNet::from(*address));
+        let pods = self.node.iter().flat_map(|node| node.pod_cidrs.iter().copied());
+        let own: BTreeSet<IpNet> = addresses.chain(pods).collect();
+        own.into_iter().collect()
     }
 
     /// For each of these addresses, the one that the node itself asks from.
