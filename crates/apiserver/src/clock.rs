@@ -64,7 +64,11 @@ pub(crate) fn random() -> u64 {
 
 /// A new identity, as a random UUID (RFC 9562, version 4).
 pub(crate) fn uid() -> String {
-    let (high, low) = (random(), random());
+    uuid(random(), random())
+}
+
+/// An identity in the form of a UUID of version 4 (RFC 9562), from the bits of two numbers.
+pub(crate) fn uuid(high: u64, low: u64) -> String {
     format!(
         "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
         high >> 32,

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::{Value, json};
 
+use crate::clock::uuid;
 use crate::resource::Resource;
 
 /// An object with the namespace, identity and time of creation that it lacks.
@@ -27,13 +28,5 @@ fn uid(resource: Resource, namespace: &str, name: &str) -> String {
     (resource, namespace, name).hash(&mut hasher);
     let high = hasher.finish();
     high.hash(&mut hasher);
-    let low = hasher.finish();
-    format!(
-        "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
-        high >> 32,
-        (high >> 16) & 0xffff,
-        high & 0xfff,
-        low >> 52,
-        low & 0xffff_ffff_ffff
-    )
+    uuid(high, hasher.finish())
 }

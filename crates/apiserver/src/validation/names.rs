@@ -1,5 +1,16 @@
 //! Which names are names.
 
+use crate::refusal::Errors;
+
+/// Notes what is wrong with the name at a path that must be a DNS label, and none of `others`.
+pub(super) fn unique_label(at: String, name: &str, others: &[&str], errors: &mut Errors) {
+    if let Some(wrong) = label(name) {
+        errors.invalid(at, name, wrong);
+    } else if others.contains(&name) {
+        errors.duplicate(at, name);
+    }
+}
+
 /// What is wrong with a DNS label (RFC 1123).
 pub(super) fn label(name: &str) -> Option<&'static str> {
     if name.len() > 63 {

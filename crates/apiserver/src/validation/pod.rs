@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::names::{label, subdomain};
+use super::names::{label, subdomain, unique_label};
 use crate::refusal::Errors;
 use crate::value::{items, number, text};
 
@@ -22,10 +22,8 @@ pub(super) fn spec(spec: &Value, at: &str, errors: &mut Errors) {
         let at = format!("{at}.volumes[{position}].name");
         if name.is_empty() {
             errors.required(at, "");
-        } else if let Some(wrong) = label(name) {
-            errors.invalid(at, *name, wrong);
-        } else if volumes[..position].contains(name) {
-            errors.duplicate(at, *name);
+        } else {
+            unique_label(at, name, &volumes[..position], errors);
         }
     }
     if items(spec, "/containers").next().is_none() {
@@ -38,10 +36,8 @@ pub(super) fn spec(spec: &Value, at: &str, errors: &mut Errors) {
             let name = text(each, "/name");
             if name.is_empty() {
                 errors.required(format!("{at}.name"), "");
-            } else if let Some(wrong) = label(name) {
-                errors.invalid(format!("{at}.name"), name, wrong);
-            } else if names.contains(&name) {
-                errors.duplicate(format!("{at}.name"), name);
+            } else {
+                unique_label(format!("{at}.name"), name, &names, errors);
             }
             names.push(name);
             container(each, &at, &volumes, spec["hostNetwork"] == true, errors);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 
 use super::metadata::labels;
-use super::names::{label, port_name, subdomain};
+use super::names::{port_name, subdomain, unique_label};
 use crate::refusal::Errors;
 use crate::value::{items, number, text};
 
@@ -85,10 +85,8 @@ fn ports(spec: &Value, kind: &str, errors: &mut Errors) {
             if several {
                 errors.required(format!("{at}.name"), "");
             }
-        } else if let Some(wrong) = label(name) {
-            errors.invalid(format!("{at}.name"), name, wrong);
-        } else if names.contains(&name) {
-            errors.duplicate(format!("{at}.name"), name);
+        } else {
+            unique_label(format!("{at}.name"), name, &names, errors);
         }
         names.push(name);
         let value = number(port, "/port").unwrap_or(0);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::circumstances::Circumstances;
 use super::claim::claim;
 use super::count::Count;
-use super::history::{ControllerRevision, Current, History};
+use super::history::{ControllerRevision, History};
 use super::object::{Condition, Object, difference, is_default, without_nulls};
 use super::placement::Node;
 use super::pod::{Pod, PodSpec, map_at};
@@ -90,21 +90,16 @@ pub fn daemon_set<'a>(
 ) -> Step {
     let mut step = Step::default();
     let pods = claim(set, &set.spec.selector, pods, &mut step);
-    let mut history = History::of(set, &set.spec.selector, revisions, &mut step);
+    let history = History::of(set, &set.spec.selector, revisions, &mut step);
     let suffix = hash(&set.spec.template, set.status.collision_count);
     let mut metadata = set.spec.template["metadata"].clone();
     let labels = map_at(&mut metadata, &["labels"]);
     labels.insert(super::stateful_set::REVISION.to_owned(), json!(suffix));
     let labels = json!(labels);
-    let current = match history.record(set, &set.spec.template, &suffix, &labels, &mut step) {
-        Current::Held(index) => history.revisions[index].name().to_owned(),
-        Current::New { name } => name,
-        Current::Taken => {
-            let collisions = set.status.collision_count.saturating_add(1);
-            step.status(set.target(), Some(json!({ "collisionCount": collisions })));
-            step.again_at(circumstances.now);
-            return step;
-        }
+    let record = (&set.spec.template, suffix.as_str(), &labels);
+    let collisions = set.status.collision_count;
+    let Some(current) = history.record(set, record, collisions, circumstances.now, &mut step) else {
+        return step;
     };
     // Pods have the end of the record's name for a label, which is not today's hash after a
     // collision.

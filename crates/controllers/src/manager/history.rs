@@ -8,6 +8,7 @@ use super::object::{Meta, Nothing, Object};
 use super::pod::map_at;
 use super::selector::LabelSelector;
 use super::template::is_same;
+use super::time::Timestamp;
 use super::write::{Propagation, Step, Write};
 
 /// A ControllerRevision.
@@ -56,19 +57,6 @@ pub(crate) struct History<'a> {
     pub(crate) revisions: Vec<&'a ControllerRevision>,
 }
 
-/// What is recorded of the template of today.
-pub(crate) enum Current {
-    /// It was recorded under this place of the history.
-    Held(usize),
-    /// It is recorded now, under this name.
-    New {
-        /// Name of the ControllerRevision.
-        name: String,
-    },
-    /// The name for it is taken.
-    Taken,
-}
-
 impl<'a> History<'a> {
     /// Those of `revisions` that are of `owner`.
     pub(crate) fn of<S, T>(
@@ -91,25 +79,31 @@ impl<'a> History<'a> {
 
     /// Records the template of today as the newest, unless it is. `labels` are those of the
     /// record, `hash` is the end of its name.
+    ///
+    /// Returns the name of the record. `None`: somebody has the name, and `step` has one more than
+    /// these `collisions` as the owner's number of them, from which another name follows at `now`.
     pub(crate) fn record<S, T>(
-        &mut self,
+        &self,
         owner: &Object<S, T>,
-        template: &Value,
-        hash: &str,
-        labels: &Value,
+        (template, hash, labels): (&Value, &str, &Value),
+        collisions: i64,
+        now: Timestamp,
         step: &mut Step,
-    ) -> Current {
+    ) -> Option<String> {
         let next = self.revisions.last().map_or(0, |revision| revision.revision).saturating_add(1);
         let same = self.revisions.iter().rposition(|revision| is_same(&revision.template, template));
         if let Some(index) = same {
             if index + 1 < self.revisions.len() {
                 step.update(self.revisions[index].object.target(), json!({ "revision": next }));
             }
-            return Current::Held(index);
+            return Some(self.revisions[index].name().to_owned());
         }
         let name = format!("{}-{hash}", owner.name());
         if self.revisions.iter().any(|revision| revision.name() == name) {
-            return Current::Taken;
+            let collisions = collisions.saturating_add(1);
+            step.status(owner.target(), Some(json!({ "collisionCount": collisions })));
+            step.again_at(now);
+            return None;
         }
         let mut data = template.clone();
         map_at(&mut data, &[]).insert("$patch".to_owned(), json!("replace"));
@@ -126,7 +120,7 @@ impl<'a> History<'a> {
             "data": { "spec": { "template": data } },
             "revision": next,
         })));
-        Current::New { name }
+        Some(name)
     }
 
     /// Deletes the oldest of those that are not in use, until `limit` of them are left.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::circumstances::Circumstances;
 use super::claim::claim;
 use super::count::Count;
-use super::history::{ControllerRevision, Current, History};
+use super::history::{ControllerRevision, History};
 use super::object::{Condition, Object, difference, is_default};
 use super::pod::{Pod, map_at};
 use super::selector::{LabelSelector, Selects as _};
@@ -127,7 +127,7 @@ pub fn stateful_set<'a>(
     // Only what is named after the set is its own.
     let named = pods.into_iter().filter(|pod| member::ordinal(set, pod.name()).is_some());
     let pods = claim(set, &set.spec.selector, named, &mut step);
-    let mut history = History::of(set, &set.spec.selector, revisions, &mut step);
+    let history = History::of(set, &set.spec.selector, revisions, &mut step);
     let mut status = StatefulSetStatus {
         observed_generation: set.metadata.generation,
         conditions: set.status.conditions.clone(),
@@ -136,15 +136,10 @@ pub fn stateful_set<'a>(
     };
     let hash = hash(&set.spec.template, set.status.collision_count);
     let labels = record_labels(set, &hash);
-    let update = match history.record(set, &set.spec.template, &hash, &labels, &mut step) {
-        Current::Held(index) => history.revisions[index].name().to_owned(),
-        Current::New { name } => name,
-        Current::Taken => {
-            let collisions = set.status.collision_count.saturating_add(1);
-            step.status(set.target(), Some(json!({ "collisionCount": collisions })));
-            step.again_at(circumstances.now);
-            return step;
-        }
+    let record = (&set.spec.template, hash.as_str(), &labels);
+    let collisions = set.status.collision_count;
+    let Some(update) = history.record(set, record, collisions, circumstances.now, &mut step) else {
+        return step;
     };
     let held = history.revisions.iter().find(|revision| revision.name() == set.status.current_revision);
     let (current, template) = match held {
