@@ -27,10 +27,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context;
-use tracing::{error, info, warn};
+use portolan_corefile::Corefile;
+use tracing::{error, info};
 
-use self::corefile::{Loaded, Source};
+use self::corefile::Source;
 use self::serving::{Lameduck, Serving};
 use crate::cli::DnsArgs;
 use crate::event::Event;
@@ -52,9 +52,7 @@ pub(crate) fn dns(args: &DnsArgs) -> anyhow::Result<()> {
     let source = Source::new(("--conf", args.conf.as_deref()), &args.cluster_domain, args.port);
     let mut loaded = source.load()?;
     let corefile = loaded.take()?;
-    for notice in &corefile.notices {
-        warn!("{notice}");
-    }
+    corefile::log_notices(&corefile);
     let (events, received) = mailbox();
     let lameduck = Arc::new(Lameduck::default());
     let asked = lameduck.clone();
@@ -67,7 +65,9 @@ pub(crate) fn dns(args: &DnsArgs) -> anyhow::Result<()> {
     let serving = Arc::new(Mutex::new(serving));
     if follows && args.conf.is_some() {
         let (serving, events_of_thread) = (serving.clone(), events.clone());
-        spawn("corefile", &events, move || follow(&source, loaded, &serving, &events_of_thread))?;
+        spawn("corefile", &events, move || {
+            corefile::follow(&source, loaded, |corefile| Ok(change(corefile, &serving, &events_of_thread)))
+        })?;
     }
     loop {
         match received.recv()? {
@@ -87,39 +87,17 @@ pub(crate) fn dns(args: &DnsArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads the Corefile again whenever it changes. What cannot be used is logged and counted, and all
-/// stays as it was.
-fn follow(
-    source: &Source,
-    mut loaded: Loaded,
-    serving: &Mutex<Serving>,
-    events: &Sender<Event>,
-) -> anyhow::Result<()> {
-    loop {
-        loaded.wait().context("following the Corefile")?;
-        let mut now = source.load()?;
-        if now.says_the_same_as(&loaded) {
-            continue;
-        }
-        let changed = now.take().and_then(|corefile| {
-            for notice in &corefile.notices {
-                warn!("{notice}");
-            }
-            lock(serving).replace(&corefile, events)
-        });
-        loaded = now;
-        match changed {
-            Ok(()) => info!("the Corefile has changed, and is in use"),
-            Err(error) => {
-                lock(serving).reload_failed();
-                error!("the Corefile has changed, and cannot be used; going on as before: {error:#}");
-            }
-        }
-        if !lock(serving).reloads() {
-            info!("the Corefile has no reload any more: changes of it wait for a restart");
-            return Ok(());
+/// Serves what a changed Corefile asks for. What cannot be used is logged and counted, and all
+/// stays as it was. Returns whether it is to be followed.
+fn change(corefile: anyhow::Result<Corefile>, serving: &Mutex<Serving>, events: &Sender<Event>) -> bool {
+    match corefile.and_then(|corefile| lock(serving).replace(&corefile, events)) {
+        Ok(()) => info!("the Corefile has changed, and is in use"),
+        Err(error) => {
+            lock(serving).reload_failed();
+            error!("the Corefile has changed, and cannot be used; going on as before: {error:#}");
         }
     }
+    lock(serving).reloads()
 }
 
 fn lock(serving: &Mutex<Serving>) -> std::sync::MutexGuard<'_, Serving> {

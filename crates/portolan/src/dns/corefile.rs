@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use portolan_corefile::{Corefile, Imported, Surroundings, kubeadm, parse};
 use portolan_watch::Paths;
+use tracing::{info, warn};
 
 /// Longer files are no Corefiles.
 const SIZE_MAX: u64 = 4 << 20;
@@ -45,7 +46,7 @@ impl Source {
             return Ok(Loaded { outcome: Some(outcome), texts: Vec::new(), watch: None });
         };
         // Watched before it is read, so that no change is missed.
-        let mut watch = follow([file.clone()])?;
+        let mut watch = watch([file.clone()])?;
         loop {
             let reader = Reader::default();
             let outcome = reader.read(file).context(self.flag).and_then(|text| {
@@ -62,15 +63,47 @@ impl Source {
             if watch.0 == paths {
                 return Ok(Loaded { outcome: Some(outcome), texts, watch: Some(watch.1) });
             }
-            watch = follow(paths)?;
+            watch = self::watch(paths)?;
         }
     }
 }
 
-fn follow(paths: impl Into<Vec<PathBuf>>) -> anyhow::Result<(Vec<PathBuf>, Paths)> {
+fn watch(paths: impl Into<Vec<PathBuf>>) -> anyhow::Result<(Vec<PathBuf>, Paths)> {
     let paths = paths.into();
     let watch = Paths::open(&paths).context("following the Corefile")?;
     Ok((paths, watch))
+}
+
+/// Reads the Corefile again whenever it changes, and hands what came of it to `change`, for as long
+/// as that returns that it is to be followed.
+pub(super) fn follow(
+    source: &Source,
+    mut loaded: Loaded,
+    mut change: impl FnMut(anyhow::Result<Corefile>) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    loop {
+        loaded.wait().context("following the Corefile")?;
+        let mut now = source.load()?;
+        if now.says_the_same_as(&loaded) {
+            continue;
+        }
+        let corefile = now.take();
+        loaded = now;
+        if let Ok(corefile) = &corefile {
+            log_notices(corefile);
+        }
+        if !change(corefile)? {
+            info!("the Corefile has no reload any more: changes of it wait for a restart");
+            return Ok(());
+        }
+    }
+}
+
+/// What of it has no effect.
+pub(super) fn log_notices(corefile: &Corefile) {
+    for notice in &corefile.notices {
+        warn!("{notice}");
+    }
 }
 
 impl Loaded {

@@ -13,18 +13,18 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, RwLock, mpsc};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, ensure};
 use ipnet::IpNet;
 use portolan_corefile::Corefile;
 use portolan_names::{Names, PodMode};
 use portolan_observe::{BuildInfo, Telemetry};
 use portolan_service::{Node, Service};
-use tracing::{error, info, warn};
+use tracing::error;
 
 use self::controller::Controller;
 use self::facts::{Facts, Watcher};
 use super::answering::{Answering, Options};
-use super::corefile::{Loaded, Source};
+use super::corefile::{self, Loaded, Source};
 use super::metrics::Metrics;
 use super::open_files;
 use super::plan::Plan;
@@ -55,8 +55,8 @@ enum Event {
     Interfaces(Vec<std::net::IpAddr>),
     /// One more of the names is complete.
     Synced,
-    /// Another Corefile.
-    Corefile(Box<Corefile>),
+    /// What another Corefile asks for.
+    Plan(Box<Plan>),
     /// The end; whoever waits hears when it is reached.
     End(mpsc::Sender<()>),
 }
@@ -74,19 +74,11 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Reads the Corefile. Nobody else is asked for names of addresses in `own_networks`.
     pub(crate) fn load(args: &NodeDnsArgs, own_networks: &[IpNet]) -> anyhow::Result<Prepared> {
-        let source = Source::new(("--dns-conf", args.dns_conf.as_deref()), &args.cluster_domain, PORT);
+        let source = source(args);
         let mut loaded = source.load()?;
         let corefile = loaded.take()?;
-        for notice in &corefile.notices {
-            warn!("{notice}");
-        }
-        let plan = plan(&corefile, args, own_networks)?;
-        let named = |settings: &portolan_names::Settings| {
-            let names = Names::new(settings.clone(), RandomState::new().hash_one(0))?;
-            Ok(Arc::new(RwLock::new(names)))
-        };
-        let names = plan.names.iter().map(named).collect::<Result<_, portolan_names::Error>>();
-        let names = names.context("--dns-conf: kubernetes")?;
+        corefile::log_notices(&corefile);
+        let (plan, names) = planned(&corefile, args, own_networks)?;
         let (args, own_networks) = (args.clone(), own_networks.to_vec());
         Ok(Prepared { args, own_networks, source, loaded, plan, names })
     }
@@ -133,13 +125,15 @@ impl Prepared {
             Watcher { service: args.dns_service.clone(), node: node.into(), events: sender.clone() };
         consumers.push(Box::new(watcher));
         let follows = plan.reload && args.dns_conf.is_some();
-        let replan = Replan { args: args.clone(), own_networks, settings: plan.names.clone() };
+        let more = args.dns_address.iter().copied().collect();
         if follows {
-            let (to, replan) = (sender.clone(), replan.clone());
-            spawn("corefile", events, move || follow(&source, loaded, &replan, &to))?;
+            let (to, replan) = (sender.clone(), Replan { args, own_networks, settings: plan.names.clone() });
+            spawn("corefile", events, move || {
+                corefile::follow(&source, loaded, |corefile| change(corefile, &replan, &to))
+            })?;
         }
-        let controller = Controller::new(answering, plan, names, args.dns_address.iter().copied().collect());
-        spawn("node-dns", events, move || run(controller, &replan, &received))?;
+        let controller = Controller::new(answering, plan, names, more);
+        spawn("node-dns", events, move || run(controller, &received))?;
         Ok((OnNode { events: sender }, consumers))
     }
 }
@@ -158,12 +152,11 @@ fn text_of_metrics(answering: &Answering) -> String {
 
 /// Waits until the Corefile can be used, and then ends the process, to be started again with it.
 pub(crate) fn until_usable(args: &NodeDnsArgs, own_networks: &[IpNet]) -> anyhow::Result<()> {
-    let source = Source::new(("--dns-conf", args.dns_conf.as_deref()), &args.cluster_domain, PORT);
+    let source = source(args);
     loop {
-        // Followed before it is read again, so that no change is missed.
         let mut loaded = source.load()?;
         ensure!(
-            Prepared::load(args, own_networks).is_err(),
+            loaded.take().and_then(|corefile| planned(&corefile, args, own_networks)).is_err(),
             "the Corefile can be used now; ending, to be started again with it"
         );
         loaded.wait().context("following the Corefile")?;
@@ -171,12 +164,31 @@ pub(crate) fn until_usable(args: &NodeDnsArgs, own_networks: &[IpNet]) -> anyhow
 }
 
 /// How a Corefile becomes a plan.
-#[derive(Clone)]
 struct Replan {
     args: NodeDnsArgs,
     own_networks: Vec<IpNet>,
     /// Of the names that there are.
     settings: Vec<portolan_names::Settings>,
+}
+
+fn source(args: &NodeDnsArgs) -> Source {
+    Source::new(("--dns-conf", args.dns_conf.as_deref()), &args.cluster_domain, PORT)
+}
+
+/// What `corefile` asks for, and the names of each server block that has some, of which nothing is
+/// known yet.
+fn planned(
+    corefile: &Corefile,
+    args: &NodeDnsArgs,
+    own_networks: &[IpNet],
+) -> anyhow::Result<(Plan, Vec<Arc<RwLock<Names>>>)> {
+    let plan = plan(corefile, args, own_networks)?;
+    let named = |settings: &portolan_names::Settings| {
+        let names = Names::new(settings.clone(), RandomState::new().hash_one(0))?;
+        Ok(Arc::new(RwLock::new(names)))
+    };
+    let names = plan.names.iter().map(named).collect::<Result<_, portolan_names::Error>>();
+    Ok((plan, names.context("--dns-conf: kubernetes")?))
 }
 
 /// What `corefile` asks for, as far as it is for the node: addresses and pages are not.
@@ -210,46 +222,28 @@ impl OnNode {
     }
 }
 
-/// Passes changes of the Corefile on. One that needs other names ends the process.
-fn follow(
-    source: &Source,
-    mut loaded: Loaded,
+/// Passes on what a changed Corefile asks for. One that needs other names ends the process. Returns
+/// whether it is to be followed.
+fn change(
+    corefile: anyhow::Result<Corefile>,
     replan: &Replan,
     events: &Sender<Event>,
-) -> anyhow::Result<()> {
-    loop {
-        loaded.wait().context("following the Corefile")?;
-        let mut now = source.load()?;
-        if now.says_the_same_as(&loaded) {
-            continue;
+) -> anyhow::Result<bool> {
+    let plan = match corefile.and_then(|corefile| plan(&corefile, &replan.args, &replan.own_networks)) {
+        Ok(plan) => plan,
+        Err(error) => {
+            error!("the Corefile has changed, and cannot be used; going on as before: {error:#}");
+            return Ok(true);
         }
-        let corefile = now.take();
-        loaded = now;
-        let usable = corefile.and_then(|corefile| {
-            let plan = plan(&corefile, &replan.args, &replan.own_networks)?;
-            Ok((corefile, plan))
-        });
-        match usable {
-            Err(error) => {
-                error!("the Corefile has changed, and cannot be used; going on as before: {error:#}");
-            }
-            Ok((_, plan)) if plan.names != replan.settings => {
-                return Err(anyhow!(
-                    "kubernetes or cache in the Corefile has changed; ending, to be started again with it"
-                ));
-            }
-            Ok((corefile, plan)) => {
-                corefile.notices.iter().for_each(|notice| warn!("{notice}"));
-                if events.send(Event::Corefile(Box::new(corefile))).is_err() {
-                    return Ok(());
-                }
-                if !plan.reload {
-                    info!("the Corefile has no reload any more: changes of it wait for a restart");
-                    return Ok(());
-                }
-            }
-        }
-    }
+    };
+    ensure!(
+        plan.names == replan.settings,
+        "kubernetes or cache in the Corefile has changed; ending, to be started again with it"
+    );
+    let reload = plan.reload;
+    // Whoever takes it ends with the process.
+    let _ = events.send(Event::Plan(Box::new(plan)));
+    Ok(reload)
 }
 
 /// A retry after this pause.
@@ -258,7 +252,7 @@ fn after(pause: Duration) -> (Instant, Duration) {
 }
 
 /// Does what events ask for, and tries again what fails.
-fn run(mut controller: Controller, replan: &Replan, received: &Receiver<Event>) -> anyhow::Result<()> {
+fn run(mut controller: Controller, received: &Receiver<Event>) -> anyhow::Result<()> {
     let (mut facts, mut synced) = (Facts::default(), 0);
     let mut retry: Option<(Instant, Duration)> = None;
     loop {
@@ -270,13 +264,7 @@ fn run(mut controller: Controller, replan: &Replan, received: &Receiver<Event>) 
             Ok(Mail::Event(Event::Node(node))) => facts.node = Some(node),
             Ok(Mail::Event(Event::Interfaces(addresses))) => facts.interfaces = addresses,
             Ok(Mail::Event(Event::Synced)) => synced += 1,
-            Ok(Mail::Event(Event::Corefile(corefile))) => {
-                // It was one before.
-                match plan(&corefile, &replan.args, &replan.own_networks) {
-                    Ok(plan) => controller.set_plan(plan),
-                    Err(error) => error!("the Corefile cannot be used; going on as before: {error:#}"),
-                }
-            }
+            Ok(Mail::Event(Event::Plan(plan))) => controller.set_plan(*plan),
             Ok(Mail::Event(Event::End(ended))) => {
                 controller.end();
                 // Whoever asked may not wait any more.
