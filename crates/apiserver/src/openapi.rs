@@ -1,4 +1,4 @@
-//! The schema as OpenAPI 3 documents: what `kubectl explain` prints, and what tells clients that
+//! The schema as OpenAPI 3 documents: what `kubectl explain` prints, and by which clients know that
 //! fields are checked here.
 
 use std::collections::BTreeSet;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::object::without_nulls;
 
-/// The label that tells apart the pods of a Deployment's ReplicaSets.
+/// The label by which the pods of a Deployment's ReplicaSets differ.
 pub(crate) const TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// Whether two templates describe the same pods, but for the label with the hash.

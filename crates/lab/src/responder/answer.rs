@@ -29,6 +29,18 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// One for tests.
+    #[cfg(test)]
+    pub(super) fn example() -> Answer {
+        Answer {
+            pod: "web".to_owned(),
+            node: "host1".to_owned(),
+            protocol: "TCP".to_owned(),
+            client: "192.168.50.100:4000".parse().unwrap(),
+            server: "10.244.1.2:8080".parse().unwrap(),
+        }
+    }
+
     pub(super) fn new(identity: &Identity, protocol: &str, client: SocketAddr, server: SocketAddr) -> Answer {
         Answer {
             pod: identity.pod.clone(),

@@ -89,13 +89,7 @@ mod tests {
 
     #[test]
     fn responses() {
-        let answer = Answer {
-            pod: "web".to_owned(),
-            node: "host1".to_owned(),
-            protocol: "TCP".to_owned(),
-            client: "192.168.50.100:4000".parse().unwrap(),
-            server: "10.244.1.2:8080".parse().unwrap(),
-        };
+        let answer = Answer::example();
         for (method, path, status, body) in [
             (
                 "GET",

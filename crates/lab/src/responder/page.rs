@@ -105,13 +105,7 @@ mod tests {
 
     #[test]
     fn pages() {
-        let answer = Answer {
-            pod: "web".to_owned(),
-            node: "host1".to_owned(),
-            protocol: "TCP".to_owned(),
-            client: "192.168.50.100:4000".parse().unwrap(),
-            server: "10.244.1.2:8080".parse().unwrap(),
-        };
+        let answer = Answer::example();
         for (page, target, expected) in [
             (Page::Text("one".to_owned()), "/any?x=y", "one"),
             (Page::HostName(String::new()), "/", "web"),

@@ -36,19 +36,19 @@ fn at(seconds: u64) -> Moment {
 
 impl World {
     /// What follows, without events.
-    fn tell(&mut self, happening: Happening) -> Vec<Action> {
+    fn after(&mut self, happening: Happening) -> Vec<Action> {
         let mut actions = self.life.handle(happening, at(self.now));
         actions.retain(|action| !matches!(action, Action::Event { .. }));
         actions
     }
 
     fn begin(&mut self, index: usize) {
-        assert!(self.tell(Happening::Later).contains(&Action::Start(index)));
-        self.tell(Happening::Started(index));
+        assert!(self.after(Happening::Later).contains(&Action::Start(index)));
+        self.after(Happening::Started(index));
     }
 
     fn exit(&mut self, index: usize, code: i32) -> Vec<Action> {
-        self.tell(Happening::Exited(index, Exit { code, signal: 0 }))
+        self.after(Happening::Exited(index, Exit { code, signal: 0 }))
     }
 
     /// Goes on to when something is due.
@@ -77,11 +77,11 @@ impl World {
 fn begins() {
     let mut world = one(&json!({}));
     assert_eq!(world.phase(), "Pending");
-    assert_eq!(world.tell(Happening::Later), [Action::Start(0)]);
-    assert_eq!(world.tell(Happening::Later), [], "once");
+    assert_eq!(world.after(Happening::Later), [Action::Start(0)]);
+    assert_eq!(world.after(Happening::Later), [], "once");
     assert_eq!((world.phase().as_str(), world.is_ready()), ("Pending", false));
     world.now = 1;
-    world.tell(Happening::Started(0));
+    world.after(Happening::Started(0));
     assert_eq!((world.phase().as_str(), world.is_ready()), ("Running", true));
     let status = world.status();
     assert_eq!(
@@ -128,10 +128,10 @@ fn backs_off() {
             assert_eq!(state["lastState"]["terminated"]["exitCode"], 1);
             assert_eq!(world.phase(), "Running");
             wait = world.wait();
-            assert!(world.tell(Happening::Later).contains(&Action::Start(0)));
+            assert!(world.after(Happening::Later).contains(&Action::Start(0)));
         }
         waits.push(wait);
-        world.tell(Happening::Started(0));
+        world.after(Happening::Started(0));
     }
     assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
     assert_eq!(world.status()["containerStatuses"][0]["restartCount"], 8);
@@ -145,7 +145,7 @@ fn says_why_it_waits() {
     let mut world = one(&json!({}));
     world.begin(0);
     world.exit(0, 1);
-    world.tell(Happening::Started(0));
+    world.after(Happening::Started(0));
     let events = world.life.handle(Happening::Exited(0, Exit { code: 1, signal: 0 }), at(0));
     let message = "Back-off restarting failed container c in pod p_shop(u)".to_owned();
     assert_eq!(events, [Action::Event { warning: true, reason: "BackOff", message }]);
@@ -156,8 +156,8 @@ fn says_why_it_waits() {
 #[test]
 fn cannot_start() {
     let mut world = one(&json!({}));
-    world.tell(Happening::Later);
-    let actions = world.tell(Happening::NotStarted(0, "no such file".to_owned()));
+    world.after(Happening::Later);
+    let actions = world.after(Happening::NotStarted(0, "no such file".to_owned()));
     assert!(actions.contains(&Action::Start(0)), "it is tried again");
     let last = &world.status()["containerStatuses"][0]["lastState"]["terminated"];
     assert_eq!((&last["reason"], &last["message"]), (&json!("StartError"), &json!("no such file")));
@@ -172,11 +172,11 @@ fn init_containers_come_first() {
     let waiting = &world.status()["containerStatuses"][0]["state"]["waiting"]["reason"].clone();
     assert_eq!((world.phase().as_str(), waiting), ("Pending", &json!("PodInitializing")));
     assert_eq!(world.exit(0, 1), [Action::Start(0)], "until it succeeds");
-    world.tell(Happening::Started(0));
+    world.after(Happening::Started(0));
     assert_eq!(world.exit(0, 0), [Action::Start(1)]);
-    world.tell(Happening::Started(1));
+    world.after(Happening::Started(1));
     assert_eq!(world.exit(1, 0), [Action::Start(2)]);
-    world.tell(Happening::Started(2));
+    world.after(Happening::Started(2));
     assert_eq!((world.phase().as_str(), world.is_ready()), ("Running", true));
     // One that never succeeds, in a pod that does not try twice.
     let mut world = self::world(
@@ -191,9 +191,9 @@ fn init_containers_come_first() {
 fn sidecars_stay() {
     let mut world = world(&json!({ "initContainers": [{ "name": "s", "restartPolicy": "Always" }],
         "containers": [container(&json!({}))] }));
-    assert_eq!(world.tell(Happening::Later), [Action::Start(0)]);
-    assert_eq!(world.tell(Happening::Started(0)), [Action::Start(1)]);
-    world.tell(Happening::Started(1));
+    assert_eq!(world.after(Happening::Later), [Action::Start(0)]);
+    assert_eq!(world.after(Happening::Started(0)), [Action::Start(1)]);
+    world.after(Happening::Started(1));
     assert_eq!(world.exit(0, 0), [Action::Start(0)]);
 }
 
@@ -209,9 +209,9 @@ fn readiness() {
     let good = [true, true, false, true, false, false, true, true];
     for passes in good {
         let waited = world.wait();
-        assert_eq!(world.tell(Happening::Later), std::slice::from_ref(&ask));
+        assert_eq!(world.after(Happening::Later), std::slice::from_ref(&ask));
         assert_eq!(world.life.due(), None, "one at a time");
-        world.tell(Happening::Probed(0, ProbeKind::Readiness, passes.then_some(()).ok_or("no".to_owned())));
+        world.after(Happening::Probed(0, ProbeKind::Readiness, passes.then_some(()).ok_or("no".to_owned())));
         seen.push((waited, world.is_ready()));
     }
     let ready = [false, true, true, true, true, false, false, true];
@@ -226,38 +226,38 @@ fn liveness() {
     world.begin(0);
     assert!(world.is_ready());
     let fail = || Happening::Probed(0, ProbeKind::Liveness, Err("no".to_owned()));
-    assert_eq!(world.tell(fail()), []);
+    assert_eq!(world.after(fail()), []);
     world.wait();
-    assert_eq!(world.tell(Happening::Later), [Action::Probe(0, ProbeKind::Liveness)]);
-    assert_eq!(world.tell(fail()), [Action::Terminate(0)]);
-    assert_eq!(world.tell(fail()), [], "it is on its way");
+    assert_eq!(world.after(Happening::Later), [Action::Probe(0, ProbeKind::Liveness)]);
+    assert_eq!(world.after(fail()), [Action::Terminate(0)]);
+    assert_eq!(world.after(fail()), [], "it is on its way");
     assert_eq!(world.wait(), 3);
-    assert_eq!(world.tell(Happening::Later), [Action::Kill(0)]);
+    assert_eq!(world.after(Happening::Later), [Action::Kill(0)]);
     assert_eq!(world.life.due(), None);
     assert!(world.exit(0, 137).contains(&Action::Start(0)));
-    world.tell(Happening::Started(0));
-    assert_eq!(world.tell(fail()), [], "it begins anew");
+    world.after(Happening::Started(0));
+    assert_eq!(world.after(fail()), [], "it begins anew");
 }
 
 #[test]
 fn startup_comes_before_the_others() {
     let probe = json!({ "periodSeconds": 1, "failureThreshold": 2 });
     let mut world = one(&json!({ "startupProbe": probe, "livenessProbe": {}, "readinessProbe": {} }));
-    world.tell(Happening::Later);
-    assert_eq!(world.tell(Happening::Started(0)), [Action::Probe(0, ProbeKind::Startup)]);
+    world.after(Happening::Later);
+    assert_eq!(world.after(Happening::Started(0)), [Action::Probe(0, ProbeKind::Startup)]);
     assert!(!world.is_ready());
     let passed = |kind| Happening::Probed(0, kind, Ok(()));
     assert_eq!(
-        world.tell(passed(ProbeKind::Startup)),
+        world.after(passed(ProbeKind::Startup)),
         [Action::Probe(0, ProbeKind::Liveness), Action::Probe(0, ProbeKind::Readiness)]
     );
-    world.tell(passed(ProbeKind::Readiness));
+    world.after(passed(ProbeKind::Readiness));
     assert!(world.is_ready());
     let mut world = one(&json!({ "startupProbe": probe }));
     world.begin(0);
     let failed = || Happening::Probed(0, ProbeKind::Startup, Err("no".to_owned()));
-    world.tell(failed());
-    assert_eq!(world.tell(failed()), [Action::Terminate(0)]);
+    world.after(failed());
+    assert_eq!(world.after(failed()), [Action::Terminate(0)]);
 }
 
 #[test]
@@ -265,15 +265,15 @@ fn ends() {
     let mut world = world(&json!({ "terminationGracePeriodSeconds": 7,
         "containers": [container(&json!({ "readinessProbe": {}, "livenessProbe": {} })), { "name": "d" }] }));
     world.begin(0);
-    world.tell(Happening::Started(1));
-    world.tell(Happening::Probed(0, ProbeKind::Readiness, Ok(())));
-    world.tell(Happening::Probed(0, ProbeKind::Liveness, Ok(())));
-    assert_eq!(world.tell(Happening::Deleted(None)), [Action::Terminate(0), Action::Terminate(1)]);
+    world.after(Happening::Started(1));
+    world.after(Happening::Probed(0, ProbeKind::Readiness, Ok(())));
+    world.after(Happening::Probed(0, ProbeKind::Liveness, Ok(())));
+    assert_eq!(world.after(Happening::Deleted(None)), [Action::Terminate(0), Action::Terminate(1)]);
     assert!(world.is_ready(), "it still serves");
     assert_eq!(world.exit(1, 0), [], "it does not come back");
     assert!(!world.life.is_over());
     world.now = 10;
-    assert_eq!(world.tell(Happening::Later)[0], Action::Kill(0));
+    assert_eq!(world.after(Happening::Later)[0], Action::Kill(0));
     world.exit(0, 137);
     assert!(world.life.is_over());
     assert_eq!((world.phase().as_str(), world.is_ready()), ("Failed", false));
@@ -281,19 +281,19 @@ fn ends() {
     for (second, kill) in [(1, true), (100, false)] {
         let mut world = one(&json!({}));
         world.begin(0);
-        world.tell(Happening::Deleted(Some(Duration::from_secs(5))));
-        world.tell(Happening::Deleted(Some(Duration::from_secs(second))));
+        world.after(Happening::Deleted(Some(Duration::from_secs(5))));
+        world.after(Happening::Deleted(Some(Duration::from_secs(second))));
         world.now = 2;
-        assert_eq!(world.tell(Happening::Later).contains(&Action::Kill(0)), kill);
+        assert_eq!(world.after(Happening::Later).contains(&Action::Kill(0)), kill);
         world.now = 5;
-        assert_eq!(world.tell(Happening::Later).contains(&Action::Kill(0)), !kill);
+        assert_eq!(world.after(Happening::Later).contains(&Action::Kill(0)), !kill);
     }
     // What waits for its next start is over at once.
     let mut world = one(&json!({}));
     world.begin(0);
     world.exit(0, 1);
-    world.tell(Happening::Started(0));
+    world.after(Happening::Started(0));
     world.exit(0, 1);
-    assert_eq!(world.tell(Happening::Deleted(None)), []);
+    assert_eq!(world.after(Happening::Deleted(None)), []);
     assert!(world.life.is_over());
 }
