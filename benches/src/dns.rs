@@ -1,10 +1,12 @@
 //! Names of Services asked for over UDP: one processor for the server, one for the client, beside
-//! knot and nsd with the same names in a zone file.
+//! knot, nsd and CoreDNS with the same names in a zone file.
 
 mod client;
 mod server;
+mod start;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -17,7 +19,7 @@ use crate::sample::Sample;
 use crate::step::{self, Step};
 
 use client::{Client, Mix};
-use server::{Running, Which};
+use server::{Pace, Running, Which};
 
 pub(crate) use server::serve;
 
@@ -51,6 +53,8 @@ struct Own {
     /// From a change to the first changed answer.
     change_median: Duration,
     change_p99: Duration,
+    /// From the start of the program to its first good answer.
+    start: Duration,
     /// Resident memory of the serving process with small and large clusters.
     resident: Vec<(Shape, u64)>,
 }
@@ -62,8 +66,13 @@ pub(crate) struct Measured {
     own: Own,
 }
 
-pub(crate) fn bench(services: u32, seconds: u64, large: &[Shape]) -> anyhow::Result<Vec<Line>> {
-    let step = Step::Names { services, seconds, large: large.to_vec() };
+pub(crate) fn bench(
+    program: &Path,
+    services: u32,
+    seconds: u64,
+    large: &[Shape],
+) -> anyhow::Result<Vec<Line>> {
+    let step = Step::Names { program: program.to_owned(), services, seconds, large: large.to_vec() };
     let Measured { servers, own } = step::run::<Measured>(&step, LIMIT)?;
     let case = format!("{services} Services");
     let line = |measure: &str, figure| Line::new("dns", &case, measure, figure);
@@ -72,7 +81,7 @@ pub(crate) fn bench(services: u32, seconds: u64, large: &[Shape]) -> anyhow::Res
         Figure::time(Sample::new(all.iter().map(|did| of(did))).median())
     };
     let mut lines = Vec::new();
-    for which in [Which::Knot, Which::Nsd] {
+    for which in [Which::Knot, Which::Nsd, Which::CoreDns] {
         let theirs: Vec<&Did> = servers.iter().filter(|did| did.which == which).collect();
         if theirs.is_empty() {
             eprintln!("{} is not installed: SKIPPED", which.program());
@@ -99,6 +108,10 @@ pub(crate) fn bench(services: u32, seconds: u64, large: &[Shape]) -> anyhow::Res
         line("change to changed answer at full speed, p99", Figure::time(own.change_p99))
             .required(Required::AtMost(Figure::Nanoseconds(5 * MILLISECOND))),
     );
+    lines.push(
+        line("start to first good answer, of an API server", Figure::time(own.start))
+            .required(Required::AtMost(Figure::Nanoseconds(500 * MILLISECOND))),
+    );
     for (shape, octets) in own.resident {
         let most = if shape.services > 10_000 { 80_000_000 } else { 25_000_000 };
         lines.push(
@@ -110,31 +123,41 @@ pub(crate) fn bench(services: u32, seconds: u64, large: &[Shape]) -> anyhow::Res
 }
 
 /// Measures, in a process and network of its own.
-pub(crate) fn measure(services: u32, seconds: u64, large: &[Shape]) -> anyhow::Result<Measured> {
+pub(crate) fn measure(
+    program: &Path,
+    services: u32,
+    seconds: u64,
+    large: &[Shape],
+) -> anyhow::Result<Measured> {
     forwarding::raise_loopback()?;
+    let start = start::first_answer(program, services)?;
     server::keep_to(1)?;
     let time = Duration::from_secs(seconds);
     let mut servers = Vec::new();
     for _ in 0..3 {
-        for which in [Which::Portolan, Which::Knot, Which::Nsd] {
+        for which in [Which::Portolan, Which::Knot, Which::Nsd, Which::CoreDns] {
             servers.extend(one(which, services, time)?);
         }
     }
     let shape = Shape::new(services, 1);
-    let mut running = Running::ours(shape, 1, &[0])?;
+    let running = Running::ours(shape, 1, &[0], Pace::RealTime)?;
     let client = Client::new(running.address(), services)?;
     let positive = busy(&running, &client, Mix::Present, time)?.1;
     let negative = busy(&running, &client, Mix::Absent, time)?.1;
-    let (change_median, change_p99) = changes(&mut running, services, seconds)?;
     drop(running);
-    let running = Running::ours(shape, 2, &[0, 1])?;
+    Pace::Share.take();
+    let mut running = Running::ours(shape, 1, &[0], Pace::Share)?;
+    let (change_median, change_p99) = changes(&mut running, services, 4 * seconds)?;
+    drop(running);
+    Pace::RealTime.take();
+    let running = Running::ours(shape, 2, &[0, 1], Pace::RealTime)?;
     let two = busy(&running, &Client::new(running.address(), services)?, Mix::Usual, time)?.1;
     drop(running);
     let mut resident = Vec::new();
     for shape in std::iter::once(shape).chain(large.iter().copied()) {
-        resident.push((shape, Running::ours(shape, 1, &[0])?.resident()?));
+        resident.push((shape, Running::ours(shape, 1, &[0], Pace::RealTime)?.resident()?));
     }
-    let own = Own { positive, negative, two, change_median, change_p99, resident };
+    let own = Own { positive, negative, two, change_median, change_p99, start, resident };
     Ok(Measured { servers, own })
 }
 

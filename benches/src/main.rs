@@ -87,7 +87,7 @@ enum Bench {
     Hostile,
     /// Packets traced through the rules of a whole cluster, against a small one
     Trace,
-    /// Names of Services asked for over UDP, against knot and nsd
+    /// Names of Services asked for over UDP, against knot, nsd and CoreDNS
     Dns,
     /// What the first command of README.md compiles, against the shipped program; takes a quarter
     /// of an hour
@@ -218,9 +218,9 @@ fn measure(cli: &Cli) -> anyhow::Result<bool> {
         );
     }
     // Before the namespaces: cargo may want to fetch something.
-    let needs_program = benches
-        .iter()
-        .any(|bench| matches!(bench, Bench::Change | Bench::Memory | Bench::Cluster | Bench::Trace));
+    let needs_program = benches.iter().any(|bench| {
+        matches!(bench, Bench::Change | Bench::Memory | Bench::Cluster | Bench::Trace | Bench::Dns)
+    });
     let program: PathBuf = if needs_program { program::find()? } else { PathBuf::new() };
     namespace::enter_private()?;
     if benches.iter().any(|bench| matches!(bench, Bench::Load | Bench::Flow)) && !load::nft_is_there() {
@@ -259,7 +259,7 @@ fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>>
         Bench::Iptables => iptables::bench(scale.iptables, scale.iptables_changes),
         Bench::Hostile => hostile::bench(scale.source_ranges, scale.hostile_rounds),
         Bench::Trace => trace::bench(program, scale.trace, scale.traced),
-        Bench::Dns => dns::bench(scale.dns.0, scale.dns.1, scale.dns.2),
+        Bench::Dns => dns::bench(program, scale.dns.0, scale.dns.1, scale.dns.2),
         Bench::Build => build::bench(),
         Bench::All => unreachable!("taken apart by the caller"),
     }

@@ -36,7 +36,9 @@ pub(crate) fn perform(step: &Step, limit: Duration) -> anyhow::Result<()> {
             answer(&api::follow(program, *services, *endpoints, *changes)?)
         }
         Step::Iptables { variant, shape, changes } => answer(&iptables::measure(variant, *shape, *changes)?),
-        Step::Names { services, seconds, large } => answer(&dns::measure(*services, *seconds, large)?),
+        Step::Names { program, services, seconds, large } => {
+            answer(&dns::measure(program, *services, *seconds, large)?)
+        }
         Step::ServeNames { .. } => unreachable!("served above"),
         Step::IptablesRestore { variant, file } => answer(&iptables::restore(variant, file)?),
     }

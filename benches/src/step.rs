@@ -45,7 +45,7 @@ pub(crate) enum Step {
     IptablesRestore { variant: String, file: PathBuf },
     /// Ask servers for the names of so many Services, for so long each time; and measure the memory
     /// of ours with larger clusters too.
-    Names { services: u32, seconds: u64, large: Vec<Shape> },
+    Names { program: PathBuf, services: u32, seconds: u64, large: Vec<Shape> },
     /// Serve the names of a cluster, in the parent's network.
     ServeNames { shape: Shape, threads: usize },
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 
 use crate::sample::Sample;
 
-const A: u16 = 1;
+pub(crate) const A: u16 = 1;
 const AAAA: u16 = 28;
 const NOERROR: u8 = 0;
 const NXDOMAIN: u8 = 3;
@@ -60,8 +60,13 @@ pub(crate) fn ask(socket: &UdpSocket, service: u32) -> anyhow::Result<Vec<u8>> {
 }
 
 fn message(prefix: &str, service: u32, kind: u16) -> Vec<u8> {
+    question(&[&format!("{prefix}-{service:05}"), "bench", "svc", "cluster", "local"], kind)
+}
+
+/// A question for the name of these labels.
+pub(crate) fn question(labels: &[&str], kind: u16) -> Vec<u8> {
     let mut message = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in [&*format!("{prefix}-{service:05}"), "bench", "svc", "cluster", "local", ""] {
+    for label in labels.iter().chain([&""]) {
         message.push(u8::try_from(label.len()).unwrap_or(0));
         message.extend_from_slice(label.as_bytes());
     }

@@ -33,6 +33,7 @@ pub(crate) enum Which {
     Portolan,
     Knot,
     Nsd,
+    CoreDns,
 }
 
 impl Which {
@@ -41,6 +42,7 @@ impl Which {
             Which::Portolan => "portolan",
             Which::Knot => "knotd",
             Which::Nsd => "nsd",
+            Which::CoreDns => "coredns",
         }
     }
 }
@@ -58,9 +60,12 @@ impl Running {
         let folder = tempfile::tempdir().context("creating a temporary folder")?;
         let path = folder.path().display().to_string();
         let (settings, arguments): (String, &[&str]) = match which {
-            Which::Portolan => return Ok(Some(Running::ours(Shape::new(services, 1), 1, &[0])?)),
+            Which::Portolan => {
+                return Ok(Some(Running::ours(Shape::new(services, 1), 1, &[0], Pace::RealTime)?));
+            }
             Which::Knot => (knot(&path), &["-c"]),
             Which::Nsd => (nsd(&path), &["-d", "-c"]),
+            Which::CoreDns => (coredns(&path), &["-conf"]),
         };
         let Some(program) = find(which.program()) else { return Ok(None) };
         std::fs::write(folder.path().join("zone"), zone(services)).context("writing a zone")?;
@@ -69,25 +74,35 @@ impl Running {
         let log = std::fs::File::create(folder.path().join("log")).context("creating a log")?;
         let mut command = Command::new(program);
         command.args(arguments).arg(&file).stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
-        Ok(Some(Running::spawn(command, &[0], folder)?))
+        Ok(Some(Running::spawn(command, &[0], Pace::RealTime, folder)?))
     }
 
     /// Ours, with so many threads on these processors.
-    pub(crate) fn ours(shape: Shape, threads: usize, processors: &[usize]) -> anyhow::Result<Running> {
+    pub(crate) fn ours(
+        shape: Shape,
+        threads: usize,
+        processors: &[usize],
+        pace: Pace,
+    ) -> anyhow::Result<Running> {
         let folder = tempfile::tempdir().context("creating a temporary folder")?;
         let mut command = Command::new(std::env::current_exe().context("finding this program")?);
         let step = serde_json::to_string(&Step::ServeNames { shape, threads })?;
         command.args(["step", "600", &step]).stdin(Stdio::piped());
-        Running::spawn(command, processors, folder)
+        Running::spawn(command, processors, pace, folder)
     }
 
-    fn spawn(mut command: Command, processors: &[usize], folder: TempDir) -> anyhow::Result<Running> {
+    fn spawn(
+        mut command: Command,
+        processors: &[usize],
+        pace: Pace,
+        folder: TempDir,
+    ) -> anyhow::Result<Running> {
         let processors = processors.to_vec();
         // SAFETY: runs between fork and exec; what is called is system calls alone.
         unsafe {
             command.pre_exec(move || {
                 set_affinity(&processors)?;
-                hurry(URGENT);
+                pace.take();
                 Ok(())
             })
         };
@@ -185,8 +200,11 @@ pub(crate) fn serve(shape: Shape, threads: usize) -> anyhow::Result<()> {
     let block = Block { zones: vec![".".to_owned()], names: Some(names.clone()), ..Block::default() };
     let listeners = vec![Listener::new((Ipv4Addr::LOCALHOST, PORT).into(), vec![block])];
     let server = Server::start(Settings { listeners, threads: Some(threads), ..Settings::default() })?;
-    // Of the same priority, they would let it have their processor only when they are idle.
-    hurry(URGENT + 1);
+    // Of the same real-time priority, they would let it have their processor only when they are
+    // idle.
+    if is_real_time() {
+        hurry(URGENT + 1);
+    }
     for line in BufReader::new(std::io::stdin()).lines() {
         let line = line.context("reading a change")?;
         let change = line.split_once(' ').context("a change without an address")?;
@@ -203,6 +221,37 @@ pub(crate) fn serve(shape: Shape, threads: usize) -> anyhow::Result<()> {
 pub(crate) fn keep_to(processor: usize) -> anyhow::Result<()> {
     hurry(URGENT);
     set_affinity(&[processor]).context("keeping to one processor")
+}
+
+/// How a process comes before what else the machine does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// At a real-time priority, which the kernel takes away for up to 50 ms of each second if it
+    /// has the processor all the time, and others want it.
+    RealTime,
+    /// As any process, with the largest share of the processor. So do processes run in a cluster.
+    Share,
+}
+
+impl Pace {
+    /// Has the calling thread, and all that it starts, run like this, if that is allowed.
+    pub(crate) fn take(self) {
+        match self {
+            Pace::RealTime => hurry(URGENT),
+            // SAFETY: as `hurry`; setpriority touches no memory.
+            Pace::Share => unsafe {
+                let how: libc::sched_param = std::mem::zeroed();
+                libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const how);
+                libc::setpriority(libc::PRIO_PROCESS, 0, -20);
+            },
+        }
+    }
+}
+
+/// Whether the calling thread has a real-time priority.
+fn is_real_time() -> bool {
+    // SAFETY: touches no memory.
+    unsafe { libc::sched_getscheduler(0) == libc::SCHED_FIFO }
 }
 
 /// Gives the calling thread, and all that it starts, a real-time priority, if that is allowed: then
@@ -255,6 +304,10 @@ fn knot(folder: &str) -> String {
          database:\n  storage: {folder}\n\
          zone:\n  - domain: cluster.local\n    file: {folder}/zone\n    zonefile-load: whole\n"
     )
+}
+
+fn coredns(folder: &str) -> String {
+    format!("cluster.local:{PORT} {{\n    bind 127.0.0.1\n    file {folder}/zone\n}}\n")
 }
 
 /// Its limit of answers to one client, 200 a second, is taken away.
