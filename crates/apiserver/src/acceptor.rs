@@ -32,7 +32,22 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(crate) async fn run(self, listener: TcpListener) {
+    /// Serves who comes by `listener`, which opens and closes as faults say, and by `more`.
+    pub(crate) async fn run(self, listener: TcpListener, more: Vec<TcpListener>) {
+        let acceptor = Arc::new(self);
+        for listener in more.into_iter().filter_map(|it| tokio::net::TcpListener::from_std(it).ok()) {
+            let acceptor = Arc::clone(&acceptor);
+            tokio::spawn(async move {
+                loop {
+                    let stream = accept(Some(&listener)).await;
+                    drop(tokio::spawn(acceptor.connection(stream)));
+                }
+            });
+        }
+        acceptor.follow_faults(listener).await;
+    }
+
+    async fn follow_faults(&self, listener: TcpListener) {
         let mut changed = self.shared.subscribe();
         let mut listener = tokio::net::TcpListener::from_std(listener).ok();
         loop {

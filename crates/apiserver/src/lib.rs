@@ -91,7 +91,7 @@ pub use faults::{Corruption, Starting};
 pub use invalid::Invalid;
 pub use kubeconfig::Credentials;
 pub use node_side::{Duplex, Forward, Later, LogOptions, NodeSide, PodRef, Process, Run, Size};
-pub use objects::{Follow, Objects, Update};
+pub use objects::{Follow, Objects, Update, Waker};
 pub use portolan_store::Failure;
 pub use resource::Resource;
 pub use server::{Options, Server, StartError};

@@ -1,6 +1,7 @@
 //! The objects, for controllers in the same process: the same operations as over HTTP, without it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use portolan_store::{Change, ChangeKind, Failure, Selector, Watch, WatchOptions};
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::delete::{self, DeleteOptions, Deleted};
 use crate::document::Document;
+use crate::invalid::Invalid;
 use crate::patch::PatchKind;
 use crate::refusal;
 use crate::resource::{Resource, Subresource};
@@ -61,6 +63,35 @@ impl Objects {
             let place = Place { name: "", ..place };
             write::create(state, place, document, options)
         })
+    }
+
+    /// The resource that an object belongs to, under any version that is served, such as
+    /// `extensions/v1beta1`.
+    pub fn resource_of(object: &Value) -> Result<Resource, Invalid> {
+        View::of(object).map(|view| view.resource)
+    }
+
+    /// Applies an object, as `kubectl apply --server-side` does: its fields are those of `manager`
+    /// from now on, and what `manager` has set before and no longer sets goes. It may be of any
+    /// version that is served; what is given back is as it is stored. With `force`, fields are
+    /// taken over that others have set to something else; without it, that fails with 409.
+    pub fn apply(&self, object: Value, manager: &str, force: bool) -> Result<Value, Failure> {
+        let view = View::of(&object).map_err(|error| refusal::bad_request(error.to_string()))?;
+        let own = |field: &str| text(&object, &format!("/metadata/{field}")).to_owned();
+        let (mut namespace, name) = (own("namespace"), own("name"));
+        if name.is_empty() {
+            return Err(refusal::bad_request("metadata.name: Required value: give the object a name"));
+        }
+        if !view.resource.namespaced() {
+            namespace.clear();
+        } else if namespace.is_empty() {
+            "default".clone_into(&mut namespace);
+        }
+        let place = Place { view, namespace: &namespace, name: &name, part: None };
+        let document = Document { value: object, repeated: Vec::new() };
+        let options = Options { manager: Some(manager), force, ..options() };
+        let written = self.shared.change(|state| write::apply(state, place, document, options))?;
+        Ok(written.object)
     }
 
     /// Replaces an object. With `metadata.resourceVersion` it must still be at that version, or
@@ -138,7 +169,7 @@ impl Objects {
     /// Follows resources: first what there is, as [`Update::Put`], then every change.
     pub fn follow(&self, resources: &[Resource]) -> Follow {
         let watches = resources.iter().map(|resource| (*resource, None)).collect();
-        Follow { shared: Arc::clone(&self.shared), watches }
+        Follow { shared: Arc::clone(&self.shared), watches, woken: Arc::default() }
     }
 
     fn write(
@@ -206,26 +237,56 @@ impl Update {
 pub struct Follow {
     shared: Arc<Shared>,
     watches: Vec<(Resource, Option<Watch>)>,
+    woken: Arc<AtomicBool>,
+}
+
+/// Ends the waiting of a [`Follow`] that another thread has.
+#[derive(Debug, Clone)]
+pub struct Waker {
+    shared: Arc<Shared>,
+    woken: Arc<AtomicBool>,
+}
+
+impl Waker {
+    /// Has [`Follow::next`] return now, or at once when it is called next.
+    pub fn wake(&self) {
+        self.woken.store(true, Ordering::SeqCst);
+        self.shared.note(|_| ());
+    }
 }
 
 /// At most so many changes of a resource come at once.
 const BURST: usize = 256;
 
 impl Follow {
-    /// What has happened since the last call; waits for it if nothing has, no longer than `most`.
+    /// What has happened since the last call; waits for it if nothing has, no longer than `most`,
+    /// and until a [`Waker`] ends that.
     pub fn next(&mut self, most: Duration) -> Vec<Update> {
         let end = Instant::now() + most;
         loop {
+            let was_woken = self.woken.swap(false, Ordering::SeqCst);
             let seen = self.shared.version();
             let updates = self.take();
             let left = end.saturating_duration_since(Instant::now());
-            if !updates.is_empty() || left.is_zero() {
+            if !updates.is_empty() || was_woken || left.is_zero() {
                 return updates;
             }
             // Whatever comes after the look above wakes it.
-            let shared = Arc::clone(&self.shared);
-            shared.wait_for(|state| state.version() != seen, left);
+            let is_woken = || self.woken.load(Ordering::SeqCst);
+            self.shared.wait_for(|state| state.version() != seen || is_woken(), left);
         }
+    }
+
+    /// Begins again, with what there is. The [`Waker`]s stay.
+    pub fn restart(&mut self) {
+        for (_, watch) in &mut self.watches {
+            *watch = None;
+        }
+    }
+
+    /// What ends the waiting of [`Self::next`].
+    pub fn waker(&self) -> Waker {
+        Waker { shared: Arc::clone(&self.shared), woken: Arc::clone(&self.woken) }
     }
 
     /// What has happened since the last call, without waiting.

@@ -28,6 +28,8 @@ use crate::tls::{Identities, TlsError};
 pub struct Options {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Sockets that listen already, such as in other network namespaces: it answers there, too.
+    pub more: Vec<Arc<TcpListener>>,
     /// How often a watch that asks for bookmarks gets one. A real server: about a minute.
     pub bookmark_interval: Duration,
     /// How many events of each resource a watch can catch up on.
@@ -67,6 +69,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            more: Vec::new(),
             bookmark_interval: Duration::from_mins(1),
             history: 10_000,
             streaming_lists: true,
@@ -133,6 +136,11 @@ impl Server {
         let address = port.local_addr().map_err(failed)?;
         let listener = TcpListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
+        let more = options.more.iter().map(|listener| {
+            let listener = listener.try_clone()?;
+            listener.set_nonblocking(true).map(|()| listener)
+        });
+        let more = more.collect::<io::Result<Vec<_>>>().map_err(failed)?;
         let identities = Identities::make(options.authority.as_deref(), address.ip(), &options.names, http2)?;
         let shared = Shared::new(Store::new(history), rules, authentication, streaming_lists);
         if options.namespaces {
@@ -153,7 +161,7 @@ impl Server {
             .spawn(move || {
                 runtime.block_on(async {
                     tokio::select! {
-                        () = acceptor.run(listener) => {}
+                        () = acceptor.run(listener, more) => {}
                         _ = stopped => {}
                     }
                 });
@@ -188,7 +196,12 @@ impl Server {
 
     /// Writes a kubeconfig (mode 0600) that leads here.
     pub fn kubeconfig(&self, path: &Path, credentials: &Credentials) -> io::Result<()> {
-        kubeconfig::write(path, &self.url(), &self.identities, credentials)
+        self.kubeconfig_for(path, &self.url(), credentials)
+    }
+
+    /// The same, for clients that find the server at another URL.
+    pub fn kubeconfig_for(&self, path: &Path, url: &str, credentials: &Credentials) -> io::Result<()> {
+        kubeconfig::write(path, url, &self.identities, credentials)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::invalid::Invalid;
 use crate::resource::{Entry, Resource, Subresource};
 
 /// A resource under one of its group versions.
@@ -49,6 +50,14 @@ impl View {
     pub(crate) fn find(group: &str, version: &str, plural: &str) -> Option<Self> {
         let named = |view: &Self| (view.group(), view.version(), view.plural()) == (group, version, plural);
         Self::all().find(named)
+    }
+
+    /// What an object is shown as, by its `apiVersion` and kind.
+    pub(crate) fn of(object: &Value) -> Result<Self, Invalid> {
+        let text = |field: &str| object[field].as_str().unwrap_or_default();
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        let found = Self::all().find(|view| view.kind() == kind && view.api_version() == api_version);
+        found.ok_or_else(|| Invalid::Kind { api_version: api_version.to_owned(), kind: kind.to_owned() })
     }
 
     pub(crate) fn entry(self) -> &'static Entry {

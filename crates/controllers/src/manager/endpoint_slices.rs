@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::circumstances::Circumstances;
-use super::object::{Nothing, Object, OwnerReference, without_nulls};
+use super::object::{Nothing, Object, OwnerReference, difference, without_nulls};
 use super::placement::Node;
 use super::pod::Pod;
 use super::selector::Selects as _;
@@ -64,6 +64,8 @@ struct SliceContent {
 /// Who is responsible for a slice.
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
+/// Who is responsible for an Endpoints object.
+const ENDPOINTS_MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 /// The Service that a slice belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// A slice has no more endpoints than this (`--max-endpoints-per-slice`).
@@ -164,9 +166,13 @@ pub fn endpoint_slices<'a>(
             continue;
         };
         let slice = held.remove(index);
-        if slice.content != content || *slice.object.labels() != labels {
+        let relabel = difference(slice.object.labels(), &labels);
+        if slice.content != content || relabel.is_some() {
             let (endpoints, ports) = (content.endpoints, content.ports);
-            let patch = json!({ "metadata": { "labels": labels }, "endpoints": endpoints, "ports": ports });
+            let mut patch = json!({ "endpoints": endpoints, "ports": ports });
+            if let Some(labels) = relabel {
+                patch["metadata"] = json!({ "labels": labels });
+            }
             step.update(slice.object.target(), patch);
         }
     }
@@ -230,6 +236,19 @@ fn wanted(service: &Service, pods: &[&Pod], zones: &BTreeMap<&str, &str>) -> Vec
     wanted
 }
 
+/// What becomes of the Endpoints object of a Service that is gone. One that somebody else has made
+/// stays.
+pub(crate) fn end_of_endpoints(held: &Value) -> Step {
+    let mut step = Step::default();
+    if let Ok(object) = Object::<Nothing, Nothing>::read(held)
+        && object.labels().contains_key(ENDPOINTS_MANAGED_BY)
+        && !object.is_deleting()
+    {
+        step.delete(object.target(), Propagation::Background);
+    }
+    step
+}
+
 /// What a Service makes of pods: its Endpoints object, which is of its first family only.
 ///
 /// `pods` are as in [`endpoint_slices`], `held` is the object of the Service's name.
@@ -255,7 +274,7 @@ pub fn endpoints<'a>(
         }),
     );
     let mut labels = service.labels_for_endpoints();
-    labels.insert("endpoints.kubernetes.io/managed-by".to_owned(), "endpoint-controller".to_owned());
+    labels.insert(ENDPOINTS_MANAGED_BY.to_owned(), "endpoint-controller".to_owned());
     match held {
         None => step.writes.push(Write::Create(json!({
             "apiVersion": "v1",
@@ -266,8 +285,13 @@ pub fn endpoints<'a>(
         Some(held) => {
             let object: Object<Nothing, Nothing> = Object::read(held)?;
             let before = held.get("subsets").cloned().filter(|subsets| !subsets.is_null());
-            if before.unwrap_or_else(|| json!([])) != json!(subsets) || *object.labels() != labels {
-                step.update(object.target(), json!({ "metadata": { "labels": labels }, "subsets": subsets }));
+            let relabel = difference(object.labels(), &labels);
+            if before.unwrap_or_else(|| json!([])) != json!(subsets) || relabel.is_some() {
+                let mut patch = json!({ "subsets": subsets });
+                if let Some(labels) = relabel {
+                    patch["metadata"] = json!({ "labels": labels });
+                }
+                step.update(object.target(), patch);
             }
         }
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::circumstances::Circumstances;
 use super::daemon_set::daemon_set;
 use super::deployment::deployment;
-use super::endpoint_slices::{endpoint_slices, endpoints};
+use super::endpoint_slices::{Service, end_of_endpoints, endpoint_slices, endpoints};
 use super::garbage::garbage;
 use super::namespace::namespace;
 use super::node_lifecycle::{Patience, lost_pods, node_lifecycle};
@@ -116,17 +116,10 @@ impl Work {
                 let revisions = held.candidate_revisions(found.uid(), &key.0);
                 daemon_set(found, held.nodes.values(), pods, revisions, circumstances)
             }),
-            Job::Endpoints(key) => held.services.get(key).map(|service| {
-                let pods = || held::within(&held.pods, &key.0);
-                let slices = held::within(&held.slices, &key.0);
-                let slices = slices.filter(|slice| slice.service() == Some(service.name()));
-                let mut step = endpoint_slices(service, pods(), held.nodes.values(), slices, circumstances);
-                // One that cannot be read is in the way until somebody corrects it.
-                if let Ok(more) = endpoints(service, pods(), held.endpoints.get(key)) {
-                    step.writes.extend(more.writes);
-                }
-                step
-            }),
+            Job::Endpoints(key) => match held.services.get(key) {
+                Some(service) => Some(self.endpoints(service, circumstances)),
+                None => held.endpoints.get(key).map(end_of_endpoints),
+            },
             Job::Schedule => {
                 Some(schedule(held.pods.values(), held.nodes.values(), held.pods.values(), circumstances))
             }
@@ -142,5 +135,20 @@ impl Work {
                 .map(|found| namespace(found, held.anything.values(), circumstances)),
         };
         step.unwrap_or_default()
+    }
+
+    /// What a Service makes of pods.
+    fn endpoints(&self, service: &Service, circumstances: &mut Circumstances<'_>) -> Step {
+        let (held, namespace) = (&self.held, service.namespace());
+        let pods = || held::within(&held.pods, namespace);
+        let slices = held::within(&held.slices, namespace);
+        let slices = slices.filter(|slice| slice.service() == Some(service.name()));
+        let mut step = endpoint_slices(service, pods(), held.nodes.values(), slices, circumstances);
+        let key = (namespace.to_owned(), service.name().to_owned());
+        // One that cannot be read is in the way until somebody corrects it.
+        if let Ok(more) = endpoints(service, pods(), held.endpoints.get(&key)) {
+            step.writes.extend(more.writes);
+        }
+        step
     }
 }
