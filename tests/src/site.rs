@@ -110,6 +110,7 @@ impl Site {
                 local: plan.load_balancers.iter().map(SocketAddr::ip).collect(),
                 gateway: Some(plan.through.clone()),
             },
+            ..Spec::default()
         })?;
         let load_balancers = plan
             .load_balancers

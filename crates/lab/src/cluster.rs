@@ -1,57 +1,50 @@
-//! A lab that does what manifests say: pods for Deployments, ReplicaSets and Pods, and a proxy on
-//! each node.
+//! A lab that is a cluster: nodes, an API server, controllers, kubelets, a DNS, and a proxy on each
+//! node.
 //!
-//! Files go one way: manifests → what they want (`workload`) → pods in their places (`placement`) →
-//! the topology, and a folder of manifests (`folder`) that the proxies follow by themselves.
+//! Everything goes by the objects of the API server: files are applied to it, controllers make pods
+//! of what is applied, kubelets run the pods, and proxies follow it as in any cluster.
 
 mod dns;
-mod folder;
-mod observed;
-mod own_files;
-mod placement;
-mod pod_files;
-mod proxy;
-mod workload;
+mod settle;
+mod status;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
-use portolan_watch::Paths;
-use serde::{Deserialize, Serialize};
+use portolan_apiserver::{Authentication, Credentials, Objects, Options as ServerOptions, Resource, Server};
+use serde_json::{Value, json};
 
 use crate::Error;
-use crate::probe::{self, Request};
-use crate::topology::{Lab, NodeSpec, PodSpec, Spec};
-use dns::{DnsLaunch, DnsServer};
-use folder::{Folder, Taken};
-use observed::Observed;
-pub use observed::{Finding, PortStatus, ServiceStatus};
-pub(crate) use own_files::own_files;
-use placement::Placed;
-pub(crate) use pod_files::PodFiles;
-pub use proxy::ProxyMode;
-use proxy::{Launch, Proxy};
-use workload::{Count, Wanted};
+use crate::applied::Applied;
+use crate::finding::Finding;
+use crate::kubelet::{Kubelets, ServiceAccount, Setting};
+use crate::live::LivePods;
+use crate::manager::{Facts, Manager};
+use crate::nodes::{self, Asked};
+use crate::own_files;
+use crate::pod::Namespaces;
+use crate::proxy::{Follows, Launch, Proxy, ProxyMode};
+use crate::streams::Streams;
+use crate::topology::{Lab, Spec};
+pub use status::{NodeStatus, PodStatus, PortStatus, ServiceStatus, Status};
 
-/// The Service of the cluster's DNS.
-const DNS_NAMESPACE: &str = "kube-system";
-const DNS_SERVICE: &str = "kube-dns";
+/// The port of the API server in the lab.
+const API_PORT: u16 = 6443;
+/// Where ClusterIPs are allocated, unless files ask for others.
+const SERVICE_NETWORKS: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
 
 /// How a cluster is made.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Options {
     /// Files and folders of manifests.
     pub files: Vec<PathBuf>,
     /// How many nodes there are if the manifests name none.
     pub nodes: usize,
-    /// Addresses that pods get first, on nodes whose network holds them.
-    pub pod_addresses: Vec<IpAddr>,
-    /// The folder for manifests, logs and what proxies remember. It is the cluster's alone.
+    /// The folder for logs, files of pods and what proxies remember. It is the cluster's alone.
     pub state: PathBuf,
     /// The program that is the proxy when it is called with `run`.
     pub program: PathBuf,
@@ -59,182 +52,127 @@ pub struct Options {
     pub proxy_mode: ProxyMode,
     /// Whether there is a DNS for the names of Services.
     pub dns: bool,
+    /// Where ClusterIPs are allocated; if there is none, it is chosen.
+    pub service_networks: Vec<IpNet>,
+    /// A socket that listens where clients outside of the lab ask the API server.
+    pub listener: TcpListener,
 }
 
 /// A running cluster. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Cluster {
-    proxies: Vec<Proxy>,
-    dns_launch: DnsLaunch,
-    /// By their pods.
-    dns_servers: Mutex<BTreeMap<String, DnsServer>>,
-    lab: Lab,
-    folder: Folder,
-    options: Options,
-    placed: Mutex<BTreeMap<String, Placed>>,
-    watch: Mutex<Paths>,
-    observed: Mutex<Observed>,
-}
-
-/// What there is, for people and programs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// The nodes.
-    pub nodes: Vec<NodeStatus>,
-    /// The pods.
-    pub pods: Vec<PodStatus>,
-    /// The Services, as the proxies have them.
-    pub services: Vec<ServiceStatus>,
-    /// What is wrong with the manifests, or ignored in them.
-    pub problems: Vec<Finding>,
-    /// The mode of the proxies.
-    pub proxy_mode: String,
-    /// The addresses of the client outside.
-    pub client: Vec<IpAddr>,
-    /// The folder of manifests, logs and what the proxies remember, as `lab exec` sees it.
-    pub state: PathBuf,
-}
-
-/// A node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeStatus {
-    /// Its name.
-    pub name: String,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-    /// Its pod networks.
-    pub pod_networks: Vec<IpNet>,
-    /// `running`, or how its proxy ended.
-    pub proxy: String,
-}
-
-/// A pod.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PodStatus {
-    /// Its name, with its namespace before it unless that is `default`.
-    pub name: String,
-    /// Its node.
-    pub node: String,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-    /// The ports it answers on.
-    pub ports: Vec<u16>,
-    /// Whether it is ready: only then do Services lead to it.
-    pub ready: bool,
-    /// What is wrong with the DNS server in it.
-    pub dns: Option<DnsTrouble>,
-}
-
-/// A DNS server that has ended by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DnsTrouble {
-    /// How it ended, and how often it was started again.
-    pub what: String,
-    /// It is not started again any more.
-    pub gone: bool,
+    // Dropped in this order: nobody reports what the end of others looks like.
+    _manager: Manager,
+    proxies: Mutex<BTreeMap<String, Proxy>>,
+    kubelets: Kubelets,
+    server: Server,
+    lab: Arc<Lab>,
+    live: LivePods,
+    launch: Launch,
+    applied: Mutex<Applied>,
+    findings: Mutex<Vec<Finding>>,
+    /// The URL of the API server for clients outside of the lab.
+    url: String,
 }
 
 impl Cluster {
-    /// Builds the cluster. When this returns, all proxies have everything in force and all pods
-    /// answer.
-    pub fn start(options: Options) -> Result<Cluster, Error> {
+    /// Builds the cluster. When this returns, all proxies have their rules in force, and the pods
+    /// of the files are ready, if they are within a time.
+    pub fn start(options: &Options) -> Result<Cluster, Error> {
         own_files::hide_those_of_the_machine()?;
-        let folder = Folder::create(&options.state)?;
-        // Before reading: a change in between is seen as a change.
-        let watch = Paths::open(&options.files).map_err(Error::io("watching files"))?;
-        let mut taken = folder.take_over(&options.files)?;
-        let (nodes, client) = placement::nodes(&taken.wanted, options.nodes);
-        if options.dns {
-            folder.write("lab-dns.json", &dns::complete(&mut taken, has_ipv4(&nodes)))?;
-        }
-        let wanted = &taken.wanted;
-        let placed = placement::pods(wanted, &nodes, &BTreeMap::new(), &options.pod_addresses)?;
-        placed.values().try_for_each(pod_files::check_host_name)?;
-        folder.write("lab-nodes.json", &placement::node_objects(&nodes, wanted))?;
-        folder.write("lab-pods.json", &objects(&placed, wanted))?;
-        let pods = placed.values().map(|pod| pod.spec.clone()).collect();
-        let cluster_networks = placement::cluster_networks(&nodes);
-        let lab = Lab::build(&Spec { nodes, pods, client })?;
-
+        let state = options.state.clone();
+        fs::create_dir_all(&state).map_err(Error::io(format!("creating {}", state.display())))?;
+        let applied = Applied::read(options.files.clone())?;
+        let nodes = nodes_of(&applied, options.nodes)?;
+        let control_plane = nodes::control_plane(&nodes);
+        let lab = Arc::new(Lab::build(&Spec {
+            nodes: nodes.iter().map(|node| node.spec.clone()).collect(),
+            pods: Vec::new(),
+            client: nodes::client(&nodes),
+            control_plane: control_plane.clone(),
+        })?);
+        let live = LivePods::default();
+        let token = token()?;
+        let server = serve(options, &applied, &lab, &control_plane, &live, &token)?;
+        let objects = server.objects();
+        let kubeconfig = state.join("kubeconfig");
+        server
+            .kubeconfig(&kubeconfig, &Credentials::ClientCertificate)
+            .map_err(Error::io(format!("writing {}", kubeconfig.display())))?;
+        let facts = Facts { ca_pem: server.ca_pem().to_owned(), api: vec![server.address()] };
+        let manager = Manager::start(objects.clone(), facts)?;
         let launch = Launch {
             program: options.program.clone(),
-            manifests: folder.manifests().to_owned(),
-            state: options.state.clone(),
-            cluster_networks,
+            follows: Follows::Kubeconfig(kubeconfig.clone()),
+            state: state.clone(),
+            cluster_networks: nodes::cluster_networks(&nodes),
             mode: options.proxy_mode,
         };
+        let program = options.program.clone().into_os_string();
+        let setting = Setting {
+            objects: objects.clone(),
+            lab: Arc::clone(&lab),
+            mode: options.proxy_mode,
+            cluster_networks: launch.cluster_networks.clone(),
+            live: live.clone(),
+            folder: state.join("pods"),
+            server: vec![program.clone(), "lab".into(), "serve".into()],
+            dns: dns::command(&program, &state, &kubeconfig)?,
+            account: ServiceAccount { token, ca_pem: server.ca_pem().to_owned() },
+        };
+        let kubelets = Kubelets::start(setting, nodes)?;
         let proxies = lab
             .node_names()
             .into_iter()
-            .map(|node| launch.start(node, lab.node(node)?))
-            .collect::<Result<Vec<_>, _>>()?;
-        proxies.iter().try_for_each(Proxy::wait_ready)?;
-        let observed = Observed::start(folder.manifests(), &proxy::state_dir(&options.state), taken)?;
-        let dns_launch = DnsLaunch::new(&options.program, folder.manifests(), &options.state)?;
+            .map(|node| Ok((node.to_owned(), launch.start(node, lab.node(node)?)?)))
+            .collect::<Result<BTreeMap<_, _>, Error>>()?;
+        if options.dns {
+            dns::create(&objects, &applied)?;
+        }
+        let url = options.listener.local_addr().map_err(Error::io("finding the API server's port"))?;
         let cluster = Cluster {
-            proxies,
-            dns_launch,
-            dns_servers: Mutex::default(),
+            _manager: manager,
+            proxies: Mutex::new(proxies),
+            kubelets,
+            server,
             lab,
-            folder,
-            options,
-            placed: Mutex::new(placed),
-            watch: Mutex::new(watch),
-            observed: Mutex::new(observed),
+            live,
+            launch,
+            applied: Mutex::new(applied),
+            findings: Mutex::default(),
+            url: format!("https://{url}"),
         };
-        let in_pods: Vec<PodSpec> =
-            cluster.placed().values().filter(|pod| pod.runs_dns).map(|pod| pod.spec.clone()).collect();
-        cluster.start_dns(&in_pods)?;
-        cluster.ask_pods()?;
+        cluster.apply(|applied, objects| {
+            applied.apply(objects);
+            Ok(())
+        })?;
+        cluster.proxies().values().try_for_each(Proxy::wait_ready)?;
+        settle::pods_ready(&objects);
+        settle::in_force(&cluster.launch.state, &cluster.lab.node_names(), &objects);
         Ok(cluster)
     }
 
-    /// Starts DNS servers in these pods. They answer when this returns.
-    fn start_dns(&self, pods: &[PodSpec]) -> Result<(), Error> {
-        let mut started = Vec::new();
-        for pod in pods {
-            let at = self.lab.pod(&pod.name)?;
-            started.push((pod.name.clone(), self.dns_launch.start(&pod.name, &pod.addresses, &at)?));
-        }
-        for (_, server) in &mut started {
-            server.wait_ready()?;
-        }
-        self.dns_servers().extend(started);
+    fn apply(&self, how: impl FnOnce(&mut Applied, &Objects) -> Result<(), Error>) -> Result<(), Error> {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        how(&mut applied, &self.server.objects())?;
+        *self.findings.lock().unwrap_or_else(PoisonError::into_inner) = applied.findings();
         Ok(())
     }
 
-    /// Asks every pod on every port, from its node.
-    fn ask_pods(&self) -> Result<(), Error> {
-        for pod in self.lab.pod_specs() {
-            let targets: Vec<_> = pod
-                .addresses
-                .iter()
-                .flat_map(|address| pod.ports.iter().map(|port| SocketAddr::new(*address, *port)))
-                .collect();
-            let silent = self.lab.node(&pod.node)?.run(|| {
-                targets.into_iter().find_map(|to| {
-                    let outcome = probe::http(&Request::to(to).within(Duration::from_secs(5))).outcome;
-                    if outcome.answer().is_none() { Some((to, outcome)) } else { None }
-                })
-            })?;
-            if let Some((to, outcome)) = silent {
-                return Err(Error::Io {
-                    what: format!("asking pod {} at {to} from its node", pod.name),
-                    source: std::io::Error::other(outcome.to_string()),
-                });
-            }
-        }
-        Ok(())
+    /// Waits until a file has changed, and applies it. What is wrong with it is reported by
+    /// [`Cluster::status`].
+    pub fn follow(&self) -> Result<(), Error> {
+        self.apply(Applied::follow)
     }
 
-    /// The folder of manifests, logs and what the proxies remember.
+    /// The folder of logs, files of pods and what the proxies remember.
     pub fn state(&self) -> &Path {
-        &self.options.state
+        &self.launch.state
     }
 
     /// The program that is the proxy when it is called with `run`.
     pub fn program(&self) -> &Path {
-        &self.options.program
+        &self.launch.program
     }
 
     /// The topology.
@@ -242,155 +180,184 @@ impl Cluster {
         &self.lab
     }
 
-    /// Waits until a manifest has changed, and brings the pods up to date. What is wrong with a
-    /// manifest is an error and changes nothing; call this again.
-    pub fn follow(&self) -> Result<(), Error> {
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        watch.wait().map_err(Error::io("watching files"))?;
-        drop(watch);
-        let taken = self.update();
-        self.observed().update(taken)
+    /// The objects.
+    pub fn objects(&self) -> Objects {
+        self.server.objects()
     }
 
-    fn update(&self) -> Result<Taken, Error> {
-        let mut taken = self.folder.take_over(&self.options.files)?;
-        let nodes: Vec<NodeSpec> = self
-            .lab
-            .node_names()
-            .into_iter()
-            .map(|name| self.lab.node_spec(name).cloned())
-            .collect::<Result<_, _>>()?;
-        let dns = if self.options.dns { dns::complete(&mut taken, has_ipv4(&nodes)) } else { Vec::new() };
-        let wanted = &taken.wanted;
-        let mut placed = self.placed();
-        let new = placement::pods(wanted, &nodes, &placed, &self.options.pod_addresses)?;
-        new.values().try_for_each(pod_files::check_host_name)?;
-        let changed = |name: &String, pod: &Placed, others: &BTreeMap<String, Placed>| {
-            others.get(name).is_none_or(|other| other.spec != pod.spec)
-        };
-        let gone: Vec<_> = placed
-            .iter()
-            .filter(|(name, pod)| changed(name, pod, &new))
-            .map(|(name, _)| name.clone())
-            .collect();
-        let come: Vec<_> = new
-            .iter()
-            .filter(|(name, pod)| changed(name, pod, &placed))
-            .map(|(_, pod)| pod.spec.clone())
-            .collect();
-        // Pods answer before Services name them, and are named no more when they go; only one that
-        // changes in place, such as in its ports, is away for a moment.
-        let replaced = |name: &String| new.contains_key(name);
-        for name in gone.iter().filter(|name| replaced(name)) {
-            self.dns_servers().remove(name);
-            self.lab.remove_pod(name)?;
+    /// A kubeconfig for clients outside of the lab.
+    pub fn kubeconfig(&self) -> Result<String, Error> {
+        let path = self.launch.state.join("kubeconfig.outside");
+        let failed = || Error::io(format!("writing {}", path.display()));
+        self.server.kubeconfig_for(&path, &self.url, &Credentials::ClientCertificate).map_err(failed())?;
+        fs::read_to_string(&path).map_err(failed())
+    }
+
+    /// The namespaces of the first container of a pod; `None` if `target` is no pod.
+    pub(crate) fn inside_pod(&self, target: &str) -> Result<Option<Namespaces>, Error> {
+        let (namespace, name) = target.split_once('/').unwrap_or(("default", target));
+        let Some(live) = self.live.get(namespace, name) else { return Ok(None) };
+        live.pod.namespaces(None).map(Some)
+    }
+
+    /// Starts the proxy of a node again, in another mode if one is given. It has ended before the
+    /// new one starts.
+    pub fn restart_proxy(&self, node: &str, mode: Option<ProxyMode>) -> Result<(), Error> {
+        let namespace = self.lab.node(node)?;
+        let mut proxies = self.proxies();
+        if let Some(proxy) = proxies.get(node) {
+            proxy.terminate()?;
         }
-        let in_pods: Vec<PodSpec> =
-            come.iter().filter(|pod| new.get(&pod.name).is_some_and(|pod| pod.runs_dns)).cloned().collect();
-        for pod in come {
-            self.lab.add_pod(pod)?;
-        }
-        self.start_dns(&in_pods)?;
-        self.folder.write("lab-dns.json", &dns)?;
-        self.folder.write("lab-nodes.json", &placement::node_objects(&nodes, wanted))?;
-        self.folder.write("lab-pods.json", &objects(&new, wanted))?;
-        for name in gone.iter().filter(|name| !replaced(name)) {
-            self.dns_servers().remove(name);
-            self.lab.remove_pod(name)?;
-        }
-        *placed = new;
-        Ok(taken)
+        let mut launch = self.launch.clone();
+        launch.mode = mode.or_else(|| proxies.get(node).map(Proxy::mode)).unwrap_or(launch.mode);
+        let proxy = launch.start(node, namespace)?;
+        proxy.wait_ready()?;
+        proxies.insert(node.to_owned(), proxy);
+        Ok(())
+    }
+
+    /// Keeps new pods from a node, or lets them come again.
+    pub fn cordon(&self, node: &str, closed: bool) -> Result<(), Error> {
+        self.lab.node(node)?;
+        let patch = json!({ "spec": { "unschedulable": closed.then_some(true) } });
+        let changed = self.objects().patch(Resource::Nodes, "", node, patch);
+        changed.map(drop).map_err(|failure| Error::Api { what: format!("node {node}"), failure })
+    }
+
+    /// Switches a node off: its pods, its proxy and its kubelet end, and nobody reports it.
+    pub fn stop_node(&self, node: &str) -> Result<(), Error> {
+        self.lab.node(node)?;
+        self.kubelets.stop(node);
+        drop(self.proxies().remove(node));
+        self.lab.unplug(node)
     }
 
     /// What there is now.
     pub fn status(&self) -> Status {
-        let nodes = std::iter::zip(self.lab.node_names(), &self.proxies).filter_map(|(name, proxy)| {
-            let spec = self.lab.node_spec(name).ok()?;
-            Some(NodeStatus {
-                name: name.to_owned(),
-                addresses: spec.addresses.iter().map(IpNet::addr).collect(),
-                pod_networks: spec.pod_networks.clone(),
-                proxy: proxy.state(),
-            })
-        });
-        let (placed, dns_servers) = (self.placed(), self.dns_servers());
-        let pods = self.lab.pod_specs().into_iter().map(|pod| PodStatus {
-            ready: placed.get(&pod.name).is_some_and(|placed| placed.ready),
-            dns: dns_servers.get(&pod.name).and_then(DnsServer::trouble),
-            name: pod.name,
-            node: pod.node,
-            addresses: pod.addresses,
-            ports: pod.ports,
-        });
-        let (services, problems) = self.observed().look();
-        Status {
-            nodes: nodes.collect(),
-            pods: pods.collect(),
-            services,
-            problems,
-            proxy_mode: self.options.proxy_mode.name().to_owned(),
-            client: self.lab.client_spec().addresses.iter().map(IpNet::addr).collect(),
-            state: self.options.state.clone(),
+        let findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let proxies = self.proxies();
+        let proxy = |node: &str| {
+            let proxy = proxies.get(node);
+            (
+                proxy.map_or_else(|| "stopped".to_owned(), Proxy::state),
+                proxy.map_or(self.launch.mode, Proxy::mode).name().to_owned(),
+            )
+        };
+        status::status(&self.objects(), &self.lab, &proxy, findings, &self.launch.state, &self.url)
+    }
+
+    /// Writes what the API server has as manifests, for programs that read those.
+    pub(crate) fn snapshot(&self) -> Result<PathBuf, Error> {
+        let folder = self.launch.state.join("manifests");
+        let failed = || Error::io(format!("writing {}", folder.display()));
+        fs::create_dir_all(&folder).map_err(failed())?;
+        let objects = self.objects();
+        let kinds = [Resource::Services, Resource::EndpointSlices, Resource::Pods, Resource::Nodes];
+        let items: Vec<Value> = kinds.into_iter().flat_map(|resource| objects.list(resource)).collect();
+        let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
+        fs::write(folder.join("cluster.json"), list.to_string()).map_err(failed())?;
+        Ok(folder)
+    }
+
+    fn proxies(&self) -> MutexGuard<'_, BTreeMap<String, Proxy>> {
+        self.proxies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The nodes: those of Node objects, those that pods are given to by name, and if there is no Node
+/// object, so many of the lab's own that there are `count`.
+fn nodes_of(applied: &Applied, count: usize) -> Result<Vec<nodes::Node>, Error> {
+    let wrong = |what| Error::Node { what };
+    let mut asked = applied.nodes().iter().map(Asked::of).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+    let is_given = !asked.is_empty();
+    for pod in applied.objects().filter(|object| object["kind"] == "Pod") {
+        let name = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+        if !name.is_empty() && !asked.iter().any(|node| node.is_called(name)) {
+            let address = pod["status"]["podIP"].as_str().and_then(|text| text.parse::<IpAddr>().ok());
+            asked.push(Asked::of_pod(name, address));
         }
     }
-
-    /// The name of the node, the pod or the client whose network namespace `target` is in: a pod on
-    /// the host network is in its node's.
-    pub fn owner_of_network(&self, target: &str) -> String {
-        let pods = self.lab.pod_specs();
-        let host = pods.iter().find(|pod| pod.name == target && pod.host_network);
-        host.map_or(target, |pod| pod.node.as_str()).to_owned()
+    for number in 1.. {
+        if is_given || asked.len() >= count {
+            break;
+        }
+        let name = format!("host{number}");
+        if !asked.iter().any(|node| node.is_called(&name)) {
+            asked.push(Asked::named(&name));
+        }
     }
-
-    /// What the pod called `target` has in `/etc` now; `None` if that is no pod.
-    pub(crate) fn pod_files(&self, target: &str) -> Result<Option<PodFiles>, Error> {
-        let dns = self.observed().service(DNS_NAMESPACE, DNS_SERVICE).map(|service| service.cluster_ips);
-        // Without one there is nothing to take over.
-        let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
-        let placed = self.placed();
-        let pod = placed.get(target);
-        pod.map(|pod| pod_files::pod_files(pod, &dns.unwrap_or_default(), &hosts)).transpose()
-    }
-
-    fn dns_servers(&self) -> MutexGuard<'_, BTreeMap<String, DnsServer>> {
-        self.dns_servers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn observed(&self) -> MutexGuard<'_, Observed> {
-        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn placed(&self) -> MutexGuard<'_, BTreeMap<String, Placed>> {
-        self.placed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    Ok(nodes::nodes(&asked))
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.proxies.clear();
-        self.dns_servers().clear();
-        // The folder is in the sandbox, which ends soon after; what stays is gone then.
-        let _ = fs::remove_dir_all(&self.options.state);
-    }
-}
-
-/// Whether nodes have IPv4 for their pods.
-fn has_ipv4(nodes: &[NodeSpec]) -> bool {
-    nodes.iter().flat_map(|node| &node.pod_networks).any(|network| network.addr().is_ipv4())
-}
-
-/// The objects of the pods that no file has whole.
-fn objects(placed: &BTreeMap<String, Placed>, wanted: &[Wanted]) -> Vec<serde_json::Value> {
-    let whole = |name: &String| {
-        wanted.iter().any(|item| match item {
-            Wanted::Pods(pods) => {
-                pods.count == Count::One
-                    && pods.node.is_some()
-                    && !pods.addresses.is_empty()
-                    && pods.pods(std::iter::empty()).iter().any(|(own, _)| own == name)
-            }
-            Wanted::Node(_) => false,
-        })
+/// Starts the API server on the control plane.
+fn serve(
+    options: &Options,
+    applied: &Applied,
+    lab: &Lab,
+    control_plane: &[IpNet],
+    live: &LivePods,
+    token: &str,
+) -> Result<Server, Error> {
+    let address = control_plane.first().map_or(IpAddr::from([127, 0, 0, 1]), IpNet::addr);
+    let listener = options.listener.try_clone().map_err(Error::io("the API server's socket"))?;
+    let service_networks = if options.service_networks.is_empty() {
+        service_networks(&applied.services())
+    } else {
+        options.service_networks.clone()
     };
-    placed.iter().filter(|(name, _)| !whole(name)).map(|(_, pod)| pod.object.clone()).collect()
+    let server = ServerOptions {
+        listen: SocketAddr::new(address, API_PORT),
+        more: vec![Arc::new(listener)],
+        names: control_plane.iter().map(|network| network.addr().to_string()).collect(),
+        service_networks,
+        node_side: Some(Arc::new(Streams::new(live.clone()))),
+        authentication: Authentication::TokensOrCertificate(vec![token.to_owned()]),
+        ..ServerOptions::cluster()
+    };
+    Ok(lab.control_plane().run(|| Server::start(server))??)
+}
+
+/// Networks for ClusterIPs that hold all that files ask for: the usual one of a family, or if one
+/// of the addresses is not in it, the smallest that holds those that are not.
+fn service_networks(asked: &[IpAddr]) -> Vec<IpNet> {
+    let usual = SERVICE_NETWORKS.iter().filter_map(|network| network.parse::<IpNet>().ok());
+    let holding = |usual: IpNet| {
+        let own = asked.iter().filter(|address| address.is_ipv4() == usual.addr().is_ipv4());
+        let others: Vec<IpAddr> = own.copied().filter(|address| !usual.contains(address)).collect();
+        let Some(first) = others.first() else { return usual };
+        let longest = if first.is_ipv4() { 24 } else { 112 };
+        let all = asked.iter().filter(|address| address.is_ipv4() == first.is_ipv4());
+        let all: Vec<&IpAddr> = all.collect();
+        let networks = (0..=longest).rev().filter_map(|length| IpNet::new(*first, length).ok());
+        let mut networks = networks.map(|network| network.trunc());
+        networks.find(|network| all.iter().all(|address| network.contains(*address))).unwrap_or(usual)
+    };
+    usual.map(holding).collect()
+}
+
+/// A bearer token that nobody guesses: other users of this machine reach the server's port, too.
+fn token() -> Result<String, Error> {
+    let mut octets = [0; 16];
+    let failed = |error: getrandom::Error| std::io::Error::other(error.to_string());
+    getrandom::fill(&mut octets).map_err(failed).map_err(Error::io("asking for random numbers"))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(octets)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_networks_hold_what_is_asked_for() {
+        for (asked, expected) in [
+            (&[][..], "[10.96.0.0/16, fd00:10:96::/112]"),
+            (&["10.96.7.7"], "[10.96.0.0/16, fd00:10:96::/112]"),
+            (&["10.11.12.125", "10.11.12.254"], "[10.11.12.0/24, fd00:10:96::/112]"),
+            (&["10.104.81.240", "10.111.189.177"], "[10.104.0.0/13, fd00:10:96::/112]"),
+            (&["10.96.0.5", "10.104.81.240"], "[10.96.0.0/12, fd00:10:96::/112]"),
+        ] {
+            let asked: Vec<IpAddr> = asked.iter().map(|address| address.parse().unwrap()).collect();
+            assert_eq!(format!("{:?}", service_networks(&asked)), expected);
+        }
+    }
 }

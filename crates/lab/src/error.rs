@@ -78,6 +78,42 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// An address that a pod asks for and cannot have.
+    #[error(
+        "annotation lab.portolan/pod-ips: {address} is no free address; give one that no pod and no node has, or \
+         leave it out"
+    )]
+    AskedAddress {
+        /// As it is written.
+        address: String,
+    },
+    /// A Node that cannot be made.
+    #[error("{what}")]
+    Node {
+        /// Node, field, and what is wrong with it.
+        what: String,
+    },
+    /// A field of a Pod that cannot be read.
+    #[error("pod {pod}: {what}")]
+    Spec {
+        /// The pod.
+        pod: String,
+        /// Field, and what is wrong with it.
+        what: String,
+    },
+    /// The API server refused something of the lab's own.
+    #[cfg(feature = "cluster")]
+    #[error("{what}: {failure}")]
+    Api {
+        /// What was tried.
+        what: String,
+        /// The answer.
+        failure: portolan_apiserver::Failure,
+    },
+    /// The API server did not start.
+    #[cfg(feature = "cluster")]
+    #[error("the API server: {0}")]
+    Server(#[from] portolan_apiserver::StartError),
     /// A manifest, or a field of it, that the lab cannot work with.
     #[error("{0}")]
     Manifest(Box<Problem>),

@@ -6,16 +6,41 @@
 //! [`probe`] asks as a client would. A [`pod`] that lives has processes of its own and is looked
 //! after as kubelet does it.
 
+#[cfg(feature = "cluster")]
+mod applied;
+#[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod commands;
 mod error;
+#[cfg(feature = "cluster")]
+mod finding;
+#[cfg(feature = "cluster")]
+mod kubelet;
+#[cfg(feature = "cluster")]
+pub mod kubenet;
 pub mod link;
+#[cfg(feature = "cluster")]
+pub mod live;
+#[cfg(feature = "cluster")]
+pub mod manager;
 pub mod netns;
+#[cfg(feature = "cluster")]
+mod nodes;
+mod own_files;
 pub mod pod;
+#[cfg(feature = "cluster")]
 mod privileges;
 pub mod probe;
+mod proxy;
+#[cfg(feature = "cluster")]
+mod recorder;
 pub mod responder;
 pub mod sandbox;
+#[cfg(feature = "cluster")]
+pub mod streams;
 pub mod topology;
 
 pub use error::Error;
+#[cfg(feature = "cluster")]
+pub use finding::Finding;
+pub use proxy::ProxyMode;

@@ -29,7 +29,8 @@ use serde_json::Value;
 use crate::Error;
 use crate::netns::Namespace;
 use life::{Action, Happening, Life, Moment};
-pub use log::Log;
+pub use log::{Follower, Log, Piece};
+pub use process::Namespaces;
 use process::Running;
 pub use server::serve;
 
@@ -50,6 +51,10 @@ pub struct Place {
     pub files: Vec<(PathBuf, PathBuf)>,
     /// The program that calls [`serve`] with one more argument, and its arguments before that.
     pub server: Vec<OsString>,
+    /// What runs for an image of a DNS server for clusters.
+    pub dns: Vec<OsString>,
+    /// Variables that all of its containers have, unless they have others of these names.
+    pub environment: Vec<(String, String)>,
 }
 
 /// What a pod has to say.
@@ -78,6 +83,10 @@ pub struct Pod {
     driver: Option<JoinHandle<()>>,
 }
 
+/// The logs of a pod. They outlive it.
+#[derive(Debug, Clone)]
+pub struct Logs(Arc<Shared>);
+
 /// What others look at while the driver works.
 #[derive(Debug, Default)]
 struct Shared {
@@ -100,7 +109,24 @@ enum Message {
     Delete(Option<Duration>),
 }
 
+impl Logs {
+    /// The same as [`Pod::log`].
+    pub fn of(&self, container: Option<&str>, previous: bool) -> Result<Option<Log>, Error> {
+        let visible = self.0.visible(container.unwrap_or(&self.0.usual))?;
+        Ok(if previous { visible.previous } else { Some(visible.log) })
+    }
+}
+
 impl Shared {
+    fn visible(&self, name: &str) -> Result<Visible, Error> {
+        let containers = self.containers();
+        containers.get(name).cloned().ok_or_else(|| Error::Unknown {
+            kind: "container",
+            name: name.to_owned(),
+            known: containers.keys().cloned().collect::<Vec<_>>().join(", "),
+        })
+    }
+
     fn containers(&self) -> MutexGuard<'_, HashMap<String, Visible>> {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -148,29 +174,42 @@ impl Pod {
         let _ = self.messages.send(Message::Delete(grace));
     }
 
-    /// Starts one more process in a container, the first one if none is named.
+    /// A command with the environment and the working folder of a container, the first one if none
+    /// is named, for [`Pod::spawn`].
+    pub fn command(&self, container: Option<&str>, program: &str) -> Result<Command, Error> {
+        let (_, running) = self.running(container)?;
+        Ok(running.command(program))
+    }
+
+    /// Starts one more process in a container, the first one if none is named. It must be waited
+    /// for: a container has not ended before all of its processes are gone.
     pub fn spawn(&self, container: Option<&str>, command: &mut Command) -> Result<Child, Error> {
-        let name = container.unwrap_or(&self.shared.usual);
-        let running =
-            self.visible(name)?.running.ok_or_else(|| Error::NotRunning { container: name.to_owned() })?;
+        let (name, running) = self.running(container)?;
         let what = format!("starting {} in container {name}", command.get_program().display());
         running.spawn(command).map_err(Error::io(what))
+    }
+
+    /// The namespaces of a container, the first one if none is named.
+    pub fn namespaces(&self, container: Option<&str>) -> Result<Namespaces, Error> {
+        let (name, running) = self.running(container)?;
+        running.namespaces().map_err(Error::io(format!("opening the namespaces of container {name}")))
     }
 
     /// What a container has written, the first one if none is named: in its run of now, or in the
     /// one before.
     pub fn log(&self, container: Option<&str>, previous: bool) -> Result<Option<Log>, Error> {
-        let visible = self.visible(container.unwrap_or(&self.shared.usual))?;
-        Ok(if previous { visible.previous } else { Some(visible.log) })
+        self.logs().of(container, previous)
     }
 
-    fn visible(&self, name: &str) -> Result<Visible, Error> {
-        let containers = self.shared.containers();
-        containers.get(name).cloned().ok_or_else(|| Error::Unknown {
-            kind: "container",
-            name: name.to_owned(),
-            known: containers.keys().cloned().collect::<Vec<_>>().join(", "),
-        })
+    /// The logs of all containers, for whoever asks when the pod is gone.
+    pub fn logs(&self) -> Logs {
+        Logs(Arc::clone(&self.shared))
+    }
+
+    fn running<'a>(&'a self, container: Option<&'a str>) -> Result<(&'a str, Running), Error> {
+        let name = container.unwrap_or(&self.shared.usual);
+        let running = self.shared.visible(name)?.running;
+        Ok((name, running.ok_or_else(|| Error::NotRunning { container: name.to_owned() })?))
     }
 }
 

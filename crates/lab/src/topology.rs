@@ -3,7 +3,7 @@
 //! ```text
 //!            underlay (bridge)
 //!          /        |         \
-//!     client     node 1     node 2      eth0
+//!     client     node 1     node 2      eth0        (the control plane is the underlay itself)
 //!                 cbr0       cbr0       gateway: first address of the pod network
 //!                /    \        |
 //!             pod      pod    pod       eth0, a /32 or /128, everything by way of the node
@@ -40,8 +40,8 @@ pub struct Lab {
     nodes: Vec<Node>,
     client: Host,
     pods: Mutex<Pods>,
-    // Holds the bridge.
-    _underlay: Namespace,
+    /// Holds the bridge, and is the control plane's network.
+    underlay: Namespace,
 }
 
 #[derive(Debug)]
@@ -81,7 +81,8 @@ impl Lab {
         underlay.run(|| {
             let mut links = Links::open("underlay")?;
             links.add_bridge(UNDERLAY)?;
-            links.set_up(UNDERLAY)
+            links.set_up(UNDERLAY)?;
+            spec.control_plane.iter().try_for_each(|address| links.add_address(UNDERLAY, *address))
         })??;
 
         let client =
@@ -99,16 +100,17 @@ impl Lab {
             host::add_pod_bridge(&namespace, node)?;
             nodes.push(Node { spec: node.clone(), namespace });
         }
-        let lab = Lab { nodes, client, pods: Mutex::default(), _underlay: underlay };
-        lab.connect()?;
+        let lab = Lab { nodes, client, pods: Mutex::default(), underlay };
+        lab.connect(!spec.control_plane.is_empty())?;
         for pod in &spec.pods {
             lab.add_pod(pod.clone())?;
         }
         Ok(lab)
     }
 
-    /// Routes between the nodes' pod networks, and between them and the client.
-    fn connect(&self) -> Result<(), Error> {
+    /// Routes between the nodes' pod networks, and between them and the client and the control
+    /// plane.
+    fn connect(&self, control_plane: bool) -> Result<(), Error> {
         for node in &self.nodes {
             for other in self.nodes.iter().filter(|other| other.spec.name != node.spec.name) {
                 for network in &other.spec.pod_networks {
@@ -124,6 +126,10 @@ impl Lab {
             }
             for network in &node.spec.pod_networks {
                 set_route(&self.client.namespace, *network, &node.spec)?;
+                if control_plane && let Some(via) = address_of_family(&node.spec.addresses, *network) {
+                    self.underlay
+                        .run(|| Links::open("underlay")?.set_route(*network, Some(via), UNDERLAY))??;
+                }
             }
         }
         let gateway = match &self.client.spec.gateway {
@@ -156,6 +162,11 @@ impl Lab {
     /// The client's namespace.
     pub fn client(&self) -> &Namespace {
         &self.client.namespace
+    }
+
+    /// The namespace of the control plane, if the lab has one.
+    pub fn control_plane(&self) -> &Namespace {
+        &self.underlay
     }
 
     /// The addresses of the client.
@@ -277,6 +288,12 @@ impl Lab {
     /// Sends the client's packets for `network` by way of `node`.
     pub fn route_client(&self, network: IpNet, node: &str) -> Result<(), Error> {
         set_route(&self.client.namespace, network, &self.node_of(node)?.spec)
+    }
+
+    /// Takes a node off the network, as if its cable were pulled.
+    pub fn unplug(&self, node: &str) -> Result<(), Error> {
+        let node = self.node_of(node)?;
+        node.namespace.run(|| Links::open(&node.spec.name)?.set_down(UPLINK))?
     }
 
     /// Gives a node one more address on the network between nodes and client.

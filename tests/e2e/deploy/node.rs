@@ -53,6 +53,7 @@ impl Node {
                 local: Vec::new(),
                 gateway: Some("node-1".to_owned()),
             },
+            ..Spec::default()
         })?;
         let options =
             Options { streaming_lists, authentication: Authentication::Anonymous, ..Options::default() };

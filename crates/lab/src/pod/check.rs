@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::process::Running;
@@ -122,7 +122,7 @@ fn ask(stream: &mut TcpStream, head: &[u8], deadline: Instant) -> io::Result<u16
 fn run(command: &[String], running: &Running, deadline: Instant, timeout: Duration) -> Result<(), String> {
     let Some((program, arguments)) = command.split_first() else { return Err("no command".to_owned()) };
     let (mut output, writer) = io::pipe().map_err(|error| error.to_string())?;
-    let mut command = Command::new(program);
+    let mut command = running.command(program);
     let clone = writer.try_clone().map_err(|error| error.to_string())?;
     command.args(arguments).stdin(Stdio::null()).stdout(writer).stderr(clone);
     let started = running.spawn(&mut command);

@@ -1,10 +1,12 @@
 //! The processes of a container: in the pod's network, and with mounts, a host name and process
 //! numbers of their own.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -29,9 +31,33 @@ pub(super) struct Running {
     /// Its first process, until it has been waited for.
     first: Arc<Mutex<Option<Pid>>>,
     inside: Arc<Inside>,
+    environment: Arc<Environment>,
 }
 
-/// The namespaces of a container.
+/// What every command in a container begins with.
+#[derive(Debug)]
+struct Environment {
+    variables: Vec<(OsString, OsString)>,
+    folder: Option<PathBuf>,
+}
+
+/// The namespaces of a container that runs, to be entered (setns(2)). They hold nothing up: a
+/// container that has ended can be entered no more.
+#[derive(Debug)]
+pub struct Namespaces {
+    /// Its mounts.
+    pub mount: OwnedFd,
+    /// Its process numbers: those of the children of whoever enters.
+    pub process: OwnedFd,
+    /// Its host name.
+    pub host_name: OwnedFd,
+    /// Its message queues, semaphores and shared memory.
+    pub communication: OwnedFd,
+    /// Its network.
+    pub network: OwnedFd,
+}
+
+/// Where a container's processes are.
 #[derive(Debug)]
 struct Inside {
     place: Place,
@@ -48,6 +74,7 @@ pub(super) fn start(
     log: Log,
     ended: impl FnOnce(Exit) + Send + 'static,
 ) -> io::Result<Running> {
+    let environment = Environment::of(&command);
     let (reader, writer) = io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let (child, inside) = in_thread(|| {
@@ -73,7 +100,8 @@ pub(super) fn start(
     // The writing ends in it would keep the log open.
     drop(command);
     let first = Arc::new(Mutex::new(i32::try_from(child.id()).ok().map(Pid::from_raw)));
-    let running = Running { first: Arc::clone(&first), inside: Arc::new(inside) };
+    let running =
+        Running { first: Arc::clone(&first), inside: Arc::new(inside), environment: Arc::new(environment) };
     thread::Builder::new()
         .name("container".to_owned())
         .stack_size(64 << 10)
@@ -146,7 +174,38 @@ fn in_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result
     })
 }
 
+impl Environment {
+    fn of(command: &Command) -> Environment {
+        let owned = |(name, value): (&OsStr, Option<&OsStr>)| Some((name.to_owned(), value?.to_owned()));
+        Environment {
+            variables: command.get_envs().filter_map(owned).collect(),
+            folder: command.get_current_dir().map(Path::to_owned),
+        }
+    }
+}
+
 impl Running {
+    /// A command with the environment of the container, to be started by [`Running::spawn`].
+    pub(super) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().envs(self.environment.variables.iter().map(|(name, value)| (name, value)));
+        if let Some(folder) = &self.environment.folder {
+            command.current_dir(folder);
+        }
+        command
+    }
+
+    pub(super) fn namespaces(&self) -> io::Result<Namespaces> {
+        let inside = &self.inside;
+        Ok(Namespaces {
+            mount: inside.mount.try_clone()?,
+            process: inside.process.try_clone()?,
+            host_name: inside.host_name.try_clone()?,
+            communication: inside.communication.try_clone()?,
+            network: inside.place.network.as_fd().try_clone_to_owned()?,
+        })
+    }
+
     /// Asks the container to end. One that does nothing about it, as number 1 may, goes on.
     pub(super) fn terminate(&self) {
         self.signal(Signal::SIGTERM);

@@ -1,5 +1,6 @@
 //! The command that a container runs, and the built-in server as a process of its own.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::process::{Command, ExitCode};
 
@@ -43,8 +44,8 @@ fn run(task: &str) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The command of a container. It has the environment of a container, and of the lab's only
-/// `PATH`.
+/// The command of a container, with the container's environment. Of the lab's own that has `PATH`
+/// only.
 pub(super) fn command(
     runs: &Runs,
     container: &Container,
@@ -54,6 +55,12 @@ pub(super) fn command(
     let mut command = match runs {
         Runs::Program(words) => {
             let (program, arguments) = words.split_first().ok_or("there is no command")?;
+            let mut command = Command::new(program);
+            command.args(arguments);
+            command
+        }
+        Runs::Dns => {
+            let (program, arguments) = place.dns.split_first().ok_or("the lab has no DNS")?;
             let mut command = Command::new(program);
             command.args(arguments);
             command
@@ -78,8 +85,8 @@ pub(super) fn command(
             command
         }
     };
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
-    command.env_clear().env("PATH", path).env("HOME", "/root").env("HOSTNAME", &place.host_name);
+    command.env_clear().env("PATH", path()).env("HOME", "/root").env("HOSTNAME", &place.host_name);
+    command.envs(place.environment.iter().map(|(name, value)| (name, value)));
     for variable in &container.env {
         if variable.name.is_empty() || variable.name.contains(['=', '\0']) {
             return Err(format!("{:?} is no name of a variable", variable.name));
@@ -94,6 +101,19 @@ pub(super) fn command(
         command.current_dir(&container.working_dir);
     }
     Ok(command)
+}
+
+/// The lab's `PATH`, and the folders of administrators' tools, which not every user has in it.
+fn path() -> OsString {
+    let own = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    let mut folders: Vec<_> = std::env::split_paths(&own).collect();
+    for folder in ["/usr/local/sbin", "/usr/sbin", "/sbin"] {
+        if !folders.iter().any(|known| known.as_os_str() == folder) {
+            folders.push(folder.into());
+        }
+    }
+    // No folder has a colon in its name: they were separated by it.
+    std::env::join_paths(folders).unwrap_or(own)
 }
 
 /// The value of a field of the pod that a variable stands for (`valueFrom.fieldRef`).

@@ -107,7 +107,7 @@ pub(super) fn add_pod(
                 links.set_route(default, Some(gateway), UPLINK)?;
             }
         }
-        Ok(())
+        Ok::<(), Error>(())
     })??;
     node.run(|| {
         let mut links = Links::open(node.name())?;

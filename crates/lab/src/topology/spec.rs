@@ -16,6 +16,8 @@ pub struct Spec {
     pub pods: Vec<PodSpec>,
     /// The machine outside.
     pub client: ClientSpec,
+    /// Addresses of the control plane, with the prefix of the underlay; none without one.
+    pub control_plane: Vec<IpNet>,
 }
 
 /// A node.

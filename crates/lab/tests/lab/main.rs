@@ -1,7 +1,11 @@
 //! Labs without a proxy: every way that packets must go by themselves, and nothing left behind.
 
 mod crash;
+#[cfg(feature = "cluster")]
+mod kubenet;
 mod pods;
+#[cfg(feature = "cluster")]
+mod streams;
 mod ways;
 
 use std::process::ExitCode;
@@ -30,6 +34,10 @@ fn main() -> ExitCode {
     }
     let mut trials = ways::trials();
     trials.extend(pods::trials());
+    #[cfg(feature = "cluster")]
+    trials.extend(kubenet::trials());
+    #[cfg(feature = "cluster")]
+    trials.extend(streams::trials());
     trials.push(Trial::test("nothing_is_left_after_sigkill", move || crash.map_err(Into::into)));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

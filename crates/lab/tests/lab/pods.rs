@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 use portolan_lab::netns::Namespace;
-use portolan_lab::pod::{self, Place, Pod, Report};
+use portolan_lab::pod::{self, Namespaces, Place, Pod, Report};
 use portolan_lab::probe::{self, Outcome, Request};
 use portolan_lab::topology::{Lab, NodeSpec, PodSpec, Spec};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// The argument that makes this binary the server of a pod.
 pub(crate) const ROLE: &str = "--be-a-server";
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn server() -> ExitCode {
     pod::serve(&std::env::args().nth(2).unwrap_or_default())
@@ -28,12 +28,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("killing_a_server_ends_only_its_container", killed_server),
         Trial::test("probes_are_carried_out", probes),
         Trial::test("a_pod_ends_in_good_time", ending),
+        Trial::test("a_container_can_be_entered", entering),
         Trial::test("a_program_that_is_not_there_is_said", missing_program),
     ]
 }
 
 /// A lab with one pod's network, and what is at its place.
-fn lab() -> Result<(Lab, Place), Failed> {
+pub(crate) fn lab() -> Result<(Lab, Place), Failed> {
     let address = std::net::IpAddr::from([10, 244, 1, 2]);
     let spec = Spec {
         nodes: vec![NodeSpec {
@@ -58,12 +59,14 @@ fn lab() -> Result<(Lab, Place), Failed> {
         host_addresses: vec!["192.168.50.1".parse()?],
         host_name: "web-0".to_owned(),
         files: vec![],
+        dns: vec![],
+        environment: vec![],
         server: vec![std::env::current_exe()?.into(), ROLE.into()],
     };
     Ok((lab, place))
 }
 
-fn object(container: &Value, more: &Value) -> Value {
+pub(crate) fn object(container: &Value, more: &Value) -> Value {
     let mut object = json!({
         "metadata": { "name": "web-0", "namespace": "default", "uid": "u" },
         "spec": { "nodeName": "host1", "containers": [{ "name": "web", "image": "nginx" }] },
@@ -78,14 +81,14 @@ fn object(container: &Value, more: &Value) -> Value {
 }
 
 /// A pod and what it reports.
-struct Living {
-    pod: Pod,
+pub(crate) struct Living {
+    pub(crate) pod: Pod,
     reports: Receiver<Report>,
     seen: Vec<Report>,
 }
 
 impl Living {
-    fn start(place: &Place, object: &Value) -> Result<Living, Failed> {
+    pub(crate) fn start(place: &Place, object: &Value) -> Result<Living, Failed> {
         let (sender, reports) = channel();
         let pod = Pod::start(place.clone(), object, move |report| {
             // A test that has seen enough does not listen.
@@ -112,14 +115,18 @@ impl Living {
     }
 
     /// Waits for a status. Gives that of the container.
-    fn await_status(&mut self, what: &str, test: impl Fn(&Value) -> bool) -> Result<Value, Failed> {
+    pub(crate) fn await_status(
+        &mut self,
+        what: &str,
+        test: impl Fn(&Value) -> bool,
+    ) -> Result<Value, Failed> {
         let report =
             self.await_report(what, |report| matches!(report, Report::Status(status) if test(status)))?;
         let Report::Status(status) = report else { unreachable!() };
         Ok(status["containerStatuses"][0].clone())
     }
 
-    fn await_ready(&mut self) -> Result<Value, Failed> {
+    pub(crate) fn await_ready(&mut self) -> Result<Value, Failed> {
         self.await_status("ready", |status| status["containerStatuses"][0]["ready"] == true)
     }
 
@@ -303,6 +310,36 @@ fn ending() -> Result<(), Failed> {
         assert!(is_complete);
         assert_eq!(String::from_utf8(text)?.contains("bye"), code == 0);
     }
+    Ok(())
+}
+
+/// What `lab exec` does, in a thread.
+fn entering() -> Result<(), Failed> {
+    use nix::sched::{CloneFlags, setns, unshare};
+
+    let (_lab, place) = lab()?;
+    let command = json!({ "command": ["sh", "-c", "sleep 1000; exit"] });
+    let mut living = Living::start(&place, &object(&command, &json!({})))?;
+    living.await_ready()?;
+    let Namespaces { mount, process, host_name, communication, network } = living.pod.namespaces(None)?;
+    let script = "hostname; tr '\\0' ' ' </proc/1/cmdline; echo; cat /proc/net/fib_trie";
+    let output = std::thread::scope(|scope| {
+        let enter = || {
+            unshare(CloneFlags::CLONE_FS)?;
+            setns(&process, CloneFlags::CLONE_NEWPID)?;
+            setns(&host_name, CloneFlags::CLONE_NEWUTS)?;
+            setns(&communication, CloneFlags::CLONE_NEWIPC)?;
+            setns(&network, CloneFlags::CLONE_NEWNET)?;
+            setns(&mount, CloneFlags::CLONE_NEWNS)?;
+            Command::new("sh").args(["-c", script]).output()
+        };
+        scope.spawn(enter).join().expect("it does not panic")
+    })?;
+    let text = String::from_utf8(output.stdout)?;
+    assert!(text.starts_with("web-0\nsh -c sleep 1000; exit \n"), "{text}");
+    assert!(text.contains("10.244.1.2"), "{text}");
+    let error = living.pod.namespaces(Some("db")).expect_err("there is none");
+    assert!(error.to_string().contains("there is no container \"db\""), "{error}");
     Ok(())
 }
 

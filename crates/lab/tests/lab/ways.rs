@@ -34,7 +34,7 @@ fn pod(name: &str, node: &str, addresses: &[&str]) -> PodSpec {
     }
 }
 
-fn spec() -> Spec {
+pub(crate) fn spec() -> Spec {
     let networks = |list: [&str; 2]| list.map(|network| network.parse().expect("a network")).to_vec();
     Spec {
         nodes: vec![
@@ -57,6 +57,7 @@ fn spec() -> Spec {
             pod("far", "host2", &["172.16.9.9", "fd00:172::9"]),
             PodSpec { host_network: true, ..pod("on-host", "host2", &["192.168.50.2", "fd00:50::2"]) },
         ],
+        control_plane: vec![],
         client: ClientSpec {
             addresses: networks(["192.168.50.100/24", "fd00:50::100/64"]),
             local: vec!["192.0.2.1".parse().expect("an address")],

@@ -44,7 +44,13 @@ struct Watch {
     run: (bool, u32),
     next: Option<Moment>,
     is_under_way: bool,
+    /// The time to the next readiness probe as long as none has passed.
+    impatience: Duration,
 }
+
+/// After the first readiness probe that fails; then twice as long each time, up to the period.
+/// kubelet's shortest period is a second, which is long for a server that takes 50 ms to begin.
+const IMPATIENCE: Duration = Duration::from_millis(25);
 
 impl Health {
     pub(super) fn new(container: &Container) -> Self {
@@ -56,7 +62,15 @@ impl Health {
         let watch = |(kind, probe): (ProbeKind, &Option<Probe>)| {
             let probe = probe.clone()?;
             let passes = kind == ProbeKind::Liveness;
-            Some(Watch { kind, probe, passes, run: (passes, 0), next: None, is_under_way: false })
+            Some(Watch {
+                kind,
+                probe,
+                passes,
+                run: (passes, 0),
+                next: None,
+                is_under_way: false,
+                impatience: IMPATIENCE,
+            })
         };
         Self { probes: probes.into_iter().filter_map(watch).collect(), is_given_up: false }
     }
@@ -94,7 +108,11 @@ impl Health {
     pub(super) fn note(&mut self, kind: ProbeKind, passed: bool, now: Moment) -> bool {
         let Some(watch) = self.probes.iter_mut().find(|watch| watch.kind == kind) else { return false };
         watch.is_under_way = false;
-        watch.next = Some(now + watch.probe.period());
+        let is_new = kind == ProbeKind::Readiness && !passed && watch.impatience < watch.probe.period();
+        let pause = if is_new { watch.impatience } else { watch.probe.period() };
+        // Once it has passed, it is no beginner any more.
+        watch.impatience = if passed { watch.probe.period() } else { watch.impatience * 2 };
+        watch.next = Some(now + pause);
         let length = if watch.run.0 == passed { watch.run.1.saturating_add(1) } else { 1 };
         watch.run = (passed, length);
         let needed = if passed { watch.probe.successes() } else { watch.probe.failures() };

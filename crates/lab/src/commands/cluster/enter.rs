@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
@@ -15,7 +15,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::control::{self, Entry};
 use super::names;
-use crate::cluster::own_files;
+use crate::own_files::own_files;
 use crate::privileges;
 
 /// Runs a command where `target` is and returns its exit code.
@@ -28,22 +28,19 @@ pub(super) fn run(name: &str, target: &str, command: &[OsString]) -> anyhow::Res
 /// The calling process, in the namespaces of a node, a pod or the client.
 pub(super) struct Inside {
     path: OsString,
-    /// The lab's folder.
-    pub(super) state: PathBuf,
 }
 
-/// Goes where `target` is: with its network, and its own host name, `/run/portolan` and
-/// `/var/lib/portolan`; in a pod, also with its own `/etc/hosts` and `/etc/resolv.conf`. The
-/// process must have one thread only.
+/// Goes where `target` is: into the first container of a pod, or to a node or the client, with its
+/// network, and its own host name, `/run/portolan` and `/var/lib/portolan`. The process must have
+/// one thread only.
 pub(super) fn enter(name: &str, target: &str) -> anyhow::Result<Inside> {
-    let (target, (Entry { owner, state, program, files }, namespaces)) =
-        match control::namespaces(name, target) {
-            Ok(found) => (target.to_owned(), found),
-            Err(error) => match names::pod(&control::status(name)?, target)? {
-                Some(pod) if pod.name != target => (pod.name.clone(), control::namespaces(name, &pod.name)?),
-                _ => return Err(error),
-            },
-        };
+    let (entry, namespaces) = match control::namespaces(name, target) {
+        Ok(found) => found,
+        Err(error) => match names::pod_or_workload(&control::status(name)?, target)? {
+            Some(pod) if pod.name != target => control::namespaces(name, &pod.name)?,
+            _ => return Err(error),
+        },
+    };
     // The user namespace first: it gives the right to enter the others (user_namespaces(7)).
     for (fd, kind, what) in [
         (&namespaces.user, CloneFlags::CLONE_NEWUSER, "user"),
@@ -55,20 +52,16 @@ pub(super) fn enter(name: &str, target: &str) -> anyhow::Result<Inside> {
         setns(fd, kind)
             .with_context(|| format!("entering the lab's {what} namespace; does the lab belong to you?"))?;
     }
-    // What is different in each place is for this process and its children alone.
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS).context("creating namespaces in the lab")?;
-    own_files(&state, &owner).put_in_place()?;
-    // Only pods have files; on the host network their folders are the node's.
-    let host_name = match &files {
-        Some(files) => {
-            own_files(&state, &target).put_pod_files(files)?;
-            &files.host_name
-        }
-        None => &owner,
-    };
-    nix::unistd::sethostname(host_name).context("setting the host name")?;
+    let Entry { target, is_pod, state, program } = entry;
+    if !is_pod {
+        // What is different in each place is for this process and its children alone.
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)
+            .context("creating namespaces in the lab")?;
+        own_files(&state, &target).put_in_place()?;
+        nix::unistd::sethostname(&target).context("setting the host name")?;
+    }
     privileges::ignore_setgroups().context("installing a filter of system calls")?;
-    Ok(Inside { path: path(&state, &program)?, state })
+    Ok(Inside { path: path(&state, &program)? })
 }
 
 impl Inside {

@@ -79,6 +79,11 @@ impl Place {
         self.folder.join("control")
     }
 
+    /// Where clients of the API server find it.
+    pub(super) fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
     pub(super) fn log(&self) -> PathBuf {
         self.folder.join("log")
     }

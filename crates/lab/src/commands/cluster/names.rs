@@ -23,6 +23,30 @@ pub(super) fn pod<'s>(status: &'s Status, name: &str) -> anyhow::Result<Option<&
     Ok(first)
 }
 
+/// Kinds of workloads, as kubectl calls them.
+const WORKLOADS: [&str; 8] =
+    ["deployment/", "deploy/", "replicaset/", "rs/", "statefulset/", "sts/", "daemonset/", "ds/"];
+
+/// The pod of this name, or the first of the workload of this name that is ready, as in `web` or
+/// `deployment/web`.
+pub(super) fn pod_or_workload<'s>(status: &'s Status, name: &str) -> anyhow::Result<Option<&'s PodStatus>> {
+    if let Some(pod) = pod(status, name)? {
+        return Ok(Some(pod));
+    }
+    let bare = WORKLOADS.iter().find_map(|kind| name.strip_prefix(kind)).unwrap_or(name);
+    let mut of_workload: Vec<&PodStatus> =
+        status.pods.iter().filter(|pod| workload(&pod.name, bare)).collect();
+    of_workload.sort_by_key(|pod| !pod.ready);
+    Ok(of_workload.first().copied())
+}
+
+/// Whether a pod may be one of the workload: its name is the workload's and one or two words that
+/// were made up.
+fn workload(pod: &str, workload: &str) -> bool {
+    let rest = pod.strip_prefix(workload).and_then(|rest| rest.strip_prefix('-'));
+    rest.is_some_and(|rest| rest.split('-').count() <= 2 && !rest.contains('/'))
+}
+
 /// What has a name: the client, the nodes, the pods.
 pub(super) fn all(status: &Status) -> Vec<&str> {
     let nodes = status.nodes.iter().map(|node| node.name.as_str());

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::bail;
 
-use super::names::{self, pod};
+use super::names::{self, pod, pod_or_workload};
 use super::{TraceArgs, USUAL_NAME, control, enter};
 use crate::cluster::Status;
 
@@ -16,12 +16,13 @@ pub(super) fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let TraceArgs { lab, node, from, to, flags } = args;
     let status = control::status(&lab.name)?;
     let question = Question::of(&status, node.as_deref(), from, to, wants_v6(flags, to))?;
+    let manifests = control::snapshot(&lab.name)?;
     let inside = enter::enter(&lab.name, &question.node)?;
     let mut trace = Command::new("portolan");
     trace.args(["trace", "--from", &question.from, "--to", &question.to]);
     let named = if lab.name == USUAL_NAME { "" } else { &lab.name };
     trace.args(["--in-lab", named, from, to]);
-    trace.arg("--manifests").arg(inside.state.join("manifests")).args(flags);
+    trace.arg("--manifests").arg(manifests).args(flags);
     inside.run(&mut trace)
 }
 
@@ -46,6 +47,8 @@ impl Question {
     fn of(status: &Status, at: Option<&str>, from: &str, to: &str, v6: bool) -> anyhow::Result<Question> {
         let is_node = |name: &str| status.nodes.iter().any(|node| node.name == name);
         let to_place = to_place(status, to, v6)?;
+        let pod = if is_node(from) || from == "client" { None } else { pod_or_workload(status, from)? };
+        let from = pod.map_or(from, |pod| &pod.name);
         let first = if is_node(from) {
             from.to_owned()
         } else if from == "client" {
@@ -56,7 +59,7 @@ impl Question {
             });
             let Some(node) = aimed_at.or(status.nodes.first()) else { bail!("the lab has no node") };
             node.name.clone()
-        } else if let Some(pod) = pod(status, from)? {
+        } else if let Some(pod) = pod {
             pod.node.clone()
         } else {
             bail!("there is no pod or node {from:?} in the lab; there is {}", names::all(status).join(", "));
@@ -123,6 +126,8 @@ mod tests {
             addresses: vec![[192, 168, 50, last].into(), [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)].into()],
             pod_networks: vec![],
             proxy: "running".to_owned(),
+            proxy_mode: "nftables".to_owned(),
+            ready: true,
         };
         let pod = |name: &str, node: &str| PodStatus {
             ready: true,
@@ -130,7 +135,8 @@ mod tests {
             node: node.to_owned(),
             addresses: vec![],
             ports: vec![],
-            dns: None,
+            state: "Running".to_owned(),
+            host_network: false,
         };
         Status {
             nodes: vec![node("host1", 1), node("host2", 2)],
@@ -142,9 +148,9 @@ mod tests {
             ],
             services: vec![],
             problems: vec![],
-            proxy_mode: "nftables".to_owned(),
             client: vec![[192, 168, 50, 100].into()],
             state: "/run/x".into(),
+            api: "https://127.0.0.1:1".to_owned(),
         }
     }
 

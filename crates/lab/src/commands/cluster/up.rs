@@ -2,7 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
@@ -21,7 +23,7 @@ use crate::sandbox::{self, Entered};
 const READY: &str = "ready";
 
 /// Where a cluster keeps its files: in the sandbox's private /run.
-pub(super) const STATE: &str = "/run/portolan-lab";
+const STATE: &str = "/run/portolan-lab";
 
 /// Builds a lab; in the background, returns when it is ready.
 pub(super) fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
@@ -66,6 +68,9 @@ fn detach(args: &UpArgs, files: &[PathBuf], place: &Place) -> anyhow::Result<Exi
     if args.no_dns {
         command.arg("--no-dns");
     }
+    for network in &args.service_cluster_ip_range {
+        command.args(["--service-cluster-ip-range", &network.to_string()]);
+    }
     // Where the user is, which is how the lab's first words name files.
     if let Ok(folder) = std::env::current_dir() {
         command.arg("--from").arg(folder);
@@ -80,7 +85,8 @@ fn detach(args: &UpArgs, files: &[PathBuf], place: &Place) -> anyhow::Result<Exi
             let other = if name == "default" { String::new() } else { format!(" --name {name}") };
             let program = super::called();
             println!(
-                "\n{program} lab exec{other} client -- COMMAND looks around in there; {program} lab down{other} ends it."
+                "\neval \"$({program} lab env{other})\" points kubectl there; {program} lab exec{other} client -- COMMAND looks \
+                 around in there; {program} lab down{other} ends it."
             );
             return Ok(ExitCode::SUCCESS);
         }
@@ -100,6 +106,16 @@ fn stay(args: &UpArgs, files: Vec<PathBuf>, place: &Place, lock: Lock) -> anyhow
     // Made outside: the sandbox has another /run.
     let listener = UnixListener::bind(place.socket())
         .with_context(|| format!("creating {}", place.socket().display()))?;
+    // These, too: in there, loopback is another one, and /run as well, where the place may be.
+    let api =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listening for clients of the API server")?;
+    let mut kubeconfig = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(place.kubeconfig())
+        .with_context(|| format!("creating {}", place.kubeconfig().display()))?;
     match sandbox::enter() {
         Ok(Entered::Ended(code)) => {
             // The log of a lab in the background that failed is for the one that waits, who removes
@@ -119,15 +135,17 @@ fn stay(args: &UpArgs, files: Vec<PathBuf>, place: &Place, lock: Lock) -> anyhow
     if args.detached {
         end_with_reader()?;
     }
-    let cluster = Cluster::start(Options {
+    let cluster = Cluster::start(&Options {
         files,
         nodes: args.nodes.into(),
-        pod_addresses: Vec::new(),
         state: STATE.into(),
         program: std::env::current_exe().context("finding this program")?,
         proxy_mode: args.proxy_mode,
         dns: !args.no_dns,
+        service_networks: args.service_cluster_ip_range.clone(),
+        listener: api,
     })?;
+    kubeconfig.write_all(cluster.kubeconfig()?.as_bytes()).context("writing the kubeconfig")?;
     let mut output = io::stdout();
     let mut text = report::status(&cluster.status(), args.from.as_deref());
     text.push_str(if args.detached { READY } else { "\nCtrl-C ends the lab." });

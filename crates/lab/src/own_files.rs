@@ -1,4 +1,4 @@
-//! Folders that each node, pod and client has for itself, where programs expect one for a machine.
+//! Folders that each node and the client has for itself, where programs expect one for a machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,64 +6,39 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
-use super::PodFiles;
 use crate::Error;
 
 /// Where a proxy remembers its last state and allocations, unless it is started with another
 /// `--state-dir`.
 const STATE: &str = "/var/lib/portolan";
 /// Where a proxy has its socket, unless it is started with another `--socket`.
+#[cfg(feature = "cluster")]
 const RUN: &str = "/run/portolan";
 
-/// What a pod has for itself of `/etc`.
-const HOSTS: &str = "/etc/hosts";
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-
-/// The folders of a node, a pod or the client, in the lab's state.
+/// The folders of a node or the client, in the lab's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OwnFiles {
     /// What is `/run/portolan` there.
     pub(crate) run: PathBuf,
     /// What is `/var/lib/portolan` there.
     pub(crate) state: PathBuf,
-    /// What a pod has in `/etc` for itself.
-    etc: PathBuf,
 }
 
 /// Those of `name`, under the lab's `state`.
 pub(crate) fn own_files(state: &Path, name: &str) -> OwnFiles {
-    // A pod's name has its namespace before it; names of objects have no `+`.
-    let own = state.join("own").join(name.replace('/', "+"));
-    OwnFiles { run: own.join("run"), state: own.join("state"), etc: own.join("etc") }
+    let own = state.join("own").join(name);
+    OwnFiles { run: own.join("run"), state: own.join("state") }
 }
 
 impl OwnFiles {
     /// Puts them where programs look for them, in the caller's mount namespace.
+    #[cfg(feature = "cluster")]
     pub(crate) fn put_in_place(&self) -> Result<(), Error> {
         self.create()?;
         for (own, place) in [(&self.run, RUN), (&self.state, STATE)] {
             fs::create_dir_all(place).map_err(Error::io(format!("creating {place}")))?;
             mount(Some(own.as_path()), place, None::<&str>, MsFlags::MS_BIND, None::<&str>)
                 .map_err(|errno| Error::io(format!("mounting {} on {place}", own.display()))(errno))?;
-        }
-        Ok(())
-    }
-
-    /// Puts the files of a pod in the place of this machine's, in the caller's mount namespace.
-    pub(crate) fn put_pod_files(&self, files: &PodFiles) -> Result<(), Error> {
-        fs::create_dir_all(&self.etc).map_err(Error::io(format!("creating {}", self.etc.display())))?;
-        for (place, text) in [(HOSTS, &files.hosts), (RESOLV_CONF, &files.resolv_conf)] {
-            // A name of its own: another command may be about to do the same.
-            let own = self.etc.join(format!("{}.{}", place.replace('/', "+"), std::process::id()));
-            fs::write(&own, text).map_err(Error::io(format!("writing {}", own.display())))?;
-            if !Path::new(place).exists() {
-                eprintln!("portolan: this machine has no {place}, which the pod's could take the place of");
-                continue;
-            }
-            mount(Some(own.as_path()), place, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-                .map_err(|errno| Error::io(format!("mounting {} on {place}", own.display()))(errno))?;
-            // It lives on as the mount does.
-            fs::remove_file(&own).map_err(Error::io(format!("removing {}", own.display())))?;
         }
         Ok(())
     }
@@ -78,7 +53,7 @@ impl OwnFiles {
 
 /// Makes the machine's own state folder invisible in the caller's mount namespace, which must be
 /// private: no proxy of a lab reads or writes it. What is mounted there is empty.
-pub(super) fn hide_those_of_the_machine() -> Result<(), Error> {
+pub(crate) fn hide_those_of_the_machine() -> Result<(), Error> {
     if !Path::new(STATE).is_dir() {
         // Nothing of the machine's is to be made in /var/lib, so a layer goes over it first.
         let layer = Path::new("/run/portolan-lab-layer");

@@ -11,7 +11,8 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;
-use crate::cluster::{Cluster, PodFiles, Status};
+use crate::cluster::{Cluster, Status};
+use crate::proxy::ProxyMode;
 
 /// A whole reply in bytes: a lab of a thousand pods.
 const MAX_REPLY: usize = 1 << 20;
@@ -24,7 +25,23 @@ enum Order {
     Status,
     /// The name of a node, a pod or the client.
     Enter(String),
+    /// A folder of manifests is to be written of what the API server has.
+    Snapshot,
+    /// The proxy of a node is to be started again, in this mode.
+    RestartProxy(String, Option<ProxyMode>),
+    Node(NodeOrder, String),
     Down,
+}
+
+/// What is to become of a node.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) enum NodeOrder {
+    /// No new pods come to it.
+    Cordon,
+    /// They come again.
+    Uncordon,
+    /// It is switched off.
+    Stop,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,20 +49,23 @@ enum Reply {
     Status(Status),
     /// It comes with the descriptors of [`Namespaces`].
     Enter(Entry),
+    /// Where the manifests are, as seen inside.
+    Snapshot(PathBuf),
+    Done,
     Failed(String),
 }
 
 /// What whoever enters must know.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
-    /// The node, the pod or the client whose network it is.
-    pub(super) owner: String,
+    /// The node, the pod or the client.
+    pub(super) target: String,
+    /// It is a pod, and has all that it is to have.
+    pub(super) is_pod: bool,
     /// The lab's folder, as seen inside.
     pub(super) state: PathBuf,
     /// The program that the lab's proxies are.
     pub(super) program: PathBuf,
-    /// What a pod has for itself.
-    pub(super) files: Option<PodFiles>,
 }
 
 /// The namespaces of a node, a pod or the client.
@@ -78,6 +98,31 @@ pub(super) fn namespaces(name: &str, target: &str) -> anyhow::Result<(Entry, Nam
     let namespaces =
         Namespaces { user: next()?, mount: next()?, process: next()?, host_name: next()?, network: next()? };
     Ok((entry, namespaces))
+}
+
+/// Writes the objects of the lab of this name as manifests. Gives their folder, as seen inside.
+pub(super) fn snapshot(name: &str) -> anyhow::Result<PathBuf> {
+    match ask(name, &Order::Snapshot)?.0 {
+        Reply::Snapshot(folder) => Ok(folder),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Starts the proxy of a node again.
+pub(super) fn restart_proxy(name: &str, node: &str, mode: Option<ProxyMode>) -> anyhow::Result<()> {
+    done(name, &Order::RestartProxy(node.to_owned(), mode))
+}
+
+/// Has something become of a node.
+pub(super) fn order_node(name: &str, order: NodeOrder, node: &str) -> anyhow::Result<()> {
+    done(name, &Order::Node(order, node.to_owned()))
+}
+
+fn done(name: &str, order: &Order) -> anyhow::Result<()> {
+    match ask(name, order)?.0 {
+        Reply::Done => Ok(()),
+        other => Err(unexpected(&other)),
+    }
 }
 
 /// Ends the lab of this name and waits for its end.
@@ -175,46 +220,63 @@ fn answer(stream: &mut UnixStream, cluster: &Cluster) -> anyhow::Result<Next> {
     stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
     let mut line = String::new();
     BufReader::new(&*stream).take(MAX_ORDER).read_line(&mut line)?;
-    match serde_json::from_str(&line)? {
-        Order::Status => send(stream, &Reply::Status(cluster.status()))?,
-        Order::Enter(target) => match open_namespaces(cluster, &target)
-            .and_then(|namespaces| Ok((namespaces, cluster.pod_files(&target)?)))
-        {
-            Ok((namespaces, files)) => {
-                let entry = Entry {
-                    owner: cluster.owner_of_network(&target),
-                    state: cluster.state().to_owned(),
-                    program: cluster.program().to_owned(),
-                    files,
-                };
-                let mut line = serde_json::to_vec(&Reply::Enter(entry))?;
-                line.push(b'\n');
-                let fds = namespaces.each_ref().map(|fd| fd.as_fd().as_raw_fd());
-                let message = ControlMessage::ScmRights(&fds);
-                sendmsg::<()>(
-                    stream.as_raw_fd(),
-                    &[IoSlice::new(&line)],
-                    &[message],
-                    MsgFlags::empty(),
-                    None,
-                )?;
+    let done = |result: Result<(), crate::Error>| match result {
+        Ok(()) => Reply::Done,
+        Err(error) => Reply::Failed(error.to_string()),
+    };
+    let reply = match serde_json::from_str(&line)? {
+        Order::Status => Reply::Status(cluster.status()),
+        Order::Enter(target) => match open_namespaces(cluster, &target) {
+            Ok((is_pod, namespaces)) => {
+                send_entry(stream, cluster, target, is_pod, &namespaces)?;
+                return Ok(Next::Serve);
             }
-            Err(error) => send(stream, &Reply::Failed(format!("{error:#}")))?,
+            Err(error) => Reply::Failed(format!("{error:#}")),
         },
+        Order::Snapshot => match cluster.snapshot() {
+            Ok(folder) => Reply::Snapshot(folder),
+            Err(error) => Reply::Failed(error.to_string()),
+        },
+        Order::RestartProxy(node, mode) => done(cluster.restart_proxy(&node, mode)),
+        Order::Node(order, node) => done(match order {
+            NodeOrder::Cordon => cluster.cordon(&node, true),
+            NodeOrder::Uncordon => cluster.cordon(&node, false),
+            NodeOrder::Stop => cluster.stop_node(&node),
+        }),
         Order::Down => return Ok(Next::End),
-    }
+    };
+    send(stream, &reply)?;
     Ok(Next::Serve)
 }
 
-/// In the order of [`Namespaces`].
-fn open_namespaces(cluster: &Cluster, target: &str) -> anyhow::Result<[OwnedFd; 5]> {
+fn send_entry(
+    stream: &UnixStream,
+    cluster: &Cluster,
+    target: String,
+    is_pod: bool,
+    namespaces: &[OwnedFd; 5],
+) -> anyhow::Result<()> {
+    let (state, program) = (cluster.state().to_owned(), cluster.program().to_owned());
+    let mut line = serde_json::to_vec(&Reply::Enter(Entry { target, is_pod, state, program }))?;
+    line.push(b'\n');
+    let fds = namespaces.each_ref().map(|fd| fd.as_fd().as_raw_fd());
+    let message = ControlMessage::ScmRights(&fds);
+    sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&line)], &[message], MsgFlags::empty(), None)?;
+    Ok(())
+}
+
+/// In the order of [`Namespaces`], and whether it is a pod.
+fn open_namespaces(cluster: &Cluster, target: &str) -> anyhow::Result<(bool, [OwnedFd; 5])> {
     let own = |kind: &str| -> anyhow::Result<OwnedFd> {
         let path = format!("/proc/self/ns/{kind}");
         Ok(File::open(&path).with_context(|| format!("opening {path}"))?.into())
     };
+    if let Some(pod) = cluster.inside_pod(target)? {
+        return Ok((true, [own("user")?, pod.mount, pod.process, pod.host_name, pod.network]));
+    }
     let network = match cluster.lab().namespace(target) {
         Ok(namespace) => namespace.as_fd().try_clone_to_owned()?,
         Err(error) => bail!("{error}"),
     };
-    Ok([own("user")?, own("mnt")?, own("pid")?, own("uts")?, network])
+    Ok((false, [own("user")?, own("mnt")?, own("pid")?, own("uts")?, network]))
 }

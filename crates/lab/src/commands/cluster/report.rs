@@ -1,55 +1,17 @@
 //! What people read.
 
 use std::fmt::Write;
-use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::Path;
 
-use crate::cluster::{Finding, PortStatus, ServiceStatus, Status};
-
-/// Text styles, where the output is a terminal (and <https://no-color.org> does not ask for none).
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Style {
-    colour: bool,
-}
-
-impl Style {
-    /// For standard output.
-    pub(super) fn of_output() -> Style {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Style { colour: wanted && std::io::stdout().is_terminal() }
-    }
-
-    pub(super) fn strong(self, text: &str) -> String {
-        self.with("1", text)
-    }
-
-    pub(super) fn good(self, text: &str) -> String {
-        self.with("32", text)
-    }
-
-    pub(super) fn bad(self, text: &str) -> String {
-        self.with("31", text)
-    }
-
-    pub(super) fn faint(self, text: &str) -> String {
-        self.with("2", text)
-    }
-
-    fn with(self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
-}
+use crate::cluster::{PodStatus, PortStatus, ServiceStatus, Status};
+use crate::commands::style::Style;
+use crate::finding::Finding;
 
 /// Nodes with their pods and the client, then Services, then what is wrong with the manifests,
 /// whose names are shortened as someone in `folder` would write them.
 pub(super) fn status(status: &Status, folder: Option<&Path>) -> String {
     render(status, folder, Style::of_output())
-}
-
-/// Nodes with their pods and the client.
-pub(super) fn places(status: &Status) -> String {
-    render_places(status, Style::of_output())
 }
 
 fn render(status: &Status, folder: Option<&Path>, style: Style) -> String {
@@ -65,6 +27,8 @@ fn render_places(status: &Status, style: Style) -> String {
         .map(|node| node.name.len())
         .chain(status.pods.iter().map(|pod| pod.name.len() + 2));
     let width = names.chain(["client".len()]).max().unwrap_or_default();
+    // Where all are in the same mode, nothing is said of it.
+    let usual_mode = status.nodes.first().map_or("", |node| node.proxy_mode.as_str());
     let mut text = String::new();
     let mut line = |name: &str, indent: usize, rest: &str| {
         // Padded before it is coloured: escapes have no width.
@@ -78,21 +42,36 @@ fn render_places(status: &Status, style: Style) -> String {
             joined(&node.addresses),
             style.faint(&format!("pods {}", joined(&node.pod_networks)))
         );
+        if !node.ready {
+            let _ = write!(rest, "  {}", style.bad("not ready"));
+        }
+        if node.proxy_mode != usual_mode {
+            let _ = write!(rest, "  {}", style.faint(&node.proxy_mode));
+        }
         if node.proxy != "running" {
             let _ = write!(rest, "  {}", style.bad(&format!("proxy {}", node.proxy)));
         }
         line(&node.name, 0, &rest);
-        for pod in status.pods.iter().filter(|pod| pod.node == node.name) {
-            let ports = if pod.ports.is_empty() {
-                String::new()
-            } else {
-                format!("  {}", style.faint(&format!("port {}", joined(&pod.ports))))
-            };
-            let unready = if pod.ready { String::new() } else { format!("  {}", style.strong("not ready")) };
-            let dns = pod.dns.as_ref().map(|dns| style.bad(&format!("DNS server {}", dns.what)));
-            let dns = dns.map_or(String::new(), |text| format!("  {text}"));
-            line(&pod.name, 2, &format!("{}{ports}{unready}{dns}", joined(&pod.addresses)));
+        for one in status.pods.iter().filter(|pod| pod.node == node.name) {
+            line(&one.name, 2, &pod(one, style));
         }
+    }
+    for one in status.pods.iter().filter(|pod| pod.node.is_empty()) {
+        line(&one.name, 2, &style.bad("on no node"));
+    }
+    text
+}
+
+/// What there is to say of a pod beside its name.
+fn pod(pod: &PodStatus, style: Style) -> String {
+    let mut text = joined(&pod.addresses);
+    if !pod.ports.is_empty() {
+        let _ = write!(text, "  {}", style.faint(&format!("port {}", joined(&pod.ports))));
+    }
+    if pod.state != "Running" {
+        let _ = write!(text, "  {}", style.strong(&pod.state));
+    } else if !pod.ready {
+        let _ = write!(text, "  {}", style.strong("not ready"));
     }
     text
 }
@@ -149,7 +128,7 @@ fn joined<T: ToString>(items: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{DnsTrouble, NodeStatus, PodStatus};
+    use crate::cluster::NodeStatus;
 
     #[test]
     fn a_lab_at_a_glance() {
@@ -158,6 +137,8 @@ mod tests {
             addresses: vec![[192, 168, 50, last].into()],
             pod_networks: vec![format!("10.244.{last}.0/24").parse().unwrap()],
             proxy: proxy.to_owned(),
+            proxy_mode: if last == 1 { "nftables" } else { "iptables" }.to_owned(),
+            ready: true,
         };
         let status = Status {
             nodes: vec![node("host1", 1, "running"), node("host2", 2, "ended, signal: 9")],
@@ -167,10 +148,8 @@ mod tests {
                 addresses: vec![[10, 244, 1, 2].into()],
                 ports: vec![8080, 9090],
                 ready: false,
-                dns: Some(DnsTrouble {
-                    what: "ended, signal: 9; it was started again once".to_owned(),
-                    gone: false,
-                }),
+                state: "Running".to_owned(),
+                host_network: false,
             }],
             services: vec![
                 ServiceStatus {
@@ -213,16 +192,16 @@ mod tests {
                     is_warning: true,
                 },
             ],
-            proxy_mode: "nftables".to_owned(),
             client: vec![[192, 168, 50, 100].into()],
             state: "/run/x".into(),
+            api: "https://127.0.0.1:1".to_owned(),
         };
         assert_eq!(
-            render(&status, Some(Path::new("/home/me")), Style { colour: false }),
+            render(&status, Some(Path::new("/home/me")), Style::plain()),
             "  client   192.168.50.100\n  \
                host1    192.168.50.1  pods 10.244.1.0/24\n    \
-                 web-1  10.244.1.2  port 8080, 9090  not ready  DNS server ended, signal: 9; it was started again once\n  \
-               host2    192.168.50.2  pods 10.244.2.0/24  proxy ended, signal: 9\n\
+                 web-1  10.244.1.2  port 8080, 9090  not ready\n  \
+               host2    192.168.50.2  pods 10.244.2.0/24  iptables  proxy ended, signal: 9\n\
              \n  \
                svc/web        10.96.0.9, 203.0.113.5  port 80 (http, on nodes 30080), 53/UDP\n  \
                svc/shop/none  no address\n\

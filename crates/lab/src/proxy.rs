@@ -10,10 +10,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+#[cfg(feature = "cluster")]
+use nix::sys::signal::{Signal, kill};
+#[cfg(feature = "cluster")]
+use nix::unistd::Pid;
 
-use super::own_files;
+use serde::{Deserialize, Serialize};
+
 use crate::Error;
 use crate::netns::Namespace;
+use crate::own_files::own_files;
 
 /// From its start to its first commit, on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -21,7 +27,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const LOG_LINES: usize = 20;
 
 /// A mode that proxies can be started in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
 pub enum ProxyMode {
     /// Portolan's own tables of nftables.
     #[default]
@@ -40,33 +46,47 @@ impl ProxyMode {
     }
 }
 
-/// Where the proxies of a cluster remember what they allocated: one place for all, so that they
-/// agree.
-pub(super) fn state_dir(state: &Path) -> PathBuf {
-    state.join("proxy")
+/// Where a proxy finds the objects that its rules follow from.
+#[derive(Debug, Clone)]
+pub(crate) enum Follows {
+    /// A folder of manifests, and a folder for what the proxies allocate: one for all, so that they
+    /// agree.
+    Manifests { folder: PathBuf, allocations: PathBuf },
+    /// The API server that a kubeconfig leads to.
+    #[cfg(feature = "cluster")]
+    Kubeconfig(PathBuf),
 }
 
-/// What all proxies of a cluster are started with.
+/// What all proxies of a lab are started with.
 #[derive(Debug, Clone)]
-pub(super) struct Launch {
-    pub(super) program: PathBuf,
-    pub(super) manifests: PathBuf,
+pub(crate) struct Launch {
+    pub(crate) program: PathBuf,
+    pub(crate) follows: Follows,
     /// Logs, and what the proxies remember.
-    pub(super) state: PathBuf,
-    pub(super) cluster_networks: Vec<IpNet>,
-    pub(super) mode: ProxyMode,
+    pub(crate) state: PathBuf,
+    pub(crate) cluster_networks: Vec<IpNet>,
+    pub(crate) mode: ProxyMode,
 }
 
 impl Launch {
     /// The command line for a node.
     fn command(&self, node: &str) -> Command {
         let networks = self.cluster_networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let own = own_files(&self.state, node);
         let mut command = Command::new(&self.program);
-        command.arg("run").arg("--manifests").arg(&self.manifests);
+        command.arg("run");
+        match &self.follows {
+            Follows::Manifests { folder, allocations } => {
+                command.arg("--manifests").arg(folder).arg("--state-dir").arg(allocations);
+            }
+            #[cfg(feature = "cluster")]
+            Follows::Kubeconfig(kubeconfig) => {
+                command.arg("--kubeconfig").arg(kubeconfig).arg("--state-dir").arg(&own.state);
+            }
+        }
         command.args(["--hostname-override", node, "--cluster-cidr", &networks]);
         command.args(["--proxy-mode", self.mode.name()]);
-        command.arg("--state-dir").arg(state_dir(&self.state));
-        command.arg("--socket").arg(own_files(&self.state, node).run.join("portolan.sock"));
+        command.arg("--socket").arg(own.run.join("portolan.sock"));
         // Standard input is the one descriptor that can be handed over as a number without further
         // ado.
         command.args(["--ready-fd", "0"]);
@@ -74,7 +94,7 @@ impl Launch {
     }
 
     /// Starts the proxy of a node; [`Proxy::wait_ready`] waits until its rules are in force.
-    pub(super) fn start(&self, node: &str, namespace: &Namespace) -> Result<Proxy, Error> {
+    pub(crate) fn start(&self, node: &str, namespace: &Namespace) -> Result<Proxy, Error> {
         let what = || format!("starting the proxy of node {node}");
         let log = self.state.join(format!("{node}.log"));
         own_files(&self.state, node).create()?;
@@ -83,14 +103,22 @@ impl Launch {
         let mut command = self.command(node);
         command.stdin(writer).stdout(output.try_clone().map_err(Error::io(what()))?).stderr(output);
         let child = namespace.spawn(&mut command)?;
-        Ok(Proxy { node: node.to_owned(), child: Mutex::new(child), log, ready: Mutex::new(Some(ready)) })
+        Ok(Proxy {
+            node: node.to_owned(),
+            mode: self.mode,
+            child: Mutex::new(child),
+            log,
+            ready: Mutex::new(Some(ready)),
+        })
     }
 }
 
 /// A proxy that was started. It is killed when this is dropped.
 #[derive(Debug)]
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     node: String,
+    #[cfg_attr(not(feature = "cluster"), expect(dead_code, reason = "nobody asks"))]
+    mode: ProxyMode,
     child: Mutex<Child>,
     log: PathBuf,
     ready: Mutex<Option<io::PipeReader>>,
@@ -98,7 +126,7 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Waits until everything is first in force.
-    pub(super) fn wait_ready(&self) -> Result<(), Error> {
+    pub(crate) fn wait_ready(&self) -> Result<(), Error> {
         let Some(mut ready) = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return Ok(());
         };
@@ -119,8 +147,30 @@ impl Proxy {
         }
     }
 
+    /// The mode that it was started in.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn mode(&self) -> ProxyMode {
+        self.mode
+    }
+
+    /// Ends it as a service manager does, and waits until it has ended.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn terminate(&self) -> Result<(), Error> {
+        let failed = || Error::io::<io::Error>(format!("ending the proxy of node {}", self.node));
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        if child.try_wait().map_err(failed())?.is_none()
+            && let Ok(pid) = i32::try_from(child.id())
+        {
+            // It is there, for it has not been waited for.
+            kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(|errno| failed()(errno.into()))?;
+        }
+        child.wait().map_err(failed())?;
+        Ok(())
+    }
+
     /// `running`, or how it ended.
-    pub(super) fn state(&self) -> String {
+    #[cfg(feature = "cluster")]
+    pub(crate) fn state(&self) -> String {
         match self.child.lock().unwrap_or_else(PoisonError::into_inner).try_wait() {
             Ok(None) => "running".to_owned(),
             Ok(Some(status)) => format!("ended, {status}; see {}", self.log.display()),
@@ -138,7 +188,7 @@ impl Drop for Proxy {
     }
 }
 
-pub(super) fn last_lines(log: &Path) -> String {
+fn last_lines(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_else(|error| format!("{}: {error}", log.display()));
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")

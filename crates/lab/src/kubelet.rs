@@ -1,0 +1,438 @@
+//! What kubelet does on each node: registers it, reports that it lives, and has pods begin, live
+//! and end as their objects say, with their ports of the node.
+//!
+//! One thread follows the objects of all nodes. What a pod reports is written by the pod's own
+//! thread. A third thread buries pods that have ended, because no pod can wait for itself.
+
+mod addresses;
+mod files;
+mod host_ports;
+mod registration;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use portolan_apiserver::{DeleteOptions, Follow, Objects, Resource, Update, Waker};
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::live::{Live, LivePods};
+use crate::nodes::Node;
+use crate::pod::{Place, Pod, Report};
+use crate::proxy::ProxyMode;
+use crate::recorder::Recorder;
+use crate::topology::{Lab, PodSpec};
+use addresses::Addresses;
+pub(crate) use files::ServiceAccount;
+use host_ports::OpenPorts;
+
+/// Between two attempts to start a pod that could not be started.
+const RETRY: Duration = Duration::from_secs(5);
+/// The annotation that asks for addresses: one or two, with a comma between them.
+pub(crate) const ASKED_ADDRESSES: &str = "lab.portolan/pod-ips";
+
+/// What a kubelet is configured with.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    pub(crate) objects: Objects,
+    pub(crate) lab: Arc<Lab>,
+    /// The mode of the rules of host ports: that of the proxies.
+    pub(crate) mode: ProxyMode,
+    /// The networks that hold all pods.
+    pub(crate) cluster_networks: Vec<IpNet>,
+    pub(crate) live: LivePods,
+    /// A folder for files of pods.
+    pub(crate) folder: PathBuf,
+    /// The lab's program, and the arguments with which it is a pod's server.
+    pub(crate) server: Vec<OsString>,
+    /// What runs for the image of the cluster's DNS.
+    pub(crate) dns: Vec<OsString>,
+    /// What pods ask the API server with.
+    pub(crate) account: ServiceAccount,
+}
+
+/// The kubelets of all nodes. They end, and with them all pods, when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Kubelets {
+    shared: Arc<Shared>,
+    end: Arc<AtomicBool>,
+    waker: Waker,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    setting: Setting,
+    recorder: Recorder,
+    addresses: Mutex<Addresses>,
+    host_ports: Mutex<OpenPorts>,
+    nodes: Mutex<BTreeMap<String, Node>>,
+    /// Held while a pod begins: it may end before it counts as live.
+    beginning: Mutex<()>,
+}
+
+/// Namespace and name.
+type Key = (String, String);
+
+/// A pod that has been given to a node.
+#[derive(Debug)]
+struct Known {
+    uid: String,
+    node: String,
+    /// It could not be started; when to try again.
+    retry: Option<Instant>,
+}
+
+/// A pod whose processes have all ended.
+#[derive(Debug)]
+struct Ended {
+    key: Key,
+    uid: String,
+}
+
+impl Kubelets {
+    /// Registers the nodes, and begins to run pods on them.
+    pub(crate) fn start(setting: Setting, nodes: Vec<Node>) -> Result<Kubelets, Error> {
+        let taken = nodes.iter().flat_map(|node| {
+            node.spec.addresses.iter().copied().chain(node.spec.gateways()).map(|network| network.addr())
+        });
+        let shared = Arc::new(Shared {
+            addresses: Mutex::new(Addresses::new(taken)),
+            recorder: Recorder::new(setting.objects.clone()),
+            setting,
+            host_ports: Mutex::default(),
+            nodes: Mutex::default(),
+            beginning: Mutex::default(),
+        });
+        for node in nodes {
+            shared.register(node)?;
+        }
+        let end = Arc::new(AtomicBool::new(false));
+        let (ended, to_bury) = channel();
+        let follower = Follower {
+            shared: Arc::clone(&shared),
+            end: Arc::clone(&end),
+            follow: shared.setting.objects.follow(&[Resource::Pods, Resource::Nodes]),
+            ended,
+            known: BTreeMap::new(),
+            heartbeat: Instant::now(),
+        };
+        let waker = follower.follow.waker();
+        let grave = Arc::clone(&shared);
+        let thread = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(work)
+                .map_err(Error::io("starting a thread of kubelet"))
+        };
+        let threads = vec![
+            thread("kubelet", Box::new(move || follower.run()))?,
+            thread("burial", Box::new(move || grave.bury(&to_bury)))?,
+        ];
+        Ok(Kubelets { shared, end, waker, threads })
+    }
+
+    /// The kubelet of a node ends, and all of its pods with it, as if the machine were switched
+    /// off: nothing is reported.
+    pub(crate) fn stop(&self, node: &str) {
+        self.shared.nodes().remove(node);
+        self.waker.wake();
+    }
+}
+
+impl Drop for Kubelets {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Release);
+        self.waker.wake();
+        for thread in self.threads.drain(..) {
+            // A panic in there has been printed; nothing more can be done about it here.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread that follows objects.
+struct Follower {
+    shared: Arc<Shared>,
+    end: Arc<AtomicBool>,
+    follow: Follow,
+    ended: Sender<Ended>,
+    known: BTreeMap<Key, Known>,
+    heartbeat: Instant,
+}
+
+impl Follower {
+    fn run(mut self) {
+        while !self.end.load(Ordering::Acquire) {
+            let mut again = false;
+            for update in self.follow.next(self.sleep()) {
+                match update {
+                    Update::Put(Resource::Pods, pod) => self.pod(&pod),
+                    Update::Gone(Resource::Pods, pod) => self.gone(&key(&pod)),
+                    Update::Put(Resource::Nodes, node) => self.shared.revive(&node),
+                    Update::Again(Resource::Pods) => again = true,
+                    _ => {}
+                }
+            }
+            if again {
+                self.drop_missing();
+            }
+            self.due();
+        }
+        for (namespace, name) in self.known.keys() {
+            drop(self.shared.setting.live.remove(namespace, name));
+        }
+    }
+
+    /// How long nothing is due.
+    fn sleep(&self) -> Duration {
+        let retries = self.known.values().filter_map(|known| known.retry);
+        let next = retries.chain([self.heartbeat]).min().unwrap_or(self.heartbeat);
+        next.saturating_duration_since(Instant::now())
+    }
+
+    /// What is due though nothing has changed.
+    fn due(&mut self) {
+        let now = Instant::now();
+        if now >= self.heartbeat {
+            self.heartbeat = now + registration::HEARTBEAT;
+            self.shared.renew_leases();
+        }
+        let running: BTreeSet<String> = self.shared.nodes().keys().cloned().collect();
+        let stopped: Vec<Key> = self
+            .known
+            .iter()
+            .filter(|(_, known)| !running.contains(&known.node))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in stopped {
+            self.gone(&key);
+        }
+        let retried: Vec<Key> = self
+            .known
+            .iter()
+            .filter(|(_, known)| known.retry.is_some_and(|at| now >= at))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in retried {
+            let pod = self.shared.setting.objects.get(Resource::Pods, &key.0, &key.1);
+            self.known.remove(&key);
+            if let Some(pod) = pod {
+                self.pod(&pod);
+            }
+        }
+    }
+
+    /// A Pod is like this now.
+    fn pod(&mut self, pod: &Value) {
+        let key = key(pod);
+        let (uid, node) = (text(&pod["metadata"]["uid"]), text(&pod["spec"]["nodeName"]));
+        if self.known.get(&key).is_some_and(|known| known.uid != uid) {
+            self.gone(&key);
+        }
+        if !self.shared.nodes().contains_key(node) {
+            return;
+        }
+        let live = self.shared.setting.live.get(&key.0, &key.1);
+        if pod["metadata"]["deletionTimestamp"].is_string() {
+            match live {
+                Some(live) => {
+                    let grace = pod["metadata"]["deletionGracePeriodSeconds"].as_u64();
+                    live.pod.delete(grace.map(Duration::from_secs));
+                }
+                None => self.shared.delete(&key, uid),
+            }
+            return;
+        }
+        let is_over = matches!(text(&pod["status"]["phase"]), "Succeeded" | "Failed");
+        if self.known.contains_key(&key) || is_over {
+            return;
+        }
+        let retry = match self.shared.begin(&key, pod, &self.ended) {
+            Ok(()) => None,
+            Err(error) => {
+                self.shared.recorder.record(
+                    pod,
+                    true,
+                    "FailedCreatePodSandBox",
+                    &error.to_string(),
+                    "kubelet",
+                );
+                Some(Instant::now() + RETRY)
+            }
+        };
+        self.known.insert(key, Known { uid: uid.to_owned(), node: node.to_owned(), retry });
+    }
+
+    /// A Pod is gone, or its node has stopped.
+    fn gone(&mut self, key: &Key) {
+        let Some(known) = self.known.remove(key) else { return };
+        self.shared.clear_away(key, &known.uid);
+    }
+
+    /// After a gap in what could be followed.
+    fn drop_missing(&mut self) {
+        let objects = &self.shared.setting.objects;
+        let missing: Vec<Key> = self
+            .known
+            .keys()
+            .filter(|key| objects.get(Resource::Pods, &key.0, &key.1).is_none())
+            .cloned()
+            .collect();
+        for key in missing {
+            self.gone(&key);
+        }
+    }
+}
+
+impl Shared {
+    fn nodes(&self) -> MutexGuard<'_, BTreeMap<String, Node>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, Addresses> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a pod begin: its network, its files, its processes.
+    fn begin(self: &Arc<Self>, key: &Key, pod: &Value, ended: &Sender<Ended>) -> Result<(), Error> {
+        let uid = text(&pod["metadata"]["uid"]).to_owned();
+        let node = text(&pod["spec"]["nodeName"]);
+        let Some(node) = self.nodes().get(node).cloned() else { return Ok(()) };
+        let own: Vec<IpAddr> = node.spec.addresses.iter().map(IpNet::addr).collect();
+        let host_network = pod["spec"]["hostNetwork"] == true;
+        let addresses = if host_network {
+            own.clone()
+        } else {
+            let asked = text(&pod["metadata"]["annotations"][ASKED_ADDRESSES]);
+            self.addresses().give(&uid, &node.spec, asked)?
+        };
+        let begun = self.begin_at(key, pod, &node, addresses, own, ended);
+        if begun.is_err() {
+            self.clear_away(key, &uid);
+        }
+        begun
+    }
+
+    fn begin_at(
+        self: &Arc<Self>,
+        key: &Key,
+        pod: &Value,
+        node: &Node,
+        addresses: Vec<IpAddr>,
+        host_addresses: Vec<IpAddr>,
+        ended: &Sender<Ended>,
+    ) -> Result<(), Error> {
+        let (setting, uid) = (&self.setting, text(&pod["metadata"]["uid"]).to_owned());
+        let host_network = pod["spec"]["hostNetwork"] == true;
+        let files = files::write(setting, pod, &node.spec.name, &addresses)?;
+        let called = lab_name(key);
+        setting.lab.add_pod(PodSpec {
+            name: called.clone(),
+            node: node.spec.name.clone(),
+            addresses: addresses.clone(),
+            ports: Vec::new(),
+            host_network,
+        })?;
+        let network = setting.lab.pod(&called)?;
+        if !host_network {
+            self.open_ports(key, pod, &node.spec.name, &addresses);
+        }
+        let place = Place {
+            network: network.clone(),
+            node: setting.lab.node(&node.spec.name)?.clone(),
+            addresses: addresses.clone(),
+            host_addresses,
+            host_name: files.host_name,
+            files: files.places,
+            server: setting.server.clone(),
+            dns: setting.dns.clone(),
+            environment: files::environment(setting, &key.0, pod),
+        };
+        let (shared, of_pod, ended) = (Arc::clone(self), key.clone(), ended.clone());
+        let (object, own_uid) = (pod.clone(), uid.clone());
+        let report = move |report: Report| match report {
+            Report::Status(status) => shared.report(&of_pod, &own_uid, &status),
+            Report::Event { warning, reason, message } => {
+                shared.recorder.record(&object, warning, reason, &message, "kubelet");
+            }
+            Report::Ended => {
+                // If nobody takes it, all pods end.
+                let _ = ended.send(Ended { key: of_pod.clone(), uid: own_uid.clone() });
+            }
+        };
+        let _beginning = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        let pod = Pod::start(place, pod, report)?;
+        let live = Live { uid, pod, network, addresses };
+        setting.live.insert(&key.0, &key.1, Arc::new(live));
+        Ok(())
+    }
+
+    /// Writes the status of a pod.
+    fn report(&self, key: &Key, uid: &str, status: &Value) {
+        let patch = json!({ "metadata": { "uid": uid }, "status": status });
+        // Refused only if the pod is gone; then nobody wants to know.
+        let _ = self.setting.objects.patch_status(Resource::Pods, &key.0, &key.1, patch);
+    }
+
+    /// Buries pods as they end.
+    fn bury(&self, ended: &Receiver<Ended>) {
+        for Ended { key, uid } in ended {
+            drop(self.beginning.lock());
+            self.clear_away(&key, &uid);
+            // One that was not asked to end stays to be looked at. Whoever asks from here on finds
+            // it not alive, and deletes it.
+            let pod = self.setting.objects.get(Resource::Pods, &key.0, &key.1);
+            if pod.is_some_and(|pod| {
+                pod["metadata"]["deletionTimestamp"].is_string() && pod["metadata"]["uid"] == uid.as_str()
+            }) {
+                self.delete(&key, &uid);
+            }
+        }
+    }
+
+    /// Ends what is left of a pod, and frees what it had.
+    fn clear_away(&self, key: &Key, uid: &str) {
+        let live = self.setting.live.get(&key.0, &key.1).filter(|live| live.uid == uid);
+        if let Some(live) = live {
+            live.pod.delete(Some(Duration::ZERO));
+            drop(self.setting.live.remove(&key.0, &key.1));
+        }
+        if self.addresses().free(uid) || self.setting.lab.pod(&lab_name(key)).is_ok() {
+            // It may be gone already.
+            let _ = self.setting.lab.remove_pod(&lab_name(key));
+        }
+        self.close_ports(key);
+        // What cannot be removed is a few octets.
+        let _ = std::fs::remove_dir_all(files::folder(&self.setting, uid));
+    }
+
+    /// The object of a pod that has ended goes.
+    fn delete(&self, key: &Key, uid: &str) {
+        let now = DeleteOptions { grace: Some(0), uid: Some(uid.to_owned()), ..DeleteOptions::default() };
+        // Somebody may have done it already.
+        let _ = self.setting.objects.delete(Resource::Pods, &key.0, &key.1, &now);
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn key(object: &Value) -> Key {
+    let own = |field: &str| text(&object["metadata"][field]).to_owned();
+    (own("namespace"), own("name"))
+}
+
+/// What a pod is called in the lab: the namespace is left out where it is `default`.
+fn lab_name((namespace, name): &Key) -> String {
+    if namespace == "default" { name.clone() } else { format!("{namespace}/{name}") }
+}

@@ -1,0 +1,130 @@
+//! A node and its lease: that it is there, and that it lives.
+
+use std::time::Duration;
+
+use portolan_apiserver::Resource;
+use portolan_controllers::manager::{Node as NodeObject, Timestamp, healthy_conditions};
+use serde_json::{Value, json};
+
+use super::{Shared, text};
+use crate::Error;
+use crate::nodes::{self, Node};
+
+/// Between two renewals of a node's lease, as kubelet does it.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How long a lease is good for, in seconds.
+const LEASE: u32 = 40;
+/// How many pods a node takes.
+const PODS: &str = "110";
+/// The version that nodes say they have: that of the API server.
+const KUBELET: &str = "v1.36.0";
+
+impl Shared {
+    /// A node is there from now on.
+    pub(super) fn register(&self, node: Node) -> Result<(), Error> {
+        let objects = &self.setting.objects;
+        let name = node.spec.name.clone();
+        let failed = |failure| Error::Api { what: format!("registering node {name}"), failure };
+        if objects.get(Resource::Nodes, "", &name).is_none() {
+            objects.create(node.object()).map_err(failed)?;
+        }
+        let failed = |failure| Error::Api { what: format!("registering node {name}"), failure };
+        objects.patch_status(Resource::Nodes, "", &name, status(&node)).map_err(failed)?;
+        let own = node.spec.addresses.iter().copied().chain(node.spec.gateways());
+        self.addresses().reserve(own.map(|network| network.addr()));
+        self.renew_lease(&name);
+        self.nodes().insert(name, node);
+        Ok(())
+    }
+
+    /// All nodes live still.
+    pub(super) fn renew_leases(&self) {
+        let names: Vec<String> = self.nodes().keys().cloned().collect();
+        for name in names {
+            self.renew_lease(&name);
+        }
+    }
+
+    fn renew_lease(&self, node: &str) {
+        let objects = &self.setting.objects;
+        let time = micro_time();
+        let spec = json!({ "holderIdentity": node, "leaseDurationSeconds": LEASE, "renewTime": time });
+        let renewed = objects.patch(Resource::Leases, "kube-node-lease", node, json!({ "spec": spec }));
+        if renewed.is_err() {
+            // It is not there yet, or somebody has deleted it. If it cannot be made, the next
+            // heartbeat tries again.
+            let _ = objects.create(json!({
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": { "name": node, "namespace": "kube-node-lease" },
+                "spec": spec,
+            }));
+        }
+    }
+
+    /// A Node is like this now. If it counts as lost and lives, such as after the machine has
+    /// slept, it says so.
+    pub(super) fn revive(&self, object: &Value) {
+        let name = text(&object["metadata"]["name"]);
+        let Some(node) = self.nodes().get(name).cloned() else { return };
+        let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+        let is_ready = conditions.into_iter().any(|one| one["type"] == "Ready" && one["status"] == "True");
+        if !is_ready {
+            self.renew_lease(name);
+            // One that has been deleted is no node any more.
+            let _ = self.setting.objects.patch_status(Resource::Nodes, "", name, status(&node));
+        }
+    }
+}
+
+/// `status` of a node that is well.
+fn status(node: &Node) -> Value {
+    let now = Timestamp::from_unix(jiff::Timestamp::now().as_second());
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let memory = memory();
+    let room = json!({ "cpu": processors.to_string(), "memory": memory, "pods": PODS });
+    json!({ "status": {
+        "addresses": node.addresses(),
+        "capacity": room,
+        "allocatable": room,
+        "conditions": healthy_conditions(now, None::<&NodeObject>),
+        "nodeInfo": {
+            "architecture": nodes::architecture(),
+            "bootID": "",
+            "containerRuntimeVersion": concat!("portolan-lab://", env!("CARGO_PKG_VERSION")),
+            "kernelVersion": kernel(),
+            "kubeletVersion": KUBELET,
+            "kubeProxyVersion": "",
+            "machineID": "",
+            "operatingSystem": "linux",
+            "osImage": os_image(),
+            "systemUUID": "",
+        },
+    } })
+}
+
+/// Now, as leases have it: with microseconds.
+fn micro_time() -> String {
+    let now = jiff::Timestamp::now();
+    now.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
+/// All memory of the machine, such as `16384Ki`.
+fn memory() -> String {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let number = line.and_then(|line| line.split_whitespace().next()).unwrap_or("0");
+    format!("{number}Ki")
+}
+
+fn kernel() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+/// What the machine's system is called (os-release(5)).
+fn os_image() -> String {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or("Linux", |name| name.trim_matches('"')).to_owned()
+}
