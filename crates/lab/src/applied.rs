@@ -113,9 +113,16 @@ impl Applied {
 
     fn put_all(&mut self, objects: &Objects, wanted: &[(Key, Declared)]) {
         self.refused.clear();
-        let (namespaces, others): (Vec<_>, Vec<_>) =
-            wanted.iter().partition(|(key, _)| key.0 == Resource::Namespaces);
-        for (key, declared) in namespaces.into_iter().chain(others) {
+        // Pods find names of Services in their environment, and the DNS in their resolv.conf, when
+        // they begin.
+        let rank = |resource: Resource| match resource {
+            Resource::Namespaces => 0,
+            Resource::Services => 1,
+            _ => 2,
+        };
+        let mut ordered: Vec<&(Key, Declared)> = wanted.iter().collect();
+        ordered.sort_by_key(|(key, _)| rank(key.0));
+        for (key, declared) in ordered {
             self.put(objects, key, declared);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -35,13 +36,28 @@ pub fn serve(task: &str) -> ExitCode {
 
 fn run(task: &str) -> Result<(), Box<dyn std::error::Error>> {
     let Task { identity, addresses, page, ports } = serde_json::from_str(task)?;
-    let ending: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    let ending = ending();
     ending.thread_block()?;
     let _responder = Responder::start_here(&identity, page, &addresses, &ports)?;
     let listed = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
     println!("{} answers on port {}", identity.pod, if listed.is_empty() { "none" } else { &listed });
     ending.wait()?;
     Ok(())
+}
+
+/// The signals that end the server.
+fn ending() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT].into_iter().collect()
+}
+
+/// Has the server begin with these signals held back. Process 1 loses what it neither handles nor
+/// holds back (pid_namespaces(7)): one that comes before the server has begun would be waited for
+/// in vain, as long as the pod has to end.
+fn hold_back(command: &mut Command) {
+    let ending = ending();
+    // SAFETY: between fork and exec only what is safe in a signal handler may be called. This is
+    // pthread_sigmask(3) with a set that was made before; it allocates nothing.
+    unsafe { command.pre_exec(move || ending.thread_block().map_err(Into::into)) };
 }
 
 /// The command of a container, with the container's environment. Of the lab's own that has `PATH`
@@ -82,6 +98,7 @@ pub(super) fn command(
             let (program, arguments) = place.server.split_first().ok_or("the lab has no server")?;
             let mut command = Command::new(program);
             command.args(arguments).arg(serde_json::to_string(&task).map_err(|error| error.to_string())?);
+            hold_back(&mut command);
             command
         }
     };

@@ -28,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("killing_a_server_ends_only_its_container", killed_server),
         Trial::test("probes_are_carried_out", probes),
         Trial::test("a_pod_ends_in_good_time", ending),
+        Trial::test("a_pod_ends_soon_though_it_has_hardly_begun", early_end),
         Trial::test("a_container_can_be_entered", entering),
         Trial::test("a_program_that_is_not_there_is_said", missing_program),
     ]
@@ -78,6 +79,19 @@ pub(crate) fn object(container: &Value, more: &Value) -> Value {
         object["spec"][key] = value.clone();
     }
     object
+}
+
+/// A server that is asked to end before it has begun is not waited for until its time is over.
+fn early_end() -> Result<(), Failed> {
+    let (_lab, place) = lab()?;
+    for _ in 0..5 {
+        let mut living = Living::start(&place, &object(&json!({}), &json!({})))?;
+        living.await_event("Started container")?;
+        living.pod.delete(None);
+        // In less than the 30 s that it has.
+        living.await_report("ended", |report| *report == Report::Ended)?;
+    }
+    Ok(())
 }
 
 /// A pod and what it reports.
