@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::live::{Live, LivePods};
 use crate::nodes::Node;
+use crate::object::{Key, place, short_name, text};
 use crate::pod::{Place, Pod, Report};
 use crate::proxy::ProxyMode;
 use crate::recorder::Recorder;
@@ -79,9 +80,6 @@ struct Shared {
     beginning: Mutex<()>,
 }
 
-/// Namespace and name.
-type Key = (String, String);
-
 /// A pod that has been given to a node.
 #[derive(Debug)]
 struct Known {
@@ -101,11 +99,8 @@ struct Ended {
 impl Kubelets {
     /// Registers the nodes, and begins to run pods on them.
     pub(crate) fn start(setting: Setting, nodes: Vec<Node>) -> Result<Kubelets, Error> {
-        let taken = nodes.iter().flat_map(|node| {
-            node.spec.addresses.iter().copied().chain(node.spec.gateways()).map(|network| network.addr())
-        });
         let shared = Arc::new(Shared {
-            addresses: Mutex::new(Addresses::new(taken)),
+            addresses: Mutex::default(),
             recorder: Recorder::new(setting.objects.clone()),
             setting,
             host_ports: Mutex::default(),
@@ -310,6 +305,7 @@ impl Shared {
         let own: Vec<IpAddr> = node.spec.addresses.iter().map(IpNet::addr).collect();
         let host_network = pod["spec"]["hostNetwork"] == true;
         let addresses = if host_network {
+            self.addresses().give_none(&uid);
             own.clone()
         } else {
             let asked = text(&pod["metadata"]["annotations"][ASKED_ADDRESSES]);
@@ -334,7 +330,7 @@ impl Shared {
         let (setting, uid) = (&self.setting, text(&pod["metadata"]["uid"]).to_owned());
         let host_network = pod["spec"]["hostNetwork"] == true;
         let files = files::write(setting, pod, &node.spec.name, &addresses)?;
-        let called = lab_name(key);
+        let called = short_name(&key.0, &key.1);
         setting.lab.add_pod(PodSpec {
             name: called.clone(),
             node: node.spec.name.clone(),
@@ -349,7 +345,7 @@ impl Shared {
         let place = Place {
             network: network.clone(),
             node: setting.lab.node(&node.spec.name)?.clone(),
-            addresses: addresses.clone(),
+            addresses,
             host_addresses,
             host_name: files.host_name,
             files: files.places,
@@ -371,7 +367,7 @@ impl Shared {
         };
         let _beginning = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
         let pod = Pod::start(place, pod, report)?;
-        let live = Live { uid, pod, network, addresses };
+        let live = Live { uid, pod, network };
         setting.live.insert(&key.0, &key.1, Arc::new(live));
         Ok(())
     }
@@ -406,11 +402,14 @@ impl Shared {
             live.pod.delete(Some(Duration::ZERO));
             drop(self.setting.live.remove(&key.0, &key.1));
         }
-        if self.addresses().free(uid) || self.setting.lab.pod(&lab_name(key)).is_ok() {
-            // It may be gone already.
-            let _ = self.setting.lab.remove_pod(&lab_name(key));
+        // Not the network of another pod that has the name by now.
+        let own = self.addresses().leave(uid);
+        if let Some(own) = own {
+            // It may have failed before it was there.
+            let _ = self.setting.lab.remove_pod(&short_name(&key.0, &key.1));
+            self.close_ports(key);
+            self.addresses().release(own);
         }
-        self.close_ports(key);
         // What cannot be removed is a few octets.
         let _ = std::fs::remove_dir_all(files::folder(&self.setting, uid));
     }
@@ -423,16 +422,7 @@ impl Shared {
     }
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
 fn key(object: &Value) -> Key {
-    let own = |field: &str| text(&object["metadata"][field]).to_owned();
-    (own("namespace"), own("name"))
-}
-
-/// What a pod is called in the lab: the namespace is left out where it is `default`.
-fn lab_name((namespace, name): &Key) -> String {
-    if namespace == "default" { name.clone() } else { format!("{namespace}/{name}") }
+    let (namespace, name) = place(object);
+    (namespace.to_owned(), name.to_owned())
 }

@@ -9,6 +9,8 @@
 #[cfg(feature = "cluster")]
 mod applied;
 #[cfg(feature = "cluster")]
+mod clock;
+#[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod commands;
 mod error;
@@ -26,6 +28,8 @@ pub mod manager;
 pub mod netns;
 #[cfg(feature = "cluster")]
 mod nodes;
+#[cfg(feature = "cluster")]
+mod object;
 mod own_files;
 pub mod pod;
 #[cfg(feature = "cluster")]

@@ -2,7 +2,6 @@
 //! ended.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::netns::Namespace;
@@ -20,8 +19,6 @@ pub struct Live {
     pub pod: Pod,
     /// Its network; its node's on the host network.
     pub network: Namespace,
-    /// Its addresses; on the host network its node's.
-    pub addresses: Vec<IpAddr>,
 }
 
 /// Namespace and name.

@@ -13,12 +13,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use portolan_apiserver::{DeleteOptions, Failure, Follow, Objects, Resource, Update, Waker};
-use portolan_controllers::manager::{
-    Circumstances, Deployment, Job, Patience, Step, Timestamp, Work, name_taken,
-};
-use serde_json::Value;
+use portolan_controllers::manager::{Circumstances, Deployment, Job, Patience, Step, Work, name_taken};
 
 use crate::Error;
+use crate::clock::now;
+use crate::object::place;
 use crate::recorder::Recorder;
 use carry_out::carry_out;
 use expiry::Expiry;
@@ -97,11 +96,6 @@ struct Controllers {
     /// How often in a row a controller's writes were refused.
     failures: BTreeMap<Job, u32>,
     ends: Arc<AtomicBool>,
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_unix(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 impl Controllers {
@@ -213,12 +207,6 @@ impl Controllers {
         let at = UNIX_EPOCH + Duration::from_secs(u64::try_from(at.unix()).unwrap_or_default());
         at.duration_since(SystemTime::now()).unwrap_or_default().min(LONGEST_SLEEP)
     }
-}
-
-/// Namespace and name.
-fn place(object: &Value) -> (&str, &str) {
-    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
-    (text("namespace"), text("name"))
 }
 
 /// How long a controller waits after the server refused it the `count`th time, in seconds. Whoever

@@ -12,6 +12,8 @@ use portolan_apiserver::{Objects, Resource};
 use portolan_controllers::manager::Timestamp;
 use serde_json::{Value, json};
 
+use crate::clock;
+
 /// So many messages of one reason stay apart.
 const APART: usize = 10;
 /// Messages further apart than this, in seconds, are not combined.
@@ -83,7 +85,7 @@ impl Recorder {
         let kind = regarding["kind"].as_str().unwrap_or_default().to_owned();
         let source = [component.to_owned(), own("uid"), kind, own("namespace"), own("name")];
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let seconds = clock::now().unix();
         let name = format!("{}.{:x}", own("name"), now.as_nanos());
         let mut subjects = self.subjects.lock().unwrap_or_else(PoisonError::into_inner);
         if subjects.len() >= MOST_OBJECTS && !subjects.contains_key(&source) {

@@ -498,6 +498,19 @@ fn packets_of_a_lab_are_shown() {
     assert!(captured.status.success() && shown.contains("1 packet captured"), "{shown}");
 }
 
+/// One pod, whose successor has its name.
+const DATABASE: &str = "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  serviceName: db
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec: {containers: [{name: db, image: app, ports: [{containerPort: 5432}]}]}
+";
+
 /// What people type, against a lab: real kubectl, as `./test` installs it.
 #[test]
 fn kubectl_works_against_a_lab() {
@@ -507,6 +520,7 @@ fn kubectl_works_against_a_lab() {
         return;
     }
     let user = User::new();
+    std::fs::write(user.folder.path().join("db.yaml"), DATABASE).unwrap();
     let up = user.lab(&["up"]);
     assert!(up.status.success(), "{}", text(&up));
     let env = text(&user.lab(&["env"]));
@@ -534,6 +548,16 @@ fn kubectl_works_against_a_lab() {
         ("kubectl wait deployment/web --for=jsonpath='{.status.readyReplicas}'=3 --timeout=20s", &["met"]),
         ("kubectl get endpointslices -l kubernetes.io/service-name=web", &["80", "10.244."]),
         ("kubectl describe pod net-test", &["Successfully assigned default/net-test", "Started container"]),
+        // Another pod of the same name begins while what is left of the one before is cleared away.
+        ("kubectl apply -f db.yaml", &["statefulset.apps/db created"]),
+        ("kubectl rollout status statefulset/db --timeout=20s", &["roll out complete"]),
+        ("kubectl delete pod db-0 --force --grace-period=0", &["force deleted"]),
+        ("kubectl wait pod/db-0 --for=create --timeout=20s", &["met"]),
+        ("kubectl wait pod/db-0 --for=condition=Ready --timeout=20s", &["met"]),
+        (
+            "kubectl exec net-test -- curl -sS $(kubectl get pod db-0 -o jsonpath='{.status.podIP}'):5432",
+            &["hello from db-0"],
+        ),
         ("kubectl delete deployment web --wait --timeout=20s", &["deleted"]),
         ("kubectl wait pod -l app=web --for=delete --timeout=20s; kubectl get pods", &["net-test"]),
     ] {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::finding::Finding;
+use crate::object::{place, short_name, text};
 use crate::topology::Lab;
 
 /// What there is, for people and programs.
@@ -131,16 +132,9 @@ pub(super) fn is_ready(object: &Value) -> bool {
     conditions.into_iter().any(|one| one["type"] == "Ready" && one["status"] == "True")
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-/// The namespace is left out where it is `default`.
 fn name(object: &Value) -> String {
-    match (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"])) {
-        ("default" | "", name) => name.to_owned(),
-        (namespace, name) => format!("{namespace}/{name}"),
-    }
+    let (namespace, name) = place(object);
+    short_name(namespace, name)
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {

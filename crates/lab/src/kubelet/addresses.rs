@@ -19,12 +19,7 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// None is given out; those of nodes never are.
-    pub(super) fn new(of_nodes: impl IntoIterator<Item = IpAddr>) -> Addresses {
-        Addresses { taken: of_nodes.into_iter().collect(), ..Addresses::default() }
-    }
-
-    /// One more node has these.
+    /// These are a node's, and are never given out.
     pub(super) fn reserve(&mut self, of_node: impl IntoIterator<Item = IpAddr>) {
         self.taken.extend(of_node);
     }
@@ -56,13 +51,21 @@ impl Addresses {
         Ok(given)
     }
 
-    /// Frees those of a pod; whether it had any.
-    pub(super) fn free(&mut self, uid: &str) -> bool {
-        let Some(of_pod) = self.of_pods.remove(uid) else { return false };
+    /// A pod needs none of its own.
+    pub(super) fn give_none(&mut self, uid: &str) {
+        self.of_pods.insert(uid.to_owned(), Vec::new());
+    }
+
+    /// A pod has ended. Gives what it had once, to be released when nothing has it any more.
+    pub(super) fn leave(&mut self, uid: &str) -> Option<Vec<IpAddr>> {
+        self.of_pods.remove(uid)
+    }
+
+    /// Others can have these.
+    pub(super) fn release(&mut self, of_pod: Vec<IpAddr>) {
         for address in of_pod {
             self.taken.remove(&address);
         }
-        true
     }
 
     fn next(&self, network: IpNet) -> Option<IpAddr> {
@@ -86,7 +89,8 @@ mod tests {
             addresses: vec![],
             pod_networks: vec!["10.0.0.0/29".parse().unwrap(), "fd00::/64".parse().unwrap()],
         };
-        let mut addresses = Addresses::new(["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()]);
+        let mut addresses = Addresses::default();
+        addresses.reserve(["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()]);
         let mut give = |uid: &str, asked: &str| {
             let given = addresses.give(uid, &node, asked);
             given.map_or_else(|error| error.to_string(), |list| format!("{list:?}"))
@@ -96,7 +100,9 @@ mod tests {
         assert_eq!(give("c", "10.0.0.5"), Error::AskedAddress { address: "10.0.0.5".into() }.to_string());
         assert_eq!(give("d", "x"), Error::AskedAddress { address: "x".into() }.to_string());
         assert_eq!(give("e", ""), "[10.0.0.3, fd00::3]");
-        assert!(addresses.free("a") && !addresses.free("a"));
+        let left = addresses.leave("a").unwrap();
+        assert_eq!(addresses.leave("a"), None);
+        addresses.release(left);
         let mut give = |uid: &str| {
             let given = addresses.give(uid, &node, "");
             given.map_or_else(|error| error.to_string(), |list| list[0].to_string())

@@ -1,13 +1,14 @@
 //! A node and its lease: that it is there, and that it lives.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use portolan_apiserver::Resource;
-use portolan_controllers::manager::{Node as NodeObject, Timestamp, healthy_conditions};
+use portolan_controllers::manager::{Node as NodeObject, healthy_conditions};
 use serde_json::{Value, json};
 
 use super::{Shared, text};
 use crate::Error;
+use crate::clock;
 use crate::nodes::{self, Node};
 
 /// Between two renewals of a node's lease, as kubelet does it.
@@ -47,7 +48,8 @@ impl Shared {
 
     fn renew_lease(&self, node: &str) {
         let objects = &self.setting.objects;
-        let time = micro_time();
+        // Leases have microseconds.
+        let time = clock::precise(SystemTime::now(), 6);
         let spec = json!({ "holderIdentity": node, "leaseDurationSeconds": LEASE, "renewTime": time });
         let renewed = objects.patch(Resource::Leases, "kube-node-lease", node, json!({ "spec": spec }));
         if renewed.is_err() {
@@ -79,7 +81,6 @@ impl Shared {
 
 /// `status` of a node that is well.
 fn status(node: &Node) -> Value {
-    let now = Timestamp::from_unix(jiff::Timestamp::now().as_second());
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let memory = memory();
     let room = json!({ "cpu": processors.to_string(), "memory": memory, "pods": PODS });
@@ -87,7 +88,7 @@ fn status(node: &Node) -> Value {
         "addresses": node.addresses(),
         "capacity": room,
         "allocatable": room,
-        "conditions": healthy_conditions(now, None::<&NodeObject>),
+        "conditions": healthy_conditions(clock::now(), None::<&NodeObject>),
         "nodeInfo": {
             "architecture": nodes::architecture(),
             "bootID": "",
@@ -101,12 +102,6 @@ fn status(node: &Node) -> Value {
             "systemUUID": "",
         },
     } })
-}
-
-/// Now, as leases have it: with microseconds.
-fn micro_time() -> String {
-    let now = jiff::Timestamp::now();
-    now.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
 /// All memory of the machine, such as `16384Ki`.

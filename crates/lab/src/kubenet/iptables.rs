@@ -128,7 +128,7 @@ fn hairpin(pod: IpAddr) -> String {
     format!("-A {HAIRPIN} -s {pod} -d {pod} -m conntrack --ctstate DNAT -j MASQUERADE")
 }
 
-/// `KUBE-HP-` and a hash of what tells a port from all others.
+/// `KUBE-HP-` and a hash of what identifies the port.
 fn chain(pod: &PodName, port: &HostPort) -> String {
     let protocol = port.protocol.to_string().to_uppercase();
     let address = port.bound_to().map_or(String::new(), |ip| ip.to_string());

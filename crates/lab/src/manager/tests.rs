@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use portolan_apiserver::{Options, Propagation, Server};
 use portolan_controllers::manager::healthy_conditions;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 

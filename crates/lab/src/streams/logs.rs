@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use portolan_apiserver::LogOptions;
-use portolan_controllers::manager::Timestamp;
 use tokio::sync::mpsc;
 
+use crate::clock;
 use crate::pod::{Log, Piece};
 
 /// How many pieces wait for a slow reader.
@@ -51,18 +51,12 @@ fn with_times(piece: &Piece) -> Vec<u8> {
     let mut from = 0;
     for (place, time) in &piece.lines {
         out.extend_from_slice(&piece.bytes[from..*place]);
-        out.extend_from_slice(text(*time).as_bytes());
+        // All nine digits, as kubelet has them (`RFC3339NanoFixed`).
+        out.extend_from_slice(format!("{} ", clock::precise(*time, 9)).as_bytes());
         from = *place;
     }
     out.extend_from_slice(&piece.bytes[from..]);
     out
-}
-
-/// `2026-05-04T09:17:31.000000012Z `: all nine digits, as kubelet has them (`RFC3339NanoFixed`).
-fn text(time: SystemTime) -> String {
-    let time = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let seconds = Timestamp::from_unix(i64::try_from(time.as_secs()).unwrap_or(i64::MAX)).to_string();
-    format!("{}.{:09}Z ", seconds.trim_end_matches('Z'), time.subsec_nanos())
 }
 
 #[cfg(test)]

@@ -94,8 +94,7 @@ impl Scene {
             state["running"].is_object() || state["terminated"].is_object()
         })?;
         wait(&mut living, &fifo)?;
-        let live =
-            Live { uid: "u".to_owned(), pod: living.pod, network: place.network, addresses: place.addresses };
+        let live = Live { uid: "u".to_owned(), pod: living.pod, network: place.network };
         let pods = LivePods::default();
         pods.insert("default", "web-0", Arc::new(live));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
