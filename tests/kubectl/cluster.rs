@@ -49,7 +49,7 @@ impl Cluster {
     }
 
     /// Ends the stand-in.
-    pub(crate) fn stop(mut self, _most: Duration) {
+    pub(crate) fn stop(mut self) {
         self.done.store(true, Ordering::Relaxed);
         let thread = self.thread.take().expect("it runs until now");
         thread.join().expect("the stand-in does not panic");
