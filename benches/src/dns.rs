@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Shape, cluster_ip};
 use crate::forwarding;
+use crate::pace::{self, Pace};
 use crate::report::{Figure, Line, Required};
 use crate::sample::Sample;
 use crate::step::{self, Step};
 
 use client::{Client, Mix};
-use server::{Pace, Running, Which};
+use server::{Running, Which};
 
 pub(crate) use server::serve;
 
@@ -131,7 +132,7 @@ pub(crate) fn measure(
 ) -> anyhow::Result<Measured> {
     forwarding::raise_loopback()?;
     let start = start::first_answer(program, services)?;
-    server::keep_to(1)?;
+    pace::keep_to(1)?;
     let time = Duration::from_secs(seconds);
     let mut servers = Vec::new();
     for _ in 0..3 {

@@ -1,6 +1,7 @@
 //! Speed and memory of Portolan, as ratios within one run. See README.md for method and meaning.
 
 mod affinity;
+mod amount;
 mod api;
 mod build;
 mod change;
@@ -10,15 +11,18 @@ mod element;
 mod flood;
 mod flow;
 mod forwarding;
+mod group;
 mod hostile;
 mod iptables;
 mod kube_proxy;
 mod load;
 mod memory;
 mod namespace;
+mod pace;
 mod perform;
 mod process;
 mod program;
+mod relay;
 mod report;
 mod rules;
 mod sample;
@@ -32,6 +36,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::amount::Amount;
 use crate::api::Case;
 use crate::cluster::Shape;
 use crate::report::Line;
@@ -89,6 +94,8 @@ enum Bench {
     Trace,
     /// Names of Services asked for over UDP, against knot, nsd and CoreDNS
     Dns,
+    /// A proxy in user space, against HAProxy, nginx and socat, and against the kernel alone
+    Relay,
     /// What the first command of README.md compiles, against the shipped program; takes a quarter
     /// of an hour
     Build,
@@ -124,6 +131,7 @@ struct Scale {
     hostile_rounds: usize,
     /// Services, seconds of each measurement, and larger clusters for memory.
     dns: (u32, u64, &'static [Shape]),
+    relay: Amount,
 }
 
 const FULL: Scale = Scale {
@@ -150,6 +158,7 @@ const FULL: Scale = Scale {
     source_ranges: 100_000,
     hostile_rounds: 3,
     dns: (10_000, 4, &[Shape::new(45_000, 6)]),
+    relay: Amount { rounds: 5, flow: 2000, short: 20_000, requests: 20_000, idle: 10_000 },
 };
 
 const QUICK: Scale = Scale {
@@ -171,6 +180,7 @@ const QUICK: Scale = Scale {
     source_ranges: 100_000,
     hostile_rounds: 1,
     dns: (1_000, 1, &[]),
+    relay: Amount { rounds: 1, flow: 500, short: 2_000, requests: 2_000, idle: 1_000 },
 };
 
 fn main() -> ExitCode {
@@ -208,6 +218,7 @@ fn measure(cli: &Cli) -> anyhow::Result<bool> {
                 Bench::Hostile,
                 Bench::Trace,
                 Bench::Dns,
+                Bench::Relay,
             ]
         }
         one => vec![one],
@@ -260,6 +271,7 @@ fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>>
         Bench::Hostile => hostile::bench(scale.source_ranges, scale.hostile_rounds),
         Bench::Trace => trace::bench(program, scale.trace, scale.traced),
         Bench::Dns => dns::bench(program, scale.dns.0, scale.dns.1, scale.dns.2),
+        Bench::Relay => relay::bench(scale.relay),
         Bench::Build => build::bench(),
         Bench::All => unreachable!("taken apart by the caller"),
     }
@@ -277,6 +289,7 @@ fn heading(bench: Bench) -> &'static str {
         Bench::Hostile => "hostile: one Service that asks for as much as it can, among 1000 others, median",
         Bench::Trace => "trace: packets through the rules of Services x endpoints",
         Bench::Dns => "dns: names of so many Services, server and client on a processor each, median",
+        Bench::Relay => "relay: clients and servers on one processor, what is between on another, median",
         Bench::Build => "build: everything from nothing, on this machine",
         Bench::All => unreachable!("taken apart by the caller"),
     }

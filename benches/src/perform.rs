@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::step::{Step, answer};
-use crate::{affinity, api, change, dns, flow, hostile, iptables, load, memory, namespace};
+use crate::{affinity, api, change, dns, flow, hostile, iptables, load, memory, namespace, relay};
 
 /// Does `step` in this process and answers on its output.
 pub(crate) fn perform(step: &Step, limit: Duration) -> anyhow::Result<()> {
@@ -16,8 +16,10 @@ pub(crate) fn perform(step: &Step, limit: Duration) -> anyhow::Result<()> {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::alarm(limit);
     }
-    if let Step::ServeNames { shape, threads } = step {
-        return dns::serve(*shape, *threads);
+    match step {
+        Step::ServeNames { shape, threads } => return dns::serve(*shape, *threads),
+        Step::ServeRelay => return relay::serve(),
+        _ => {}
     }
     namespace::enter_fresh_network()?;
     match step {
@@ -39,7 +41,8 @@ pub(crate) fn perform(step: &Step, limit: Duration) -> anyhow::Result<()> {
         Step::Names { program, services, seconds, large } => {
             answer(&dns::measure(program, *services, *seconds, large)?)
         }
-        Step::ServeNames { .. } => unreachable!("served above"),
+        Step::Relay { amount } => answer(&relay::measure(*amount)?),
+        Step::ServeNames { .. } | Step::ServeRelay => unreachable!("served above"),
         Step::IptablesRestore { variant, file } => answer(&iptables::restore(variant, file)?),
     }
 }

@@ -12,6 +12,7 @@ use anyhow::{Context, bail, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::amount::Amount;
 use crate::cluster::Shape;
 use crate::rules::Rules;
 
@@ -48,6 +49,10 @@ pub(crate) enum Step {
     Names { program: PathBuf, services: u32, seconds: u64, large: Vec<Shape> },
     /// Serve the names of a cluster, in the parent's network.
     ServeNames { shape: Shape, threads: usize },
+    /// Have clients reach servers through proxies.
+    Relay { amount: Amount },
+    /// Be such a proxy, in the parent's network.
+    ServeRelay,
 }
 
 /// A running child process.

@@ -3,9 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
@@ -18,12 +16,11 @@ use tempfile::TempDir;
 
 use super::client;
 use crate::cluster::{Member, Shape, cluster_ip, members, nodes};
-use crate::process;
+use crate::group::{self, Group};
+use crate::pace::{self, Pace};
 use crate::step::Step;
 
 const PORT: u16 = 5300;
-/// A real-time priority.
-const URGENT: libc::c_int = 10;
 /// A server answers at the latest so long after its start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -49,7 +46,7 @@ impl Which {
 
 /// A server that answers. Killed when dropped.
 pub(crate) struct Running {
-    child: Child,
+    group: Group,
     address: SocketAddr,
     _folder: TempDir,
 }
@@ -67,7 +64,7 @@ impl Running {
             Which::Nsd => (nsd(&path), &["-d", "-c"]),
             Which::CoreDns => (coredns(&path), &["-conf"]),
         };
-        let Some(program) = find(which.program()) else { return Ok(None) };
+        let Some(program) = group::find(which.program()) else { return Ok(None) };
         std::fs::write(folder.path().join("zone"), zone(services)).context("writing a zone")?;
         let file = folder.path().join("settings");
         std::fs::write(&file, settings).context("writing settings")?;
@@ -91,24 +88,9 @@ impl Running {
         Running::spawn(command, processors, pace, folder)
     }
 
-    fn spawn(
-        mut command: Command,
-        processors: &[usize],
-        pace: Pace,
-        folder: TempDir,
-    ) -> anyhow::Result<Running> {
-        let processors = processors.to_vec();
-        // SAFETY: runs between fork and exec; what is called is system calls alone.
-        unsafe {
-            command.pre_exec(move || {
-                set_affinity(&processors)?;
-                pace.take();
-                Ok(())
-            })
-        };
-        let child = process::die_with_parent(command.process_group(0)).spawn();
-        let child = child.with_context(|| format!("starting {}", command.get_program().display()))?;
-        let mut running = Running { child, address: (Ipv4Addr::LOCALHOST, PORT).into(), _folder: folder };
+    fn spawn(command: Command, processors: &[usize], pace: Pace, folder: TempDir) -> anyhow::Result<Running> {
+        let group = Group::start(command, processors, pace)?;
+        let mut running = Running { group, address: (Ipv4Addr::LOCALHOST, PORT).into(), _folder: folder };
         running.await_first_answer()?;
         Ok(running)
     }
@@ -129,9 +111,7 @@ impl Running {
                 Ok(answer) => bail!("the first answer is {answer:?}"),
                 Err(error) => return Err(error).context("waiting for the first answer"),
             }
-            if let Some(status) = self.child.try_wait().context("looking after a server")? {
-                bail!("a server ended: {status}");
-            }
+            self.group.assert_alive()?;
         }
     }
 
@@ -141,49 +121,16 @@ impl Running {
 
     /// Processor time of all its processes.
     pub(crate) fn processor(&self) -> anyhow::Result<Duration> {
-        let mut sum = Duration::ZERO;
-        for id in self.processes()? {
-            sum += process::cpu_time(id)?;
-        }
-        Ok(sum)
+        self.group.processor()
     }
 
     pub(crate) fn resident(&self) -> anyhow::Result<u64> {
-        Ok(process::memory(&self.child.id().to_string())?.resident)
-    }
-
-    /// The numbers of the processes of its group.
-    fn processes(&self) -> anyhow::Result<Vec<u32>> {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc").context("reading /proc")?.flatten() {
-            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-                continue;
-            };
-            // One that has ended meanwhile.
-            let Ok(text) = std::fs::read_to_string(format!("/proc/{id}/stat")) else { continue };
-            let group = text.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(2)?.parse().ok());
-            if group == Some(self.child.id()) {
-                found.push(id);
-            }
-        }
-        Ok(found)
+        self.group.resident()
     }
 
     /// Has ours give a Service another address.
     pub(crate) fn change(&mut self, service: u32, address: Ipv4Addr) -> anyhow::Result<()> {
-        let input = self.child.stdin.as_mut().context("a server without the pipe it was given")?;
-        writeln!(input, "{service} {address}").context("changing a Service")
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Ok(group) = libc::pid_t::try_from(self.child.id()) {
-            // SAFETY: sends a signal to the processes of the group that this server was started in.
-            unsafe { libc::kill(-group, libc::SIGKILL) };
-        }
-        // It was killed.
-        let _ = self.child.wait();
+        writeln!(self.group.input()?, "{service} {address}").context("changing a Service")
     }
 }
 
@@ -202,8 +149,8 @@ pub(crate) fn serve(shape: Shape, threads: usize) -> anyhow::Result<()> {
     let server = Server::start(Settings { listeners, threads: Some(threads), ..Settings::default() })?;
     // Of the same real-time priority, they would let it have their processor only when they are
     // idle.
-    if is_real_time() {
-        hurry(URGENT + 1);
+    if pace::is_real_time() {
+        pace::hurry(pace::URGENT + 1);
     }
     for line in BufReader::new(std::io::stdin()).lines() {
         let line = line.context("reading a change")?;
@@ -215,73 +162,6 @@ pub(crate) fn serve(shape: Shape, threads: usize) -> anyhow::Result<()> {
     }
     ensure!(server.counts().panics == 0, "answers panicked");
     Ok(())
-}
-
-/// Keeps the calling thread, and all that it starts, to one processor.
-pub(crate) fn keep_to(processor: usize) -> anyhow::Result<()> {
-    hurry(URGENT);
-    set_affinity(&[processor]).context("keeping to one processor")
-}
-
-/// How a process comes before what else the machine does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pace {
-    /// At a real-time priority, which the kernel takes away for up to 50 ms of each second if it
-    /// has the processor all the time, and others want it.
-    RealTime,
-    /// As any process, with the largest share of the processor. So do processes run in a cluster.
-    Share,
-}
-
-impl Pace {
-    /// Has the calling thread, and all that it starts, run like this, if that is allowed.
-    pub(crate) fn take(self) {
-        match self {
-            Pace::RealTime => hurry(URGENT),
-            // SAFETY: as `hurry`; setpriority touches no memory.
-            Pace::Share => unsafe {
-                let how: libc::sched_param = std::mem::zeroed();
-                libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const how);
-                libc::setpriority(libc::PRIO_PROCESS, 0, -20);
-            },
-        }
-    }
-}
-
-/// Whether the calling thread has a real-time priority.
-fn is_real_time() -> bool {
-    // SAFETY: touches no memory.
-    unsafe { libc::sched_getscheduler(0) == libc::SCHED_FIFO }
-}
-
-/// Gives the calling thread, and all that it starts, a real-time priority, if that is allowed: then
-/// what else the machine does is not measured.
-fn hurry(priority: libc::c_int) {
-    // SAFETY: all zeroes are a valid `sched_param`, and the kernel reads it.
-    unsafe {
-        let mut how: libc::sched_param = std::mem::zeroed();
-        how.sched_priority = priority;
-        libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const how);
-    }
-}
-
-fn set_affinity(processors: &[usize]) -> std::io::Result<()> {
-    // SAFETY: all zeroes are a valid `cpu_set_t`, CPU_SET writes within it, the kernel reads it.
-    let done = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        for processor in processors {
-            libc::CPU_SET(*processor, &mut set);
-        }
-        libc::sched_setaffinity(0, size_of_val(&set), &raw const set)
-    };
-    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-}
-
-/// Where a program is: on the path, or where Debian has servers.
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 fn zone(services: u32) -> String {

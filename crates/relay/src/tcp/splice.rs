@@ -1,0 +1,73 @@
+//! How a flow moves octets: within the kernel, from socket to pipe to socket. Without a pipe they
+//! are copied, and only as many are taken from the source as the sink has taken: nothing is held.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+
+use super::flow::{Broken, Ends, Filled};
+use super::pipes::{Pipe, Pipes};
+use crate::system;
+
+/// The sockets of a flow, and its pipe if it has one.
+pub(super) struct Splice<'c> {
+    pub(super) source: &'c TcpStream,
+    pub(super) sink: &'c TcpStream,
+    pub(super) pipe: &'c mut Option<Pipe>,
+    pub(super) pipes: &'c mut Pipes,
+    /// For copies.
+    pub(super) buffer: &'c mut [u8],
+}
+
+impl Ends for Splice<'_> {
+    fn fill(&mut self) -> Result<Filled, Broken> {
+        if self.pipe.is_none() {
+            *self.pipe = self.pipes.take();
+        }
+        let Some(pipe) = self.pipe else { return self.copy() };
+        loop {
+            match system::splice(self.source.as_fd(), pipe.writer.as_fd(), self.pipes.size()) {
+                Ok(0) => return Ok(Filled::End),
+                Ok(octets) => return Ok(Filled::Held(octets)),
+                // The pipe is empty: there is room.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Filled::SourceIsEmpty),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn drain(&mut self, held: usize) -> io::Result<usize> {
+        let pipe = self.pipe.as_ref().ok_or(ErrorKind::BrokenPipe)?;
+        system::splice(pipe.reader.as_fd(), self.sink.as_fd(), held)
+    }
+}
+
+impl Splice<'_> {
+    fn copy(&mut self) -> Result<Filled, Broken> {
+        let there = match again(|| self.source.peek(self.buffer)) {
+            Ok(0) => return Ok(Filled::End),
+            Ok(there) => there,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Filled::SourceIsEmpty),
+            Err(error) => return Err(error.into()),
+        };
+        let octets = &mut self.buffer[..there];
+        let taken = match again(|| self.sink.write(octets)) {
+            Ok(taken) => taken,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Filled::SinkIsFull),
+            Err(error) => return Err(error.into()),
+        };
+        self.source.read_exact(&mut octets[..taken])?;
+        Ok(Filled::Passed(taken))
+    }
+}
+
+/// Calls until it is not interrupted.
+fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
