@@ -6,6 +6,7 @@
 mod answer;
 mod http;
 mod page;
+mod shell;
 
 use std::collections::HashMap;
 use std::io::{self, PipeWriter, Read, Write};
@@ -21,6 +22,7 @@ use crate::Error;
 use crate::netns::Namespace;
 pub use answer::{Answer, Identity};
 pub use page::Page;
+use shell::Shells;
 
 /// Connections that wait for the responder to take them.
 const BACKLOG: i32 = 1024;
@@ -43,18 +45,19 @@ impl Responder {
         addresses: &[IpAddr],
         ports: &[u16],
     ) -> Result<Responder, Error> {
-        let opened = namespace.run(|| open(addresses, ports, &Page::Facts))??;
+        let opened = namespace.run(|| open(addresses, ports, ports))??;
         Responder::with(opened, identity, Page::Facts)
     }
 
-    /// The same in the caller's own namespace, with another page.
+    /// The same in the caller's own namespace, with another page, and UDP on other ports than TCP.
     pub fn start_here(
         identity: &Identity,
         page: Page,
         addresses: &[IpAddr],
         ports: &[u16],
+        datagrams: &[u16],
     ) -> Result<Responder, Error> {
-        Responder::with(open(addresses, ports, &page)?, identity, page)
+        Responder::with(open(addresses, ports, datagrams)?, identity, page)
     }
 
     fn with(opened: Vec<Source>, identity: &Identity, page: Page) -> Result<Responder, Error> {
@@ -71,7 +74,8 @@ impl Responder {
             epoll.add(source, readable(*key)).map_err(|errno| failed()(errno.into()))?;
         }
         let next = key_after(&sources);
-        let mut server = Server { epoll, sources, next, identity: identity.clone(), page };
+        let mut server =
+            Server { epoll, sources, next, identity: identity.clone(), page, shells: Shells::default() };
         let thread = thread::Builder::new()
             .name("responder".to_owned())
             .spawn(move || {
@@ -99,15 +103,14 @@ fn key_after(sources: &HashMap<u64, Source>) -> u64 {
 
 /// A socket for each address: an answer comes from the address that was asked, and clients are seen
 /// by their address in their own family.
-fn open(addresses: &[IpAddr], ports: &[u16], page: &Page) -> Result<Vec<Source>, Error> {
+fn open(addresses: &[IpAddr], ports: &[u16], datagrams: &[u16]) -> Result<Vec<Source>, Error> {
     let mut sources = Vec::new();
     for address in addresses {
         for port in ports {
-            let address = SocketAddr::new(*address, *port);
-            sources.push(Source::Listener(listen(address)?));
-            if page.takes_datagrams() {
-                sources.push(Source::Datagrams(bind(address)?));
-            }
+            sources.push(Source::Listener(listen(SocketAddr::new(*address, *port))?));
+        }
+        for port in datagrams {
+            sources.push(Source::Datagrams(bind(SocketAddr::new(*address, *port))?));
         }
     }
     Ok(sources)
@@ -158,6 +161,15 @@ struct Server {
     next: u64,
     identity: Identity,
     page: Page,
+    shells: Shells,
+}
+
+/// What becomes of a source that has been served.
+enum Then {
+    GoOn,
+    End,
+    /// Its client wants a command to be run, and to hear nothing else.
+    Run(String),
 }
 
 impl Server {
@@ -181,32 +193,43 @@ impl Server {
 
     fn handle(&mut self, key: u64) {
         let mut accepted = Vec::new();
-        let keep = match self.sources.get_mut(&key) {
+        let then = match self.sources.get_mut(&key) {
             None => return,
             Some(Source::Listener(listener)) => {
                 // Errors concern one connection; the others show at the next readiness.
                 while let Ok((stream, client)) = listener.accept() {
                     accepted.push((stream, client));
                 }
-                true
+                Then::GoOn
             }
             Some(Source::Datagrams(socket)) => {
                 echo(socket, &self.identity, &self.page);
-                true
+                Then::GoOn
             }
             Some(Source::Connection { stream, client, server, received }) => {
-                converse(stream, received, |path| {
+                converse(stream, received, &self.page, |request| {
                     let answer = Answer::new(&self.identity, "TCP", *client, *server);
-                    http::respond(path, &self.page, &answer)
+                    http::respond(request, &self.page, &answer)
                 })
             }
         };
-        if !keep {
+        match then {
+            Then::GoOn => {}
             // Closing takes it out of the epoll set.
-            self.sources.remove(&key);
+            Then::End => drop(self.sources.remove(&key)),
+            Then::Run(command) => self.run(key, command),
         }
         for (stream, client) in accepted {
             self.admit(stream, client);
+        }
+    }
+
+    /// Hands a connection over to a thread that runs a command for it.
+    fn run(&mut self, key: u64, command: String) {
+        let Some(Source::Connection { stream, .. }) = self.sources.remove(&key) else { return };
+        let source = stream.as_fd();
+        if self.epoll.delete(source).is_ok() {
+            self.shells.run(stream, command);
         }
     }
 
@@ -244,31 +267,35 @@ fn echo(socket: &UdpSocket, identity: &Identity, page: &Page) {
     }
 }
 
-/// Reads what there is and answers whole requests. Returns whether the connection goes on.
+/// Reads what there is and answers whole requests.
 fn converse(
     stream: &mut TcpStream,
     received: &mut Vec<u8>,
+    page: &Page,
     respond: impl Fn(&http::RequestHead) -> Vec<u8>,
-) -> bool {
+) -> Then {
     let mut piece = [0; 2048];
     loop {
         match stream.read(&mut piece) {
-            Ok(0) => return false,
+            Ok(0) => return Then::End,
             Ok(length) => received.extend_from_slice(&piece[..length]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Then::GoOn,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => return false,
+            Err(_) => return Then::End,
         }
         while let Some((request, length)) = http::RequestHead::parse(received) {
             received.drain(..length);
+            if let Some(command) = page.command(request.target()) {
+                return Then::Run(command);
+            }
             // An answer is smaller than any socket buffer; a client that lets answers pile up is
             // cut off.
             if stream.write_all(&respond(&request)).is_err() || !request.keep_alive {
-                return false;
+                return Then::End;
             }
         }
         if received.len() > http::MAX_HEAD {
-            return false;
+            return Then::End;
         }
     }
 }

@@ -18,7 +18,21 @@ pub(super) enum Runs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Server {
     pub(super) page: Page,
+    /// Ports of TCP.
     pub(super) ports: Vec<u16>,
+    /// Ports of UDP.
+    pub(super) datagrams: Vec<u16>,
+    /// For so many seconds it goes on once it is to end.
+    pub(super) linger: u64,
+}
+
+impl Server {
+    /// One that answers on these ports, over UDP too if its page has answers to datagrams, and ends
+    /// at once.
+    fn new(page: Page, ports: Vec<u16>) -> Server {
+        let datagrams = if page.takes_datagrams() { ports.clone() } else { Vec::new() };
+        Server { page, ports, datagrams, linger: 0 }
+    }
 }
 
 /// What nginx answers until it is configured.
@@ -39,7 +53,7 @@ pub(super) fn runs(container: &Container) -> (Runs, Option<String>) {
     let declared: Vec<u16> =
         container.ports.iter().map(|port| port.container_port).filter(|port| *port > 0).collect();
     let or = |usual: u16| if declared.is_empty() { vec![usual] } else { declared.clone() };
-    let server = |page: Page, ports: Vec<u16>| (Runs::Server(Server { page, ports }), None);
+    let server = |page: Page, ports: Vec<u16>| (Runs::Server(Server::new(page, ports)), None);
     let is_agnhost = matches!(name, "agnhost" | "netexec" | "serve-hostname" | "serve_hostname");
     let is_server =
         is_agnhost && container.command.first().is_some_and(|command| command.contains("agnhost"));
@@ -51,7 +65,14 @@ pub(super) fn runs(container: &Container) -> (Runs, Option<String>) {
     let port_of = |name: &str| option(name).and_then(|port| port.parse().ok());
     match name {
         "agnhost" => match container.args.first().map(String::as_str) {
-            Some("netexec") => server(Page::Netexec, vec![port_of("http-port").unwrap_or(8080)]),
+            Some("netexec") => {
+                let mut server = Server::new(Page::Netexec, vec![port_of("http-port").unwrap_or(8080)]);
+                // -1 is none.
+                let datagrams = option("udp-port").unwrap_or_else(|| "8081".to_owned()).parse();
+                server.datagrams = datagrams.into_iter().collect();
+                server.linger = option("delay-shutdown").and_then(|text| text.parse().ok()).unwrap_or(0);
+                (Runs::Server(server), None)
+            }
             Some("serve-hostname") => {
                 server(Page::HostName(String::new()), vec![port_of("port").unwrap_or(9376)])
             }
@@ -93,7 +114,7 @@ fn unknown(container: &Container, ports: Vec<u16>) -> (Runs, Option<String>) {
         "The lab fetches no images: in place of {image} a server of its own answers on {place}; \
          name a program of this machine in command to run that"
     );
-    (Runs::Server(Server { page: Page::Facts, ports }), Some(note))
+    (Runs::Server(Server::new(Page::Facts, ports)), Some(note))
 }
 
 /// `web1_8080` and its kin say who they are and where.
@@ -156,8 +177,26 @@ mod tests {
                 ..Container::default()
             };
             let (found, note) = runs(&container);
-            assert_eq!(found, Runs::Server(Server { page, ports: expected.to_vec() }), "{image}");
+            let Runs::Server(found) = found else { panic!("{image}: {found:?}") };
+            assert_eq!((found.page, &*found.ports), (page, expected), "{image}");
             assert_eq!(note.is_some(), image.ends_with("own"), "{image}");
+        }
+    }
+
+    #[test]
+    fn netexec_has_ports_of_its_own_for_datagrams_and_ends_late() {
+        for (args, datagrams, linger) in [
+            (&["netexec"][..], &[8081][..], 0),
+            (&["netexec", "--udp-port=9", "--delay-shutdown=30"], &[9], 30),
+            (&["netexec", "--udp-port=-1"], &[], 0),
+        ] {
+            let container = Container {
+                image: "agnhost".to_owned(),
+                args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+                ..Container::default()
+            };
+            let (Runs::Server(found), None) = runs(&container) else { panic!("{args:?}") };
+            assert_eq!((&*found.datagrams, found.linger), (datagrams, linger), "{args:?}");
         }
     }
 

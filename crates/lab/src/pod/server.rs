@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,8 @@ struct Task {
     addresses: Vec<IpAddr>,
     page: Page,
     ports: Vec<u16>,
+    datagrams: Vec<u16>,
+    linger: u64,
 }
 
 /// Answers as the argument says, until SIGTERM or SIGINT. Call it before any thread is started.
@@ -35,13 +38,15 @@ pub fn serve(task: &str) -> ExitCode {
 }
 
 fn run(task: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let Task { identity, addresses, page, ports } = serde_json::from_str(task)?;
+    let Task { identity, addresses, page, ports, datagrams, linger } = serde_json::from_str(task)?;
     let ending = ending();
     ending.thread_block()?;
-    let _responder = Responder::start_here(&identity, page, &addresses, &ports)?;
+    let _responder = Responder::start_here(&identity, page, &addresses, &ports, &datagrams)?;
     let listed = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
     println!("{} answers on port {}", identity.pod, if listed.is_empty() { "none" } else { &listed });
     ending.wait()?;
+    // As it was asked for: what it is to show is that it is still there.
+    std::thread::sleep(Duration::from_secs(linger));
     Ok(())
 }
 
@@ -94,6 +99,8 @@ pub(super) fn command(
                 addresses,
                 page: server.page.clone(),
                 ports: server.ports.clone(),
+                datagrams: server.datagrams.clone(),
+                linger: server.linger,
             };
             let (program, arguments) = place.server.split_first().ok_or("the lab has no server")?;
             let mut command = Command::new(program);

@@ -15,6 +15,11 @@ pub(super) struct RequestHead {
 }
 
 impl RequestHead {
+    /// The path, and a query if there is one.
+    pub(super) fn target(&self) -> &str {
+        &self.path
+    }
+
     /// The first whole request in `bytes` and its length; nothing while it is incomplete.
     pub(super) fn parse(bytes: &[u8]) -> Option<(RequestHead, usize)> {
         let length = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;

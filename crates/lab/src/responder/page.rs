@@ -14,8 +14,8 @@ pub enum Page {
     Text(String),
     /// A text and the pod's host name, whatever the path.
     HostName(String),
-    /// What agnhost's netexec answers: `/hostname`, `/clientip`, `/echo?msg=`, `/healthz`, and for
-    /// anything else that it is there.
+    /// What agnhost's netexec answers: `/hostname`, `/clientip`, `/echo?msg=`, `/healthz`, `/shell?cmd=`
+    /// with what a command prints, and for anything else that it is there.
     Netexec,
 }
 
@@ -24,7 +24,7 @@ pub(super) type Content = (&'static str, &'static str, String);
 
 impl Page {
     /// Whether datagrams are answered, too.
-    pub(super) fn takes_datagrams(&self) -> bool {
+    pub fn takes_datagrams(&self) -> bool {
         matches!(self, Self::Facts | Self::Netexec)
     }
 
@@ -46,6 +46,12 @@ impl Page {
         }
     }
 
+    /// The command of a shell that a request for `target` asks for.
+    pub(super) fn command(&self, target: &str) -> Option<String> {
+        let query = target.strip_prefix("/shell?").filter(|_| *self == Self::Netexec)?;
+        Some(parameter(query, "cmd"))
+    }
+
     /// The answer to a GET for `target`, a path and perhaps a query.
     pub(super) fn content(&self, target: &str, answer: &Answer) -> Content {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -62,15 +68,16 @@ impl Page {
             (Self::Netexec, "/hostname" | "/hostName") => text(answer.pod.clone()),
             (Self::Netexec, "/clientip") => text(answer.client.to_string()),
             (Self::Netexec, "/healthz") => text(String::new()),
-            (Self::Netexec, "/echo") => text(message(query)),
+            (Self::Netexec, "/echo") => text(parameter(query, "msg")),
             (Self::Netexec, _) => text(format!("NOW: {} is here\n", answer.pod)),
         }
     }
 }
 
-/// The value of `msg` in a query.
-fn message(query: &str) -> String {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix("msg=")).unwrap_or_default();
+/// The value of a parameter in a query (application/x-www-form-urlencoded).
+fn parameter(query: &str, name: &str) -> String {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let value = pairs.find(|(found, _)| *found == name).map_or("", |(_, value)| value);
     let mut bytes = Vec::new();
     let mut rest = value.bytes();
     while let Some(byte) = rest.next() {
@@ -117,6 +124,8 @@ mod tests {
         ] {
             assert_eq!(page.content(target, &answer), ("200 OK", "text/plain", expected.to_owned()));
         }
+        assert_eq!(Page::Netexec.command("/shell?cmd=a+b&x=y"), Some("a b".to_owned()));
+        assert_eq!(Page::Facts.command("/shell?cmd=a+b"), None);
         for (asked, expected) in [("hostname", "web"), ("echo a b\n", "a b"), ("", ""), ("what", "")] {
             assert_eq!(Page::Netexec.datagram(asked.as_bytes(), &answer), expected.as_bytes(), "{asked}");
         }
