@@ -24,10 +24,15 @@ use crate::resource::{Resource, Subresource};
 use crate::state::{Authentication, Credential, Request, Shared};
 use crate::streams::{PodCall, Reply};
 use crate::target::{Target, parse_query};
+use crate::view::View;
 use crate::write::Place;
 
 /// Larger request bodies are refused, in bytes.
 const BODY_LIMIT: usize = 3 << 20;
+
+/// What whoever asks for Endpoints is answered with beside them (since Kubernetes 1.33).
+const ENDPOINTS_DEPRECATED: &str =
+    "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
 
 /// What all requests of a connection have in common.
 #[derive(Clone)]
@@ -206,13 +211,23 @@ impl Service {
         };
         match target {
             Target::AccessReview => call.access_review(),
-            Target::Collection { view, namespace } => call.collection(view, namespace.as_deref()),
+            Target::Collection { view, namespace } => {
+                Ok(warned(view, call.collection(view, namespace.as_deref())?))
+            }
             Target::Object { view, namespace, name, part } => {
-                call.object(Place { view, namespace: &namespace, name: &name, part })
+                Ok(warned(view, call.object(Place { view, namespace: &namespace, name: &name, part })?))
             }
             _ => Err(refusal::no_path()),
         }
     }
+}
+
+/// An answer about a resource that clients should leave behind says so.
+fn warned(view: View, mut answer: Answer) -> Answer {
+    if view.resource == Resource::Endpoints {
+        answer.warnings.push(ENDPOINTS_DEPRECATED.to_owned());
+    }
+    answer
 }
 
 fn response(answer: Answer, retry_after: Option<u32>) -> Response<Body> {

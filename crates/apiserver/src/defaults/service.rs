@@ -12,6 +12,9 @@ pub(super) fn fill_in(object: &mut Value) {
         let config = map(spec, "sessionAffinityConfig");
         let client = config.entry("clientIP").or_insert_with(|| json!({}));
         fill(client, "timeoutSeconds", 10_800);
+    } else if let Some(spec) = spec.as_object_mut() {
+        // Whoever switches it off need not clear away what it was set to.
+        spec.remove("sessionAffinityConfig");
     }
     fill(spec, "type", "ClusterIP");
     for port in items_mut(spec, "/ports") {

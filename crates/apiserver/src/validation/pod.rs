@@ -192,7 +192,7 @@ fn changed(new: &Value, old: &Value, errors: &mut Errors) {
     let mut comparable = new.clone();
     for list in ["containers", "initContainers"] {
         let before = items(old, &format!("/{list}"));
-        let after = comparable[list].as_array_mut().into_iter().flatten();
+        let after = comparable.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
         for (after, before) in after.zip(before) {
             for field in ["image", "imagePullPolicy"] {
                 if let (Some(slot), Some(value)) = (after.get_mut(field), before.get(field)) {

@@ -134,12 +134,8 @@ fn target(port: &Value, at: &str, errors: &mut Errors) {
 
 fn affinity(spec: &Value, errors: &mut Errors) {
     match text(spec, "/sessionAffinity") {
-        "None" => {
-            if spec.get("sessionAffinityConfig").is_some() {
-                errors
-                    .forbidden("spec.sessionAffinityConfig", "must not be set when session affinity is None");
-            }
-        }
+        // Whatever is configured has been cleared away.
+        "None" => {}
         "ClientIP" => {
             let seconds = number(spec, "/sessionAffinityConfig/clientIP/timeoutSeconds").unwrap_or(0);
             if !(1..=86_400).contains(&seconds) {
