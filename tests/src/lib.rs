@@ -4,6 +4,7 @@
 pub mod ask;
 pub mod binary;
 pub mod harness;
+pub mod lab;
 pub mod manifests;
 pub mod proxy;
 pub mod sctp;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use futures_util::{TryStreamExt, pin_mut};
+use futures_util::{AsyncBufReadExt, TryStreamExt, pin_mut};
 use http::Request;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::WatchEvent;
@@ -108,6 +108,37 @@ impl Api {
         match self.runtime.block_on(async { tokio::time::timeout(within, waiting).await }) {
             Ok(result) => result,
             Err(_) => bail!("{what}: not within {within:?}; last seen at {path}: {}", shown(&last)),
+        }
+    }
+
+    /// Reads the text at `path`, such as a log that is followed, until it has a line as `met` says.
+    pub fn wait_for_line(
+        &self,
+        path: &str,
+        what: &str,
+        within: Duration,
+        mut met: impl FnMut(&str) -> bool,
+    ) -> anyhow::Result<()> {
+        let mut last = String::new();
+        let reading = async {
+            let request = Request::get(path).body(Vec::new())?;
+            let text = self.client.request_stream(request).await.with_context(|| format!("GET {path}"))?;
+            let lines = text.lines();
+            pin_mut!(lines);
+            while let Some(line) = lines.try_next().await? {
+                if met(&line) {
+                    return Ok(true);
+                }
+                last = line;
+            }
+            anyhow::Ok(false)
+        };
+        match self.runtime.block_on(async { tokio::time::timeout(within, reading).await }) {
+            Ok(found) => {
+                anyhow::ensure!(found?, "{what}: {path} has ended; its last line: {last}");
+                Ok(())
+            }
+            Err(_) => bail!("{what}: not within {within:?}; the last line at {path}: {last}"),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A namespace of our own in a cluster, and its nodes.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -91,6 +92,39 @@ impl Cluster {
         self.wait_for_ready(name)
     }
 
+    /// The object of a server pod, to be changed and given to [`Cluster::start`].
+    pub fn server(&self, name: &str, tier: &str, node: &Node) -> Value {
+        objects::server(name, tier, &node.name, &self.image, 0)
+    }
+
+    /// Creates a pod and waits until it is ready.
+    pub fn start(&self, pod: &Value) -> anyhow::Result<()> {
+        self.api.create(&self.path("pods"), pod)?;
+        self.wait_for_ready(pod["metadata"]["name"].as_str().unwrap_or_default())
+    }
+
+    /// Has a pod end.
+    pub fn delete_pod(&self, name: &str) -> anyhow::Result<()> {
+        self.api.delete(&format!("{}/{name}", self.path("pods")))
+    }
+
+    /// The first address of a pod that has one.
+    pub fn pod_ip(&self, name: &str) -> anyhow::Result<IpAddr> {
+        let pod = self.api.get(&format!("{}/{name}", self.path("pods")))?;
+        let ip = pod["status"]["podIP"].as_str().with_context(|| format!("pod {name} has no address"))?;
+        Ok(ip.parse()?)
+    }
+
+    /// Merges `spec` into that of a Service, and returns it.
+    pub fn patch_service(&self, name: &str, spec: &Value) -> anyhow::Result<Value> {
+        self.api.patch(&format!("{}/{name}", self.path("services")), &json!({"spec": spec}))
+    }
+
+    /// Deletes a Service.
+    pub fn delete_service(&self, name: &str) -> anyhow::Result<()> {
+        self.api.delete(&format!("{}/{name}", self.path("services")))
+    }
+
     /// Creates a Service (see [`objects::service`]) and returns it with what the cluster has
     /// allocated.
     pub fn create_service(&self, name: &str, key: &str, value: &str, spec: &Value) -> anyhow::Result<Value> {
@@ -158,6 +192,19 @@ impl Cluster {
         })?;
         let output = self.api.text(&format!("{path}/{name}/log"))?;
         Ok(Output { code, text: output })
+    }
+
+    /// Waits until the pod called `name`, which may not have been created yet, has written a line
+    /// with `part` in it.
+    pub fn wait_for_output(&self, name: &str, part: &str) -> anyhow::Result<()> {
+        let what = format!("pod {name} runs");
+        self.api.wait(&self.path("pods"), name, &what, POD_WITHIN, |pod| {
+            let phase = pod.and_then(|pod| pod["status"]["phase"].as_str());
+            Ok(phase.filter(|phase| *phase != "Pending").map(drop))
+        })?;
+        let log = format!("{}/{name}/log?follow=true", self.path("pods"));
+        let what = format!("{part:?} in the output of pod {name}");
+        self.api.wait_for_line(&log, &what, POD_WITHIN, |line| line.contains(part))
     }
 
     /// Waits until the pod called `name` is ready or has ended; it may not have been created yet.

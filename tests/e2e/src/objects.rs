@@ -36,9 +36,6 @@ pub fn server(name: &str, tier: &str, node: &str, image: &str, linger: u32) -> V
     })
 }
 
-/// A file: the pod of a [`client`] is ready once its script has made it.
-pub const READY: &str = "/tmp/ready";
-
 /// A pod that runs `script` once. On the node's own network if `host` says so.
 pub fn client(name: &str, node: &str, image: &str, host: bool, script: &str, seconds: u64) -> Value {
     json!({
@@ -57,7 +54,6 @@ pub fn client(name: &str, node: &str, image: &str, host: bool, script: &str, sec
                 "name": "client",
                 "image": image,
                 "command": ["/bin/sh", "-c", script],
-                "readinessProbe": {"exec": {"command": ["test", "-f", READY]}, "periodSeconds": 1},
             }],
         },
     })

@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::ensure;
 use libtest_mimic::Completion;
 use portolan_e2e::cluster::Cluster;
-use portolan_e2e::objects::READY;
 use portolan_e2e::pod::Place;
 use serde_json::json;
 
@@ -23,6 +22,9 @@ pub(crate) fn first_endpoint(cluster: &Cluster) -> Outcome {
     Ok(Completion::Completed)
 }
 
+/// What the client of [`endpoint_leaves`] says once both have answered.
+const SEEN: &str = "both have answered";
+
 /// One client connects all the time while one of two endpoints is taken out of the Service. No
 /// connection may fail, and in the end all go to the other.
 pub(crate) fn endpoint_leaves(cluster: &Cluster) -> Outcome {
@@ -36,7 +38,7 @@ pub(crate) fn endpoint_leaves(cluster: &Cluster) -> Outcome {
     // Once it has seen both, until thirty answers in a row came from the one that stays, which by
     // chance alone they do once in 2^30 times: the end of the wait is the other one's having left.
     let script = format!(
-        "({}) >/dev/null || exit 1; touch {READY}; row=0; total=0; end=$(($(date +%s) + 90)); \
+        "({}) >/dev/null || exit 1; echo {SEEN}; row=0; total=0; end=$(($(date +%s) + 90)); \
          while [ $row -lt 30 ] && [ $(date +%s) -lt $end ]; do \
          name=$({get}) || {{ echo \"failed after $total: $name\"; exit 2; }}; total=$((total + 1)); \
          if [ \"$name\" = stays ]; then row=$((row + 1)); else row=0; fi; done; \
@@ -50,7 +52,7 @@ pub(crate) fn endpoint_leaves(cluster: &Cluster) -> Outcome {
         let client = scope.spawn(move || cluster.run_as("connecting", place, script, WITHIN + WITHIN));
         // The pod itself goes on serving: whoever still connects to it is answered.
         let left = cluster
-            .wait_for_ready("connecting")
+            .wait_for_output("connecting", SEEN)
             .and_then(|()| {
                 cluster.api().patch(&path, &json!({"metadata": {"labels": {"tier": null}}})).map(drop)
             })

@@ -50,13 +50,21 @@ pub(crate) fn until_success(command: &str) -> String {
 pub(crate) fn until(command: &str, code: i64) -> String {
     format!(
         "end=$(($(date +%s) + 60)); while :; do answer=$({command} 2>&1); got=$?; \
-         if [ $got = {code} ] || [ $(date +%s) -ge $end ]; then echo \"$answer\"; break; fi; sleep 0.2; done; exit $got"
+         if [ $got = {code} ] || [ $(date +%s) -ge $end ]; then printf '%s\\n' \"$answer\"; break; fi; sleep 0.2; done; exit $got"
     )
 }
 
 /// The command that gets `path` from `host_port`, bounded in time.
 pub(crate) fn get(host_port: &str, path: &str) -> String {
     format!("curl --silent --show-error --fail --globoff --max-time 3 'http://{host_port}{path}'")
+}
+
+/// The command that sends a word to a port of UDP, from a port of its own, and prints the answer.
+pub(crate) fn datagram(address: IpAddr, port: u16, word: &str) -> String {
+    format!(
+        "timeout 2 bash -c 'exec 3<>/dev/udp/{address}/{port}; printf \"{word}\" >&3; \
+         dd bs=2048 count=1 <&3 2>/dev/null | grep .'"
+    )
 }
 
 /// The names that answer in `count` connections to `host_port`, once one has.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::Outcome;
 use crate::client::{
-    REFUSED, WITHIN, answering, cluster_ip, cluster_ips, ends_with, get, host_port, names, until_success,
+    REFUSED, WITHIN, answering, cluster_ip, cluster_ips, datagram, ends_with, host_port, names, until_success,
 };
 
 /// With two endpoints, as many connections miss one of them once in 2^39 times.
@@ -36,8 +36,8 @@ pub(crate) fn cluster_ip_answers(cluster: &Cluster) -> Outcome {
 
 pub(crate) fn udp(cluster: &Cluster) -> Outcome {
     let ip = cluster_ip_of_both(cluster, "udp")?;
-    // Each nc has a port of its own, and so its own draw.
-    let ask = format!("echo hostname | nc -u -w 1 {ip} 80 | grep .");
+    // Each has a port of its own, and so its own draw.
+    let ask = datagram(ip, 80, "hostname");
     let script = format!(
         "({}) >/dev/null || exit 1; for i in $(seq 20); do {ask}; echo; done; true",
         until_success(&ask)
@@ -75,20 +75,6 @@ pub(crate) fn hairpin(cluster: &Cluster) -> Outcome {
     );
     let output = cluster.run(Place::Pod(cluster.node(1)), &until_success(&command), WITHIN)?;
     ensure!(output.code == 0, "server-a to itself by {target}: {output:?}");
-    Ok(Completion::Completed)
-}
-
-pub(crate) fn affinity(cluster: &Cluster) -> Outcome {
-    let service =
-        cluster.create_service("affinity", "tier", "web", &json!({"sessionAffinity": "ClientIP"}))?;
-    cluster.wait_for_endpoints("affinity", &BOTH)?;
-    let target = host_port(cluster_ip(&service)?, 80);
-    // The rules may lack one endpoint, then have both, so that an early client would have to move.
-    let settled = format!("({}) >/dev/null; sleep 2", until_success(&get(&target, "/hostname")));
-    let output = cluster.run(Place::Pod(cluster.node(0)), &settled, WITHIN)?;
-    ensure!(output.code == 0, "{target}: {output:?}");
-    let answered = answering(cluster, Place::Pod(cluster.node(0)), &target, CONNECTIONS)?;
-    ensure!(answered.len() == 1, "one client of {target}: {answered:?} answered");
     Ok(Completion::Completed)
 }
 
