@@ -1,5 +1,6 @@
 //! A client that shows what goes over the wire.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use portolan_apiserver::Double;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -108,6 +110,18 @@ async fn connect(server: &Double, version: Version) -> std::io::Result<TlsStream
     }];
     let name = ServerName::from(server.address().ip());
     TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(server.address()).await?).await
+}
+
+/// A connection on which a client says this of HTTP/1.1 and nothing more. Without text, it does not
+/// even agree on TLS.
+pub(crate) async fn begin(server: &Double, text: Option<&str>) -> Box<dyn Any + Send> {
+    let Some(text) = text else {
+        return Box::new(TcpStream::connect(server.address()).await.expect("a connection"));
+    };
+    let mut stream = connect(server, Version::Http1).await.expect("a connection");
+    stream.write_all(text.as_bytes()).await.expect("written");
+    stream.flush().await.expect("written");
+    Box::new(stream)
 }
 
 /// A request with its head filled in.

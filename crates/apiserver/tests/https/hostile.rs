@@ -7,7 +7,7 @@ use portolan_apiserver::{Options, Resource, Server, scale};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::client::{PATIENCE, Version, get, many, send, send_typed};
+use crate::client::{PATIENCE, Version, begin, get, many, send, send_typed};
 use crate::{SERVICES, service, start};
 
 /// Longer than any answer takes while somebody else misbehaves.
@@ -107,4 +107,28 @@ fn keeps_its_authority() {
     assert_eq!(second.ca_pem(), first);
     let kubeconfig = folder.path().join("kubeconfig");
     second.kubeconfig(&kubeconfig, &portolan_apiserver::Credentials::ClientCertificate).expect("written");
+}
+
+/// Connections on which nothing is said, half a head, or a body that never comes, and answers that
+/// are half read: whoever is in earnest does not notice.
+#[tokio::test]
+async fn serves_others_while_many_send_nothing() {
+    let server = start();
+    server.apply(service("web", "10.96.0.1", &json!({}))).expect("a Service");
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(begin(&server, None).await);
+        idle.push(begin(&server, Some("")).await);
+        idle.push(begin(&server, Some("GET /api/v1/services HTTP/1.1\r\nHost: a\r\nX-Long: ")).await);
+        let head = format!("PUT {SERVICE} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n{{");
+        idle.push(begin(&server, Some(&head)).await);
+    }
+    for version in [Version::Http1, Version::Http2] {
+        let answer = timeout(SOON, get(&server, version, SERVICE)).await.expect("in time");
+        assert_eq!(answer.code, 200, "{version:?}");
+    }
+    drop(idle);
+    let gone = |state: &portolan_apiserver::State| state.connections() == 0;
+    let closed = tokio::task::spawn_blocking(move || server.wait_for(gone, PATIENCE));
+    assert!(closed.await.expect("no panic"), "whoever goes is forgotten");
 }

@@ -14,8 +14,8 @@ pub enum Page {
     Text(String),
     /// A text and the pod's host name, whatever the path.
     HostName(String),
-    /// What agnhost's netexec answers: `/hostname`, `/clientip`, `/echo?msg=`, `/healthz`, `/shell?cmd=`
-    /// with what a command prints, and for anything else that it is there.
+    /// What agnhost's netexec answers: `/hostname`, `/clientip`, `/echo?msg=`, `/healthz`,
+    /// `/shell?cmd=` with what a command prints, and for anything else that it is there.
     Netexec,
 }
 
