@@ -1,5 +1,7 @@
 //! What is asked about a pod where it runs: logs, commands in it, and its ports.
 
+mod carry;
+mod channels;
 mod commands;
 mod forward;
 mod inflate;
@@ -57,7 +59,9 @@ impl PodCall<'_> {
             Subresource::Exec | Subresource::Attach => {
                 commands::commands(node_side, pod, self.part, self.request, http).map(Reply::Upgrade)
             }
-            Subresource::PortForward => forward::forward(node_side, pod, http).map(Reply::Upgrade),
+            Subresource::PortForward => {
+                forward::forward(node_side, pod, self.request, http).map(Reply::Upgrade)
+            }
             _ => Err(refusal::no_path()),
         }
     }

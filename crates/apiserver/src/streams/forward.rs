@@ -1,5 +1,5 @@
 //! Port forwarding: SPDY streams, within a WebSocket or on the connection itself, that lead to
-//! ports of a pod.
+//! ports of a pod; or channels of a WebSocket.
 
 use std::collections::HashMap;
 use std::io;
@@ -8,20 +8,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::SEC_WEBSOCKET_PROTOCOL;
-use hyper::upgrade::Upgraded;
 use hyper::{Request as HttpRequest, Response};
 use hyper_util::rt::TokioIo;
 use portolan_store::Failure;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::carry::{From, QUEUE, To, copy, read_messages, write_messages};
 use super::spdy::{self, Encoder, Frame, Parser};
-use super::websocket::{Message, Reader, Writer, accept};
-use super::{STREAM_PROTOCOL, offers, upgrade, wants};
+use super::websocket::{Reader, Writer, accept};
+use super::{STREAM_PROTOCOL, channels, offers, upgrade, wants};
 use crate::body::Body;
-use crate::node_side::{Duplex, Forward, NodeSide, PodRef};
+use crate::node_side::{Forward, NodeSide, PodRef};
 use crate::refusal;
+use crate::state::Request;
 
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 const PLAIN: &str = "portforward.k8s.io";
@@ -29,82 +30,78 @@ const PLAIN: &str = "portforward.k8s.io";
 /// More connections of one client at a time are refused.
 const MOST_STREAMS: usize = 512;
 
-/// How many pieces wait for a slow reader.
-const QUEUE: usize = 16;
-
 /// Accepts what the client offers.
 pub(super) fn forward(
     node_side: Arc<dyn NodeSide>,
     pod: PodRef,
+    request: &Request,
     mut http: HttpRequest<Incoming>,
 ) -> Result<Response<Body>, Failure> {
-    let tunnel = wants(&http, "websocket") && offers(&http, &SEC_WEBSOCKET_PROTOCOL, TUNNEL);
-    let plain = wants(&http, "SPDY/3.1") && offers(&http, &STREAM_PROTOCOL, PLAIN);
-    let response = if tunnel {
-        accept(&http, TUNNEL)
+    let websocket = |protocol| wants(&http, "websocket") && offers(&http, &SEC_WEBSOCKET_PROTOCOL, protocol);
+    let (form, response) = if websocket(TUNNEL) {
+        (Form::Tunnel, accept(&http, TUNNEL))
+    } else if websocket(channels::PROTOCOL) {
+        (Form::Channels(channels::ports(request)?), accept(&http, channels::PROTOCOL))
     } else {
-        plain.then(|| upgrade("SPDY/3.1", (STREAM_PROTOCOL, PLAIN)))
+        let plain = wants(&http, "SPDY/3.1") && offers(&http, &STREAM_PROTOCOL, PLAIN);
+        (Form::Plain, plain.then(|| upgrade("SPDY/3.1", (STREAM_PROTOCOL, PLAIN))))
     };
     let response = response.ok_or_else(|| {
         refusal::bad_request(format!(
-            "Upgrade request required: SPDY/3.1 with {PLAIN}, or a WebSocket with {TUNNEL}"
+            "Upgrade request required: SPDY/3.1 with {PLAIN}, or a WebSocket with {TUNNEL} or {}",
+            channels::PROTOCOL
         ))
     })?;
     let upgraded = hyper::upgrade::on(&mut http);
     tokio::spawn(async move {
-        let Ok(stream) = upgraded.await else { return };
-        let (from, to) = tokio::io::split(TokioIo::new(stream));
-        let (pieces, incoming) = mpsc::channel(QUEUE);
-        let (outgoing, frames) = mpsc::channel(QUEUE);
-        let session = Session::new(node_side, pod, outgoing).run(incoming);
-        // Whatever ends first ends the others.
-        if tunnel {
-            let (pongs, pings) = mpsc::channel(4);
-            tokio::select! {
-                () = session => {}
-                _ = read_messages(Reader::new(from), pieces, pongs) => {}
-                _ = write_messages(Writer::new(to), frames, pings) => {}
-            }
-        } else {
+        if let Ok(stream) = upgraded.await {
+            let (from, to) = tokio::io::split(TokioIo::new(stream));
+            serve(form, node_side, pod, (from, to)).await;
+        }
+    });
+    Ok(response)
+}
+
+/// How a client wants its ports.
+enum Form {
+    /// Streams of SPDY on the connection.
+    Plain,
+    /// Streams of SPDY in messages of a WebSocket.
+    Tunnel,
+    /// These ports as channels of a WebSocket.
+    Channels(Vec<u16>),
+}
+
+async fn serve(form: Form, node_side: Arc<dyn NodeSide>, pod: PodRef, (from, to): (From, To)) {
+    let (pieces, incoming) = mpsc::channel(QUEUE);
+    let (outgoing, frames) = mpsc::channel(QUEUE);
+    let (pongs, pings) = mpsc::channel(4);
+    // Whoever ends first ends the others.
+    match form {
+        Form::Plain => {
+            let session = Session::new(node_side, pod, outgoing).run(incoming);
             tokio::select! {
                 () = session => {}
                 _ = read_bytes(from, pieces) => {}
                 _ = write_bytes(to, frames) => {}
             }
         }
-    });
-    Ok(response)
-}
-
-type From = ReadHalf<TokioIo<Upgraded>>;
-type To = WriteHalf<TokioIo<Upgraded>>;
-
-async fn read_messages(
-    mut reader: Reader<From>,
-    pieces: mpsc::Sender<Bytes>,
-    pongs: mpsc::Sender<Bytes>,
-) -> io::Result<()> {
-    loop {
-        match reader.next().await? {
-            Message::Close => return Ok(()),
-            Message::Ping(payload) => drop(pongs.try_send(payload)),
-            Message::Data(piece) => pieces.send(piece).await.map_err(io::Error::other)?,
+        Form::Tunnel => {
+            let session = Session::new(node_side, pod, outgoing).run(incoming);
+            tokio::select! {
+                () = session => {}
+                _ = read_messages(Reader::new(from), pieces, pongs) => {}
+                _ = write_messages(Writer::new(to), frames, pings) => {}
+            }
         }
-    }
-}
-
-async fn write_messages(
-    mut writer: Writer<To>,
-    mut frames: mpsc::Receiver<Vec<u8>>,
-    mut pings: mpsc::Receiver<Bytes>,
-) -> io::Result<()> {
-    loop {
-        tokio::select! {
-            frame = frames.recv() => match frame {
-                Some(frame) => writer.send(&[&frame]).await?,
-                None => return writer.close().await,
-            },
-            Some(ping) = pings.recv() => writer.pong(&ping).await?,
+        Form::Channels(ports) => {
+            // What the pod said last is sent before the end.
+            let session = channels::run(node_side, pod, ports, incoming, outgoing);
+            let both = async { tokio::join!(session, write_messages(Writer::new(to), frames, pings)) };
+            tokio::select! {
+                _ = both => {}
+                _ = read_messages(Reader::new(from), pieces, pongs) => {}
+            }
         }
     }
 }
@@ -226,7 +223,11 @@ impl Session {
                 self.connections.spawn(async move {
                     let failed = match connection.await {
                         Ok(stream) => {
-                            copy(stream, id, received, &outgoing).await.err().map(|error| error.to_string())
+                            let framed = |bytes: &[u8]| spdy::data(id, bytes, false);
+                            copy(stream, framed, received, &outgoing)
+                                .await
+                                .err()
+                                .map(|error| error.to_string())
                         }
                         Err(message) => Some(message),
                     };
@@ -243,41 +244,5 @@ impl Session {
         }
         let reply = self.encoder.reply(id);
         self.outgoing.send(reply).await.is_ok()
-    }
-}
-
-/// Copies both directions until the pod has said everything.
-async fn copy(
-    stream: Box<dyn Duplex>,
-    id: u32,
-    mut received: mpsc::Receiver<Option<Vec<u8>>>,
-    outgoing: &mpsc::Sender<Vec<u8>>,
-) -> io::Result<()> {
-    let (mut from, mut to) = tokio::io::split(stream);
-    let input = async {
-        while let Some(Some(bytes)) = received.recv().await {
-            to.write_all(&bytes).await?;
-            to.flush().await?;
-        }
-        to.shutdown().await
-    };
-    let output = async {
-        let mut buffer = vec![0; 1 << 14];
-        loop {
-            let length = from.read(&mut buffer).await?;
-            if length == 0 || outgoing.send(spdy::data(id, &buffer[..length], false)).await.is_err() {
-                return Ok::<_, io::Error>(());
-            }
-        }
-    };
-    tokio::pin!(input);
-    tokio::pin!(output);
-    tokio::select! {
-        // The pod may still answer when the client has said everything.
-        sent = &mut input => {
-            sent?;
-            output.await
-        }
-        done = &mut output => done,
     }
 }
