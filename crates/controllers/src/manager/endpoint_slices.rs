@@ -3,7 +3,8 @@
 mod address;
 mod endpoints;
 
-use std::collections::BTreeMap;
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use super::object::{Nothing, Object, OwnerReference, difference, without_nulls};
 use super::placement::Node;
 use super::pod::Pod;
 use super::selector::Selects as _;
+use super::time::Timestamp;
 use super::write::{Propagation, Step, Write};
 use crate::Labels;
 use address::{is_ready, slice_endpoint, slice_ports};
@@ -68,6 +70,8 @@ const MANAGER: &str = "endpointslice-controller.k8s.io";
 const ENDPOINTS_MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 /// The Service that a slice belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// When that which the endpoints follow from changed: with it a proxy says how long it all took.
+const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// A slice has no more endpoints than this (`--max-endpoints-per-slice`).
 const LARGEST: usize = 100;
 
@@ -157,21 +161,26 @@ pub fn endpoint_slices<'a>(
     let mut labels = service.labels_for_endpoints();
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
     labels.insert(SERVICE_NAME.to_owned(), service.name().to_owned());
-    for content in wanted(service, &pods, &zones) {
+    let (wanted, before) = (wanted(service, &pods, &zones), held.clone());
+    let triggered = LazyCell::new(|| trigger_time(service, &pods, &before, &wanted));
+    for content in &wanted {
         let is_alike = |slice: &&EndpointSlice| slice.content.address_type == content.address_type;
         let same_ports =
             held.iter().position(|slice| is_alike(slice) && slice.content.ports == content.ports);
         let Some(index) = same_ports.or_else(|| held.iter().position(is_alike)) else {
-            step.writes.push(Write::Create(new_slice(service, &content, &labels, circumstances)));
+            step.writes.push(Write::Create(new_slice(service, content, &labels, *triggered, circumstances)));
             continue;
         };
         let slice = held.remove(index);
         let relabel = difference(slice.object.labels(), &labels);
-        if slice.content != content || relabel.is_some() {
-            let (endpoints, ports) = (content.endpoints, content.ports);
+        if slice.content != *content || relabel.is_some() {
+            let (endpoints, ports) = (&content.endpoints, &content.ports);
             let mut patch = json!({ "endpoints": endpoints, "ports": ports });
             if let Some(labels) = relabel {
                 patch["metadata"] = json!({ "labels": labels });
+            }
+            if triggered.is_some() || slice.object.metadata.annotations.contains_key(TRIGGER_TIME) {
+                patch["metadata"]["annotations"] = json!({ TRIGGER_TIME: *triggered });
             }
             step.update(slice.object.target(), patch);
         }
@@ -182,10 +191,32 @@ pub fn endpoint_slices<'a>(
     step
 }
 
+/// For a Service without slices, when it was created. Otherwise, when the first of those pods
+/// became ready or unready whose endpoints are not in slices as they are to be.
+fn trigger_time(
+    service: &Service,
+    pods: &[&Pod],
+    held: &[&EndpointSlice],
+    wanted: &[SliceContent],
+) -> Option<Timestamp> {
+    if held.is_empty() {
+        return service.metadata.creation_timestamp;
+    }
+    let known: BTreeSet<String> =
+        held.iter().flat_map(|slice| &slice.content.endpoints).map(Value::to_string).collect();
+    let endpoints = wanted.iter().flat_map(|content| &content.endpoints);
+    let changed: BTreeSet<&str> = endpoints
+        .filter(|endpoint| !known.contains(&endpoint.to_string()))
+        .filter_map(|endpoint| endpoint["targetRef"]["name"].as_str())
+        .collect();
+    pods.iter().filter(|pod| changed.contains(pod.name())).filter_map(|pod| pod.ready_changed()).min()
+}
+
 fn new_slice(
     service: &Service,
     content: &SliceContent,
     labels: &Labels,
+    triggered: Option<Timestamp>,
     circumstances: &mut Circumstances<'_>,
 ) -> Value {
     let base = format!("{}-", service.name());
@@ -199,6 +230,9 @@ fn new_slice(
         "labels": labels,
         "ownerReferences": [service.owner_reference()],
     });
+    if triggered.is_some() {
+        object["metadata"]["annotations"] = json!({ TRIGGER_TIME: triggered });
+    }
     object
 }
 

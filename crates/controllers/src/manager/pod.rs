@@ -95,6 +95,11 @@ impl Pod {
         condition(&self.status.conditions, "Ready").is_some_and(|ready| ready.status == "True")
     }
 
+    /// When its condition Ready changed last.
+    pub(crate) fn ready_changed(&self) -> Option<Timestamp> {
+        condition(&self.status.conditions, "Ready")?.last_transition_time
+    }
+
     /// Since when it has been ready.
     pub(crate) fn ready_since(&self) -> Option<Timestamp> {
         let ready = condition(&self.status.conditions, "Ready")?;

@@ -186,3 +186,40 @@ fn divides_what_is_too_much_for_one() {
     sizes.sort_unstable();
     assert_eq!(sizes, [50, 100, 100]);
 }
+
+/// A proxy says how long it took since the cause of a change.
+#[test]
+fn says_when_what_it_follows_from_changed() {
+    let mut made = service(&json!({}));
+    made["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let since = |name: &str, address: &str, status: &str, time: &str| {
+        let mut pod = pod(name, address);
+        pod["status"]["conditions"][0] =
+            json!({ "type": "Ready", "status": status, "lastTransitionTime": time });
+        pod
+    };
+    let trigger = "/metadata/annotations/endpoints.kubernetes.io~1last-change-trigger-time";
+    let mut world = settled(&[made, since("p", "10.0.0.1", "True", "2026-01-01T00:00:05Z")]);
+    assert_eq!(text(world.of_kind("EndpointSlice")[0], trigger), "2026-01-01T00:00:00Z", "of the Service");
+    let mut no_endpoint = pod("q", "10.0.0.2");
+    no_endpoint["metadata"]["labels"] = json!({});
+    for (situation, change, expected) in [
+        (
+            "a second pod",
+            since("q", "10.0.0.2", "True", "2026-01-01T00:01:00Z"),
+            Some("2026-01-01T00:01:00Z"),
+        ),
+        (
+            "it is not ready",
+            since("q", "10.0.0.2", "False", "2026-01-01T00:02:00Z"),
+            Some("2026-01-01T00:02:00Z"),
+        ),
+        ("it is no endpoint", no_endpoint, None),
+    ] {
+        world.put(change);
+        let step = look(&mut world);
+        world.apply(&step);
+        let slice = world.of_kind("EndpointSlice")[0];
+        assert_eq!(slice.pointer(trigger).and_then(Value::as_str), expected, "{situation}");
+    }
+}
