@@ -7,6 +7,7 @@ mod standing;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -122,7 +123,11 @@ impl Controllers {
             }
             let mut random = || fastrand::u64(..);
             let mut circumstances = Circumstances { now: now(), random: &mut random };
-            let Some((job, step)) = self.work.next(&mut circumstances) else { return };
+            let next = catch_unwind(AssertUnwindSafe(|| self.work.next(&mut circumstances)));
+            // The panic has been printed. What it was about is left alone until it changes; all
+            // else goes on.
+            let Ok(next) = next else { continue };
+            let Some((job, step)) = next else { return };
             if step.writes.is_empty() {
                 self.failures.remove(&job);
             } else {

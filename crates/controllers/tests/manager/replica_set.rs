@@ -207,6 +207,28 @@ fn gives_up_what_is_missed_least() {
     assert!(lines.contains(&"delete Pod y".to_owned()), "not alone on its node: {lines:?}");
 }
 
+/// Times that differ, and times that do not, in one crowd: whoever compares them two by two gets a
+/// circle, which sorting reports by a panic.
+#[test]
+fn gives_up_a_crowd() {
+    let mut world = World::new();
+    world.put(set(0));
+    let mut state: u64 = 1;
+    for number in 0..300 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let seconds = i64::try_from(state >> 59).unwrap_or_default();
+        let ready = with(
+            pod(&format!("p{number}")),
+            "status/conditions/0/lastTransitionTime",
+            json!(time(-seconds - 16)),
+        );
+        let created = with(ready, "metadata/creationTimestamp", json!(time(-16 - seconds / 2)));
+        world.put(with(created, "metadata/uid", json!(format!("{:x}", state >> 20))));
+    }
+    let deleted = lines(&world.replica_set("web")).iter().filter(|line| line.starts_with("delete")).count();
+    assert_eq!(deleted, 300);
+}
+
 #[test]
 fn counts() {
     // what, fields, status

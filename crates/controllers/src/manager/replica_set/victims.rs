@@ -35,13 +35,12 @@ fn compare(a: &Pod, b: &Pod, on_node: &HashMap<&str, usize>, now: Timestamp) -> 
         .then_with(|| by(&|pod| i64::from(pod.is_ready())))
         .then_with(|| by(&cost))
         .then_with(|| Reverse(neighbours(a)).cmp(&Reverse(neighbours(b))))
-        .then_with(|| match (a.is_ready(), b.is_ready()) {
-            (true, true) => younger(a, b, a.ready_since(), b.ready_since(), now),
-            _ => Ordering::Equal,
+        .then_with(|| {
+            if a.is_ready() { younger(a.ready_since(), b.ready_since(), now) } else { Ordering::Equal }
         })
         .then_with(|| by(&|pod| pod.restarts().saturating_neg()))
-        .then_with(|| younger(a, b, a.metadata.creation_timestamp, b.metadata.creation_timestamp, now))
-        .then_with(|| a.name().cmp(b.name()))
+        .then_with(|| younger(a.metadata.creation_timestamp, b.metadata.creation_timestamp, now))
+        .then_with(|| (a.uid(), a.name()).cmp(&(b.uid(), b.name())))
 }
 
 fn phase(pod: &Pod) -> i64 {
@@ -58,23 +57,14 @@ fn cost(pod: &Pod) -> i64 {
 
 /// The younger first. Ages of the same order of magnitude are alike, so that not always the
 /// youngest goes; then chance decides, in the shape of the uid.
-fn younger(
-    a: &Pod,
-    b: &Pod,
-    time_a: Option<Timestamp>,
-    time_b: Option<Timestamp>,
-    now: Timestamp,
-) -> Ordering {
-    let (Some(time_a), Some(time_b)) = (time_a, time_b) else {
-        // What has no time yet is the youngest.
-        return time_a.is_some().cmp(&time_b.is_some());
-    };
-    if time_a == time_b {
-        return Ordering::Equal;
-    }
+///
+/// The reference compares uids here already, but only if the times differ. That is no order: of
+/// three pods, each can come before the next one in a circle.
+fn younger(a: Option<Timestamp>, b: Option<Timestamp>, now: Timestamp) -> Ordering {
     let magnitude = |time: Timestamp| {
         let age = now.unix().saturating_sub(time.unix());
         u64::try_from(age).ok().and_then(u64::checked_ilog2)
     };
-    magnitude(time_a).cmp(&magnitude(time_b)).then_with(|| a.uid().cmp(b.uid()))
+    // What has no time yet is the youngest.
+    a.map(magnitude).cmp(&b.map(magnitude))
 }
