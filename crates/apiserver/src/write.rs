@@ -118,7 +118,8 @@ fn create_accepted(
     if view.entry().counts_generations {
         metadata.insert("generation".to_owned(), json!(1));
     }
-    if view.has(Subresource::Status) {
+    // A kubelet registers its node as it is, so that it is ready from the first moment on.
+    if view.has(Subresource::Status) && view.resource != Resource::Nodes {
         remove(&mut object, "", "status");
     }
     defaults::fill_in(view, &mut object);

@@ -25,16 +25,17 @@ impl Shared {
     pub(super) fn register(&self, node: Node) -> Result<(), Error> {
         let objects = &self.setting.objects;
         let name = node.spec.name.clone();
-        let failed = |failure| Error::Api { what: format!("registering node {name}"), failure };
-        if objects.get(Resource::Nodes, "", &name).is_none() {
-            objects.create(node.object()).map_err(failed)?;
-        }
-        let failed = |failure| Error::Api { what: format!("registering node {name}"), failure };
-        objects.patch_status(Resource::Nodes, "", &name, status(&node)).map_err(failed)?;
         let own = node.spec.addresses.iter().copied().chain(node.spec.gateways());
         self.addresses().reserve(own.map(|network| network.addr()));
+        let mut object = node.object();
+        object["status"] = status(&node)["status"].take();
+        // Before others see it: pods are given to it at once.
+        self.nodes().insert(name.clone(), node);
+        if let Err(failure) = objects.create(object) {
+            self.nodes().remove(&name);
+            return Err(Error::Api { what: format!("registering node {name}"), failure });
+        }
         self.renew_lease(&name);
-        self.nodes().insert(name, node);
         Ok(())
     }
 

@@ -118,19 +118,11 @@ impl Cluster {
         cluster
     }
 
-    /// Adds a node and waits until pods may go there. A node that has not said how it is gets a
-    /// taint, at a time of the controllers' choosing: with one from the start, it goes just once.
+    /// Ready from the first moment on, as a kubelet registers it: no controller ever finds it
+    /// silent, or some pods would be given to the others meanwhile.
     fn add_node(&self, name: &str) {
-        let taint = json!({ "key": "node.kubernetes.io/not-ready", "effect": "NoSchedule" });
-        let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name },
-            "spec": { "taints": [taint] } });
-        self.objects.create(node).expect("created");
-        let status = json!({ "status": { "conditions": healthy_conditions(now(), None) } });
-        self.objects.patch_status(Resource::Nodes, "", name, status).expect("ready");
-        self.until("pods may go there", |objects| {
-            let node = objects.get(Resource::Nodes, "", name)?;
-            node["spec"]["taints"].as_array().is_none_or(Vec::is_empty).then_some(())
-        });
+        self.create(json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name },
+            "status": { "conditions": healthy_conditions(now(), None) } }));
     }
 
     fn create(&self, object: Value) {
