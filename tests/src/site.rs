@@ -88,6 +88,7 @@ pub struct Site {
     /// Kept for their answers.
     _load_balancers: Vec<Responder>,
     lab: Lab,
+    nodes: BTreeMap<String, Namespace>,
     pods: BTreeMap<String, Namespace>,
     manifests: Folder,
     /// On the private /run of the sandbox: nothing of it is left, however this process ends.
@@ -126,10 +127,13 @@ impl Site {
             .collect();
         manifests.write("the-nodes", &nodes)?;
         manifests.write("the-pods", &plan.pods.iter().map(PodManifest::object).collect::<Vec<_>>())?;
+        let node = |plan: &PlanNode| Ok((plan.name.clone(), lab.node(&plan.name)?));
+        let nodes = plan.nodes.iter().map(node).collect::<anyhow::Result<_>>()?;
         let mut site = Site {
             proxies: BTreeMap::new(),
             _load_balancers: load_balancers,
             lab,
+            nodes,
             pods: BTreeMap::new(),
             manifests,
             folder,
@@ -150,7 +154,7 @@ impl Site {
     /// # Panics
     /// If the site has no such node; names are literals of a test.
     pub fn node(&self, name: &str) -> &Namespace {
-        self.lab.node(name).expect("a node of the site")
+        self.nodes.get(name).expect("a node of the site")
     }
 
     /// A pod's namespace.

@@ -5,6 +5,7 @@
 //! of what is applied, kubelets run the pods, and proxies follow it as in any cluster.
 
 mod dns;
+mod drain;
 mod settle;
 mod status;
 
@@ -15,7 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
-use portolan_apiserver::{Authentication, Credentials, Objects, Options as ServerOptions, Resource, Server};
+use portolan_apiserver::{
+    Authentication, Credentials, DeleteOptions, Objects, Options as ServerOptions, Resource, Server,
+};
 use serde_json::{Value, json};
 
 use crate::Error;
@@ -50,6 +53,8 @@ pub struct Options {
     pub program: PathBuf,
     /// The mode of the proxies.
     pub proxy_mode: ProxyMode,
+    /// The mode of the proxies of these nodes, if it is another.
+    pub node_proxy_modes: BTreeMap<String, ProxyMode>,
     /// Whether there is a DNS for the names of Services.
     pub dns: bool,
     /// Where ClusterIPs are allocated; if there is none, it is chosen.
@@ -71,6 +76,8 @@ pub struct Cluster {
     launch: Launch,
     applied: Mutex<Applied>,
     findings: Mutex<Vec<Finding>>,
+    /// Held while a node comes or goes.
+    changing_nodes: Mutex<()>,
     /// The URL of the API server for clients outside of the lab.
     url: String,
 }
@@ -83,7 +90,7 @@ impl Cluster {
         let state = options.state.clone();
         fs::create_dir_all(&state).map_err(Error::io(format!("creating {}", state.display())))?;
         let applied = Applied::read(options.files.clone())?;
-        let nodes = nodes_of(&applied, options.nodes)?;
+        let nodes = nodes_of(&applied, options)?;
         let control_plane = nodes::control_plane(&nodes);
         let lab = Arc::new(Lab::build(&Spec {
             nodes: nodes.iter().map(|node| node.spec.clone()).collect(),
@@ -112,7 +119,6 @@ impl Cluster {
         let setting = Setting {
             objects: objects.clone(),
             lab: Arc::clone(&lab),
-            mode: options.proxy_mode,
             cluster_networks: launch.cluster_networks.clone(),
             live: live.clone(),
             folder: state.join("pods"),
@@ -120,12 +126,14 @@ impl Cluster {
             dns: dns::command(&program, &state, &kubeconfig)?,
             account: ServiceAccount { token, ca_pem: server.ca_pem().to_owned() },
         };
-        let kubelets = Kubelets::start(setting, nodes)?;
-        let proxies = lab
-            .node_names()
-            .into_iter()
-            .map(|node| Ok((node.to_owned(), launch.start(node, lab.node(node)?)?)))
+        let proxies = nodes
+            .iter()
+            .map(|node| {
+                let (name, launch) = (&node.spec.name, launch.in_mode(node.proxy_mode));
+                Ok((name.clone(), launch.start(name, &lab.node(name)?)?))
+            })
             .collect::<Result<BTreeMap<_, _>, Error>>()?;
+        let kubelets = Kubelets::start(setting, nodes)?;
         if options.dns {
             dns::create(&objects, &applied)?;
         }
@@ -140,6 +148,7 @@ impl Cluster {
             launch,
             applied: Mutex::new(applied),
             findings: Mutex::default(),
+            changing_nodes: Mutex::default(),
             url: format!("https://{url}"),
         };
         cluster.apply(|applied, objects| {
@@ -208,9 +217,8 @@ impl Cluster {
         if let Some(proxy) = proxies.get(node) {
             proxy.terminate()?;
         }
-        let mut launch = self.launch.clone();
-        launch.mode = mode.or_else(|| proxies.get(node).map(Proxy::mode)).unwrap_or(launch.mode);
-        let proxy = launch.start(node, namespace)?;
+        let mode = mode.or_else(|| proxies.get(node).map(Proxy::mode)).unwrap_or(self.launch.mode);
+        let proxy = self.launch.in_mode(mode).start(node, &namespace)?;
         proxy.wait_ready()?;
         proxies.insert(node.to_owned(), proxy);
         Ok(())
@@ -222,6 +230,58 @@ impl Cluster {
         let patch = json!({ "spec": { "unschedulable": closed.then_some(true) } });
         let changed = self.objects().patch(Resource::Nodes, "", node, patch);
         changed.map(drop).map_err(|failure| Error::Api { what: format!("node {node}"), failure })
+    }
+
+    /// Adds a node, of this name or one that is free, with its proxy in this mode or that of the
+    /// others. Gives its name. When this returns, its proxy has its rules in force.
+    pub fn add_node(&self, name: Option<&str>, mode: Option<ProxyMode>) -> Result<String, Error> {
+        let _changing = self.changing_nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = self.kubelets.nodes();
+        let name = name.map_or_else(|| nodes::free_name(&present), str::to_owned);
+        let mut node = nodes::joining(&name, &present, &self.launch.cluster_networks)
+            .map_err(|what| Error::Node { what })?;
+        node.proxy_mode = mode.unwrap_or(self.launch.mode);
+        self.lab.add_node(node.spec.clone())?;
+        let launch = self.launch.in_mode(node.proxy_mode);
+        let joined = self.kubelets.add(node).and_then(|()| {
+            let proxy = launch.start(&name, &self.lab.node(&name)?)?;
+            proxy.wait_ready()?;
+            self.proxies().insert(name.clone(), proxy);
+            Ok(())
+        });
+        if let Err(error) = joined {
+            // What failed is the news, not that something of it stays.
+            let _ = self.take_out(&name);
+            return Err(error);
+        }
+        Ok(name)
+    }
+
+    /// Takes a node out of the cluster: its pods end in their own good time, and whoever owns them
+    /// makes others elsewhere. The last one stays.
+    pub fn remove_node(&self, node: &str) -> Result<(), Error> {
+        let _changing = self.changing_nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lab.node(node)?;
+        if self.lab.node_names().len() == 1 {
+            return Err(Error::LastNode { node: node.to_owned() });
+        }
+        if self.kubelets.nodes().iter().any(|running| running.spec.name == node) {
+            self.cordon(node, true)?;
+            drain::drain(&self.objects(), node);
+        }
+        self.take_out(node)
+    }
+
+    /// Ends all that runs on a node, and removes it.
+    fn take_out(&self, node: &str) -> Result<(), Error> {
+        self.kubelets.stop(node);
+        let proxy = self.proxies().remove(node);
+        proxy.as_ref().map_or(Ok(()), Proxy::terminate)?;
+        for (resource, namespace) in [(Resource::Nodes, ""), (Resource::Leases, "kube-node-lease")] {
+            // Somebody may have deleted it already.
+            let _ = self.objects().delete(resource, namespace, node, &DeleteOptions::default());
+        }
+        self.lab.remove_node(node)
     }
 
     /// Switches a node off: its pods, its proxy and its kubelet end, and nobody reports it.
@@ -265,8 +325,8 @@ impl Cluster {
 }
 
 /// The nodes: those of Node objects, those that pods are given to by name, and if there is no Node
-/// object, so many of the lab's own that there are `count`.
-fn nodes_of(applied: &Applied, count: usize) -> Result<Vec<nodes::Node>, Error> {
+/// object, so many of the lab's own that there are as many as `options` ask for.
+fn nodes_of(applied: &Applied, options: &Options) -> Result<Vec<nodes::Node>, Error> {
     let wrong = |what| Error::Node { what };
     let mut asked = applied.nodes().iter().map(Asked::of).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
     let is_given = !asked.is_empty();
@@ -278,7 +338,7 @@ fn nodes_of(applied: &Applied, count: usize) -> Result<Vec<nodes::Node>, Error> 
         }
     }
     for number in 1.. {
-        if is_given || asked.len() >= count {
+        if is_given || asked.len() >= options.nodes {
             break;
         }
         let name = format!("host{number}");
@@ -286,7 +346,17 @@ fn nodes_of(applied: &Applied, count: usize) -> Result<Vec<nodes::Node>, Error> 
             asked.push(Asked::named(&name));
         }
     }
-    Ok(nodes::nodes(&asked))
+    let mut nodes = nodes::nodes(&asked);
+    for node in &mut nodes {
+        let own = options.node_proxy_modes.get(&node.spec.name);
+        node.proxy_mode = own.copied().unwrap_or(options.proxy_mode);
+    }
+    let unknown = |name: &&String| nodes.iter().all(|node| node.spec.name != **name);
+    if let Some(name) = options.node_proxy_modes.keys().find(unknown) {
+        let known = nodes.iter().map(|node| node.spec.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(Error::Unknown { kind: "node", name: name.clone(), known });
+    }
+    Ok(nodes)
 }
 
 /// Starts the API server on the control plane.

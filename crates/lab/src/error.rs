@@ -87,6 +87,20 @@ pub enum Error {
         /// As it is written.
         address: String,
     },
+    /// A node that still has pods.
+    #[error("node {node}: pod {pod} is still there; delete it first")]
+    InUse {
+        /// The node.
+        node: String,
+        /// One of its pods.
+        pod: String,
+    },
+    /// The only node there is.
+    #[error("node {node} is the last one, and stays; `lab down` ends the whole lab")]
+    LastNode {
+        /// The node.
+        node: String,
+    },
     /// A Node that cannot be made.
     #[error("{what}")]
     Node {

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,6 @@ use crate::live::{Live, LivePods};
 use crate::nodes::Node;
 use crate::object::{Key, place, short_name, text};
 use crate::pod::{Place, Pod, Report};
-use crate::proxy::ProxyMode;
 use crate::recorder::Recorder;
 use crate::topology::{Lab, PodSpec};
 use addresses::Addresses;
@@ -37,6 +36,12 @@ use host_ports::OpenPorts;
 
 /// Between two attempts to start a pod that could not be started.
 const RETRY: Duration = Duration::from_secs(5);
+/// So many pods begin at the same time.
+const AT_ONCE: usize = 4;
+/// So many pods are buried at the same time.
+const BURIED_AT_ONCE: usize = 64;
+/// After this, it does not matter to whoever stops a node that a pod of it has not ended.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// The annotation that asks for addresses: one or two, with a comma between them.
 pub(crate) const ASKED_ADDRESSES: &str = "lab.portolan/pod-ips";
 
@@ -45,8 +50,6 @@ pub(crate) const ASKED_ADDRESSES: &str = "lab.portolan/pod-ips";
 pub(crate) struct Setting {
     pub(crate) objects: Objects,
     pub(crate) lab: Arc<Lab>,
-    /// The mode of the rules of host ports: that of the proxies.
-    pub(crate) mode: ProxyMode,
     /// The networks that hold all pods.
     pub(crate) cluster_networks: Vec<IpNet>,
     pub(crate) live: LivePods,
@@ -76,8 +79,10 @@ struct Shared {
     addresses: Mutex<Addresses>,
     host_ports: Mutex<OpenPorts>,
     nodes: Mutex<BTreeMap<String, Node>>,
-    /// Held while a pod begins: it may end before it counts as live.
-    beginning: Mutex<()>,
+    /// Whoever waits until no pod is left of a node that has stopped: dropped when that is so.
+    stopping: Mutex<Vec<Sender<()>>>,
+    /// Held, for reading, while a pod begins: it may end before it counts as live.
+    beginning: RwLock<()>,
 }
 
 /// A pod that has been given to a node.
@@ -105,7 +110,8 @@ impl Kubelets {
             setting,
             host_ports: Mutex::default(),
             nodes: Mutex::default(),
-            beginning: Mutex::default(),
+            stopping: Mutex::default(),
+            beginning: RwLock::default(),
         });
         for node in nodes {
             shared.register(node)?;
@@ -118,6 +124,7 @@ impl Kubelets {
             follow: shared.setting.objects.follow(&[Resource::Pods, Resource::Nodes]),
             ended,
             known: BTreeMap::new(),
+            to_begin: BTreeMap::new(),
             heartbeat: Instant::now(),
         };
         let waker = follower.follow.waker();
@@ -135,11 +142,26 @@ impl Kubelets {
         Ok(Kubelets { shared, end, waker, threads })
     }
 
+    /// Registers one more node, and begins to run pods on it.
+    pub(crate) fn add(&self, node: Node) -> Result<(), Error> {
+        self.shared.register(node)
+    }
+
+    /// The nodes whose kubelets run.
+    pub(crate) fn nodes(&self) -> Vec<Node> {
+        self.shared.nodes().values().cloned().collect()
+    }
+
     /// The kubelet of a node ends, and all of its pods with it, as if the machine were switched
-    /// off: nothing is reported.
+    /// off: nothing is reported. None of them is left when this returns.
     pub(crate) fn stop(&self, node: &str) {
         self.shared.nodes().remove(node);
+        let (done, is_done) = channel();
+        self.shared.stopping().push(done);
         self.waker.wake();
+        // Nothing is ever sent. Processes that do not end at all are not waited for.
+        let _ = is_done.recv_timeout(STOP_WITHIN);
+        self.shared.host_ports().forget(node);
     }
 }
 
@@ -161,6 +183,8 @@ struct Follower {
     follow: Follow,
     ended: Sender<Ended>,
     known: BTreeMap<Key, Known>,
+    /// Pods that have come since the last turn.
+    to_begin: BTreeMap<Key, Value>,
     heartbeat: Instant,
 }
 
@@ -171,7 +195,10 @@ impl Follower {
             for update in self.follow.next(self.sleep()) {
                 match update {
                     Update::Put(Resource::Pods, pod) => self.pod(&pod),
-                    Update::Gone(Resource::Pods, pod) => self.gone(&key(&pod)),
+                    Update::Gone(Resource::Pods, pod) => {
+                        self.to_begin.remove(&key(&pod));
+                        self.gone(&key(&pod));
+                    }
                     Update::Put(Resource::Nodes, node) => self.shared.revive(&node),
                     Update::Again(Resource::Pods) => again = true,
                     _ => {}
@@ -180,6 +207,7 @@ impl Follower {
             if again {
                 self.drop_missing();
             }
+            self.begin();
             self.due();
         }
         for (namespace, name) in self.known.keys() {
@@ -196,6 +224,8 @@ impl Follower {
 
     /// What is due though nothing has changed.
     fn due(&mut self) {
+        // Those whose node has gone by now: the others come with the next turn.
+        let stopping = std::mem::take(&mut *self.shared.stopping());
         let now = Instant::now();
         if now >= self.heartbeat {
             self.heartbeat = now + registration::HEARTBEAT;
@@ -208,9 +238,15 @@ impl Follower {
             .filter(|(_, known)| !running.contains(&known.node))
             .map(|(key, _)| key.clone())
             .collect();
-        for key in stopped {
-            self.gone(&key);
-        }
+        let stopped: Vec<Ended> = stopped
+            .into_iter()
+            .filter_map(|key| {
+                let uid = self.known.remove(&key)?.uid;
+                Some(Ended { key, uid })
+            })
+            .collect();
+        self.shared.clear_away(&stopped);
+        drop(stopping);
         let retried: Vec<Key> = self
             .known
             .iter()
@@ -224,11 +260,52 @@ impl Follower {
                 self.pod(&pod);
             }
         }
+        self.begin();
+    }
+
+    /// Has the pods begin that have come, some at the same time: most of what there is to do is
+    /// waiting for the kernel.
+    fn begin(&mut self) {
+        let pods = std::mem::take(&mut self.to_begin);
+        let left = Mutex::new(pods.iter());
+        let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let begin = || {
+            let mut begun = Vec::new();
+            while let Some((key, pod)) = next() {
+                begun.push((key, pod, self.shared.begin(key, pod, &self.ended)));
+            }
+            begun
+        };
+        let begun = thread::scope(|scope| {
+            let more = pods.len().saturating_sub(1).min(AT_ONCE - 1);
+            let helpers: Vec<_> = (0..more).map(|_| scope.spawn(begin)).collect();
+            let own = begin();
+            // A panic in there has been printed; those pods have not begun.
+            own.into_iter()
+                .chain(helpers.into_iter().filter_map(|helper| helper.join().ok()).flatten())
+                .collect::<Vec<_>>()
+        });
+        for (key, pod, begun) in begun {
+            let retry = begun.err().map(|error| {
+                let message = error.to_string();
+                self.shared.recorder.record(pod, true, "FailedCreatePodSandBox", &message, "kubelet");
+                Instant::now() + RETRY
+            });
+            let (uid, node) = (text(&pod["metadata"]["uid"]), text(&pod["spec"]["nodeName"]));
+            self.known.insert(key.clone(), Known { uid: uid.to_owned(), node: node.to_owned(), retry });
+        }
     }
 
     /// A Pod is like this now.
     fn pod(&mut self, pod: &Value) {
         let key = key(pod);
+        if self
+            .to_begin
+            .get(&key)
+            .is_some_and(|to_begin| to_begin["metadata"]["uid"] != pod["metadata"]["uid"])
+        {
+            self.to_begin.remove(&key);
+        }
         let (uid, node) = (text(&pod["metadata"]["uid"]), text(&pod["spec"]["nodeName"]));
         if self.known.get(&key).is_some_and(|known| known.uid != uid) {
             self.gone(&key);
@@ -238,12 +315,12 @@ impl Follower {
         }
         let live = self.shared.setting.live.get(&key.0, &key.1);
         if pod["metadata"]["deletionTimestamp"].is_string() {
-            match live {
-                Some(live) => {
-                    let grace = pod["metadata"]["deletionGracePeriodSeconds"].as_u64();
-                    live.pod.delete(grace.map(Duration::from_secs));
-                }
-                None => self.shared.delete(&key, uid),
+            if let Some(live) = live {
+                let grace = pod["metadata"]["deletionGracePeriodSeconds"].as_u64();
+                live.pod.delete(grace.map(Duration::from_secs));
+            } else {
+                self.to_begin.remove(&key);
+                self.shared.delete(&key, uid);
             }
             return;
         }
@@ -251,26 +328,13 @@ impl Follower {
         if self.known.contains_key(&key) || is_over {
             return;
         }
-        let retry = match self.shared.begin(&key, pod, &self.ended) {
-            Ok(()) => None,
-            Err(error) => {
-                self.shared.recorder.record(
-                    pod,
-                    true,
-                    "FailedCreatePodSandBox",
-                    &error.to_string(),
-                    "kubelet",
-                );
-                Some(Instant::now() + RETRY)
-            }
-        };
-        self.known.insert(key, Known { uid: uid.to_owned(), node: node.to_owned(), retry });
+        self.to_begin.insert(key, pod.clone());
     }
 
     /// A Pod is gone, or its node has stopped.
     fn gone(&mut self, key: &Key) {
         let Some(known) = self.known.remove(key) else { return };
-        self.shared.clear_away(key, &known.uid);
+        self.shared.clear_away(&[Ended { key: key.clone(), uid: known.uid }]);
     }
 
     /// After a gap in what could be followed.
@@ -293,6 +357,14 @@ impl Shared {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn stopping(&self) -> MutexGuard<'_, Vec<Sender<()>>> {
+        self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn host_ports(&self) -> MutexGuard<'_, OpenPorts> {
+        self.host_ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn addresses(&self) -> MutexGuard<'_, Addresses> {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -313,7 +385,7 @@ impl Shared {
         };
         let begun = self.begin_at(key, pod, &node, addresses, own, ended);
         if begun.is_err() {
-            self.clear_away(key, &uid);
+            self.clear_away(&[Ended { key: key.clone(), uid }]);
         }
         begun
     }
@@ -344,7 +416,7 @@ impl Shared {
         }
         let place = Place {
             network: network.clone(),
-            node: setting.lab.node(&node.spec.name)?.clone(),
+            node: setting.lab.node(&node.spec.name)?,
             addresses,
             host_addresses,
             host_name: files.host_name,
@@ -365,7 +437,7 @@ impl Shared {
                 let _ = ended.send(Ended { key: of_pod.clone(), uid: own_uid.clone() });
             }
         };
-        let _beginning = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        let _beginning = self.beginning.read().unwrap_or_else(PoisonError::into_inner);
         let pod = Pod::start(place, pod, report)?;
         let live = Live { uid, pod, network };
         setting.live.insert(&key.0, &key.1, Arc::new(live));
@@ -381,37 +453,52 @@ impl Shared {
 
     /// Buries pods as they end.
     fn bury(&self, ended: &Receiver<Ended>) {
-        for Ended { key, uid } in ended {
-            drop(self.beginning.lock());
-            self.clear_away(&key, &uid);
-            // One that was not asked to end stays to be looked at. Whoever asks from here on finds
-            // it not alive, and deletes it.
-            let pod = self.setting.objects.get(Resource::Pods, &key.0, &key.1);
-            if pod.is_some_and(|pod| {
-                pod["metadata"]["deletionTimestamp"].is_string() && pod["metadata"]["uid"] == uid.as_str()
-            }) {
-                self.delete(&key, &uid);
+        while let Ok(first) = ended.recv() {
+            let others = ended.try_iter().take(BURIED_AT_ONCE - 1);
+            let all: Vec<Ended> = [first].into_iter().chain(others).collect();
+            drop(self.beginning.write());
+            self.clear_away(&all);
+            for Ended { key, uid } in all {
+                // One that was not asked to end stays to be looked at. Whoever asks from here on
+                // finds it not alive, and deletes it.
+                let pod = self.setting.objects.get(Resource::Pods, &key.0, &key.1);
+                if pod.is_some_and(|pod| {
+                    pod["metadata"]["deletionTimestamp"].is_string() && pod["metadata"]["uid"] == uid.as_str()
+                }) {
+                    self.delete(&key, &uid);
+                }
             }
         }
     }
 
-    /// Ends what is left of a pod, and frees what it had.
-    fn clear_away(&self, key: &Key, uid: &str) {
-        let live = self.setting.live.get(&key.0, &key.1).filter(|live| live.uid == uid);
-        if let Some(live) = live {
-            live.pod.delete(Some(Duration::ZERO));
-            drop(self.setting.live.remove(&key.0, &key.1));
+    /// Ends what is left of pods, and frees what they had.
+    fn clear_away(&self, pods: &[Ended]) {
+        let live = &self.setting.live;
+        let is_own = |pod: &&Ended| live.get(&pod.key.0, &pod.key.1).is_some_and(|live| live.uid == pod.uid);
+        let own: Vec<&Ended> = pods.iter().filter(is_own).collect();
+        for Ended { key, .. } in &own {
+            if let Some(live) = live.get(&key.0, &key.1) {
+                live.pod.delete(Some(Duration::ZERO));
+            }
+        }
+        for Ended { key, .. } in &own {
+            drop(live.remove(&key.0, &key.1));
         }
         // Not the network of another pod that has the name by now.
-        let own = self.addresses().leave(uid);
-        if let Some(own) = own {
-            // It may have failed before it was there.
-            let _ = self.setting.lab.remove_pod(&short_name(&key.0, &key.1));
+        let left: Vec<(&Ended, Vec<IpAddr>)> =
+            pods.iter().filter_map(|pod| Some((pod, self.addresses().leave(&pod.uid)?))).collect();
+        let names: Vec<String> =
+            left.iter().map(|(Ended { key, .. }, _)| short_name(&key.0, &key.1)).collect();
+        // Some may have failed before they were there.
+        let _ = self.setting.lab.remove_pods(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        for (Ended { key, .. }, addresses) in left {
             self.close_ports(key);
-            self.addresses().release(own);
+            self.addresses().release(addresses);
         }
-        // What cannot be removed is a few octets.
-        let _ = std::fs::remove_dir_all(files::folder(&self.setting, uid));
+        for Ended { uid, .. } in pods {
+            // What cannot be removed is a few octets.
+            let _ = std::fs::remove_dir_all(files::folder(&self.setting, uid));
+        }
     }
 
     /// The object of a pod that has ended goes.

@@ -14,6 +14,9 @@ use crate::Error;
 /// The hardware address of every bridge, locally administered; no two bridges share a link.
 const BRIDGE_ADDRESS: HardwareAddress = [0x02, 0, 0, 0, 0, 1];
 
+/// The group of interfaces that are about to be removed.
+const LEAVING: u32 = 1;
+
 /// How long a link may take to carry packets after both its ends are up.
 const RUNNING_WITHIN: Duration = Duration::from_secs(5);
 
@@ -69,6 +72,20 @@ impl Links {
     pub fn remove(&mut self, name: &str) -> Result<(), Error> {
         let index = self.index(name)?;
         self.attempt(|kernel| kernel.delete_link(index).map(drop), || format!("removing {name}"))
+    }
+
+    /// Removes interfaces, all at once: the kernel takes tens of milliseconds for each call that
+    /// removes some. Those that are missing do not matter.
+    pub fn remove_all(&mut self, names: &[&str]) -> Result<(), Error> {
+        for name in names {
+            let leave = |kernel: &mut Rtnetlink| match kernel.link(name)? {
+                Some(link) => kernel.set_group(link.index, LEAVING),
+                None => Ok(()),
+            };
+            self.attempt(leave, || format!("changing {name}"))?;
+        }
+        let what = || format!("removing {}", names.join(", "));
+        self.attempt(|kernel| kernel.delete_group(LEAVING).map(drop), what)
     }
 
     /// Waits until an interface that is up also carries packets.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
+use crate::proxy::ProxyMode;
 use crate::topology::{ClientSpec, NodeSpec};
 
 /// A node that somebody asks for.
@@ -24,6 +25,8 @@ pub(crate) struct Asked {
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) spec: NodeSpec,
+    /// The mode that its proxy starts in, and that its host ports are in.
+    pub(crate) proxy_mode: ProxyMode,
     labels: Map<String, Value>,
     taints: Value,
 }
@@ -114,7 +117,41 @@ pub(crate) fn next(asked: &Asked, present: &[Node], to_come: &[Asked]) -> Node {
     }
     let addresses = own.into_iter().map(on_underlay).collect();
     let spec = NodeSpec { name: asked.name.clone(), addresses, pod_networks };
-    Node { spec, labels: asked.labels.clone(), taints: asked.taints.clone() }
+    let (labels, taints) = (asked.labels.clone(), asked.taints.clone());
+    Node { spec, proxy_mode: ProxyMode::default(), labels, taints }
+}
+
+/// A name like those of the lab's own nodes that no node has.
+pub(crate) fn free_name(present: &[Node]) -> String {
+    let mut names = (present.len() + 1..).map(|number| format!("host{number}"));
+    let is_free = |name: &String| present.iter().all(|node| node.spec.name != *name);
+    names.find(is_free).unwrap_or_default()
+}
+
+/// So many pod networks are looked at for one that is free: a lab has no more nodes.
+const MOST_SUBNETS: usize = 1 << 10;
+
+/// A node of this name beside those that are there: near the first, with pod networks of the same
+/// size as its, out of those that hold all pods.
+pub(crate) fn joining(name: &str, present: &[Node], cluster_networks: &[IpNet]) -> Result<Node, String> {
+    let first = present.first().map(|node| node.spec.pod_networks.as_slice()).unwrap_or_default();
+    let taken = || present.iter().flat_map(|node| &node.spec.pod_networks);
+    let mut asked = Asked::named(name);
+    for cluster in cluster_networks {
+        let is_v4 = |network: &IpNet| network.addr().is_ipv4();
+        let like = first.iter().find(|network| is_v4(network) == is_v4(cluster));
+        let length = like.map_or(cluster.prefix_len(), IpNet::prefix_len);
+        let subnets = cluster.subnets(length).map_err(|error| error.to_string())?;
+        let overlaps = |a: &IpNet, b: &IpNet| a.contains(b) || b.contains(a);
+        // The first one is nobody's, as at the start.
+        // A taken one that is larger takes some of this size with it.
+        let mut subnets = subnets.skip(1).take(MOST_SUBNETS);
+        let free = subnets.find(|network| !taken().any(|taken| overlaps(network, taken)));
+        asked.pod_networks.push(free.ok_or_else(|| {
+            format!("node {name}: no /{length} of {cluster}, which holds all pods, is free; begin a new lab")
+        })?);
+    }
+    Ok(next(&asked, present, &[]))
 }
 
 /// Pod networks that nobody has, numbered like the node if that can be.
@@ -177,7 +214,8 @@ pub(crate) fn control_plane(nodes: &[Node]) -> Vec<IpNet> {
     neighbour(nodes, [250, 0x250])
 }
 
-/// The networks that hold all pods, one for each family, at a round prefix length.
+/// The networks that hold all pods, one for each family, at a round prefix length, with room for
+/// further nodes if those that there are have small ones.
 pub(crate) fn cluster_networks(nodes: &[Node]) -> Vec<IpNet> {
     [true, false]
         .into_iter()
@@ -188,8 +226,8 @@ pub(crate) fn cluster_networks(nodes: &[Node]) -> Vec<IpNet> {
                 .filter(|network| network.addr().is_ipv4() == is_v4)
                 .collect();
             let first = networks.first()?;
-            let step = if is_v4 { 8 } else { 16 };
-            (0..=first.prefix_len())
+            let (step, roomy) = if is_v4 { (8, 16) } else { (16, 48) };
+            (0..=first.prefix_len().min(roomy))
                 .rev()
                 .filter(|length| *length % step == 0 || *length == first.prefix_len())
                 .filter_map(|length| IpNet::new(first.addr(), length).ok())
@@ -310,11 +348,44 @@ mod tests {
     }
 
     #[test]
+    fn nodes_join() {
+        for (situation, present, expected) in [
+            (
+                "own nodes",
+                vec![Asked::named("host1"), Asked::named("host2")],
+                "host3 [192.168.50.3/24, fd00:50::3/64] [10.244.3.0/24, fd00:244:0:1::/64]",
+            ),
+            (
+                "like those that are there",
+                vec![asked("a", &["10.20.30.71"], &["10.100.0.0/24"]), asked("b", &[], &["10.100.1.0/24"])],
+                "host3 [10.20.30.3/24] [10.100.2.0/24]",
+            ),
+            (
+                "another one has gone",
+                vec![Asked::named("host1"), Asked::named("host3")],
+                "host4 [192.168.50.3/24, fd00:50::3/64] [10.244.3.0/24, fd00:244:0:1::/64]",
+            ),
+        ] {
+            let present = nodes(&present);
+            let joining = joining(&free_name(&present), &present, &cluster_networks(&present)).unwrap();
+            assert_eq!(brief(&[joining]), [expected], "{situation}");
+        }
+        let full = nodes(&[asked("a", &[], &["10.32.0.0/12"])]);
+        assert_eq!(
+            joining("b", &full, &cluster_networks(&full)).unwrap_err(),
+            "node b: no /12 of 10.32.0.0/12, which holds all pods, is free; begin a new lab"
+        );
+    }
+
+    #[test]
     fn cluster_networks_hold_all_pods() {
         for (networks, expected) in [
             (&["172.16.166.128/26", "172.16.192.64/26"][..], "[172.16.0.0/16]"),
-            (&["10.244.1.0/24"], "[10.244.1.0/24]"),
-            (&["172.16.166.128/26"], "[172.16.166.128/26]"),
+            (&["10.244.1.0/24"], "[10.244.0.0/16]"),
+            (&["10.244.0.0/16"], "[10.244.0.0/16]"),
+            (&["10.32.0.0/12"], "[10.32.0.0/12]"),
+            (&["172.16.166.128/26"], "[172.16.0.0/16]"),
+            (&["fd00:244:1::/64"], "[fd00:244:1::/48]"),
             (&["10.0.0.0/24", "172.16.0.0/24"], "[0.0.0.0/0]"),
         ] {
             let wanted: Vec<_> = networks

@@ -316,15 +316,15 @@ impl Driver {
             (self.report)(Report::Event { warning: false, reason: "Pulled", message });
         }
         let container = self.life.container(index);
-        let command = server::command(&runs, container, self.life.object(), &self.place)?;
+        let prepared = server::command(&runs, container, self.life.object(), &self.place)?;
         let (log, run) = (Log::default(), self.life.restarts(index));
         let messages = self.messages.clone();
         let ended = move |exit| {
             // If nobody takes it, nobody is interested any more.
             let _ = messages.send(Message::OfRun(index, run, Happening::Exited(index, exit)));
         };
-        let program = command.get_program().display().to_string();
-        let running = process::start(&self.place, command, log.clone(), ended)
+        let program = prepared.command.get_program().display().to_string();
+        let running = process::start(&self.place, prepared, log.clone(), ended)
             .map_err(|error| format!("starting {program}: {error}"))?;
         let mut containers = self.shared.containers();
         let visible = containers.entry(container.name.clone()).or_default();

@@ -69,6 +69,12 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
+    /// The same in another mode.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn in_mode(&self, mode: ProxyMode) -> Launch {
+        Launch { mode, ..self.clone() }
+    }
+
     /// The command line for a node.
     fn command(&self, node: &str) -> Command {
         let networks = self.cluster_networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");

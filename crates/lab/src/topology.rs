@@ -17,7 +17,7 @@ mod spec;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 
@@ -37,17 +37,30 @@ const UNDERLAY: &str = "underlay";
 /// Nodes, pods and a client. Everything goes when this is dropped.
 #[derive(Debug)]
 pub struct Lab {
-    nodes: Vec<Node>,
+    nodes: Mutex<Nodes>,
     client: Host,
     pods: Mutex<Pods>,
     /// Holds the bridge, and is the control plane's network.
     underlay: Namespace,
+    /// Whether the underlay itself has addresses: those of the control plane.
+    has_control_plane: bool,
+    /// Whether hosts have IPv6 at all.
+    ipv6: bool,
+}
+
+#[derive(Debug, Default)]
+struct Nodes {
+    present: Vec<Arc<Node>>,
+    /// How many there ever were; for names of interfaces.
+    count: u32,
 }
 
 #[derive(Debug)]
 struct Node {
     spec: NodeSpec,
     namespace: Namespace,
+    /// The underlay's end of its link.
+    port: String,
 }
 
 #[derive(Debug)]
@@ -59,6 +72,8 @@ struct Host {
 #[derive(Debug, Default)]
 struct Pods {
     by_name: BTreeMap<String, Pod>,
+    /// Those that are being made.
+    to_come: BTreeMap<String, PodSpec>,
     /// How many there ever were; for names of interfaces.
     count: u32,
 }
@@ -75,7 +90,7 @@ struct Pod {
 impl Lab {
     /// Builds what `spec` says, with the responders of its pods running.
     pub fn build(spec: &Spec) -> Result<Lab, Error> {
-        spec.check()?;
+        spec::check_nodes(&spec.client, &spec.nodes.iter().collect::<Vec<_>>())?;
         let ipv6 = spec.nodes.iter().flat_map(|node| &node.addresses).any(|network| network.addr().is_ipv6());
         let underlay = host::new_namespace("underlay", false, ipv6)?;
         underlay.run(|| {
@@ -93,70 +108,123 @@ impl Lab {
             spec.client.local.iter().try_for_each(|address| links.add_address("lo", single(*address)))
         })??;
 
-        let mut nodes = Vec::new();
-        for (number, node) in spec.nodes.iter().enumerate() {
-            let namespace = host::new_namespace(&node.name, true, ipv6)?;
-            host::plug(&underlay, &format!("node{number}"), &namespace, &node.addresses)?;
-            host::add_pod_bridge(&namespace, node)?;
-            nodes.push(Node { spec: node.clone(), namespace });
+        let lab = Lab {
+            nodes: Mutex::default(),
+            client,
+            pods: Mutex::default(),
+            underlay,
+            has_control_plane: !spec.control_plane.is_empty(),
+            ipv6,
+        };
+        for node in &spec.nodes {
+            lab.add_node(node.clone())?;
         }
-        let lab = Lab { nodes, client, pods: Mutex::default(), underlay };
-        lab.connect(!spec.control_plane.is_empty())?;
         for pod in &spec.pods {
             lab.add_pod(pod.clone())?;
         }
         Ok(lab)
     }
 
-    /// Routes between the nodes' pod networks, and between them and the client and the control
-    /// plane.
-    fn connect(&self, control_plane: bool) -> Result<(), Error> {
-        for node in &self.nodes {
-            for other in self.nodes.iter().filter(|other| other.spec.name != node.spec.name) {
-                for network in &other.spec.pod_networks {
-                    set_route(&node.namespace, *network, &other.spec)?;
-                }
-            }
-            for default in defaults() {
-                if let Some(via) = address_of_family(&self.client.spec.addresses, default) {
-                    node.namespace.run(|| {
-                        Links::open(node.namespace.name())?.set_route(default, Some(via), UPLINK)
-                    })??;
-                }
-            }
-            for network in &node.spec.pod_networks {
-                set_route(&self.client.namespace, *network, &node.spec)?;
-                if control_plane && let Some(via) = address_of_family(&node.spec.addresses, *network) {
-                    self.underlay
-                        .run(|| Links::open("underlay")?.set_route(*network, Some(via), UNDERLAY))??;
-                }
+    /// Adds a node without pods, and the routes that lead there and from there.
+    pub fn add_node(&self, spec: NodeSpec) -> Result<(), Error> {
+        let pods = self.pods();
+        let mut nodes = self.lock_nodes();
+        let all: Vec<&NodeSpec> = nodes.present.iter().map(|node| &node.spec).chain([&spec]).collect();
+        spec::check_nodes(&self.client.spec, &all)?;
+        spec::check_held(&spec, pods.specs())?;
+        let port = format!("node{}", nodes.count);
+        nodes.count += 1;
+        let namespace = host::new_namespace(&spec.name, true, self.ipv6)?;
+        host::plug(&self.underlay, &port, &namespace, &spec.addresses)?;
+        host::add_pod_bridge(&namespace, &spec)?;
+        let node = Arc::new(Node { spec, namespace, port });
+        for other in &nodes.present {
+            for (from, to) in [(&node, other), (other, &node)] {
+                let networks = &to.spec.pod_networks;
+                networks.iter().try_for_each(|network| set_route(&from.namespace, *network, &to.spec))?;
             }
         }
-        let gateway = match &self.client.spec.gateway {
-            Some(name) => Some(self.node_of(name)?),
-            None => self.nodes.first(),
-        };
-        if let Some(gateway) = gateway {
-            for default in defaults() {
-                set_route(&self.client.namespace, default, &gateway.spec)?;
+        for pod in pods.by_name.values().filter(|pod| pod.interface.is_some()) {
+            let Some(other) = nodes.present.iter().find(|other| other.spec.name == pod.spec.node) else {
+                continue;
+            };
+            for address in pod.spec.foreign_addresses(&other.spec) {
+                set_route(&node.namespace, single(address), &other.spec)?;
+            }
+        }
+        self.connect(&node)?;
+        nodes.present.push(node);
+        self.set_gateway(&nodes)
+    }
+
+    /// Routes between a node and the client and the control plane.
+    fn connect(&self, node: &Node) -> Result<(), Error> {
+        for default in defaults() {
+            if let Some(via) = address_of_family(&self.client.spec.addresses, default) {
+                node.namespace
+                    .run(|| Links::open(node.namespace.name())?.set_route(default, Some(via), UPLINK))??;
+            }
+        }
+        for network in &node.spec.pod_networks {
+            set_route(&self.client.namespace, *network, &node.spec)?;
+            if self.has_control_plane
+                && let Some(via) = address_of_family(&node.spec.addresses, *network)
+            {
+                self.underlay.run(|| Links::open("underlay")?.set_route(*network, Some(via), UNDERLAY))??;
             }
         }
         Ok(())
     }
 
-    /// The names of the nodes, in the order of the spec.
-    pub fn node_names(&self) -> Vec<&str> {
-        self.nodes.iter().map(|node| node.spec.name.as_str()).collect()
+    /// The client's packets to everything but pods and nodes go to the node that its spec names; if
+    /// it names none that is there, to the first.
+    fn set_gateway(&self, nodes: &Nodes) -> Result<(), Error> {
+        let named = self.client.spec.gateway.as_ref();
+        let named = nodes.present.iter().find(|node| Some(&node.spec.name) == named);
+        let Some(gateway) = named.or(nodes.present.first()) else { return Ok(()) };
+        defaults()
+            .into_iter()
+            .try_for_each(|default| set_route(&self.client.namespace, default, &gateway.spec))
+    }
+
+    /// Removes a node that has no pods, and the routes that lead there. The last one stays.
+    pub fn remove_node(&self, name: &str) -> Result<(), Error> {
+        let pods = self.pods();
+        let mut nodes = self.lock_nodes();
+        let node = nodes.find(name)?;
+        if let Some(pod) = pods.specs().find(|pod| pod.node == name) {
+            return Err(Error::InUse { node: name.to_owned(), pod: pod.name.clone() });
+        }
+        if nodes.present.len() == 1 {
+            return Err(Error::LastNode { node: name.to_owned() });
+        }
+        nodes.present.retain(|other| other.spec.name != name);
+        self.underlay.run(|| Links::open("underlay")?.remove(&node.port))??;
+        let others = nodes.present.iter().map(|other| (&other.namespace, UPLINK));
+        let control_plane = self.has_control_plane.then_some((&self.underlay, UNDERLAY));
+        let client = (&self.client.namespace, UPLINK);
+        for (from, interface) in others.chain([client]).chain(control_plane) {
+            for network in &node.spec.pod_networks {
+                let Some(via) = address_of_family(&node.spec.addresses, *network) else { continue };
+                from.run(|| Links::open(from.name())?.remove_route(*network, Some(via), interface))??;
+            }
+        }
+        self.set_gateway(&nodes)
+    }
+
+    /// The names of the nodes, in the order in which they came.
+    pub fn node_names(&self) -> Vec<String> {
+        self.lock_nodes().present.iter().map(|node| node.spec.name.clone()).collect()
     }
 
     /// What a node was made from.
-    pub fn node_spec(&self, name: &str) -> Result<&NodeSpec, Error> {
-        self.node_of(name).map(|node| &node.spec)
+    pub fn node_spec(&self, name: &str) -> Result<NodeSpec, Error> {
+        self.node_of(name).map(|node| node.spec.clone())
     }
 
     /// A node's namespace.
-    pub fn node(&self, name: &str) -> Result<&Namespace, Error> {
-        self.node_of(name).map(|node| &node.namespace)
+    pub fn node(&self, name: &str) -> Result<Namespace, Error> {
+        self.node_of(name).map(|node| node.namespace.clone())
     }
 
     /// The client's namespace.
@@ -190,67 +258,120 @@ impl Lab {
         if target == "client" {
             return Ok(self.client.namespace.clone());
         }
-        if let Some(node) = self.nodes.iter().find(|node| node.spec.name == target) {
+        if let Ok(node) = self.node_of(target) {
             return Ok(node.namespace.clone());
         }
         let pods = self.pods();
         pods.by_name.get(target).map(|pod| pod.namespace.clone()).ok_or_else(|| Error::Unknown {
             kind: "pod or node",
             name: target.to_owned(),
-            known: ["client"]
+            known: ["client".to_owned()]
                 .into_iter()
                 .chain(self.node_names())
-                .chain(pods.by_name.keys().map(String::as_str))
+                .chain(pods.by_name.keys().cloned())
                 .collect::<Vec<_>>()
                 .join(", "),
         })
     }
 
-    /// Adds a pod and starts its responder.
+    /// Adds a pod and starts its responder, if it is to answer on any port. Several can be added at
+    /// the same time.
     pub fn add_pod(&self, spec: PodSpec) -> Result<(), Error> {
-        let node = self.node_of(&spec.node)?;
+        let interface = self.reserve(&spec)?;
+        let made = self.make_pod(&spec, interface);
         let mut pods = self.pods();
-        if pods.by_name.contains_key(&spec.name) {
-            return Err(Error::Exists { kind: "pod", name: spec.name });
+        pods.to_come.remove(&spec.name);
+        let pod = made?;
+        if pod.interface.is_some() {
+            self.lead_to(&pod.spec)?;
         }
-        let others = pods.by_name.values().map(|pod| &pod.spec).filter(|other| !other.host_network);
-        spec::check_free(&spec, others, &self.nodes.iter().map(|node| &node.spec).collect::<Vec<_>>())?;
-        let (namespace, interface) = if spec.host_network {
-            (node.namespace.clone(), None)
-        } else {
-            pods.count += 1;
-            let interface = format!("veth{:x}", pods.count);
-            (host::add_pod(&node.namespace, &node.spec, &spec, &interface)?, Some(interface))
+        pods.by_name.insert(spec.name, pod);
+        Ok(())
+    }
+
+    /// Name and addresses are the pod's from here on. Gives the name of its interface.
+    fn reserve(&self, spec: &PodSpec) -> Result<Option<String>, Error> {
+        let mut pods = self.pods();
+        let nodes = self.nodes();
+        self.node_of(&spec.node)?;
+        if pods.specs().any(|other| other.name == spec.name) {
+            return Err(Error::Exists { kind: "pod", name: spec.name.clone() });
+        }
+        let others = pods.specs().filter(|other| !other.host_network);
+        spec::check_free(spec, others, &nodes.iter().map(|node| &node.spec).collect::<Vec<_>>())?;
+        pods.to_come.insert(spec.name.clone(), spec.clone());
+        if spec.host_network {
+            return Ok(None);
+        }
+        pods.count += 1;
+        Ok(Some(format!("veth{:x}", pods.count)))
+    }
+
+    fn make_pod(&self, spec: &PodSpec, interface: Option<String>) -> Result<Pod, Error> {
+        let node = self.node_of(&spec.node)?;
+        let namespace = match &interface {
+            None => node.namespace.clone(),
+            Some(interface) => host::add_pod(&node.namespace, &node.spec, spec, interface)?,
         };
-        if interface.is_some() {
-            for address in spec.foreign_addresses(&node.spec) {
-                for other in self.nodes.iter().filter(|other| other.spec.name != node.spec.name) {
-                    set_route(&other.namespace, single(address), &node.spec)?;
-                }
-                set_route(&self.client.namespace, single(address), &node.spec)?;
-            }
+        let mut pod = Pod { spec: spec.clone(), namespace, interface, responder: None };
+        if !pod.spec.ports.is_empty() {
+            pod.responder = Some(pod.respond()?);
         }
-        let mut pod = Pod { spec, namespace, interface, responder: None };
-        pod.responder = Some(pod.respond()?);
-        pods.by_name.insert(pod.spec.name.clone(), pod);
+        Ok(pod)
+    }
+
+    /// Routes to those of a pod's addresses that are in no network of its node.
+    fn lead_to(&self, pod: &PodSpec) -> Result<(), Error> {
+        let (node, nodes) = (self.node_of(&pod.node)?, self.nodes());
+        for address in pod.foreign_addresses(&node.spec) {
+            for other in nodes.iter().filter(|other| other.spec.name != node.spec.name) {
+                set_route(&other.namespace, single(address), &node.spec)?;
+            }
+            set_route(&self.client.namespace, single(address), &node.spec)?;
+        }
         Ok(())
     }
 
     /// Removes a pod: its responder, its processes' network, its link.
     pub fn remove_pod(&self, name: &str) -> Result<(), Error> {
+        self.remove_pods(&[name])
+    }
+
+    /// Removes pods, in hardly more time than one. Fails if one is missing, and removes the others.
+    pub fn remove_pods(&self, names: &[&str]) -> Result<(), Error> {
         let mut pods = self.pods();
-        let Some(pod) = pods.by_name.remove(name) else { return Err(unknown_pod(&pods, name)) };
-        drop(pod.responder);
-        let Some(interface) = &pod.interface else { return Ok(()) };
-        let node = self.node_of(&pod.spec.node)?;
+        let removed: Vec<Pod> = names.iter().filter_map(|name| pods.by_name.remove(*name)).collect();
+        let missing = names.iter().find(|name| removed.iter().all(|pod| pod.spec.name != **name));
+        let missing = missing.map_or(Ok(()), |name| Err(unknown_pod(&pods, name)));
+        let mut by_node: BTreeMap<String, Vec<Pod>> = BTreeMap::new();
+        for mut pod in removed {
+            drop(pod.responder.take());
+            by_node.entry(pod.spec.node.clone()).or_default().push(pod);
+        }
+        for (node, pods) in by_node {
+            let node = self.node_of(&node)?;
+            self.unlink(&node, &pods)?;
+        }
+        missing
+    }
+
+    /// Removes the links of pods of a node, and the routes to them.
+    fn unlink(&self, node: &Node, pods: &[Pod]) -> Result<(), Error> {
+        let interfaces: Vec<&str> = pods.iter().filter_map(|pod| pod.interface.as_deref()).collect();
+        if interfaces.is_empty() {
+            return Ok(());
+        }
+        let linked = || pods.iter().filter(|pod| pod.interface.is_some()).map(|pod| &pod.spec);
         node.namespace.run(|| {
-            let mut links = Links::open(&pod.spec.node)?;
-            links.remove(interface)?;
-            // Its address may come back with another pod behind it.
-            pod.spec.addresses.iter().try_for_each(|address| links.forget_neighbour(POD_BRIDGE, *address))
+            let mut links = Links::open(&node.spec.name)?;
+            links.remove_all(&interfaces)?;
+            // Their addresses may come back with other pods behind them.
+            let mut addresses = linked().flat_map(|pod| &pod.addresses);
+            addresses.try_for_each(|address| links.forget_neighbour(POD_BRIDGE, *address))
         })??;
-        for address in pod.spec.foreign_addresses(&node.spec) {
-            let others = self.nodes.iter().filter(|other| other.spec.name != node.spec.name);
+        let nodes = self.nodes();
+        for address in linked().flat_map(|pod| pod.foreign_addresses(&node.spec)) {
+            let others = nodes.iter().filter(|other| other.spec.name != node.spec.name);
             for from in others.map(|other| &other.namespace).chain([&self.client.namespace]) {
                 let Some(via) = address_of_family(&node.spec.addresses, single(address)) else { continue };
                 from.run(|| Links::open(from.name())?.remove_route(single(address), Some(via), UPLINK))??;
@@ -308,16 +429,40 @@ impl Lab {
         node.namespace.run(|| Links::open(&node.spec.name)?.remove_address(UPLINK, address))?
     }
 
-    fn node_of(&self, name: &str) -> Result<&Node, Error> {
-        self.nodes.iter().find(|node| node.spec.name == name).ok_or_else(|| Error::Unknown {
-            kind: "node",
-            name: name.to_owned(),
-            known: self.node_names().join(", "),
-        })
+    fn node_of(&self, name: &str) -> Result<Arc<Node>, Error> {
+        self.lock_nodes().find(name)
+    }
+
+    /// Those that are there now.
+    fn nodes(&self) -> Vec<Arc<Node>> {
+        self.lock_nodes().present.clone()
+    }
+
+    /// Whoever wants the pods as well takes those first.
+    fn lock_nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pods(&self) -> MutexGuard<'_, Pods> {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Nodes {
+    fn find(&self, name: &str) -> Result<Arc<Node>, Error> {
+        let found = self.present.iter().find(|node| node.spec.name == name);
+        found.cloned().ok_or_else(|| Error::Unknown {
+            kind: "node",
+            name: name.to_owned(),
+            known: self.present.iter().map(|node| node.spec.name.as_str()).collect::<Vec<_>>().join(", "),
+        })
+    }
+}
+
+impl Pods {
+    /// Of those that are there, and of those that are being made.
+    fn specs(&self) -> impl Iterator<Item = &PodSpec> {
+        self.by_name.values().map(|pod| &pod.spec).chain(self.to_come.values())
     }
 }
 

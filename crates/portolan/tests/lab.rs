@@ -579,3 +579,97 @@ fn kubectl_works_against_a_lab() {
     assert_eq!(status["nodes"][0]["proxy_mode"], "iptables");
     assert_eq!(status["nodes"][1]["proxy"], "stopped");
 }
+
+const ON_EACH_NODE: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec: {containers: [{name: agent, image: app, ports: [{containerPort: 9000}]}]}
+---
+";
+
+#[test]
+fn nodes_come_and_go() {
+    let user = User::new();
+    user.write(&[ON_EACH_NODE, MANIFEST].concat());
+    let up = user.lab(&["up", "web.yaml", "--nodes", "2", "--proxy-mode", "iptables,host2=nftables"]);
+    assert!(up.status.success(), "{}", text(&up));
+    let ready_on = |status: &Value, node: &str, name: &str| {
+        let is_it = |pod: &&&Value| pod["name"].as_str().unwrap().starts_with(name);
+        let mut found = pods(status);
+        found.retain(|pod| is_it(&pod) && pod["node"] == node && pod["ready"] == true);
+        !found.is_empty()
+    };
+    let nodes = |status: &Value| {
+        let node = |node: &Value| {
+            [&node["name"], &node["proxy_mode"], &node["proxy"], &node["ready"]]
+                .map(ToString::to_string)
+                .join(" ")
+        };
+        status["nodes"].as_array().unwrap().iter().map(node).collect::<Vec<_>>()
+    };
+    let does = |arguments: &[&str], part: &str| {
+        let done = user.lab(arguments);
+        assert!(text(&done).contains(part), "{arguments:?}: {}", text(&done));
+        done.status.success()
+    };
+    assert!(does(&["node", "add"], "node host3 has come"));
+    assert!(does(&["node", "add", "edge", "--proxy-mode", "nftables"], "node edge has come"));
+    assert_eq!(
+        nodes(&user.status()),
+        [
+            r#""host1" "iptables" "running" true"#,
+            r#""host2" "nftables" "running" true"#,
+            r#""host3" "iptables" "running" true"#,
+            r#""edge" "nftables" "running" true"#,
+        ]
+    );
+    assert!(!does(&["node", "add", "edge"], "exists already"));
+    assert!(!does(&["node", "add", "../x"], "a lowercase RFC 1123 subdomain"));
+    user.wait_for("each node has its pod", |status| {
+        ["host1", "host2", "host3", "edge"].into_iter().all(|node| ready_on(status, node, "agent"))
+    });
+    for node in ["host3", "edge"] {
+        assert!(does(&["exec", node, "--", "curl", "-sS", "http://10.96.7.7"], "hello from web"), "{node}");
+        assert!(
+            does(
+                &["exec", "client", "--", "curl", "-sS", &format!("http://{}:30777", address(&user, node))],
+                "hello from web"
+            ),
+            "{node}"
+        );
+    }
+    // The client's way to all Services is by way of the first node.
+    for node in ["host1", "host2"] {
+        assert!(does(&["node", "remove", node], "is gone"));
+    }
+    user.wait_for("its pods are elsewhere", |status| {
+        ["host3", "edge"].into_iter().any(|node| ready_on(status, node, "web"))
+            && pods(status).iter().all(|pod| pod["node"] != "host1" && pod["node"] != "host2")
+    });
+    assert!(does(
+        &["exec", "client", "--", "curl", "-sS", "--retry", "5", "--retry-connrefused", "http://10.96.7.7"],
+        "hello from web"
+    ));
+    assert!(does(&["node", "stop", "edge"], "is switched off"));
+    assert!(does(&["node", "remove", "edge"], "is gone"));
+    assert!(!does(&["node", "remove", "host3"], "is the last one, and stays"));
+    assert!(does(&["node", "add", "host1"], "node host1 has come"));
+    assert_eq!(
+        nodes(&user.status()),
+        [r#""host3" "iptables" "running" true"#, r#""host1" "iptables" "running" true"#]
+    );
+    user.wait_for("the new one has its pod", |status| ready_on(status, "host1", "agent"));
+}
+
+/// The first address of a node.
+fn address(user: &User, node: &str) -> String {
+    let status = user.status();
+    let mut nodes = status["nodes"].as_array().unwrap().iter();
+    let found = nodes.find(|one| one["name"] == node).unwrap();
+    found["addresses"][0].as_str().unwrap().to_owned()
+}

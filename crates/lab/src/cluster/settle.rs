@@ -67,7 +67,7 @@ fn is_through(pod: &Value) -> bool {
 }
 
 /// Waits until the proxies of these nodes lead to all endpoints that are ready.
-pub(super) fn in_force(state: &Path, nodes: &[&str], objects: &Objects) {
+pub(super) fn in_force(state: &Path, nodes: &[String], objects: &Objects) {
     let end = Instant::now() + IN_FORCE_WITHIN;
     let wanted = wanted(objects);
     for node in nodes {

@@ -103,13 +103,13 @@ pub(super) fn status(
     api: &str,
 ) -> Status {
     let nodes = lab.node_names().into_iter().filter_map(|name| {
-        let spec = lab.node_spec(name).ok()?;
-        let object = objects.get(Resource::Nodes, "", name).unwrap_or_default();
-        let (proxy, proxy_mode) = proxy(name);
+        let spec = lab.node_spec(&name).ok()?;
+        let object = objects.get(Resource::Nodes, "", &name).unwrap_or_default();
+        let (proxy, proxy_mode) = proxy(&name);
         Some(NodeStatus {
-            name: name.to_owned(),
+            name,
             addresses: spec.addresses.iter().map(IpNet::addr).collect(),
-            pod_networks: spec.pod_networks.clone(),
+            pod_networks: spec.pod_networks,
             proxy,
             proxy_mode,
             ready: is_ready(&object),

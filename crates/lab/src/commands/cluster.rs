@@ -5,6 +5,7 @@ mod control;
 mod enter;
 mod names;
 mod place;
+mod proxy_modes;
 mod report;
 mod trace;
 mod up;
@@ -21,6 +22,7 @@ use super::called;
 use crate::proxy::ProxyMode;
 use control::NodeOrder;
 use place::Place;
+use proxy_modes::ModeOf;
 
 /// A command of `portolan lab` beside `demo`.
 #[derive(Debug, Clone, Subcommand)]
@@ -41,8 +43,9 @@ pub enum Command {
     Capture(CaptureArgs),
     /// Show nodes, pods, Services and what is wrong with the manifests of a running lab
     Status(StatusArgs),
-    /// Keep new pods from a node, let them come again, or switch the node off
-    Node(NodeArgs),
+    /// Add a node, remove it, switch it off, or keep new pods from it
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Start the proxy of a node again
     #[command(subcommand)]
     Proxy(ProxyCommand),
@@ -51,27 +54,40 @@ pub enum Command {
 }
 
 /// `portolan lab node`
+#[derive(Debug, Clone, Subcommand)]
+pub enum NodeCommand {
+    /// Add a node, with a kubelet and a proxy
+    Add {
+        #[command(flatten)]
+        lab: NameArgs,
+
+        /// Its name; without one, host and a number
+        node: Option<String>,
+
+        /// The mode of its proxy, if it is not that of the others
+        #[arg(long, value_enum, value_name = "MODE")]
+        proxy_mode: Option<ProxyMode>,
+    },
+    /// Take a node out of the cluster: its pods end first, and come back elsewhere if somebody owns
+    /// them
+    Remove(NodeArgs),
+    /// Keep new pods from a node
+    Cordon(NodeArgs),
+    /// Let new pods come to a node again
+    Uncordon(NodeArgs),
+    /// Switch a node off, with its pods and its proxy: nobody reports it, and after a while the
+    /// cluster sees that it is lost
+    Stop(NodeArgs),
+}
+
+/// A node of a lab.
 #[derive(Debug, Clone, Args)]
 pub struct NodeArgs {
     #[command(flatten)]
     lab: NameArgs,
 
-    /// What is to become of it
-    order: NodeDeed,
-
     /// The node's name
     node: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum NodeDeed {
-    /// No new pods come to it
-    Cordon,
-    /// They come again
-    Uncordon,
-    /// It is switched off, with its pods and its proxy: nobody reports it, and after a while the
-    /// cluster sees that it is lost
-    Stop,
 }
 
 /// `portolan lab proxy`
@@ -113,9 +129,10 @@ pub struct UpArgs {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=99))]
     nodes: u8,
 
-    /// The mode of the proxies
-    #[arg(long, value_enum, value_name = "MODE", default_value_t = ProxyMode::Nftables)]
-    proxy_mode: ProxyMode,
+    /// The mode of the proxies, nftables or iptables, and of single nodes' proxies:
+    /// iptables,host2=nftables
+    #[arg(long, value_name = "MODE,NODE=MODE,...", value_delimiter = ',')]
+    proxy_mode: Vec<ModeOf>,
 
     /// Networks that ClusterIPs are allocated from, at most one of each family; otherwise
     /// 10.96.0.0/16 and fd00:10:96::/112, or what holds the addresses that the manifests ask for
@@ -254,14 +271,8 @@ pub(super) fn run(command: &Command) -> anyhow::Result<ExitCode> {
             println!("{}", kubeconfig(&args.name)?.display());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Node(args) => {
-            let (order, done) = match args.order {
-                NodeDeed::Cordon => (NodeOrder::Cordon, "takes no new pods"),
-                NodeDeed::Uncordon => (NodeOrder::Uncordon, "takes pods"),
-                NodeDeed::Stop => (NodeOrder::Stop, "is switched off"),
-            };
-            control::order_node(&args.lab.name, order, &args.node)?;
-            println!("node {} {done}", args.node);
+        Command::Node(command) => {
+            println!("{}", change_node(command)?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Proxy(ProxyCommand::Restart { lab, node, proxy_mode }) => {
@@ -275,6 +286,22 @@ pub(super) fn run(command: &Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Gives what has become of the node.
+fn change_node(command: &NodeCommand) -> anyhow::Result<String> {
+    let (order, args, done) = match command {
+        NodeCommand::Add { lab, node, proxy_mode } => {
+            let node = control::add_node(&lab.name, node.as_deref(), *proxy_mode)?;
+            return Ok(format!("node {node} has come"));
+        }
+        NodeCommand::Remove(args) => (NodeOrder::Remove, args, "is gone"),
+        NodeCommand::Cordon(args) => (NodeOrder::Cordon, args, "takes no new pods"),
+        NodeCommand::Uncordon(args) => (NodeOrder::Uncordon, args, "takes pods"),
+        NodeCommand::Stop(args) => (NodeOrder::Stop, args, "is switched off"),
+    };
+    control::order_node(&args.lab.name, order, &args.node)?;
+    Ok(format!("node {} {done}", args.node))
 }
 
 /// Where the kubeconfig of a running lab is.
@@ -338,6 +365,11 @@ mod tests {
             ("lab kubeconfig --name x", true),
             ("lab node stop host1", true),
             ("lab node burn host1", false),
+            ("lab node add", true),
+            ("lab node add host9 --proxy-mode iptables", true),
+            ("lab node remove", false),
+            ("lab up --proxy-mode iptables,host2=nftables", true),
+            ("lab up --proxy-mode host2=ipvs", false),
             ("lab proxy restart host1 --proxy-mode iptables", true),
             ("lab up --service-cluster-ip-range 10.11.12.0/24,fd00::/112", true),
             ("lab down --name x", true),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::PoisonError;
 
 use serde_json::Value;
 
@@ -29,10 +28,11 @@ impl Shared {
     }
 
     fn try_open(&self, key: &Key, asked: Vec<HostPort>, node: &str) -> Result<(), Error> {
-        let mut open = self.host_ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.host_ports();
         if !open.0.contains_key(node) {
-            let (mode, networks) = (self.setting.mode, self.setting.cluster_networks.clone());
-            let kubenet = Kubenet::new(self.setting.lab.node(node)?.clone(), mode, networks)?;
+            let mode = self.nodes().get(node).map(|node| node.proxy_mode).unwrap_or_default();
+            let networks = self.setting.cluster_networks.clone();
+            let kubenet = Kubenet::new(self.setting.lab.node(node)?, mode, networks)?;
             open.0.insert(node.to_owned(), (kubenet, HostPorts::new()));
         }
         let Some((kubenet, ports)) = open.0.get_mut(node) else { return Ok(()) };
@@ -47,13 +47,20 @@ impl Shared {
 
     /// Closes those of a pod, if it has any.
     pub(super) fn close_ports(&self, key: &Key) {
-        let mut open = self.host_ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.host_ports();
         for (kubenet, ports) in open.0.values_mut() {
             if ports.remove(&name(key)).is_some() {
                 // If that fails, they lead nowhere until another pod asks for some.
                 let _ = kubenet.set(ports);
             }
         }
+    }
+}
+
+impl OpenPorts {
+    /// A node is gone, and its rules with it.
+    pub(super) fn forget(&mut self, node: &str) {
+        self.0.remove(node);
     }
 }
 

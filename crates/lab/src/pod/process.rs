@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, sethostname};
@@ -23,6 +23,18 @@ use nix::unistd::{Pid, sethostname};
 use super::Place;
 use super::life::Exit;
 use super::log::Log;
+
+/// A container's command, and how it begins.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) command: Command,
+    /// It is the lab's own, which mounts its /proc itself.
+    pub(super) mounts_proc: bool,
+    /// The signals that it begins with held back. Process 1 loses what it neither handles nor holds
+    /// back (pid_namespaces(7)): one that comes before the server has begun would be waited for in
+    /// vain, as long as the pod has to end.
+    pub(super) held_back: SigSet,
+}
 
 /// A container that runs. It is its first process, which has number 1 there: when that ends, the
 /// kernel ends all others.
@@ -68,12 +80,17 @@ struct Inside {
 }
 
 /// Starts a container. What it writes goes into `log`; `ended` is called when it has ended.
+///
+/// The lab's own server, which most containers are, is not forked, as far as the standard library
+/// can do without: a lab with many pods is large, and copying its page tables takes longer than all
+/// else.
 pub(super) fn start(
     place: &Place,
-    mut command: Command,
+    prepared: Prepared,
     log: Log,
     ended: impl FnOnce(Exit) + Send + 'static,
 ) -> io::Result<Running> {
+    let Prepared { mut command, mounts_proc, held_back } = prepared;
     let environment = Environment::of(&command);
     let (reader, writer) = io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
@@ -91,7 +108,11 @@ pub(super) fn start(
             openat(&folder, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(io::Error::from)
         };
         let (mount, host_name, communication) = (open("mnt")?, open("uts")?, open("ipc")?);
-        mount_proc(&mut command);
+        if !mounts_proc {
+            mount_proc_first(&mut command);
+        }
+        // This thread is for this child alone.
+        held_back.thread_block()?;
         let child = command.spawn()?;
         let process = open("pid_for_children")?;
         let place = place.clone();
@@ -151,20 +172,22 @@ fn furnish(place: &Place) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the command mount a /proc of its process numbers before it runs.
-fn mount_proc(command: &mut Command) {
-    let proc = || {
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        match mount(Some(c"proc"), c"/proc", Some(c"proc"), flags, None::<&std::ffi::CStr>) {
-            // Where parts of /proc are covered, the kernel allows no new one; the old one is of
-            // some use, too.
-            Ok(()) | Err(Errno::EPERM) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
-    };
+/// Mounts a /proc of the caller's process numbers.
+pub(super) fn mount_proc() -> io::Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    match mount(Some(c"proc"), c"/proc", Some(c"proc"), flags, None::<&std::ffi::CStr>) {
+        // Where parts of /proc are covered, the kernel allows no new one; the old one is of some
+        // use, too.
+        Ok(()) | Err(Errno::EPERM) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Has the command do that before it runs.
+fn mount_proc_first(command: &mut Command) {
     // SAFETY: between fork and exec only what is safe in a signal handler may be called. This is
     // one system call with constant strings; it allocates nothing.
-    unsafe { command.pre_exec(proc) };
+    unsafe { command.pre_exec(mount_proc) };
 }
 
 fn in_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {

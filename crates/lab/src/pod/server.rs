@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use serde_json::Value;
 
 use super::Place;
 use super::image::Runs;
+use super::process::{Prepared, mount_proc};
 use super::spec::{Container, Object};
 use crate::responder::{Identity, Page, Responder};
 
@@ -39,6 +39,10 @@ pub fn serve(task: &str) -> ExitCode {
 
 fn run(task: &str) -> Result<(), Box<dyn std::error::Error>> {
     let Task { identity, addresses, page, ports, datagrams, linger } = serde_json::from_str(task)?;
+    // As a container's first process only.
+    if std::process::id() == 1 {
+        mount_proc()?;
+    }
     let ending = ending();
     ending.thread_block()?;
     let _responder = Responder::start_here(&identity, page, &addresses, &ports, &datagrams)?;
@@ -55,16 +59,6 @@ fn ending() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT].into_iter().collect()
 }
 
-/// Has the server begin with these signals held back. Process 1 loses what it neither handles nor
-/// holds back (pid_namespaces(7)): one that comes before the server has begun would be waited for
-/// in vain, as long as the pod has to end.
-fn hold_back(command: &mut Command) {
-    let ending = ending();
-    // SAFETY: between fork and exec only what is safe in a signal handler may be called. This is
-    // pthread_sigmask(3) with a set that was made before; it allocates nothing.
-    unsafe { command.pre_exec(move || ending.thread_block().map_err(Into::into)) };
-}
-
 /// The command of a container, with the container's environment. Of the lab's own that has `PATH`
 /// only.
 pub(super) fn command(
@@ -72,7 +66,8 @@ pub(super) fn command(
     container: &Container,
     object: &Object,
     place: &Place,
-) -> Result<Command, String> {
+) -> Result<Prepared, String> {
+    let is_server = matches!(runs, Runs::Server(_));
     let mut command = match runs {
         Runs::Program(words) => {
             let (program, arguments) = words.split_first().ok_or("there is no command")?;
@@ -105,7 +100,6 @@ pub(super) fn command(
             let (program, arguments) = place.server.split_first().ok_or("the lab has no server")?;
             let mut command = Command::new(program);
             command.args(arguments).arg(serde_json::to_string(&task).map_err(|error| error.to_string())?);
-            hold_back(&mut command);
             command
         }
     };
@@ -124,7 +118,8 @@ pub(super) fn command(
     if !container.working_dir.is_empty() {
         command.current_dir(&container.working_dir);
     }
-    Ok(command)
+    let held_back = if is_server { ending() } else { SigSet::empty() };
+    Ok(Prepared { command, mounts_proc: is_server, held_back })
 }
 
 /// The lab's `PATH`, and the folders of administrators' tools, which not every user has in it.

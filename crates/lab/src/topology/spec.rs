@@ -94,30 +94,35 @@ impl PodSpec {
     }
 }
 
-impl Spec {
-    /// Names and addresses are unique, and what is named exists.
-    pub(super) fn check(&self) -> Result<(), Error> {
-        let mut names = vec!["client"];
-        let mut holders: BTreeMap<IpAddr, &str> =
-            self.client.addresses.iter().map(|network| (network.addr(), "client")).collect();
-        for node in &self.nodes {
-            if names.contains(&node.name.as_str()) {
-                return Err(Error::Exists { kind: "node", name: node.name.clone() });
-            }
-            names.push(&node.name);
-            for network in node.addresses.iter().chain(&node.gateways()) {
-                if let Some(other) = holders.insert(network.addr(), &node.name) {
-                    let holder = format!("node {}", node.name);
-                    return Err(Error::AddressTaken {
-                        holder,
-                        address: network.addr(),
-                        other: other.to_owned(),
-                    });
-                }
+/// Names and addresses of nodes and client are unique.
+pub(super) fn check_nodes(client: &ClientSpec, nodes: &[&NodeSpec]) -> Result<(), Error> {
+    let mut names = vec!["client"];
+    let mut holders: BTreeMap<IpAddr, &str> =
+        client.addresses.iter().map(|network| (network.addr(), "client")).collect();
+    for node in nodes {
+        if names.contains(&node.name.as_str()) {
+            return Err(Error::Exists { kind: "node", name: node.name.clone() });
+        }
+        names.push(&node.name);
+        for network in node.addresses.iter().chain(&node.gateways()) {
+            if let Some(other) = holders.insert(network.addr(), &node.name) {
+                let holder = format!("node {}", node.name);
+                return Err(Error::AddressTaken { holder, address: network.addr(), other: other.to_owned() });
             }
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// No pod has an address of a new node.
+pub(super) fn check_held<'a>(node: &NodeSpec, pods: impl Iterator<Item = &'a PodSpec>) -> Result<(), Error> {
+    for pod in pods.filter(|pod| !pod.host_network) {
+        if let Some(address) = pod.addresses.iter().find(|address| node.holds(**address)) {
+            let holder = format!("node {}", node.name);
+            return Err(Error::AddressTaken { holder, address: *address, other: pod.name.clone() });
+        }
+    }
+    Ok(())
 }
 
 /// Whether a new pod's addresses are its own.
@@ -205,8 +210,8 @@ mod tests {
                 "node two: address 10.244.1.1 is taken by one; give one of them another",
             ),
         ] {
-            let spec = Spec { nodes: vec![one(), other], ..Spec::default() };
-            assert_eq!(spec.check().unwrap_err().to_string(), message, "{situation}");
+            let refused = check_nodes(&ClientSpec::default(), &[&one(), &other]);
+            assert_eq!(refused.unwrap_err().to_string(), message, "{situation}");
         }
     }
 

@@ -26,7 +26,7 @@ fn port(ip: &str, port: u16, protocol: Protocol, pod_ip: &str) -> HostPort {
 fn host_ports(mode: ProxyMode) -> Result<(), Failed> {
     let lab = Lab::build(&spec())?;
     let networks = ["10.244.0.0/16", "fd00:244::/32"].map(|network| network.parse().expect("a network"));
-    let mut kubenet = Kubenet::new(lab.node("host1")?.clone(), mode, networks.to_vec())?;
+    let mut kubenet = Kubenet::new(lab.node("host1")?, mode, networks.to_vec())?;
     let pod = PodName { namespace: "default".to_owned(), name: "a1".to_owned() };
     let ports = vec![
         port("", 7000, Protocol::Tcp, "10.244.1.11"),

@@ -55,7 +55,7 @@ pub(crate) fn lab() -> Result<(Lab, Place), Failed> {
     let lab = Lab::build(&spec)?;
     let place = Place {
         network: lab.pod("web-0")?,
-        node: lab.node("host1")?.clone(),
+        node: lab.node("host1")?,
         addresses: vec![address],
         host_addresses: vec!["192.168.50.1".parse()?],
         host_name: "web-0".to_owned(),

@@ -103,6 +103,21 @@ fn bridge_and_peer() -> Result<(), Failed> {
     assert!(other.join().expect("no panic")?, "the peer is in the other namespace");
     assert!(kernel.delete_link(port)?);
     assert!(!kernel.delete_link(port)?, "it is gone");
+
+    let end = |name| VethEnd { name, address: None, namespace: None };
+    for (one, other) in [("g0", "g1"), ("g2", "g3"), ("stays", "too")] {
+        kernel.add_veth(end(one), end(other))?;
+    }
+    for name in ["g0", "g2"] {
+        let index = kernel.link(name)?.expect("there").index;
+        kernel.set_group(index, 7)?;
+    }
+    assert!(kernel.delete_group(7)?);
+    assert!(!kernel.delete_group(7)?, "they are gone");
+    let mut names: Vec<String> = kernel.links()?.into_iter().map(|link| link.name).collect();
+    names.retain(|name| ["g0", "g1", "g2", "g3", "stays", "too"].contains(&name.as_str()));
+    names.sort();
+    assert_eq!(names, ["stays", "too"]);
     Ok(())
 }
 

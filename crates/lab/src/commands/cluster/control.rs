@@ -1,10 +1,12 @@
 //! Talking to a running lab: a line of JSON there, a line back, and file descriptors of namespaces.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::thread;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
@@ -30,6 +32,8 @@ enum Order {
     /// The proxy of a node is to be started again, in this mode.
     RestartProxy(String, Option<ProxyMode>),
     Node(NodeOrder, String),
+    /// A node of this name, or of one that is free, with a proxy in this mode.
+    AddNode(Option<String>, Option<ProxyMode>),
     Down,
 }
 
@@ -42,6 +46,8 @@ pub(super) enum NodeOrder {
     Uncordon,
     /// It is switched off.
     Stop,
+    /// It leaves.
+    Remove,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,6 +57,8 @@ enum Reply {
     Enter(Entry),
     /// Where the manifests are, as seen inside.
     Snapshot(PathBuf),
+    /// The name of a node that has come.
+    Added(String),
     Done,
     Failed(String),
 }
@@ -116,6 +124,14 @@ pub(super) fn restart_proxy(name: &str, node: &str, mode: Option<ProxyMode>) -> 
 /// Has something become of a node.
 pub(super) fn order_node(name: &str, order: NodeOrder, node: &str) -> anyhow::Result<()> {
     done(name, &Order::Node(order, node.to_owned()))
+}
+
+/// Adds a node. Gives its name.
+pub(super) fn add_node(name: &str, node: Option<&str>, mode: Option<ProxyMode>) -> anyhow::Result<String> {
+    match ask(name, &Order::AddNode(node.map(str::to_owned), mode))?.0 {
+        Reply::Added(node) => Ok(node),
+        other => Err(unexpected(&other)),
+    }
 }
 
 fn done(name: &str, order: &Order) -> anyhow::Result<()> {
@@ -194,20 +210,22 @@ fn receive(stream: &UnixStream) -> anyhow::Result<(Vec<u8>, Vec<OwnedFd>)> {
     Ok((line, fds))
 }
 
-/// Obeys orders until one ends the lab.
-pub(super) fn serve(listener: &UnixListener, cluster: &Cluster) -> anyhow::Result<()> {
-    loop {
-        let (mut stream, _) = listener.accept().context("waiting for commands")?;
-        match answer(&mut stream, cluster) {
-            Ok(Next::Serve) => {}
-            // The connection stays open until the end of this process.
-            Ok(Next::End) => {
-                std::mem::forget(stream);
-                return Ok(());
-            }
-            Err(error) => eprintln!("a command was not answered: {error:#}"),
+/// Obeys orders until one ends this process, and with it the lab. One that takes its time keeps
+/// no other waiting.
+pub(super) fn serve(listener: &UnixListener, cluster: &Cluster) -> anyhow::Result<Infallible> {
+    thread::scope(|scope| {
+        loop {
+            let (mut stream, _) = listener.accept().context("waiting for commands")?;
+            let answer = move || match answer(&mut stream, cluster) {
+                Ok(Next::Serve) => {}
+                // The connection stays open until the end of this process.
+                Ok(Next::End) => std::process::exit(0),
+                Err(error) => eprintln!("a command was not answered: {error:#}"),
+            };
+            let thread = thread::Builder::new().name("command".to_owned());
+            thread.spawn_scoped(scope, answer).context("starting a thread for a command")?;
         }
-    }
+    })
 }
 
 enum Next {
@@ -242,7 +260,12 @@ fn answer(stream: &mut UnixStream, cluster: &Cluster) -> anyhow::Result<Next> {
             NodeOrder::Cordon => cluster.cordon(&node, true),
             NodeOrder::Uncordon => cluster.cordon(&node, false),
             NodeOrder::Stop => cluster.stop_node(&node),
+            NodeOrder::Remove => cluster.remove_node(&node),
         }),
+        Order::AddNode(node, mode) => match cluster.add_node(node.as_deref(), mode) {
+            Ok(node) => Reply::Added(node),
+            Err(error) => Reply::Failed(error.to_string()),
+        },
         Order::Down => return Ok(Next::End),
     };
     send(stream, &reply)?;

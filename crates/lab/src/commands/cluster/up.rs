@@ -54,17 +54,10 @@ pub(super) fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
 fn detach(args: &UpArgs, files: &[PathBuf], place: &Place) -> anyhow::Result<ExitCode> {
     let log = File::create(place.log()).with_context(|| format!("creating {}", place.log().display()))?;
     let mut command = Command::new(std::env::current_exe().context("finding this program")?);
-    command.args([
-        "lab",
-        "up",
-        "--detached",
-        "--name",
-        &args.lab.name,
-        "--nodes",
-        &args.nodes.to_string(),
-        "--proxy-mode",
-        args.proxy_mode.name(),
-    ]);
+    command.args(["lab", "up", "--detached", "--name", &args.lab.name, "--nodes", &args.nodes.to_string()]);
+    for mode in &args.proxy_mode {
+        command.args(["--proxy-mode", &mode.to_string()]);
+    }
     if args.no_dns {
         command.arg("--no-dns");
     }
@@ -140,7 +133,8 @@ fn stay(args: &UpArgs, files: Vec<PathBuf>, place: &Place, lock: Lock) -> anyhow
         nodes: args.nodes.into(),
         state: STATE.into(),
         program: std::env::current_exe().context("finding this program")?,
-        proxy_mode: args.proxy_mode,
+        proxy_mode: args.usual_proxy_mode(),
+        node_proxy_modes: args.node_proxy_modes(),
         dns: !args.no_dns,
         service_networks: args.service_cluster_ip_range.clone(),
         listener: api,
@@ -162,12 +156,10 @@ fn stay(args: &UpArgs, files: Vec<PathBuf>, place: &Place, lock: Lock) -> anyhow
                 }
             }
         });
-        let done = control::serve(&listener, &cluster);
-        if let Err(error) = &done {
-            eprintln!("{error:#}");
-        }
+        let Err(error) = control::serve(&listener, &cluster);
+        eprintln!("{error:#}");
         // The follower waits for files for ever. The sandbox ends with this process.
-        std::process::exit(i32::from(done.is_err()))
+        std::process::exit(1)
     })
 }
 

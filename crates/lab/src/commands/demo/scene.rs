@@ -73,7 +73,7 @@ impl Scene {
             cluster_networks: vec![CLUSTER_NETWORK.into()],
             mode: ProxyMode::default(),
         };
-        let start = |host: &Host| launch.start(host.node, lab.node(host.node)?);
+        let start = |host: &Host| launch.start(host.node, &lab.node(host.node)?);
         let proxies = HOSTS.iter().map(start).collect::<Result<Vec<_>, _>>()?;
         proxies.iter().try_for_each(Proxy::wait_ready)?;
         Ok(Scene { _proxies: proxies, lab })
