@@ -186,8 +186,8 @@ impl Rtnetlink {
         self.netlink.acknowledged(SET, &header(index, 0, 0), |to| to.ne32(GROUP, group))
     }
 
-    /// Deletes all interfaces of a group, as [`Rtnetlink::delete_link`] does, and hardly slower than
-    /// one: the kernel waits once for whoever looks at them. False if there is none.
+    /// Deletes all interfaces of a group as [`Rtnetlink::delete_link`] does one, and hardly slower:
+    /// the kernel waits once for whoever looks at them. False if there is none.
     pub fn delete_group(&mut self, group: u32) -> io::Result<bool> {
         match self.netlink.acknowledged(DELETE, &header(0, 0, 0), |to| to.ne32(GROUP, group)) {
             Ok(()) => Ok(true),
