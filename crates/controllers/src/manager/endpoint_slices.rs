@@ -1,7 +1,9 @@
-//! Endpoints of Services that select pods: EndpointSlices, and the older Endpoints.
+//! Endpoints of Services that select pods: EndpointSlices, and the older Endpoints; and slices that
+//! follow from Endpoints of others.
 
 mod address;
 mod endpoints;
+mod mirror;
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +20,7 @@ use super::time::Timestamp;
 use super::write::{Propagation, Step, Write};
 use crate::Labels;
 use address::{is_ready, slice_endpoint, slice_ports};
+pub(crate) use mirror::mirror;
 
 /// A Service.
 pub type Service = Object<ServiceSpec, Nothing>;
@@ -90,7 +93,12 @@ impl EndpointSlice {
     fn is_ours(&self, service: &Service) -> bool {
         self.object.namespace() == service.namespace()
             && self.service() == Some(service.name())
-            && self.object.labels().get(MANAGED_BY).map(String::as_str) == Some(MANAGER)
+            && self.is_of(MANAGER)
+    }
+
+    /// Whether that one is responsible for it.
+    fn is_of(&self, manager: &str) -> bool {
+        self.object.labels().get(MANAGED_BY).map(String::as_str) == Some(manager)
             && !self.object.is_deleting()
     }
 }
@@ -163,24 +171,48 @@ pub fn endpoint_slices<'a>(
     labels.insert(SERVICE_NAME.to_owned(), service.name().to_owned());
     let (wanted, before) = (wanted(service, &pods, &zones), held.clone());
     let triggered = LazyCell::new(|| trigger_time(service, &pods, &before, &wanted));
-    for content in &wanted {
+    let new = New { service, labels, annotations: Labels::new(), owner: service.owner_reference() };
+    reconcile(held, &wanted, &new, || *triggered, circumstances, &mut step);
+    step
+}
+
+/// What new slices have besides their content.
+struct New<'a> {
+    service: &'a Service,
+    labels: Labels,
+    annotations: Labels,
+    owner: OwnerReference,
+}
+
+/// Makes `wanted` of `held`, with as few changes as that takes. `triggered` gives when that which
+/// they follow from changed, if that is known.
+fn reconcile(
+    mut held: Vec<&EndpointSlice>,
+    wanted: &[SliceContent],
+    new: &New<'_>,
+    triggered: impl Fn() -> Option<Timestamp>,
+    circumstances: &mut Circumstances<'_>,
+    step: &mut Step,
+) {
+    for content in wanted {
         let is_alike = |slice: &&EndpointSlice| slice.content.address_type == content.address_type;
         let same_ports =
             held.iter().position(|slice| is_alike(slice) && slice.content.ports == content.ports);
         let Some(index) = same_ports.or_else(|| held.iter().position(is_alike)) else {
-            step.writes.push(Write::Create(new_slice(service, content, &labels, *triggered, circumstances)));
+            step.writes.push(Write::Create(new_slice(new, content, triggered(), circumstances)));
             continue;
         };
         let slice = held.remove(index);
-        let relabel = difference(slice.object.labels(), &labels);
+        let relabel = difference(slice.object.labels(), &new.labels);
         if slice.content != *content || relabel.is_some() {
             let (endpoints, ports) = (&content.endpoints, &content.ports);
             let mut patch = json!({ "endpoints": endpoints, "ports": ports });
             if let Some(labels) = relabel {
                 patch["metadata"] = json!({ "labels": labels });
             }
+            let triggered = triggered();
             if triggered.is_some() || slice.object.metadata.annotations.contains_key(TRIGGER_TIME) {
-                patch["metadata"]["annotations"] = json!({ TRIGGER_TIME: *triggered });
+                patch["metadata"]["annotations"] = json!({ TRIGGER_TIME: triggered });
             }
             step.update(slice.object.target(), patch);
         }
@@ -188,7 +220,6 @@ pub fn endpoint_slices<'a>(
     for slice in held {
         step.delete(slice.object.target(), Propagation::Background);
     }
-    step
 }
 
 /// For a Service without slices, when it was created. Otherwise, when the first of those pods
@@ -213,25 +244,27 @@ fn trigger_time(
 }
 
 fn new_slice(
-    service: &Service,
+    new: &New<'_>,
     content: &SliceContent,
-    labels: &Labels,
     triggered: Option<Timestamp>,
     circumstances: &mut Circumstances<'_>,
 ) -> Value {
-    let base = format!("{}-", service.name());
+    let base = format!("{}-", new.service.name());
     let mut object = json!(content);
     object["apiVersion"] = json!("discovery.k8s.io/v1");
     object["kind"] = json!("EndpointSlice");
     object["metadata"] = json!({
         "name": circumstances.name(&base),
         "generateName": base,
-        "namespace": service.namespace(),
-        "labels": labels,
-        "ownerReferences": [service.owner_reference()],
+        "namespace": new.service.namespace(),
+        "labels": new.labels,
+        "ownerReferences": [new.owner],
     });
+    if !new.annotations.is_empty() {
+        object["metadata"]["annotations"] = json!(new.annotations);
+    }
     if triggered.is_some() {
-        object["metadata"]["annotations"] = json!({ TRIGGER_TIME: triggered });
+        object["metadata"]["annotations"][TRIGGER_TIME] = json!(triggered);
     }
     object
 }
@@ -270,12 +303,17 @@ fn wanted(service: &Service, pods: &[&Pod], zones: &BTreeMap<&str, &str>) -> Vec
     wanted
 }
 
+/// Whether the pods of a Service are what an Endpoints object follows from.
+fn is_by_controller(endpoints: &Object<Nothing, Nothing>) -> bool {
+    endpoints.labels().contains_key(ENDPOINTS_MANAGED_BY)
+}
+
 /// What becomes of the Endpoints object of a Service that is gone. One that somebody else has made
 /// stays.
 pub(crate) fn end_of_endpoints(held: &Value) -> Step {
     let mut step = Step::default();
     if let Ok(object) = Object::<Nothing, Nothing>::read(held)
-        && object.labels().contains_key(ENDPOINTS_MANAGED_BY)
+        && is_by_controller(&object)
         && !object.is_deleting()
     {
         step.delete(object.target(), Propagation::Background);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::circumstances::Circumstances;
 use super::daemon_set::daemon_set;
 use super::deployment::deployment;
-use super::endpoint_slices::{Service, end_of_endpoints, endpoint_slices, endpoints};
+use super::endpoint_slices::{end_of_endpoints, endpoint_slices, endpoints, mirror};
 use super::garbage::garbage;
 use super::namespace::namespace;
 use super::node_lifecycle::{Patience, lost_pods, node_lifecycle};
@@ -116,10 +116,7 @@ impl Work {
                 let revisions = held.candidate_revisions(found.uid(), &key.0);
                 daemon_set(found, held.nodes.values(), pods, revisions, circumstances)
             }),
-            Job::Endpoints(key) => match held.services.get(key) {
-                Some(service) => Some(self.endpoints(service, circumstances)),
-                None => held.endpoints.get(key).map(end_of_endpoints),
-            },
+            Job::Endpoints(key) => Some(self.endpoints(key, circumstances)),
             Job::Schedule => {
                 Some(schedule(held.pods.values(), held.nodes.values(), held.pods.values(), circumstances))
             }
@@ -137,18 +134,23 @@ impl Work {
         step.unwrap_or_default()
     }
 
-    /// What a Service makes of pods.
-    fn endpoints(&self, service: &Service, circumstances: &mut Circumstances<'_>) -> Step {
-        let (held, namespace) = (&self.held, service.namespace());
+    /// What a Service makes of pods, and of Endpoints that somebody has made.
+    fn endpoints(&self, key: &(String, String), circumstances: &mut Circumstances<'_>) -> Step {
+        let (held, (namespace, name)) = (&self.held, key);
+        let (service, present) = (held.services.get(key), held.endpoints.get(key));
         let pods = || held::within(&held.pods, namespace);
-        let slices = held::within(&held.slices, namespace);
-        let slices = slices.filter(|slice| slice.service() == Some(service.name()));
-        let mut step = endpoint_slices(service, pods(), held.nodes.values(), slices, circumstances);
-        let key = (namespace.to_owned(), service.name().to_owned());
-        // One that cannot be read is in the way until somebody corrects it.
-        if let Ok(more) = endpoints(service, pods(), held.endpoints.get(&key)) {
-            step.writes.extend(more.writes);
-        }
+        let slices = || held::within(&held.slices, namespace).filter(|slice| slice.service() == Some(name));
+        let mut step = mirror(service, present, slices(), circumstances);
+        let more = match service {
+            Some(service) => {
+                let own = endpoint_slices(service, pods(), held.nodes.values(), slices(), circumstances);
+                step.writes.extend(own.writes);
+                // One that cannot be read is in the way until somebody corrects it.
+                endpoints(service, pods(), present).ok()
+            }
+            None => present.map(end_of_endpoints),
+        };
+        step.writes.extend(more.unwrap_or_default().writes);
         step
     }
 }

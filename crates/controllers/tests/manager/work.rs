@@ -208,6 +208,90 @@ fn pods_leave_a_silent_node() {
 }
 
 #[test]
+fn endpoints_made_by_hand_are_mirrored() {
+    let mut cluster = Cluster::new(&[]);
+    let mut without = service();
+    without["spec"]["selector"] = json!(null);
+    cluster.world.put(without.clone());
+    let by_hand = json!({ "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": { "name": "all", "labels": { "team": "a" },
+            "annotations": { "note": "kept", "endpoints.kubernetes.io/last-change-trigger-time": "x" } },
+        "subsets": [{
+            "addresses": [{ "ip": "192.0.2.1", "hostname": "h", "nodeName": "n" }, { "ip": "2001:db8::1" }],
+            "notReadyAddresses": [{ "ip": "192.0.2.2" }],
+            "ports": [{ "port": 5432 }, { "name": "tls", "port": 5433, "protocol": "TCP", "appProtocol": "x" }],
+        }] });
+    let slices = |cluster: &Cluster| {
+        let slices = cluster.world.of_kind("EndpointSlice").into_iter();
+        let mut slices: Vec<Value> =
+            slices.map(|slice| json!([slice["addressType"], slice["endpoints"], slice["ports"]])).collect();
+        slices.sort_by_key(|slice| slice[0].to_string());
+        json!(slices)
+    };
+    let ports = json!([{ "name": "", "port": 5432, "protocol": "TCP" },
+        { "appProtocol": "x", "name": "tls", "port": 5433, "protocol": "TCP" }]);
+    let expected = json!([
+        ["IPv4", [
+            { "addresses": ["192.0.2.1"], "conditions": { "ready": true }, "hostname": "h", "nodeName": "n" },
+            { "addresses": ["192.0.2.2"], "conditions": { "ready": false } },
+        ], ports],
+        ["IPv6", [{ "addresses": ["2001:db8::1"], "conditions": { "ready": true } }], ports],
+    ]);
+    cluster.world.put(by_hand.clone());
+    cluster.live();
+    assert_eq!(slices(&cluster), expected);
+    let metadata = cluster.world.of_kind("EndpointSlice")[0]["metadata"].clone();
+    assert_eq!(metadata["annotations"], json!({ "note": "kept" }));
+    assert_eq!(
+        metadata["labels"],
+        json!({ "team": "a", "kubernetes.io/service-name": "all",
+            "endpointslice.kubernetes.io/managed-by": "endpointslicemirroring-controller.k8s.io" })
+    );
+    assert_eq!(metadata["ownerReferences"][0]["kind"], "Endpoints");
+
+    let mut fewer = by_hand.clone();
+    fewer["subsets"][0]["addresses"] = json!([{ "ip": "2001:db8::1" }]);
+    fewer["subsets"][0]["notReadyAddresses"] = json!(null);
+    cluster.world.put(fewer);
+    cluster.live();
+    assert_eq!(slices(&cluster), json!([expected[1]]));
+
+    // Why there is nothing to mirror, and what is so.
+    let labelled = |label: &str| {
+        let mut endpoints = by_hand.clone();
+        endpoints["metadata"]["labels"] = json!({ label: "true" });
+        endpoints
+    };
+    let mut lock = by_hand.clone();
+    lock["metadata"]["annotations"] = json!({ "control-plane.alpha.kubernetes.io/leader": "{}" });
+    let none = json!({ "apiVersion": "v1", "kind": "Endpoints", "metadata": { "name": "all" } });
+    for (why, object) in [
+        ("somebody else does it", labelled("endpointslice.kubernetes.io/skip-mirror")),
+        ("a controller made them", labelled("endpoints.kubernetes.io/managed-by")),
+        ("a lock", lock),
+        ("no addresses", none),
+    ] {
+        cluster.world.put(by_hand.clone());
+        cluster.live();
+        assert_eq!(slices(&cluster), expected, "before: {why}");
+        cluster.world.put(object);
+        cluster.live();
+        assert_eq!(slices(&cluster), json!([]), "{why}");
+    }
+    cluster.world.put(by_hand);
+    cluster.world.put(service());
+    cluster.live();
+    let managers: Vec<&str> =
+        cluster.world.of_kind("EndpointSlice").iter().map(|slice| manager(slice)).collect();
+    assert_eq!(managers, ["endpointslice-controller.k8s.io"]);
+}
+
+/// Who is responsible for a slice.
+fn manager(slice: &Value) -> &str {
+    text(slice, "/metadata/labels/endpointslice.kubernetes.io~1managed-by")
+}
+
+#[test]
 fn a_pod_of_a_node_that_is_gone_is_replaced() {
     let mut cluster = Cluster::new(&["a", "b"]);
     cluster.world.put(workload("StatefulSet", "db", 2));
