@@ -25,7 +25,7 @@ use crate::Error;
 use crate::applied::Applied;
 use crate::finding::Finding;
 use crate::kubelet::{Kubelets, ServiceAccount, Setting};
-use crate::live::LivePods;
+use crate::live::{Live, LivePods};
 use crate::manager::{Facts, Manager};
 use crate::nodes::{self, Asked};
 use crate::own_files;
@@ -156,9 +156,15 @@ impl Cluster {
             Ok(())
         })?;
         cluster.proxies().values().try_for_each(Proxy::wait_ready)?;
-        settle::pods_ready(&objects);
-        settle::in_force(&cluster.launch.state, &cluster.lab.node_names(), &objects);
+        cluster.settle();
         Ok(cluster)
+    }
+
+    /// Waits until all pods are ready that can be, and all nodes lead to them; but not for ever.
+    pub(crate) fn settle(&self) {
+        let objects = self.objects();
+        settle::pods_ready(&objects);
+        settle::in_force(&self.launch.state, &self.lab.node_names(), &objects);
     }
 
     fn apply(&self, how: impl FnOnce(&mut Applied, &Objects) -> Result<(), Error>) -> Result<(), Error> {
@@ -200,6 +206,11 @@ impl Cluster {
         let failed = || Error::io(format!("writing {}", path.display()));
         self.server.kubeconfig_for(&path, &self.url, &Credentials::ClientCertificate).map_err(failed())?;
         fs::read_to_string(&path).map_err(failed())
+    }
+
+    /// A pod that lives.
+    pub(crate) fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Live>> {
+        self.live.get(namespace, name)
     }
 
     /// The namespaces of the first container of a pod; `None` if `target` is no pod.

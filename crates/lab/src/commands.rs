@@ -6,12 +6,14 @@
 mod cluster;
 mod demo;
 mod style;
+#[cfg(feature = "cluster")]
+mod tour;
 
 #[cfg(not(feature = "cluster"))]
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 /// What the lab asks of the program that it is a part of.
 #[derive(Debug, Clone, Copy)]
@@ -32,8 +34,9 @@ This program was built for a first look. The commands for a lab of your own are 
 #[derive(Debug, Clone, Subcommand)]
 #[cfg_attr(not(feature = "cluster"), command(after_help = WHOLE))]
 pub enum Command {
-    /// Build two nodes, two pods and a client, send requests to their Service and show what happens
-    Demo,
+    /// Build two nodes, two pods and a client, send requests to their Service and show what
+    /// happens; or go through a tour
+    Demo(DemoArgs),
     /// What builds a lab for manifests, and looks into one
     #[cfg(feature = "cluster")]
     #[command(flatten)]
@@ -44,16 +47,47 @@ pub enum Command {
         /// What to answer, as JSON
         task: String,
     },
+    /// How a line of a tour is run at a node or the client
+    #[cfg(feature = "cluster")]
+    #[command(hide = true)]
+    At(tour::AtArgs),
     /// What this program was built without
     #[cfg(not(feature = "cluster"))]
     #[command(external_subcommand)]
     Absent(Vec<OsString>),
 }
 
+/// `portolan lab demo`
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// A tour, W1 to W5: what an article about Services shows, typed step by step
+    #[arg(value_name = "TOUR")]
+    tour: Option<String>,
+
+    /// Name the tours
+    #[arg(long, conflicts_with_all = ["tour", "step"])]
+    list: bool,
+
+    /// Wait for Enter before each step of a tour
+    #[arg(long, requires = "tour")]
+    step: bool,
+}
+
 /// Runs a command. The process must have one thread only. The error has been printed nowhere yet.
 pub fn run(command: &Command, program: Program) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Demo => demo::run(program),
+        Command::Demo(DemoArgs { tour: None, list: false, .. }) => demo::run(program),
+        #[cfg(feature = "cluster")]
+        Command::Demo(DemoArgs { tour: Some(name), step, .. }) => tour::run(name, *step),
+        #[cfg(feature = "cluster")]
+        Command::Demo(_) => {
+            print!("{}", tour::list());
+            Ok(ExitCode::SUCCESS)
+        }
+        #[cfg(feature = "cluster")]
+        Command::At(args) => tour::at(args),
+        #[cfg(not(feature = "cluster"))]
+        Command::Demo(_) => anyhow::bail!("lab demo: there are no tours in this program.\n{WHOLE}"),
         #[cfg(feature = "cluster")]
         Command::Cluster(command) => cluster::run(command),
         Command::Serve { task } => Ok(crate::pod::serve(task)),

@@ -32,7 +32,6 @@ mod nodes;
 mod object;
 mod own_files;
 pub mod pod;
-#[cfg(feature = "cluster")]
 mod privileges;
 pub mod probe;
 mod proxy;
@@ -40,6 +39,8 @@ mod proxy;
 mod recorder;
 pub mod responder;
 pub mod sandbox;
+#[cfg(feature = "cluster")]
+mod search_path;
 #[cfg(feature = "cluster")]
 pub mod streams;
 pub mod topology;

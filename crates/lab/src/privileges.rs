@@ -1,4 +1,4 @@
-//! What programs that give up root run into in a user namespace.
+//! What programs that give up root run into in a lab.
 
 use std::io;
 
@@ -12,15 +12,27 @@ const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
     None
 };
 
-/// From here on, setgroups(2) succeeds in this process and its children, and does nothing.
+/// What programs call to become another user or group (setuid(2), setresuid(2), setgroups(2) and
+/// their kin).
+const BECOMING_OTHERS: [libc::c_long; 7] = [
+    libc::SYS_setgroups,
+    libc::SYS_setgid,
+    libc::SYS_setregid,
+    libc::SYS_setresgid,
+    libc::SYS_setuid,
+    libc::SYS_setreuid,
+    libc::SYS_setresuid,
+];
+
+/// From here on, what would make another user of the calling thread and of the processes that it
+/// starts succeeds, and does nothing.
 ///
-/// The kernel forbids it in a user namespace whose creator had no privileges (user_namespaces(7)).
-/// Programs that are started by root, such as tcpdump, call it to drop privileges and end if they
-/// cannot, even if flags ask them to stay root. Here there is nothing to drop: root is nobody
-/// outside. Needs CAP_SYS_ADMIN, which whoever enters a lab has.
-pub(crate) fn ignore_setgroups() -> io::Result<()> {
+/// A user namespace whose creator had no privileges has no other user, and the kernel forbids
+/// setgroups(2) in it (user_namespaces(7)). Programs that are started by root, such as tcpdump,
+/// call these to drop privileges, and end if they cannot. Here there is nothing to drop: root is
+/// nobody outside. Needs CAP_SYS_ADMIN, which whoever is in a lab has.
+pub(crate) fn stay_root() -> io::Result<()> {
     let Some(architecture) = ARCHITECTURE else { return Ok(()) };
-    let Ok(setgroups) = u32::try_from(libc::SYS_setgroups) else { return Ok(()) };
     // Offsets in struct seccomp_data (linux/seccomp.h).
     let (number, arch) = (0, 4);
     let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
@@ -33,15 +45,18 @@ pub(crate) fn ignore_setgroups() -> io::Result<()> {
         jf,
         k,
     };
-    let mut program = [
+    let calls: Vec<u32> = BECOMING_OTHERS.iter().filter_map(|call| u32::try_from(*call).ok()).collect();
+    let count = u8::try_from(calls.len()).unwrap_or_default();
+    let mut program = vec![
         instruction(load, 0, 0, arch),
-        instruction(equal, 0, 3, architecture),
+        // Past what follows, to where everything is allowed.
+        instruction(equal, 0, count + 1, architecture),
         instruction(load, 0, 0, number),
-        instruction(equal, 0, 1, setgroups),
-        // An error of number 0 is success.
-        instruction(end, 0, 0, libc::SECCOMP_RET_ERRNO),
-        instruction(end, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
+    program.extend((0..count).rev().zip(calls).map(|(left, call)| instruction(equal, left + 1, 0, call)));
+    program.push(instruction(end, 0, 0, libc::SECCOMP_RET_ALLOW));
+    // An error of number 0 is success.
+    program.push(instruction(end, 0, 0, libc::SECCOMP_RET_ERRNO));
     let filter = libc::sock_fprog {
         len: u16::try_from(program.len()).unwrap_or_default(),
         filter: program.as_mut_ptr(),

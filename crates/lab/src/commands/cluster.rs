@@ -2,7 +2,7 @@
 
 mod capture;
 mod control;
-mod enter;
+pub(super) mod enter;
 mod names;
 mod place;
 mod proxy_modes;

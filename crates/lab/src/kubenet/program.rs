@@ -6,12 +6,13 @@ use std::thread;
 
 use crate::Error;
 use crate::netns::Namespace;
+use crate::search_path::search_path;
 
 /// Runs a program on a node with `input`; what it complains about is the error.
 pub(super) fn run(node: &Namespace, program: &str, arguments: &[&str], input: &str) -> Result<(), Error> {
     let what = format!("writing the host ports of {} with {program}, which must be installed", node.name());
     let mut command = Command::new(program);
-    command.args(arguments).env("LC_ALL", "C");
+    command.args(arguments).env("LC_ALL", "C").env("PATH", search_path());
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = node.spawn(&mut command)?;
     let stdin = child.stdin.take();

@@ -23,6 +23,7 @@ use nix::unistd::{Pid, sethostname};
 use super::Place;
 use super::life::Exit;
 use super::log::Log;
+use crate::privileges;
 
 /// A container's command, and how it begins.
 #[derive(Debug)]
@@ -113,7 +114,7 @@ pub(super) fn start(
         }
         // This thread is for this child alone.
         held_back.thread_block()?;
-        let child = command.spawn()?;
+        let child = as_root(&mut command)?;
         let process = open("pid_for_children")?;
         let place = place.clone();
         Ok((child, Inside { place, mount, host_name, communication, process }))
@@ -190,6 +191,13 @@ fn mount_proc_first(command: &mut Command) {
     unsafe { command.pre_exec(mount_proc) };
 }
 
+/// Starts a command in a thread that ends thereafter.
+fn as_root(command: &mut Command) -> io::Result<Child> {
+    // Where the kernel has no filters, programs that want to be another user say so.
+    let _ = privileges::stay_root();
+    command.spawn()
+}
+
 fn in_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, work)?.join() {
         Ok(value) => value,
@@ -258,7 +266,7 @@ impl Running {
             setns(&inside.host_name, CloneFlags::CLONE_NEWUTS)?;
             setns(&inside.communication, CloneFlags::CLONE_NEWIPC)?;
             setns(&inside.mount, CloneFlags::CLONE_NEWNS)?;
-            command.spawn()
+            as_root(command)
         })
     }
 }

@@ -1,9 +1,7 @@
 //! `portolan lab exec`, and what the commands that look into a lab share.
 
-use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -17,6 +15,7 @@ use super::control::{self, Entry};
 use super::names;
 use crate::own_files::own_files;
 use crate::privileges;
+use crate::search_path::search_path;
 
 /// Runs a command where `target` is and returns its exit code.
 pub(super) fn run(name: &str, target: &str, command: &[OsString]) -> anyhow::Result<ExitCode> {
@@ -26,7 +25,7 @@ pub(super) fn run(name: &str, target: &str, command: &[OsString]) -> anyhow::Res
 }
 
 /// The calling process, in the namespaces of a node, a pod or the client.
-pub(super) struct Inside {
+pub(in crate::commands) struct Inside {
     path: OsString,
 }
 
@@ -53,20 +52,28 @@ pub(super) fn enter(name: &str, target: &str) -> anyhow::Result<Inside> {
             .with_context(|| format!("entering the lab's {what} namespace; does the lab belong to you?"))?;
     }
     let Entry { target, is_pod, state, program } = entry;
-    if !is_pod {
-        // What is different in each place is for this process and its children alone.
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)
-            .context("creating namespaces in the lab")?;
-        own_files(&state, &target).put_in_place()?;
-        nix::unistd::sethostname(&target).context("setting the host name")?;
-    }
-    privileges::ignore_setgroups().context("installing a filter of system calls")?;
-    Ok(Inside { path: path(&state, &program)? })
+    if is_pod { equipped(&state, &program) } else { settle(&target, &state, &program) }
+}
+
+/// Gives the calling process, which is in the network of a node or the client, what else is that
+/// machine's own: its host name, `/run/portolan` and `/var/lib/portolan`. The process must have one
+/// thread only.
+pub(in crate::commands) fn settle(target: &str, state: &Path, program: &Path) -> anyhow::Result<Inside> {
+    // What is different in each place is for this process and its children alone.
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS).context("creating namespaces in the lab")?;
+    own_files(state, target).put_in_place()?;
+    nix::unistd::sethostname(target).context("setting the host name")?;
+    equipped(state, program)
+}
+
+fn equipped(state: &Path, program: &Path) -> anyhow::Result<Inside> {
+    privileges::stay_root().context("installing a filter of system calls")?;
+    Ok(Inside { path: path(state, program)? })
 }
 
 impl Inside {
     /// Runs a command and returns its exit code.
-    pub(super) fn run(&self, command: &mut Command) -> anyhow::Result<ExitCode> {
+    pub(in crate::commands) fn run(&self, command: &mut Command) -> anyhow::Result<ExitCode> {
         // A Ctrl-C is for the command; its exit code says what became of it.
         [Signal::SIGINT, Signal::SIGQUIT].into_iter().collect::<SigSet>().thread_block()?;
         let program = command.get_program().to_owned();
@@ -98,10 +105,7 @@ fn path(state: &Path, program: &Path) -> anyhow::Result<OsString> {
         _ => {}
     }
     let mut path = folder.into_os_string();
-    let others = env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-    for part in [others.as_os_str(), OsStr::from_bytes(b"/usr/local/sbin:/usr/sbin:/sbin")] {
-        path.push(":");
-        path.push(part);
-    }
+    path.push(":");
+    path.push(search_path());
     Ok(path)
 }
