@@ -4,7 +4,7 @@
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
@@ -50,7 +50,8 @@ impl Group {
     pub(crate) fn processor(&self) -> anyhow::Result<Duration> {
         let mut sum = Duration::ZERO;
         for id in self.processes()? {
-            sum += process::cpu_time(id)?;
+            // One that has ended meanwhile has used what is not known.
+            sum += process::cpu_time(id).unwrap_or_default();
         }
         Ok(sum)
     }
@@ -90,6 +91,11 @@ impl Drop for Group {
         }
         // It was killed.
         let _ = self.child.wait();
+        // Others of the group have its ports until they have ended too.
+        let end = Instant::now() + Duration::from_secs(5);
+        while self.processes().is_ok_and(|left| !left.is_empty()) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

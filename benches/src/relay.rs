@@ -30,6 +30,8 @@ const LIMIT: Duration = Duration::from_mins(9);
 const ALL: [Which; 6] =
     [Which::Portolan, Which::HaProxy, Which::Nginx, Which::Socat, Which::Dnat, Which::Direct];
 const GIGABYTE: u64 = 1_000_000_000;
+/// Enough for all proxies with many idle connections.
+const DESCRIPTORS: u64 = 100_000;
 /// socat forks for each connection, and has as many processes as there are.
 const SHARE_OF_SOCAT: usize = 10;
 
@@ -123,7 +125,7 @@ impl Measure {
 
 /// Measures, in a process and network of its own.
 pub(crate) fn measure(amount: Amount) -> anyhow::Result<Figures> {
-    raise_descriptors()?;
+    let descriptors = raise_descriptors()?;
     let topology = Topology::build()?;
     pace::keep_to(1)?;
     Pace::Share.take();
@@ -131,18 +133,19 @@ pub(crate) fn measure(amount: Amount) -> anyhow::Result<Figures> {
     let mut figures = Figures::new();
     for _ in 0..amount.rounds {
         for which in ALL {
-            let Some(proxy) = Proxy::start(which, Pace::Share)? else { continue };
+            let Some(proxy) = Proxy::start(which, descriptors)? else { continue };
             let mut note = |measure, figure| figures.push((which, measure, figure));
             throughput(&proxy, &topology.clients, amount, &mut note).context(which.name())?;
             connections(&proxy, &topology.clients, which, amount, &mut note).context(which.name())?;
             datagrams(&proxy, &topology.clients, which, amount, &mut note).context(which.name())?;
         }
-        latencies(&topology.clients, amount, &mut figures)?;
+        latencies(&topology.clients, descriptors, amount, &mut figures)?;
     }
     for which in [Which::Portolan, Which::HaProxy, Which::Nginx] {
-        let Some(proxy) = Proxy::start(which, Pace::Share)? else { continue };
+        let Some(proxy) = Proxy::start(which, descriptors)? else { continue };
         let before = proxy.resident()?;
-        let (to, count) = (proxy.address(IDLE), amount.idle);
+        // Clients and servers are in one process.
+        let (to, count) = (proxy.address(IDLE), amount.idle.min(descriptors / 2 - 1000));
         let held = join(within(&topology.clients, move || client::idle(to, count))?)?;
         let more = proxy.resident()?.saturating_sub(before);
         figures.push((which, Measure::Idle, more / held.len() as u64));
@@ -185,8 +188,7 @@ fn connections(
     let (time, processor) = (start.elapsed(), proxy.processor()?.saturating_sub(before));
     let of_one = |time: Duration| nanoseconds(time) / count as u64;
     note(Measure::Connection, of_one(time));
-    // The processes that socat forks are gone.
-    if !processor.is_zero() && which != Which::Socat {
+    if !processor.is_zero() {
         note(Measure::ConnectionProcessor, of_one(processor));
     }
     Ok(())
@@ -225,10 +227,15 @@ fn datagrams(
 }
 
 /// What proxies add to the latency of a request, one after the other without a pause.
-fn latencies(clients: &File, amount: Amount, figures: &mut Figures) -> anyhow::Result<()> {
+fn latencies(
+    clients: &File,
+    descriptors: usize,
+    amount: Amount,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
     let mut found = Vec::new();
     for which in ALL {
-        let Some(proxy) = Proxy::start(which, Pace::Share)? else { continue };
+        let Some(proxy) = Proxy::start(which, descriptors)? else { continue };
         let (to, requests) = (proxy.address(ECHO), amount.requests);
         let times = join(within(clients, move || client::latency(to, requests))?)?;
         found.push((which, times.median(), times.percentile(99)));
@@ -251,15 +258,21 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Clients and servers of many connections are in one process.
-fn raise_descriptors() -> anyhow::Result<()> {
+/// Returns how many this process, and the proxies that it starts, may have.
+fn raise_descriptors() -> anyhow::Result<usize> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes and reads one `rlimit`.
     let done = unsafe {
         libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        let beyond = libc::rlimit { rlim_cur: DESCRIPTORS, rlim_max: DESCRIPTORS.max(limit.rlim_max) };
         limit.rlim_cur = limit.rlim_max;
-        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const beyond) == 0 {
+            limit = beyond;
+            0
+        } else {
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
+        }
     };
     anyhow::ensure!(done == 0, "raising the limit of descriptors: {}", std::io::Error::last_os_error());
-    Ok(())
+    usize::try_from(limit.rlim_cur).context("a limit of descriptors")
 }

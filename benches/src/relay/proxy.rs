@@ -64,13 +64,13 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts it on the first processor; `None` if it is not installed.
-    pub(crate) fn start(which: Which, pace: Pace) -> anyhow::Result<Option<Proxy>> {
+    /// Starts it on the first processor, with so many descriptors; `None` if it is not installed.
+    pub(crate) fn start(which: Which, descriptors: usize) -> anyhow::Result<Option<Proxy>> {
         let folder = tempfile::tempdir().context("creating a temporary folder")?;
-        let Some(commands) = commands(which, folder.path())? else { return Ok(None) };
+        let Some(commands) = commands(which, folder.path(), descriptors)? else { return Ok(None) };
         let groups = commands.into_iter().map(|mut command| {
             command.stdin(Stdio::piped());
-            Group::start(command, &[0], pace)
+            Group::start(command, &[0], Pace::Share)
         });
         let groups = groups.collect::<anyhow::Result<_>>()?;
         let mut proxy = Proxy { which, groups, _folder: folder };
@@ -84,8 +84,11 @@ impl Proxy {
         (host, port).into()
     }
 
-    /// Processor time of its processes; 0 for rules.
+    /// Processor time of its processes; 0 for rules, and for socat, whose processes come and go.
     pub(crate) fn processor(&self) -> anyhow::Result<Duration> {
+        if self.which == Which::Socat {
+            return Ok(Duration::ZERO);
+        }
         self.groups.iter().map(Group::processor).sum()
     }
 
@@ -100,7 +103,7 @@ impl Proxy {
             while !self.groups.is_empty() && TcpStream::connect((PROXY, port)).is_err() {
                 ensure!(Instant::now() < deadline, "{} does not listen", self.which.name());
                 for group in &mut self.groups {
-                    group.assert_alive()?;
+                    group.assert_alive().context(self.which.name())?;
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -119,7 +122,7 @@ impl Drop for Proxy {
 }
 
 /// The processes of a proxy.
-fn commands(which: Which, folder: &Path) -> anyhow::Result<Option<Vec<Command>>> {
+fn commands(which: Which, folder: &Path, descriptors: usize) -> anyhow::Result<Option<Vec<Command>>> {
     let settings = folder.join("settings");
     let with = |text: String| std::fs::write(&settings, text).context("writing settings");
     let command = match which {
@@ -130,7 +133,7 @@ fn commands(which: Which, folder: &Path) -> anyhow::Result<Option<Vec<Command>>>
         }
         Which::HaProxy => {
             let Some(program) = group::find("haproxy") else { return Ok(None) };
-            with(haproxy())?;
+            with(haproxy(descriptors))?;
             let mut command = Command::new(program);
             command.arg("-db").arg("-f").arg(&settings);
             command
@@ -171,11 +174,14 @@ fn commands(which: Which, folder: &Path) -> anyhow::Result<Option<Vec<Command>>>
     Ok(Some(vec![command]))
 }
 
-fn haproxy() -> String {
-    let mut text = "global\n  nbthread 1\n  maxconn 30000\ndefaults\n  mode tcp\n  maxconn 30000\n  \
+fn haproxy(descriptors: usize) -> String {
+    // Two a connection and pipe, and some for itself.
+    let (pipes, most) = (500, descriptors / 2 - 600);
+    let mut text = format!(
+        "global\n  nbthread 1\n  maxpipes {pipes}\n  maxconn {most}\ndefaults\n  mode tcp\n  maxconn {most}\n  \
                     option splice-request\n  option splice-response\n  timeout connect 5s\n  \
                     timeout client 10m\n  timeout server 10m\n"
-        .to_owned();
+    );
     for port in CONNECTIONS {
         let _ = writeln!(
             text,
@@ -202,8 +208,9 @@ fn nginx(module: &str, folder: &str) -> String {
 
 fn dnat() -> String {
     format!(
-        "table ip proxy {{\n  chain in {{ type nat hook prerouting priority dstnat; ip daddr {PROXY} dnat to {SERVER} }}\n  \
-         chain out {{ type nat hook postrouting priority srcnat; ct status dnat masquerade }}\n}}\n"
+        "table ip proxy {{\n\
+         chain in {{\n type nat hook prerouting priority dstnat\n ip daddr {PROXY} dnat to {SERVER}\n }}\n\
+         chain out {{\n type nat hook postrouting priority srcnat\n ct status dnat masquerade\n }}\n}}\n"
     )
 }
 

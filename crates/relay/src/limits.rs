@@ -30,7 +30,10 @@ impl Limits {
     /// Raises the limit of the process's descriptors as far as it may, and returns what is possible
     /// with that. Programs that the process starts inherit the limit.
     pub(crate) fn raised(self) -> io::Result<Limits> {
-        let descriptors = usize::try_from(system::raise_descriptors()?).unwrap_or(usize::MAX);
+        let Limits { connections, clients, pipes } = self;
+        let wanted = [connections, connections, clients, pipes, pipes, OTHERS];
+        let wanted = wanted.into_iter().fold(0, usize::saturating_add) as u64;
+        let descriptors = usize::try_from(system::raise_descriptors(wanted)?).unwrap_or(usize::MAX);
         Ok(self.within(descriptors.saturating_sub(OTHERS)))
     }
 

@@ -52,12 +52,18 @@ pub(crate) fn set_option(
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Raises the number of descriptors that this process may have as far as it may, and returns it.
-pub(crate) fn raise_descriptors() -> io::Result<u64> {
+/// Raises the number of descriptors that this process may have, as far as it may and at least to
+/// `wanted` if it has CAP_SYS_RESOURCE. Returns the number.
+pub(crate) fn raise_descriptors(wanted: u64) -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one `rlimit`.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
         return Err(io::Error::last_os_error());
+    }
+    let beyond = libc::rlimit { rlim_cur: wanted, rlim_max: wanted };
+    // SAFETY: the kernel reads one `rlimit`.
+    if limit.rlim_max < wanted && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const beyond) } == 0 {
+        return Ok(wanted);
     }
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: the kernel reads one `rlimit`.
