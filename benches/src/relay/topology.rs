@@ -91,8 +91,10 @@ fn set_up(name: &str, address: Ipv4Addr, gateway: Option<Ipv4Addr>) -> anyhow::R
     Ok(())
 }
 
-/// Ports for many short connections.
+/// Ports for many short connections, and windows of which many fit into the kernel's queue of
+/// packets for a processor (`net.core.netdev_max_backlog`): what is dropped there says nothing.
 fn tune() -> anyhow::Result<()> {
+    namespace::write("/proc/sys/net/ipv4/tcp_rmem", "4096 131072 524288")?;
     namespace::write("/proc/sys/net/ipv4/ip_local_port_range", "10000 65000")?;
     namespace::write("/proc/sys/net/core/somaxconn", "4096")
 }

@@ -128,6 +128,12 @@ fn receive_joined(socket: &UdpSocket) {
     let _ = system::set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
 }
 
+/// Has a connection notice that the other side is gone.
+pub(crate) fn keep_alive(socket: &TcpStream, keepalive: Option<Keepalive>) {
+    // It fails for times that tcp(7) does not know.
+    let _ = set_keepalive(&SockRef::from(socket), keepalive);
+}
+
 fn set_keepalive(socket: &Socket, keepalive: Option<Keepalive>) -> io::Result<()> {
     let Some(keepalive) = keepalive else { return Ok(()) };
     let how = TcpKeepalive::new().with_time(keepalive.idle).with_interval(keepalive.interval);
@@ -139,11 +145,9 @@ pub(crate) fn dial(
     endpoint: SocketAddr,
     client: SocketAddr,
     upstream: &Upstream,
-    keepalive: Option<Keepalive>,
 ) -> io::Result<(TcpStream, bool)> {
     let socket = outgoing(Type::STREAM, endpoint, client, upstream)?;
     socket.set_tcp_nodelay(true)?;
-    set_keepalive(&socket, keepalive)?;
     match socket.connect(&endpoint.into()) {
         Ok(()) => Ok((socket.into(), true)),
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok((socket.into(), false)),

@@ -144,6 +144,7 @@ impl Tcp {
             down: Way::default(),
             until: None,
             queued: false,
+            kept_alive: false,
         }) else {
             reactor.shared.connections.give_back();
             return Ok(());
@@ -151,7 +152,7 @@ impl Tcp {
         reactor.counters(served).opened.add(1);
         let Some(connection) = self.connections.get(number) else { return Ok(()) };
         let watched = reactor.watch(&connection.client, Token::Client(number), watched());
-        if watched.is_err() || !watch_upstream(reactor, connection, number, connected) {
+        if watched.is_err() || !watch_upstream(reactor, connection, number) {
             self.close(reactor, number, true);
         } else if connected {
             self.connected(reactor, number);
@@ -173,9 +174,13 @@ impl Tcp {
         let broken = flags.contains(EventFlags::ERR);
         match (&connection.dial, side) {
             (None, _) => self.relay(reactor, number, broken),
-            (Some(_), Side::Endpoint) => self.progress(reactor, number),
+            (Some(_), Side::Endpoint) if flags.intersects(EventFlags::ERR | EventFlags::HUP) => {
+                self.progress(reactor, number);
+            }
+            // A socket that is not connected takes nothing.
+            (Some(_), Side::Endpoint) if flags.contains(EventFlags::OUT) => self.connected(reactor, number),
             (Some(_), Side::Client) if broken => self.close(reactor, number, true),
-            (Some(_), Side::Client) => {}
+            (Some(_), _) => {}
         }
     }
 
@@ -204,7 +209,7 @@ impl Tcp {
                 (connection.upstream, connection.endpoint) = (upstream, endpoint);
                 connection.down.flow.readable = false;
                 connection.up.flow.writable = false;
-                if !watch_upstream(reactor, connection, number, connected) {
+                if !watch_upstream(reactor, connection, number) {
                     self.close(reactor, number, true);
                 } else if connected {
                     self.connected(reactor, number);
@@ -267,6 +272,11 @@ impl Tcp {
         }
         match attempt {
             Some(until) if until <= reactor.now => return self.retry(reactor, number),
+            // Only what lasts is worth these system calls.
+            None if !connection.kept_alive => {
+                connection.kept_alive = true;
+                sockets::keep_alive(&connection.upstream, reactor.shared.keepalive);
+            }
             _ => {}
         }
         if let Some(next) = connection.until.into_iter().chain(attempt).min() {
@@ -327,7 +337,7 @@ fn reach(reactor: &mut Reactor, served: &Served, dial: &mut Dial) -> Result<Dial
         if asked.attempt > 0 {
             counters.retries.add(1);
         }
-        match sockets::dial(endpoint, dial.client, &served.upstream, shared.keepalive) {
+        match sockets::dial(endpoint, dial.client, &served.upstream) {
             Ok((upstream, connected)) => {
                 dial.until = reactor.now + *time;
                 return Ok(Dialled { upstream, endpoint, connected });
@@ -342,10 +352,8 @@ fn reach(reactor: &mut Reactor, served: &Served, dial: &mut Dial) -> Result<Dial
     Err(Unreached::None)
 }
 
-fn watch_upstream(reactor: &mut Reactor, connection: &Connection, number: u64, connected: bool) -> bool {
-    if let Some(dial) = &connection.dial
-        && !connected
-    {
+fn watch_upstream(reactor: &mut Reactor, connection: &Connection, number: u64) -> bool {
+    if let Some(dial) = &connection.dial {
         reactor.wake_at(dial.until, Token::Client(number));
     }
     reactor.watch(&connection.upstream, Token::Endpoint(number), watched()).is_ok()

@@ -31,6 +31,8 @@ pub(super) struct Connection {
     pub(super) until: Option<Instant>,
     /// It is in the list of those whose turn is not over.
     pub(super) queued: bool,
+    /// Keepalive is set on the socket to the endpoint.
+    pub(super) kept_alive: bool,
 }
 
 /// A flow, with its pipe if it holds something.
