@@ -145,7 +145,7 @@ pub(crate) fn measure(amount: Amount) -> anyhow::Result<Figures> {
         let Some(proxy) = Proxy::start(which, descriptors)? else { continue };
         let before = proxy.resident()?;
         // Clients and servers are in one process.
-        let (to, count) = (proxy.address(IDLE), amount.idle.min(descriptors / 2 - 1000));
+        let (to, count) = (proxy.address(IDLE), amount.idle.min(descriptors / 3));
         let held = join(within(&topology.clients, move || client::idle(to, count))?)?;
         let more = proxy.resident()?.saturating_sub(before);
         figures.push((which, Measure::Idle, more / held.len() as u64));

@@ -216,7 +216,7 @@ fn dnat() -> String {
 
 /// Relays, on one thread, until the input ends.
 pub(crate) fn serve() -> anyhow::Result<()> {
-    let limits = Limits { connections: 12_000, clients: 1_500, pipes: 200 };
+    let limits = Limits { connections: 12_000, clients: 3_500, pipes: 200 };
     let relay = Relay::start(Settings { threads: Some(1), limits, ..Settings::default() })?;
     let tcp = CONNECTIONS.map(|port| (Protocol::Tcp, port));
     for (protocol, port) in tcp.into_iter().chain([(Protocol::Udp, DATAGRAMS)]) {

@@ -56,6 +56,10 @@ pub(crate) fn start(topology: &Topology) -> anyhow::Result<()> {
         let mut idle = Vec::new();
         each(listen(IDLE)?, move |mut stream| {
             if stream.read_exact(&mut [0]).is_ok() && stream.write_all(&[0]).is_ok() {
+                // Those of the proxy before are gone.
+                if idle.len() % 500 == 0 {
+                    idle.retain(is_open);
+                }
                 idle.push(stream);
             }
         });
@@ -77,6 +81,11 @@ fn each(listener: TcpListener, mut serve: impl FnMut(TcpStream) + Send + 'static
             serve(stream);
         }
     });
+}
+
+fn is_open(stream: &TcpStream) -> bool {
+    let _ = stream.set_nonblocking(true);
+    stream.peek(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 /// Sends what is in memory of the kernel: that costs the server little.
