@@ -180,7 +180,8 @@ pub(crate) fn health_check_port(mode: Mode, family: Family) -> anyhow::Result<()
         (HOST2, HEALTH_CHECK_REMOTE, 200),
     ] {
         let to = SocketAddr::new(underlay(node, family), port);
-        let status = world.site.http_status(world.site.outside(), to, SOON)?;
+        // The ports are opened when the rules are in force, by another thread.
+        let status = eventually(SOON, || world.site.http_status(world.site.outside(), to, SOON))?;
         ensure!(status == expected, "{to}: {status}, not {expected}");
     }
     Ok(())
@@ -208,7 +209,8 @@ pub(crate) fn health_check_port_behind_a_firewall() -> anyhow::Result<()> {
     ensure!(ask()?.pod() == Some("own"), "before the firewall: {}", ask()?);
     crate::chains::refuse_input(node)?;
     ensure!(ask()? == Outcome::Silence, "behind the firewall: {}", ask()?);
-    let status = scene.site.http_status(scene.site.outside(), SocketAddr::new(address, HEALTH), SOON)?;
+    let to = SocketAddr::new(address, HEALTH);
+    let status = eventually(SOON, || scene.site.http_status(scene.site.outside(), to, SOON))?;
     ensure!(status == 200, "the health-check port: {status}");
     Ok(())
 }

@@ -15,7 +15,7 @@ use portolan_tests::spread::assert_even;
 use serde_json::{Value, json};
 
 use crate::case::{Mode, Setting};
-use crate::scene::{SOON, ask_in, await_outcome_in, pods};
+use crate::scene::{SOON, ask_in, await_outcome_in, eventually, pods};
 
 const SAMPLE: usize = 600;
 /// So many connections in a row to the new version, which is one of four endpoints, are no chance.
@@ -224,17 +224,16 @@ pub(crate) fn w3_load_balancer(mode: Mode) -> anyhow::Result<()> {
         *outcome == Outcome::Silence
     })?;
     for (node, status) in [("10.138.15.2", 200), ("10.138.15.3", 200), ("10.138.15.4", 503)] {
-        let answered = site.http_status(outside, SocketAddr::new(ip(node), 31999), SOON)?;
+        let to = SocketAddr::new(ip(node), 31999);
+        let answered = eventually(SOON, || site.http_status(outside, to, SOON))?;
         ensure!(answered == status, "health check of {node}: {answered}, not {status}");
     }
 
     site.manifests().write("hello-world", &[hello_world("Cluster", Some(&["10.138.15.64/26"]))])?;
     let stranger = Some(ip("10.138.15.200"));
-    crate::scene::eventually(SOON, || {
-        match outside.run(move || ask::ask(Protocol::Tcp, lb, stranger, ask::SILENCE))? {
-            Outcome::Silence => Ok(()),
-            other => Err(anyhow!("a source outside of the ranges: {other}")),
-        }
+    eventually(SOON, || match outside.run(move || ask::ask(Protocol::Tcp, lb, stranger, ask::SILENCE))? {
+        Outcome::Silence => Ok(()),
+        other => Err(anyhow!("a source outside of the ranges: {other}")),
     })?;
     let welcome = ask_in(outside, Protocol::Tcp, lb)?;
     ensure!(welcome.pod().is_some(), "a source inside the ranges: {welcome}");

@@ -29,8 +29,9 @@ const BECOMING_OTHERS: [libc::c_long; 7] = [
 ///
 /// A user namespace whose creator had no privileges has no other user, and the kernel forbids
 /// setgroups(2) in it (user_namespaces(7)). Programs that are started by root, such as tcpdump,
-/// call these to drop privileges, and end if they cannot. Here there is nothing to drop: root is
-/// nobody outside. Needs CAP_SYS_ADMIN, which whoever is in a lab has.
+/// call these to drop privileges, and end if they cannot. Here there is nobody else to become: root
+/// is whoever has started the lab, with no other rights outside than before. Needs CAP_SYS_ADMIN,
+/// which whoever is in a lab has.
 pub(crate) fn stay_root() -> io::Result<()> {
     let Some(architecture) = ARCHITECTURE else { return Ok(()) };
     // Offsets in struct seccomp_data (linux/seccomp.h).

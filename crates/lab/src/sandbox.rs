@@ -16,7 +16,7 @@ use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getegid, geteuid};
 
@@ -192,7 +192,20 @@ fn become_worker(
         ForkResult::Child => {}
     }
     drop(reporter.take());
+    obey_terminals()?;
     before.thread_set_mask().map_err(Failure::at("restoring the signal mask"))
+}
+
+/// Has Ctrl-C and Ctrl-\ end the caller and what it starts. A shell in a script has what it starts in
+/// the background ignore them, and whatever is started from there inherits that: Ctrl-C in a pod's
+/// terminal would do nothing.
+fn obey_terminals() -> Result<(), Failure> {
+    for interrupt in [Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: the usual disposition runs no code of ours.
+        unsafe { signal(interrupt, SigHandler::SigDfl) }
+            .map_err(Failure::at(format!("obeying {interrupt}")))?;
+    }
+    Ok(())
 }
 
 fn errno(error: &io::Error) -> Errno {

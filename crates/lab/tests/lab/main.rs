@@ -11,6 +11,7 @@ mod ways;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use portolan_lab::sandbox::{self, Entered};
 
 fn main() -> ExitCode {
@@ -24,6 +25,9 @@ fn main() -> ExitCode {
     }
     // Looks at processes from outside, so it comes before the sandbox.
     let crash = crash::leaves_nothing_behind();
+    // As a script has it that starts a lab in the background.
+    // SAFETY: what is ignored runs no code of ours.
+    let _before = unsafe { signal(Signal::SIGINT, SigHandler::SigIgn) };
     match sandbox::enter() {
         Ok(Entered::Inside) => {}
         Ok(Entered::Ended(code)) => return code,
