@@ -273,7 +273,8 @@ pub(crate) fn no_question_is_lost(mode: Mode) -> anyhow::Result<()> {
         Ok(())
     })?;
     for (client, Asked { here, there, lost }) in asked {
-        ensure!(here > 0 && there > 0, "{client}: {here} here, {there} there, {lost} lost");
+        // While a client waits for an answer that is lost, it asks nobody.
+        ensure!((here > 0 && there > 0) || lost > 0, "{client}: {here} here, {there} there");
         // Those that the Service answers pass translation, where the kernel loses one now and then.
         ensure!(lost <= 1, "{client}: {lost} of {} pairs of questions were lost", here + there + lost);
     }
