@@ -196,9 +196,9 @@ fn become_worker(
     before.thread_set_mask().map_err(Failure::at("restoring the signal mask"))
 }
 
-/// Has Ctrl-C and Ctrl-\ end the caller and what it starts. A shell in a script has what it starts in
-/// the background ignore them, and whatever is started from there inherits that: Ctrl-C in a pod's
-/// terminal would do nothing.
+/// Has Ctrl-C and Ctrl-\ end the caller and what it starts. A shell in a script has what it starts
+/// in the background ignore them, and whatever is started from there inherits that: Ctrl-C in a
+/// pod's terminal would do nothing.
 fn obey_terminals() -> Result<(), Failure> {
     for interrupt in [Signal::SIGINT, Signal::SIGQUIT] {
         // SAFETY: the usual disposition runs no code of ours.
