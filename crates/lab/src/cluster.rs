@@ -98,6 +98,7 @@ impl Cluster {
             client: nodes::client(&nodes),
             control_plane: control_plane.clone(),
         })?);
+        options.node_proxy_modes.keys().try_for_each(|name| lab.node(name).map(drop))?;
         let live = LivePods::default();
         let token = token()?;
         let server = serve(options, &applied, &lab, &control_plane, &live, &token)?;
@@ -361,11 +362,6 @@ fn nodes_of(applied: &Applied, options: &Options) -> Result<Vec<nodes::Node>, Er
     for node in &mut nodes {
         let own = options.node_proxy_modes.get(&node.spec.name);
         node.proxy_mode = own.copied().unwrap_or(options.proxy_mode);
-    }
-    let unknown = |name: &&String| nodes.iter().all(|node| node.spec.name != **name);
-    if let Some(name) = options.node_proxy_modes.keys().find(unknown) {
-        let known = nodes.iter().map(|node| node.spec.name.as_str()).collect::<Vec<_>>().join(", ");
-        return Err(Error::Unknown { kind: "node", name: name.clone(), known });
     }
     Ok(nodes)
 }

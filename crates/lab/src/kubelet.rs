@@ -207,8 +207,8 @@ impl Follower {
             if again {
                 self.drop_missing();
             }
-            self.begin();
             self.due();
+            self.begin();
         }
         for (namespace, name) in self.known.keys() {
             drop(self.shared.setting.live.remove(namespace, name));
@@ -260,7 +260,6 @@ impl Follower {
                 self.pod(&pod);
             }
         }
-        self.begin();
     }
 
     /// Has the pods begin that have come, some at the same time: most of what there is to do is

@@ -39,7 +39,6 @@ mod proxy;
 mod recorder;
 pub mod responder;
 pub mod sandbox;
-#[cfg(feature = "cluster")]
 mod search_path;
 #[cfg(feature = "cluster")]
 pub mod streams;

@@ -10,6 +10,16 @@ pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
+/// The entries of a list; none if it is none.
+pub(crate) fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+/// Whether the condition `Ready` of a pod or node holds.
+pub(crate) fn is_ready(object: &Value) -> bool {
+    items(&object["status"]["conditions"]).any(|one| one["type"] == "Ready" && one["status"] == "True")
+}
+
 /// Its namespace, empty for none, and its name.
 pub(crate) fn place(object: &Value) -> (&str, &str) {
     (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]))

@@ -5,6 +5,7 @@
 //! inside, and with the last process all network namespaces go (pid_namespaces(7)). Process 1 dies
 //! with the one outside, however that ends.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
@@ -222,17 +223,22 @@ fn private_mounts() -> Result<(), Failure> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(Failure::at("making mounts private"))?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    match mount(Some("proc"), "/proc", Some("proc"), flags, none) {
-        // Where parts of /proc are covered, as in containers, the kernel allows no new one. The old
-        // one does: the links self and thread-self in it follow us, and /proc/sys/net belongs to
-        // the reader's network namespace.
-        Ok(()) | Err(Errno::EPERM) => {}
-        Err(errno) => return Err(Failure { step: "mounting /proc".to_owned(), errno }),
-    }
+    mount_proc().map_err(Failure::at("mounting /proc"))?;
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=0755"))
         .map_err(Failure::at("mounting /run"))?;
     private_resolver()
+}
+
+/// Mounts a /proc of the caller's process numbers. It allocates nothing.
+pub(crate) fn mount_proc() -> nix::Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    match mount(Some(c"proc"), c"/proc", Some(c"proc"), flags, None::<&CStr>) {
+        // Where parts of /proc are covered, as in containers, the kernel allows no new one. The old
+        // one does: the links self and thread-self in it follow us, and /proc/sys/net belongs to
+        // the reader's network namespace.
+        Ok(()) | Err(Errno::EPERM) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// What name resolution reads inside. No name server of the machine's can be reached from there,

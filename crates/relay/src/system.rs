@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::SockAddr;
 
 /// Moves up to `most` octets from one descriptor to the other, one of which is a pipe, without
@@ -54,21 +55,18 @@ pub(crate) fn set_option(
 
 /// Raises the number of descriptors that this process may have, as far as it may and at least to
 /// `wanted` if it has CAP_SYS_RESOURCE. Returns the number.
-pub(crate) fn raise_descriptors(wanted: u64) -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes one `rlimit`.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
+pub(crate) fn raise_descriptors(wanted: u64) -> rustix::io::Result<u64> {
+    // None is no limit.
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let set = |number| {
+        let limit = Rlimit { current: Some(number), maximum: Some(number) };
+        setrlimit(Resource::Nofile, limit).map(|()| number)
+    };
+    if most < wanted
+        && let Ok(number) = set(wanted)
+    {
+        Ok(number)
+    } else {
+        set(most)
     }
-    let beyond = libc::rlimit { rlim_cur: wanted, rlim_max: wanted };
-    // SAFETY: the kernel reads one `rlimit`.
-    if limit.rlim_max < wanted && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const beyond) } == 0 {
-        return Ok(wanted);
-    }
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: the kernel reads one `rlimit`.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(limit.rlim_cur)
 }

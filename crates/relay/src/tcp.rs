@@ -239,8 +239,7 @@ impl Tcp {
 
     fn relay(&mut self, reactor: &mut Reactor, number: u64, broken: bool) {
         let Some(connection) = self.connections.get(number) else { return };
-        let counters = &connection.served.clone().counters[reactor.thread];
-        match connection.relay(&mut self.pipes, &mut self.buffer, counters) {
+        match connection.relay(&mut self.pipes, &mut self.buffer, reactor.thread) {
             Ok(Next::Done) => self.close(reactor, number, false),
             Ok(_) if broken => self.close(reactor, number, true),
             Ok(Next::Waits) => {}
@@ -323,10 +322,9 @@ impl Tcp {
 }
 
 /// Begins to reach endpoints until one does not fail at once.
-fn reach(reactor: &mut Reactor, served: &Served, dial: &mut Dial) -> Result<Dialled, Unreached> {
-    let shared = reactor.shared.clone();
-    let counters = &served.counters[reactor.thread];
-    while let Some(time) = shared.dial.get(dial.failed.len()) {
+fn reach(reactor: &Reactor, served: &Served, dial: &mut Dial) -> Result<Dialled, Unreached> {
+    let counters = reactor.counters(served);
+    while let Some(time) = reactor.shared.dial.get(dial.failed.len()) {
         let asked = Asked {
             client: dial.client,
             destination: dial.destination,

@@ -294,12 +294,12 @@ fn count_answers(counters: &ThreadCounters, sent: &Sent) {
 
 /// A socket to an endpoint. `None` if there is none, or too many could not be reached.
 fn reach(
-    reactor: &mut Reactor,
+    reactor: &Reactor,
     served: &Served,
     key: &Key,
     failed: &mut Vec<SocketAddr>,
 ) -> Option<(SocketAddr, UdpSocket)> {
-    let counters = &served.counters[reactor.thread];
+    let counters = reactor.counters(served);
     let client = key.peer.address;
     let local = key.peer.local.filter(|_| served.destination != Destination::Listener);
     let destination = local.map_or(served.address, |local| (local.address, served.address.port()).into());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use portolan_apiserver::{DeleteOptions, Objects, Resource};
 use serde_json::Value;
 
-use crate::object::place;
+use crate::object::{items, place};
 
 /// Pods that have not ended by then are ended with their node.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -33,6 +33,6 @@ pub(super) fn drain(objects: &Objects, node: &str) {
 }
 
 fn is_of_daemon_set(pod: &Value) -> bool {
-    let owners = pod["metadata"]["ownerReferences"].as_array().into_iter().flatten();
-    owners.into_iter().any(|owner| owner["kind"] == "DaemonSet" && owner["controller"] == true)
+    let mut owners = items(&pod["metadata"]["ownerReferences"]);
+    owners.any(|owner| owner["kind"] == "DaemonSet" && owner["controller"] == true)
 }

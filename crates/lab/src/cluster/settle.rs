@@ -9,6 +9,7 @@ use portolan_apiserver::{Objects, Resource};
 use portolan_observe::control::{self, Query, Table};
 use serde_json::Value;
 
+use crate::object::{is_ready, items};
 use crate::own_files::own_files;
 
 /// What is not ready within this time may never be.
@@ -57,13 +58,12 @@ fn is_settled(objects: &Objects) -> bool {
 
 /// Whether a pod is ready, has ended, or has failed so that it may never be ready.
 fn is_through(pod: &Value) -> bool {
-    let containers = || pod["status"]["containerStatuses"].as_array().into_iter().flatten();
-    let has_failed = containers().any(|one| {
+    let has_failed = items(&pod["status"]["containerStatuses"]).any(|one| {
         one["restartCount"].as_u64().unwrap_or_default() > 0
             || one["state"]["waiting"]["reason"].as_str().is_some_and(|reason| reason != "ContainerCreating")
     });
     let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-    has_failed || ended || super::status::is_ready(pod)
+    has_failed || ended || is_ready(pod)
 }
 
 /// Waits until the proxies of these nodes lead to all endpoints that are ready.
@@ -74,8 +74,7 @@ pub(super) fn in_force(state: &Path, nodes: &[String], objects: &Objects) {
         let socket = own_files(state, node).run.join("portolan.sock");
         while Instant::now() < end {
             let rows = control::ask(&socket, &Query::of(Table::Endpoints)).unwrap_or_default();
-            let known: BTreeSet<(String, String)> =
-                rows["endpoints"].as_array().into_iter().flatten().filter_map(row).collect();
+            let known: BTreeSet<(String, String)> = items(&rows["endpoints"]).filter_map(row).collect();
             if wanted.is_subset(&known) {
                 break;
             }
@@ -95,10 +94,9 @@ fn wanted(objects: &Objects) -> BTreeSet<(String, String)> {
         if service["spec"]["clusterIP"] == "None" || slice["ports"].as_array().is_none_or(Vec::is_empty) {
             continue;
         }
-        let endpoints = slice["endpoints"].as_array().into_iter().flatten();
-        for endpoint in endpoints.filter(|endpoint| endpoint["conditions"]["ready"] == true) {
-            let addresses = endpoint["addresses"].as_array().into_iter().flatten();
-            let addresses = addresses.filter_map(Value::as_str).map(str::to_owned);
+        for endpoint in items(&slice["endpoints"]).filter(|endpoint| endpoint["conditions"]["ready"] == true)
+        {
+            let addresses = items(&endpoint["addresses"]).filter_map(Value::as_str).map(str::to_owned);
             wanted.extend(addresses.map(|address| (format!("{namespace}/{name}"), address)));
         }
     }

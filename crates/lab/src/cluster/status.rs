@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::finding::Finding;
-use crate::object::{place, short_name, text};
+use crate::object::{is_ready, items, place, short_name, text};
 use crate::topology::Lab;
 
 /// What there is, for people and programs.
@@ -126,19 +126,9 @@ pub(super) fn status(
     }
 }
 
-/// Whether the condition `Ready` of a pod or node holds.
-pub(super) fn is_ready(object: &Value) -> bool {
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.into_iter().any(|one| one["type"] == "Ready" && one["status"] == "True")
-}
-
 fn name(object: &Value) -> String {
     let (namespace, name) = place(object);
     short_name(namespace, name)
-}
-
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
-    list.as_array().into_iter().flatten()
 }
 
 fn port(value: &Value) -> Option<u16> {

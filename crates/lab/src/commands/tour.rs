@@ -12,6 +12,7 @@ mod w2;
 mod w3;
 mod w4;
 mod w5;
+mod words;
 
 use std::io::{self, Write};
 use std::path::PathBuf;

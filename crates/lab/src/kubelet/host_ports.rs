@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{Key, Shared, text};
 use crate::Error;
 use crate::kubenet::{HostPort, HostPorts, Kubenet, PodName, Protocol};
+use crate::object::items;
 
 /// The ports that are open, by node. A node on which no pod has asked for one has no rules for
 /// them.
@@ -70,10 +71,9 @@ fn name((namespace, name): &Key) -> PodName {
 
 /// What a pod with these addresses asks for: each port once for each family.
 fn asked(pod: &Value, addresses: &[IpAddr]) -> Vec<HostPort> {
-    let items = |list: &Value| list.as_array().cloned().unwrap_or_default();
     let number = |port: &Value| port.as_u64().and_then(|port| u16::try_from(port).ok());
     let mut asked = Vec::new();
-    for port in items(&pod["spec"]["containers"]).iter().flat_map(|container| items(&container["ports"])) {
+    for port in items(&pod["spec"]["containers"]).flat_map(|container| items(&container["ports"])) {
         let protocol = match text(&port["protocol"]) {
             "UDP" => Protocol::Udp,
             "SCTP" => Protocol::Sctp,

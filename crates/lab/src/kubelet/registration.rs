@@ -10,6 +10,7 @@ use super::{Shared, text};
 use crate::Error;
 use crate::clock;
 use crate::nodes::{self, Node};
+use crate::object::is_ready;
 
 /// Between two renewals of a node's lease, as kubelet does it.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -70,9 +71,7 @@ impl Shared {
     pub(super) fn revive(&self, object: &Value) {
         let name = text(&object["metadata"]["name"]);
         let Some(node) = self.nodes().get(name).cloned() else { return };
-        let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-        let is_ready = conditions.into_iter().any(|one| one["type"] == "Ready" && one["status"] == "True");
-        if !is_ready {
+        if !is_ready(object) {
             self.renew_lease(name);
             // One that has been deleted is no node any more.
             let _ = self.setting.objects.patch_status(Resource::Nodes, "", name, status(&node));

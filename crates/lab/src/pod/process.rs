@@ -24,6 +24,7 @@ use super::Place;
 use super::life::Exit;
 use super::log::Log;
 use crate::privileges;
+use crate::sandbox::mount_proc;
 
 /// A container's command, and how it begins.
 #[derive(Debug)]
@@ -173,22 +174,11 @@ fn furnish(place: &Place) -> io::Result<()> {
     Ok(())
 }
 
-/// Mounts a /proc of the caller's process numbers.
-pub(super) fn mount_proc() -> io::Result<()> {
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    match mount(Some(c"proc"), c"/proc", Some(c"proc"), flags, None::<&std::ffi::CStr>) {
-        // Where parts of /proc are covered, the kernel allows no new one; the old one is of some
-        // use, too.
-        Ok(()) | Err(Errno::EPERM) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Has the command do that before it runs.
+/// Has the command mount a /proc of its process numbers before it runs.
 fn mount_proc_first(command: &mut Command) {
     // SAFETY: between fork and exec only what is safe in a signal handler may be called. This is
     // one system call with constant strings; it allocates nothing.
-    unsafe { command.pre_exec(mount_proc) };
+    unsafe { command.pre_exec(|| mount_proc().map_err(Into::into)) };
 }
 
 /// Starts a command in a thread that ends thereafter.

@@ -1,6 +1,5 @@
 //! The command that a container runs, and the built-in server as a process of its own.
 
-use std::ffi::OsString;
 use std::net::IpAddr;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -11,9 +10,11 @@ use serde_json::Value;
 
 use super::Place;
 use super::image::Runs;
-use super::process::{Prepared, mount_proc};
+use super::process::Prepared;
 use super::spec::{Container, Object};
 use crate::responder::{Identity, Page, Responder};
+use crate::sandbox::mount_proc;
+use crate::search_path::search_path;
 
 /// What the built-in server is to do, as it crosses to its process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -103,7 +104,7 @@ pub(super) fn command(
             command
         }
     };
-    command.env_clear().env("PATH", path()).env("HOME", "/root").env("HOSTNAME", &place.host_name);
+    command.env_clear().env("PATH", search_path()).env("HOME", "/root").env("HOSTNAME", &place.host_name);
     command.envs(place.environment.iter().map(|(name, value)| (name, value)));
     for variable in &container.env {
         if variable.name.is_empty() || variable.name.contains(['=', '\0']) {
@@ -120,19 +121,6 @@ pub(super) fn command(
     }
     let held_back = if is_server { ending() } else { SigSet::empty() };
     Ok(Prepared { command, mounts_proc: is_server, held_back })
-}
-
-/// The lab's `PATH`, and the folders of administrators' tools, which not every user has in it.
-fn path() -> OsString {
-    let own = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-    let mut folders: Vec<_> = std::env::split_paths(&own).collect();
-    for folder in ["/usr/local/sbin", "/usr/sbin", "/sbin"] {
-        if !folders.iter().any(|known| known.as_os_str() == folder) {
-            folders.push(folder.into());
-        }
-    }
-    // No folder has a colon in its name: they were separated by it.
-    std::env::join_paths(folders).unwrap_or(own)
 }
 
 /// The value of a field of the pod that a variable stands for (`valueFrom.fieldRef`).

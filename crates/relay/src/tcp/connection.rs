@@ -7,7 +7,6 @@ use std::time::Instant;
 use super::flow::{Broken, Flow, Turn};
 use super::pipes::{Pipe, Pipes};
 use super::splice::Splice;
-use crate::counters::ThreadCounters;
 use crate::served::Served;
 use crate::sockets;
 
@@ -64,13 +63,14 @@ pub(super) enum Next {
 }
 
 impl Connection {
-    /// Moves what there is, both ways.
+    /// Moves what there is, both ways, on this thread.
     pub(super) fn relay(
         &mut self,
         pipes: &mut Pipes,
         buffer: &mut [u8],
-        counters: &ThreadCounters,
+        thread: usize,
     ) -> Result<Next, Broken> {
+        let counters = &self.served.counters[thread];
         let up = self.up.turn(&self.client, &self.upstream, pipes, buffer);
         counters.octets_in.add(self.up.flow.take_passed());
         let up = up?;

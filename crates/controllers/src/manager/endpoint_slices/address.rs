@@ -9,13 +9,17 @@ use crate::manager::pod::Pod;
 
 /// The pod's address of a family.
 pub(super) fn of<'a>(pod: &'a Pod, family: &str) -> Option<&'a str> {
-    let is_wanted = |address: &&str| match address.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => family == "IPv4",
-        Ok(IpAddr::V6(_)) => family == "IPv6",
-        Err(_) => false,
-    };
+    let is_wanted = |address: &&str| self::family(address) == Some(family);
     let listed = pod.status.pod_ips.iter().map(|address| address.ip.as_str());
     listed.chain([pod.status.pod_ip.as_str()]).find(is_wanted)
+}
+
+/// The family of an address; `None` if it is none.
+pub(super) fn family(address: &str) -> Option<&'static str> {
+    match address.parse().ok()? {
+        IpAddr::V4(_) => Some("IPv4"),
+        IpAddr::V6(_) => Some("IPv6"),
+    }
 }
 
 /// Whether an endpoint is to get new connections.

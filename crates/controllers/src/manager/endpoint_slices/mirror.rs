@@ -1,10 +1,9 @@
 //! Slices that follow from Endpoints which somebody has made by hand, for a Service that selects no
 //! pods.
 
-use std::net::IpAddr;
-
 use serde_json::{Value, json};
 
+use super::address;
 use super::{
     EndpointSlice, MANAGED_BY, New, SERVICE_NAME, Service, SliceContent, is_by_controller, reconcile,
 };
@@ -73,7 +72,8 @@ fn contents(endpoints: &Value) -> Vec<SliceContent> {
         let ports: Vec<Value> = items(&subset["ports"]).map(port).collect();
         for family in ["IPv4", "IPv6"] {
             let entries = |field: &str, ready: bool| {
-                let of_family = move |entry: &&Value| self::family(entry) == Some(family);
+                let of_family =
+                    move |entry: &&Value| entry["ip"].as_str().and_then(address::family) == Some(family);
                 let entries: Vec<Value> = items(&subset[field]).filter(of_family).cloned().collect();
                 entries.into_iter().map(move |entry| endpoint(&entry, ready))
             };
@@ -91,13 +91,6 @@ fn contents(endpoints: &Value) -> Vec<SliceContent> {
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
-}
-
-fn family(entry: &Value) -> Option<&'static str> {
-    match entry["ip"].as_str()?.parse().ok()? {
-        IpAddr::V4(_) => Some("IPv4"),
-        IpAddr::V6(_) => Some("IPv6"),
-    }
 }
 
 /// A port of a subset, as slices have it.

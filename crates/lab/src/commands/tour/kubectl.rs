@@ -8,9 +8,10 @@ use anyhow::{Context, anyhow, bail, ensure};
 use portolan_apiserver::{Objects, Resource};
 use serde_json::{Value, json};
 
+use super::words;
 use crate::applied::Applied;
 use crate::cluster::Cluster;
-use crate::object::{place, text};
+use crate::object::{is_ready, items, place, text};
 
 /// What came of a line.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) enum Stood {
 
 /// Does what a line of kubectl's asks for. Files are looked for in `folder`.
 pub(super) fn stand_in(objects: &Objects, folder: &Path, line: &str) -> anyhow::Result<Stood> {
-    let words = words(line);
+    let words = words::unquoted(line);
     let call = Call::of(&words)?;
     let said = match call.verb {
         "apply" => apply(objects, &folder.join(call.option("-f")?))?,
@@ -186,65 +187,35 @@ fn get(objects: &Objects, call: &Call<'_>) -> anyhow::Result<String> {
 /// What is to be known of an object.
 fn row(kind: Resource, object: &Value) -> String {
     let (spec, status) = (&object["spec"], &object["status"]);
-    let items = |list: &Value| list.as_array().cloned().unwrap_or_default();
     let mut words = vec![place(object).1.to_owned()];
     match kind {
         Resource::Pods => {
-            let containers = items(&status["containerStatuses"]);
-            let ready = containers.iter().filter(|one| one["ready"] == true).count();
-            words.push(format!("{ready}/{}", items(&spec["containers"]).len()));
+            let ready = items(&status["containerStatuses"]).filter(|one| one["ready"] == true).count();
+            words.push(format!("{ready}/{}", items(&spec["containers"]).count()));
             words.extend(
                 [&status["phase"], &status["podIP"], &spec["nodeName"]].map(|one| text(one).to_owned()),
             );
         }
         Resource::Services => {
             words.extend([&spec["type"], &spec["clusterIP"]].map(|one| text(one).to_owned()));
-            let balanced = items(&status["loadBalancer"]["ingress"]);
+            let mut balanced = items(&status["loadBalancer"]["ingress"]);
             let nobody = if spec["type"] == "LoadBalancer" { "<pending>" } else { "<none>" };
-            words.push(balanced.first().map_or(nobody, |one| text(&one["ip"])).to_owned());
+            words.push(balanced.next().map_or(nobody, |one| text(&one["ip"])).to_owned());
             let port = |port: &Value| {
                 let on_nodes = port["nodePort"].as_u64().map(|number| format!(":{number}"));
                 format!("{}{}/{}", port["port"], on_nodes.unwrap_or_default(), text(&port["protocol"]))
             };
-            words.push(items(&spec["ports"]).iter().map(port).collect::<Vec<_>>().join(","));
+            words.push(items(&spec["ports"]).map(port).collect::<Vec<_>>().join(","));
         }
         Resource::Nodes => {
-            let conditions = items(&status["conditions"]);
-            let is_ready = conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True");
             let closed = if spec["unschedulable"] == true { ",SchedulingDisabled" } else { "" };
-            words.push(format!("{}{closed}", if is_ready { "Ready" } else { "NotReady" }));
-            let addresses = items(&status["addresses"]);
-            let internal = addresses.iter().find(|one| one["type"] == "InternalIP");
+            words.push(format!("{}{closed}", if is_ready(object) { "Ready" } else { "NotReady" }));
+            let internal = items(&status["addresses"]).find(|one| one["type"] == "InternalIP");
             words.push(internal.map_or("", |one| text(&one["address"])).to_owned());
         }
         _ => words.push(format!("{}/{}", status["readyReplicas"].as_u64().unwrap_or(0), spec["replicas"])),
     }
     words.join("  ")
-}
-
-/// The words of a line, without their quotes.
-fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let (mut word, mut quote, mut is_begun) = (String::new(), None, false);
-    for letter in line.chars() {
-        match quote {
-            None if letter == '\'' || letter == '"' => (quote, is_begun) = (Some(letter), true),
-            Some(open) if open == letter => quote = None,
-            None if letter == ' ' => {
-                if std::mem::take(&mut is_begun) {
-                    words.push(std::mem::take(&mut word));
-                }
-            }
-            _ => {
-                word.push(letter);
-                is_begun = true;
-            }
-        }
-    }
-    if is_begun {
-        words.push(word);
-    }
-    words
 }
 
 #[cfg(test)]
@@ -253,12 +224,13 @@ mod tests {
 
     #[test]
     fn lines_come_apart() {
-        let words = words("kubectl -n a patch service web --subresource=status -p '{\"b\": \"c d\"}'");
+        let words =
+            words::unquoted("kubectl -n a patch service web --subresource=status -p '{\"b\": \"c d\"}'");
         let call = Call::of(&words).unwrap();
         assert_eq!((call.verb, call.namespace()), ("patch", "a"));
         assert_eq!(call.arguments, ["service", "web"]);
         assert_eq!((call.find("-p"), call.find("--subresource")), (Some("{\"b\": \"c d\"}"), Some("status")));
-        let words = super::words("kubectl exec net-test -- sh -c 'curl -s http://web; echo'");
+        let words = words::unquoted("kubectl exec net-test -- sh -c 'curl -s http://web; echo'");
         let call = Call::of(&words).unwrap();
         assert_eq!(
             (call.arguments, call.rest),

@@ -2,6 +2,7 @@
 
 use super::super::style::Style;
 use super::story::{Part, Place, Step, Tour};
+use super::words;
 
 /// No line is longer, in columns.
 const WIDTH: usize = 100;
@@ -130,7 +131,7 @@ fn wrapped(line: &str, before: &str, further: &str) -> Vec<String> {
 /// whole, and an option stays with its value, a program with the pipe before it.
 fn folded(line: &str, room: usize) -> Vec<String> {
     let mut pieces: Vec<String> = Vec::new();
-    for word in words(line) {
+    for word in words::quoted(line) {
         match pieces.last_mut() {
             Some(last) if is_open(last) => *last = format!("{last} {word}"),
             _ => pieces.push(word.to_owned()),
@@ -152,20 +153,6 @@ fn folded(line: &str, room: usize) -> Vec<String> {
 fn is_open(piece: &str) -> bool {
     let last = piece.rsplit(' ').next().unwrap_or_default();
     matches!(last, "|" | "sh") || (last.len() == 2 && last.starts_with('-') && last != "--")
-}
-
-/// The words of a command, with their quotes.
-fn words(line: &str) -> Vec<&str> {
-    let mut quote = None;
-    let is_end = |letter: char| {
-        match quote {
-            None if letter == '\'' || letter == '"' => quote = Some(letter),
-            Some(open) if open == letter => quote = None,
-            _ => {}
-        }
-        letter == ' ' && quote.is_none()
-    };
-    line.split(is_end).collect()
 }
 
 #[cfg(test)]
