@@ -113,7 +113,7 @@ impl Scene {
     fn becomes(&self, client: &str, family: Family, who: Who) -> anyhow::Result<()> {
         let to = SocketAddr::new(cluster_ip(DNS, family), PORT);
         let becomes = || {
-            eventually(SOON, || match datagram(to) {
+            eventually(SOON, || match datagram(to, ask::SILENCE) {
                 Ok(Some((answered, _))) if answered == who => Ok(()),
                 other => Err(format!("{other:?}")),
             })
@@ -126,7 +126,7 @@ impl Scene {
         for (client, who) in expected {
             for family in Family::ALL {
                 let to = SocketAddr::new(cluster_ip(DNS, family), PORT);
-                let (udp, tcp) = self.client(client).run(|| (datagram(to), connection(to)))?;
+                let (udp, tcp) = self.client(client).run(|| (datagram(to, ask::PATIENCE), connection(to)))?;
                 let udp = udp?.map(|(who, _)| who);
                 ensure!(udp == Some(*who), "{when}: {client} over UDP {family}: {udp:?}");
                 let tcp = tcp.with_context(|| format!("{when}: {client} over TCP {family}"))?;
@@ -186,7 +186,7 @@ pub(crate) fn answered_on_the_node(mode: Mode) -> anyhow::Result<()> {
     scene.site.manifests().write("web", &[plain("web", 2).object()])?;
     let to = SocketAddr::new(cluster_ip(DNS, Family::V4), PORT);
     scene.client("client-a").run(|| {
-        eventually(SOON, || match datagram(to) {
+        eventually(SOON, || match datagram(to, ask::SILENCE) {
             Ok(Some((_, address))) if address == cluster_ip(2, Family::V4) => Ok(()),
             other => bail!("the changed Service: {other:?}"),
         })
@@ -214,7 +214,7 @@ pub(crate) fn answered_on_the_node(mode: Mode) -> anyhow::Result<()> {
     proxy.wait_for_log("names are not answered on this node any more", SOON)?;
     for family in Family::ALL {
         let to = SocketAddr::new(cluster_ip(DNS, family), PORT);
-        let outcome = scene.client("client-a").run(|| datagram(to))?;
+        let outcome = scene.client("client-a").run(|| datagram(to, ask::SILENCE))?;
         ensure!(!matches!(outcome, Ok(Some(_))), "the Service is gone: {outcome:?}");
     }
     Ok(())
@@ -385,10 +385,10 @@ fn end(proxy: &mut Proxy) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Who answers, and the address of `web`. `None`: nobody.
-fn datagram(to: SocketAddr) -> anyhow::Result<Option<(Who, IpAddr)>> {
+/// Who answers, and the address of `web`. `None`: nobody, within `patience`.
+fn datagram(to: SocketAddr, patience: Duration) -> anyhow::Result<Option<(Who, IpAddr)>> {
     let socket = socket(to)?;
-    socket.set_read_timeout(Some(ask::SILENCE))?;
+    socket.set_read_timeout(Some(patience))?;
     socket.send(&question(1, 1))?;
     let mut buffer = [0; 512];
     match socket.recv(&mut buffer) {
