@@ -5,6 +5,7 @@ use std::time::Duration;
 use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
 
 use crate::error::Error;
+use crate::listeners::Listeners;
 use crate::variant::Variant;
 
 /// How a family is served. One that is not keeps no other from it.
@@ -158,4 +159,11 @@ pub trait Dataplane {
 
     /// What this dataplane uses of places where a mode may also have left something unused.
     fn in_use(&self) -> InUse;
+
+    /// The sockets that it serves with, of a mode that has some. Their connections end with them.
+    /// So another dataplane that takes the place of this one is given them before its first
+    /// [`Dataplane::sync`].
+    fn listeners(&mut self) -> Option<&mut Listeners> {
+        None
+    }
 }

@@ -16,6 +16,7 @@ mod families;
 pub mod forward_policy;
 pub mod iptables;
 pub mod kube_proxy;
+pub mod listeners;
 mod mode;
 mod modes;
 pub mod nftables;

@@ -12,7 +12,7 @@ use crate::picker::Picker;
 const IDLE: Duration = Duration::from_secs(30);
 
 /// A transport.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
     /// Connections
     Tcp,

@@ -1,5 +1,6 @@
 //! The relay: threads and listeners.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -28,6 +29,10 @@ pub struct Relay {
 #[derive(Default)]
 struct All {
     listening: Vec<Option<(Arc<Served>, Arc<Sockets>)>>,
+    /// Numbers by key.
+    numbers: HashMap<String, usize>,
+    /// Numbers that nothing has.
+    free: Vec<usize>,
     removed: Vec<Arc<Served>>,
 }
 
@@ -91,16 +96,16 @@ impl Relay {
     /// Listens. Returns the address, whose port the kernel may have chosen.
     pub fn add(&self, listener: Listener) -> Result<SocketAddr, Error> {
         let mut all = self.all();
-        if all.number(&listener.key).is_some() {
+        if all.numbers.contains_key(&listener.key) {
             return Err(Error::KeyTaken { key: listener.key });
         }
         let (sockets, address) = sockets::open(&listener, self.shared.threads, self.shared.keepalive)?;
         let served = Arc::new(Served::new(&listener, address, self.shared.threads));
-        let free = all.listening.iter().position(Option::is_none);
-        let at = free.unwrap_or_else(|| {
+        let at = all.free.pop().unwrap_or_else(|| {
             all.listening.push(None);
             all.listening.len() - 1
         });
+        all.numbers.insert(listener.key, at);
         all.listening[at] = Some((served.clone(), sockets.clone()));
         let number = number(at);
         for thread in &self.threads {
@@ -114,7 +119,7 @@ impl Relay {
     /// Connections go on until they end, or for so long. UDP clients are forgotten at once.
     pub fn remove(&self, key: &str, limit: Option<Duration>) -> Result<(), Error> {
         let mut all = self.all();
-        let at = all.number(key).ok_or_else(|| Error::NoListener { key: key.to_owned() })?;
+        let at = all.numbers.remove(key).ok_or_else(|| Error::NoListener { key: key.to_owned() })?;
         let until = limit.map(|limit| Instant::now() + limit);
         let (done, all_done) = channel();
         for thread in &self.threads {
@@ -124,8 +129,14 @@ impl Relay {
         // Nothing is sent: it ends when all threads have dropped their sockets.
         let _ = all_done.recv();
         if let Some((served, _)) = all.listening[at].take() {
+            let all = &mut *all;
+            if all.removed.len() == all.removed.capacity() {
+                // Before it grows: nobody may ever ask for counters.
+                all.removed.retain(|served| sum(&served.counters).open > 0);
+            }
             all.removed.push(served);
         }
+        all.free.push(at);
         Ok(())
     }
 
@@ -133,7 +144,7 @@ impl Relay {
     /// until they end, or for so long. UDP clients get another endpoint with their next datagram.
     pub fn leave(&self, key: &str, endpoint: SocketAddr, limit: Option<Duration>) {
         let all = self.all();
-        let Some(at) = all.number(key) else { return };
+        let Some(at) = all.numbers.get(key).copied() else { return };
         let until = limit.map(|limit| Instant::now() + limit);
         for thread in &self.threads {
             thread.mailbox.put(Command::Leave { number: number(at), endpoint, until });
@@ -193,14 +204,6 @@ impl Relay {
 
     fn all(&self) -> MutexGuard<'_, All> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl All {
-    fn number(&self, key: &str) -> Option<usize> {
-        let is_it =
-            |found: &Option<(Arc<Served>, _)>| found.as_ref().is_some_and(|(served, _)| served.key == key);
-        self.listening.iter().position(is_it)
     }
 }
 

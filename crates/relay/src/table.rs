@@ -1,10 +1,10 @@
 //! Endpoints in a table: in turn or by chance, with affinity of clients if wanted.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::picker::{Asked, Picker};
@@ -25,12 +25,12 @@ pub enum Order {
 #[derive(Debug)]
 pub struct Table {
     order: Order,
-    affinity: Option<Duration>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    affinity: Option<Duration>,
     endpoints: Vec<SocketAddr>,
     next: usize,
     random: u64,
@@ -43,26 +43,45 @@ impl Table {
     /// again until it has not come for so long, or the endpoint leaves or cannot be reached.
     pub fn new(order: Order, affinity: Option<Duration>) -> Table {
         let state = State {
+            affinity,
             endpoints: Vec::new(),
             next: 0,
             random: RandomState::new().hash_one(0) | 1,
             clients: HashMap::new(),
             swept: Instant::now(),
         };
-        Table { order, affinity, state: Mutex::new(state) }
+        Table { order, state: Mutex::new(state) }
     }
 
     /// From now on these are the endpoints.
     pub fn set(&self, endpoints: Vec<SocketAddr>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.clients.retain(|_, (endpoint, _)| endpoints.contains(endpoint));
+        let mut state = self.state();
+        if !state.clients.is_empty() {
+            let stay: HashSet<&SocketAddr> = endpoints.iter().collect();
+            state.clients.retain(|_, (endpoint, _)| stay.contains(endpoint));
+        }
         state.endpoints = endpoints;
     }
 
+    /// From now on clients get the same endpoint again for so long, as in [`Table::new`]. Those
+    /// that have one keep it, unless there is no affinity any more.
+    pub fn set_affinity(&self, affinity: Option<Duration>) {
+        let mut state = self.state();
+        state.affinity = affinity;
+        if affinity.is_none() {
+            state.clients = HashMap::new();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pick_at(&self, asked: &Asked<'_>, now: Instant) -> Option<SocketAddr> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.state();
+        let state = &mut *guard;
         let client = asked.client.ip();
-        if let Some(timeout) = self.affinity
+        if let Some(timeout) = state.affinity
             && let Some((endpoint, last)) = state.clients.get_mut(&client)
             && now.saturating_duration_since(*last) < timeout
             && !asked.failed.contains(endpoint)
@@ -71,7 +90,7 @@ impl Table {
             return Some(*endpoint);
         }
         let endpoint = state.turn(self.order, asked.failed)?;
-        if let Some(timeout) = self.affinity {
+        if let Some(timeout) = state.affinity {
             state.remember(client, endpoint, now, timeout);
         }
         Some(endpoint)
@@ -176,6 +195,22 @@ mod tests {
         assert_eq!([at(1, 19, &[endpoint(1)]), at(1, 20, &[])], [2, 2], "a failure changes it");
         table.set(vec![endpoint(1), endpoint(3)]);
         assert_ne!(at(1, 21, &[]), 2);
+    }
+
+    #[test]
+    fn affinity_that_changes() {
+        let table = Table::new(Order::RoundRobin, None);
+        table.set(vec![endpoint(1), endpoint(2), endpoint(3)]);
+        let start = Instant::now();
+        let at =
+            |seconds| table.pick_at(&asked(1, &[]), start + Duration::from_secs(seconds)).unwrap().port();
+        assert_eq!([at(0), at(1)], [1, 2]);
+        table.set_affinity(Some(Duration::from_secs(10)));
+        assert_eq!([at(2), at(3), at(12)], [3, 3, 3]);
+        table.set_affinity(Some(Duration::from_secs(100)));
+        assert_eq!(at(40), 3, "whoever has an endpoint keeps it");
+        table.set_affinity(None);
+        assert_eq!([at(41), at(42)], [1, 2]);
     }
 
     #[test]

@@ -1,0 +1,260 @@
+//! Sockets that are listened on for Service ports: a [`Relay`] that is kept in step with what a
+//! mode wants.
+//!
+//! A mode says with a [`Wish`] where a Service port is to be listened on, and which endpoints its
+//! clients may get. [`Listeners::sync`] takes all wishes, [`Listeners::change`] those of Services
+//! that have changed, so that a change costs what it changes. What happens then:
+//!
+//! - Without endpoints there is no socket, and the kernel refuses clients at once: connections with
+//!   a reset, datagrams with an ICMP error.
+//! - A listener of somebody else wins. It is reported once, and [`Listeners::retry`] tries again.
+//! - New clients get the endpoints of the last wish. Connections to an endpoint that leaves, and
+//!   those of a socket that goes, go on until they end, at most for [`DRAIN`].
+//!
+//! The relay starts with the first socket. Its threads are in the network namespace, and have the
+//! capabilities, of the thread that makes the wish.
+
+mod counters;
+mod retries;
+mod wish;
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use portolan_relay::{Error, Listener, Order, Relay, Settings, Table};
+use portolan_service::Backend;
+use tracing::{info, warn};
+
+use self::counters::Shared;
+pub use self::counters::{ListenerCounters, SocketCounts};
+use self::retries::Retries;
+pub use self::wish::{SocketName, Way, Wish};
+
+/// So long do connections go on after their endpoint or their listener is gone, if neither side
+/// ends them. Those of a peer that no longer answers end by themselves after two or three minutes.
+pub const DRAIN: Duration = Duration::from_hours(1);
+/// This many failures of one call are reported each by itself.
+const REPORTED: usize = 20;
+
+/// Sockets for Service ports.
+pub struct Listeners {
+    settings: Settings,
+    shared: Arc<Shared>,
+    held: HashMap<SocketName, Held>,
+    /// Those that could not be opened, with the reason, for people.
+    waiting: BTreeMap<SocketName, String>,
+    retries: Retries,
+}
+
+/// A wish, and what has become of it.
+struct Held {
+    wish: Wish,
+    open: Option<Open>,
+}
+
+/// A socket that is listened on.
+struct Open {
+    table: Arc<Table>,
+    address: SocketAddr,
+}
+
+impl Listeners {
+    /// No sockets. The relay, once it is needed, has these `settings`.
+    pub fn new(settings: Settings) -> Listeners {
+        let (shared, retries) = (Arc::default(), Retries::default());
+        Listeners { settings, shared, held: HashMap::new(), waiting: BTreeMap::new(), retries }
+    }
+
+    /// From now on exactly these are wanted.
+    pub fn sync(&mut self, wishes: Vec<Wish>) {
+        let wanted: HashSet<&SocketName> = wishes.iter().map(|wish| &wish.socket).collect();
+        let gone: Vec<SocketName> =
+            self.held.keys().filter(|socket| !wanted.contains(socket)).cloned().collect();
+        self.step(gone, wishes);
+    }
+
+    /// Services have changed: `before` was wanted of them, `after` is. All others stay as they are.
+    pub fn change(&mut self, before: Vec<Wish>, after: Vec<Wish>) {
+        let wanted: HashSet<&SocketName> = after.iter().map(|wish| &wish.socket).collect();
+        let gone: Vec<SocketName> =
+            before.into_iter().map(|wish| wish.socket).filter(|socket| !wanted.contains(socket)).collect();
+        self.step(gone, after);
+    }
+
+    /// Tries to open what could not be opened, if it is time again. Costs nothing otherwise.
+    pub fn retry(&mut self) {
+        if !self.waiting.is_empty() {
+            self.retry_at(Instant::now());
+        }
+    }
+
+    fn retry_at(&mut self, now: Instant) {
+        if !self.retries.are_due(now) {
+            return;
+        }
+        let sockets: Vec<SocketName> = self.waiting.keys().cloned().collect();
+        let before = sockets.len();
+        self.open(sockets);
+        self.retries.tried(self.waiting.len() < before, now);
+    }
+
+    /// Where `socket` is listened on, with the port that the kernel chose if it was asked for any.
+    /// `None` if it is not: nobody wants it, it has no endpoints, or it could not be opened.
+    pub fn address(&self, socket: &SocketName) -> Option<SocketAddr> {
+        Some(self.held.get(socket)?.open.as_ref()?.address)
+    }
+
+    /// The sockets that could not be opened, with the reason, for people.
+    pub fn waiting(&self) -> impl ExactSizeIterator<Item = (&SocketName, &str)> {
+        self.waiting.iter().map(|(socket, reason)| (socket, reason.as_str()))
+    }
+
+    /// What happens at the sockets, for whoever asks in another thread, for as long as these
+    /// listeners are there.
+    pub fn counters(&self) -> ListenerCounters {
+        ListenerCounters(self.shared.clone())
+    }
+
+    /// Listens no more, and waits until all clients are gone, at most so long. What is left then is
+    /// reset. Returns how many connections and UDP clients that were.
+    pub fn finish(&mut self, patience: Duration) -> u64 {
+        self.held.clear();
+        self.waiting.clear();
+        self.shared.take_relay().map_or(0, |relay| relay.finish(patience))
+    }
+
+    /// Those in `gone` are wanted no more, `wishes` are. Whatever is closed is closed before
+    /// anything is opened: a port may have passed from one Service to another.
+    fn step(&mut self, gone: Vec<SocketName>, wishes: Vec<Wish>) {
+        for socket in gone {
+            if let Some(held) = self.held.remove(&socket) {
+                self.close(&socket, held.open.is_some());
+            }
+        }
+        let to_open: Vec<SocketName> = wishes.into_iter().filter_map(|wish| self.take(wish)).collect();
+        let known = self.waiting.len();
+        self.open(to_open);
+        if self.waiting.len() > known {
+            self.retries.begin(Instant::now());
+        }
+    }
+
+    /// Takes a wish, and closes its socket if it has to be. Returns its name if it is to be opened.
+    fn take(&mut self, wish: Wish) -> Option<SocketName> {
+        let socket = wish.socket.clone();
+        let held = match self.held.entry(socket.clone()) {
+            Entry::Vacant(new) => {
+                let held = new.insert(Held { wish, open: None });
+                return (!held.wish.endpoints.is_empty()).then_some(socket);
+            }
+            Entry::Occupied(known) => known.into_mut(),
+        };
+        let before = std::mem::replace(&mut held.wish, wish);
+        let wanted = !held.wish.endpoints.is_empty();
+        match &held.open {
+            Some(open) if wanted && before.way == held.wish.way => {
+                open.update(&before, &held.wish);
+                self.shared.leave(&before, &held.wish);
+                None
+            }
+            None if wanted => (!self.waiting.contains_key(&socket)).then_some(socket),
+            open => {
+                let was_open = open.is_some();
+                held.open = None;
+                self.close(&socket, was_open);
+                wanted.then_some(socket)
+            }
+        }
+    }
+
+    fn close(&mut self, socket: &SocketName, open: bool) {
+        self.waiting.remove(socket);
+        if open {
+            self.shared.remove(socket);
+        }
+    }
+
+    /// Opens sockets that are wanted, and reports what has changed of what cannot be opened.
+    fn open(&mut self, sockets: Vec<SocketName>) {
+        let mut new = 0;
+        for socket in sockets {
+            let Some(held) = self.held.get_mut(&socket) else { continue };
+            match open(&self.shared, &self.settings, &held.wish) {
+                Ok(open) => {
+                    held.open = Some(open);
+                    if self.waiting.remove(&socket).is_some() {
+                        info!("solved: {socket} is listened on");
+                    }
+                }
+                Err(error) => {
+                    self.shared.failed(&socket);
+                    let reason = wish::reason(&error);
+                    if self.waiting.get(&socket) != Some(&reason) {
+                        new += 1;
+                        if new <= REPORTED {
+                            warn!("{socket} is not listened on: {reason}");
+                        }
+                        self.waiting.insert(socket, reason);
+                    }
+                }
+            }
+        }
+        if new > REPORTED {
+            warn!("{} more sockets of Service ports are not listened on", new - REPORTED);
+        }
+    }
+}
+
+impl Default for Listeners {
+    fn default() -> Listeners {
+        Listeners::new(Settings::default())
+    }
+}
+
+impl Drop for Listeners {
+    /// Who reads counters does not keep the relay.
+    fn drop(&mut self) {
+        drop(self.shared.take_relay());
+    }
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (held, waiting) = (self.held.len(), &self.waiting);
+        f.debug_struct("Listeners").field("held", &held).field("waiting", waiting).finish_non_exhaustive()
+    }
+}
+
+impl Open {
+    fn update(&self, before: &Wish, now: &Wish) {
+        if before.affinity != now.affinity {
+            self.table.set_affinity(now.affinity);
+        }
+        if before.endpoints != now.endpoints {
+            self.table.set(addresses(&now.endpoints));
+        }
+    }
+}
+
+fn open(shared: &Shared, settings: &Settings, wish: &Wish) -> Result<Open, Error> {
+    let Wish { socket, endpoints, affinity, way, .. } = wish;
+    let table = Arc::new(Table::new(Order::RoundRobin, *affinity));
+    table.set(addresses(endpoints));
+    let mut listener = Listener::new(socket.key(), socket.protocol, socket.address, table.clone());
+    listener.transparent = way.transparent;
+    listener.destination = way.destination;
+    listener.upstream = way.upstream;
+    let address = shared.with_relay(|| Relay::start(settings.clone()), |relay| relay.add(listener))?;
+    Ok(Open { table, address })
+}
+
+fn addresses(endpoints: &[Backend]) -> Vec<SocketAddr> {
+    endpoints.iter().map(|backend| SocketAddr::new(backend.address, backend.port)).collect()
+}
+
+#[cfg(test)]
+mod tests;
