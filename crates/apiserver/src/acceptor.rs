@@ -1,23 +1,32 @@
 //! The listening socket, and the connections that come in through it.
 
+use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 #[cfg(feature = "http2")]
 use hyper_util::rt::TokioExecutor;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use crate::body::Body;
 use crate::node_side::NodeSide;
 use crate::serve::Service;
 use crate::state::Shared;
 
 /// A client that takes longer to agree on TLS is not waited for.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How often a client of HTTP/2 is asked whether it is still there.
+#[cfg(feature = "http2")]
+const PING: Duration = Duration::from_secs(30);
 
 /// How long to wait for descriptors that have run out.
 const EXHAUSTED: Duration = Duration::from_millis(20);
@@ -28,6 +37,7 @@ pub(crate) struct Acceptor {
     pub(crate) tls: TlsAcceptor,
     pub(crate) address: SocketAddr,
     pub(crate) bookmark_interval: Duration,
+    pub(crate) patience: Duration,
     pub(crate) node_side: Option<Arc<dyn NodeSide>>,
 }
 
@@ -48,7 +58,7 @@ impl Acceptor {
     }
 
     async fn follow_faults(&self, listener: TcpListener) {
-        let mut changed = self.shared.subscribe();
+        let mut changed = self.shared.subscribe_faults();
         let mut listener = tokio::net::TcpListener::from_std(listener).ok();
         loop {
             changed.mark_unchanged();
@@ -73,7 +83,7 @@ impl Acceptor {
         let mut cut = self.shared.subscribe_cut();
         let shared = Arc::clone(&self.shared);
         let tls = self.tls.clone();
-        let bookmark_interval = self.bookmark_interval;
+        let (bookmark_interval, patience) = (self.bookmark_interval, self.patience);
         let node_side = self.node_side.clone();
         async move {
             let _open = open;
@@ -82,18 +92,10 @@ impl Acceptor {
                 let _unsupported = stream.set_nodelay(true);
                 let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.accept(stream)).await else { return };
                 let certificate = stream.get_ref().1.peer_certificates().is_some();
-                let service = Service { shared, certificate, bookmark_interval, node_side };
+                let service = Service { shared, certificate, bookmark_interval, patience, node_side };
                 let service = service_fn(move |request| service.clone().serve(request));
-                // An error means that the client went away in the middle.
-                #[cfg(feature = "http2")]
-                let _gone = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
-                    .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                    .await;
-                #[cfg(not(feature = "http2"))]
-                let _gone = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .with_upgrades()
-                    .await;
+                // An error means that the client went away in the middle, or was too slow to ask.
+                let _gone = serve_http(stream, service, patience).await;
             };
             tokio::select! {
                 () = serve => {}
@@ -101,6 +103,29 @@ impl Acceptor {
             }
         }
     }
+}
+
+/// Serves the protocol that was agreed on with TLS. kubectl's streams need upgrades, which only
+/// HTTP/1.1 has.
+async fn serve_http<S>(stream: TlsStream<TcpStream>, service: S, patience: Duration) -> hyper::Result<()>
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    #[cfg(feature = "http2")]
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        return hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+    }
+    hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await
 }
 
 /// The next connection; never comes while nothing listens.

@@ -105,7 +105,7 @@ impl Call<'_> {
                 let namespace = namespace.unwrap_or(if own.is_empty() { "default" } else { &own });
                 let namespace = if view.resource.namespaced() { namespace } else { "" };
                 let place = Place { view, namespace, name: "", part: None };
-                let written = self.shared.change(|state| write::create(state, place, document, options))?;
+                let written = self.shared.write(|state| write::create(state, place, document, options))?;
                 Ok(answer(view, written))
             }
             Method::DELETE => self.delete_collection(view, namespace),
@@ -116,7 +116,7 @@ impl Call<'_> {
     fn delete_collection(&self, view: View, namespace: Option<&str>) -> Result<Answer, Failure> {
         let selector = self.selector(view, namespace)?;
         let options = DeleteOptions::read(&self.optional()?, |name| self.parameter(name))?;
-        let deleted = self.shared.change(|state| {
+        let deleted = self.shared.write(|state| {
             let found = state.store.select(view.resource.definition(), &selector);
             let mut items = Vec::with_capacity(found.len());
             for object in found {
@@ -143,14 +143,14 @@ impl Call<'_> {
             Some(Subresource::Scale) => self.scale(place),
             Some(Subresource::Binding) => self.post(|| {
                 let (binding, options) = (self.document()?.value, self.options()?);
-                self.shared.change(|state| write::bind(state, place, &binding, options))?;
+                self.shared.write(|state| write::bind(state, place, &binding, options))?;
                 Ok(Answer::json(201, &success()))
             }),
             Some(Subresource::Eviction) => self.post(|| {
                 let body = self.document()?.value;
                 let options = DeleteOptions::read(&body["deleteOptions"], |name| self.parameter(name))?;
                 let place = Place { part: None, ..place };
-                self.shared.change(|state| delete::delete(state, place, &options))?;
+                self.shared.write(|state| delete::delete(state, place, &options))?;
                 Ok(Answer::json(201, &success()))
             }),
             _ => self.plain(place),
@@ -167,7 +167,7 @@ impl Call<'_> {
             Method::GET => self.get(place),
             Method::PUT => {
                 let (document, options) = (self.document()?, self.options()?);
-                let written = self.shared.change(|state| write::replace(state, place, document, options))?;
+                let written = self.shared.write(|state| write::replace(state, place, document, options))?;
                 Ok(answer(view, written))
             }
             Method::PATCH => {
@@ -176,7 +176,7 @@ impl Call<'_> {
             }
             Method::DELETE if place.part.is_none() => {
                 let options = DeleteOptions::read(&self.optional()?, |name| self.parameter(name))?;
-                let deleted = self.shared.change(|state| delete::delete(state, place, &options))?;
+                let deleted = self.shared.write(|state| delete::delete(state, place, &options))?;
                 Ok(Answer::json(200, &delete::answer(view, place.name, deleted)))
             }
             _ => Err(refusal::not_allowed()),
@@ -209,7 +209,7 @@ impl Call<'_> {
         let kind = match media {
             "application/apply-patch+yaml" => {
                 let options = Options { manager: self.parameter("fieldManager"), ..options };
-                return self.shared.change(|state| write::apply(state, place, document, options));
+                return self.shared.write(|state| write::apply(state, place, document, options));
             }
             "application/json-patch+json" => PatchKind::Json,
             "application/merge-patch+json" | "application/json" | "" => PatchKind::Merge,
@@ -225,7 +225,7 @@ impl Call<'_> {
                 ));
             }
         };
-        self.shared.change(|state| write::patch_object(state, place, kind, document, options))
+        self.shared.write(|state| write::patch_object(state, place, kind, document, options))
     }
 
     /// `scale`, which has documents of its own.
@@ -272,7 +272,7 @@ impl Call<'_> {
         let document = Document { value: change, repeated: Vec::new() };
         let written = self
             .shared
-            .change(|state| write::patch_object(state, place, PatchKind::Merge, document, options))?;
+            .write(|state| write::patch_object(state, place, PatchKind::Merge, document, options))?;
         Ok(Answer::json(200, &write::scale_of(&written.object)))
     }
 

@@ -22,13 +22,13 @@ pub(crate) fn list(
 ) -> Result<Body, Failure> {
     let resource = shape.view.resource;
     let options = ListOptions::read(|name| request.parameter(name))?;
-    let (page, break_after) = shared.change(|state| {
-        let mut page = state.store.list(resource.definition(), selector, &options)?;
-        for object in &mut page.objects {
-            *object = state.faults.sent(object);
-        }
-        Ok::<_, Failure>((page, state.faults.break_lists[resource.index()].take()))
-    })?;
+    let mut state = shared.lock();
+    let mut page = state.store.list(resource.definition(), selector, &options)?;
+    for object in &mut page.objects {
+        *object = state.faults.sent(object);
+    }
+    let break_after = state.faults.break_lists[resource.index()].take();
+    drop(state);
     let show_rest = selector.selects_all();
     let (sender, body) = Body::stream();
     let shared = Arc::clone(shared);
@@ -68,7 +68,7 @@ async fn write(
 
 /// Sends a piece, once the resource is not stalled.
 async fn send(shared: &Shared, resource: Resource, sender: &Sender, piece: Vec<u8>) -> Result<(), Gone> {
-    let mut changed = shared.subscribe();
+    let mut changed = shared.subscribe_faults();
     while shared.lock().stalled(Some(resource)) {
         tokio::select! {
             changed = changed.changed() => changed.map_err(|_| Gone)?,

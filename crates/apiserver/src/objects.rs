@@ -13,7 +13,7 @@ use crate::invalid::Invalid;
 use crate::patch::PatchKind;
 use crate::refusal;
 use crate::resource::{Resource, Subresource};
-use crate::state::{Shared, State};
+use crate::state::{Shared, State, Waiter};
 use crate::value::text;
 use crate::view::View;
 use crate::write::{self, Options, Place, Validation, Written};
@@ -90,7 +90,7 @@ impl Objects {
         let place = Place { view, namespace: &namespace, name: &name, part: None };
         let document = Document { value: object, repeated: Vec::new() };
         let options = Options { manager: Some(manager), force, ..options() };
-        let written = self.shared.change(|state| write::apply(state, place, document, options))?;
+        let written = self.shared.write(|state| write::apply(state, place, document, options))?;
         Ok(written.object)
     }
 
@@ -137,7 +137,7 @@ impl Objects {
         let document = Document { value: patch, repeated: Vec::new() };
         let written = self
             .shared
-            .change(|state| write::patch_object(state, place, PatchKind::Merge, document, options()))?;
+            .write(|state| write::patch_object(state, place, PatchKind::Merge, document, options()))?;
         Ok(written.object)
     }
 
@@ -145,7 +145,7 @@ impl Objects {
     pub fn bind(&self, namespace: &str, pod: &str, node: &str) -> Result<(), Failure> {
         let place = Place { view: View::stored(Resource::Pods), namespace, name: pod, part: None };
         let binding = json!({ "target": { "kind": "Node", "name": node } });
-        self.shared.change(|state| write::bind(state, place, &binding, options())).map(drop)
+        self.shared.write(|state| write::bind(state, place, &binding, options())).map(drop)
     }
 
     /// Deletes an object. Gives it as it is now if it lingers: because of its finalizers, or
@@ -159,7 +159,7 @@ impl Objects {
         options: &DeleteOptions,
     ) -> Result<Option<Value>, Failure> {
         let place = Place { view: View::stored(resource), namespace, name, part: None };
-        let deleted = self.shared.change(|state| delete::delete(state, place, options))?;
+        let deleted = self.shared.write(|state| delete::delete(state, place, options))?;
         Ok(match deleted {
             Deleted::Gone(_) => None,
             Deleted::Lingers(object) => Some(object),
@@ -169,7 +169,8 @@ impl Objects {
     /// Follows resources: first what there is, as [`Update::Put`], then every change.
     pub fn follow(&self, resources: &[Resource]) -> Follow {
         let watches = resources.iter().map(|resource| (*resource, None)).collect();
-        Follow { shared: Arc::clone(&self.shared), watches, woken: Arc::default() }
+        let waiter = self.shared.waiter(resources);
+        Follow { shared: Arc::clone(&self.shared), watches, waiter, woken: Arc::default() }
     }
 
     fn write(
@@ -188,7 +189,7 @@ impl Objects {
         }
         let place = Place { view: View::stored(resource), namespace: &namespace, name: &name, part };
         let document = Document { value: object, repeated: Vec::new() };
-        let written = self.shared.change(|state| write(state, place, document, options()))?;
+        let written = self.shared.write(|state| write(state, place, document, options()))?;
         Ok(written.object)
     }
 }
@@ -237,6 +238,7 @@ impl Update {
 pub struct Follow {
     shared: Arc<Shared>,
     watches: Vec<(Resource, Option<Watch>)>,
+    waiter: Arc<Waiter>,
     woken: Arc<AtomicBool>,
 }
 
@@ -244,6 +246,7 @@ pub struct Follow {
 #[derive(Debug, Clone)]
 pub struct Waker {
     shared: Arc<Shared>,
+    waiter: Arc<Waiter>,
     woken: Arc<AtomicBool>,
 }
 
@@ -251,7 +254,7 @@ impl Waker {
     /// Has [`Follow::next`] return now, or at once when it is called next.
     pub fn wake(&self) {
         self.woken.store(true, Ordering::SeqCst);
-        self.shared.note(|_| ());
+        self.shared.wake_one(&self.waiter);
     }
 }
 
@@ -265,15 +268,13 @@ impl Follow {
         let end = Instant::now() + most;
         loop {
             let was_woken = self.woken.swap(false, Ordering::SeqCst);
-            let seen = self.shared.version();
             let updates = self.take();
             let left = end.saturating_duration_since(Instant::now());
             if !updates.is_empty() || was_woken || left.is_zero() {
                 return updates;
             }
-            // Whatever comes after the look above wakes it.
-            let is_woken = || self.woken.load(Ordering::SeqCst);
-            self.shared.wait_for(|state| state.version() != seen || is_woken(), left);
+            // What came since the last wait ends this one at once.
+            self.shared.wait(&self.waiter, left);
         }
     }
 
@@ -286,7 +287,8 @@ impl Follow {
 
     /// What ends the waiting of [`Self::next`].
     pub fn waker(&self) -> Waker {
-        Waker { shared: Arc::clone(&self.shared), woken: Arc::clone(&self.woken) }
+        let Self { shared, waiter, woken, .. } = self;
+        Waker { shared: Arc::clone(shared), waiter: Arc::clone(waiter), woken: Arc::clone(woken) }
     }
 
     /// What has happened since the last call, without waiting.

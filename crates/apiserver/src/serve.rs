@@ -41,6 +41,7 @@ pub(crate) struct Service {
     /// Whether the client showed a certificate of ours.
     pub(crate) certificate: bool,
     pub(crate) bookmark_interval: Duration,
+    pub(crate) patience: Duration,
     pub(crate) node_side: Option<Arc<dyn NodeSide>>,
 }
 
@@ -57,12 +58,7 @@ impl Service {
             resource: target.resource(),
             code: None,
         };
-        let (position, delay) = self.shared.note(|state| {
-            if state.rules.records {
-                state.requests.push(request.clone());
-            }
-            (state.requests.len().saturating_sub(1), state.faults.delay)
-        });
+        let (recorded, delay) = self.record(&request);
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
@@ -74,22 +70,36 @@ impl Service {
         let (answer, retry_after) = match answer {
             Ok(Reply::Answer(answer)) => (answer, None),
             Ok(Reply::Upgrade(response)) => {
-                self.note(position, response.status().as_u16());
+                self.answered(recorded, response.status().as_u16());
                 return Ok(response);
             }
             Err(failure) => (Answer::json(failure.code, &failure.to_json()), failure.retry_after),
         };
-        self.note(position, answer.code);
+        self.answered(recorded, answer.code);
         Ok(response(answer, retry_after))
     }
 
-    /// Notes how a request was answered.
-    fn note(&self, position: usize, code: u16) {
-        self.shared.note(|state| {
-            if state.rules.records {
-                state.requests[position].code = Some(code);
-            }
+    /// Notes a request, if requests are noted, and gives its place; and how long answers are held
+    /// back.
+    fn record(&self, request: &Request) -> (Option<usize>, Duration) {
+        let state = self.shared.lock();
+        let delay = state.faults.delay;
+        let records = state.rules.records;
+        drop(state);
+        let place = records.then(|| {
+            self.shared.note(|state| {
+                state.requests.push(request.clone());
+                state.requests.len() - 1
+            })
         });
+        (place, delay)
+    }
+
+    /// Notes how a request was answered.
+    fn answered(&self, recorded: Option<usize>, code: u16) {
+        if let Some(place) = recorded {
+            self.shared.note(|state| state.requests[place].code = Some(code));
+        }
     }
 
     fn credential(&self, http: &hyper::Request<Incoming>) -> Credential {
@@ -101,7 +111,7 @@ impl Service {
     }
 
     async fn unstalled(&self, resource: Option<Resource>) {
-        let mut changed = self.shared.subscribe();
+        let mut changed = self.shared.subscribe_faults();
         while self.shared.lock().stalled(resource) && changed.changed().await.is_ok() {}
     }
 
@@ -199,7 +209,7 @@ impl Service {
         let content_type = text(&http, CONTENT_TYPE).to_owned();
         let agent = text(&http, USER_AGENT).split('/').next().unwrap_or_default().to_owned();
         let method = http.method().clone();
-        let body = read(http).await?;
+        let body = read(http, self.patience).await?;
         let call = Call {
             shared: &self.shared,
             request,
@@ -253,8 +263,11 @@ fn text(http: &hyper::Request<Incoming>, name: HeaderName) -> &str {
     http.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-async fn read(http: hyper::Request<Incoming>) -> Result<bytes::Bytes, Failure> {
-    let body = Limited::new(http.into_body(), BODY_LIMIT).collect().await;
+async fn read(http: hyper::Request<Incoming>, patience: Duration) -> Result<bytes::Bytes, Failure> {
+    let body = Limited::new(http.into_body(), BODY_LIMIT).collect();
+    let body = tokio::time::timeout(patience, body).await.map_err(|_| {
+        Failure::new(504, format!("the body of the request did not come within {patience:?}"))
+    })?;
     body.map(http_body_util::Collected::to_bytes).map_err(|error| {
         if error.is::<http_body_util::LengthLimitError>() {
             Failure::new(413, format!("Request entity too large: limit is {BODY_LIMIT}"))

@@ -32,6 +32,9 @@ pub struct Options {
     pub more: Vec<Arc<TcpListener>>,
     /// How often a watch that asks for bookmarks gets one. A real server: about a minute.
     pub bookmark_interval: Duration,
+    /// How long a client may take to send the head of a request, and its body, and may be silent
+    /// between requests. A real server: about a minute.
+    pub patience: Duration,
     /// How many events of each resource a watch can catch up on.
     pub history: usize,
     /// Whether `sendInitialEvents` is offered; older servers refuse it.
@@ -71,6 +74,7 @@ impl Default for Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             more: Vec::new(),
             bookmark_interval: Duration::from_mins(1),
+            patience: Duration::from_mins(1),
             history: 10_000,
             streaming_lists: true,
             http2: true,
@@ -151,6 +155,7 @@ impl Server {
             tls: TlsAcceptor::from(Arc::clone(&identities.server)),
             address,
             bookmark_interval,
+            patience: options.patience,
             node_side: options.node_side,
         };
         let runtime =

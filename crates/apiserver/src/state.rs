@@ -1,7 +1,8 @@
 //! Everything the server knows, behind one lock, and who waits for it to change.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -110,6 +111,38 @@ pub struct State {
     pub(crate) connections: usize,
     pub(crate) listening: bool,
     next_watcher: u64,
+    /// Something was written of these since those who wait for it were woken.
+    touched: Resources,
+    /// Who waits for what, in this process.
+    followers: Vec<(Resources, Weak<Waiter>)>,
+}
+
+/// A set of resources.
+#[derive(Debug, Clone, Copy, Default)]
+struct Resources(u64);
+
+impl Resources {
+    const ALL: Self = Self(u64::MAX);
+
+    fn of(resource: Resource) -> Self {
+        Self(1 << resource.index())
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// One who waits for changes, in this process.
+#[derive(Debug, Default)]
+pub(crate) struct Waiter {
+    /// Something has changed since the last wait. Set under the lock of the state.
+    changed: AtomicBool,
+    condvar: Condvar,
 }
 
 impl State {
@@ -177,6 +210,7 @@ impl State {
         if resource == Resource::Services {
             self.claims.note(&key(&object), Some(&object));
         }
+        self.touched = self.touched.and(Resources::of(resource));
         self.store.apply(resource.definition(), object)
     }
 
@@ -185,6 +219,7 @@ impl State {
         if resource == Resource::Services {
             self.claims.note(&(namespace.to_owned(), name.to_owned()), None);
         }
+        self.touched = self.touched.and(Resources::of(resource));
         self.store.delete(resource.definition(), namespace, name).is_some()
     }
 
@@ -239,8 +274,10 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// For the test.
     observed: Condvar,
-    /// For watches and held back answers: what they may send has changed.
-    changed: watch::Sender<()>,
+    /// For watches, by resource: what they may send has changed.
+    changed: [watch::Sender<()>; Resource::ALL.len()],
+    /// For whoever behaves as faults say: they have changed.
+    faults: watch::Sender<()>,
     /// Every connection open now is to be cut.
     cut: watch::Sender<()>,
 }
@@ -265,16 +302,14 @@ impl Shared {
                 connections: 0,
                 listening: true,
                 next_watcher: 0,
+                touched: Resources::default(),
+                followers: Vec::new(),
             }),
             observed: Condvar::new(),
-            changed: watch::Sender::new(()),
+            changed: std::array::from_fn(|_| watch::Sender::new(())),
+            faults: watch::Sender::new(()),
             cut: watch::Sender::new(()),
         })
-    }
-
-    /// The newest resource version.
-    pub(crate) fn version(&self) -> u64 {
-        self.lock().version()
     }
 
     /// A test that panicked while it looked must not hide its message behind a poisoned lock.
@@ -282,12 +317,44 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what may be sent.
-    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
-        let result = change(&mut self.lock());
-        self.changed.send_replace(());
-        self.observed.notify_all();
+    /// Writes objects. Wakes those who follow their resources.
+    pub(crate) fn write<R>(&self, write: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.lock();
+        let result = write(&mut state);
+        let touched = std::mem::take(&mut state.touched);
+        self.wake(state, touched);
         result
+    }
+
+    /// Changes how the server behaves, and objects. Wakes everybody.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        self.wake(state, Resources::ALL);
+        self.faults.send_replace(());
+        result
+    }
+
+    fn wake(&self, mut state: MutexGuard<'_, State>, touched: Resources) {
+        let mut waiters = Vec::new();
+        state.followers.retain(|(wanted, waiter)| {
+            let Some(waiter) = waiter.upgrade() else { return false };
+            if wanted.meets(touched) {
+                waiter.changed.store(true, Ordering::SeqCst);
+                waiters.push(waiter);
+            }
+            true
+        });
+        drop(state);
+        for waiter in waiters {
+            waiter.condvar.notify_all();
+        }
+        for resource in Resource::ALL {
+            if Resources::of(resource).meets(touched) {
+                self.changed[resource.index()].send_replace(());
+            }
+        }
+        self.observed.notify_all();
     }
 
     /// Changes what can be observed only.
@@ -297,9 +364,38 @@ impl Shared {
         result
     }
 
-    /// Sees every change after this call.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
+    /// Sees every change of objects of a resource after this call, and of faults.
+    pub(crate) fn subscribe(&self, resource: Resource) -> watch::Receiver<()> {
+        self.changed[resource.index()].subscribe()
+    }
+
+    /// Sees every change of faults after this call.
+    pub(crate) fn subscribe_faults(&self) -> watch::Receiver<()> {
+        self.faults.subscribe()
+    }
+
+    /// One who waits for changes of these resources, and is to be kept as long.
+    pub(crate) fn waiter(&self, resources: &[Resource]) -> Arc<Waiter> {
+        let waiter = Arc::new(Waiter::default());
+        let wanted = resources.iter().fold(Resources::default(), |all, one| all.and(Resources::of(*one)));
+        self.lock().followers.push((wanted, Arc::downgrade(&waiter)));
+        waiter
+    }
+
+    /// Waits for a change since the last wait, no longer than `most`.
+    pub(crate) fn wait(&self, waiter: &Waiter, most: Duration) {
+        let state = self.lock();
+        let unchanged = |_: &mut State| !waiter.changed.swap(false, Ordering::SeqCst);
+        // Whether it waited too long shows in what the caller finds.
+        let _waited = waiter.condvar.wait_timeout_while(state, most, unchanged);
+    }
+
+    /// Ends the wait of this one, or its next.
+    pub(crate) fn wake_one(&self, waiter: &Waiter) {
+        let state = self.lock();
+        waiter.changed.store(true, Ordering::SeqCst);
+        drop(state);
+        waiter.condvar.notify_all();
     }
 
     pub(crate) fn subscribe_cut(&self) -> watch::Receiver<()> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use portolan_store::{Bookmark, Change, Failure, Selector, Watch, WatchOptions, error_line};
+use tokio::task::yield_now;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
 use crate::body::{Body, Gone, Sender};
@@ -14,8 +15,11 @@ use crate::state::{Request, Shared, State};
 /// How long a watch lasts when the client does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_hours(1);
 
-/// Events taken under one lock.
+/// Events taken under one lock, and sent together.
 const BURST: usize = 64;
+
+/// What there is at the beginning goes out in pieces of about this size, in bytes.
+const PIECE: usize = 32 * 1024;
 
 /// Takes a watch off the list of open ones when its stream ends, however it ends.
 struct Registration {
@@ -38,7 +42,7 @@ pub(crate) fn watch(
     bookmark_interval: Duration,
 ) -> Result<Body, Failure> {
     let resource = shape.view.resource;
-    let (stream, timeout) = shared.change(|state| {
+    let (stream, timeout) = shared.note(|state| {
         let options = WatchOptions::read(|name| request.parameter(name), state.streaming_lists)?;
         let opening = match Watch::start(&state.store, resource.definition(), selector, &options) {
             Ok((watch, initial)) => {
@@ -120,28 +124,30 @@ impl Follower<'_> {
     ) -> Result<(), Gone> {
         let Self { shape, shared, id, sender } = *self;
         let send = async |line| sender.send(Ok(line)).await.map_err(|_| Gone);
-        let mut changed = shared.subscribe();
+        let mut changed = shared.subscribe(shape.view.resource);
         let mut ticks = ticks(bookmark_interval);
+        let mut piece = Vec::new();
         for line in opening {
+            piece.extend_from_slice(&line);
+            if piece.len() >= PIECE {
+                unstalled(shared, id).await;
+                send(std::mem::take(&mut piece).into()).await?;
+            }
+        }
+        if !piece.is_empty() {
             unstalled(shared, id).await;
-            send(line).await?;
+            send(piece.into()).await?;
         }
         loop {
             changed.mark_unchanged();
             match self.step(&mut watch) {
-                Step::Send(lines) => {
-                    for line in lines {
-                        send(line).await?;
-                    }
-                }
-                Step::Finish(lines) => {
-                    for line in lines {
-                        send(line).await?;
-                    }
-                    return Ok(());
-                }
+                Step::Send(lines) => send(lines.into()).await?,
+                Step::Finish(lines) if lines.is_empty() => return Ok(()),
+                Step::Finish(lines) => return send(lines.into()).await,
+                Step::Again => yield_now().await,
                 Step::Wait => tokio::select! {
-                    _ = changed.changed() => {}
+                    // What other connections write in the same turn goes out together.
+                    _ = changed.changed() => yield_now().await,
                     _ = ticks.tick() => {
                         let due = watch.bookmark().filter(|_| !held_back(&shared.lock(), id));
                         if let Some(bookmark) = due {
@@ -159,28 +165,36 @@ impl Follower<'_> {
             return Step::Wait;
         }
         let watcher = state.watchers.get_mut(&self.id).expect("registered while it runs");
-        let mut lines: Vec<Bytes> = watcher.inject.drain(..).collect();
+        let mut lines: Vec<u8> = watcher.inject.drain(..).flatten().collect();
         if watcher.finish {
             return Step::Finish(lines);
         }
         let changes: Vec<Change> = match watch.changes(&state.store, BURST) {
             Ok(changes) => changes.into_iter().map(|change| state.faults.sent_change(change)).collect(),
             Err(failure) => {
-                lines.push(error_line(&failure));
+                lines.extend_from_slice(&error_line(&failure));
                 return Step::Finish(lines);
             }
         };
         let behind = watch.is_behind(&state.store);
         drop(state);
-        lines.extend(changes.iter().map(|change| self.shape.event(change)));
-        if behind || !lines.is_empty() { Step::Send(lines) } else { Step::Wait }
+        for change in &changes {
+            lines.extend_from_slice(&self.shape.event(change));
+        }
+        match (lines.is_empty(), behind) {
+            (false, _) => Step::Send(lines),
+            (true, true) => Step::Again,
+            (true, false) => Step::Wait,
+        }
     }
 }
 
 /// What a watch does next.
 enum Step {
-    Send(Vec<Bytes>),
-    Finish(Vec<Bytes>),
+    Send(Vec<u8>),
+    Finish(Vec<u8>),
+    /// Nothing of what was looked at is for this watch, and there is more.
+    Again,
     Wait,
 }
 
@@ -190,7 +204,7 @@ fn held_back(state: &State, id: u64) -> bool {
 }
 
 async fn unstalled(shared: &Shared, id: u64) {
-    let mut changed = shared.subscribe();
+    let mut changed = shared.subscribe_faults();
     while held_back(&shared.lock(), id) && changed.changed().await.is_ok() {}
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::client::{PATIENCE, Version, begin, get, many, send, send_typed};
-use crate::{SERVICES, service, start};
+use crate::{SERVICES, service, start, start_with};
 
 /// Longer than any answer takes while somebody else misbehaves.
 const SOON: Duration = Duration::from_secs(10);
@@ -131,4 +131,23 @@ async fn serves_others_while_many_send_nothing() {
     let gone = |state: &portolan_apiserver::State| state.connections() == 0;
     let closed = tokio::task::spawn_blocking(move || server.wait_for(gone, PATIENCE));
     assert!(closed.await.expect("no panic"), "whoever goes is forgotten");
+}
+
+/// Who is too slow is not waited for, and frees what the connection takes.
+#[tokio::test]
+async fn does_not_wait_for_the_slow() {
+    let server = start_with(Options { patience: Duration::from_millis(100), ..Options::default() });
+    let halves = [
+        String::new(),
+        "GET /api/v1/services HTTP/1.1\r\nHost: a\r\nX-Long: ".to_owned(),
+        format!("PUT {SERVICE} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n{{"),
+    ];
+    let mut slow = Vec::new();
+    for half in &halves {
+        slow.push(begin(&server, Some(half)).await);
+    }
+    let gone = |state: &portolan_apiserver::State| state.connections() == 0;
+    let closed = tokio::task::spawn_blocking(move || server.wait_for(gone, PATIENCE));
+    assert!(closed.await.expect("no panic"), "the server closes them");
+    drop(slow);
 }
