@@ -15,6 +15,7 @@ mod group;
 mod hostile;
 mod iptables;
 mod kube_proxy;
+mod lab;
 mod load;
 mod memory;
 mod namespace;
@@ -94,6 +95,8 @@ enum Bench {
     Trace,
     /// Names of Services asked for over UDP, against knot, nsd and CoreDNS
     Dns,
+    /// A lab: how soon it is there, pods ready and gone, its memory, writes to its API server
+    Lab,
     /// A proxy in user space, against HAProxy, nginx and socat, and against the kernel alone
     Relay,
     /// What the first command of README.md compiles, against the shipped program; takes a quarter
@@ -132,6 +135,7 @@ struct Scale {
     /// Services, seconds of each measurement, and larger clusters for memory.
     dns: (u32, u64, &'static [Shape]),
     relay: Amount,
+    lab: lab::Amount,
 }
 
 const FULL: Scale = Scale {
@@ -159,6 +163,7 @@ const FULL: Scale = Scale {
     hostile_rounds: 3,
     dns: (10_000, 4, &[Shape::new(45_000, 6)]),
     relay: Amount { rounds: 5, flow: 2000, short: 20_000, requests: 20_000, idle: 10_000 },
+    lab: lab::Amount { rounds: 5, pods: 200, writes: 10_000 },
 };
 
 const QUICK: Scale = Scale {
@@ -181,6 +186,7 @@ const QUICK: Scale = Scale {
     hostile_rounds: 1,
     dns: (1_000, 1, &[]),
     relay: Amount { rounds: 1, flow: 500, short: 2_000, requests: 2_000, idle: 1_000 },
+    lab: lab::Amount { rounds: 1, pods: 40, writes: 1_000 },
 };
 
 fn main() -> ExitCode {
@@ -219,6 +225,7 @@ fn measure(cli: &Cli) -> anyhow::Result<bool> {
                 Bench::Trace,
                 Bench::Dns,
                 Bench::Relay,
+                Bench::Lab,
             ]
         }
         one => vec![one],
@@ -230,7 +237,10 @@ fn measure(cli: &Cli) -> anyhow::Result<bool> {
     }
     // Before the namespaces: cargo may want to fetch something.
     let needs_program = benches.iter().any(|bench| {
-        matches!(bench, Bench::Change | Bench::Memory | Bench::Cluster | Bench::Trace | Bench::Dns)
+        matches!(
+            bench,
+            Bench::Change | Bench::Memory | Bench::Cluster | Bench::Trace | Bench::Dns | Bench::Lab
+        )
     });
     let program: PathBuf = if needs_program { program::find()? } else { PathBuf::new() };
     namespace::enter_private()?;
@@ -272,6 +282,7 @@ fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>>
         Bench::Trace => trace::bench(program, scale.trace, scale.traced),
         Bench::Dns => dns::bench(program, scale.dns.0, scale.dns.1, scale.dns.2),
         Bench::Relay => relay::bench(scale.relay),
+        Bench::Lab => lab::bench(program, scale.lab),
         Bench::Build => build::bench(),
         Bench::All => unreachable!("taken apart by the caller"),
     }
@@ -290,6 +301,7 @@ fn heading(bench: Bench) -> &'static str {
         Bench::Trace => "trace: packets through the rules of Services x endpoints",
         Bench::Dns => "dns: names of so many Services, server and client on a processor each, median",
         Bench::Relay => "relay: clients and servers on one processor, what is between on another, median",
+        Bench::Lab => "lab: from outside, as a user of kubectl meets it, median",
         Bench::Build => "build: everything from nothing, on this machine",
         Bench::All => unreachable!("taken apart by the caller"),
     }
