@@ -68,6 +68,9 @@ struct Client {
     failed: Vec<SocketAddr>,
     /// When something last came from either side.
     last: Instant,
+    /// Its endpoint has left: it gets another one with its next datagram. Until then, an answer
+    /// that is on its way still reaches it.
+    left: bool,
 }
 
 impl Udp {
@@ -124,8 +127,8 @@ impl Udp {
 
     /// The number of a client, who may be new. `None` if it is refused.
     fn find(&mut self, reactor: &mut Reactor, served: &Arc<Served>, key: Key) -> Option<u64> {
-        if let Some(number) = self.numbers.get(&key) {
-            return Some(*number);
+        if let Some(number) = self.numbers.get(&key).copied() {
+            return self.go_on(reactor, number);
         }
         let counters = reactor.counters(served);
         if !reactor.shared.clients.take() {
@@ -137,7 +140,8 @@ impl Udp {
             reactor.shared.clients.give_back();
             return None;
         };
-        let client = Client { served: served.clone(), key, endpoint, socket, failed, last: reactor.now };
+        let (served, last) = (served.clone(), reactor.now);
+        let client = Client { served: served.clone(), key, endpoint, socket, failed, last, left: false };
         let Some(number) = self.clients.add(client) else {
             reactor.shared.clients.give_back();
             return None;
@@ -151,6 +155,28 @@ impl Udp {
         }
         reactor.wake_at(reactor.now + served.idle, Token::UdpClient(number));
         Some(number)
+    }
+
+    /// A client that is known has sent something: it gets another endpoint if its own has left.
+    /// `None` if there is none.
+    fn go_on(&mut self, reactor: &mut Reactor, number: u64) -> Option<u64> {
+        let client = self.clients.get(number)?;
+        if !client.left {
+            return Some(number);
+        }
+        let served = client.served.clone();
+        client.failed.clear();
+        match reach(reactor, &served, &client.key, &mut client.failed) {
+            Some((endpoint, socket)) => {
+                (client.endpoint, client.socket, client.left) = (endpoint, socket, false);
+                if self.watch(reactor, number) {
+                    return Some(number);
+                }
+                self.forget(reactor, number);
+            }
+            None => self.forget(reactor, number),
+        }
+        None
     }
 
     fn watch(&mut self, reactor: &mut Reactor, number: u64) -> bool {
@@ -185,7 +211,7 @@ impl Udp {
         client.failed.push(client.endpoint);
         match reach(reactor, &served, &client.key, &mut client.failed) {
             Some((endpoint, socket)) => {
-                (client.endpoint, client.socket) = (endpoint, socket);
+                (client.endpoint, client.socket, client.left) = (endpoint, socket, false);
                 if !self.watch(reactor, number) {
                     self.forget(reactor, number);
                 }
@@ -255,7 +281,8 @@ impl Udp {
         }
     }
 
-    /// Forgets the clients of a listener, or those of one of its endpoints.
+    /// Forgets the clients of a listener. Those of one of its endpoints get another one with their
+    /// next datagram.
     pub(crate) fn leave(
         &mut self,
         reactor: &mut Reactor,
@@ -266,7 +293,10 @@ impl Udp {
             Arc::ptr_eq(&client.served, served) && endpoint.is_none_or(|endpoint| client.endpoint == endpoint)
         };
         for number in self.clients.numbers(concerned) {
-            self.forget(reactor, number);
+            match (endpoint, self.clients.get(number)) {
+                (Some(_), Some(client)) => client.left = true,
+                _ => self.forget(reactor, number),
+            }
         }
     }
 
