@@ -297,6 +297,13 @@ pub(crate) const ALL: &[Bound] = &[
         |f| text(f.config_sync_period),
         |c| GoDuration::from(c.config_sync_period).to_string(),
     ),
+    bound(
+        "udp-timeout",
+        &["udpIdleTimeout"],
+        |f| text(f.udp_timeout),
+        |c| GoDuration::from(c.userspace.udp_idle_timeout).to_string(),
+    ),
+    bound("proxy-port-range", &["portRange"], |f| f.proxy_port_range.clone(), |c| c.port_range.clone()),
 ];
 
 /// The flags for `field`, or for what it is an item of, or an item of it.
@@ -351,8 +358,9 @@ mod tests {
 
     #[test]
     fn every_field_exists() {
-        // It is written only where it is switched on.
-        let object = crate::to_json(&Config { accept_forwarded: true, ..Config::default() });
+        // Some are written only where they are switched on.
+        let mode = crate::Mode::Userspace;
+        let object = crate::to_json(&Config { accept_forwarded: true, mode, ..Config::default() });
         for field in ALL.iter().flat_map(|bound| bound.fields) {
             assert!(object.pointer(&format!("/{}", field.replace('.', "/"))).is_some(), "{field}");
         }

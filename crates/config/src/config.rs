@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,8 +65,10 @@ pub struct Config {
     pub logging: Logging,
     /// As given; see [`Config::enabled`].
     pub feature_gates: BTreeMap<String, bool>,
-    /// A range that no mode uses.
+    /// The ports of mode userspace, as given.
     pub port_range: String,
+    /// For userspace mode.
+    pub userspace: Userspace,
     /// For Windows.
     pub windows: Windows,
 }
@@ -100,11 +103,13 @@ pub enum Mode {
     Iptables,
     /// The kernel's IPVS load balancer.
     Ipvs,
+    /// Sockets of this process, to which rules divert.
+    Userspace,
 }
 
 impl Mode {
     /// All modes.
-    pub const ALL: [Mode; 3] = [Mode::Iptables, Mode::Ipvs, Mode::Nftables];
+    pub const ALL: [Mode; 4] = [Mode::Iptables, Mode::Ipvs, Mode::Nftables, Mode::Userspace];
 
     /// The name in flags and files.
     pub fn name(self) -> &'static str {
@@ -112,6 +117,7 @@ impl Mode {
             Mode::Nftables => "nftables",
             Mode::Iptables => "iptables",
             Mode::Ipvs => "ipvs",
+            Mode::Userspace => "userspace",
         }
     }
 }
@@ -151,6 +157,15 @@ pub struct Iptables {
 pub struct Nftables {
     /// 0-31 (spec §4.1).
     pub masquerade_bit: u8,
+}
+
+/// Options of userspace mode, as kube-proxy 1.25 had them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Userspace {
+    /// The ports that it listens on; `None` for those that the kernel chooses.
+    pub ports: Option<RangeInclusive<u16>>,
+    /// A UDP client that has neither sent nor got anything for so long is forgotten. Not zero.
+    pub udp_idle_timeout: Duration,
 }
 
 /// Options of IPVS mode (spec §7).

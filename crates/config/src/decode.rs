@@ -161,6 +161,7 @@ fn object(section: &mut Section<'_, '_, '_>) -> Object {
         }),
         config_sync_period: section.duration("configSyncPeriod"),
         port_range: section.text("portRange"),
+        udp_idle_timeout: section.duration("udpIdleTimeout"),
     }
 }
 

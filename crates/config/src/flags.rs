@@ -128,7 +128,7 @@ pub struct Flags {
     #[arg(long, value_name = "VERSION", hide = true)]
     pub show_hidden_metrics_for_version: Option<String>,
 
-    /// How packets are forwarded: nftables, iptables or ipvs [default: nftables]
+    /// How packets are forwarded: nftables, iptables, ipvs or userspace [default: nftables]
     #[arg(long, value_name = "MODE")]
     pub proxy_mode: Option<String>,
 
@@ -257,6 +257,15 @@ pub struct Flags {
     /// Accepted, without effect
     #[arg(long, value_name = "FILE,...", hide = true)]
     pub machine_id_file: Option<String>,
+
+    /// Mode userspace: when a UDP client that is silent is forgotten [default: 250ms]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    pub udp_timeout: Option<GoDuration>,
+
+    /// Mode userspace: the ports to listen on, as FIRST-LAST, FIRST+MORE or one port; 0-0 and none
+    /// leave it to the kernel
+    #[arg(long, value_name = "RANGE", allow_hyphen_values = true)]
+    pub proxy_port_range: Option<String>,
 
     /// Those that kube-proxy has no more
     #[command(flatten)]

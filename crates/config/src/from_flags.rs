@@ -71,7 +71,8 @@ pub(crate) fn object(flags: &Flags, errors: &mut Vec<ConfigError>) -> Object {
             udp_stream_timeout: flags.conntrack_udp_timeout_stream,
         },
         config_sync_period: flags.config_sync_period,
-        port_range: String::new(),
+        port_range: text(&flags.proxy_port_range),
+        udp_idle_timeout: flags.udp_timeout,
     }
 }
 

@@ -28,6 +28,7 @@ mod problems;
 mod removed;
 mod resolve;
 mod section;
+mod userspace;
 pub mod watch;
 mod write;
 

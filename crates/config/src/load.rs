@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::bound;
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::decode;
 use crate::flags::Flags;
 use crate::from_flags;
@@ -12,6 +12,7 @@ use crate::object::Object;
 use crate::problem::{ConfigError, Level, Note, Place};
 use crate::problems::Problems;
 use crate::resolve::{Origin, resolve};
+use crate::userspace;
 
 /// A configuration that can be used.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +53,9 @@ pub fn load(flags: &Flags, file: Option<(&Path, &str)>) -> Result<Loaded, Vec<Co
 
 fn finish(object: &Object, origin: Origin, mut problems: Problems<'_>) -> Result<Loaded, Vec<ConfigError>> {
     let config = resolve(object, origin, &mut problems);
+    if config.mode != Mode::Userspace {
+        problems.errors.splice(0..0, userspace::elsewhere(problems.flags));
+    }
     meaningless::note(object, &config, origin, &mut problems);
     if origin == Origin::File {
         overridden(&config, &mut problems);

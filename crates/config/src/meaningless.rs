@@ -20,6 +20,7 @@ pub(crate) const MACHINE_ID: &str = "/etc/machine-id,/var/lib/dbus/machine-id";
 /// no effect.
 pub(crate) fn note(object: &Object, config: &Config, origin: Origin, problems: &mut Problems<'_>) {
     of_any_mode(object, problems);
+    of_userspace(object, config.mode, origin, problems);
     logging(object, config, problems);
     detect_local(object, config, problems);
     loopback(config, problems);
@@ -64,7 +65,6 @@ fn of_any_mode(object: &Object, problems: &mut Problems<'_>) {
             period(object.config_sync_period, 900),
             "no effect: objects are followed by watches that are renewed when they go quiet",
         ),
-        ("portRange", set(&object.port_range), "no effect: no mode opens ports of its own"),
         ("winkernel.networkName", set(&windows.network_name), windows_only),
         ("winkernel.sourceVip", set(&windows.source_vip), windows_only),
         ("winkernel.enableDSR", windows.enable_dsr == Some(true), windows_only),
@@ -88,6 +88,19 @@ fn of_any_mode(object: &Object, problems: &mut Problems<'_>) {
         ),
     ];
     warn_of(options, problems);
+}
+
+/// Flags for this mode are refused in another one.
+fn of_userspace(object: &Object, mode: Mode, origin: Origin, problems: &mut Problems<'_>) {
+    if mode == Mode::Userspace || origin == Origin::Flags {
+        return;
+    }
+    let why = format!("no effect: it is for userspace mode, and this is {mode}");
+    let given = object.udp_idle_timeout.is_some_and(|given| !matches!(given.0, 0 | 250_000_000));
+    warn_of(
+        [("portRange", set(&object.port_range), why.as_str()), ("udpIdleTimeout", given, why.as_str())],
+        problems,
+    );
 }
 
 fn warn_of<'o>(options: impl IntoIterator<Item = (&'o str, bool, &'o str)>, problems: &mut Problems<'_>) {
@@ -158,8 +171,8 @@ fn loopback(config: &Config, problems: &mut Problems<'_>) {
         Mode::Iptables if asked(Family::V4) && !config.iptables.localhost_nodeports => {
             "no effect on loopback addresses: iptables.localhostNodePorts is false"
         }
-        Mode::Iptables if asked(Family::V6) => {
-            "no effect on ::1: in iptables mode, NodePorts answer on loopback addresses of IPv4 only"
+        Mode::Iptables | Mode::Userspace if asked(Family::V6) => {
+            "no effect on ::1: in this mode, NodePorts answer on loopback addresses of IPv4 only"
         }
         _ => return,
     };
@@ -185,7 +198,7 @@ fn of_other_modes(object: &Object, mode: Mode, origin: Origin, problems: &mut Pr
                     .info("iptables.localhostNodePorts", "nftables mode never answers on loopback anyway");
             }
         }
-        Mode::Iptables | Mode::Ipvs => {
+        Mode::Iptables | Mode::Ipvs | Mode::Userspace => {
             let why = format!("no effect: it is for nftables mode, and this is {mode}");
             warn_of([("nftables.masqueradeBit", bit(nftables.masquerade_bit), why.as_str())], problems);
         }
@@ -194,11 +207,11 @@ fn of_other_modes(object: &Object, mode: Mode, origin: Origin, problems: &mut Pr
     // Without a mode, the section of iptables is read as well. Flags for iptables are for nftables,
     // too.
     let periods_are_read = match mode {
-        Mode::Iptables => true,
+        Mode::Iptables | Mode::Userspace => true,
         Mode::Nftables => object.mode.is_empty() || origin == Origin::Flags,
         Mode::Ipvs => false,
     };
-    let masquerade_is_read = periods_are_read || mode == Mode::Ipvs;
+    let masquerade_is_read = mode != Mode::Userspace && (periods_are_read || mode == Mode::Ipvs);
     let of_iptables = why(Mode::Iptables);
     let of_iptables = of_iptables.as_str();
     warn_of(

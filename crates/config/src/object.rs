@@ -38,6 +38,7 @@ pub(crate) struct Object {
     pub(crate) conntrack: Conntrack,
     pub(crate) config_sync_period: Option<GoDuration>,
     pub(crate) port_range: String,
+    pub(crate) udp_idle_timeout: Option<GoDuration>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -26,15 +26,8 @@ struct Flag {
 
 const STDERR: &str = "log lines go to standard error, which the container runtime or systemd keeps";
 const HEADERS: &str = "log lines have one form; --logging-format=json is for programs";
-const USERSPACE: &str = "it was for userspace mode, and has no successor";
 
-const FLAGS: [Flag; 19] = [
-    flag(
-        "udp-timeout",
-        Form::Value,
-        "it was for userspace mode; --conntrack-udp-timeout sets the timeout of connection tracking",
-    ),
-    flag("proxy-port-range", Form::Value, USERSPACE),
+const FLAGS: [Flag; 17] = [
     flag("cleanup-ipvs", Form::Switch, "--cleanup removes the rules of all modes"),
     flag("cleanup-iptables", Form::Switch, "--cleanup removes the rules of all modes"),
     flag(

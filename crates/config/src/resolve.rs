@@ -20,6 +20,7 @@ use crate::logging;
 use crate::numbers::{bit, in_range, not_negative, valid_bit};
 use crate::object::{self, Object};
 use crate::problems::Problems;
+use crate::userspace;
 
 /// The release of Kubernetes whose metrics were hidden by the one that is followed here (1.36).
 const PREVIOUS_MINOR: &str = "1.35";
@@ -63,7 +64,7 @@ pub(crate) fn resolve(object: &Object, origin: Origin, problems: &mut Problems<'
         nftables: Nftables {
             masquerade_bit: match mode {
                 Mode::Nftables => bit("nftables.masqueradeBit", object.nftables.masquerade_bit, problems),
-                Mode::Iptables | Mode::Ipvs => valid_bit(object.nftables.masquerade_bit).unwrap_or(14),
+                _ => valid_bit(object.nftables.masquerade_bit).unwrap_or(14),
             },
         },
         detect_local: detect_local(object, problems),
@@ -75,6 +76,7 @@ pub(crate) fn resolve(object: &Object, origin: Origin, problems: &mut Problems<'
         logging: logging::logging(object, problems),
         feature_gates: object.feature_gates.clone(),
         port_range: object.port_range.clone(),
+        userspace: userspace::userspace(object, mode, problems),
         windows: Windows {
             network_name: object.winkernel.network_name.clone(),
             source_vip: object.winkernel.source_vip.clone(),
@@ -120,11 +122,8 @@ fn mode(object: &Object, problems: &mut Problems<'_>) -> Mode {
             "mode",
             "not set, so nftables is used; kube-proxy would use iptables. Set it to one of the two to be sure of it",
         ),
-        "userspace" => {
-            problems.error("mode", "userspace was removed in Kubernetes 1.26; use nftables, iptables or ipvs");
-        }
         "kernelspace" => problems.error("mode", "kernelspace is for Windows; use nftables, iptables or ipvs"),
-        _ => problems.error("mode", format!("{given:?} is not one of nftables, iptables, ipvs")),
+        _ => problems.error("mode", format!("{given:?} is not one of nftables, iptables, ipvs, userspace")),
     }
     Mode::Nftables
 }
@@ -163,6 +162,8 @@ impl SyncSection {
             }
             Mode::Nftables => of_nftables,
             Mode::Iptables => of_iptables,
+            // As in kube-proxy 1.25. Nothing is masqueraded: the process itself is the client.
+            Mode::Userspace => SyncSection { masquerade_all: false, ..of_iptables },
             Mode::Ipvs => SyncSection {
                 sync: ("ipvs.syncPeriod", ipvs.sync_period),
                 min: ("ipvs.minSyncPeriod", ipvs.min_sync_period),

@@ -26,6 +26,7 @@ pub fn to_json(config: &Config) -> Value {
             periods(&mut iptables);
             iptables["masqueradeAll"] = config.masquerade_all.into();
         }
+        Mode::Userspace => periods(&mut iptables),
         Mode::Ipvs => {
             periods(&mut ipvs);
             // There is none in the section of IPVS.
@@ -86,11 +87,18 @@ pub fn to_json(config: &Config) -> Value {
             "sourceVip": windows.source_vip,
         },
     });
-    // kube-proxy does not know it, and would say so.
+    unknown_to_kube_proxy(config, &mut object);
+    object
+}
+
+/// kube-proxy does not know these, or not any more, and would say so.
+fn unknown_to_kube_proxy(config: &Config, object: &mut Value) {
     if config.accept_forwarded {
         object["acceptForwarded"] = true.into();
     }
-    object
+    if config.mode == Mode::Userspace {
+        object["udpIdleTimeout"] = duration(config.userspace.udp_idle_timeout);
+    }
 }
 
 /// What the sections of the modes have whatever the mode is.

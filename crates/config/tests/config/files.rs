@@ -51,6 +51,22 @@ fn files() {
             &[("nftables.syncPeriod", json!("6s")), ("nftables.minSyncPeriod", json!("3s"))],
         ),
         (
+            "userspace mode has the periods of iptables, and masquerades nothing",
+            "mode: userspace\nportRange: 40000+99\nudpIdleTimeout: 5s\niptables: {syncPeriod: 6s, masqueradeAll: true}",
+            &[
+                ("iptables.syncPeriod", json!("6s")),
+                ("iptables.masqueradeAll", json!(false)),
+                ("portRange", json!("40000+99")),
+                ("udpIdleTimeout", json!("5s")),
+                ("nodePortAddresses", json!([])),
+            ],
+        ),
+        (
+            "userspace mode by default",
+            "mode: userspace\nudpIdleTimeout: 0s",
+            &[("portRange", json!("")), ("udpIdleTimeout", json!("250ms"))],
+        ),
+        (
             "§3.11: iptables mode answers on all addresses",
             "mode: iptables",
             &[("nodePortAddresses", json!([]))],

@@ -11,15 +11,19 @@ fn files_that_are_refused() {
     let cases: &[(&str, &str, &[&str])] = &[
         (
             "§10.12: modes",
-            "mode: userspace",
-            &["c:3: mode: userspace was removed in Kubernetes 1.26; use nftables, iptables or ipvs"],
+            "mode: user-space",
+            &["c:3: mode: \"user-space\" is not one of nftables, iptables, ipvs, userspace"],
         ),
         (
             "§10.12: modes of Windows",
             "mode: kernelspace",
             &["c:3: mode: kernelspace is for Windows; use nftables, iptables or ipvs"],
         ),
-        ("§10.12: others", "mode: IPVS", &["c:3: mode: \"IPVS\" is not one of nftables, iptables, ipvs"]),
+        (
+            "§10.12: others",
+            "mode: IPVS",
+            &["c:3: mode: \"IPVS\" is not one of nftables, iptables, ipvs, userspace"],
+        ),
         (
             "§10.13: detectLocalMode",
             "detectLocalMode: clusterCIDR",
@@ -258,7 +262,7 @@ fn flags_that_are_refused() {
             "all are named together",
             "--proxy-mode=x --iptables-masquerade-bit=32 --oom-score-adj=-1001",
             &[
-                "--proxy-mode: \"x\" is not one of nftables, iptables, ipvs",
+                "--proxy-mode: \"x\" is not one of nftables, iptables, ipvs, userspace",
                 "--iptables-masquerade-bit: 32 is not in 0-31",
                 "--oom-score-adj: -1001 is not in -1000 to 1000",
             ],
@@ -350,13 +354,21 @@ fn flags_that_are_refused() {
             ],
         ),
         (
+            "what userspace mode cannot do",
+            "--proxy-mode=userspace --udp-timeout=0s --proxy-port-range=9-8",
+            &[
+                "--proxy-port-range: \"9-8\" ends before it begins; give the lower port first",
+                "--udp-timeout: 0s is not more than 0s",
+            ],
+        ),
+        (
             "§10.11: removed flags",
             "--log-dir /var/log --udp-timeout=5s --proxy-port-range=1-2 --cleanup-ipvs --logtostderr=true",
             &[
-                "--udp-timeout: was removed from kube-proxy: it was for userspace mode; --conntrack-udp-timeout sets the \
-             timeout of connection tracking; take it out",
-                "--proxy-port-range: was removed from kube-proxy: it was for userspace mode, and has no successor; take it \
-             out",
+                "--udp-timeout: was removed from kube-proxy: it is for userspace mode alone; --conntrack-udp-timeout sets \
+                 the timeout of connection tracking; take it out, or set --proxy-mode=userspace",
+                "--proxy-port-range: was removed from kube-proxy: it is for userspace mode alone; take it out, or set \
+                 --proxy-mode=userspace",
                 "--cleanup-ipvs: was removed from kube-proxy: --cleanup removes the rules of all modes; take it out",
                 "--logtostderr: was removed from kube-proxy: log lines go to standard error, which the container runtime \
                  or systemd keeps; take it out",
@@ -373,7 +385,7 @@ fn flags_that_are_refused() {
         both,
         [
             "--cleanup-ipvs: was removed from kube-proxy: --cleanup removes the rules of all modes; take it out",
-            "c:3: mode: \"x\" is not one of nftables, iptables, ipvs",
+            "c:3: mode: \"x\" is not one of nftables, iptables, ipvs, userspace",
             "--v: -1 is not in 0-2147483647",
         ],
         "flags and file together"
