@@ -9,27 +9,41 @@ use portolan_service::{Family, Protocol};
 pub(crate) enum Mode {
     Nftables,
     Iptables,
+    Userspace,
 }
 
 impl Mode {
     /// All modes there are; every case holds for each of them unless it says otherwise.
-    pub(crate) const ALL: &'static [Mode] = &[Mode::Nftables, Mode::Iptables];
+    pub(crate) const ALL: &'static [Mode] = &[Mode::Nftables, Mode::Iptables, Mode::Userspace];
+    /// Those in which the kernel forwards: nothing ends with the process.
+    pub(crate) const OF_KERNEL: &'static [Mode] = &[Mode::Nftables, Mode::Iptables];
 
     /// The value of `--proxy-mode`.
     pub(crate) fn flag(self) -> &'static str {
         match self {
             Mode::Nftables => "nftables",
             Mode::Iptables => "iptables",
+            Mode::Userspace => "userspace",
+        }
+    }
+
+    /// Further flags, with which a flow stays where it is while nobody looks.
+    pub(crate) fn patience(self) -> &'static [&'static str] {
+        match self {
+            Mode::Nftables | Mode::Iptables => &[],
+            Mode::Userspace => &["--udp-timeout=1m"],
         }
     }
 
     /// The flags of `portolan run` in this mode under a setting.
     pub(crate) fn flags(self, setting: Setting) -> impl Iterator<Item = &'static str> {
-        let mode = match self {
-            Mode::Nftables => "--proxy-mode=nftables",
-            Mode::Iptables => "--proxy-mode=iptables",
+        let (own, mode): (&[&str], &str) = match self {
+            Mode::Nftables => (&[], "--proxy-mode=nftables"),
+            Mode::Iptables => (&[], "--proxy-mode=iptables"),
+            // An answer may take longer than the 250 ms of kube-proxy.
+            Mode::Userspace => (&["--udp-timeout=5s"], "--proxy-mode=userspace"),
         };
-        setting.flags().iter().copied().chain([mode])
+        setting.flags().iter().chain(own).copied().chain([mode])
     }
 }
 
@@ -210,6 +224,30 @@ impl Case {
             self.frontend,
             self.clause
         )
+    }
+
+    /// What must happen in `mode`. In mode userspace the proxy is the client that an endpoint sees
+    /// (docs/userspace.md, "What is lost"), but for an address that no rule leads from.
+    pub(crate) fn expected_in(&self, mode: Mode) -> Expected {
+        match (mode, self.frontend, self.expected) {
+            (_, Frontend::ProxyModeAddress, expected) => expected,
+            (Mode::Userspace, _, Expected::Answers(pods, _)) => Expected::Answers(pods, Source::Node),
+            (_, _, expected) => expected,
+        }
+    }
+
+    /// The protocols and families that are tried in `mode`. In mode userspace not every combination
+    /// is: who gets where is decided by rules that are tried in mode nftables.
+    pub(crate) fn combinations(&self, mode: Mode) -> Vec<(Protocol, Family)> {
+        let of_protocol = |protocol: &Protocol| {
+            let protocol = *protocol;
+            self.families.iter().map(move |family| (protocol, *family))
+        };
+        let all: Vec<_> = self.protocols.iter().flat_map(of_protocol).collect();
+        if mode != Mode::Userspace || all.len() < 4 {
+            return all;
+        }
+        vec![(Protocol::Tcp, Family::V4), (Protocol::Udp, Family::V6)]
     }
 
     /// The same row under other flags.

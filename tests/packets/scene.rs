@@ -35,7 +35,7 @@ impl Scene {
     pub(crate) fn with(mode: Mode, setting: Setting) -> anyhow::Result<Scene> {
         let mut site = Site::build(&fixture::plan())?;
         for node in ["host1", "host2"] {
-            site.start_proxy(node, mode.flags(setting))?;
+            site.start_proxy(node, mode.flags(setting).chain(mode.patience().iter().copied()))?;
         }
         Ok(Scene { site, settled: AtomicU8::new(0) })
     }

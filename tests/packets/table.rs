@@ -24,6 +24,10 @@ const A1: &[&str] = &["a1"];
 const B1: &[&str] = &["b1"];
 const NFTABLES: &[Mode] = &[Mode::Nftables];
 const IPTABLES: &[Mode] = &[Mode::Iptables];
+/// Modes whose rules are in our tables.
+const TABLES: &[Mode] = &[Mode::Nftables, Mode::Userspace];
+/// Modes in which NodePorts answer on all addresses by default, loopback included.
+const EVERYWHERE: &[Mode] = &[Mode::Iptables, Mode::Userspace];
 const V4: &[Family] = &[Family::V4];
 const V6: &[Family] = &[Family::V6];
 
@@ -62,15 +66,15 @@ pub(crate) const TABLE: &[Case] = &[
     case("nodes-unknown", LoadBalancer, Endpoint, Answers(A1, MASQ), "§4.5"),
 
     // Ports and addresses that nothing is behind.
-    case("web", UnknownPort,      PodHere,      Refused, "§6.7").only(NFTABLES),
-    case("web", UnknownPort,      PodElsewhere, Refused, "§6.7").only(NFTABLES),
-    case("web", UnknownPort,      Node,         Refused, "§6.7").only(NFTABLES),
-    case("web", UnknownPort,      Outside,      Refused, "§6.7").only(NFTABLES),
-    case("web", Unallocated,      PodHere,      Dropped, "§6.7").only(NFTABLES),
-    case("web", Unallocated,      PodElsewhere, Dropped, "§6.7").only(NFTABLES),
-    case("web", Unallocated,      Node,         Dropped, "§6.7").only(NFTABLES),
-    case("web", Unallocated,      Outside,      Dropped, "§6.7").only(NFTABLES),
-    case("other-proxy", ClusterIp, PodHere,     Dropped, "§1.5").only(NFTABLES),
+    case("web", UnknownPort,      PodHere,      Refused, "§6.7").only(TABLES),
+    case("web", UnknownPort,      PodElsewhere, Refused, "§6.7").only(TABLES),
+    case("web", UnknownPort,      Node,         Refused, "§6.7").only(TABLES),
+    case("web", UnknownPort,      Outside,      Refused, "§6.7").only(TABLES),
+    case("web", Unallocated,      PodHere,      Dropped, "§6.7").only(TABLES),
+    case("web", Unallocated,      PodElsewhere, Dropped, "§6.7").only(TABLES),
+    case("web", Unallocated,      Node,         Dropped, "§6.7").only(TABLES),
+    case("web", Unallocated,      Outside,      Dropped, "§6.7").only(TABLES),
+    case("other-proxy", ClusterIp, PodHere,     Dropped, "§1.5").only(TABLES),
     case("web", UnknownPort,      PodHere,      Untouched, "§6.21").only(IPTABLES),
     case("web", UnknownPort,      Node,         Untouched, "§6.21").only(IPTABLES),
     case("web", UnknownPort,      Outside,      Untouched, "§6.21").only(IPTABLES),
@@ -79,7 +83,7 @@ pub(crate) const TABLE: &[Case] = &[
     case("web", Unallocated,      Outside,      Untouched, "§6.21").only(IPTABLES),
     case("other-proxy", ClusterIp, PodHere,     Untouched, "§1.5").only(IPTABLES),
     case("tcp-only", ClusterIp,   PodHere,      Answers(A1, Own),   "§14.5").over(&[Protocol::Tcp]),
-    case("tcp-only", ClusterIp,   PodHere,      Refused, "§14.5").over(&[Protocol::Udp]).only(NFTABLES),
+    case("tcp-only", ClusterIp,   PodHere,      Refused, "§14.5").over(&[Protocol::Udp]).only(TABLES),
     case("tcp-only", ClusterIp,   PodHere,      Untouched, "§6.21").over(&[Protocol::Udp]).only(IPTABLES),
     case("tcp-only", NodePort,    Outside,      Answers(A1, MASQ),  "§14.5").over(&[Protocol::Tcp]),
     case("tcp-only", NodePort,    Outside,      Refused, "§14.5").over(&[Protocol::Udp]),
@@ -90,11 +94,11 @@ pub(crate) const TABLE: &[Case] = &[
     case("none", ClusterIp,       Node,         Refused, "§2.10"),
     case("none", ClusterIp,       Outside,      Refused, "§2.10"),
     case("none", ExternalIp,      PodHere,      Refused, "§2.10"),
-    case("none", ExternalIp,      Node,         Refused, "§6.21").only(NFTABLES),
+    case("none", ExternalIp,      Node,         Refused, "§6.21").only(TABLES),
     case("none", ExternalIp,      Node,         Untouched, "§5.26").only(IPTABLES),
     case("none", ExternalIp,      Outside,      Refused, "§2.10"),
     case("none", LoadBalancer,    PodHere,      Refused, "§2.10"),
-    case("none", LoadBalancer,    Node,         Refused, "§6.21").only(NFTABLES),
+    case("none", LoadBalancer,    Node,         Refused, "§6.21").only(TABLES),
     case("none", LoadBalancer,    Node,         Untouched, "§5.26").only(IPTABLES),
     case("none", LoadBalancer,    Outside,      Refused, "§2.10"),
     case("none", NodePort,        PodHere,      Refused, "§2.10"),
@@ -176,7 +180,7 @@ pub(crate) const TABLE: &[Case] = &[
     case("ranges-v4",    LoadBalancer, OutsideOther, Dropped,       "§1.14").of(V4),
     case("ranges-v4",    LoadBalancer, OutsideOther, Answers(A1, MASQ), "§1.14").of(V6),
     case("ranges-none",  LoadBalancer, Outside,      Refused,       "§3.19"),
-    case("ranges-none",  LoadBalancer, OutsideOther, Dropped,       "§3.19").only(NFTABLES),
+    case("ranges-none",  LoadBalancer, OutsideOther, Dropped,       "§3.19").only(TABLES),
     case("ranges-none",  LoadBalancer, OutsideOther, Refused,       "§3.19").only(IPTABLES),
     case("ranges-node",  LoadBalancer, Node,         Answers(BOTH, MASQ), "§3.15"),
     case("ranges-node",  LoadBalancer, Outside,      Dropped,       "§3.17"),
@@ -214,19 +218,20 @@ pub(crate) const TABLE: &[Case] = &[
     // Which addresses NodePorts answer on.
     case("web", SecondNodePort,   Outside, Refused,            "§3.11").only(NFTABLES),
     case("web", LoopbackNodePort, Node,    Refused,            "§3.10").only(NFTABLES),
-    case("web", SecondNodePort,   Outside, Answers(ALL, MASQ), "§3.11").only(IPTABLES),
-    case("web", LoopbackNodePort, Node,    Answers(ALL, MASQ), "§3.10").only(IPTABLES).of(V4),
-    case("web", LoopbackNodePort, Node,    Refused,            "§3.10").only(IPTABLES).of(V6),
+    case("web", SecondNodePort,   Outside, Answers(ALL, MASQ), "§3.11").only(EVERYWHERE),
+    case("web", LoopbackNodePort, Node,    Answers(ALL, MASQ), "§3.10").only(EVERYWHERE).of(V4),
+    case("web", LoopbackNodePort, Node,    Refused,            "§3.10").only(EVERYWHERE).of(V6),
     case("none", LoopbackNodePort, Node,   Refused,            "§2.10"),
-    case("local-external", LoopbackNodePort, Node, Answers(BOTH, MASQ), "§4.12").only(IPTABLES).of(V4),
+    case("local-external", LoopbackNodePort, Node, Answers(BOTH, MASQ), "§4.12").only(EVERYWHERE).of(V4),
     case("web", NodePort,         Outside, Answers(ALL, MASQ), "§3.7").with(NodePortPrimary),
     case("web", SecondNodePort,   Outside, Refused,            "§3.7").with(NodePortPrimary),
     case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortPrimary),
     case("web", NodePort,         Outside, Refused,            "§3.8").with(NodePortLoopback),
     case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortLoopback).only(NFTABLES),
-    case("web", LoopbackNodePort, Node,    Answers(ALL, MASQ), "§3.10").with(NodePortLoopback).only(IPTABLES).of(V4),
-    case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortLoopback).only(IPTABLES).of(V6),
-    case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NoLocalhost),
+    case("web", LoopbackNodePort, Node,    Answers(ALL, MASQ), "§3.10").with(NodePortLoopback).only(EVERYWHERE).of(V4),
+    case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortLoopback).only(EVERYWHERE).of(V6),
+    // The flag is for modes that need route_localnet.
+    case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NoLocalhost).only(Mode::OF_KERNEL),
     case("web", SecondNodePort,   Outside, Answers(ALL, MASQ), "§3.9").with(NoLocalhost),
     case("web", SecondNodePort,   Outside, Answers(ALL, MASQ), "§3.8").with(NodePortSecond),
     case("web", SecondNodePort,   Node,    Answers(ALL, MASQ), "§3.8").with(NodePortSecond),
@@ -235,8 +240,8 @@ pub(crate) const TABLE: &[Case] = &[
     case("web", SecondNodePort,   Outside, Answers(ALL, MASQ), "§3.9").with(NodePortAll),
     case("web", SecondNodePort,   PodHere, Answers(ALL, MASQ), "§3.9").with(NodePortAll),
     case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortAll).only(NFTABLES),
-    case("web", LoopbackNodePort, Node,    Answers(ALL, MASQ), "§3.10").with(NodePortAll).only(IPTABLES).of(V4),
-    case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortAll).only(IPTABLES).of(V6),
+    case("web", LoopbackNodePort, Node,    Answers(ALL, MASQ), "§3.10").with(NodePortAll).only(EVERYWHERE).of(V4),
+    case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortAll).only(EVERYWHERE).of(V6),
 
     // Masquerading everything to ClusterIPs.
     case("web", ClusterIp,            PodHere, Answers(ALL, MASQ), "§4.4").with(MasqueradeAll),

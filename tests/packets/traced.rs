@@ -54,7 +54,7 @@ pub(crate) fn agrees(mode: Mode, setting: Setting, rules: Rules) -> anyhow::Resu
         let answers = ask(&world, mode, setting, rules, node, &all)?;
         ensure!(answers.len() == all.len(), "{node}: {} answers to {} packets", answers.len(), all.len());
         for (asked, answer) in all.iter().zip(&answers) {
-            if !is_right(asked, node, answer) {
+            if !is_right(mode, asked, node, answer) {
                 let name = asked.case.name(mode, asked.protocol, asked.family);
                 wrong.push(format!("{name}: on {node}: expected {:?}, traced {answer}", asked.case.expected));
             }
@@ -123,7 +123,7 @@ fn ask(
                 command.arg("--node-ip").arg(address.to_string());
             }
             let dumps: &[(&str, &str, &[&str])] = match mode {
-                Mode::Nftables => &[("--nft-json", "nft", &["-j", "list", "ruleset"])],
+                Mode::Nftables | Mode::Userspace => &[("--nft-json", "nft", &["-j", "list", "ruleset"])],
                 Mode::Iptables => &[
                     ("--iptables-save", "iptables-legacy-save", &[]),
                     ("--iptables-save", "ip6tables-legacy-save", &[]),
@@ -174,7 +174,7 @@ fn output(namespace: &Namespace, command: &mut Command) -> anyhow::Result<(Optio
 }
 
 /// Whether the answer is what the packets of the row have shown.
-fn is_right(asked: &Asked, node: &str, answer: &Value) -> bool {
+fn is_right(mode: Mode, asked: &Asked, node: &str, answer: &Value) -> bool {
     let Asked { case, family, to, .. } = asked;
     let verdict = answer["verdict"].as_str().unwrap_or_default();
     let endpoints = answer["endpoints"].as_array().map_or(&[][..], Vec::as_slice);
@@ -182,6 +182,14 @@ fn is_right(asked: &Asked, node: &str, answer: &Value) -> bool {
     match case.expected {
         // The load balancer itself answers, or nobody: no rule translates.
         Expected::Answers(["lb"], _) | Expected::Untouched => verdict == "accept" && endpoints.is_empty(),
+        // It ends at a socket of the proxy, which has an address of the node.
+        Expected::Answers(..) if mode == Mode::Userspace => {
+            let is_own = |traced: &Value| {
+                let address = traced["ip"].as_str().and_then(|text| text.parse().ok());
+                address.is_some_and(|address| addresses(node).contains(&address))
+            };
+            verdict == "forward" && matches!(endpoints, [socket] if is_own(socket))
+        }
         Expected::Answers(pods, source) => {
             let wanted: Vec<(IpAddr, Option<u16>)> = pods
                 .iter()

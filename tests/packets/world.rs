@@ -66,7 +66,14 @@ pub(crate) fn attempts(endpoints: u32) -> usize {
 
 impl World {
     /// Sends the packets of a row and says what was wrong, if anything.
-    pub(crate) fn check(&self, case: &Case, protocol: Protocol, family: Family) -> Result<(), String> {
+    pub(crate) fn check(
+        &self,
+        case: &Case,
+        mode: Mode,
+        protocol: Protocol,
+        family: Family,
+    ) -> Result<(), String> {
+        let case = &Case { expected: case.expected_in(mode), ..*case };
         let service = fixture::service(case.service);
         let to = destination(&service, case.frontend, family);
         // The machine outside has several addresses; all others start from the one the kernel

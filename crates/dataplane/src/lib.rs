@@ -26,6 +26,7 @@ mod settings;
 mod stale_flows;
 #[cfg(test)]
 mod tests;
+pub mod userspace;
 mod variant;
 
 pub use dataplane::{Dataplane, Difference, InUse, Integrity, Outcome, Reconciled, RuleCount, Standing};

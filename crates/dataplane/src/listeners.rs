@@ -248,6 +248,7 @@ fn open(shared: &Shared, settings: &Settings, wish: &Wish) -> Result<Open, Error
     listener.transparent = way.transparent;
     listener.destination = way.destination;
     listener.upstream = way.upstream;
+    listener.idle = way.idle;
     let address = shared.with_relay(|| Relay::start(settings.clone()), |relay| relay.add(listener))?;
     Ok(Open { table, address })
 }

@@ -1,10 +1,10 @@
 //! The modes that there are. A new mode is a folder and a line here.
 
 use crate::mode::ModeDescriptor;
-use crate::{iptables, nftables};
+use crate::{iptables, nftables, userspace};
 
 /// All modes.
-pub const MODES: &[&ModeDescriptor] = &[&nftables::MODE, &iptables::MODE];
+pub const MODES: &[&ModeDescriptor] = &[&nftables::MODE, &iptables::MODE, &userspace::MODE];
 
 /// The mode of this name.
 pub fn named(name: &str) -> Option<&'static ModeDescriptor> {

@@ -12,6 +12,7 @@ mod chain;
 mod element;
 mod encoding;
 mod endpoint_list;
+mod held;
 mod integrity;
 mod inventory;
 mod kernel;
@@ -27,7 +28,7 @@ mod set;
 mod staging;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tidy;
 
 use std::collections::{BTreeSet, HashMap};
@@ -37,6 +38,8 @@ use portolan_netfilter::nft::Batch;
 use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
 use std::sync::Arc;
 
+pub(crate) use self::encoding::FrontendKey;
+pub(crate) use self::held::HeldEndpoints;
 pub use self::mode::MODE;
 
 use self::chain::Chain;

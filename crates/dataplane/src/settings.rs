@@ -48,6 +48,8 @@ pub struct NodeFacts {
     pub local: PerFamily<Option<LocalDetector>>,
     /// Networks that ClusterIPs are allocated from
     pub service_networks: Vec<IpNet>,
+    /// The node's own address of each family, for sockets
+    pub addresses: PerFamily<Option<IpAddr>>,
     /// The addresses that NodePorts answer on
     pub node_ports: PerFamily<NodePorts>,
     /// The configured addresses for NodePorts select loopback addresses of IPv4 (spec §3.10).

@@ -90,7 +90,7 @@ impl Kubenet {
             ProxyMode::Iptables => Rules::Iptables(
                 cluster_networks.iter().map(|network| iptables::Chains::new(*network)).collect(),
             ),
-            ProxyMode::Nftables => Rules::Nftables,
+            ProxyMode::Nftables | ProxyMode::Userspace => Rules::Nftables,
         };
         let mut kubenet = Kubenet { node, cluster_networks, rules };
         match &kubenet.rules {

@@ -34,6 +34,8 @@ pub enum ProxyMode {
     Nftables,
     /// kube-proxy's chains of iptables.
     Iptables,
+    /// Sockets of the proxy itself.
+    Userspace,
 }
 
 impl ProxyMode {
@@ -42,6 +44,7 @@ impl ProxyMode {
         match self {
             ProxyMode::Nftables => "nftables",
             ProxyMode::Iptables => "iptables",
+            ProxyMode::Userspace => "userspace",
         }
     }
 }

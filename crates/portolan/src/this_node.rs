@@ -31,6 +31,8 @@ pub(crate) struct ThisNode {
     detector: Detector,
     object: Option<Node>,
     addresses: Vec<IpAddr>,
+    /// See [`ThisNode::update_own`].
+    own: PerFamily<Option<IpAddr>>,
     api_server: Vec<IpAddr>,
     /// External IPs are not served (feature gate `AllowServiceExternalIPs`, spec §0.4).
     ignore_external_ips: bool,
@@ -64,7 +66,7 @@ impl ThisNode {
                 both(LocalDetector::InterfacePrefix(local.interface_name_prefix.clone()))
             }
         };
-        ThisNode {
+        let mut node = ThisNode {
             name: name.into(),
             bind_address: config.node_address(),
             nodeport_addresses: config.nodeport_addresses.clone(),
@@ -75,9 +77,12 @@ impl ThisNode {
             detector,
             object: None,
             addresses: Vec::new(),
+            own: PerFamily::default(),
             api_server: Vec::new(),
             ignore_external_ips: !config.enabled(Gate::AllowServiceExternalIps),
-        }
+        };
+        node.update_own();
+        node
     }
 
     /// The node's name.
@@ -88,6 +93,7 @@ impl ThisNode {
     /// Takes the Node object of this node.
     pub(crate) fn set_object(&mut self, node: Node) {
         self.object = Some(node);
+        self.update_own();
     }
 
     /// Takes the networks that ClusterIPs are allocated from.
@@ -104,6 +110,21 @@ impl ThisNode {
     /// Takes all addresses on the node's interfaces.
     pub(crate) fn set_addresses(&mut self, addresses: Vec<IpAddr>) {
         self.addresses = addresses;
+        self.update_own();
+    }
+
+    /// The node's own address of each family for sockets of a mode: the first one, else one of its
+    /// interfaces, which stays for as long as the node has it.
+    fn update_own(&mut self) {
+        let ips = self.ips();
+        let found = |family: Family, before: Option<IpAddr>| {
+            let of_family =
+                |address: &&IpAddr| Family::of(**address) == family && Special::of(**address).is_none();
+            let own = || self.addresses.iter().filter(of_family);
+            let known = own().find(|address| Some(**address) == before);
+            (*ips.get(family)).or_else(|| known.or_else(|| own().next()).copied())
+        };
+        self.own = PerFamily { v4: found(Family::V4, self.own.v4), v6: found(Family::V6, self.own.v6) };
     }
 
     /// The node's first address of each family (spec §1.33).
@@ -179,6 +200,7 @@ impl ThisNode {
         NodeFacts {
             local,
             service_networks: self.service_networks.clone(),
+            addresses: self.own,
             node_ports: self.node_ports(),
             selects_loopback: self.nodeport_addresses.selects_loopback(&self.ips()),
             tcp_is_liberal: self.tcp_is_liberal,

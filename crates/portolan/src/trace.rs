@@ -45,6 +45,7 @@ fn plan(request: &PlanRequest<'_>) -> anyhow::Result<Plan> {
     // A configuration file may say another one.
     config.mode = match request.mode {
         Some(RuleMode::Iptables) => Mode::Iptables,
+        Some(RuleMode::Userspace) => Mode::Userspace,
         Some(RuleMode::Nftables) | None => Mode::Nftables,
     };
     let ranges = &proxy.service_cluster_ip_range;

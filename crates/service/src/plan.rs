@@ -45,7 +45,7 @@ pub enum Place {
 }
 
 /// Which of a port's two endpoint lists (spec §2.3, §2.4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum List {
     /// The Cluster list: ready endpoints that topology allows, else serving terminating ones.
     Cluster,

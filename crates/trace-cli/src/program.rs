@@ -91,6 +91,7 @@ pub enum ComputedRules {
 pub enum RuleMode {
     Nftables,
     Iptables,
+    Userspace,
 }
 
 impl RuleMode {
@@ -99,6 +100,7 @@ impl RuleMode {
         match self {
             RuleMode::Nftables => "nftables",
             RuleMode::Iptables => "iptables",
+            RuleMode::Userspace => "userspace",
         }
     }
 }

@@ -31,7 +31,7 @@ type Outcome = anyhow::Result<Completion>;
 type Case = (&'static str, fn(&Cluster) -> Outcome);
 
 /// The modes of the labs' proxies.
-const MODES: &[&str] = &["nftables", "iptables"];
+const MODES: &[&str] = &["nftables", "iptables", "userspace"];
 
 /// A pod takes the cluster seconds, so that some cases run at once, but a small cluster should not
 /// be filled.

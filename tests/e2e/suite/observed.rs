@@ -77,9 +77,18 @@ pub(crate) fn metrics(cluster: &Cluster) -> Outcome {
     got(cluster, Place::Host(cluster.node(0)), &target, "/hostname")?;
     let after = samples(cluster, cluster.node(0))?;
     ensure!(changed(&after) > changed(&before), "a new Service was not counted: {}", changed(&after));
-    let mode = got(cluster, Place::Host(cluster.node(0)), METRICS, "/proxyMode")?;
-    ensure!(["nftables", "iptables", "ipvs"].contains(&mode.as_str()), "/proxyMode is {mode:?}");
+    let mode = mode(cluster)?;
+    ensure!(["nftables", "iptables", "ipvs", "userspace"].contains(&mode.as_str()), "/proxyMode is {mode:?}");
     Ok(Completion::Completed)
+}
+
+fn mode(cluster: &Cluster) -> anyhow::Result<String> {
+    got(cluster, Place::Host(cluster.node(0)), METRICS, "/proxyMode")
+}
+
+/// Connections end in the proxy, so that endpoints see its address in place of the client's.
+pub(crate) fn ends_connections(cluster: &Cluster) -> anyhow::Result<bool> {
+    Ok(mode(cluster)? == "userspace")
 }
 
 /// Services that a service proxy is responsible for (spec §1.1), of the whole cluster.

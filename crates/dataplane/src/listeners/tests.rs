@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use portolan_relay::{Protocol, Upstream};
-use portolan_service::ObjectName;
+use portolan_service::{List, ObjectName};
 
 use super::*;
 use crate::tests::namespace::{loopback_up, run};
@@ -17,7 +17,8 @@ const BOTH: [&str; 2] = ["127.1.0.1:8080", "127.1.0.2:8080"];
 
 fn socket(service: &str, protocol: Protocol, address: &str) -> SocketName {
     let address = address.parse().unwrap();
-    SocketName { service: ObjectName::new("shop", service), port: "http".into(), protocol, address }
+    let service = ObjectName::new("shop", service);
+    SocketName { service, port: "http".into(), protocol, address, list: List::Cluster }
 }
 
 fn wish(socket: &SocketName, endpoints: &[&str]) -> Wish {

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portolan_relay::{Destination, Error, Protocol, Upstream};
-use portolan_service::{Backend, ObjectName, PortPlan, Protocol as Transport, ServicePlan};
+use portolan_service::{Backend, List, ObjectName, PortPlan, Protocol as Transport, ServicePlan};
+
+/// As connection tracking has it (`nf_conntrack_udp_timeout`).
+const IDLE: Duration = Duration::from_secs(30);
 
 /// Which socket it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,6 +23,8 @@ pub struct SocketName {
     pub protocol: Protocol,
     /// Where to listen. Port 0 is one that the kernel chooses.
     pub address: SocketAddr,
+    /// Which endpoints its clients get, for a mode that has a socket for each list.
+    pub list: List,
 }
 
 /// A socket that is wanted, and where its clients go.
@@ -38,7 +43,7 @@ pub struct Wish {
 }
 
 /// How clients come and endpoints are reached: see [`portolan_relay::Listener`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way {
     /// Take connections to addresses that are not the node's, which rules bring here.
     pub transparent: bool,
@@ -46,6 +51,19 @@ pub struct Way {
     pub destination: Destination,
     /// How endpoints are reached.
     pub upstream: Upstream,
+    /// UDP: a client that has neither sent nor got anything for so long is forgotten.
+    pub idle: Duration,
+}
+
+impl Default for Way {
+    fn default() -> Way {
+        Way {
+            transparent: false,
+            destination: Destination::default(),
+            upstream: Upstream::default(),
+            idle: IDLE,
+        }
+    }
 }
 
 impl SocketName {
@@ -56,7 +74,13 @@ impl SocketName {
             Transport::Udp => Protocol::Udp,
             Transport::Sctp => return None,
         };
-        Some(SocketName { service: plan.name.clone(), port: port.name.clone(), protocol, address })
+        Some(SocketName {
+            service: plan.name.clone(),
+            port: port.name.clone(),
+            protocol,
+            address,
+            list: List::Cluster,
+        })
     }
 
     /// The name of the Service port as people write it: `namespace/name:port`, or `namespace/name`.
@@ -70,7 +94,11 @@ impl SocketName {
 
     /// What it is called in the relay. [`service_port_of`] reads it.
     pub(super) fn key(&self) -> String {
-        format!("{} {} {}", self.service_port(), self.protocol, self.address)
+        let list = match self.list {
+            List::Cluster => "",
+            List::Local => "/local",
+        };
+        format!("{} {}{list} {}", self.service_port(), self.protocol, self.address)
     }
 }
 

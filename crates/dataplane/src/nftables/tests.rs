@@ -1,6 +1,6 @@
 mod affinity;
 mod comments;
-mod dump;
+pub(crate) mod dump;
 mod golden;
 mod kernel;
 mod properties;

@@ -129,7 +129,7 @@ pub struct UpArgs {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=99))]
     nodes: u8,
 
-    /// The mode of the proxies, nftables or iptables, and of single nodes' proxies:
+    /// The mode of the proxies (nftables, iptables, userspace), and of single nodes' proxies:
     /// iptables,host2=nftables
     #[arg(long, value_name = "MODE,NODE=MODE,...", value_delimiter = ',')]
     proxy_mode: Vec<ModeOf>,

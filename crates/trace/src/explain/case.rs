@@ -9,7 +9,8 @@ use super::known::Services;
 use crate::evaluate::{Answer, Outcome, Path, Step, StepKind, Stop, Verdict};
 use crate::packet::{Node, Packet};
 use crate::printable::printable;
-use crate::ruleset::{Action, Chain, Goal, Part, Rule, Ruleset, Table, Test};
+use crate::ruleset::{Action, Chain, Goal, Part, Rule, Ruleset, Set, Table, Test};
+use crate::value::address_value;
 
 /// A reason, and the words for it.
 pub(super) type Why = (ReasonCode, String);
@@ -102,6 +103,20 @@ impl<'a> Case<'a> {
                     .rule(step)
                     .is_some_and(|rule| actions(rule).any(|action| matches!(action, Action::Destination(_))))
         })
+    }
+
+    /// Whether `to`, where `outcome` goes, is a socket of the proxy itself (mode userspace). Our
+    /// tables drop what is sent to such a socket directly; kube-proxy had chains for this mode.
+    pub(super) fn is_proxys_socket(&self, outcome: &'a Outcome, to: SocketAddr) -> bool {
+        let Some(step) = self.translated_by(outcome).filter(|step| self.is_proxys(step)) else {
+            return false;
+        };
+        let chain = &*self.chain(step).name;
+        let protocol = u128::from(self.packet.protocol.number());
+        let key = [address_value(to.ip()), protocol, u128::from(to.port())];
+        let is_guarded = |set: &Set| &*set.name == "firewalled" && set.get(&key).is_some();
+        let of_kube_proxy = chain.starts_with("KUBE-PORTALS-") || chain.starts_with("KUBE-NODEPORT-");
+        of_kube_proxy || (self.node.is_local(to.ip()) && self.table(step).sets.iter().any(is_guarded))
     }
 
     /// Whether a service proxy has written any rule here.

@@ -161,6 +161,9 @@ pub struct ShownEndpoint {
     /// Whether it is an endpoint of the Service: the proxy's own rules lead there, or manifests or
     /// the running proxy have it.
     pub of_service: bool,
+    /// It is a socket of the proxy itself (mode userspace): the proxy connects to an endpoint.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_proxy: bool,
     /// The rule that translates the destination.
     pub translated_by: Option<ShownRule>,
     /// What must be so, other than that the client is remembered.

@@ -135,6 +135,9 @@ fn forwarded(explanation: &Explanation, ends: &BTreeSet<(IpAddr, u16)>, of: &str
     let of_service = explanation.endpoints.iter().all(|endpoint| endpoint.of_service);
     let only = ends.iter().next().filter(|_| ends.len() == 1);
     match only.map(|(ip, port)| SocketAddr::new(*ip, *port)) {
+        Some(only) if explanation.endpoints.iter().all(|endpoint| endpoint.is_proxy) => {
+            format!("taken by the proxy itself at {only}{}", of.replacen(" of ", ", for ", 1))
+        }
         Some(only) if of_service && !of.is_empty() => format!("forwarded to {only}, an endpoint{of}"),
         Some(only) => format!("forwarded to {only}"),
         None if of_service => format!("forwarded to one of {} endpoints{of}", ends.len()),
@@ -272,6 +275,7 @@ fn endpoints(case: &Case<'_>, service: Option<&ShownService>) -> Vec<ShownEndpoi
             source: case.seen_source(outcome),
             pod: case.pod(to),
             of_service: is_of_service(case, outcome, to, service),
+            is_proxy: case.is_proxys_socket(outcome, to),
             translated_by: case.translated_by(outcome).map(|step| case.shown_rule(step)),
             conditions: outcome
                 .conditions

@@ -133,13 +133,14 @@ fn endpoints(page: &mut Page, explanation: &Explanation, verbose: bool) {
         let pod = endpoint.pod.as_ref().map_or_else(String::new, |pod| format!(", pod {pod}"));
         let likely = likely(explanation, &endpoint.chance, &endpoint.conditions);
         let masquerade = if endpoint.masquerade { ", source translated" } else { "" };
+        let socket = if endpoint.is_proxy { ", a socket of the proxy on this node" } else { "" };
         let other = match &endpoint.translated_by {
             Some(rule) if !endpoint.of_service => {
                 format!(", by chain {} of table {}", rule.chain, rule.table)
             }
             _ => String::new(),
         };
-        (format!("{address}{pod}: {likely}{masquerade}{other}"), Ink::Good)
+        (format!("{address}{pod}{socket}: {likely}{masquerade}{other}"), Ink::Good)
     });
     let own = explanation.outcomes.iter().filter(|outcome| !is_remembered(explanation, &outcome.conditions));
     let own = own.filter_map(|outcome| {
@@ -231,7 +232,12 @@ fn source(page: &mut Page, explanation: &Explanation) {
         return;
     }
     let to_endpoint = forwarded && explanation.endpoints.iter().all(|endpoint| endpoint.of_service);
-    let who = if to_endpoint { "the endpoint" } else { "the destination" };
+    let to_proxy = forwarded && explanation.endpoints.iter().all(|endpoint| endpoint.is_proxy);
+    let who = match (to_proxy, to_endpoint) {
+        (true, _) => "the proxy",
+        (_, true) => "the endpoint",
+        _ => "the destination",
+    };
     let client = explanation.packet.source.ip();
     let sees = match (source.masquerade, source.address) {
         ("never", _) => format!("{who} sees {client}, the client itself; {}", source.why),
@@ -254,6 +260,11 @@ fn source(page: &mut Page, explanation: &Explanation) {
         }
     };
     page.line("Source: ", "  ", &sees, Ink::Plain);
+    if to_proxy {
+        let text =
+            "the proxy connects to an endpoint itself, from an address of this node; no rule says to which";
+        page.line("Endpoint: ", "  ", text, Ink::Plain);
+    }
     if let Some(rule) = &source.marked_by {
         rule_line(page, "  marked by ", rule);
     }

@@ -440,6 +440,14 @@ fn redirected_to_the_node_itself() {
          COMMIT\n*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 41234 -j ACCEPT\nCOMMIT\n",
     );
     let bare = Services::default();
+    let host = iptables(
+        "*nat\n:OUTPUT ACCEPT [0:0]\n:KUBE-PORTALS-HOST - [0:0]\n\
+         -A OUTPUT -m comment --comment \"handle ClusterIPs\" -j KUBE-PORTALS-HOST\n\
+         -A KUBE-PORTALS-HOST -d 10.96.0.80/32 -p tcp -m comment --comment \"shop/web:http\" -m tcp --dport 80 -j DNAT --to-destination 192.168.50.1:41234\n\
+         COMMIT\n",
+    );
+    let from_host = ("to-the-proxy", "node tcp 192.168.50.1 10.96.0.80:80", Forward, None);
+    check_all("redirected", &host, &node(), &bare, &[from_host]);
     let case = ("to-the-node", "pod tcp 10.244.1.5 10.96.0.80:80", Forward, None);
     check_all("redirected", &rules, &Node::default(), &bare, &[case]);
 }

@@ -19,6 +19,9 @@ const AGAIN: &str = "for who met a commit in between";
 /// endpoint.
 const FIRST: &str = "the only endpoint, or the first for who met a commit in between";
 
+/// On the rule for what comes back to the node through loopback.
+const OWN: &str = "from the node itself: looked at before it was translated";
+
 impl Schema<'_> {
     /// The rules of `chain`, in order; none for those that belong to a Service port. One case for
     /// each chain, however many lines that takes.
@@ -90,7 +93,8 @@ impl Schema<'_> {
                     inverted: true,
                 });
                 not_allowed.push(Expr::Immediate(nft::Verdict::Drop));
-                vec![rule([not_allowed])]
+                let seen = vec![Expr::Immediate(nft::Verdict::Return)];
+                vec![commented([ct_status_dnat(), seen], OWN), rule([not_allowed])]
             }
             Chain::Undeliverable => {
                 let mut rules = Vec::new();

@@ -18,7 +18,7 @@ use crate::nftables::table::table_name;
 use crate::settings::Settings;
 
 /// Everything that the kernel is to hold in `family`.
-pub(super) fn ruleset(settings: &Settings, plans: &[ServicePlan], family: Family) -> String {
+pub(crate) fn ruleset(settings: &Settings, plans: &[ServicePlan], family: Family) -> String {
     let mut elements = Vec::new();
     for plan in plans {
         let mut of_plan = Vec::new();

@@ -27,7 +27,8 @@ impl FromStr for ModeOf {
             None => (None, text),
         };
         let parsed = ProxyMode::from_str(mode, false);
-        let mode = parsed.map_err(|_| format!("{mode:?} is no mode; take nftables or iptables"))?;
+        let mode =
+            parsed.map_err(|_| format!("{mode:?} is no mode; take nftables, iptables or userspace"))?;
         Ok(ModeOf { node, mode })
     }
 }
@@ -65,8 +66,8 @@ mod tests {
             assert_eq!(text.parse::<ModeOf>().unwrap().to_string(), text);
         }
         for (text, message) in [
-            ("ipvs", "\"ipvs\" is no mode; take nftables or iptables"),
-            ("a=ipvs", "\"ipvs\" is no mode; take nftables or iptables"),
+            ("ipvs", "\"ipvs\" is no mode; take nftables, iptables or userspace"),
+            ("a=ipvs", "\"ipvs\" is no mode; take nftables, iptables or userspace"),
             ("=iptables", "write NODE=MODE, such as host2=iptables"),
         ] {
             assert_eq!(text.parse::<ModeOf>().unwrap_err(), message);

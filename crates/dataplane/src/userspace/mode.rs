@@ -1,0 +1,60 @@
+//! What mode userspace is, and what it needs.
+
+use portolan_service::{Family, ServicePlan};
+
+use super::Userspace;
+use super::settings::UserspaceSettings;
+use crate::dataplane::Dataplane;
+use crate::error::Error;
+use crate::mode::{Atomicity, ConfiguredMode, ModeDescriptor, Sysctl, same};
+use crate::removal::Leftovers;
+use crate::settings::Settings;
+
+/// Mode userspace.
+pub static MODE: ModeDescriptor = ModeDescriptor {
+    name: "userspace",
+    atomicity: Atomicity::AllTables,
+    capabilities: &[],
+    fits_nftables: true,
+    // What the node sends to itself is diverted to its own address, and answered from there.
+    serves_loopback: |_| true,
+    configure: |config, node| {
+        Box::new(Configured(UserspaceSettings {
+            rules: Settings {
+                local: node.local.clone(),
+                masquerade_all: false,
+                service_networks: node.service_networks.clone(),
+            },
+            addresses: node.addresses,
+            ports: config.userspace.ports.clone(),
+            udp_idle: config.userspace.udp_idle_timeout,
+        }))
+    },
+    warnings: Vec::new,
+    counters: &[],
+    shares_chain: |_, _| false,
+    // The tables are those of mode nftables, which finds them; sockets end with their process.
+    find_own: |_| Ok(Leftovers::default()),
+    remove_own: |_| Ok(Leftovers::default()),
+};
+
+#[derive(Debug, PartialEq, Eq)]
+struct Configured(UserspaceSettings);
+
+impl ConfiguredMode for Configured {
+    fn dataplane(&self) -> Result<Box<dyn Dataplane>, Error> {
+        Ok(Box::new(Userspace::new(self.0.clone())?))
+    }
+
+    fn text(&self, _: Family, _: &[&ServicePlan]) -> Option<String> {
+        None
+    }
+
+    fn sysctls(&self) -> Vec<Sysctl> {
+        Vec::new()
+    }
+
+    fn equals(&self, other: &dyn ConfiguredMode) -> bool {
+        same(self, other)
+    }
+}

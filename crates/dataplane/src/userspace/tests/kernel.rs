@@ -1,0 +1,232 @@
+//! The real kernel, with clients, sockets and endpoints on addresses of the loopback interface.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use portolan_netlink::rtnetlink::{Address, Rtnetlink};
+use portolan_service::{
+    ChangeSet, FrontendKind, List, PortPlan, Protocol, ServiceChange, ServicePlan, Verdict,
+};
+
+use super::on;
+use crate::dataplane::{Dataplane, Difference, Integrity};
+use crate::nftables::Nftables;
+use crate::tests::namespace::{loopback_up, run};
+use crate::tests::plans::{CLUSTER, LOCAL, PortExt, net, port, service, settings};
+use crate::userspace::Userspace;
+use crate::userspace::wishes::SocketKey;
+
+/// How long to wait for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long to wait for what must not come.
+const SILENCE: Duration = Duration::from_millis(300);
+/// The address of sockets.
+const NODE: &str = "192.0.2.50";
+const WEB: &str = "127.96.0.1:80";
+const NODE_PORT: &str = "127.0.0.1:30080";
+
+/// The interface, with the node's own address.
+fn network() {
+    loopback_up();
+    let mut kernel = Rtnetlink::open().expect("a socket");
+    let index = kernel.link("lo").expect("an answer").expect("every namespace has it").index;
+    let network = net("192.0.2.50/32");
+    kernel.add_address(&Address { index, network }).expect("a new address");
+}
+
+/// An endpoint that answers each connection and each datagram with its address.
+fn endpoint(address: &'static str) {
+    let (listener, socket) =
+        (TcpListener::bind(address).expect("bound"), UdpSocket::bind(address).expect("bound"));
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            connection.expect("a client").write_all(address.as_bytes()).expect("written");
+        }
+    });
+    std::thread::spawn(move || {
+        let mut buffer = [0; 100];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(address.as_bytes(), from);
+        }
+    });
+}
+
+/// Who answers a connection there.
+fn ask(to: &str) -> Result<String, ErrorKind> {
+    let mut answer = String::new();
+    let connection = TcpStream::connect_timeout(&to.parse().expect("an address"), PATIENCE);
+    let read = connection.and_then(|mut connection| {
+        connection.set_read_timeout(Some(PATIENCE))?;
+        connection.read_to_string(&mut answer)
+    });
+    read.map(|_| answer).map_err(|error| error.kind())
+}
+
+/// Who answers a datagram there.
+fn ask_udp(to: &str) -> Result<String, ErrorKind> {
+    let mut buffer = [0; 100];
+    let client = UdpSocket::bind("127.0.0.1:0").expect("bound");
+    let asked = client.connect(to).and_then(|()| {
+        client.set_read_timeout(Some(PATIENCE))?;
+        client.send(b"?")?;
+        client.recv(&mut buffer)
+    });
+    asked.map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned()).map_err(|error| error.kind())
+}
+
+fn web(endpoints: &[&str]) -> ServicePlan {
+    let of = |protocol, name| {
+        let port = port(name, protocol, endpoints);
+        let (inside, outside) = if endpoints.is_empty() {
+            (Verdict::Reject, Verdict::Reject)
+        } else {
+            (CLUSTER, if port.local.is_empty() { Verdict::Drop } else { LOCAL })
+        };
+        port.at(FrontendKind::ClusterIp, "127.96.0.1", 80, inside, inside).at(
+            FrontendKind::NodePort,
+            "127.0.0.1",
+            30080,
+            inside,
+            outside,
+        )
+    };
+    service("web", vec![of(Protocol::Tcp, "http"), of(Protocol::Udp, "dns")])
+}
+
+fn change(before: Option<&ServicePlan>, after: Option<&ServicePlan>) -> ChangeSet {
+    let name = before.or(after).expect("a change").name.clone();
+    let shared = |plan: Option<&ServicePlan>| plan.cloned().map(Arc::new);
+    ChangeSet { services: vec![ServiceChange { name, before: shared(before), after: shared(after) }] }
+}
+
+fn new() -> Userspace {
+    Userspace::new(on(NODE)).expect("a dataplane")
+}
+
+/// Where the socket of a list of the Service's first port listens.
+fn socket(dataplane: &Userspace, plan: &ServicePlan, list: List) -> SocketAddr {
+    let port: &PortPlan = &plan.ports[0];
+    let number = dataplane.ports.assigned(&SocketKey::new(plan, port, list));
+    let address = NODE.parse().expect("an address");
+    let name = crate::userspace::wishes::name(plan, port, list, address, number).expect("TCP");
+    dataplane.listeners.address(&name).expect("it listens")
+}
+
+#[test]
+fn clients_reach_endpoints_through_sockets() {
+    run("userspace::tests::kernel::clients_reach_endpoints_through_sockets", || {
+        network();
+        endpoint("127.1.0.1:8080");
+        endpoint("127.1.0.2:8080");
+        let both = web(&["127.1.0.1:8080", "127.1.0.2:8080*"]);
+        let mut dataplane = new();
+        dataplane.sync(&mut [&both].into_iter()).expect("sync");
+        assert_eq!(dataplane.verify(&mut [&both].into_iter()).expect("verify"), Integrity::Intact);
+        for to in [WEB, NODE_PORT] {
+            let mut answers = [ask(to), ask(to)].map(|answer| answer.expect("an answer"));
+            answers.sort_unstable();
+            // In turn, and all frontends of a port have one turn.
+            assert_eq!(answers, ["127.1.0.1:8080", "127.1.0.2:8080"], "{to}");
+            assert!(ask_udp(to).is_ok(), "{to}");
+        }
+        // The Local list has a socket of its own, which those from outside get.
+        let (cluster, local) =
+            (socket(&dataplane, &both, List::Cluster), socket(&dataplane, &both, List::Local));
+        assert_ne!(cluster, local);
+        let lines = dataplane.listing().expect("listing");
+        let line = format!("shop/web:http: {NODE_PORT}/tcp -> {cluster}; from outside {local}");
+        assert!(lines.contains(&line), "{line} in {lines:#?}");
+        // Nobody gets to a socket but through a frontend.
+        for at in [cluster, local] {
+            assert!(TcpStream::connect_timeout(&at, SILENCE).is_err(), "{at}");
+        }
+
+        let one = web(&["127.1.0.2:8080*"]);
+        let outcome = dataplane.apply(&change(Some(&both), Some(&one))).expect("apply");
+        assert_eq!(outcome.operations, 0, "endpoints are no rule");
+        assert_eq!(socket(&dataplane, &one, List::Cluster), cluster);
+        for _ in 0..4 {
+            assert_eq!(ask(WEB).as_deref(), Ok("127.1.0.2:8080"));
+        }
+
+        let none = web(&[]);
+        dataplane.apply(&change(Some(&one), Some(&none))).expect("apply");
+        for to in [WEB, NODE_PORT] {
+            assert_eq!(ask(to), Err(ErrorKind::ConnectionRefused), "{to}");
+            // Where it leaves the node, sending fails.
+            let refused = [ErrorKind::PermissionDenied, ErrorKind::ConnectionRefused];
+            assert!(ask_udp(to).is_err_and(|error| refused.contains(&error)), "{to}");
+        }
+        dataplane.apply(&change(Some(&none), Some(&both))).expect("apply");
+        assert!(ask(WEB).is_ok());
+        dataplane.apply(&change(Some(&both), None)).expect("apply");
+        assert_eq!(dataplane.verify(&mut std::iter::empty()).expect("verify"), Integrity::Intact);
+        assert_eq!(dataplane.listing().expect("listing"), Vec::<String>::new());
+        dataplane.cleanup().expect("cleanup");
+        assert!(dataplane.rules.tables().expect("tables").is_empty());
+    });
+}
+
+#[test]
+fn another_mode_takes_over_and_back() {
+    run("userspace::tests::kernel::another_mode_takes_over_and_back", || {
+        network();
+        endpoint("127.1.0.1:8080");
+        let plan = web(&["127.1.0.1:8080*"]);
+        let plans = || [&plan].into_iter();
+        let mut kernel = Nftables::new(settings()).expect("a dataplane");
+        kernel.sync(&mut plans()).expect("sync");
+        let translated = kernel.listing().expect("listing");
+        assert_eq!(ask(WEB).as_deref(), Ok("127.1.0.1:8080"));
+
+        let mut dataplane = new();
+        let preview = dataplane.preview(&mut plans()).expect("preview");
+        let changed = preview.iter().all(|line| matches!(line, Difference::Changed(_)));
+        assert!(preview.len() == 4 && changed, "{preview:?}");
+        dataplane.sync(&mut plans()).expect("sync");
+        assert_eq!(ask(WEB).as_deref(), Ok("127.1.0.1:8080"));
+        assert_ne!(dataplane.listing().expect("listing"), translated);
+        // What an earlier process left is taken to stay as it is.
+        assert_eq!(new().preview(&mut plans()).expect("preview"), []);
+        let fewer = service("web", vec![plan.ports[0].clone()]);
+        let gone = new().preview(&mut [&fewer].into_iter()).expect("preview");
+        let gone: Vec<String> = gone.iter().map(ToString::to_string).collect();
+        assert_eq!(gone, ["- shop/web:dns 127.0.0.1 udp 30080", "- shop/web:dns 127.96.0.1 udp 80"]);
+
+        kernel.sync(&mut plans()).expect("sync");
+        assert_eq!(kernel.listing().expect("listing"), translated);
+        drop(dataplane);
+        assert_eq!(ask(WEB).as_deref(), Ok("127.1.0.1:8080"));
+    });
+}
+
+#[test]
+fn ports_come_from_the_range() {
+    run("userspace::tests::kernel::ports_come_from_the_range", || {
+        network();
+        endpoint("127.1.0.1:8080");
+        let one = |name: &str, address: &str| {
+            let port = port("http", Protocol::Tcp, &["127.1.0.1:8080"]).cluster_ip(address);
+            service(name, vec![port])
+        };
+        let plans = [one("a", "127.96.0.1"), one("b", "127.96.0.2"), one("c", "127.96.0.3")];
+        // The first is somebody else's.
+        let theirs = TcpListener::bind((NODE, 41_000)).expect("bound");
+        let settings = crate::userspace::UserspaceSettings { ports: Some(41_000..=41_002), ..on(NODE) };
+        let mut dataplane = Userspace::new(settings).expect("a dataplane");
+        dataplane.sync(&mut plans.iter()).expect("sync");
+        assert_eq!(socket(&dataplane, &plans[0], List::Cluster).port(), 41_001);
+        assert_eq!(socket(&dataplane, &plans[1], List::Cluster).port(), 41_002);
+        assert_eq!(ask("127.96.0.2:80").as_deref(), Ok("127.1.0.1:8080"));
+        assert_eq!(ask("127.96.0.3:80"), Err(ErrorKind::ConnectionRefused), "no port is left");
+        // A port that is given back goes to whoever comes next.
+        dataplane.apply(&change(Some(&plans[0]), None)).expect("apply");
+        dataplane.sync(&mut plans[1..].iter()).expect("sync");
+        assert_eq!(socket(&dataplane, &plans[2], List::Cluster).port(), 41_001);
+        assert_eq!(socket(&dataplane, &plans[1], List::Cluster).port(), 41_002);
+        assert_eq!(ask("127.96.0.3:80").as_deref(), Ok("127.1.0.1:8080"));
+        drop(theirs);
+    });
+}
