@@ -20,7 +20,8 @@
 //!   [`node_lifecycle`] of its node, when it comes there.
 //! - ReplicaSet: [`replica_set`], and [`deployment`] of its controller or, if it has none, of
 //!   those that select it.
-//! - ReplicationController, Deployment, StatefulSet, DaemonSet: the function of that name.
+//! - ReplicationController, Deployment, StatefulSet, DaemonSet: the function of that name; for a
+//!   Job, [`batch_job`].
 //! - ControllerRevision: that of its controller.
 //! - Service: [`endpoint_slices`] and [`endpoints`]; EndpointSlice, Endpoints: that of its
 //!   Service.
@@ -31,6 +32,7 @@
 //! - Namespace: [`namespace`]; so it is with anything in one that has been deleted.
 //! - Anything: [`garbage`] for it, and for all that have its uid among their owners.
 
+mod batch_job;
 mod circumstances;
 mod claim;
 mod count;
@@ -53,6 +55,7 @@ mod time;
 mod work;
 mod write;
 
+pub use batch_job::{BatchJob, BatchJobSpec, BatchJobStatus, batch_job};
 pub use circumstances::Circumstances;
 pub use daemon_set::{DaemonSet, DaemonSetSpec, DaemonSetStatus, daemon_set};
 pub use deployment::{Deployment, DeploymentSpec, DeploymentStatus, deployment, name_taken};

@@ -8,6 +8,7 @@ mod addresses;
 mod files;
 mod host_ports;
 mod registration;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -400,6 +401,7 @@ impl Shared {
     ) -> Result<(), Error> {
         let (setting, uid) = (&self.setting, text(&pod["metadata"]["uid"]).to_owned());
         let host_network = pod["spec"]["hostNetwork"] == true;
+        let pod = &variables::filled_in(&setting.objects, &key.0, pod)?;
         let files = files::write(setting, pod, &node.spec.name, &addresses)?;
         let called = short_name(&key.0, &key.1);
         setting.lab.add_pod(PodSpec {
@@ -425,8 +427,10 @@ impl Shared {
             environment: files::environment(setting, &key.0, pod),
         };
         let (shared, of_pod, ended) = (Arc::clone(self), key.clone(), ended.clone());
-        let (object, own_uid) = (pod.clone(), uid.clone());
+        let (object, own_uid, of_node) = (pod.clone(), uid.clone(), node.spec.name.clone());
         let report = move |report: Report| match report {
+            // Nobody speaks for a node that is switched off.
+            Report::Status(_) | Report::Event { .. } if !shared.nodes().contains_key(&of_node) => {}
             Report::Status(status) => shared.report(&of_pod, &own_uid, &status),
             Report::Event { warning, reason, message } => {
                 shared.recorder.record(&object, warning, reason, &message, "kubelet");

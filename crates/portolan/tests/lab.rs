@@ -231,7 +231,7 @@ metadata: {name: agent}
 spec: {type: NodePort, clusterIP: 10.96.7.8, selector: {app: agent}, ports: [{name: web, port: 80, targetPort: http, nodePort: 30778}]}
 ---
 apiVersion: batch/v1
-kind: Job
+kind: CronJob
 metadata: {name: j}
 ";
 
@@ -245,7 +245,7 @@ fn a_lab_shows_its_services_and_what_is_wrong_where() {
     assert_eq!(pod_names(&user.status()), ["agent", "agent", "db-0", "db-1", "old"]);
     for expected in [
         "svc/agent                 10.96.7.8  port 80 (web, on nodes 30778)",
-        ": Job j: kind: does nothing: the lab makes no pods of a Job",
+        ": CronJob j: kind: is passed over: the lab makes no pods of a CronJob",
     ] {
         assert!(shown.contains(expected), "{expected} is missing in:\n{shown}");
     }
@@ -512,6 +512,41 @@ spec:
 ";
 
 /// What people type, against a lab: real kubectl, as `./test` installs it.
+/// Values that are somewhere else.
+const VARIABLES: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: variables}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: c
+    image: busybox
+    args: [sh, -c, 'echo $A $B of c: $C_A']
+    envFrom: [{prefix: C_, configMapRef: {name: c}}]
+    env:
+    - {name: A, valueFrom: {configMapKeyRef: {name: c, key: A}}}
+    - {name: B, valueFrom: {secretKeyRef: {name: s, key: B}}}
+    - {name: D, valueFrom: {secretKeyRef: {name: none, key: B, optional: true}}}
+";
+
+/// Whoever comes too late leaves the lab of the one who was quicker as it is.
+#[test]
+fn two_who_build_the_same_lab_at_once_do_not_lose_it() {
+    let user = User::new();
+    let built = std::thread::scope(|scope| {
+        let up = || scope.spawn(|| user.lab(&["up", "--no-dns", "--nodes", "1"]));
+        [up(), up()].map(|thread| thread.join().unwrap())
+    });
+    let succeeded = built.iter().filter(|up| up.status.success()).count();
+    let shown = || built.iter().map(text).collect::<Vec<_>>().join("\n");
+    assert_eq!(succeeded, 1, "{}", shown());
+    assert!(shown().contains("is running"), "{}", shown());
+    let status = user.lab(&["status"]);
+    assert!(status.status.success(), "{}", text(&status));
+    assert!(user.lab(&["down"]).status.success());
+}
+
 #[test]
 fn kubectl_works_against_a_lab() {
     let kubectl = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/kubectl-1.37.1/bin");
@@ -521,6 +556,7 @@ fn kubectl_works_against_a_lab() {
     }
     let user = User::new();
     std::fs::write(user.folder.path().join("db.yaml"), DATABASE).unwrap();
+    std::fs::write(user.folder.path().join("variables.yaml"), VARIABLES).unwrap();
     let up = user.lab(&["up"]);
     assert!(up.status.success(), "{}", text(&up));
     let env = text(&user.lab(&["env"]));
@@ -558,6 +594,14 @@ fn kubectl_works_against_a_lab() {
             "kubectl exec net-test -- curl -sS $(kubectl get pod db-0 -o jsonpath='{.status.podIP}'):5432",
             &["hello from db-0"],
         ),
+        ("kubectl create configmap c --from-literal=A=1", &["created"]),
+        ("kubectl create secret generic s --from-literal=B=2", &["created"]),
+        ("kubectl apply -f variables.yaml", &["pod/variables created"]),
+        ("kubectl wait pod/variables --for=jsonpath='{.status.phase}'=Succeeded --timeout=20s", &["met"]),
+        ("kubectl logs variables", &["1 2 of c: 1"]),
+        ("kubectl create job sum --image=busybox -- sh -c 'echo $((6 * 7))'", &["job.batch/sum created"]),
+        ("kubectl wait job/sum --for=condition=Complete --timeout=20s", &["condition met"]),
+        ("kubectl logs job/sum; kubectl get job sum", &["42", "Complete   1/1"]),
         ("kubectl delete deployment web --wait --timeout=20s", &["deleted"]),
         ("kubectl wait pod -l app=web --for=delete --timeout=20s; kubectl get pods", &["net-test"]),
     ] {

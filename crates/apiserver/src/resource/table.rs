@@ -10,7 +10,6 @@ pub(crate) enum Subresource {
     Binding,
     Eviction,
     Finalize,
-    EphemeralContainers,
     Log,
     Exec,
     Attach,
@@ -26,7 +25,6 @@ impl Subresource {
             Self::Binding => "binding",
             Self::Eviction => "eviction",
             Self::Finalize => "finalize",
-            Self::EphemeralContainers => "ephemeralcontainers",
             Self::Log => "log",
             Self::Exec => "exec",
             Self::Attach => "attach",
@@ -43,14 +41,14 @@ impl Subresource {
             Self::Exec => Some(("", "v1", "PodExecOptions")),
             Self::Attach => Some(("", "v1", "PodAttachOptions")),
             Self::PortForward => Some(("", "v1", "PodPortForwardOptions")),
-            Self::Status | Self::Finalize | Self::EphemeralContainers | Self::Log => None,
+            Self::Status | Self::Finalize | Self::Log => None,
         }
     }
 
     /// What discovery says can be done.
     pub(crate) fn verbs(self) -> &'static [&'static str] {
         match self {
-            Self::Status | Self::Scale | Self::EphemeralContainers => &["get", "patch", "update"],
+            Self::Status | Self::Scale => &["get", "patch", "update"],
             Self::Binding | Self::Eviction => &["create"],
             Self::Finalize => &["update"],
             Self::Log => &["get"],
@@ -210,7 +208,6 @@ pub(super) static TABLE: [Entry; 20] = [
         subresources: &[
             Subresource::Attach,
             Subresource::Binding,
-            Subresource::EphemeralContainers,
             Subresource::Eviction,
             Subresource::Exec,
             Subresource::Log,

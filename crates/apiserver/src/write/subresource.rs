@@ -9,7 +9,7 @@ use crate::defaults;
 use crate::refusal;
 use crate::resource::{Resource, Subresource};
 use crate::state::State;
-use crate::value::{items, map, text};
+use crate::value::{map, text};
 
 /// What an update of a part (none: of the object) makes of the whole.
 pub(crate) fn update_part(place: Place, old: &Value, mut object: Value) -> Result<Value, Failure> {
@@ -22,9 +22,6 @@ pub(crate) fn update_part(place: Place, old: &Value, mut object: Value) -> Resul
             // Finalizers of a namespace are a part of their own.
             if view.resource == Resource::Namespaces {
                 copy(old, &mut object, "spec");
-            }
-            if view.resource == Resource::Pods && old["spec"]["ephemeralContainers"].is_array() {
-                object["spec"]["ephemeralContainers"] = old["spec"]["ephemeralContainers"].clone();
             }
             defaults::fill_in(view, &mut object);
             Ok(object)
@@ -48,26 +45,6 @@ pub(crate) fn update_part(place: Place, old: &Value, mut object: Value) -> Resul
         Some(Subresource::Finalize) => {
             let mut new = old.clone();
             copy(&object, &mut new, "spec");
-            Ok(new)
-        }
-        Some(Subresource::EphemeralContainers) => {
-            let mut new = old.clone();
-            let containers = object["spec"]["ephemeralContainers"].clone();
-            let before: Vec<&Value> = items(old, "/spec/ephemeralContainers").collect();
-            let kept = |one: &&&Value| {
-                containers.as_array().into_iter().flatten().any(|other| other["name"] == one["name"])
-            };
-            if before.iter().filter(kept).count() != before.len() {
-                return Err(refusal::forbidden(
-                    view,
-                    place.name,
-                    "existing ephemeral containers may not be removed",
-                ));
-            }
-            if containers.is_array() {
-                new["spec"]["ephemeralContainers"] = containers;
-            }
-            defaults::fill_in(view, &mut new);
             Ok(new)
         }
         Some(_) => Err(refusal::not_allowed()),

@@ -77,12 +77,36 @@ pub(crate) struct PodIp {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ContainerStatus {
     pub(crate) restart_count: i64,
+    pub(crate) state: ContainerState,
+}
+
+/// `state` of a container.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ContainerState {
+    pub(crate) terminated: Option<Terminated>,
+}
+
+/// How a container has ended.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Terminated {
+    pub(crate) finished_at: Option<Timestamp>,
 }
 
 impl Pod {
     /// Whether it has run to its end.
     pub(crate) fn is_finished(&self) -> bool {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// When the last of its containers ended, if it has run to its end. One that never ran ended
+    /// when it was made.
+    pub(crate) fn ended_at(&self) -> Option<Timestamp> {
+        let ends =
+            self.status.container_statuses.iter().filter_map(|status| status.state.terminated.as_ref());
+        let last = ends.filter_map(|end| end.finished_at).max();
+        last.or(self.metadata.creation_timestamp).filter(|_| self.is_finished())
     }
 
     /// Whether it counts as a replica: neither at its end nor on its way there.

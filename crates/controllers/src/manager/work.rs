@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::batch_job::batch_job;
 use super::circumstances::Circumstances;
 use super::daemon_set::daemon_set;
 use super::deployment::deployment;
@@ -116,6 +117,10 @@ impl Work {
                 let revisions = held.candidate_revisions(found.uid(), &key.0);
                 daemon_set(found, held.nodes.values(), pods, revisions, circumstances)
             }),
+            Job::BatchJob(key) => held
+                .batch_jobs
+                .get(key)
+                .map(|found| batch_job(found, held.candidate_pods(found.uid(), &key.0), circumstances)),
             Job::Endpoints(key) => Some(self.endpoints(key, circumstances)),
             Job::Schedule => {
                 Some(schedule(held.pods.values(), held.nodes.values(), held.pods.values(), circumstances))

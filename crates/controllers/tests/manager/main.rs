@@ -1,6 +1,7 @@
 //! The controllers of `manager`, held against what Kubernetes' own do: one look at a situation,
 //! and whole sequences in a world that does what they want.
 
+mod batch_job;
 mod daemon_set;
 mod deployment;
 mod endpoint_slices;

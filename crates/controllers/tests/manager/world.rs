@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use portolan_controllers::manager::{
-    Anything, Circumstances, ControllerRevision, DaemonSet, Deployment, Node, Object, Pod, Propagation,
-    ReplicaSet, ReplicationController, StatefulSet, Step, Target, Timestamp, Write, daemon_set, deployment,
-    replica_set, replication_controller, schedule, stateful_set,
+    Anything, BatchJob, Circumstances, ControllerRevision, DaemonSet, Deployment, Node, Object, Pod,
+    Propagation, ReplicaSet, ReplicationController, StatefulSet, Step, Target, Timestamp, Write, batch_job,
+    daemon_set, deployment, replica_set, replication_controller, schedule, stateful_set,
 };
 use serde_json::{Value, json};
 
@@ -244,6 +244,14 @@ impl World {
             let pods: Vec<Pod> = world.read("Pod");
             let set = ReplicaSet::read(world.get("ReplicaSet", name)).expect("readable");
             replica_set(&set, &pods, &pods, circumstances)
+        })
+    }
+
+    pub(crate) fn batch_job(&mut self, name: &str) -> Step {
+        self.with(|world, circumstances| {
+            let pods: Vec<Pod> = world.read("Pod");
+            let job = BatchJob::read(world.get("Job", name)).expect("readable");
+            batch_job(&job, &pods, circumstances)
         })
     }
 

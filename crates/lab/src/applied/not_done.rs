@@ -4,8 +4,7 @@ use super::declared::Declared;
 use crate::finding::Finding;
 
 /// Kinds that nobody in the lab does anything about, and why.
-const KINDS: [(&str, &str); 5] = [
-    ("Job", "does nothing: the lab makes no pods of a Job"),
+const KINDS: [(&str, &str); 4] = [
     ("CronJob", "is passed over: the lab makes no pods of a CronJob"),
     ("NetworkPolicy", "is passed over: in a cluster the network plugin enforces it, and the lab has none"),
     ("Ingress", "is passed over: the lab has no Ingress controller; ask its Services themselves"),
@@ -33,7 +32,7 @@ pub(super) fn not_done(declared: &Declared) -> Vec<Finding> {
     match declared.kind() {
         "Service" => without_address(declared).into_iter().collect(),
         "Pod" => of_pods(declared, "spec").into_iter().chain(of_status(declared)).collect(),
-        "Deployment" | "ReplicaSet" | "ReplicationController" | "StatefulSet" | "DaemonSet" => {
+        "Deployment" | "ReplicaSet" | "ReplicationController" | "StatefulSet" | "DaemonSet" | "Job" => {
             of_pods(declared, "spec.template.spec")
         }
         _ => Vec::new(),

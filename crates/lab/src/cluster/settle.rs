@@ -59,8 +59,9 @@ fn is_settled(objects: &Objects) -> bool {
 /// Whether a pod is ready, has ended, or has failed so that it may never be ready.
 fn is_through(pod: &Value) -> bool {
     let has_failed = items(&pod["status"]["containerStatuses"]).any(|one| {
+        let waits_for = one["state"]["waiting"]["reason"].as_str();
         one["restartCount"].as_u64().unwrap_or_default() > 0
-            || one["state"]["waiting"]["reason"].as_str().is_some_and(|reason| reason != "ContainerCreating")
+            || waits_for.is_some_and(|reason| !matches!(reason, "ContainerCreating" | "PodInitializing"))
     });
     let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
     has_failed || ended || is_ready(pod)

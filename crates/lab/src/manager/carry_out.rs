@@ -107,7 +107,8 @@ fn delete(
 }
 
 /// Who creates objects for which kind, as its events name it.
-const CREATORS: [(&str, &str); 5] = [
+const CREATORS: [(&str, &str); 6] = [
+    ("Job", "job-controller"),
     ("Deployment", "deployment-controller"),
     ("ReplicaSet", "replicaset-controller"),
     ("ReplicationController", "replication-controller"),

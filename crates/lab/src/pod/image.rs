@@ -2,6 +2,7 @@
 
 use super::spec::Container;
 use crate::responder::Page;
+use crate::search_path::find;
 
 /// What a container runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,14 @@ pub(super) fn runs(container: &Container) -> (Runs, Option<String>) {
     if !container.command.is_empty() && !is_server {
         let whole = container.command.iter().chain(&container.args).cloned();
         return (Runs::Program(whole.collect()), None);
+    }
+    // The entry points of most images run what they are given. Those of curl's are curl itself.
+    if name == "curl" && !container.args.is_empty() {
+        let words = ["curl".to_owned()].into_iter().chain(container.args.iter().cloned());
+        return (Runs::Program(words.collect()), None);
+    }
+    if !is_agnhost && container.args.first().is_some_and(|word| find(word).is_some()) {
+        return (Runs::Program(container.args.clone()), None);
     }
     let option = |name: &str| option(&container.args, name);
     let port_of = |name: &str| option(name).and_then(|port| port.parse().ok());
@@ -146,6 +155,26 @@ mod tests {
 
     /// Image, arguments, containerPorts, and the server's page and ports.
     type Known = (&'static str, &'static [&'static str], &'static [u16], Page, &'static [u16]);
+
+    #[test]
+    fn arguments_that_are_a_command_are_one() {
+        for (image, args, expected) in [
+            ("busybox", &["sh", "-c", "echo hi"][..], Some(&["sh", "-c", "echo hi"][..])),
+            ("nginx:1.27", &["sh"], Some(&["sh"])),
+            ("curlimages/curl", &["-s", "http://web"], Some(&["curl", "-s", "http://web"])),
+            ("mine", &["--port=80"], None),
+            ("agnhost", &["pause"], None),
+            ("busybox", &[], None),
+        ] {
+            let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+            let container = Container { image: image.to_owned(), args: owned(args), ..Container::default() };
+            let program = match runs(&container).0 {
+                Runs::Program(words) => Some(words),
+                _ => None,
+            };
+            assert_eq!(program, expected.map(owned), "{image} {args:?}");
+        }
+    }
 
     #[test]
     fn known_images() {

@@ -1,6 +1,6 @@
 //! Names from manifests: the objects, and the plans made of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -41,12 +41,7 @@ pub(crate) fn names(plan: Plan) -> Names {
             namespace: service.name.namespace().to_owned(),
             name: service.name.name().to_owned(),
             frontends: plans.get(&service.name).map_or_else(Vec::new, |plan| frontends(plan)),
-            endpoints: slices
-                .get(&service.name)
-                .map_or(&[][..], |slices| slices)
-                .iter()
-                .flat_map(|slice| endpoints(service, slice, &node, &pod_at))
-                .collect(),
+            endpoints: all_endpoints(service, slices.get(&service.name), &node, &pod_at),
             affinity: service.affinity.map(|seconds| Duration::from_secs(seconds.into())),
             internal_local: service.internal_policy == InternalPolicy::Local,
             external_local: service.external_policy == ExternalPolicy::Local,
@@ -92,6 +87,21 @@ fn frontends(plan: &ServicePlan) -> Vec<KnownFrontend> {
             })
         })
         .collect()
+}
+
+/// The endpoints of a Service. One that is in two slices, as while one slice takes the place of
+/// another, is one.
+fn all_endpoints(
+    service: &Service,
+    slices: Option<&Vec<&EndpointSlice>>,
+    node: &str,
+    pod_at: &HashMap<IpAddr, String>,
+) -> Vec<KnownEndpoint> {
+    let slices = slices.into_iter().flatten();
+    let mut all: Vec<_> = slices.flat_map(|slice| endpoints(service, slice, node, pod_at)).collect();
+    let mut seen = HashSet::new();
+    all.retain(|endpoint| seen.insert((endpoint.address, endpoint.port_name.clone())));
+    all
 }
 
 fn endpoints<'a>(

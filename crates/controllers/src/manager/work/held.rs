@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::Value;
 
 use super::job::{Job, Key, Name};
+use crate::manager::batch_job::BatchJob;
 use crate::manager::daemon_set::DaemonSet;
 use crate::manager::deployment::Deployment;
 use crate::manager::endpoint_slices::{EndpointSlice, Service};
@@ -29,6 +30,7 @@ pub(super) struct Held {
     pub(super) deployments: BTreeMap<Name, Deployment>,
     pub(super) stateful_sets: BTreeMap<Name, StatefulSet>,
     pub(super) daemon_sets: BTreeMap<Name, DaemonSet>,
+    pub(super) batch_jobs: BTreeMap<Name, BatchJob>,
     revisions: BTreeMap<Name, ControllerRevision>,
     pub(super) services: BTreeMap<Name, Service>,
     pub(super) slices: BTreeMap<Name, EndpointSlice>,
@@ -124,6 +126,7 @@ impl Held {
             "Deployment" => drop(self.deployments.insert(name, Object::read(object)?)),
             "StatefulSet" => drop(self.stateful_sets.insert(name, Object::read(object)?)),
             "DaemonSet" => drop(self.daemon_sets.insert(name, Object::read(object)?)),
+            "Job" => drop(self.batch_jobs.insert(name, Object::read(object)?)),
             "ControllerRevision" => drop(self.revisions.insert(name, ControllerRevision::read(object)?)),
             "Service" => drop(self.services.insert(name, Object::read(object)?)),
             "EndpointSlice" => drop(self.slices.insert(name, EndpointSlice::read(object)?)),
@@ -145,6 +148,7 @@ impl Held {
             "Deployment" => drop(self.deployments.remove(&name)),
             "StatefulSet" => drop(self.stateful_sets.remove(&name)),
             "DaemonSet" => drop(self.daemon_sets.remove(&name)),
+            "Job" => drop(self.batch_jobs.remove(&name)),
             "ControllerRevision" => drop(self.revisions.remove(&name)),
             "Service" => drop(self.services.remove(&name)),
             "EndpointSlice" => drop(self.slices.remove(&name)),
@@ -230,6 +234,10 @@ impl Held {
             within(&self.daemon_sets, namespace)
                 .filter_map(|found| select("DaemonSet", found.name(), found.selects(labels))),
         );
+        jobs.extend(
+            within(&self.batch_jobs, namespace)
+                .filter_map(|found| select("Job", found.name(), found.spec.selector.selects(labels))),
+        );
         jobs
     }
 
@@ -285,6 +293,7 @@ fn job_of(kind: &str, namespace: &str, name: &str) -> Option<Job> {
         "ReplicationController" => of(Job::ReplicationController),
         "StatefulSet" => of(Job::StatefulSet),
         "DaemonSet" => of(Job::DaemonSet),
+        "Job" => of(Job::BatchJob),
         "Service" | "Endpoints" => of(Job::Endpoints),
         "Namespace" => Some(Job::Namespace(name.to_owned())),
         _ => None,

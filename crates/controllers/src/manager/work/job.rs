@@ -24,6 +24,8 @@ pub enum Job {
     StatefulSet((String, String)),
     /// [`daemon_set`](super::super::daemon_set)
     DaemonSet((String, String)),
+    /// [`batch_job`](super::super::batch_job)
+    BatchJob((String, String)),
     /// [`schedule`](super::super::schedule)
     Schedule,
     /// [`node_lifecycle`](super::super::node_lifecycle), by the node's name.

@@ -84,6 +84,14 @@ impl Place {
         self.folder.join("kubeconfig")
     }
 
+    /// What a lab in the background writes is added to it: it may be that of another one that runs.
+    pub(super) fn open_log(&self) -> anyhow::Result<File> {
+        make_private(&self.folder)?;
+        let path = self.log();
+        let log = File::options().create(true).append(true).open(&path);
+        log.with_context(|| format!("creating {}", path.display()))
+    }
+
     pub(super) fn log(&self) -> PathBuf {
         self.folder.join("log")
     }

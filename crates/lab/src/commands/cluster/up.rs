@@ -22,6 +22,9 @@ use crate::sandbox::{self, Entered};
 /// The line with which a lab in the background reports that it is ready.
 const READY: &str = "ready";
 
+/// The line with which it reports that there is a lab of its name.
+const TAKEN: &str = "taken";
+
 /// Where a cluster keeps its files: in the sandbox's private /run.
 const STATE: &str = "/run/portolan-lab";
 
@@ -37,22 +40,26 @@ pub(super) fn run(args: &UpArgs) -> anyhow::Result<ExitCode> {
             std::path::absolute(file).with_context(|| format!("finding {}", file.display()))
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let Some(lock) = place.take()? else {
-        bail!(
-            "lab {name:?} is running; end it with `portolan lab down --name {name}`, or take another --name",
-            name = args.lab.name
-        );
-    };
-    if args.foreground || args.detached {
-        return stay(args, files, &place, lock);
+    if !args.foreground && !args.detached {
+        return detach(args, &files, &place);
     }
-    drop(lock);
-    detach(args, &files, &place)
+    match place.take()? {
+        Some(lock) => stay(args, files, &place, lock),
+        None if args.detached => {
+            println!("{TAKEN}");
+            Ok(ExitCode::FAILURE)
+        }
+        None => bail!(is_running(&args.lab.name)),
+    }
+}
+
+fn is_running(name: &str) -> String {
+    format!("lab {name:?} is running; end it with `portolan lab down --name {name}`, or take another --name")
 }
 
 /// Starts this program again in the background and waits for its word.
 fn detach(args: &UpArgs, files: &[PathBuf], place: &Place) -> anyhow::Result<ExitCode> {
-    let log = File::create(place.log()).with_context(|| format!("creating {}", place.log().display()))?;
+    let log = place.open_log()?;
     let mut command = Command::new(std::env::current_exe().context("finding this program")?);
     command.args(["lab", "up", "--detached", "--name", &args.lab.name, "--nodes", &args.nodes.to_string()]);
     for mode in &args.proxy_mode {
@@ -83,11 +90,18 @@ fn detach(args: &UpArgs, files: &[PathBuf], place: &Place) -> anyhow::Result<Exi
             );
             return Ok(ExitCode::SUCCESS);
         }
+        if line == TAKEN {
+            child.wait().context("waiting for the lab")?;
+            bail!(is_running(&args.lab.name));
+        }
         println!("{line}");
     }
     let text = fs::read_to_string(place.log()).unwrap_or_default();
     child.wait().context("waiting for the lab")?;
-    place.remove();
+    // Unless somebody has begun another one since.
+    if let Some(_lock) = place.take()? {
+        place.remove();
+    }
     bail!("the lab did not come up\n{}", text.trim_end())
 }
 
@@ -95,6 +109,8 @@ fn detach(args: &UpArgs, files: &[PathBuf], place: &Place) -> anyhow::Result<Exi
 fn stay(args: &UpArgs, files: Vec<PathBuf>, place: &Place, lock: Lock) -> anyhow::Result<ExitCode> {
     if args.detached {
         nix::unistd::setsid().context("leaving the terminal")?;
+        // What the lab before has written in it.
+        File::options().write(true).open(place.log()).and_then(|log| log.set_len(0)).context("the log")?;
     }
     // Made outside: the sandbox has another /run.
     let listener = UnixListener::bind(place.socket())
