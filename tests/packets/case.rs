@@ -66,6 +66,8 @@ pub(crate) enum Setting {
     NodePortPrimary,
     /// NodePorts on loopback addresses only.
     NodePortLoopback,
+    /// NodePorts on the node's own address and on loopback addresses.
+    NodePortLocalhost,
     /// NodePorts on every local address but loopback.
     NoLocalhost,
     /// Connections to Services pass where iptables drops what is forwarded.
@@ -91,6 +93,7 @@ impl Setting {
             Setting::NodePortAll => &[CLUSTER, "--nodeport-addresses=0.0.0.0/0,::/0"],
             Setting::NodePortPrimary => &[CLUSTER, "--nodeport-addresses=primary"],
             Setting::NodePortLoopback => &[CLUSTER, "--nodeport-addresses=127.0.0.0/8,::1/128"],
+            Setting::NodePortLocalhost => &[CLUSTER, "--nodeport-addresses=primary,localhost"],
             Setting::AcceptForwarded => &[CLUSTER, "--accept-forwarded"],
             Setting::NoLocalhost => {
                 &[CLUSTER, "--nodeport-addresses=0.0.0.0/0,::/0", "--iptables-localhost-nodeports=false"]

@@ -10,6 +10,7 @@ mod chains;
 mod diversion;
 mod fixture;
 mod integrity;
+mod localhost;
 mod named;
 mod scene;
 mod situations;
@@ -84,6 +85,7 @@ fn trials() -> Vec<Trial> {
     trials.extend(diversion_trials());
     trials.extend(named_trials());
     trials.extend(integrity_trials());
+    trials.extend(localhost_trials());
     trials.extend(situation_trials());
     trials.extend(spread_trials());
     trials.extend(table_trials());
@@ -187,6 +189,27 @@ fn integrity_trials() -> Vec<Trial> {
         })
     });
     of_tables.chain(of_chains).collect()
+}
+
+fn localhost_trials() -> Vec<Trial> {
+    type Test = fn(Protocol, Family) -> anyhow::Result<()>;
+    let tests: [(&str, Test); 5] = [
+        ("all clients share affinity", localhost::affinity),
+        ("endpoints change while clients are there", localhost::endpoints_change),
+        ("a program of the host has the port", localhost::port_taken),
+        ("the process is killed, or ended, and starts again", localhost::restart),
+        ("clients are counted, and the port moves", localhost::counted_and_moved),
+    ];
+    let mut trials = Vec::new();
+    for (name, test) in tests {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            trials.extend(Family::ALL.map(|family| {
+                let name = format!("nftables: NodePort on loopback over {protocol} {family}: {name}");
+                trial(name, move || test(protocol, family))
+            }));
+        }
+    }
+    trials
 }
 
 fn situation_trials() -> Vec<Trial> {

@@ -11,7 +11,7 @@ use crate::case::Frontend::{
 };
 use crate::case::Setting::{
     BridgeInterface, InterfaceNamePrefix, MasqueradeAll, NoDetector, NoLocalhost, NodeCidr, NodePortAll,
-    NodePortLoopback, NodePortPrimary, NodePortSecond,
+    NodePortLocalhost, NodePortLoopback, NodePortPrimary, NodePortSecond,
 };
 use crate::case::Source::{self, Own};
 use crate::case::{Case, Mode, case};
@@ -227,7 +227,7 @@ pub(crate) const TABLE: &[Case] = &[
     case("web", SecondNodePort,   Outside, Refused,            "§3.7").with(NodePortPrimary),
     case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortPrimary),
     case("web", NodePort,         Outside, Refused,            "§3.8").with(NodePortLoopback),
-    case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortLoopback).only(NFTABLES),
+    case("web", LoopbackNodePort, Node,    Answers(ALL, MASQ), "KEP-6032").with(NodePortLoopback).only(NFTABLES),
     case("web", LoopbackNodePort, Node,    Answers(ALL, MASQ), "§3.10").with(NodePortLoopback).only(EVERYWHERE).of(V4),
     case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortLoopback).only(EVERYWHERE).of(V6),
     // The flag is for modes that need route_localnet.
@@ -242,6 +242,21 @@ pub(crate) const TABLE: &[Case] = &[
     case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortAll).only(NFTABLES),
     case("web", LoopbackNodePort, Node,    Answers(ALL, MASQ), "§3.10").with(NodePortAll).only(EVERYWHERE).of(V4),
     case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortAll).only(EVERYWHERE).of(V6),
+
+    // NodePorts on loopback addresses that the proxy relays.
+    case("web",                   NodePort,         Outside, Answers(ALL, MASQ),  "§3.7").with(NodePortLocalhost).only(NFTABLES),
+    case("web",                   SecondNodePort,   Outside, Refused,             "§3.7").with(NodePortLocalhost).only(NFTABLES),
+    case("web",                   LoopbackNodePort, Node,    Answers(ALL, MASQ),  "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
+    case("tcp-only",              LoopbackNodePort, Node,    Answers(A1, MASQ),   "KEP-6032").with(NodePortLocalhost).only(NFTABLES).over(&[Protocol::Tcp]),
+    case("tcp-only",              LoopbackNodePort, Node,    Refused,             "KEP-6032").with(NodePortLocalhost).only(NFTABLES).over(&[Protocol::Udp]),
+    case("none",                  LoopbackNodePort, Node,    Refused,             "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
+    case("unready",               LoopbackNodePort, Node,    Refused,             "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
+    case("local-external",        LoopbackNodePort, Node,    Answers(A1, MASQ),   "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
+    case("local-external-remote", LoopbackNodePort, Node,    Refused,             "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
+    case("local-internal-remote", LoopbackNodePort, Node,    Answers(B1, MASQ),   "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
+    case("terminating-all",       LoopbackNodePort, Node,    Answers(BOTH, MASQ), "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
+    case("target-ports",          LoopbackNodePort, Node,    Answers(&["a1:8080", "b1:9090"], MASQ), "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
+    case("zones",                 LoopbackNodePort, Node,    Answers(A1, MASQ),   "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
 
     // Masquerading everything to ClusterIPs.
     case("web", ClusterIp,            PodHere, Answers(ALL, MASQ), "§4.4").with(MasqueradeAll),

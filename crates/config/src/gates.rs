@@ -23,7 +23,7 @@ pub enum Gate {
     NftablesNetlink,
     /// The ipvs mode may be chosen.
     KubeProxyIpvs,
-    /// NodePorts answer on loopback addresses in nftables mode.
+    /// NodePorts answer on loopback addresses in nftables mode (KEP-6032; as in Kubernetes 1.38).
     KubeProxyNftablesLocalhostNodePorts,
     /// Alpha options of logging.
     LoggingAlphaOptions,
@@ -113,10 +113,9 @@ impl Gate {
             Gate::ComponentFlagz
             | Gate::ComponentStatusz
             | Gate::NftablesNetlink
-            | Gate::LoggingBetaOptions => (Stage::Beta, true),
-            Gate::NativeHistograms
             | Gate::KubeProxyNftablesLocalhostNodePorts
-            | Gate::LoggingAlphaOptions => (Stage::Alpha, false),
+            | Gate::LoggingBetaOptions => (Stage::Beta, true),
+            Gate::NativeHistograms | Gate::LoggingAlphaOptions => (Stage::Alpha, false),
         }
     }
 

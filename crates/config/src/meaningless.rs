@@ -81,11 +81,6 @@ fn of_any_mode(object: &Object, problems: &mut Problems<'_>) {
             !Gate::NftablesNetlink.enabled(&object.feature_gates),
             "no effect: rules are always written over netlink, and the program nft is not needed",
         ),
-        (
-            "featureGates.KubeProxyNFTablesLocalhostNodePorts",
-            Gate::KubeProxyNftablesLocalhostNodePorts.enabled(&object.feature_gates),
-            "no effect: this version serves no NodePorts on loopback addresses in nftables mode",
-        ),
     ];
     warn_of(options, problems);
 }
@@ -165,7 +160,13 @@ fn loopback(config: &Config, problems: &mut Problems<'_>) {
         })
     };
     let message = match config.mode {
-        Mode::Nftables | Mode::Ipvs if asked(Family::V4) || asked(Family::V6) => {
+        Mode::Nftables
+            if (asked(Family::V4) || asked(Family::V6))
+                && !config.enabled(Gate::KubeProxyNftablesLocalhostNodePorts) =>
+        {
+            "no effect on loopback addresses: feature gate KubeProxyNFTablesLocalhostNodePorts is off"
+        }
+        Mode::Ipvs if asked(Family::V4) || asked(Family::V6) => {
             "no effect on loopback addresses: this version serves no NodePorts there in this mode"
         }
         Mode::Iptables if asked(Family::V4) && !config.iptables.localhost_nodeports => {
@@ -194,8 +195,11 @@ fn of_other_modes(object: &Object, mode: Mode, origin: Origin, problems: &mut Pr
                 problems,
             );
             if iptables.localhost_nodeports == Some(false) {
-                problems
-                    .info("iptables.localhostNodePorts", "nftables mode never answers on loopback anyway");
+                problems.info(
+                    "iptables.localhostNodePorts",
+                    "it is for iptables mode: in nftables mode, NodePorts answer on loopback addresses where \
+                     nodePortAddresses names them",
+                );
             }
         }
         Mode::Iptables | Mode::Ipvs | Mode::Userspace => {

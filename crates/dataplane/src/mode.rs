@@ -5,7 +5,7 @@ use std::fmt;
 
 use caps::Capability;
 use portolan_config::Config;
-use portolan_service::{Family, ServicePlan};
+use portolan_service::{Family, Loopback, ServicePlan};
 
 use crate::dataplane::{Dataplane, InUse};
 use crate::error::Error;
@@ -26,9 +26,9 @@ pub struct ModeDescriptor {
     /// Where Calico chooses what fits kube-proxy's mode, nftables fits this one
     /// (`--calico-marker`).
     pub fits_nftables: bool,
-    /// With this configuration, NodePorts answer on loopback addresses of IPv4 if the addresses for
-    /// NodePorts select them (spec §3.10).
-    pub serves_loopback: fn(&Config) -> bool,
+    /// With this configuration, NodePorts answer on such loopback addresses if the addresses for
+    /// NodePorts select them.
+    pub loopback: fn(&Config) -> Loopback,
     /// Makes its settings for a node, from its own part of the configuration and from what is known
     /// of the node. Asks the kernel nothing.
     pub configure: fn(&Config, &NodeFacts) -> Box<dyn ConfiguredMode>,

@@ -6,6 +6,8 @@
 //! of endpoints; that chain draws one and looks it up in the map `endpoints`. So a change of a
 //! Service is a change of a few elements, whatever else there is. Service ports with session
 //! affinity have chains of their own, and their endpoints sets: see `affinity.rs`.
+//!
+//! NodePorts on loopback addresses have no rules: see `localhost.rs`.
 
 mod affinity;
 mod chain;
@@ -17,6 +19,7 @@ mod integrity;
 mod inventory;
 mod kernel;
 mod listing;
+mod localhost;
 mod mode;
 mod owners;
 mod portions;
@@ -35,7 +38,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use portolan_netfilter::nft::Batch;
-use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServicePlan};
+use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServiceChange, ServicePlan};
 use std::sync::Arc;
 
 pub(crate) use self::encoding::FrontendKey;
@@ -52,6 +55,7 @@ use self::table::table;
 use crate::dataplane::{Dataplane, Difference, InUse, Integrity, Outcome, Reconciled, Standing};
 use crate::error::Error;
 use crate::families::{absence, families};
+use crate::listeners::Listeners;
 use crate::owner::Owner;
 use crate::settings::{LocalDetector, Settings};
 use crate::stale_flows::Reconciler;
@@ -80,6 +84,8 @@ pub struct Nftables {
     refused: HashMap<ObjectName, Option<Arc<ServicePlan>>>,
     staging: PerFamily<Staging>,
     stale_flows: Reconciler,
+    /// NodePorts on loopback addresses
+    listeners: Listeners,
     /// Found idle by the last [`Dataplane::tidy`].
     idle: BTreeSet<(Family, Chain)>,
     /// What elements needed then.
@@ -116,6 +122,7 @@ impl Nftables {
             refused: HashMap::new(),
             staging: PerFamily { v4: Staging::new(Family::V4), v6: Staging::new(Family::V6) },
             stale_flows: Reconciler::default(),
+            listeners: localhost::listeners(),
             idle: BTreeSet::new(),
             needed: PerFamily::default(),
             uncompared: false,
@@ -307,7 +314,9 @@ impl Nftables {
 impl Dataplane for Nftables {
     fn sync(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Outcome, Error> {
         let plans: Vec<&ServicePlan> = plans.collect();
-        self.rewrite_what_can_be(&plans)
+        let outcome = self.rewrite_what_can_be(&plans)?;
+        self.listeners.sync(localhost::wishes(plans));
+        Ok(outcome)
     }
 
     fn standing(&self) -> PerFamily<Standing> {
@@ -377,6 +386,11 @@ impl Dataplane for Nftables {
         }
         refused.extend(now_refused);
         self.refused = refused;
+        let wishes = |plan: fn(&ServiceChange) -> Option<&ServicePlan>| {
+            localhost::wishes(changes.services.iter().filter_map(plan))
+        };
+        let before = wishes(|change| change.before.as_deref());
+        self.listeners.change(before, wishes(|change| change.after.as_deref()));
         Ok(outcome)
     }
 
@@ -397,6 +411,7 @@ impl Dataplane for Nftables {
     }
 
     fn tidy(&mut self) -> Result<bool, Error> {
+        self.listeners.retry();
         let Some(mut inventories) = self.inventories.take() else { return Ok(false) };
         let result = self.drop_idle(&mut inventories);
         self.inventories = Some(inventories);
@@ -404,6 +419,7 @@ impl Dataplane for Nftables {
     }
 
     fn cleanup(&mut self) -> Result<(), Error> {
+        self.listeners.sync(Vec::new());
         for _ in 0..ATTEMPTS {
             let mut batch = self.kernel.begin();
             for family in Family::ALL {
@@ -429,6 +445,10 @@ impl Dataplane for Nftables {
 
     fn in_use(&self) -> InUse {
         InUse { tables: true, ..InUse::default() }
+    }
+
+    fn listeners(&mut self) -> Option<&mut Listeners> {
+        Some(&mut self.listeners)
     }
 }
 

@@ -55,6 +55,9 @@ pub struct Options {
     pub proxy_mode: ProxyMode,
     /// The mode of the proxies of these nodes, if it is another.
     pub node_proxy_modes: BTreeMap<String, ProxyMode>,
+    /// The addresses that NodePorts answer on, as `portolan run --nodeport-addresses` takes them;
+    /// none: its default.
+    pub nodeport_addresses: Vec<String>,
     /// Whether there is a DNS for the names of Services.
     pub dns: bool,
     /// Where ClusterIPs are allocated; if there is none, it is chosen.
@@ -115,6 +118,7 @@ impl Cluster {
             state: state.clone(),
             cluster_networks: nodes::cluster_networks(&nodes),
             mode: options.proxy_mode,
+            nodeport_addresses: options.nodeport_addresses.clone(),
         };
         let program = options.program.clone().into_os_string();
         let setting = Setting {

@@ -69,6 +69,8 @@ pub(crate) struct Launch {
     pub(crate) state: PathBuf,
     pub(crate) cluster_networks: Vec<IpNet>,
     pub(crate) mode: ProxyMode,
+    /// `--nodeport-addresses`; none: the default.
+    pub(crate) nodeport_addresses: Vec<String>,
 }
 
 impl Launch {
@@ -95,6 +97,9 @@ impl Launch {
         }
         command.args(["--hostname-override", node, "--cluster-cidr", &networks]);
         command.args(["--proxy-mode", self.mode.name()]);
+        if !self.nodeport_addresses.is_empty() {
+            command.args(["--nodeport-addresses", &self.nodeport_addresses.join(",")]);
+        }
         command.arg("--socket").arg(own.run.join("portolan.sock"));
         // Standard input is the one descriptor that can be handed over as a number without further
         // ado.

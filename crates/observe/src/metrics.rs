@@ -9,6 +9,7 @@ mod own;
 mod packets;
 mod process;
 mod register;
+mod relayed;
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -25,6 +26,7 @@ pub use self::component::{Feature, FeatureStage};
 use self::kube_proxy::KubeProxy;
 use self::own::Own;
 use self::process::Process;
+pub use self::relayed::{RelayedPort, RelayedPorts};
 use crate::BuildInfo;
 use crate::health::View;
 
@@ -60,6 +62,7 @@ pub struct Metrics {
     /// Requests to the API server.
     pub api_client: ApiClient,
     own: Own,
+    mode: Mode,
     process: Process,
     slis: HealthSlis,
     appended: OnceLock<Box<dyn Fn() -> String + Send + Sync>>,
@@ -83,6 +86,7 @@ impl Metrics {
             component: Component::register(&registry, build),
             api_client: ApiClient::register(&registry),
             own: Own::register(&registry, families, build),
+            mode,
             process: Process::register(&registry),
             slis: HealthSlis::new(),
             appended: OnceLock::new(),
@@ -207,6 +211,12 @@ impl Metrics {
         read: impl Fn() -> Option<u64> + Send + Sync + 'static,
     ) {
         packets::register(&self.registry, name, help, read);
+    }
+
+    /// Adds what happens at Service ports whose clients this process relays to endpoints. `read` is
+    /// called for each scrape. At most once.
+    pub fn count_relayed(&self, read: impl Fn() -> RelayedPorts + Send + Sync + 'static) {
+        relayed::register(&self.registry, self.mode, read);
     }
 
     /// Somebody else's change of the rules was put right.

@@ -8,6 +8,7 @@ mod health_checks;
 mod log;
 mod pending;
 mod record;
+mod relayed;
 mod schedule;
 mod standing;
 mod totals;
@@ -26,6 +27,7 @@ use self::health_checks::HealthChecks;
 pub(crate) use self::health_checks::SetResponders;
 use self::log::NewPorts;
 use self::record::Record;
+use self::relayed::Relayed;
 use self::schedule::{Due, Schedule};
 use crate::batch::Batch;
 use crate::describe::counted;
@@ -47,6 +49,8 @@ pub(crate) struct Proxy {
     /// The mode with its settings for the node as it is now.
     mode: Box<dyn ConfiguredMode>,
     dataplane: Option<Box<dyn Dataplane>>,
+    /// Sockets of the dataplane that was there before.
+    relayed: Relayed,
     schedule: Schedule,
     /// How the families were served when that was last looked at.
     standing: PerFamily<Standing>,
@@ -88,6 +92,7 @@ impl Proxy {
             node,
             make,
             dataplane: None,
+            relayed: Relayed::default(),
             schedule: Schedule::new(sync_period),
             standing: PerFamily::default(),
             findings: Findings::default(),
@@ -119,6 +124,20 @@ impl Proxy {
     /// What of the kernel the proxy serves with.
     pub(crate) fn in_use(&self) -> InUse {
         self.dataplane.as_ref().map_or_else(InUse::default, |dataplane| dataplane.in_use())
+    }
+
+    /// Takes no more clients of Service ports that this process itself listens on, and waits until
+    /// those that are there have gone, at most so long. The rules stay in force.
+    pub(crate) fn end(&mut self, patience: Duration) {
+        if let Some(listeners) = self.dataplane.as_mut().and_then(|dataplane| dataplane.listeners()) {
+            let left = listeners.finish(patience);
+            if left > 0 {
+                warn!(
+                    "{} ended before their time",
+                    counted(usize::try_from(left).unwrap_or(usize::MAX), "relayed client")
+                );
+            }
+        }
     }
 
     /// Notes what was observed and will be given to [`Proxy::observe`] with all else that waits
@@ -172,7 +191,8 @@ impl Proxy {
             info!("node {}: settings changed: {mode:?}", self.node.name());
             self.mode = mode;
             // A new dataplane takes over the old one's rules like after a restart.
-            if self.dataplane.take().is_some() {
+            if let Some(mut dataplane) = self.dataplane.take() {
+                self.relayed.keep(&mut *dataplane);
                 self.schedule.sync_at(Instant::now());
             }
         }
@@ -274,7 +294,10 @@ impl Proxy {
     fn sync(&mut self, received: Instant) {
         if self.dataplane.is_none() {
             match (self.make)(&*self.mode) {
-                Ok(dataplane) => self.dataplane = Some(dataplane),
+                Ok(mut dataplane) => {
+                    self.relayed.hand_on(&mut *dataplane, self.record.telemetry());
+                    self.dataplane = Some(dataplane);
+                }
                 Err(error) => return self.failed(&error),
             }
         }

@@ -11,7 +11,7 @@ use portolan_config::config::DetectLocalMode;
 use portolan_config::{Config, Gate};
 use portolan_dataplane::{ConfiguredMode, LocalDetector, ModeDescriptor, NodeFacts, NodePorts, Sysctl};
 use portolan_observe::servers::{Addresses, Listen};
-use portolan_service::{Family, LocalNode, Node, NodePortAddresses, PerFamily, Special};
+use portolan_service::{Family, LocalNode, Loopback, Node, NodePortAddresses, PerFamily, Special};
 
 /// The node's state as last observed. [`ThisNode::local_node`] and [`ThisNode::configured`] follow
 /// from it.
@@ -152,13 +152,8 @@ impl ThisNode {
         Addresses { v4: of_family(Family::V4), v6: of_family(Family::V6) }
     }
 
-    /// NodePorts answer on IPv4 loopback addresses too (spec §3.10).
-    fn localhost_node_ports(&self) -> bool {
-        (self.mode.serves_loopback)(&self.config) && self.nodeport_addresses.selects_loopback(&self.ips())
-    }
-
     fn nodeport_addresses(&self, ips: &PerFamily<Option<IpAddr>>) -> Vec<IpAddr> {
-        self.nodeport_addresses.select(ips, &self.addresses, self.localhost_node_ports())
+        self.nodeport_addresses.select(ips, &self.addresses, (self.mode.loopback)(&self.config))
     }
 
     /// What the planner must know.
@@ -168,6 +163,7 @@ impl ThisNode {
             name: self.name.clone(),
             zone: self.object.as_ref().and_then(|node| node.zone.clone()),
             nodeport_addresses: self.nodeport_addresses(&ips),
+            relays_loopback: (self.mode.loopback)(&self.config) == Loopback::Named,
             ips,
             addresses: self.own_addresses(),
             api_server: self.api_server.clone(),
@@ -352,7 +348,28 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::too_many_lines, reason = "one table of cases")]
+    fn nodeports_of_mode_nftables() {
+        // KEP-6032: loopback addresses that are named are relayed, with the gate's leave.
+        let off = "--feature-gates=KubeProxyNFTablesLocalhostNodePorts=false";
+        for (flags, expected, relayed) in [
+            (&[][..], "192.0.2.1 2001:db8::1", true),
+            (&["--nodeport-addresses=primary,localhost"], "127.0.0.1 192.0.2.1 ::1 2001:db8::1", true),
+            (&["--nodeport-addresses=all"], "192.0.2.1 192.0.2.9 2001:db8::1", true),
+            (&["--nodeport-addresses=primary,127.0.0.0/8"], "127.0.0.1 192.0.2.1 2001:db8::1", true),
+            (&["--nodeport-addresses=primary,localhost", off], "192.0.2.1 2001:db8::1", false),
+        ] {
+            let mut node = this_node(flags);
+            node.set_object(host1());
+            let local = ["127.0.0.1", "192.0.2.1", "192.0.2.9", "2001:db8::1", "::1", "fe80::1"];
+            node.set_addresses(local.map(|ip| ip.parse().unwrap()).to_vec());
+            let expected: Vec<IpAddr> = expected.split(' ').map(|ip| ip.parse().unwrap()).collect();
+            assert_eq!(node.local_node().nodeport_addresses, expected, "{flags:?}");
+            assert_eq!(node.local_node().relays_loopback, relayed, "{flags:?}");
+            assert!(node.configured().sysctls().is_empty(), "{flags:?}");
+        }
+    }
+
+    #[test]
     fn nodeports_of_mode_iptables() {
         let addresses =
             |list: &[&str]| NodePorts::Addresses(list.iter().map(|ip| ip.parse().unwrap()).collect());
@@ -430,7 +447,6 @@ mod tests {
             let local = ["127.0.0.1", "192.0.2.1", "192.0.2.9", "2001:db8::1", "::1", "fe80::1"];
             node.set_addresses(local.map(|ip| ip.parse().unwrap()).to_vec());
             assert_eq!(node.facts().node_ports, PerFamily { v4, v6 }, "{name}");
-            assert_eq!(node.localhost_node_ports(), localhost, "{name}");
             assert_eq!(node.configured().sysctls().len(), usize::from(localhost), "{name}");
             let planned = node.local_node().nodeport_addresses;
             assert_eq!(planned.contains(&IpAddr::from([127, 0, 0, 1])), localhost, "{name}");
@@ -450,7 +466,7 @@ mod tests {
             node.set_addresses(["127.0.0.1", "192.0.2.1"].map(|ip| ip.parse().unwrap()).to_vec());
             assert_eq!(
                 node.local_node().nodeport_addresses.contains(&IpAddr::from([127, 0, 0, 1])),
-                mode == "iptables" && nodeports.starts_with("127."),
+                nodeports.starts_with("127."),
                 "{mode} {nodeports}"
             );
             node.configured()

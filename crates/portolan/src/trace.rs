@@ -2,6 +2,7 @@
 //! `portolan run` would write them. Nothing of this machine is touched: rules of nftables are
 //! written into a network namespace that ends with the process.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use portolan_config::Mode;
 use portolan_dataplane::ConfiguredMode;
 use portolan_lab::sandbox::{self, Entered};
 use portolan_names::{Names, PodMode, Settings};
-use portolan_service::{Change, Family, ObjectName, Planner, ServicePlan};
+use portolan_service::{Change, Family, Loopback, ObjectName, Planner, ServicePlan};
 use portolan_source::manifests::{Manifests, Update, Workloads};
 use portolan_trace_cli::{ComputedRules, Plan, PlanRequest, Program, RuleMode, TraceArgs};
 
@@ -49,7 +50,8 @@ fn plan(request: &PlanRequest<'_>) -> anyhow::Result<Plan> {
         Some(RuleMode::Nftables) | None => Mode::Nftables,
     };
     let ranges = &proxy.service_cluster_ip_range;
-    let mut node = ThisNode::new(&this_node::name(&config)?, run::mode(&config)?, &config, ranges, false);
+    let mode = run::mode(&config)?;
+    let mut node = ThisNode::new(&this_node::name(&config)?, mode, &config, ranges, false);
     let mut manifests = Manifests::open(request.folder, options(&proxy, true))?;
     let update = manifests.load();
     let mut node_addresses = Vec::new();
@@ -61,7 +63,12 @@ fn plan(request: &PlanRequest<'_>) -> anyhow::Result<Plan> {
             node.set_object(object.clone());
         }
     }
-    node.set_addresses(request.addresses.clone().unwrap_or_else(|| node_addresses.clone()));
+    let mut addresses = request.addresses.clone().unwrap_or_else(|| node_addresses.clone());
+    if (mode.loopback)(&config) == Loopback::Named {
+        // Flags and Node objects do not have what every node has.
+        addresses.extend([IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()]);
+    }
+    node.set_addresses(addresses);
     let mut planner = Planner::new(node.local_node());
     planner.apply(update.changes.iter().cloned());
     let services: Vec<Arc<ServicePlan>> = planner.plans().cloned().collect();

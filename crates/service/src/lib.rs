@@ -32,7 +32,7 @@ pub use change::{Change, Subject};
 pub use family::{Family, PerFamily, Protocol};
 pub use name::ObjectName;
 pub use names_change::{NamesChange, Namespace, Pod, PodPhase, Target, TargetSlice, further};
-pub use node::{LocalNode, Node, NodePortAddresses, NodePortSelector};
+pub use node::{LocalNode, Loopback, Node, NodePortAddresses, NodePortSelector};
 pub use plan::{
     AllowedSources, Backend, ChangeSet, Frontend, FrontendKind, HealthCheck, List, Masquerade, Place,
     PortPlan, Problem, ServiceChange, ServicePlan, Verdict,

@@ -35,8 +35,12 @@ pub struct LocalNode {
     /// from the node itself (§3.18).
     pub ips: PerFamily<Option<IpAddr>>,
     /// The addresses on which NodePorts answer (spec §3.5-3.11), sorted, without duplicates.
-    /// Loopback addresses are there for IPv4 only, and in modes that serve them.
+    /// Loopback addresses are there as [`Loopback`] says of the mode.
     pub nodeport_addresses: Vec<IpAddr>,
+    /// On loopback addresses, the proxy itself takes the connections to NodePorts: see
+    /// [`Loopback::Named`]. There `externalTrafficPolicy: Local` holds for the node itself, too,
+    /// and what it leaves without endpoints is refused. SCTP is refused.
+    pub relays_loopback: bool,
     /// All addresses on its interfaces that a Service could have: sorted. A Service that asks for
     /// one of them takes connections from the node itself.
     pub addresses: Vec<IpAddr>,
@@ -45,6 +49,20 @@ pub struct LocalNode {
     pub api_server: Vec<IpAddr>,
     /// `spec.externalIPs` of Services is not served (spec §0.4).
     pub ignore_external_ips: bool,
+}
+
+/// The loopback addresses that NodePorts answer on in a mode, if they are selected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Loopback {
+    /// None.
+    #[default]
+    None,
+    /// Those of IPv4, by rules (spec §3.10).
+    V4,
+    /// Those of both families, by sockets of the proxy, where an entry is about loopback addresses
+    /// (KEP-6032): `localhost`, or a network of nothing else. Other entries do not select them,
+    /// though they may contain them.
+    Named,
 }
 
 /// One entry of `--nodeport-addresses`: what it selects of the node's addresses (spec §3.6-3.9,
@@ -97,16 +115,23 @@ impl NodePortAddresses {
     /// answer. `ips` are the node's own addresses.
     ///
     /// Under `primary` a family whose node address is unknown has no entry of its own (spec §3.7).
-    /// IPv6 loopback and link-local addresses are never selected, IPv4 loopback addresses only with
-    /// `loopback` (spec §3.10).
-    pub fn select(&self, ips: &PerFamily<Option<IpAddr>>, local: &[IpAddr], loopback: bool) -> Vec<IpAddr> {
+    /// IPv6 link-local addresses are never selected, and loopback addresses as `loopback` says.
+    pub fn select(
+        &self,
+        ips: &PerFamily<Option<IpAddr>>,
+        local: &[IpAddr],
+        loopback: Loopback,
+    ) -> Vec<IpAddr> {
         let mut selected = Vec::new();
         for family in Family::ALL {
             selected.extend(
                 self.select_family(family, ips, local)
                     .into_iter()
-                    .filter(|address| !address.is_loopback() || (loopback && address.is_ipv4())),
+                    .filter(|ip| !ip.is_loopback() || (loopback == Loopback::V4 && ip.is_ipv4())),
             );
+        }
+        if loopback == Loopback::Named {
+            selected.extend(self.named_loopback(local));
         }
         selected.sort_unstable();
         selected.dedup();
@@ -150,6 +175,19 @@ impl NodePortAddresses {
             || entries.iter().any(|network| {
                 network.addr().is_loopback() || network.contains(&IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)))
             })
+    }
+
+    /// The loopback addresses that entries are about: those among `local`, and a single address of
+    /// IPv4, which is the node's whatever its interfaces have.
+    fn named_loopback(&self, local: &[IpAddr]) -> Vec<IpAddr> {
+        let mut named = Vec::new();
+        for network in Family::ALL.iter().flat_map(|family| self.entries(*family, &PerFamily::default())) {
+            if network.addr().is_loopback() {
+                named.extend(local.iter().copied().filter(|address| network.contains(address)));
+                named.extend(Some(network.addr()).filter(|ip| ip.is_ipv4() && network.prefix_len() == 32));
+            }
+        }
+        named
     }
 
     /// What the entries are as networks of `family`.
@@ -278,12 +316,46 @@ mod tests {
         ] {
             let addresses = NodePortAddresses(entries);
             let expected: Vec<IpAddr> = expected.split_whitespace().map(address).collect();
-            assert_eq!(addresses.select(ips, &local, true), expected, "{name}");
+            assert_eq!(addresses.select(ips, &local, Loopback::V4), expected, "{name}");
             let without: Vec<IpAddr> = expected.iter().copied().filter(|ip| !ip.is_loopback()).collect();
-            assert_eq!(addresses.select(ips, &local, false), without, "{name}");
+            assert_eq!(addresses.select(ips, &local, Loopback::None), without, "{name}");
             assert_eq!(Family::ALL.map(|family| addresses.selects_all(family, ips)), all, "{name}");
             assert_eq!(addresses.selects_loopback(ips), loopback, "{name}");
         }
+    }
+
+    #[test]
+    fn loopback_addresses_that_are_named() {
+        use NodePortSelector::{All, Localhost, Network, Primary};
+        let address = |text: &str| -> IpAddr { text.parse().unwrap() };
+        let network = |text: &str| Network(text.parse().unwrap());
+        let local = ["127.0.0.1", "127.0.0.53", "192.0.2.1", "::1", "2001:db8::1"].map(address);
+        let own = PerFamily { v4: Some(address("192.0.2.1")), v6: Some(address("2001:db8::1")) };
+        // KEP-6032
+        for (name, entries, expected) in [
+            ("nothing given", vec![], "192.0.2.1 2001:db8::1"),
+            ("primary", vec![Primary], "192.0.2.1 2001:db8::1"),
+            ("all is not about them", vec![All, network("0.0.0.0/0")], "192.0.2.1 2001:db8::1"),
+            ("localhost alone", vec![Localhost], "127.0.0.1 127.0.0.53 ::1"),
+            ("beside others", vec![Primary, Localhost], "127.0.0.1 127.0.0.53 192.0.2.1 ::1 2001:db8::1"),
+            ("beside all", vec![All, Localhost], "127.0.0.1 127.0.0.53 192.0.2.1 ::1 2001:db8::1"),
+            ("one of IPv4", vec![Primary, network("127.0.0.1/32")], "127.0.0.1 192.0.2.1 2001:db8::1"),
+            (
+                "one that no interface has",
+                vec![Primary, network("127.9.9.9/32")],
+                "127.9.9.9 192.0.2.1 2001:db8::1",
+            ),
+            ("a network of them", vec![network("127.0.0.32/27")], "127.0.0.53 2001:db8::1"),
+            ("a network of more", vec![network("126.0.0.0/7")], "2001:db8::1"),
+            ("that of IPv6", vec![network("::1/128")], "192.0.2.1 ::1"),
+        ] {
+            let expected: Vec<IpAddr> = expected.split_whitespace().map(address).collect();
+            let selected = NodePortAddresses(entries).select(&own, &local, Loopback::Named);
+            assert_eq!(selected, expected, "{name}");
+        }
+        let without_v6 = NodePortAddresses(vec![Localhost, network("::1/128")]);
+        let selected = without_v6.select(&own, &local[..3], Loopback::Named);
+        assert_eq!(selected, [address("127.0.0.1"), address("127.0.0.53")], "a node without IPv6");
     }
 
     #[test]

@@ -183,6 +183,12 @@ impl PortPlan {
 }
 
 impl Frontend {
+    /// The proxy itself takes the connections, all from the node, with sockets and not by rules:
+    /// see [`LocalNode::relays_loopback`](crate::LocalNode::relays_loopback).
+    pub fn is_relayed(&self) -> bool {
+        self.address.is_loopback() && self.masquerade == Masquerade::FromNode && self.inside == self.outside
+    }
+
     fn is_internal(&self) -> bool {
         self.kind == FrontendKind::ClusterIp
     }

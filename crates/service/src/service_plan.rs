@@ -261,11 +261,18 @@ fn port_plan(
         (true, true) => Verdict::Drop,
         (true, false) => Verdict::Reject,
     };
+    // Without a list of endpoints nobody listens (KEP-6032).
+    let to_relay = match if external_local { to_local } else { to_cluster } {
+        Verdict::Forward(list) if port.protocol != Protocol::Sctp => Verdict::Forward(list),
+        _ => Verdict::Reject,
+    };
     let mut frontends: Vec<Frontend> = addresses
         .frontends(port)
         .into_iter()
         .map(|(kind, address, port)| {
+            let relayed = node.relays_loopback && address.is_loopback();
             let (inside, outside, masquerade) = match kind {
+                _ if relayed => (to_relay, to_relay, Masquerade::FromNode),
                 FrontendKind::ClusterIp if internal_local => (to_local, to_local, Masquerade::NotLocal),
                 FrontendKind::ClusterIp => (to_cluster, to_cluster, Masquerade::NotLocal),
                 // Pods of this node and the node itself are short-circuited (spec §4.6).

@@ -177,6 +177,73 @@ fn run(cases: &[Case]) {
     }
 }
 
+/// NodePorts at 127.0.0.1 alone, where the proxy itself listens.
+fn relayed(s: &mut Situation) {
+    node_port(s);
+    s.node.nodeport_addresses = vec![ip("127.0.0.1")];
+    s.node.relays_loopback = true;
+}
+
+#[test]
+fn node_ports_that_the_proxy_relays() {
+    run(&[
+        (
+            "KEP-6032 policy Cluster",
+            relayed,
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local",
+                "node-port 127.0.0.1:30080/tcp -> BOTH, masquerade from-node",
+            ],
+        ),
+        (
+            "KEP-6032 the internal policy is not theirs",
+            |s| {
+                relayed(s);
+                internal_local(s);
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> [10.1.0.1:8080], masquerade not-local",
+                "node-port 127.0.0.1:30080/tcp -> BOTH, masquerade from-node",
+            ],
+        ),
+        (
+            "KEP-6032 policy Local holds for the node, too",
+            |s| {
+                relayed(s);
+                external_local(s);
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> BOTH, masquerade not-local",
+                "node-port 127.0.0.1:30080/tcp -> [10.1.0.1:8080], masquerade from-node",
+            ],
+        ),
+        (
+            "KEP-6032 policy Local without endpoints here",
+            |s| {
+                relayed(s);
+                external_local(s);
+                endpoints(s, vec![endpoint("10.1.1.1", "there")]);
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/tcp -> [10.1.1.1:8080], masquerade not-local",
+                "node-port 127.0.0.1:30080/tcp -> reject, masquerade from-node",
+            ],
+        ),
+        (
+            "SCTP is not relayed",
+            |s| {
+                relayed(s);
+                s.service.ports[0].protocol = Protocol::Sctp;
+                s.slices[0].ports[0].protocol = Protocol::Sctp;
+            },
+            &[
+                "cluster-ip 10.96.0.1:80/sctp -> BOTH, masquerade not-local",
+                "node-port 127.0.0.1:30080/sctp -> reject, masquerade from-node",
+            ],
+        ),
+    ]);
+}
+
 #[test]
 fn which_services_exist() {
     run(&[

@@ -274,7 +274,8 @@ fn feature_gates() {
         ("", Gate::NftablesNetlink, true),
         ("AllBeta=false", Gate::NftablesNetlink, false),
         ("", Gate::KubeProxyIpvs, true),
-        ("AllAlpha=true", Gate::KubeProxyNftablesLocalhostNodePorts, true),
+        ("", Gate::KubeProxyNftablesLocalhostNodePorts, true),
+        ("AllBeta=false", Gate::KubeProxyNftablesLocalhostNodePorts, false),
     ] {
         let config = load(&format!("--feature-gates={gates}"), None).unwrap().config;
         assert_eq!(config.enabled(gate), expected, "{gates}: {}", gate.name());

@@ -46,7 +46,8 @@ fn files_that_are_accepted_with_a_word() {
             &[
                 "c:5: nftables.masqueradeBit: no effect: nftables mode uses no packet marks",
                 "c:4: iptables.masqueradeBit: no effect: nftables mode uses no packet marks",
-                "c:4: iptables.localhostNodePorts: nftables mode never answers on loopback anyway",
+                "c:4: iptables.localhostNodePorts: it is for iptables mode: in nftables mode, NodePorts answer on \
+                 loopback addresses where nodePortAddresses names them",
             ],
         ),
         (
@@ -84,24 +85,22 @@ fn files_that_are_accepted_with_a_word() {
                 "c:11: logging.flushFrequency: no effect: each log line is written to stderr at once",
             ],
         ),
+        ("NodePorts on loopback addresses", "nodePortAddresses: [primary, localhost]", &[]),
         (
-            "NodePorts on loopback addresses",
-            "nodePortAddresses: [primary, localhost]",
+            "NodePorts on loopback addresses, switched off",
+            "nodePortAddresses: [primary, localhost]\nfeatureGates: {KubeProxyNFTablesLocalhostNodePorts: false}",
             &[
-                "c:4: nodePortAddresses: no effect on loopback addresses: this version serves no NodePorts there in this \
-               mode",
+                "c:4: nodePortAddresses: no effect on loopback addresses: feature gate KubeProxyNFTablesLocalhostNodePorts is off",
             ],
         ),
         (
             "gates of 1.37",
-            "featureGates: {NFTablesNetlink: false, KubeProxyIPVS: true, KubeProxyNFTablesLocalhostNodePorts: true}",
+            "featureGates: {NFTablesNetlink: false, KubeProxyIPVS: true}",
             &[
                 "c:4: featureGates.KubeProxyIPVS: KubeProxyIPVS is deprecated: it will go with its feature in a later \
                  release of Kubernetes",
                 "c:4: featureGates.NFTablesNetlink: no effect: rules are always written over netlink, and the program \
                  nft is not needed",
-                "c:4: featureGates.KubeProxyNFTablesLocalhostNodePorts: no effect: this version serves no NodePorts on \
-                 loopback addresses in nftables mode",
             ],
         ),
         (

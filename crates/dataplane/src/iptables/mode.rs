@@ -6,7 +6,7 @@ use std::path::Path;
 use caps::Capability;
 use portolan_netfilter::nfacct;
 use portolan_netfilter::socket::Socket;
-use portolan_service::{Family, ServicePlan};
+use portolan_service::{Family, Loopback, ServicePlan};
 
 use super::chains::{DROPPED_INVALID, LOCALHOST_ACCEPTED};
 use super::options::{Options, serves_loopback};
@@ -27,7 +27,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     atomicity: Atomicity::EachTable,
     capabilities: CAPABILITIES,
     fits_nftables: false,
-    serves_loopback,
+    loopback: |config| if serves_loopback(config) { Loopback::V4 } else { Loopback::None },
     configure: |config, node| {
         Box::new(Configured {
             settings: Settings {

@@ -17,6 +17,7 @@ use portolan_service::{Backend, Family, List, PortPlan, ServicePlan};
 
 use super::chain::{Chain, short_name};
 use super::endpoint_list::forward_list;
+use super::localhost::by_rules;
 use super::set::AFFINITY_SETS;
 
 /// The kernel's own limit for sets without one, which costs no memory beforehand, serves up to so
@@ -46,7 +47,7 @@ pub(crate) fn sticky_ports(plan: &ServicePlan, family: Family) -> impl Iterator<
     let of_family = move |port: &&PortPlan| port.family == family && port.affinity.is_some();
     plan.ports.iter().filter(of_family).filter_map(|port| {
         let mut used = [false; 2];
-        for verdict in port.frontends.iter().flat_map(|frontend| [frontend.inside, frontend.outside]) {
+        for verdict in by_rules(port).flat_map(|frontend| [frontend.inside, frontend.outside]) {
             if let Some(list) = forward_list(port, verdict) {
                 used[list as usize] = true;
             }

@@ -15,6 +15,7 @@ use super::affinity;
 use super::chain::Chain;
 use super::encoding::{FrontendKey, put_address, put_frontend};
 use super::endpoint_list::forward_list;
+use super::localhost::by_rules;
 use super::set::SetName;
 
 /// The key of an element and the set it is in. Ordered so that what belongs to one set lies
@@ -163,7 +164,7 @@ fn render_port<'a>(
     elements: &mut Vec<Element<'a>>,
 ) {
     let mut used = [false; 2];
-    for frontend in &port.frontends {
+    for frontend in by_rules(port) {
         render_frontend(port, sticky, frontend, endpoints, &mut used, elements);
     }
     for list in [List::Cluster, List::Local] {

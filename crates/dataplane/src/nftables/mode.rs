@@ -1,6 +1,7 @@
 //! What mode nftables is, and what it needs.
 
-use portolan_service::{Family, ServicePlan};
+use portolan_config::Gate;
+use portolan_service::{Family, Loopback, ServicePlan};
 
 use super::Nftables;
 use super::table::TABLE;
@@ -16,7 +17,10 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     atomicity: Atomicity::AllTables,
     capabilities: &[],
     fits_nftables: true,
-    serves_loopback: |_| false,
+    loopback: |config| {
+        let relayed = config.enabled(Gate::KubeProxyNftablesLocalhostNodePorts);
+        if relayed { Loopback::Named } else { Loopback::None }
+    },
     configure: |config, node| {
         Box::new(Configured(Settings {
             local: node.local.clone(),

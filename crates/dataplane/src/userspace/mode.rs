@@ -1,6 +1,6 @@
 //! What mode userspace is, and what it needs.
 
-use portolan_service::{Family, ServicePlan};
+use portolan_service::{Family, Loopback, ServicePlan};
 
 use super::Userspace;
 use super::settings::UserspaceSettings;
@@ -17,7 +17,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     capabilities: &[],
     fits_nftables: true,
     // What the node sends to itself is diverted to its own address, and answered from there.
-    serves_loopback: |_| true,
+    loopback: |_| Loopback::V4,
     configure: |config, node| {
         Box::new(Configured(UserspaceSettings {
             rules: Settings {

@@ -134,6 +134,11 @@ pub struct UpArgs {
     #[arg(long, value_name = "MODE,NODE=MODE,...", value_delimiter = ',')]
     proxy_mode: Vec<ModeOf>,
 
+    /// Where NodePorts answer on the nodes, as in `portolan run`: primary,localhost makes them
+    /// answer on loopback addresses, too
+    #[arg(long, value_name = "CIDR|WORD,...", value_delimiter = ',')]
+    nodeport_addresses: Vec<String>,
+
     /// Networks that ClusterIPs are allocated from, at most one of each family; otherwise
     /// 10.96.0.0/16 and fd00:10:96::/112, or what holds the addresses that the manifests ask for
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
@@ -353,6 +358,7 @@ mod tests {
             ("lab exec host1", false),
             ("lab up a.yaml --proxy-mode iptables", true),
             ("lab up a.yaml --proxy-mode ipvs", false),
+            ("lab up --nodeport-addresses primary,localhost a.yaml", true),
             ("lab up a.yaml --no-dns", true),
             ("lab trace web-1 svc/web", true),
             ("lab trace web-1", false),

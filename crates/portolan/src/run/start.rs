@@ -1,6 +1,7 @@
 //! The order in which `portolan run` starts what it consists of.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::Context;
 use portolan_config::Config;
@@ -29,6 +30,10 @@ use crate::this_node::ThisNode;
 use crate::threads::spawn;
 use crate::wanted::Wanted;
 use crate::{addresses, cleanup, forwarding, kernel_settings, manifests, privileges, servers, signals};
+
+/// So long do connections to NodePorts on loopback addresses go on when the process is to end. The
+/// next one begins after that.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Waits for its turn, then brings what the source says into force until it is asked to end.
 pub(super) fn forward(
@@ -102,6 +107,7 @@ pub(super) fn forward(
         cluster.announce_start();
     }
     let ended = event_loop.run(&received);
+    event_loop.proxy.end(PATIENCE);
     if let Some(on_node) = on_node {
         on_node.end();
     }

@@ -264,7 +264,8 @@ pub enum ReasonCode {
     NoLocalEndpoints,
     /// The NodePort is not served at this address.
     NodePortAddress,
-    /// It is not tracked, so that it is not translated, and the node takes the address for its own.
+    /// A process of the node answers: it is not tracked, so that it is not translated, and the node
+    /// takes the address for its own; or the proxy itself listens there.
     AnsweredOnNode,
     /// The address is another node's, whose rules decide.
     AnotherNode,

@@ -302,6 +302,32 @@ fn answered_on_node(case: &Case<'_>, title: &str) -> String {
     )
 }
 
+/// Whether the proxy itself listens where the packet goes: at a NodePort on a loopback address, to
+/// which no rule of Portolan's tables leads.
+fn is_relayed(case: &Case<'_>, asked: &[&Frontend]) -> bool {
+    let mut tables = case.ruleset.tables().iter();
+    case.destination().is_loopback()
+        && tables.any(|table| table.tool == Tool::Nftables && &*table.name == "portolan")
+        && asked
+            .iter()
+            .all(|frontend| frontend.has.is_none() && frontend.kind == Some(FrontendKind::NodePort))
+}
+
+fn relayed(case: &Case<'_>, title: &str, asked: &[&Frontend]) -> Why {
+    let local = known(case, asked).iter().any(|service| service.external_local);
+    let endpoints = endpoints(case, asked).into_iter().filter(|it| it.ready && (!local || it.local));
+    let endpoints = few(endpoints.map(|endpoint| case.endpoint(endpoint.address)));
+    if endpoints.is_empty() {
+        return (ReasonCode::NoLocalEndpoints, no_local_endpoints(case, title, asked));
+    }
+    let text = format!(
+        "no rule leads to NodePorts on loopback addresses: unless another program has {} port {}, the proxy itself listens there, and passes clients of {title} on to {endpoints}",
+        case.destination(),
+        case.packet.destination.port()
+    );
+    (ReasonCode::AnsweredOnNode, text)
+}
+
 /// Why no rule of the proxy matches.
 fn unmatched(case: &Case<'_>, frontends: &[Frontend]) -> Why {
     if !case.has_proxy() {
@@ -323,6 +349,9 @@ fn unmatched(case: &Case<'_>, frontends: &[Frontend]) -> Why {
         || !known(case, &asked).is_empty() && !all.iter().any(|endpoint| endpoint.ready)
     {
         return (ReasonCode::NoReadyEndpoints, no_ready_endpoints(case, &title, &asked));
+    }
+    if is_relayed(case, &asked) {
+        return relayed(case, &title, &asked);
     }
     if asked.iter().all(|frontend| frontend.has.is_none()) {
         return (

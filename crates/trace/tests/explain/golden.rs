@@ -220,6 +220,36 @@ fn what_the_node_answers_itself() {
     );
 }
 
+/// KEP-6032: no rule leads to a NodePort on a loopback address.
+#[test]
+fn node_ports_that_the_proxy_listens_on() {
+    let mut services = shop();
+    services.services[0].frontends.push(KnownFrontend {
+        kind: FrontendKind::NodePort,
+        address: Some("127.0.0.1".parse().expect("an address")),
+        port: 30080,
+        protocol: Protocol::Tcp,
+        port_name: "http".into(),
+    });
+    let from_node = "node tcp 127.0.0.1 127.0.0.1:30080";
+    check_all(
+        "flat",
+        &flat(),
+        &node(),
+        &services,
+        &[("relayed-on-loopback", from_node, Nothing, Some(Why::AnsweredOnNode))],
+    );
+    services.services[0].external_local = true;
+    services.services[0].endpoints.retain(|endpoint| !endpoint.local);
+    check_all(
+        "flat",
+        &flat(),
+        &node(),
+        &services,
+        &[("relayed-without-local-endpoints", from_node, Nothing, Some(Why::NoLocalEndpoints))],
+    );
+}
+
 /// What the manifests behind the dumps say.
 pub(crate) fn shop() -> Services {
     let frontend = |kind, address: Option<&str>, port, port_name: &str| KnownFrontend {

@@ -65,6 +65,9 @@ fn detach(args: &UpArgs, files: &[PathBuf], place: &Place) -> anyhow::Result<Exi
     for mode in &args.proxy_mode {
         command.args(["--proxy-mode", &mode.to_string()]);
     }
+    for entry in &args.nodeport_addresses {
+        command.args(["--nodeport-addresses", entry]);
+    }
     if args.no_dns {
         command.arg("--no-dns");
     }
@@ -151,6 +154,7 @@ fn stay(args: &UpArgs, files: Vec<PathBuf>, place: &Place, lock: Lock) -> anyhow
         program: std::env::current_exe().context("finding this program")?,
         proxy_mode: args.usual_proxy_mode(),
         node_proxy_modes: args.node_proxy_modes(),
+        nodeport_addresses: args.nodeport_addresses.clone(),
         dns: !args.no_dns,
         service_networks: args.service_cluster_ip_range.clone(),
         listener: api,

@@ -72,6 +72,7 @@ impl Scene {
             state: state.to_owned(),
             cluster_networks: vec![CLUSTER_NETWORK.into()],
             mode: ProxyMode::default(),
+            nodeport_addresses: Vec::new(),
         };
         let start = |host: &Host| launch.start(host.node, &lab.node(host.node)?);
         let proxies = HOSTS.iter().map(start).collect::<Result<Vec<_>, _>>()?;

@@ -82,6 +82,7 @@ impl Stage {
             program: program.clone(),
             proxy_mode: if has_iptables() { ProxyMode::Iptables } else { ProxyMode::Nftables },
             node_proxy_modes: BTreeMap::new(),
+            nodeport_addresses: Vec::new(),
             dns: false,
             service_networks: vec![tour.scenery.services.parse().context("the network of Services")?],
             listener,
