@@ -136,6 +136,16 @@ pub struct ChangeRow {
     pub error: Option<String>,
 }
 
+/// The policy for clients from outside, by those of its frontends that rules serve. Where there are
+/// none, by the list that the proxy itself takes endpoints from.
+fn external_policy(external: &[&Frontend]) -> Option<&'static str> {
+    match external.iter().find(|frontend| !frontend.is_relayed()) {
+        Some(frontend) if frontend.masquerade == Masquerade::FromNode => Some("Local"),
+        Some(_) => Some("Cluster"),
+        None => external.first().and_then(|frontend| policy(frontend.inside)),
+    }
+}
+
 /// The rows of `plan`, one for each port and family.
 pub fn service_rows(plan: &ServicePlan) -> Vec<ServiceRow> {
     plan.ports.iter().map(|port| service_row(plan, port)).collect()
@@ -158,10 +168,7 @@ fn service_row(plan: &ServicePlan, port: &PortPlan) -> ServiceRow {
         protocol: port.protocol.to_string(),
         frontends: port.frontends.iter().map(frontend_row).collect(),
         internal_policy: internal.first().and_then(|frontend| policy(frontend.inside)).map(str::to_owned),
-        external_policy: external.first().map(|frontend| {
-            let local = frontend.masquerade == Masquerade::FromNode;
-            if local { "Local" } else { "Cluster" }.to_owned()
-        }),
+        external_policy: external_policy(&external).map(str::to_owned),
         endpoints: endpoints.len(),
         local_endpoints: endpoints.iter().filter(|backend| backend.is_local()).count(),
         affinity_seconds: port.affinity,

@@ -14,6 +14,11 @@ fn frontend(kind: FrontendKind, inside: Verdict, outside: Verdict, masquerade: M
     Frontend { kind, address, port: 80, inside, outside, masquerade, allowed_sources: None }
 }
 
+fn relayed(verdict: Verdict) -> Frontend {
+    let address = IpAddr::from([127, 0, 0, 1]);
+    Frontend { address, ..frontend(FrontendKind::NodePort, verdict, verdict, Masquerade::FromNode) }
+}
+
 fn port(frontends: Vec<Frontend>) -> PortPlan {
     PortPlan {
         family: Family::V4,
@@ -62,6 +67,22 @@ fn policies_are_those_that_lead_to_the_verdicts() {
             ],
             Some("Cluster"),
             Some("Cluster"),
+        ),
+        (
+            "NodePorts that the proxy relays, KEP-6032",
+            vec![
+                frontend(ClusterIp, cluster, cluster, NotLocal),
+                relayed(cluster),
+                frontend(NodePort, cluster, cluster, Always),
+            ],
+            Some("Cluster"),
+            Some("Cluster"),
+        ),
+        (
+            "those alone",
+            vec![frontend(ClusterIp, cluster, cluster, NotLocal), relayed(local)],
+            Some("Cluster"),
+            Some("Local"),
         ),
         (
             "external Local, none here: still known, §4.6",
