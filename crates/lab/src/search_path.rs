@@ -2,7 +2,6 @@
 
 use std::env;
 use std::ffi::OsString;
-#[cfg(feature = "cluster")]
 use std::path::PathBuf;
 
 /// Folders of administrators' tools, which not every user has in PATH.
@@ -22,7 +21,6 @@ pub(crate) fn search_path() -> OsString {
 }
 
 /// Where a program is, if it is there.
-#[cfg(feature = "cluster")]
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&search_path()).map(|folder| folder.join(program)).find(|path| path.is_file())
 }

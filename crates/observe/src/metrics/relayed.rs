@@ -79,7 +79,7 @@ impl<R: Fn() -> RelayedPorts + Send + Sync> Collector for Relayed<R> {
 
 impl Filled {
     fn new(registry: &Registry, mode: Mode) -> Filled {
-        let ours = Register { registry, prefix: "portolan_relay" };
+        let ours = Register { registry, prefix: "portolan" };
         let labels = &["service_port", "protocol", "ip_family"];
         let counters = |name, help: &str, labels: &[&str]| {
             IntCounterVec::new(ours.opts(name, help), labels).expect("names and labels are valid")
@@ -88,25 +88,36 @@ impl Filled {
             IntGaugeVec::new(register.opts(name, help), labels).expect("names and labels are valid")
         };
         // kube-proxy's names (KEP-6032) where they mean the same.
-        let prefix =
-            if mode == Mode::Nftables { "kubeproxy_nftables_localhost_nodeport" } else { ours.prefix };
+        let (prefix, listeners, failures) = if mode == Mode::Nftables {
+            (
+                "kubeproxy",
+                "nftables_localhost_nodeport_listeners",
+                "nftables_localhost_nodeport_listener_creation_failures_total",
+            )
+        } else {
+            (ours.prefix, "relay_listeners", "relay_listener_creation_failures_total")
+        };
         let named = Register { registry, prefix };
-        let failures =
-            named.opts("listener_creation_failures_total", "Times that a socket could not be opened");
+        let failures = named.opts(failures, "Times that a socket could not be opened");
         Filled {
-            listeners: gauges(&named, "listeners", "Sockets that are listened on", &["ip_family"]),
+            listeners: gauges(&named, listeners, "Sockets that are listened on", &["ip_family"]),
             failures: IntCounterVec::new(failures, &["ip_family"]).expect("names and labels are valid"),
-            open: gauges(&ours, "open", "Connections and UDP clients that are there", labels),
+            open: gauges(&ours, "relay_open", "Connections and UDP clients that are there", labels),
             counters: [
-                (counters("clients_total", "Connections and UDP clients", labels), |port| port.total),
-                (counters("refused_total", "Connections and datagrams refused", labels), |port| port.refused),
-                (counters("failed_dials_total", "Endpoints that could not be reached", labels), |port| {
-                    port.failed_dials
+                (counters("relay_clients_total", "Connections and UDP clients", labels), |port| port.total),
+                (counters("relay_refused_total", "Connections and datagrams refused", labels), |port| {
+                    port.refused
                 }),
-                (counters("retries_total", "Further endpoints that were tried", labels), |port| port.retries),
+                (
+                    counters("relay_failed_dials_total", "Endpoints that could not be reached", labels),
+                    |port| port.failed_dials,
+                ),
+                (counters("relay_retries_total", "Further endpoints that were tried", labels), |port| {
+                    port.retries
+                }),
             ],
             octets: counters(
-                "bytes_total",
+                "relay_bytes_total",
                 "Bytes passed on, from clients (in) and from endpoints (out)",
                 &["service_port", "protocol", "ip_family", "direction"],
             ),
