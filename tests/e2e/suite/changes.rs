@@ -9,7 +9,7 @@ use portolan_e2e::pod::Place;
 use serde_json::json;
 
 use crate::Outcome;
-use crate::client::{REFUSED, WITHIN, cluster_ip, ends_with, get, got, host_port, until_success};
+use crate::client::{REFUSED, WITHIN, cluster_ip, ends_with, get_within, got, host_port, until_success};
 
 pub(crate) fn first_endpoint(cluster: &Cluster) -> Outcome {
     let service = cluster.create_service("first-endpoint", "tier", "late", &json!({}))?;
@@ -34,7 +34,7 @@ pub(crate) fn endpoint_leaves(cluster: &Cluster) -> Outcome {
     let service = cluster.create_service("endpoint-leaves", "tier", "leaving", &json!({}))?;
     cluster.wait_for_endpoints("endpoint-leaves", &["leaves", "stays"])?;
     let target = host_port(cluster_ip(&service)?, 80);
-    let get = get(&target, "/hostname");
+    let get = get_within(15, &target, "/hostname");
     // Once it has seen both, until thirty answers in a row came from the one that stays, which by
     // chance alone they do once in 2^30 times: the end of the wait is the other one's having left.
     let script = format!(
@@ -84,7 +84,7 @@ pub(crate) fn terminating(cluster: &Cluster) -> Outcome {
     })?;
     // One request a second, none of which may fail, for less than the pod has left.
     let seconds = 15;
-    let get = get(&target, "/hostname");
+    let get = get_within(15, &target, "/hostname");
     let script = format!("for i in $(seq {seconds}); do {get} || exit 1; echo; sleep 1; done");
     let output = cluster.run(client, &script, Duration::from_mins(1))?;
     ensure!(output.code == 0, "a Service whose only pod is ending: {output:?}");

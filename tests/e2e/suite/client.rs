@@ -56,7 +56,13 @@ pub(crate) fn until(command: &str, code: i64) -> String {
 
 /// The command that gets `path` from `host_port`, bounded in time.
 pub(crate) fn get(host_port: &str, path: &str) -> String {
-    format!("curl --silent --show-error --fail --globoff --max-time 3 'http://{host_port}{path}'")
+    get_within(3, host_port, path)
+}
+
+/// The same, bounded by so many seconds: more of them where no try may fail, however busy the
+/// machine is.
+pub(crate) fn get_within(seconds: u32, host_port: &str, path: &str) -> String {
+    format!("curl --silent --show-error --fail --globoff --max-time {seconds} 'http://{host_port}{path}'")
 }
 
 /// The command that sends a word to a port of UDP, from a port of its own, and prints the answer.
