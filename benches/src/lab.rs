@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use self::client::{Access, Client};
 use crate::forwarding;
+use crate::process;
 use crate::report::{Figure, Line, Required};
 use crate::sample::Sample;
 
@@ -116,10 +117,8 @@ impl Lab {
                 continue;
             };
             // Processes come and go meanwhile.
-            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-            let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-            let parent = fields.split_whitespace().nth(1).and_then(|parent| parent.parse::<u32>().ok());
-            parents.push((process, parent.unwrap_or_default()));
+            let Ok(parent) = process::parent(process) else { continue };
+            parents.push((process, parent));
             let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
             if environment.split(|byte| *byte == 0).any(|variable| variable == marker.as_bytes()) {
                 ours.insert(process);
@@ -138,12 +137,7 @@ impl Lab {
             }
         }
         ensure!(!ours.is_empty(), "no process of the lab was found");
-        let size = |process: &u32| {
-            let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
-            let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-            line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
-        };
-        Ok(ours.iter().filter_map(size).sum::<u64>() * 1024)
+        Ok(ours.into_iter().filter_map(|process| process::proportional(process).ok()).sum())
     }
 
     /// From the answer to a new Deployment until its pod is ready.

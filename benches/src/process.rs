@@ -26,14 +26,32 @@ pub(crate) fn memory(process: &str) -> anyhow::Result<Memory> {
 /// Processor time that a process has used, in itself and in the kernel (`utime` and `stime` of
 /// proc(5)).
 pub(crate) fn cpu_time(process: u32) -> anyhow::Result<Duration> {
-    let path = format!("/proc/{process}/stat");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    // The name, in brackets, may contain anything.
-    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let fields = stat(process)?;
     let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>();
     // SAFETY: takes and returns numbers.
     let a_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100);
-    Ok(Duration::from_millis(ticks.with_context(|| path)? * 1000 / a_second))
+    Ok(Duration::from_millis(ticks.with_context(|| fields)? * 1000 / a_second))
+}
+
+/// The parent of a process (`ppid` of proc(5)).
+pub(crate) fn parent(process: u32) -> anyhow::Result<u32> {
+    let fields = stat(process)?;
+    let parent = fields.split_whitespace().nth(1).context("no parent")?;
+    parent.parse().with_context(|| format!("{parent:?}"))
+}
+
+/// The memory of a process, with its part of what it shares with others (`Pss`), in bytes.
+pub(crate) fn proportional(process: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{process}/smaps_rollup");
+    field(&std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?, "Pss:")
+}
+
+/// What follows the name in `stat` of proc(5).
+fn stat(process: u32) -> anyhow::Result<String> {
+    let path = format!("/proc/{process}/stat");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    // The name, in brackets, may contain anything.
+    Ok(text.rsplit_once(')').map_or("", |(_, fields)| fields).to_owned())
 }
 
 /// Starts this process's peak anew from what is resident.

@@ -64,11 +64,15 @@ pub trait ConfiguredMode: fmt::Debug + Any {
 
     /// The rules of one family for `plans`, as text for iptables-restore, of a mode that can say
     /// them without a kernel.
-    fn text(&self, family: Family, plans: &[&ServicePlan]) -> Option<String>;
+    fn text(&self, _family: Family, _plans: &[&ServicePlan]) -> Option<String> {
+        None
+    }
 
     /// Settings of the kernel that it needs, to be made when its rules are in force: what they let
     /// in, the rules keep in bounds.
-    fn sysctls(&self) -> Vec<Sysctl>;
+    fn sysctls(&self) -> Vec<Sysctl> {
+        Vec::new()
+    }
 
     /// The other is of the same mode, with the same settings.
     fn equals(&self, other: &dyn ConfiguredMode) -> bool;

@@ -124,12 +124,11 @@ impl Dataplane for Userspace {
     }
 
     fn apply(&mut self, changes: &ChangeSet) -> Result<Outcome, Error> {
-        let of = |plan: Option<&Arc<ServicePlan>>| plan.cloned();
         let mut before = Vec::new();
         let mut after = Vec::new();
         for change in &changes.services {
-            before.extend(of(change.before.as_ref()).map(|plan| self.wishes(&plan)).unwrap_or_default());
-            after.extend(of(change.after.as_ref()).map(|plan| self.wishes(&plan)).unwrap_or_default());
+            before.extend(change.before.iter().flat_map(|plan| self.wishes(plan)));
+            after.extend(change.after.iter().flat_map(|plan| self.wishes(plan)));
         }
         self.listeners.change(Vec::new(), after.clone());
         let steps = changes.services.iter().map(|change| ServiceChange {

@@ -1,13 +1,13 @@
 //! What mode nftables is, and what it needs.
 
 use portolan_config::Gate;
-use portolan_service::{Family, Loopback, ServicePlan};
+use portolan_service::{Family, Loopback};
 
 use super::Nftables;
 use super::table::TABLE;
 use crate::dataplane::{Dataplane, InUse};
 use crate::error::Error;
-use crate::mode::{Atomicity, ConfiguredMode, ModeDescriptor, Sysctl, same};
+use crate::mode::{Atomicity, ConfiguredMode, ModeDescriptor, same};
 use crate::removal::{Failure, Leftovers, Part, RemovalError, Report};
 use crate::settings::Settings;
 
@@ -42,14 +42,6 @@ struct Configured(Settings);
 impl ConfiguredMode for Configured {
     fn dataplane(&self) -> Result<Box<dyn Dataplane>, Error> {
         Ok(Box::new(Nftables::new(self.0.clone())?))
-    }
-
-    fn text(&self, _: Family, _: &[&ServicePlan]) -> Option<String> {
-        None
-    }
-
-    fn sysctls(&self) -> Vec<Sysctl> {
-        Vec::new()
     }
 
     fn equals(&self, other: &dyn ConfiguredMode) -> bool {

@@ -1,12 +1,12 @@
 //! What mode userspace is, and what it needs.
 
-use portolan_service::{Family, Loopback, ServicePlan};
+use portolan_service::Loopback;
 
 use super::Userspace;
 use super::settings::UserspaceSettings;
 use crate::dataplane::Dataplane;
 use crate::error::Error;
-use crate::mode::{Atomicity, ConfiguredMode, ModeDescriptor, Sysctl, same};
+use crate::mode::{Atomicity, ConfiguredMode, ModeDescriptor, same};
 use crate::removal::Leftovers;
 use crate::settings::Settings;
 
@@ -44,14 +44,6 @@ struct Configured(UserspaceSettings);
 impl ConfiguredMode for Configured {
     fn dataplane(&self) -> Result<Box<dyn Dataplane>, Error> {
         Ok(Box::new(Userspace::new(self.0.clone())?))
-    }
-
-    fn text(&self, _: Family, _: &[&ServicePlan]) -> Option<String> {
-        None
-    }
-
-    fn sysctls(&self) -> Vec<Sysctl> {
-        Vec::new()
     }
 
     fn equals(&self, other: &dyn ConfiguredMode) -> bool {

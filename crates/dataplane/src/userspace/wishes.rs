@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan_relay::Destination;
 use portolan_service::{Backend, Family, List, ObjectName, PortPlan, Protocol, ServicePlan, Verdict};
 
 use super::settings::UserspaceSettings;
@@ -88,7 +87,6 @@ pub(super) fn wishes(
                 way: Way {
                     // The address need not be there yet, and not in a sandbox.
                     transparent: true,
-                    destination: Destination::Listener,
                     idle: settings.udp_idle,
                     ..Way::default()
                 },

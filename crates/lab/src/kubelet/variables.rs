@@ -5,7 +5,7 @@ use portolan_apiserver::{Objects, Resource};
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::object::items;
+use crate::object::{items, text};
 
 /// The pod with the values of `envFrom`, `configMapKeyRef` and `secretKeyRef` written into it. One
 /// that is missing and not optional is an error: the pod begins when it is there.
@@ -84,8 +84,4 @@ fn missing(pod: &str, resource: Resource, name: &str, key: Option<&str>) -> Erro
         None => format!("{kind} {name:?} is not there, which variables need"),
     };
     Error::Spec { pod: pod.to_owned(), what }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
