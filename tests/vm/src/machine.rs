@@ -1,0 +1,82 @@
+//! The virtual machine: qemu and its devices.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use anyhow::Context;
+use rustix::io::{FdFlags, fcntl_setfd};
+
+use crate::tool;
+
+/// What the kernel is to do: messages to the serial port, those of warnings and worse only; end
+/// when it is in trouble; no waiting for hardware that is no hardware.
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 cryptomgr.notests panic=-1 oops=panic rdinit=/init \
+    mitigations=off tsc=reliable no_timer_check random.trust_cpu=on apparmor=0 audit=0";
+
+/// A machine to be.
+#[derive(Debug)]
+pub(crate) struct Settings<'a> {
+    pub(crate) kernel: &'a Path,
+    /// The archive with the guest's files.
+    pub(crate) files: &'a File,
+    pub(crate) memory: u32,
+    pub(crate) cpus: u32,
+    pub(crate) emulate: bool,
+}
+
+/// A machine that runs. It ends with the thread that started it.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) process: Child,
+    /// What the guest's `/dev/vport0p1` is connected to.
+    pub(crate) channel: UnixStream,
+    /// What the kernel says.
+    pub(crate) console: UnixStream,
+}
+
+/// Starts a machine.
+pub(crate) fn start(settings: &Settings) -> anyhow::Result<Machine> {
+    let (channel, its_channel) = UnixStream::pair().context("a socket")?;
+    let (console, its_console) = UnixStream::pair().context("a socket")?;
+    // The kernel kills qemu when this process ends, however that is.
+    let mut command = tool::command("setpriv", "util-linux")?;
+    command.args(["--pdeathsig", "KILL"]);
+    command.arg(
+        tool::find("qemu-system-x86_64")
+            .context("qemu-system-x86_64 is missing: install the package qemu-system-x86")?,
+    );
+    command.args(["-machine", "q35", "-cpu", "max", "-nodefaults", "-no-user-config"]);
+    command.args(["-display", "none", "-no-reboot"]);
+    if !settings.emulate && has_virtualization() {
+        command.args(["-accel", "kvm"]);
+    }
+    command.args(["-accel", "tcg"]);
+    command.arg("-smp").arg(settings.cpus.to_string());
+    command.arg("-m").arg(settings.memory.to_string());
+    command.arg("-kernel").arg(settings.kernel).arg("-append").arg(COMMAND_LINE);
+    command.arg("-initrd").arg(format!("/proc/self/fd/{}", handed(settings.files)?));
+    command.arg("-chardev").arg(format!("socket,id=console,fd={}", handed(&its_console)?));
+    command.args(["-serial", "chardev:console"]);
+    command.arg("-chardev").arg(format!("socket,id=channel,fd={}", handed(&its_channel)?));
+    command.args(["-device", "virtio-serial", "-device", "virtserialport,chardev=channel"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let process = command.spawn().context("starting qemu")?;
+    Ok(Machine { process, channel, console })
+}
+
+/// Whether the processor itself can run guests. There are machines with a /dev/kvm of which this is
+/// not so, and which cannot run every kernel.
+fn has_virtualization() -> bool {
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let mut words = processor.split_whitespace();
+    words.any(|word| word == "vmx" || word == "svm") && File::open("/dev/kvm").is_ok()
+}
+
+/// The number of a descriptor that the next process gets too.
+fn handed(descriptor: &(impl AsFd + AsRawFd)) -> anyhow::Result<i32> {
+    fcntl_setfd(descriptor, FdFlags::empty()).context("handing a descriptor on")?;
+    Ok(descriptor.as_raw_fd())
+}
