@@ -303,6 +303,12 @@ pub(crate) const ALL: &[Bound] = &[
         |f| text(f.udp_timeout),
         |c| GoDuration::from(c.userspace.udp_idle_timeout).to_string(),
     ),
+    bound(
+        "userspace-diversion",
+        &["userspace.diversion"],
+        |f| f.userspace_diversion.clone(),
+        |c| c.userspace.diversion.name().to_owned(),
+    ),
     bound("proxy-port-range", &["portRange"], |f| f.proxy_port_range.clone(), |c| c.port_range.clone()),
 ];
 

@@ -159,13 +159,38 @@ pub struct Nftables {
     pub masquerade_bit: u8,
 }
 
-/// Options of userspace mode, as kube-proxy 1.25 had them.
+/// Options of userspace mode: those that kube-proxy 1.25 had, and how clients get to its sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Userspace {
+    /// What brings clients to the sockets. Not in kube-proxy.
+    pub diversion: Diversion,
     /// The ports that it listens on; `None` for those that the kernel chooses.
     pub ports: Option<RangeInclusive<u16>>,
     /// A UDP client that has neither sent nor got anything for so long is forgotten. Not zero.
     pub udp_idle_timeout: Duration,
+}
+
+/// What brings clients of mode userspace to its sockets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Diversion {
+    /// Elements of the tables of mode nftables.
+    #[default]
+    Nftables,
+    /// Rules of iptables, in the chains of kube-proxy's userspace mode.
+    Iptables,
+}
+
+impl Diversion {
+    /// All that there are.
+    pub const ALL: [Diversion; 2] = [Diversion::Nftables, Diversion::Iptables];
+
+    /// The name in flags and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Diversion::Nftables => "nftables",
+            Diversion::Iptables => "iptables",
+        }
+    }
 }
 
 /// Options of IPVS mode (spec §7).

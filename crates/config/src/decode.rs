@@ -9,7 +9,7 @@ use portolan_yaml::{Content, Repeated, SyntaxError, Tree};
 
 use crate::object::{
     API_VERSION, Client, Conntrack, DetectLocal, Iptables, Ipvs, KIND, LogStreams, Logging, NEXT_API_VERSION,
-    Nftables, Object, Vmodule, Winkernel,
+    Nftables, Object, Userspace, Vmodule, Winkernel,
 };
 use crate::problem::{ConfigError, Level, Place};
 use crate::problems::Problems;
@@ -133,6 +133,7 @@ fn object(section: &mut Section<'_, '_, '_>) -> Object {
             sync_period: section.duration("syncPeriod"),
             min_sync_period: section.duration("minSyncPeriod"),
         }),
+        userspace: section.section("userspace", |section| Userspace { diversion: section.text("diversion") }),
         winkernel: section.section("winkernel", |section| Winkernel {
             network_name: section.text("networkName"),
             source_vip: section.text("sourceVip"),

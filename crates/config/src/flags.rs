@@ -267,6 +267,10 @@ pub struct Flags {
     #[arg(long, value_name = "RANGE", allow_hyphen_values = true)]
     pub proxy_port_range: Option<String>,
 
+    /// Mode userspace: what brings clients to its sockets: nftables or iptables [default: nftables]
+    #[arg(long, value_name = "RULES")]
+    pub userspace_diversion: Option<String>,
+
     /// Those that kube-proxy has no more
     #[command(flatten)]
     pub removed: Removed,
@@ -331,7 +335,7 @@ mod tests {
 
     #[test]
     fn every_flag_of_the_reference_exists() {
-        // Spec §10B, §10.11; accept-forwarded is our own.
+        // Spec §10B, §10.11; accept-forwarded and userspace-diversion are our own.
         let expected = "config write-config-to cleanup init-only master feature-gates kubeconfig \
             kube-api-content-type kube-api-qps kube-api-burst logging-format log-flush-frequency v vmodule \
             log-text-split-stream log-text-info-buffer-size log-json-split-stream log-json-info-buffer-size \
@@ -343,8 +347,8 @@ mod tests {
             pod-interface-name-prefix cluster-cidr nodeport-addresses accept-forwarded oom-score-adj conntrack-max-per-core \
             conntrack-min conntrack-tcp-timeout-established conntrack-tcp-timeout-close-wait \
             conntrack-tcp-be-liberal conntrack-udp-timeout conntrack-udp-timeout-stream config-sync-period \
-            boot-id-file machine-id-file udp-timeout proxy-port-range cleanup-ipvs cleanup-iptables \
-            resource-container conntrack-max google-json-key azure-container-registry-config logtostderr \
+            boot-id-file machine-id-file udp-timeout proxy-port-range userspace-diversion cleanup-ipvs \
+            cleanup-iptables resource-container conntrack-max google-json-key azure-container-registry-config logtostderr \
             alsologtostderr stderrthreshold log-dir log-file log-file-max-size skip-headers skip-log-headers \
             add-dir-header one-output log-backtrace-at";
         let command = Program::command();

@@ -2,7 +2,8 @@
 
 use crate::flags::Flags;
 use crate::object::{
-    Client, Conntrack, DetectLocal, Iptables, Ipvs, LogStreams, Logging, Nftables, Object, Vmodule, Winkernel,
+    Client, Conntrack, DetectLocal, Iptables, Ipvs, LogStreams, Logging, Nftables, Object, Userspace,
+    Vmodule, Winkernel,
 };
 use crate::problem::{ConfigError, Place};
 
@@ -73,6 +74,7 @@ pub(crate) fn object(flags: &Flags, errors: &mut Vec<ConfigError>) -> Object {
         config_sync_period: flags.config_sync_period,
         port_range: text(&flags.proxy_port_range),
         udp_idle_timeout: flags.udp_timeout,
+        userspace: Userspace { diversion: text(&flags.userspace_diversion) },
     }
 }
 

@@ -32,7 +32,7 @@ mod userspace;
 pub mod watch;
 mod write;
 
-pub use config::{Config, Mode};
+pub use config::{Config, Diversion, Mode};
 pub use consistency::NodeFacts;
 pub use duration::{GoDuration, NotADuration};
 pub use flags::{Flags, path};

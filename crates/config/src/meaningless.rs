@@ -93,7 +93,11 @@ fn of_userspace(object: &Object, mode: Mode, origin: Origin, problems: &mut Prob
     let why = format!("no effect: it is for userspace mode, and this is {mode}");
     let given = object.udp_idle_timeout.is_some_and(|given| !matches!(given.0, 0 | 250_000_000));
     warn_of(
-        [("portRange", set(&object.port_range), why.as_str()), ("udpIdleTimeout", given, why.as_str())],
+        [
+            ("portRange", set(&object.port_range), why.as_str()),
+            ("udpIdleTimeout", given, why.as_str()),
+            ("userspace.diversion", set(&object.userspace.diversion), why.as_str()),
+        ],
         problems,
     );
 }

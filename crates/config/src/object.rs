@@ -39,6 +39,13 @@ pub(crate) struct Object {
     pub(crate) config_sync_period: Option<GoDuration>,
     pub(crate) port_range: String,
     pub(crate) udp_idle_timeout: Option<GoDuration>,
+    /// Portolan's own
+    pub(crate) userspace: Userspace,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Userspace {
+    pub(crate) diversion: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -1,9 +1,9 @@
-//! What is for userspace mode alone, as kube-proxy 1.25 read it.
+//! What is for userspace mode alone: as kube-proxy 1.25 read it, and how clients are diverted.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::{Mode, Userspace};
+use crate::config::{Diversion, Mode, Userspace};
 use crate::duration::GoDuration;
 use crate::flags::Flags;
 use crate::object::Object;
@@ -16,7 +16,12 @@ const UDP_IDLE: Duration = Duration::from_millis(250);
 /// Checked in its mode only.
 pub(crate) fn userspace(object: &Object, mode: Mode, problems: &mut Problems<'_>) -> Userspace {
     if mode != Mode::Userspace {
-        return Userspace { ports: None, udp_idle_timeout: UDP_IDLE };
+        return Userspace { diversion: Diversion::default(), ports: None, udp_idle_timeout: UDP_IDLE };
+    }
+    let given = object.userspace.diversion.as_str();
+    let diversion = Diversion::ALL.into_iter().find(|diversion| diversion.name() == given);
+    if diversion.is_none() && !given.is_empty() {
+        problems.error("userspace.diversion", format!("{given:?} is not one of nftables, iptables"));
     }
     let ports = ports(&object.port_range).unwrap_or_else(|message| {
         problems.error("portRange", message);
@@ -31,7 +36,7 @@ pub(crate) fn userspace(object: &Object, mode: Mode, problems: &mut Problems<'_>
             UDP_IDLE
         }),
     };
-    Userspace { ports, udp_idle_timeout }
+    Userspace { diversion: diversion.unwrap_or_default(), ports, udp_idle_timeout }
 }
 
 /// `FIRST-LAST`, `FIRST+MORE` or one port. Nothing, and a range that begins with 0, is no range.
@@ -68,13 +73,16 @@ pub(crate) fn elsewhere(flags: &Flags) -> Vec<ConfigError> {
         ("proxy-port-range", flags.proxy_port_range.is_some(), ""),
     ];
     let given = given.into_iter().filter(|(_, given, _)| *given);
-    given
-        .map(|(flag, _, more)| ConfigError {
+    let of_kube_proxy = given.map(|(flag, _, more)| {
+        (flag, format!("was removed from kube-proxy: it is for userspace mode alone{more}"))
+    });
+    let own = flags.userspace_diversion.iter();
+    let own = own.map(|_| ("userspace-diversion", "is for userspace mode alone".to_owned()));
+    of_kube_proxy
+        .chain(own)
+        .map(|(flag, why)| ConfigError {
             place: Place::Flag(flag),
-            message: format!(
-                "was removed from kube-proxy: it is for userspace mode alone{more}; take it out, or set \
-                 --proxy-mode=userspace"
-            ),
+            message: format!("{why}; take it out, or set --proxy-mode=userspace"),
         })
         .collect()
 }

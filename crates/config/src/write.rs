@@ -98,6 +98,7 @@ fn unknown_to_kube_proxy(config: &Config, object: &mut Value) {
     }
     if config.mode == Mode::Userspace {
         object["udpIdleTimeout"] = duration(config.userspace.udp_idle_timeout);
+        object["userspace"] = json!({ "diversion": config.userspace.diversion.name() });
     }
 }
 

@@ -20,12 +20,12 @@ pub struct ModeDescriptor {
     /// Its name in `--proxy-mode`
     pub name: &'static str,
     /// What packets meet while a change is brought into force
-    pub atomicity: Atomicity,
+    pub atomicity: fn(&Config) -> Atomicity,
     /// What the process must be allowed to do, besides `CAP_NET_ADMIN`, which every mode needs
-    pub capabilities: &'static [Capability],
+    pub capabilities: fn(&Config) -> &'static [Capability],
     /// Where Calico chooses what fits kube-proxy's mode, nftables fits this one
     /// (`--calico-marker`).
-    pub fits_nftables: bool,
+    pub fits_nftables: fn(&Config) -> bool,
     /// With this configuration, NodePorts answer on such loopback addresses if the addresses for
     /// NodePorts select them.
     pub loopback: fn(&Config) -> Loopback,

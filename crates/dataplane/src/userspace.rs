@@ -1,15 +1,17 @@
 //! Mode `userspace`: clients are served by sockets of this process, which pass on what they get,
 //! and rules bring them there. kube-proxy's first mode; `docs/userspace.md` has its clauses.
 //!
-//! The rules are those of mode nftables, for plans in which every list of endpoints is one socket
-//! of ours (`divert.rs`). So everything that depends on who the client is and on whether there are
-//! endpoints is decided in the kernel, as in that mode. Which endpoint it is follows from the wish
-//! of the socket (`wishes.rs`): if endpoints change, no rule does.
+//! The rules are those of mode nftables, or of iptables in kube-proxy's chains (`rules.rs`), for
+//! plans in which every list of endpoints is one socket of ours (`divert.rs`). So everything that
+//! depends on who the client is and on whether there are endpoints is decided in the kernel, as in
+//! the modes of the kernel. Which endpoint it is follows from the wish of the socket (`wishes.rs`):
+//! if endpoints change, no rule does.
 
 mod divert;
 mod mode;
 mod ports;
 mod preview;
+mod rules;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -28,18 +30,18 @@ pub use self::settings::UserspaceSettings;
 
 use self::divert::divert;
 use self::ports::Ports;
+use self::rules::Rules;
 use self::unserved::Unserved;
 use self::wishes::{Shuffle, SocketKey, wishes};
 use crate::dataplane::{Dataplane, Difference, InUse, Integrity, Outcome, Reconciled, Standing};
 use crate::error::Error;
 use crate::listeners::{Listeners, Wish};
-use crate::nftables::Nftables;
 
 /// The userspace dataplane.
 #[derive(Debug)]
 pub struct Userspace {
     settings: UserspaceSettings,
-    rules: Nftables,
+    rules: Rules,
     listeners: Listeners,
     ports: Ports,
     shuffle: Shuffle,
@@ -53,7 +55,7 @@ impl Userspace {
     /// yet, and opens no socket.
     pub fn new(settings: UserspaceSettings) -> Result<Userspace, Error> {
         Ok(Userspace {
-            rules: Nftables::new(settings.rules.clone())?,
+            rules: Rules::new(&settings)?,
             listeners: Listeners::new(relay::Settings::default()),
             ports: Ports::new(settings.ports.clone()),
             settings,
@@ -77,7 +79,7 @@ impl Userspace {
             let socket = wishes::name(plan, port, list, address, number)?;
             self.listeners.address(&socket)
         };
-        Arc::new(divert(plan, place))
+        Arc::new(self.rules.plan(divert(plan, place)))
     }
 
     /// The sockets of these Services are wanted no more, apart from those in `wanted`.
@@ -91,7 +93,7 @@ impl Userspace {
 
     fn verify_rules(&mut self) -> Result<Integrity, Error> {
         let diverted = &self.diverted;
-        self.rules.verify(&mut diverted.values().map(|plan| &**plan))
+        self.rules.dataplane().verify(&mut diverted.values().map(|plan| &**plan))
     }
 
     /// Tries sockets again that could not be opened. Returns those that are open now.
@@ -115,7 +117,7 @@ impl Dataplane for Userspace {
         self.listeners.change(Vec::new(), wishes.clone());
         let diverted: HashMap<ObjectName, Arc<ServicePlan>> =
             plans.iter().map(|plan| (plan.name.clone(), self.divert(plan))).collect();
-        let outcome = self.rules.sync(&mut diverted.values().map(|plan| &**plan))?;
+        let outcome = self.rules.dataplane().sync(&mut diverted.values().map(|plan| &**plan))?;
         self.diverted = diverted;
         self.listeners.sync(wishes);
         self.ports.end();
@@ -137,7 +139,7 @@ impl Dataplane for Userspace {
             after: change.after.as_ref().map(|plan| self.divert(plan)),
         });
         let diverted = ChangeSet { services: steps.filter(|step| step.before != step.after).collect() };
-        let outcome = self.rules.apply(&diverted)?;
+        let outcome = self.rules.dataplane().apply(&diverted)?;
         for ServiceChange { name, after, .. } in diverted.services {
             match after {
                 Some(plan) => self.diverted.insert(name, plan),
@@ -150,12 +152,12 @@ impl Dataplane for Userspace {
     }
 
     fn standing(&self) -> PerFamily<Standing> {
-        self.rules.standing()
+        self.rules.as_dataplane().standing()
     }
 
     fn catch_up(&mut self, _: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Option<Outcome>, Error> {
         let diverted = &self.diverted;
-        self.rules.catch_up(&mut diverted.values().map(|plan| &**plan))
+        self.rules.dataplane().catch_up(&mut diverted.values().map(|plan| &**plan))
     }
 
     fn verify(&mut self, _: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Integrity, Error> {
@@ -168,34 +170,34 @@ impl Dataplane for Userspace {
     }
 
     fn preview(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Vec<Difference>, Error> {
-        let held = self.rules.held_endpoints()?;
-        let as_held: Vec<ServicePlan> =
-            plans.map(|plan| divert(plan, preview::place(&held, &self.settings))).collect();
-        let differences = self.rules.preview(&mut as_held.iter())?;
+        let held = self.rules.held()?;
+        let as_held = plans.map(|plan| divert(plan, preview::place(&held, &self.settings)));
+        let as_held: Vec<ServicePlan> = as_held.map(|plan| self.rules.plan(plan)).collect();
+        let differences = self.rules.dataplane().preview(&mut as_held.iter())?;
         Ok(preview::without_guards(differences, &held, &self.settings))
     }
 
     fn listing(&mut self) -> Result<Vec<String>, Error> {
-        self.rules.listing()
+        self.rules.dataplane().listing()
     }
 
     fn reconciled(&mut self, patience: Duration) -> Vec<Reconciled> {
-        self.rules.reconciled(patience)
+        self.rules.dataplane().reconciled(patience)
     }
 
     fn tidy(&mut self) -> Result<bool, Error> {
-        self.rules.tidy()
+        self.rules.dataplane().tidy()
     }
 
     fn cleanup(&mut self) -> Result<(), Error> {
-        self.rules.cleanup()?;
+        self.rules.dataplane().cleanup()?;
         self.listeners.finish(Duration::ZERO);
         self.diverted.clear();
         Ok(())
     }
 
     fn in_use(&self) -> InUse {
-        self.rules.in_use()
+        self.rules.as_dataplane().in_use()
     }
 
     fn listeners(&mut self) -> Option<&mut Listeners> {

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::anyhow;
+use portolan_config::Config;
 use portolan_dataplane::iptables::AcceptForwarded;
 use portolan_dataplane::kube_proxy::{self, Search};
 use portolan_dataplane::{Diversion, InUse, Leftovers, MODES, ModeDescriptor, RemovalError};
@@ -73,8 +74,8 @@ pub(crate) fn local_routes(mut say: impl FnMut(&str)) -> Result<(), portolan_dat
 }
 
 /// Writes the chain that has Calico choose nftables, or removes it if it is not wanted.
-pub(crate) fn mark_for_calico(mode: &ModeDescriptor, asked: bool) {
-    let wanted = asked && mode.fits_nftables;
+pub(crate) fn mark_for_calico(mode: &ModeDescriptor, config: &Config, asked: bool) {
+    let wanted = asked && (mode.fits_nftables)(config);
     if let Err(error) = kube_proxy::mark(wanted) {
         warn!("{error}: set nftablesMode in Calico's FelixConfiguration instead, which needs no marker");
     }

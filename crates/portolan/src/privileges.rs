@@ -5,6 +5,7 @@ use std::io;
 
 use anyhow::{Context, anyhow};
 use caps::{CapSet, Capability};
+use portolan_config::Config;
 use portolan_dataplane::{ModeDescriptor, iptables};
 use portolan_netfilter::socket::Socket;
 use tracing::debug;
@@ -18,16 +19,16 @@ const NEEDED: [Capability; 4] = [
     Capability::CAP_LEASE,
 ];
 
-fn needed(mode: &ModeDescriptor, accept_forwarded: bool) -> HashSet<Capability> {
-    let forwarding = if accept_forwarded { iptables::CAPABILITIES } else { &[] };
-    NEEDED.iter().chain(mode.capabilities).chain(forwarding).copied().collect()
+fn needed(mode: &ModeDescriptor, config: &Config) -> HashSet<Capability> {
+    let forwarding = if config.accept_forwarded { iptables::CAPABILITIES } else { &[] };
+    NEEDED.iter().chain((mode.capabilities)(config)).chain(forwarding).copied().collect()
 }
 
-/// Keeps only the capabilities that `run` needs in this mode, with `--accept-forwarded` or without
-/// it, of those that the process has, in this thread and those it starts later. What cannot be
-/// given up is logged: running with more than needed is no reason not to run.
-pub(crate) fn drop_unneeded(mode: &ModeDescriptor, accept_forwarded: bool) {
-    let needed = needed(mode, accept_forwarded);
+/// Keeps only the capabilities that `run` needs in this mode and configuration, of those that the
+/// process has, in this thread and those it starts later. What cannot be given up is logged:
+/// running with more than needed is no reason not to run.
+pub(crate) fn drop_unneeded(mode: &ModeDescriptor, config: &Config) {
+    let needed = needed(mode, config);
     // The bounding set first: changing it needs a capability that goes next.
     if let Ok(bounding) = caps::read(None, CapSet::Bounding) {
         for capability in bounding.difference(&needed) {
@@ -49,13 +50,13 @@ pub(crate) fn drop_unneeded(mode: &ModeDescriptor, accept_forwarded: bool) {
 /// threads that it starts have no others either.
 pub(crate) fn without_unneeded<T: Send>(
     mode: &ModeDescriptor,
-    accept_forwarded: bool,
+    config: &Config,
     start: impl FnOnce() -> anyhow::Result<T> + Send,
 ) -> anyhow::Result<T> {
     std::thread::scope(|scope| {
         let started =
             std::thread::Builder::new().name("starting".to_owned()).spawn_scoped(scope, move || {
-                drop_unneeded(mode, accept_forwarded);
+                drop_unneeded(mode, config);
                 start()
             });
         let ended = started.context("starting a thread")?.join();
@@ -78,6 +79,7 @@ pub(crate) fn missing() -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use portolan_config::Diversion;
     use portolan_dataplane::MODES;
 
     use super::*;
@@ -89,8 +91,9 @@ mod tests {
             std::thread::spawn(move || {
                 let before = [CapSet::Permitted, CapSet::Bounding].map(|set| caps::read(None, set).unwrap());
                 let may_bound = before[0].contains(&Capability::CAP_SETPCAP);
-                drop_unneeded(mode, false);
-                let [permitted, bounding] = before.map(|set| &set & &needed(mode, false));
+                let config = Config::default();
+                drop_unneeded(mode, &config);
+                let [permitted, bounding] = before.map(|set| &set & &needed(mode, &config));
                 for set in [CapSet::Permitted, CapSet::Effective] {
                     assert_eq!(caps::read(None, set).unwrap(), permitted, "{} {set:?}", mode.name);
                 }
@@ -105,10 +108,15 @@ mod tests {
 
     #[test]
     fn programs_of_iptables_have_what_they_need() {
-        let raw = |mode, accept| needed(mode, accept).contains(&Capability::CAP_NET_RAW);
+        let raw = |mode, config: &Config| needed(mode, config).contains(&Capability::CAP_NET_RAW);
+        let usual = Config::default();
+        let accepting = Config { accept_forwarded: true, ..Config::default() };
+        let mut diverting = Config::default();
+        diverting.userspace.diversion = Diversion::Iptables;
         for mode in MODES {
-            assert_eq!(raw(mode, false), mode.name == "iptables", "{}", mode.name);
-            assert!(raw(mode, true), "{}", mode.name);
+            assert_eq!(raw(mode, &usual), mode.name == "iptables", "{}", mode.name);
+            assert!(raw(mode, &accepting), "{}", mode.name);
+            assert_eq!(raw(mode, &diverting), mode.name != "nftables", "{}", mode.name);
         }
     }
 }

@@ -64,7 +64,16 @@ fn files() {
         (
             "userspace mode by default",
             "mode: userspace\nudpIdleTimeout: 0s",
-            &[("portRange", json!("")), ("udpIdleTimeout", json!("250ms"))],
+            &[
+                ("portRange", json!("")),
+                ("udpIdleTimeout", json!("250ms")),
+                ("userspace.diversion", json!("nftables")),
+            ],
+        ),
+        (
+            "userspace mode with rules of iptables",
+            "mode: userspace\nuserspace: {diversion: iptables}",
+            &[("userspace.diversion", json!("iptables"))],
         ),
         (
             "§3.11: iptables mode answers on all addresses",

@@ -73,7 +73,7 @@ fn files_that_are_accepted_with_a_word() {
             "what is not here",
             "clientConnection: {contentType: application/cbor}\nenableProfiling: true\nconfigSyncPeriod: 1m\nportRange: 1-2\n\
              winkernel: {enableDSR: true}\nwindowsRunAsService: true\nshowHiddenMetricsForVersion: '1.35'\nlogging: \
-             {flushFrequency: 1s}",
+             {flushFrequency: 1s}\nuserspace: {diversion: iptables}",
             &[
                 "c:4: clientConnection.contentType: no effect: objects are read as JSON",
                 "c:5: enableProfiling: no effect: there are no Go profiles here; use perf",
@@ -82,6 +82,7 @@ fn files_that_are_accepted_with_a_word() {
                 "c:8: winkernel.enableDSR: no effect: it is for Windows",
                 "c:9: windowsRunAsService: no effect: it is for Windows",
                 "c:7: portRange: no effect: it is for userspace mode, and this is nftables",
+                "c:12: userspace.diversion: no effect: it is for userspace mode, and this is nftables",
                 "c:11: logging.flushFrequency: no effect: each log line is written to stderr at once",
             ],
         ),

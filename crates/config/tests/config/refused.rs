@@ -355,10 +355,18 @@ fn flags_that_are_refused() {
         ),
         (
             "what userspace mode cannot do",
-            "--proxy-mode=userspace --udp-timeout=0s --proxy-port-range=9-8",
+            "--proxy-mode=userspace --udp-timeout=0s --proxy-port-range=9-8 --userspace-diversion=ipvs",
             &[
+                "--userspace-diversion: \"ipvs\" is not one of nftables, iptables",
                 "--proxy-port-range: \"9-8\" ends before it begins; give the lower port first",
                 "--udp-timeout: 0s is not more than 0s",
+            ],
+        ),
+        (
+            "what is for userspace mode, in another one",
+            "--proxy-mode=iptables --userspace-diversion=iptables",
+            &[
+                "--userspace-diversion: is for userspace mode alone; take it out, or set --proxy-mode=userspace",
             ],
         ),
         (

@@ -120,6 +120,7 @@ prop_compose! {
             },
             "configSyncPeriod": durations[7],
             "portRange": texts[8],
+            "userspace": { "diversion": if switches[10] { "iptables" } else { "" } },
             "logging": {
                 "flushFrequency": durations[8], "verbosity": numbers[3],
                 "format": "text",

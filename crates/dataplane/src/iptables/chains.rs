@@ -1,11 +1,11 @@
 //! Chains that every node has, whatever Services there are: those that hold something of many
-//! Services, those with fixed rules, and the jumps that lead there (spec §5B, §5C).
+//! Services, and those with fixed rules (spec §5B, §5C; `docs/userspace.md`, U5).
 
 use portolan_service::Family;
 
-use super::options::Options;
+use super::options::{Layout, Options};
 use super::rule::{Match, Rule, States, Target};
-use crate::chain_names::{FORWARD, MARK, MARK_MASQ, POSTROUTING};
+use crate::chain_names::{FORWARD, MARK, MARK_MASQ, NODE_PORT_HOST, NODE_PORT_NON_LOCAL, POSTROUTING};
 use crate::settings::{NodePorts, Settings};
 
 /// A table of iptables.
@@ -68,39 +68,93 @@ pub(super) enum Shared {
     HealthChecks,
     /// Table filter: load-balancer traffic from sources that are not allowed.
     Firewall,
+    /// Table nat: from a virtual address to a socket, for all but the node itself (U5.1).
+    PortalsContainer,
+    /// Table nat: from a virtual address to a socket, for the node itself.
+    PortalsHost,
+    /// Table nat: from a NodePort to a socket, for all but the node itself.
+    NodePortContainer,
+    /// Table nat: from a NodePort to a socket, for the node itself.
+    NodePortHost,
+    /// Table filter: sockets of NodePorts.
+    NodePortNonLocal,
+    /// Table mangle: what is sent to a socket directly.
+    SocketFirewall,
 }
 
 impl Shared {
-    pub(super) const ALL: [Shared; 6] = [
+    pub(super) const ALL: [Shared; 12] = [
         Shared::Services,
         Shared::NodePorts,
         Shared::Unanswered,
         Shared::ExternalUnanswered,
         Shared::HealthChecks,
         Shared::Firewall,
+        Shared::PortalsContainer,
+        Shared::PortalsHost,
+        Shared::NodePortContainer,
+        Shared::NodePortHost,
+        Shared::NodePortNonLocal,
+        Shared::SocketFirewall,
     ];
 
-    pub(super) fn table(self) -> Table {
+    /// Whether the chain is one of this layout.
+    pub(super) fn is_of(self, layout: Layout) -> bool {
         match self {
-            Shared::Services | Shared::NodePorts => Table::Nat,
-            Shared::Unanswered | Shared::ExternalUnanswered | Shared::HealthChecks | Shared::Firewall => {
-                Table::Filter
-            }
+            Shared::Unanswered | Shared::ExternalUnanswered | Shared::Firewall => true,
+            Shared::Services | Shared::NodePorts | Shared::HealthChecks => layout == Layout::Services,
+            Shared::PortalsContainer
+            | Shared::PortalsHost
+            | Shared::NodePortContainer
+            | Shared::NodePortHost
+            | Shared::NodePortNonLocal
+            | Shared::SocketFirewall => layout == Layout::Portals,
         }
     }
 
-    pub(super) fn chain(self) -> &'static str {
+    pub(super) fn table(self) -> Table {
+        match self {
+            Shared::Services
+            | Shared::NodePorts
+            | Shared::PortalsContainer
+            | Shared::PortalsHost
+            | Shared::NodePortContainer
+            | Shared::NodePortHost => Table::Nat,
+            Shared::Unanswered
+            | Shared::ExternalUnanswered
+            | Shared::HealthChecks
+            | Shared::Firewall
+            | Shared::NodePortNonLocal => Table::Filter,
+            Shared::SocketFirewall => Table::Mangle,
+        }
+    }
+
+    pub(super) const fn chain(self) -> &'static str {
         match self {
             Shared::Services | Shared::Unanswered => "KUBE-SERVICES",
             Shared::NodePorts | Shared::HealthChecks => "KUBE-NODEPORTS",
             Shared::ExternalUnanswered => "KUBE-EXTERNAL-SERVICES",
-            Shared::Firewall => "KUBE-PROXY-FIREWALL",
+            Shared::Firewall | Shared::SocketFirewall => "KUBE-PROXY-FIREWALL",
+            Shared::PortalsContainer => "KUBE-PORTALS-CONTAINER",
+            Shared::PortalsHost => "KUBE-PORTALS-HOST",
+            Shared::NodePortContainer => "KUBE-NODEPORT-CONTAINER",
+            Shared::NodePortHost => NODE_PORT_HOST,
+            Shared::NodePortNonLocal => NODE_PORT_NON_LOCAL,
+        }
+    }
+
+    /// The rules that must be the end of the chain, in order.
+    pub(super) fn last(self, style: &Style) -> Vec<Rule> {
+        match self {
+            Shared::Services => to_node_ports(style),
+            Shared::NodePortHost | Shared::NodePortNonLocal => vec![mark()],
+            _ => Vec::new(),
         }
     }
 }
 
 /// Kubelet's too: never removed (spec §5.40).
-const FIREWALL: &str = "KUBE-FIREWALL";
+pub(super) const FIREWALL: &str = "KUBE-FIREWALL";
 /// Vanishes with all others when somebody flushes tables (spec §5.38).
 const CANARY: &str = "KUBE-PROXY-CANARY";
 
@@ -128,6 +182,12 @@ impl Style {
         self.family == Family::V4 && self.options.localhost_node_ports
     }
 
+    /// NodePorts answer on loopback addresses of IPv4. Sockets are on another address of the node,
+    /// to which it may send from those without more ado.
+    fn serves_loopback(&self) -> bool {
+        self.localhost_node_ports() || self.options.layout == Layout::Portals
+    }
+
     pub(super) fn counter(&self, name: &str) -> Option<Match> {
         self.counters.then(|| Match::Counter(name.to_owned()))
     }
@@ -142,16 +202,23 @@ pub(super) struct Fixed {
     pub(super) rules: Option<Vec<Rule>>,
 }
 
-/// The chains of spec §5C.
+/// Says whose rules these are, and decides nothing.
+fn mark() -> Rule {
+    Rule::new().comment(MARK).target(Target::Return)
+}
+
+/// The chains of spec §5C. Sockets need none: what is sent to them is neither forwarded nor
+/// masqueraded.
 pub(super) fn fixed(style: &Style) -> Vec<Fixed> {
-    let mark = style.options.masquerade_mark;
-    let marked = |not| Match::Mark { not, value: mark, mask: mark };
+    if style.options.layout == Layout::Portals {
+        return Vec::new();
+    }
+    let mark_bit = style.options.masquerade_mark;
+    let marked = |not| Match::Mark { not, value: mark_bit, mask: mark_bit };
     let chain = |table, chain, rules| Fixed { table, chain, rules: Some(rules) };
     let invalid = style.options.drop_invalid.then(|| {
         Rule::new().state(States::Invalid).maybe(style.counter(DROPPED_INVALID)).target(Target::Drop)
     });
-    // Decides nothing.
-    let ours = || Rule::new().comment(MARK).target(Target::Return);
     let mut forward = Vec::from_iter(invalid);
     forward.extend([
         Rule::new().comment("kubernetes forwarding rules").with(marked(false)).target(Target::Accept),
@@ -159,15 +226,15 @@ pub(super) fn fixed(style: &Style) -> Vec<Fixed> {
             .comment("kubernetes forwarding conntrack rule")
             .state(States::Established)
             .target(Target::Accept),
-        ours(),
+        mark(),
     ]);
     let postrouting = vec![
         Rule::new().with(marked(true)).target(Target::Return),
-        Rule::new().target(Target::XorMark(mark)),
+        Rule::new().target(Target::XorMark(mark_bit)),
         Rule::new()
             .comment("kubernetes service traffic requiring SNAT")
             .target(Target::Masquerade { random_fully: style.random_fully }),
-        ours(),
+        mark(),
     ];
     vec![
         chain(Table::Mangle, CANARY, Vec::new()),
@@ -176,7 +243,7 @@ pub(super) fn fixed(style: &Style) -> Vec<Fixed> {
         chain(Table::Filter, FORWARD, forward),
         Fixed { table: Table::Filter, chain: FIREWALL, rules: firewall(style) },
         chain(Table::Nat, POSTROUTING, postrouting),
-        chain(Table::Nat, MARK_MASQ, vec![Rule::new().target(Target::OrMark(mark))]),
+        chain(Table::Nat, MARK_MASQ, vec![Rule::new().target(Target::OrMark(mark_bit))]),
     ]
 }
 
@@ -197,15 +264,18 @@ fn firewall(style: &Style) -> Option<Vec<Rule>> {
 }
 
 /// The end of [`Shared::Services`]: what is for the node itself goes on to NodePorts (spec §5.17).
-pub(super) fn to_node_ports(style: &Style) -> Vec<Rule> {
-    let rule = || {
-        Rule::new().comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain")
-    };
-    let to = Shared::NodePorts.chain();
+fn to_node_ports(style: &Style) -> Vec<Rule> {
+    let comment = "kubernetes service nodeports; NOTE: this must be the last rule in this chain";
+    let rule = Rule::new().comment(comment);
+    for_node_ports(style, &rule).into_iter().map(|rule| rule.jump(Shared::NodePorts.chain())).collect()
+}
+
+/// `rule` for packets to the addresses that NodePorts answer on.
+pub(super) fn for_node_ports(style: &Style, rule: &Rule) -> Vec<Rule> {
     match style.options.node_ports.get(style.family) {
         NodePorts::All => {
             let loopback = match style.family {
-                Family::V4 if style.localhost_node_ports() => None,
+                Family::V4 if style.serves_loopback() => None,
                 Family::V4 => Some("127.0.0.0/8"),
                 Family::V6 => Some("::1/128"),
             };
@@ -213,60 +283,15 @@ pub(super) fn to_node_ports(style: &Style) -> Vec<Rule> {
                 not: true,
                 network: network.parse().expect("a network"),
             });
-            vec![rule().with(Match::DestinationIsLocal).maybe(elsewhere).jump(to)]
+            vec![rule.clone().with(Match::DestinationIsLocal).maybe(elsewhere)]
         }
         NodePorts::Addresses(addresses) => {
-            addresses.iter().map(|address| rule().to(*address).jump(to)).collect()
+            addresses.iter().map(|address| rule.clone().to(*address)).collect()
         }
     }
 }
 
-/// A rule of a chain that the kernel calls.
-#[derive(Debug)]
-pub(super) struct Jump {
-    pub(super) table: Table,
-    pub(super) from: &'static str,
-    pub(super) rule: Rule,
-    /// Ours to remove. Kubelet needs the others, too.
-    pub(super) removable: bool,
-}
-
-/// The jumps of spec §5.5, in the order in which each is put at the top of its chain.
-pub(super) fn jumps() -> Vec<Jump> {
-    let jump = |table, from, to: &str, state: Option<States>, comment: &str| Jump {
-        table,
-        from,
-        rule: Rule::new()
-            .maybe(state.map(|states| Match::State { not: false, states }))
-            .maybe((!comment.is_empty()).then(|| Match::Comment(comment.to_owned())))
-            .jump(to),
-        removable: to != FIREWALL,
-    };
-    let new = Some(States::New);
-    let (external, services) = (Shared::ExternalUnanswered.chain(), Shared::Services.chain());
-    let (health_checks, firewall) = (Shared::HealthChecks.chain(), Shared::Firewall.chain());
-    let externally_visible = "kubernetes externally-visible service portals";
-    let portals = "kubernetes service portals";
-    let load_balancer = "kubernetes load balancer firewall";
-    vec![
-        jump(Table::Filter, "INPUT", external, new, externally_visible),
-        jump(Table::Filter, "FORWARD", external, new, externally_visible),
-        jump(Table::Filter, "INPUT", health_checks, None, "kubernetes health check service ports"),
-        jump(Table::Filter, "FORWARD", services, new, portals),
-        jump(Table::Filter, "OUTPUT", services, new, portals),
-        jump(Table::Filter, "FORWARD", FORWARD, None, "kubernetes forwarding rules"),
-        jump(Table::Filter, "INPUT", firewall, new, load_balancer),
-        jump(Table::Filter, "OUTPUT", firewall, new, load_balancer),
-        jump(Table::Filter, "FORWARD", firewall, new, load_balancer),
-        jump(Table::Nat, "OUTPUT", services, None, portals),
-        jump(Table::Nat, "PREROUTING", services, None, portals),
-        jump(Table::Nat, "POSTROUTING", POSTROUTING, None, "kubernetes postrouting rules"),
-        jump(Table::Filter, "INPUT", FIREWALL, None, ""),
-        jump(Table::Filter, "OUTPUT", FIREWALL, None, ""),
-    ]
-}
-
-/// The chain is ours alone, and goes with us.
+/// The chain is ours alone, of whatever layout, and goes with us.
 pub(super) fn is_ours(table: Table, chain: &str) -> bool {
     (table == Table::Nat && super::names::is_of_a_service(chain))
         || Shared::ALL.iter().any(|shared| shared.table() == table && shared.chain() == chain)

@@ -6,12 +6,15 @@ use std::net::IpAddr;
 
 use portolan_service::{Family, ServicePlan};
 
-use super::chains::{Counts, Fixed, Shared, Style, Table, fixed, is_ours, jumps, to_node_ports};
-use super::names::{PortChains, is_of_a_service};
+use super::chains::{Counts, Fixed, Shared, Style, Table, fixed, is_ours};
+use super::jumps::Jump;
+use super::names::PortChains;
+use super::options::Layout;
 use super::rule::{Match, Rule};
 use super::saved::{Held, target};
 use super::script::Script;
 use super::service::render;
+use crate::chain_names::{MARK, MARK_MASQ, POSTROUTING};
 use crate::dataplane::Difference;
 use crate::owner::Owner;
 
@@ -104,14 +107,17 @@ pub(super) fn compare(wanted: &Wanted<'_>, held: &Tables<'_>) -> Comparison {
         done: Comparison::default(),
     };
     if wanted.ahead {
-        let reached = held.nat.chain(Shared::Services.chain()).is_some();
+        let reached = [Shared::Services, Shared::PortalsHost]
+            .iter()
+            .any(|shared| held.nat.chain(shared.chain()).is_some());
         let part = if reached { PART_REACHED } else { PART_UNREACHED };
         comparer.done.script = Script::in_parts_of(Some(part));
     }
     comparer.keep_left_out(wanted);
     // Their chains come first, as those of Services lead there.
-    for chain in fixed(wanted.style) {
-        comparer.fixed_chain(&chain);
+    let fixed = fixed(wanted.style);
+    for chain in &fixed {
+        comparer.fixed_chain(chain);
     }
     let mut shared: HashMap<Shared, Vec<(Rule, Option<Owner>)>> = HashMap::new();
     for (owner, plan) in (0..).zip(wanted.plans) {
@@ -124,13 +130,15 @@ pub(super) fn compare(wanted: &Wanted<'_>, held: &Tables<'_>) -> Comparison {
         }
         comparer.own_chains(plan, rules.chains, owner);
     }
-    for chain in Shared::ALL {
-        let last = if chain == Shared::Services { to_node_ports(wanted.style) } else { Vec::new() };
+    let layout = wanted.style.options.layout;
+    for chain in Shared::ALL.into_iter().filter(|chain| chain.is_of(layout)) {
         let rules = shared.remove(&chain).unwrap_or_default();
-        comparer.shared_chain(chain, &rules, &last, wanted.whole);
+        comparer.shared_chain(chain, &rules, &chain.last(wanted.style), wanted.whole);
     }
-    comparer.jumps();
-    comparer.stale_chains();
+    comparer.jumps(wanted.style);
+    for table in Table::ALL {
+        comparer.stale(table, &wanted_by(&fixed, layout, table));
+    }
     comparer.done
 }
 
@@ -138,10 +146,10 @@ pub(super) fn compare(wanted: &Wanted<'_>, held: &Tables<'_>) -> Comparison {
 /// are emptied only.
 pub(super) fn removal(family: Family, held: &Tables<'_>) -> Script {
     let mut script = Script::default();
-    for jump in jumps().iter().filter(|jump| jump.removable) {
-        for rule in held.get(jump.table).rules(jump.from) {
-            if Rule::parse(rule, family).as_ref() == Some(&jump.rule) {
-                script.delete(jump.table, jump.from, rule, None);
+    for table in Table::ALL {
+        for (from, rule, jump) in held_jumps(table, family, held.get(table)) {
+            if jump.is_removable() {
+                script.delete(table, from, &rule, None);
             }
         }
     }
@@ -159,23 +167,38 @@ pub(super) fn removal(family: Family, held: &Tables<'_>) -> Script {
     script
 }
 
+/// The rules of chains that are not ours that are jumps of ours: chain, text, and which one it is.
+fn held_jumps<'a>(table: Table, family: Family, held: &Held<'a>) -> Vec<(&'a str, &'a str, &'static Jump)> {
+    let base = held.chains().filter(|(_, chain)| chain.is_base);
+    let mut jumps: Vec<_> = base
+        .flat_map(|(from, chain)| chain.rules.iter().map(move |rule| (from, *rule)))
+        .filter(|(_, rule)| target(rule).is_some_and(|to| to.starts_with("KUBE-")))
+        .filter_map(|(from, rule)| {
+            Some((from, rule, Jump::that_is(table, from, &Rule::parse(rule, family)?)?))
+        })
+        .collect();
+    jumps.sort_unstable_by_key(|(from, rule, _)| (*from, *rule));
+    jumps
+}
+
 /// Where rules of chains lead that are not ours, our own jumps apart.
 fn targets_of_others<'a>(table: Table, family: Family, held: &Held<'a>) -> HashSet<&'a str> {
-    let jumps = jumps();
-    let is_jump = |chain: &str, rule: &str| {
-        jumps.iter().any(|jump| {
-            jump.table == table
-                && jump.from == chain
-                && Rule::parse(rule, family).as_ref() == Some(&jump.rule)
-        })
-    };
+    let jumps = held_jumps(table, family, held);
+    let jumps: HashSet<(&str, &str)> = jumps.into_iter().map(|(from, rule, _)| (from, rule)).collect();
     held.chains()
         .filter(|(name, _)| !is_ours(table, name))
         .flat_map(|(name, chain)| chain.rules.iter().map(move |rule| (name, *rule)))
         .filter_map(|(name, rule)| Some((name, rule, target(rule)?)))
-        .filter(|(name, rule, target)| is_ours(table, target) && !is_jump(name, rule))
+        .filter(|(name, rule, target)| is_ours(table, target) && !jumps.contains(&(name, rule)))
         .map(|(_, _, target)| target)
         .collect()
+}
+
+/// The chains of a table that are there whatever Services there are.
+fn wanted_by(fixed: &[Fixed], layout: Layout, table: Table) -> HashSet<&'static str> {
+    let fixed = fixed.iter().filter(|chain| chain.table == table).map(|chain| chain.chain);
+    let shared = Shared::ALL.into_iter().filter(|chain| chain.is_of(layout) && chain.table() == table);
+    fixed.chain(shared.map(Shared::chain)).collect()
 }
 
 struct Comparer<'a> {
@@ -358,41 +381,84 @@ impl Comparer<'_> {
         }
     }
 
-    fn jumps(&mut self) {
-        for jump in jumps() {
-            self.done.rules.add(jump.table, 1);
+    fn jumps(&mut self, style: &Style) {
+        for jump in Jump::of(style.options.layout) {
             let held = self.held.get(jump.table).rules(jump.from);
-            if held.iter().any(|rule| Rule::parse(rule, self.family).as_ref() == Some(&jump.rule)) {
-                continue;
+            for rule in jump.rules(style) {
+                self.done.rules.add(jump.table, 1);
+                if held.iter().any(|held| Rule::parse(held, self.family).as_ref() == Some(&rule)) {
+                    continue;
+                }
+                self.differ(|| Difference::Added(jump_in(jump.table, jump.from, &rule)));
+                if jump.is_last() {
+                    self.done.script.append(jump.table, jump.from, &rule, None);
+                } else {
+                    self.done.script.insert(jump.table, jump.from, &rule, None);
+                }
             }
-            self.differ(|| {
-                let (from, table, rule) = (jump.from, jump.table.name(), &jump.rule);
-                Difference::Added(format!("rule of chain {from} ({table}): {rule}"))
-            });
-            self.done.script.insert(jump.table, jump.from, &jump.rule, None);
+        }
+        let keeps_masquerading = self.keeps_masquerading(style.options.layout);
+        for table in Table::ALL {
+            for (from, text, jump) in held_jumps(table, self.family, self.held.get(table)) {
+                let rule = Rule::parse(text, self.family);
+                let is_wanted = || {
+                    let mut wanted = Jump::of(style.options.layout).filter(|wanted| *wanted == jump);
+                    wanted.any(|jump| jump.rules(style).iter().any(|wanted| rule.as_ref() == Some(wanted)))
+                };
+                if !jump.is_removable()
+                    || (keeps_masquerading && jump.leads_to() == POSTROUTING)
+                    || is_wanted()
+                {
+                    continue;
+                }
+                self.differ(|| Difference::Removed(jump_in(table, from, &text)));
+                self.done.script.delete(table, from, &text, None);
+            }
         }
     }
 
-    /// Spec §5.36.
-    fn stale_chains(&mut self) {
+    /// The chains that masquerade are to stay although the layout has none: kubelet has its own of
+    /// these names, and host ports of others may lead there (spec §5.41, §5.43).
+    fn keeps_masquerading(&self, layout: Layout) -> bool {
+        let is_mark = |rule: &&str| {
+            let rule = Rule::parse(rule, self.family).unwrap_or_default();
+            rule.matches().iter().any(|condition| matches!(condition, Match::Comment(text) if text == MARK))
+        };
         let nat = &self.held.nat;
-        let stale: Vec<&str> = nat
+        layout == Layout::Portals
+            && (!nat.rules(POSTROUTING).iter().any(is_mark)
+                || targets_of_others(Table::Nat, self.family, nat).contains(MARK_MASQ))
+    }
+
+    /// Chains of Services that are no more (spec §5.36), and those of the other layout. `wanted`:
+    /// those without a Service.
+    fn stale(&mut self, table: Table, wanted: &HashSet<&'static str>) {
+        let held = self.held.get(table);
+        let mut stale: Vec<&str> = held
             .chains()
             .map(|(name, _)| name)
-            .filter(|name| is_of_a_service(name) && !self.wanted_chains.contains(*name))
+            .filter(|name| is_ours(table, name) && !wanted.contains(name))
+            .filter(|name| !self.wanted_chains.contains(*name))
             .collect();
+        if table == Table::Nat && !wanted.contains(POSTROUTING) && self.keeps_masquerading(Layout::Portals) {
+            stale.retain(|name| ![POSTROUTING, MARK_MASQ].contains(name));
+        }
         if stale.is_empty() {
             return;
         }
-        let in_use = targets_of_others(Table::Nat, self.family, nat);
+        let in_use = targets_of_others(table, self.family, held);
         for name in stale {
             if !in_use.contains(name) {
                 self.differ(|| Difference::Removed(format!("chain {name}")));
-                self.done.script.remove(Table::Nat, name, None);
-            } else if !nat.rules(name).is_empty() {
+                self.done.script.remove(table, name, None);
+            } else if !held.rules(name).is_empty() {
                 self.differ(|| Difference::Removed(format!("rules of chain {name}")));
-                self.done.script.declare(Table::Nat, name, None);
+                self.done.script.declare(table, name, None);
             }
         }
     }
+}
+
+fn jump_in(table: Table, from: &str, rule: &dyn std::fmt::Display) -> String {
+    format!("rule of chain {from} ({}): {rule}", table.name())
 }

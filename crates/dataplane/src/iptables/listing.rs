@@ -21,8 +21,10 @@ pub(super) fn lines(family: Family, tables: &Tables<'_>) -> Vec<String> {
     for shared in Shared::ALL {
         for text in tables.get(shared.table()).rules(shared.chain()) {
             let line = match Rule::parse(text, family) {
-                // Goes on to NodePorts, which have lines of their own.
-                Some(rule) if leads_to_node_ports(&rule) => continue,
+                // Goes on to NodePorts, which have lines of their own, or says whose chain it is.
+                Some(rule) if leads_to_node_ports(&rule) || rule.verdict() == Some(&Target::Return) => {
+                    continue;
+                }
                 Some(rule) => describe(shared, &rule, family, &tables.nat),
                 None => format!("{} {} not ours: {text}", shared.table().name(), shared.chain()),
             };
@@ -59,6 +61,7 @@ fn describe(shared: Shared, rule: &Rule, family: Family, nat: &Held<'_>) -> Stri
             follow(chain, family, nat, DEPTH, &mut endpoints);
             endpoints.into_iter().collect::<Vec<_>>().join(", ")
         }
+        Some(Target::Dnat(endpoint)) => endpoint.to_string(),
         Some(Target::Reject) => "reject".to_owned(),
         Some(Target::Drop) => "drop".to_owned(),
         Some(Target::Accept) => "accept".to_owned(),

@@ -24,9 +24,9 @@ pub const CAPABILITIES: &[Capability] = &[Capability::CAP_NET_RAW];
 /// Mode iptables.
 pub static MODE: ModeDescriptor = ModeDescriptor {
     name: "iptables",
-    atomicity: Atomicity::EachTable,
-    capabilities: CAPABILITIES,
-    fits_nftables: false,
+    atomicity: |_| Atomicity::EachTable,
+    capabilities: |_| CAPABILITIES,
+    fits_nftables: |_| false,
     loopback: |config| if serves_loopback(config) { Loopback::V4 } else { Loopback::None },
     configure: |config, node| {
         Box::new(Configured {

@@ -8,6 +8,8 @@ use crate::settings::{NodeFacts, NodePorts};
 /// What mode iptables alone asks of the configuration, and of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
+    /// Whose chains are written
+    pub layout: Layout,
     /// The addresses that NodePorts answer on (spec §5.17)
     pub node_ports: PerFamily<NodePorts>,
     /// NodePorts answer on IPv4 loopback addresses too (spec §3.10): asked for, and selected by the
@@ -19,11 +21,23 @@ pub struct Options {
     pub drop_invalid: bool,
 }
 
+/// For which of kube-proxy's modes the chains are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// Mode iptables: rules lead to endpoints (spec §5).
+    #[default]
+    Services,
+    /// Mode userspace: rules lead to sockets of this process, which stand for endpoints
+    /// (`docs/userspace.md`, U5.1).
+    Portals,
+}
+
 impl Default for Options {
     /// As kube-proxy has it without configuration, on a node whose loopback addresses have no
     /// NodePorts.
     fn default() -> Options {
         Options {
+            layout: Layout::Services,
             node_ports: PerFamily::default(),
             localhost_node_ports: false,
             masquerade_mark: 1 << 14,
@@ -33,13 +47,20 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Those of mode iptables.
     pub(super) fn new(config: &Config, node: &NodeFacts) -> Options {
         Options {
+            layout: Layout::Services,
             node_ports: node.node_ports.clone(),
             localhost_node_ports: serves_loopback(config) && node.selects_loopback,
             masquerade_mark: 1 << config.iptables.masquerade_bit,
             drop_invalid: !node.tcp_is_liberal,
         }
+    }
+
+    /// Those of rules that lead to sockets, which neither masquerade nor forward.
+    pub(crate) fn portals(node: &NodeFacts) -> Options {
+        Options { layout: Layout::Portals, node_ports: node.node_ports.clone(), ..Options::default() }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The rules of one Service (spec §5D): a pure function of its plan.
 
+mod portals;
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
@@ -9,6 +11,7 @@ use portolan_service::{
 
 use super::chains::{Counts, LOCALHOST_ACCEPTED, Shared, Style, Table};
 use super::names::{PortChains, endpoint_chain};
+use super::options::Layout;
 use super::rule::{Match, Rule, Target};
 use crate::chain_names::MARK_MASQ;
 use crate::settings::LocalDetector;
@@ -40,7 +43,12 @@ impl ServiceRules {
 pub(super) fn render(style: &Style, plan: &ServicePlan) -> ServiceRules {
     let mut rules = ServiceRules::default();
     for port in plan.ports.iter().filter(|port| port.family == style.family) {
-        Port::new(style, plan, port).render(&mut rules);
+        let rendered = Port::new(style, plan, port);
+        if style.options.layout == Layout::Portals {
+            rendered.portals(&mut rules);
+            continue;
+        }
+        rendered.render(&mut rules);
         if let Some(check) = plan.health_check {
             let comment = format!("{} health check node port", plan.port_name(port));
             let rule = Rule::new()

@@ -2,24 +2,11 @@
 
 use crate::modes::MODES;
 
-/// Modes IPVS (spec §7.18) and userspace (§7.24).
-const OTHER_FILTER_CHAINS: [&str; 5] = [
-    "KUBE-NODE-PORT",
-    "KUBE-SOURCE-RANGES-FIREWALL",
-    "KUBE-IPVS-FILTER",
-    "KUBE-IPVS-OUT-FILTER",
-    "KUBE-NODEPORT-NON-LOCAL",
-];
-/// As [`OTHER_FILTER_CHAINS`]; KUBE-FIRE-WALL is from IPVS mode before 1.26.
-const OTHER_NAT_CHAINS: [&str; 7] = [
-    "KUBE-NODE-PORT",
-    "KUBE-LOAD-BALANCER",
-    "KUBE-FIRE-WALL",
-    "KUBE-PORTALS-CONTAINER",
-    "KUBE-PORTALS-HOST",
-    "KUBE-NODEPORT-CONTAINER",
-    "KUBE-NODEPORT-HOST",
-];
+/// Mode IPVS (spec §7.18).
+const OTHER_FILTER_CHAINS: [&str; 4] =
+    ["KUBE-NODE-PORT", "KUBE-SOURCE-RANGES-FIREWALL", "KUBE-IPVS-FILTER", "KUBE-IPVS-OUT-FILTER"];
+/// As [`OTHER_FILTER_CHAINS`]; KUBE-FIRE-WALL is from before 1.26.
+const OTHER_NAT_CHAINS: [&str; 3] = ["KUBE-NODE-PORT", "KUBE-LOAD-BALANCER", "KUBE-FIRE-WALL"];
 /// Chains of one Service port, of versions before 1.24 (spec §5.44).
 const OTHER_NAT_PREFIX: &str = "KUBE-XLB-";
 

@@ -14,9 +14,9 @@ use crate::settings::Settings;
 /// Mode nftables.
 pub static MODE: ModeDescriptor = ModeDescriptor {
     name: "nftables",
-    atomicity: Atomicity::AllTables,
-    capabilities: &[],
-    fits_nftables: true,
+    atomicity: |_| Atomicity::AllTables,
+    capabilities: |_| &[],
+    fits_nftables: |_| true,
     loopback: |config| {
         let relayed = config.enabled(Gate::KubeProxyNftablesLocalhostNodePorts);
         if relayed { Loopback::Named } else { Loopback::None }

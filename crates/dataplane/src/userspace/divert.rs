@@ -12,25 +12,33 @@ use super::wishes::uses;
 
 /// `plan` with the socket that `place` has for each list of endpoints. Without one, connections are
 /// refused.
-///
-/// Beside each port there is a guard: what is sent to a socket directly, and not to a frontend, is
-/// dropped. It is a frontend that leads nowhere and allows no source.
 pub(super) fn divert(
     plan: &ServicePlan,
     mut place: impl FnMut(&PortPlan, List) -> Option<SocketAddr>,
 ) -> ServicePlan {
-    let mut ports = Vec::with_capacity(plan.ports.len());
-    for port in &plan.ports {
+    let ports = plan.ports.iter().map(|port| {
         let mut socket = |list: List| -> Arc<[Backend]> {
             let found = uses(port, list).then(|| place(port, list)).flatten();
             found.map(backend).into_iter().collect()
         };
         let (cluster, local) = (socket(List::Cluster), socket(List::Local));
-        let guards: Vec<PortPlan> = cluster.iter().chain(&*local).map(|socket| guard(port, socket)).collect();
-        ports.push(diverted(port, cluster, local));
+        diverted(port, cluster, local)
+    });
+    ServicePlan { name: plan.name.clone(), ports: ports.collect(), health_check: plan.health_check }
+}
+
+/// `diverted` with a guard beside each port, for rules of mode nftables: what is sent to a socket
+/// directly, and not to a frontend, is dropped. It is a frontend that leads nowhere and allows no
+/// source.
+pub(super) fn guarded(diverted: ServicePlan) -> ServicePlan {
+    let mut ports = Vec::with_capacity(diverted.ports.len());
+    for port in diverted.ports {
+        let sockets = port.cluster.iter().chain(&*port.local);
+        let guards: Vec<PortPlan> = sockets.map(|socket| guard(&port, socket)).collect();
+        ports.push(port);
         ports.extend(guards);
     }
-    ServicePlan { name: plan.name.clone(), ports, health_check: plan.health_check }
+    ServicePlan { ports, ..diverted }
 }
 
 /// A socket of ours is no client of its own, so that nothing has to be done about hairpins.

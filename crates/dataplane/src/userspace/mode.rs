@@ -1,11 +1,13 @@
 //! What mode userspace is, and what it needs.
 
+use portolan_config::{Config, Diversion};
 use portolan_service::Loopback;
 
 use super::Userspace;
 use super::settings::UserspaceSettings;
 use crate::dataplane::Dataplane;
 use crate::error::Error;
+use crate::iptables;
 use crate::mode::{Atomicity, ConfiguredMode, ModeDescriptor, same};
 use crate::removal::Leftovers;
 use crate::settings::Settings;
@@ -13,9 +15,12 @@ use crate::settings::Settings;
 /// Mode userspace.
 pub static MODE: ModeDescriptor = ModeDescriptor {
     name: "userspace",
-    atomicity: Atomicity::AllTables,
-    capabilities: &[],
-    fits_nftables: true,
+    atomicity: |config| match config.userspace.diversion {
+        Diversion::Nftables => Atomicity::AllTables,
+        Diversion::Iptables => Atomicity::EachTable,
+    },
+    capabilities: |config| if has_iptables(config) { iptables::CAPABILITIES } else { &[] },
+    fits_nftables: |config| !has_iptables(config),
     // What the node sends to itself is diverted to its own address, and answered from there.
     loopback: |_| Loopback::V4,
     configure: |config, node| {
@@ -25,6 +30,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
                 masquerade_all: false,
                 service_networks: node.service_networks.clone(),
             },
+            iptables: has_iptables(config).then(|| iptables::Options::portals(node)),
             addresses: node.addresses,
             ports: config.userspace.ports.clone(),
             udp_idle: config.userspace.udp_idle_timeout,
@@ -33,10 +39,15 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     warnings: Vec::new,
     counters: &[],
     shares_chain: |_, _| false,
-    // The tables are those of mode nftables, which finds them; sockets end with their process.
+    // Tables and chains are those of the other modes, which find them; sockets end with their
+    // process.
     find_own: |_| Ok(Leftovers::default()),
     remove_own: |_| Ok(Leftovers::default()),
 };
+
+fn has_iptables(config: &Config) -> bool {
+    config.userspace.diversion == Diversion::Iptables
+}
 
 #[derive(Debug, PartialEq, Eq)]
 struct Configured(UserspaceSettings);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use portolan_service::PerFamily;
 
+use crate::iptables;
 use crate::settings::Settings;
 
 /// Settings of mode userspace.
@@ -13,6 +14,9 @@ use crate::settings::Settings;
 pub struct UserspaceSettings {
     /// Those of the rules.
     pub rules: Settings,
+    /// Rules of iptables bring clients to the sockets, with these options. `None`: our nftables
+    /// tables do.
+    pub iptables: Option<iptables::Options>,
     /// The addresses of the node that sockets are bound to. A family without one is not served.
     pub addresses: PerFamily<Option<IpAddr>>,
     /// The ports of sockets; `None`: the kernel chooses (clause U1.3).

@@ -16,6 +16,7 @@ use crate::tests::plans::{ip, settings};
 fn on(address: &str) -> UserspaceSettings {
     UserspaceSettings {
         rules: settings(),
+        iptables: None,
         addresses: PerFamily { v4: Some(ip(address)), v6: None },
         ports: None,
         udp_idle: std::time::Duration::from_secs(5),

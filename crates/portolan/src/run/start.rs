@@ -55,7 +55,7 @@ pub(super) fn forward(
     let reported = Arc::new(OnceLock::new());
     // Threads that are started now shall not have what only the settings below need.
     let start_servers = || {
-        privileges::without_unneeded(mode, accepting, || {
+        privileges::without_unneeded(mode, config, || {
             let served = names.as_ref().map(Prepared::names).unwrap_or_default();
             servers::start(args, loaded, &build, &telemetry, &events, &reported, served)
         })
@@ -79,7 +79,7 @@ pub(super) fn forward(
         (wanted.names, wanted.pods) = (true, names.wants_pods());
     }
     let cluster = if in_cluster {
-        Some(privileges::without_unneeded(mode, accepting, || {
+        Some(privileges::without_unneeded(mode, config, || {
             cluster::follow(wanted, &telemetry, &observed, &events)
         })?)
     } else {
@@ -94,9 +94,9 @@ pub(super) fn forward(
     if !accepting {
         forwarding::end();
     }
-    privileges::drop_unneeded(mode, accepting);
+    privileges::drop_unneeded(mode, config);
     forwarding::start(accepting);
-    cleanup::mark_for_calico(mode, args.calico_marker);
+    cleanup::mark_for_calico(mode, config, args.calico_marker);
     lock.announce(&telemetry)?;
     let parts =
         Parts { args, config, mode, name, events: &events, observed: &observed, telemetry: &telemetry };

@@ -11,9 +11,9 @@ use portolan_service::{
 
 use super::super::chains::{Style, style};
 use super::super::compare::{Tables, Wanted, compare};
-use super::super::options::Options;
+use super::super::options::{Layout, Options};
 use crate::settings::{LocalDetector, NodePorts, Settings};
-use crate::tests::plans::{CLUSTER, LOCAL, PortExt, everything, ip, net, port, service, settings};
+use crate::tests::plans::{CLUSTER, LOCAL, PortExt, backends, everything, ip, net, port, service, settings};
 
 /// All that is written on a host without any of it.
 pub(super) fn script(style: &Style, plans: &[ServicePlan]) -> String {
@@ -217,6 +217,77 @@ pub(super) fn cases() -> Vec<(&'static str, Style, Vec<ServicePlan>)> {
     ]
 }
 
+/// The same for sockets in place of endpoints: name, style, plans.
+pub(super) fn portals() -> Vec<(&'static str, Style, Vec<ServicePlan>)> {
+    let usual = |family| {
+        let mut style = style(family, settings());
+        style.options.layout = Layout::Portals;
+        style
+    };
+    let v4 = || usual(Family::V4);
+    let one = |port: PortPlan| vec![service("web", vec![port])];
+    // The socket of one list, and that of the other.
+    let (socket, both) = (["192.168.50.1:41001"], ["192.168.50.1:41001", "192.168.50.1:41002*"]);
+    let two = || {
+        let mut port = web(&both);
+        port.cluster = backends(&socket);
+        port
+    };
+    let with_frontends = |mut port: PortPlan, inside, outside| {
+        port.frontends = external(&[], inside, outside).frontends;
+        port
+    };
+    let (reject, drop) = (Verdict::Reject, Verdict::Drop);
+    let mut addresses = v4();
+    addresses.options.node_ports.v4 =
+        NodePorts::Addresses(vec![ip("127.0.0.1"), ip("192.168.50.1"), ip("192.168.60.1")]);
+    let mut no_detector = v4();
+    no_detector.settings.local = PerFamily::default();
+    let six = port("http", Protocol::Udp, &["[fd00:50::1]:41001"])
+        .at(ClusterIp, "fd00:10:96::1", 53, CLUSTER, CLUSTER)
+        .at(NodePort, "fd00:50::1", 30053, CLUSTER, CLUSTER);
+    vec![
+        ("portals-nothing-ip", v4(), Vec::new()),
+        ("portals-nothing-ip6", usual(Family::V6), Vec::new()),
+        ("portals-cluster-ip", v4(), one(web(&socket).cluster_ip("10.96.0.1"))),
+        (
+            "portals-cluster-ip-no-endpoints",
+            v4(),
+            one(web(&[]).at(ClusterIp, "10.96.0.1", 80, reject, reject)),
+        ),
+        ("portals-external-cluster", v4(), one(external(&socket, CLUSTER, CLUSTER))),
+        ("portals-external-local", v4(), one(with_frontends(two(), CLUSTER, LOCAL))),
+        ("portals-external-local-no-detector", no_detector, one(with_frontends(two(), CLUSTER, LOCAL))),
+        ("portals-external-local-none", v4(), one(external(&socket, CLUSTER, drop))),
+        ("portals-external-no-endpoints", v4(), one(external(&[], reject, reject))),
+        (
+            "portals-source-ranges",
+            v4(),
+            one(web(&socket)
+                .at(LoadBalancer, "203.0.113.2", 80, CLUSTER, CLUSTER)
+                .allowing(&["192.168.50.0/24", "198.51.100.7/32"])),
+        ),
+        (
+            "portals-source-ranges-local",
+            v4(),
+            one(two().at(LoadBalancer, "203.0.113.2", 80, CLUSTER, LOCAL).allowing(&["192.168.50.0/24"]).at(
+                NodePort,
+                "192.168.50.1",
+                30080,
+                CLUSTER,
+                LOCAL,
+            )),
+        ),
+        (
+            "portals-source-ranges-no-endpoints",
+            v4(),
+            one(web(&[]).at(LoadBalancer, "203.0.113.2", 80, reject, reject).allowing(&["192.168.50.0/24"])),
+        ),
+        ("portals-node-port-addresses", addresses, one(external(&socket, CLUSTER, CLUSTER))),
+        ("portals-ip6", usual(Family::V6), one(six)),
+    ]
+}
+
 /// `struct xt_comment_info` has 256 bytes, one of them the NUL.
 const COMMENT_MAX: usize = 255;
 
@@ -255,10 +326,11 @@ fn names_of_full_length_fit_comments_whole() {
 #[test]
 fn rules_are_as_written_down() {
     let fixed = script(&style(Family::V4, settings()), &[]);
-    for (name, style, plans) in cases() {
+    for (name, style, plans) in cases().into_iter().chain(portals()) {
         let whole = script(&style, &plans);
         // What every node has is written down once.
-        let tells_all = plans.is_empty() || name.starts_with("node-port") || name.ends_with("mark");
+        let of_layout = name.starts_with("node-port") || name.starts_with("portals");
+        let tells_all = plans.is_empty() || of_layout || name.ends_with("mark");
         let fixed: BTreeSet<&str> =
             if tells_all { BTreeSet::new() } else { fixed.lines().filter(|line| line.len() > 6).collect() };
         let actual: String =

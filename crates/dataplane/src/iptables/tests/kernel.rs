@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use portolan_service::{ChangeSet, Family, PerFamily, Protocol, ServiceChange, ServicePlan};
 
-use super::golden::{cases, script};
+use super::golden::{cases, portals, script};
 use crate::dataplane::{Dataplane, Integrity, Outcome, Standing};
 use crate::iptables::{Iptables, Options};
 use crate::tests::namespace;
@@ -92,7 +92,7 @@ fn differences(dataplane: &mut Iptables, plans: &[ServicePlan]) -> Vec<String> {
 fn all_rule_sets_are_accepted() {
     namespace::run("iptables::tests::kernel::all_rule_sets_are_accepted", || {
         for variant in VARIANTS {
-            for (name, style, plans) in cases() {
+            for (name, style, plans) in cases().into_iter().chain(portals()) {
                 if style.counters {
                     continue; // This kernel may have none: the rule would be refused.
                 }

@@ -14,6 +14,7 @@ use super::super::compare::{Comparison, Tables, Wanted, compare, removal};
 use super::super::script::Script;
 use super::simulated::Simulated;
 use crate::dataplane::Difference;
+use crate::iptables::Layout;
 use crate::tests::plans::{CLUSTER, LOCAL, PortExt, port, service, settings};
 
 /// What may differ between two states of one Service port.
@@ -99,8 +100,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 200 } else { 2000 }))]
 
     #[test]
-    fn changes_lead_where_a_fresh_look_does(history in histories(), ahead: bool) {
-        let style = style(Family::V4, settings());
+    fn changes_lead_where_a_fresh_look_does(history in histories(), ahead: bool, portals: bool) {
+        let style = of(if portals { Layout::Portals } else { Layout::Services });
         let mut tables = Simulated::new(Family::V4);
         // Of somebody else, before, between and after.
         tables.add_foreign("nat", "PREROUTING", "-i docker0 -j RETURN");
@@ -132,8 +133,18 @@ proptest! {
             tables.chains("nat"),
             ["DOCKER", "INPUT", "OUTPUT", "POSTROUTING", "PREROUTING"]
         );
-        prop_assert_eq!(tables.chains("filter"), ["FORWARD", "INPUT", "KUBE-FIREWALL", "OUTPUT"]);
+        let mut filter = tables.chains("filter");
+        // Kubelet's too.
+        filter.retain(|chain| chain != "KUBE-FIREWALL");
+        prop_assert_eq!(filter, ["FORWARD", "INPUT", "OUTPUT"]);
+        prop_assert!(tables.chains("mangle").iter().all(|chain| !chain.starts_with("KUBE-")));
     }
+}
+
+fn of(layout: Layout) -> Style {
+    let mut style = style(Family::V4, settings());
+    style.options.layout = layout;
+    style
 }
 
 fn one_service() -> Vec<Option<Arc<ServicePlan>>> {
@@ -144,8 +155,8 @@ fn one_service() -> Vec<Option<Arc<ServicePlan>>> {
     )))]
 }
 
-fn synced(plans: &[Option<Arc<ServicePlan>>]) -> (Style, Simulated) {
-    let style = style(Family::V4, settings());
+fn synced(layout: Layout, plans: &[Option<Arc<ServicePlan>>]) -> (Style, Simulated) {
+    let style = of(layout);
     let mut tables = Simulated::new(Family::V4);
     tables.restore(&compared(&tables, &style, plans, false).script.text());
     (style, tables)
@@ -156,18 +167,49 @@ type Damage = fn(&mut Simulated);
 #[test]
 fn what_others_do_to_our_rules_is_found_and_repaired() {
     let plans = one_service();
-    let cases: [(&str, Damage); 6] = [
-        ("a jump is gone", |tables| tables.restore("*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n")),
-        ("a chain was emptied", |tables| tables.restore("*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n")),
-        ("somebody wrote behind the last rule", |tables| {
+    let cases: [(&str, Layout, Damage); 11] = [
+        ("a jump is gone", Layout::Services, |tables| {
+            tables.restore("*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n");
+        }),
+        ("a chain was emptied", Layout::Services, |tables| {
+            tables.restore("*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n");
+        }),
+        ("somebody wrote behind the last rule", Layout::Services, |tables| {
             tables.add_foreign("nat", "KUBE-SERVICES", "-j LOG");
         }),
-        ("a rule was added", |tables| tables.add_foreign("nat", "KUBE-POSTROUTING", "-j ACCEPT")),
-        ("a chain of an old Service", |tables| tables.add_foreign("nat", "KUBE-SVC-OLD", "-j ACCEPT")),
-        ("the canary is gone", |tables| tables.remove_chain("mangle", "KUBE-PROXY-CANARY")),
+        ("a rule was added", Layout::Services, |tables| {
+            tables.add_foreign("nat", "KUBE-POSTROUTING", "-j ACCEPT");
+        }),
+        ("a chain of an old Service", Layout::Services, |tables| {
+            tables.add_foreign("nat", "KUBE-SVC-OLD", "-j ACCEPT");
+        }),
+        ("the canary is gone", Layout::Services, |tables| tables.remove_chain("mangle", "KUBE-PROXY-CANARY")),
+        ("the jumps to sockets are gone", Layout::Portals, |tables| {
+            tables.restore("*nat\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n");
+        }),
+        ("a chain that leads to sockets was emptied", Layout::Portals, |tables| {
+            tables.restore("*nat\n:KUBE-PORTALS-HOST - [0:0]\nCOMMIT\n");
+        }),
+        ("nothing guards sockets", Layout::Portals, |tables| {
+            tables.restore("*mangle\n:KUBE-PROXY-FIREWALL - [0:0]\nCOMMIT\n");
+        }),
+        ("NodePorts answer elsewhere too", Layout::Portals, |tables| {
+            let comment = "handle service NodePorts; NOTE: this must be the last rule in the chain";
+            let rule = format!("-d 192.0.2.1/32 -m comment --comment \"{comment}\" -j KUBE-NODEPORT-HOST");
+            tables.add_foreign("nat", "OUTPUT", &rule);
+        }),
+        ("chains of mode iptables", Layout::Portals, |tables| {
+            tables.add_foreign("nat", "KUBE-SVC-OLD", "-j ACCEPT");
+            tables.add_foreign("nat", "KUBE-SERVICES", "-j KUBE-SVC-OLD");
+            tables.add_foreign(
+                "nat",
+                "PREROUTING",
+                "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES",
+            );
+        }),
     ];
-    for (name, damage) in cases {
-        let (style, mut tables) = synced(&plans);
+    for (name, layout, damage) in cases {
+        let (style, mut tables) = synced(layout, &plans);
         damage(&mut tables);
         let comparison = compared(&tables, &style, &plans, false);
         assert!(!comparison.differences.is_empty(), "{name}");
@@ -177,9 +219,60 @@ fn what_others_do_to_our_rules_is_found_and_repaired() {
 }
 
 #[test]
+fn layouts_take_over_from_each_other() {
+    let plans = one_service();
+    let ours = |tables: &Simulated| -> Vec<String> {
+        let chains = ["mangle", "filter", "nat"].map(|table| (table, tables.chains(table)));
+        let named = |(table, chains): (&str, Vec<String>)| {
+            let ours = chains.into_iter().filter(|chain| chain.starts_with("KUBE-"));
+            ours.map(|chain| format!("{table} {chain}")).collect::<Vec<_>>()
+        };
+        let mut chains = chains.into_iter().flat_map(named).collect::<Vec<_>>();
+        chains.retain(|chain| chain != "filter KUBE-FIREWALL");
+        chains
+    };
+    for (from, to) in [(Layout::Services, Layout::Portals), (Layout::Portals, Layout::Services)] {
+        let (_, mut tables) = synced(from, &plans);
+        let (style, fresh) = synced(to, &plans);
+        let step = compared(&tables, &style, &plans, false);
+        assert!(step.script.commits() <= 3, "one transaction for each table");
+        tables.restore(&step.script.text());
+        assert_eq!(ours(&tables), ours(&fresh), "to {to:?}");
+        let left = compared(&tables, &style, &plans, false).script.text();
+        assert!(left.is_empty(), "to {to:?}: {left}");
+    }
+}
+
+#[test]
+fn chains_that_kubelet_has_stay_as_they_are() {
+    // Not ours: no mark. And ours, with host ports that rely on them (spec §5.41, §5.43).
+    let kubelets = |tables: &mut Simulated| {
+        tables.add_foreign("nat", "KUBE-MARK-MASQ", "-j MARK --or-mark 0x00004000");
+        tables.add_foreign("nat", "KUBE-POSTROUTING", "-j MASQUERADE");
+        let jump = "-m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING";
+        tables.add_foreign("nat", "POSTROUTING", jump);
+    };
+    let mut alone = Simulated::new(Family::V4);
+    kubelets(&mut alone);
+    let (_, mut with_host_ports) = synced(Layout::Services, &one_service());
+    with_host_ports.add_foreign("nat", "KUBE-HP-X", "-s 10.0.0.1/32 -j KUBE-MARK-MASQ");
+    for mut tables in [alone, with_host_ports] {
+        let rules = |tables: &Simulated| {
+            let chains = ["KUBE-MARK-MASQ", "KUBE-POSTROUTING", "POSTROUTING"];
+            chains.map(|chain| tables.rules("nat", chain).to_vec())
+        };
+        let before = rules(&tables);
+        let style = of(Layout::Portals);
+        tables.restore(&compared(&tables, &style, &one_service(), false).script.text());
+        assert_eq!(rules(&tables), before);
+        assert!(compared(&tables, &style, &one_service(), false).script.is_empty());
+    }
+}
+
+#[test]
 fn chains_that_others_lead_to_are_not_removed() {
     let plans = one_service();
-    let (style, mut tables) = synced(&plans);
+    let (style, mut tables) = synced(Layout::Services, &plans);
     // As host ports do (spec §5.43), and as somebody might who knows a Service's chain.
     tables.add_foreign("nat", "KUBE-HP-X", "-s 10.0.0.1/32 -j KUBE-MARK-MASQ");
     let chain = tables.chains("nat").into_iter().find(|name| name.starts_with("KUBE-SVC-")).unwrap();
@@ -195,7 +288,7 @@ fn chains_that_others_lead_to_are_not_removed() {
 #[test]
 fn a_service_that_is_left_out_stays_as_it_is() {
     let plans = one_service();
-    let (style, tables) = synced(&plans);
+    let (style, tables) = synced(Layout::Services, &plans);
     let mut changed = (*plans[0].clone().unwrap()).clone();
     changed.ports[0] = port("http", Protocol::Tcp, &["10.244.9.9:80"]).cluster_ip("10.96.0.1");
     let other = ServicePlan { name: ObjectName::new("shop", "other"), ..changed.clone() };

@@ -1,9 +1,12 @@
-//! The whole rule set of a few plans: `tests/golden/userspace-*.txt`, beside those of mode
-//! nftables. With `PORTOLAN_BLESS=1` in the environment they are written instead of compared.
+//! The whole rule set of a few plans, in tables of ours and in chains of iptables:
+//! `tests/golden/userspace-*.txt`, beside those of mode nftables. With `PORTOLAN_BLESS=1` in the
+//! environment they are written instead of compared.
 
 use portolan_service::{Family, PerFamily};
 
+use super::super::divert::guarded;
 use super::numbered;
+use crate::iptables;
 use crate::nftables::tests::dump::ruleset;
 use crate::tests::plans::{everything, ip, settings};
 
@@ -11,8 +14,17 @@ use crate::tests::plans::{everything, ip, settings};
 fn rule_sets_are_as_written_down() {
     let addresses = PerFamily { v4: ip("192.168.50.1"), v6: ip("fd00:50::1") };
     let diverted = numbered(&everything(), addresses);
-    for (name, family) in [("userspace-ip", Family::V4), ("userspace-ip6", Family::V6)] {
-        let actual = ruleset(&settings(), &diverted, family);
+    let guarded: Vec<_> = diverted.iter().cloned().map(guarded).collect();
+    let of_tables = |family| ruleset(&settings(), &guarded, family);
+    let options = iptables::Options { layout: iptables::Layout::Portals, ..iptables::Options::default() };
+    let of_chains =
+        |family| iptables::rules(&settings(), &options, family, &diverted.iter().collect::<Vec<_>>());
+    for (name, actual) in [
+        ("userspace-ip", of_tables(Family::V4)),
+        ("userspace-ip6", of_tables(Family::V6)),
+        ("userspace-iptables-ip", of_chains(Family::V4)),
+        ("userspace-iptables-ip6", of_chains(Family::V6)),
+    ] {
         let path = format!("{}/tests/golden/{name}.txt", env!("CARGO_MANIFEST_DIR"));
         if std::env::var_os("PORTOLAN_BLESS").is_some() {
             std::fs::write(&path, &actual).expect("the golden folder can be written");

@@ -11,12 +11,14 @@ use portolan_service::{
 };
 
 use super::on;
-use crate::dataplane::{Dataplane, Difference, Integrity};
+use crate::dataplane::{Dataplane, Difference, InUse, Integrity};
+use crate::iptables::{self, Iptables};
+use crate::modes::MODES;
 use crate::nftables::Nftables;
 use crate::tests::namespace::{loopback_up, run};
 use crate::tests::plans::{CLUSTER, LOCAL, PortExt, net, port, service, settings};
-use crate::userspace::Userspace;
 use crate::userspace::wishes::SocketKey;
+use crate::userspace::{Userspace, UserspaceSettings};
 
 /// How long to wait for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -105,6 +107,12 @@ fn new() -> Userspace {
     Userspace::new(on(NODE)).expect("a dataplane")
 }
 
+/// The settings with rules of iptables.
+fn with_iptables() -> UserspaceSettings {
+    let options = iptables::Options { layout: iptables::Layout::Portals, ..iptables::Options::default() };
+    UserspaceSettings { iptables: Some(options), ..on(NODE) }
+}
+
 /// Where the socket of a list of the Service's first port listens.
 fn socket(dataplane: &Userspace, plan: &ServicePlan, list: List) -> SocketAddr {
     let port: &PortPlan = &plan.ports[0];
@@ -120,53 +128,65 @@ fn clients_reach_endpoints_through_sockets() {
         network();
         endpoint("127.1.0.1:8080");
         endpoint("127.1.0.2:8080");
-        let both = web(&["127.1.0.1:8080", "127.1.0.2:8080*"]);
-        let mut dataplane = new();
-        dataplane.sync(&mut [&both].into_iter()).expect("sync");
-        assert_eq!(dataplane.verify(&mut [&both].into_iter()).expect("verify"), Integrity::Intact);
-        for to in [WEB, NODE_PORT] {
-            let mut answers = [ask(to), ask(to)].map(|answer| answer.expect("an answer"));
-            answers.sort_unstable();
-            // In turn, and all frontends of a port have one turn.
-            assert_eq!(answers, ["127.1.0.1:8080", "127.1.0.2:8080"], "{to}");
-            assert!(ask_udp(to).is_ok(), "{to}");
-        }
-        // The Local list has a socket of its own, which those from outside get.
-        let (cluster, local) =
-            (socket(&dataplane, &both, List::Cluster), socket(&dataplane, &both, List::Local));
-        assert_ne!(cluster, local);
-        let lines = dataplane.listing().expect("listing");
-        let line = format!("shop/web:http: {NODE_PORT}/tcp -> {cluster}; from outside {local}");
-        assert!(lines.contains(&line), "{line} in {lines:#?}");
-        // Nobody gets to a socket but through a frontend.
-        for at in [cluster, local] {
-            assert!(TcpStream::connect_timeout(&at, SILENCE).is_err(), "{at}");
-        }
-
-        let one = web(&["127.1.0.2:8080*"]);
-        let outcome = dataplane.apply(&change(Some(&both), Some(&one))).expect("apply");
-        assert_eq!(outcome.operations, 0, "endpoints are no rule");
-        assert_eq!(socket(&dataplane, &one, List::Cluster), cluster);
-        for _ in 0..4 {
-            assert_eq!(ask(WEB).as_deref(), Ok("127.1.0.2:8080"));
-        }
-
-        let none = web(&[]);
-        dataplane.apply(&change(Some(&one), Some(&none))).expect("apply");
-        for to in [WEB, NODE_PORT] {
-            assert_eq!(ask(to), Err(ErrorKind::ConnectionRefused), "{to}");
-            // Where it leaves the node, sending fails.
-            let refused = [ErrorKind::PermissionDenied, ErrorKind::ConnectionRefused];
-            assert!(ask_udp(to).is_err_and(|error| refused.contains(&error)), "{to}");
-        }
-        dataplane.apply(&change(Some(&none), Some(&both))).expect("apply");
-        assert!(ask(WEB).is_ok());
-        dataplane.apply(&change(Some(&both), None)).expect("apply");
-        assert_eq!(dataplane.verify(&mut std::iter::empty()).expect("verify"), Integrity::Intact);
-        assert_eq!(dataplane.listing().expect("listing"), Vec::<String>::new());
-        dataplane.cleanup().expect("cleanup");
-        assert!(dataplane.rules.tables().expect("tables").is_empty());
+        clients_reach_endpoints(on(NODE), |cluster, local| {
+            format!("shop/web:http: {NODE_PORT}/tcp -> {cluster}; from outside {local}")
+        });
+        clients_reach_endpoints(with_iptables(), |cluster, _| {
+            format!("nat KUBE-NODEPORT-HOST node 30080/tcp (shop/web:http) -> {cluster}")
+        });
     });
+}
+
+/// `line`: what is listed of the NodePort, by the sockets of both lists.
+fn clients_reach_endpoints(settings: UserspaceSettings, line: impl Fn(SocketAddr, SocketAddr) -> String) {
+    let both = web(&["127.1.0.1:8080", "127.1.0.2:8080*"]);
+    let mut dataplane = Userspace::new(settings).expect("a dataplane");
+    dataplane.sync(&mut [&both].into_iter()).expect("sync");
+    assert_eq!(dataplane.verify(&mut [&both].into_iter()).expect("verify"), Integrity::Intact);
+    for to in [WEB, NODE_PORT] {
+        let mut answers = [ask(to), ask(to)].map(|answer| answer.expect("an answer"));
+        answers.sort_unstable();
+        // In turn, and all frontends of a port have one turn.
+        assert_eq!(answers, ["127.1.0.1:8080", "127.1.0.2:8080"], "{to}");
+        assert!(ask_udp(to).is_ok(), "{to}");
+    }
+    // The Local list has a socket of its own, which those from outside get.
+    let (cluster, local) = (socket(&dataplane, &both, List::Cluster), socket(&dataplane, &both, List::Local));
+    assert_ne!(cluster, local);
+    let lines = dataplane.listing().expect("listing");
+    let line = line(cluster, local);
+    assert!(lines.contains(&line), "{line} in {lines:#?}");
+    // Nobody gets to a socket but through a frontend.
+    for at in [cluster, local] {
+        assert!(TcpStream::connect_timeout(&at, SILENCE).is_err(), "{at}");
+    }
+
+    let one = web(&["127.1.0.2:8080*"]);
+    let outcome = dataplane.apply(&change(Some(&both), Some(&one))).expect("apply");
+    assert_eq!(outcome.operations, 0, "endpoints are no rule");
+    assert_eq!(socket(&dataplane, &one, List::Cluster), cluster);
+    for _ in 0..4 {
+        assert_eq!(ask(WEB).as_deref(), Ok("127.1.0.2:8080"));
+    }
+
+    let none = web(&[]);
+    dataplane.apply(&change(Some(&one), Some(&none))).expect("apply");
+    for to in [WEB, NODE_PORT] {
+        assert_eq!(ask(to), Err(ErrorKind::ConnectionRefused), "{to}");
+        // Where it leaves the node, sending fails.
+        let refused = [ErrorKind::PermissionDenied, ErrorKind::ConnectionRefused];
+        assert!(ask_udp(to).is_err_and(|error| refused.contains(&error)), "{to}");
+    }
+    dataplane.apply(&change(Some(&none), Some(&both))).expect("apply");
+    assert!(ask(WEB).is_ok());
+    dataplane.apply(&change(Some(&both), None)).expect("apply");
+    assert_eq!(dataplane.verify(&mut std::iter::empty()).expect("verify"), Integrity::Intact);
+    assert_eq!(dataplane.listing().expect("listing"), Vec::<String>::new());
+    dataplane.cleanup().expect("cleanup");
+    for mode in MODES {
+        let left = (mode.find_own)(InUse::default()).expect("a look");
+        assert!(left.is_empty(), "{left:?}");
+    }
 }
 
 #[test]
@@ -203,6 +223,66 @@ fn another_mode_takes_over_and_back() {
 }
 
 #[test]
+fn diversions_take_over_from_each_other_and_from_mode_iptables() {
+    run("userspace::tests::kernel::diversions_take_over_from_each_other_and_from_mode_iptables", || {
+        network();
+        endpoint("127.1.0.1:8080");
+        let plan = web(&["127.1.0.1:8080*"]);
+        let plans = || [&plan].into_iter();
+        let options = iptables::Options { localhost_node_ports: true, ..iptables::Options::default() };
+        let kernel = || Box::new(Iptables::new(&settings(), &options).expect("a dataplane"));
+        let userspace = |settings| Box::new(Userspace::new(settings).expect("a dataplane"));
+        let in_turn: [(&str, Box<dyn Dataplane>); 5] = [
+            ("mode iptables", kernel()),
+            ("chains", userspace(with_iptables())),
+            ("tables", userspace(on(NODE))),
+            ("chains again", userspace(with_iptables())),
+            ("mode iptables again", kernel()),
+        ];
+        let mut before: Option<Box<dyn Dataplane>> = None;
+        for (name, mut dataplane) in in_turn {
+            // Sockets are handed over, so that connections to them go on.
+            if let Some(listeners) = before.as_mut().and_then(|before| before.listeners())
+                && let Some(new) = dataplane.listeners()
+            {
+                *new = std::mem::take(listeners);
+            }
+            assert_ne!(dataplane.preview(&mut plans()).expect("preview"), [], "{name}");
+            dataplane.sync(&mut plans()).expect("sync");
+            assert_eq!(ask(WEB).as_deref(), Ok("127.1.0.1:8080"), "{name}, beside what was before");
+            for mode in MODES {
+                (mode.remove_own)(dataplane.in_use()).expect("removed");
+            }
+            assert_eq!(ask(WEB).as_deref(), Ok("127.1.0.1:8080"), "{name}");
+            assert!(ask_udp(WEB).is_ok(), "{name}");
+            assert_eq!(dataplane.verify(&mut plans()).expect("verify"), Integrity::Intact, "{name}");
+            assert_eq!(dataplane.preview(&mut plans()).expect("preview"), [], "{name}");
+            before = Some(dataplane);
+        }
+    });
+}
+
+#[test]
+fn what_an_earlier_process_left_of_chains_is_taken_to_stay() {
+    run("userspace::tests::kernel::what_an_earlier_process_left_of_chains_is_taken_to_stay", || {
+        network();
+        let plan = web(&["127.1.0.1:8080", "127.1.0.2:8080*"]);
+        Userspace::new(with_iptables()).expect("a dataplane").sync(&mut [&plan].into_iter()).expect("sync");
+        let preview = |plan: &ServicePlan| {
+            let mut next = Userspace::new(with_iptables()).expect("a dataplane");
+            next.preview(&mut [plan].into_iter()).expect("preview")
+        };
+        assert_eq!(preview(&plan), []);
+        let fewer = service("web", vec![plan.ports[0].clone()]);
+        let gone = preview(&fewer);
+        let removed = gone.iter().all(|line| {
+            matches!(line, Difference::Removed(what) if what.contains("shop/web:dns") || what.contains("chain KUBE-EXT-"))
+        });
+        assert!(removed && gone.len() > 5, "{gone:#?}");
+    });
+}
+
+#[test]
 fn ports_come_from_the_range() {
     run("userspace::tests::kernel::ports_come_from_the_range", || {
         network();
@@ -214,7 +294,7 @@ fn ports_come_from_the_range() {
         let plans = [one("a", "127.96.0.1"), one("b", "127.96.0.2"), one("c", "127.96.0.3")];
         // The first is somebody else's.
         let theirs = TcpListener::bind((NODE, 41_000)).expect("bound");
-        let settings = crate::userspace::UserspaceSettings { ports: Some(41_000..=41_002), ..on(NODE) };
+        let settings = UserspaceSettings { ports: Some(41_000..=41_002), ..on(NODE) };
         let mut dataplane = Userspace::new(settings).expect("a dataplane");
         dataplane.sync(&mut plans.iter()).expect("sync");
         assert_eq!(socket(&dataplane, &plans[0], List::Cluster).port(), 41_001);
