@@ -69,3 +69,41 @@ pub(crate) fn read(from: &mut impl Read) -> io::Result<Option<Report>> {
         _ => return Err(invalid()),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_arrive_as_they_were_written() {
+        let reports = [
+            Report::Output(b"to standard output".to_vec()),
+            Report::Errors(vec![0; LONGEST]),
+            Report::Output(Vec::new()),
+            Report::End(End { status: 101, taint: 1 << 9 }),
+        ];
+        let mut stream = Vec::new();
+        for report in &reports {
+            write(&mut stream, report).unwrap();
+        }
+        let mut stream = &stream[..];
+        for report in reports {
+            assert_eq!(read(&mut stream).unwrap(), Some(report));
+        }
+        assert_eq!(read(&mut stream).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_no_report_is_an_error() {
+        assert!(write(&mut Vec::new(), &Report::Output(vec![0; LONGEST + 1])).is_err());
+        for (name, stream) in [
+            ("an unknown kind", &b"?\0\0\0\0"[..]),
+            ("too long a report", b"o\xff\xff\xff\xff"),
+            ("a length that breaks off", b"o\x01"),
+            ("a content that breaks off", b"o\x02\0\0\0x"),
+            ("an end without all of its fields", b"x\x01\0\0\0\0"),
+        ] {
+            assert!(read(&mut &stream[..]).is_err(), "{name}");
+        }
+    }
+}

@@ -8,6 +8,9 @@ use clap::Parser;
 /// Runs a program as root in a virtual machine, under a kernel of Debian's.
 ///
 /// The program may be one of this machine, with a path or found in PATH, or an applet of busybox.
+/// `cargo` runs here, and has what it builds run in a machine: `in-vm cargo test -p NAME`. A
+/// program that cargo built finds the repository's files, and the binary `portolan` beside it.
+///
 /// Its standard input is empty. The exit status is the program's own, or 128 and the signal that
 /// ended it; 124 after the time limit; 125 when the guest died or its kernel complained.
 #[derive(Debug, Parser)]
@@ -33,6 +36,10 @@ pub(crate) struct Cli {
     /// libraries that it is linked to.
     #[arg(long, value_name = "PATH")]
     pub(crate) add: Vec<PathBuf>,
+    /// Loads a module before the start, with what it needs. Others are loaded on demand, which
+    /// takes its time where the processor is emulated.
+    #[arg(long, value_name = "MODULE", value_delimiter = ',')]
+    pub(crate) load: Vec<String>,
     /// Emulates the processor even if /dev/kvm can be used.
     #[arg(long)]
     pub(crate) emulate: bool,

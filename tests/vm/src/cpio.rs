@@ -65,3 +65,36 @@ impl<W: Write> Writer<W> {
         self.to.write_all(&[0; 3][..length.next_multiple_of(4) - length])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Writer;
+
+    /// A header and a name, with zeros as dots. Of the thirteen numbers, those that vary are the
+    /// entry's, the mode, the size, and the length of the name.
+    fn header(entry: u32, mode: u32, size: u32, length: u32, padded_name: &str) -> String {
+        let devices = "00000000".repeat(4);
+        format!(
+            "070701{entry:08X}{mode:08X}00000000000000000000000100000000{size:08X}{devices}{length:08X}00000000\
+             {padded_name}"
+        )
+    }
+
+    #[test]
+    fn headers_and_contents_begin_at_multiples_of_four() {
+        let mut archive = Writer::new(Vec::new());
+        archive.folder(b"etc", 0o755).unwrap();
+        archive.file(b"etc/name", 0o644, b"guest").unwrap();
+        archive.link(b"sh", b"busybox").unwrap();
+        let written = String::from_utf8(archive.finish().unwrap()).unwrap().replace('\0', ".");
+        let expected = [
+            header(1, 0o040_755, 0, 4, "etc..."),
+            header(2, 0o100_644, 5, 9, "etc/name.."),
+            "guest...".to_owned(),
+            header(3, 0o120_777, 7, 3, "sh...."),
+            "busybox.".to_owned(),
+            header(4, 0, 0, 11, "TRAILER!!!...."),
+        ];
+        assert_eq!(written, expected.concat());
+    }
+}

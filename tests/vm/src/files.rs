@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -15,12 +15,30 @@ use crate::{cpio, tool};
 /// As many symbolic links may be on the way to a file (path_resolution(7)).
 const LINKS: u32 = 40;
 
+/// Programs of more octets than this are stripped: such as cargo builds for tests are mostly lines
+/// for debuggers.
+const STRIPPED: u64 = 4 << 20;
+
 #[derive(Debug)]
 enum Entry {
-    Folder { permissions: u32 },
-    Link { target: PathBuf },
-    Copy { of: PathBuf, permissions: u32 },
-    Text { text: Vec<u8> },
+    Folder {
+        permissions: u32,
+    },
+    Link {
+        target: PathBuf,
+    },
+    Copy {
+        of: PathBuf,
+        permissions: u32,
+    },
+    /// What is for debuggers stays behind.
+    Stripped {
+        of: PathBuf,
+        permissions: u32,
+    },
+    Text {
+        text: Vec<u8>,
+    },
 }
 
 /// Files by their absolute paths in the guest. None of these leads through a symbolic link.
@@ -120,6 +138,12 @@ impl Files {
         for needed in needed(&place)? {
             self.add(&needed)?;
         }
+        if let Some(entry) = self.entries.get_mut(&place)
+            && let Entry::Copy { of, permissions } = entry
+            && metadata(of)?.len() > STRIPPED
+        {
+            *entry = Entry::Stripped { of: of.clone(), permissions: *permissions };
+        }
         Ok(place)
     }
 
@@ -139,6 +163,7 @@ impl Files {
                     let content = fs::read(of).with_context(|| format!("reading {}", of.display()))?;
                     archive.file(name, *permissions, &content)
                 }
+                Entry::Stripped { of, permissions } => archive.file(name, *permissions, &stripped(of)?),
             };
             written.with_context(|| format!("writing {} into the guest's archive", path.display()))?;
         }
@@ -160,6 +185,18 @@ fn parts_reversed(path: &Path) -> Vec<OsString> {
     let parts =
         path.components().rev().filter(|part| !matches!(part, Component::RootDir | Component::CurDir));
     parts.map(|part| part.as_os_str().to_owned()).collect()
+}
+
+/// A program without what is for debuggers. Backtraces still have the names of functions.
+fn stripped(program: &Path) -> anyhow::Result<Vec<u8>> {
+    // A file without a name is never left behind.
+    let mut file = tempfile::tempfile().context("creating a file for a stripped program")?;
+    let mut strip = tool::command("strip", "binutils")?;
+    tool::run(strip.arg("--strip-debug").arg("-o").arg(tool::handed(&file)?).arg(program))?;
+    let mut content = Vec::new();
+    file.rewind().context("reading a stripped program")?;
+    file.read_to_end(&mut content).context("reading a stripped program")?;
+    Ok(content)
 }
 
 /// What a program cannot start without.

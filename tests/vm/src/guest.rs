@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, wait};
@@ -62,6 +62,11 @@ fn serve() -> anyhow::Result<()> {
     let port = open_port()?;
     let job = fs::read(job::PLACE).with_context(|| format!("reading {}", job::PLACE))?;
     let job: Job = serde_json::from_slice(&job).with_context(|| format!("reading {}", job::PLACE))?;
+    if !job.modules.is_empty() {
+        let names = job.modules.iter().map(String::as_str);
+        let loaded = busybox(&["modprobe", "-a"].into_iter().chain(names).collect::<Vec<_>>())?;
+        ensure!(loaded.success(), "loading {}: {loaded}", job.modules.join(", "));
+    }
     let before = taint()?;
     let status = run(&job, &port)?;
     let end = End { status, taint: taint()? & !before };

@@ -6,16 +6,17 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 
 use crate::channel::{self, End, Report};
 use crate::cli::Cli;
 use crate::console::Console;
+use crate::files::Files;
 use crate::job::{self, Job};
 use crate::machine::{self, Machine, Settings};
 use crate::{FAILURE, image, kernel, tool};
@@ -39,8 +40,11 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let in_vm = env::current_exe().context("finding this program's own path")?;
     // <target>/<profile>/in-vm
     let target = in_vm.ancestors().nth(2).context("this program is outside of a cargo target directory")?;
+    if cli.program == "cargo" {
+        return cargo(cli, &in_vm);
+    }
     let kernel = kernel::obtain(&cli.kernel, &target.join("vm"))?;
-    let archive = archive(cli, &kernel, &in_vm)?;
+    let archive = archive(cli, &kernel, &in_vm, target)?;
     let machine = machine::start(&Settings {
         kernel: &kernel.image,
         files: &archive,
@@ -51,8 +55,29 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     watch(machine, cli)
 }
 
+/// Runs cargo on this machine, and what it would run in a machine each, with the options that this
+/// process was given.
+fn cargo(cli: &Cli, in_vm: &Path) -> anyhow::Result<ExitCode> {
+    // What comes before `cargo` and its arguments.
+    let options = env::args_os().len().saturating_sub(1 + cli.arguments.len());
+    let options = env::args_os().take(options).skip(1);
+    let runner: Vec<String> = std::iter::once(in_vm.as_os_str().to_owned())
+        .chain(options)
+        .map(|word| word.into_string().map_err(|word| anyhow!("not UTF-8: {}", word.display())))
+        .collect::<anyhow::Result<_>>()?;
+    // A list of strings is written in JSON as it is in TOML.
+    let runner = serde_json::to_string(&runner).context("writing the runner's words")?;
+    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .arg("--config")
+        .arg(format!("target.'cfg(all())'.runner={runner}"))
+        .args(&cli.arguments)
+        .status()
+        .context("starting cargo")?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILURE)))
+}
+
 /// The guest's files. They are in a file without a name, which ends with those who have it open.
-fn archive(cli: &Cli, kernel: &kernel::Kernel, in_vm: &Path) -> anyhow::Result<File> {
+fn archive(cli: &Cli, kernel: &kernel::Kernel, in_vm: &Path, target: &Path) -> anyhow::Result<File> {
     let mut files = image::base(kernel, in_vm)?;
     for path in &cli.add {
         let found = if path.exists() { Some(path.clone()) } else { tool::find(path) };
@@ -63,7 +88,9 @@ fn archive(cli: &Cli, kernel: &kernel::Kernel, in_vm: &Path) -> anyhow::Result<F
     let folder = files.add(&folder)?;
     let program = if Path::new(&cli.program).is_file() {
         let program = std::path::absolute(&cli.program).context("the program's path")?;
-        files.add_program(&program)?;
+        if files.add_program(&program)?.starts_with(target) {
+            add_repository(&mut files, &program)?;
+        }
         program.into_os_string()
     } else {
         if let Some(found) = tool::find(&cli.program).filter(|found| !files.has(found)) {
@@ -75,12 +102,27 @@ fn archive(cli: &Cli, kernel: &kernel::Kernel, in_vm: &Path) -> anyhow::Result<F
         program,
         arguments: cli.arguments.clone(),
         environment: environment(&cli.environment)?,
+        modules: cli.load.clone(),
         folder,
     };
     files.text(job::PLACE, serde_json::to_vec(&job).context("writing the job")?);
     let file = tempfile::tempfile().context("creating a file for the guest's files")?;
     files.write(BufWriter::with_capacity(1 << 20, &file))?;
     Ok(file)
+}
+
+/// What tests that cargo built look for: the files of the repository, and the program under test,
+/// if it has been built.
+fn add_repository(files: &mut Files, test: &Path) -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root.canonicalize().with_context(|| format!("looking at {}", root.display()))?;
+    files.add_all(&root, &[".git", "target"])?;
+    // <profile>/deps/<test>
+    let portolan = test.parent().and_then(Path::parent).map(|profile| profile.join("portolan"));
+    if let Some(portolan) = portolan.filter(|path| path.is_file()) {
+        files.add_program(&portolan)?;
+    }
+    Ok(())
 }
 
 fn environment(given: &[String]) -> anyhow::Result<Vec<(OsString, OsString)>> {

@@ -116,6 +116,8 @@ fn add_busybox(files: &mut Files) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The modules of choice, and lists of them alone: modprobe reads them from beginning to end
+/// whenever the kernel asks for something.
 fn add_modules(files: &mut Files, kernel: &Kernel) -> anyhow::Result<()> {
     let folder = Path::new("/usr/lib/modules").join(&kernel.version);
     files.folder("/usr/lib/modules", 0o755);
@@ -124,11 +126,12 @@ fn add_modules(files: &mut Files, kernel: &Kernel) -> anyhow::Result<()> {
         let path = kernel.modules.join(name);
         fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
     };
-    for name in ["modules.alias", "modules.builtin", "modules.dep", "modules.symbols"] {
-        files.text(folder.join(name), read(name)?);
-    }
-    let dependencies = read("modules.dep")?;
-    for module in modules::chosen(&dependencies) {
+    let (dependencies, aliases) = (read("modules.dep")?, read("modules.alias")?);
+    let chosen = modules::chosen(&dependencies);
+    files.text(folder.join("modules.dep"), modules::dependencies_of(&chosen, &dependencies));
+    files.text(folder.join("modules.alias"), modules::aliases_of(&chosen, &aliases));
+    files.text(folder.join("modules.builtin"), read("modules.builtin")?);
+    for module in chosen {
         let path = folder.join(module);
         for above in path.ancestors().skip(1).take_while(|above| *above != folder) {
             files.folder(above, 0o755);

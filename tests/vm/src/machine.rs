@@ -1,19 +1,18 @@
 //! The virtual machine: qemu and its devices.
 
 use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
 use anyhow::Context;
-use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::tool;
 
 /// What the kernel is to do: messages to the serial port, those of warnings and worse only; end
 /// when it is in trouble; no waiting for hardware that is no hardware.
-const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 cryptomgr.notests panic=-1 oops=panic rdinit=/init \
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 cryptomgr.notests panic=-1 oops=panic rdinit=/init init=/init \
     mitigations=off tsc=reliable no_timer_check random.trust_cpu=on apparmor=0 audit=0";
 
 /// A machine to be.
@@ -57,10 +56,10 @@ pub(crate) fn start(settings: &Settings) -> anyhow::Result<Machine> {
     command.arg("-smp").arg(settings.cpus.to_string());
     command.arg("-m").arg(settings.memory.to_string());
     command.arg("-kernel").arg(settings.kernel).arg("-append").arg(COMMAND_LINE);
-    command.arg("-initrd").arg(format!("/proc/self/fd/{}", handed(settings.files)?));
-    command.arg("-chardev").arg(format!("socket,id=console,fd={}", handed(&its_console)?));
+    command.arg("-initrd").arg(tool::handed(settings.files)?);
+    command.arg("-chardev").arg(socket("console", &its_console)?);
     command.args(["-serial", "chardev:console"]);
-    command.arg("-chardev").arg(format!("socket,id=channel,fd={}", handed(&its_channel)?));
+    command.arg("-chardev").arg(socket("channel", &its_channel)?);
     command.args(["-device", "virtio-serial", "-device", "virtserialport,chardev=channel"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let process = command.spawn().context("starting qemu")?;
@@ -75,8 +74,8 @@ fn has_virtualization() -> bool {
     words.any(|word| word == "vmx" || word == "svm") && File::open("/dev/kvm").is_ok()
 }
 
-/// The number of a descriptor that the next process gets too.
-fn handed(descriptor: &(impl AsFd + AsRawFd)) -> anyhow::Result<i32> {
-    fcntl_setfd(descriptor, FdFlags::empty()).context("handing a descriptor on")?;
-    Ok(descriptor.as_raw_fd())
+/// One end of a pair of sockets as a device's other side.
+fn socket(id: &str, end: &UnixStream) -> anyhow::Result<String> {
+    tool::handed(end)?;
+    Ok(format!("socket,id={id},fd={}", end.as_raw_fd()))
 }

@@ -56,3 +56,57 @@ pub(crate) fn chosen(modules_dep: &str) -> BTreeSet<&str> {
         .flat_map(|(module, needed)| needed.split_whitespace().chain([*module]))
         .collect()
 }
+
+/// The lines of a `modules.dep` that are about `modules`.
+pub(crate) fn dependencies_of(modules: &BTreeSet<&str>, modules_dep: &str) -> String {
+    let is_kept = |line: &&str| line.split(':').next().is_some_and(|module| modules.contains(module));
+    modules_dep.split_inclusive('\n').filter(is_kept).collect()
+}
+
+/// The lines `alias PATTERN MODULE` of a `modules.alias` that lead to `modules`.
+pub(crate) fn aliases_of(modules: &BTreeSet<&str>, modules_alias: &str) -> String {
+    let names: BTreeSet<String> = modules.iter().map(|path| name(path)).collect();
+    let is_kept = |line: &&str| line.split_whitespace().nth(2).is_some_and(|module| names.contains(module));
+    modules_alias.split_inclusive('\n').filter(is_kept).collect()
+}
+
+/// A module's name, by its file.
+fn name(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    file.split('.').next().unwrap_or(file).replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODULES_DEP: &str = "\
+kernel/net/netfilter/ipvs/ip_vs.ko: kernel/net/netfilter/nf_conntrack.ko kernel/lib/libcrc32c.ko
+kernel/net/netfilter/nf_conntrack.ko: kernel/lib/libcrc32c.ko
+kernel/lib/libcrc32c.ko:
+kernel/drivers/net/dummy.ko:
+kernel/drivers/net/dummy_of_another_kind.ko:
+kernel/sound/soundcore.ko:
+";
+
+    #[test]
+    fn a_module_comes_with_what_it_needs() {
+        let expected = [
+            "kernel/drivers/net/dummy.ko",
+            "kernel/lib/libcrc32c.ko",
+            "kernel/net/netfilter/ipvs/ip_vs.ko",
+            "kernel/net/netfilter/nf_conntrack.ko",
+        ];
+        assert_eq!(chosen(MODULES_DEP), BTreeSet::from(expected));
+    }
+
+    #[test]
+    fn lists_are_of_these_modules_alone() {
+        let chosen = chosen(MODULES_DEP);
+        assert!(!dependencies_of(&chosen, MODULES_DEP).contains("sound"));
+        assert_eq!(dependencies_of(&chosen, MODULES_DEP).lines().count(), 4);
+        let aliases = "# Aliases\nalias rtnl-link-dummy dummy\nalias char-major-14-* soundcore\n";
+        assert_eq!(aliases_of(&chosen, aliases), "alias rtnl-link-dummy dummy\n");
+        assert_eq!(name("kernel/crypto/crc32c-generic.ko"), "crc32c_generic");
+    }
+}

@@ -2,10 +2,12 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
+use rustix::io::{FdFlags, fcntl_setfd};
 
 /// Folders of administrators' tools, which not every user has in PATH.
 const OF_ADMINISTRATORS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -35,4 +37,11 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<String> {
         bail!("{command:?}: {}: {}{}", output.status, printed.trim(), errors.trim());
     }
     Ok(printed)
+}
+
+/// Has programs that are started from now on inherit `descriptor`, until it is closed. Returns a
+/// path that leads them to it.
+pub(crate) fn handed(descriptor: &(impl AsFd + AsRawFd)) -> anyhow::Result<String> {
+    fcntl_setfd(descriptor, FdFlags::empty()).context("handing a descriptor on")?;
+    Ok(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
 }
