@@ -36,10 +36,6 @@ pub(crate) struct Cli {
     /// libraries that it is linked to.
     #[arg(long, value_name = "PATH")]
     pub(crate) add: Vec<PathBuf>,
-    /// Loads a module before the start, with what it needs. Others are loaded on demand, which
-    /// takes its time where the processor is emulated.
-    #[arg(long, value_name = "MODULE", value_delimiter = ',')]
-    pub(crate) load: Vec<String>,
     /// Emulates the processor even if /dev/kvm can be used.
     #[arg(long)]
     pub(crate) emulate: bool,

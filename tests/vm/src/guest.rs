@@ -17,6 +17,7 @@ use rustix::fs::inotify;
 
 use crate::channel::{self, End, Report};
 use crate::job::{self, Job};
+use crate::modules;
 
 /// The port of the channel: the first of the first virtio-serial device.
 const PORT: &str = "/dev/vport0p1";
@@ -62,11 +63,8 @@ fn serve() -> anyhow::Result<()> {
     let port = open_port()?;
     let job = fs::read(job::PLACE).with_context(|| format!("reading {}", job::PLACE))?;
     let job: Job = serde_json::from_slice(&job).with_context(|| format!("reading {}", job::PLACE))?;
-    if !job.modules.is_empty() {
-        let names = job.modules.iter().map(String::as_str);
-        let loaded = busybox(&["modprobe", "-a"].into_iter().chain(names).collect::<Vec<_>>())?;
-        ensure!(loaded.success(), "loading {}: {loaded}", job.modules.join(", "));
-    }
+    let loaded = busybox(&[&["modprobe", "-a"], modules::LOADED].concat())?;
+    ensure!(loaded.success(), "loading {}: {loaded}", modules::LOADED.join(", "));
     let before = taint()?;
     let status = run(&job, &port)?;
     let end = End { status, taint: taint()? & !before };

@@ -102,7 +102,6 @@ fn archive(cli: &Cli, kernel: &kernel::Kernel, in_vm: &Path, target: &Path) -> a
         program,
         arguments: cli.arguments.clone(),
         environment: environment(&cli.environment)?,
-        modules: cli.load.clone(),
         folder,
     };
     files.text(job::PLACE, serde_json::to_vec(&job).context("writing the job")?);

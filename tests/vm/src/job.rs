@@ -15,8 +15,6 @@ pub(crate) struct Job {
     pub(crate) program: OsString,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(OsString, OsString)>,
-    /// Modules that are loaded before.
-    pub(crate) modules: Vec<String>,
     /// The folder it starts in.
     pub(crate) folder: PathBuf,
 }

@@ -11,9 +11,13 @@ use anyhow::Context;
 use crate::tool;
 
 /// What the kernel is to do: messages to the serial port, those of warnings and worse only; end
-/// when it is in trouble; no waiting for hardware that is no hardware.
-const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 cryptomgr.notests panic=-1 oops=panic rdinit=/init init=/init \
-    mitigations=off tsc=reliable no_timer_check random.trust_cpu=on apparmor=0 audit=0";
+/// when it is in trouble.
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 panic=-1 oops=panic rdinit=/init init=/init \
+    mitigations=off random.trust_cpu=on cryptomgr.notests apparmor=0 audit=0";
+
+/// On an emulated processor, whose time goes on while others have the real one, the kernel cannot
+/// find out how fast the time stamp counter is: its seconds would be too long or too short.
+const EMULATED: &str = "clocksource=hpet no_timer_check";
 
 /// A machine to be.
 #[derive(Debug)]
@@ -49,13 +53,12 @@ pub(crate) fn start(settings: &Settings) -> anyhow::Result<Machine> {
     );
     command.args(["-machine", "q35", "-cpu", "max", "-nodefaults", "-no-user-config"]);
     command.args(["-display", "none", "-no-reboot"]);
-    if !settings.emulate && has_virtualization() {
-        command.args(["-accel", "kvm"]);
-    }
-    command.args(["-accel", "tcg"]);
+    let emulate = settings.emulate || !has_virtualization();
+    command.args(["-accel", if emulate { "tcg" } else { "kvm" }]);
     command.arg("-smp").arg(settings.cpus.to_string());
     command.arg("-m").arg(settings.memory.to_string());
-    command.arg("-kernel").arg(settings.kernel).arg("-append").arg(COMMAND_LINE);
+    command.arg("-kernel").arg(settings.kernel).arg("-append");
+    command.arg(if emulate { format!("{COMMAND_LINE} {EMULATED}") } else { COMMAND_LINE.to_owned() });
     command.arg("-initrd").arg(tool::handed(settings.files)?);
     command.arg("-chardev").arg(socket("console", &its_console)?);
     command.args(["-serial", "chardev:console"]);

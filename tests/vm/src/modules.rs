@@ -40,6 +40,28 @@ const CHOSEN: &[&str] = &[
     "net/xfrm/",
 ];
 
+/// Modules that are loaded before the program starts. Others load on demand, but each costs a
+/// transaction of nftables a start of modprobe, and of two hundred milliseconds where the processor
+/// is emulated. iptables-legacy loads its own, which it may not do in a user namespace.
+pub(crate) const LOADED: &[&str] = &[
+    "bridge",
+    "ip6_tables",
+    "ip_tables",
+    "nf_conntrack_netlink",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_ct",
+    "nft_fib_ipv4",
+    "nft_fib_ipv6",
+    "nft_masq",
+    "nft_nat",
+    "nft_numgen",
+    "nft_redir",
+    "nft_reject_ipv4",
+    "nft_reject_ipv6",
+    "veth",
+];
+
 /// Of the modules in a `modules.dep` (depmod(8)), those that the guest gets: what [`CHOSEN`] names,
 /// and all that they need.
 pub(crate) fn chosen(modules_dep: &str) -> BTreeSet<&str> {
