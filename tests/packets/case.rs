@@ -10,28 +10,52 @@ pub(crate) enum Mode {
     Nftables,
     Iptables,
     Userspace,
+    /// Mode userspace with rules of iptables.
+    Portals,
 }
 
 impl Mode {
     /// All modes there are; every case holds for each of them unless it says otherwise.
-    pub(crate) const ALL: &'static [Mode] = &[Mode::Nftables, Mode::Iptables, Mode::Userspace];
+    pub(crate) const ALL: &'static [Mode] = &[Mode::Nftables, Mode::Iptables, Mode::Userspace, Mode::Portals];
+    /// For what sockets do, whatever brings clients there.
+    pub(crate) const SOCKETS_ONCE: &'static [Mode] = &[Mode::Nftables, Mode::Iptables, Mode::Userspace];
     /// Those in which the kernel forwards: nothing ends with the process.
     pub(crate) const OF_KERNEL: &'static [Mode] = &[Mode::Nftables, Mode::Iptables];
+
+    /// Its name in test output.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Mode::Nftables => "nftables",
+            Mode::Iptables => "iptables",
+            Mode::Userspace => "userspace",
+            Mode::Portals => "userspace by iptables",
+        }
+    }
 
     /// The value of `--proxy-mode`.
     pub(crate) fn flag(self) -> &'static str {
         match self {
             Mode::Nftables => "nftables",
             Mode::Iptables => "iptables",
-            Mode::Userspace => "userspace",
+            Mode::Userspace | Mode::Portals => "userspace",
         }
+    }
+
+    /// Clients get to endpoints through sockets of the process.
+    pub(crate) fn has_sockets(self) -> bool {
+        matches!(self, Mode::Userspace | Mode::Portals)
+    }
+
+    /// Its rules are chains of iptables.
+    pub(crate) fn has_chains(self) -> bool {
+        matches!(self, Mode::Iptables | Mode::Portals)
     }
 
     /// Further flags, with which a flow stays where it is while nobody looks.
     pub(crate) fn patience(self) -> &'static [&'static str] {
         match self {
             Mode::Nftables | Mode::Iptables => &[],
-            Mode::Userspace => &["--udp-timeout=1m"],
+            Mode::Userspace | Mode::Portals => &["--udp-timeout=1m"],
         }
     }
 
@@ -42,6 +66,9 @@ impl Mode {
             Mode::Iptables => (&[], "--proxy-mode=iptables"),
             // An answer may take longer than the 250 ms of kube-proxy.
             Mode::Userspace => (&["--udp-timeout=5s"], "--proxy-mode=userspace"),
+            Mode::Portals => {
+                (&["--udp-timeout=5s", "--userspace-diversion=iptables"], "--proxy-mode=userspace")
+            }
         };
         setting.flags().iter().chain(own).copied().chain([mode])
     }
@@ -221,7 +248,7 @@ impl Case {
         };
         format!(
             "{} {}{setting}: {} to {} over {protocol} {family}, spec {}",
-            mode.flag(),
+            mode.name(),
             self.service,
             self.client,
             self.frontend,
@@ -234,20 +261,22 @@ impl Case {
     pub(crate) fn expected_in(&self, mode: Mode) -> Expected {
         match (mode, self.frontend, self.expected) {
             (_, Frontend::ProxyModeAddress, expected) => expected,
-            (Mode::Userspace, _, Expected::Answers(pods, _)) => Expected::Answers(pods, Source::Node),
+            (Mode::Userspace | Mode::Portals, _, Expected::Answers(pods, _)) => {
+                Expected::Answers(pods, Source::Node)
+            }
             (_, _, expected) => expected,
         }
     }
 
-    /// The protocols and families that are tried in `mode`. In mode userspace not every combination
-    /// is: who gets where is decided by rules that are tried in mode nftables.
+    /// The protocols and families that are tried in `mode`. With sockets not every combination is:
+    /// the rules are made as those of other modes are, in which all are tried.
     pub(crate) fn combinations(&self, mode: Mode) -> Vec<(Protocol, Family)> {
         let of_protocol = |protocol: &Protocol| {
             let protocol = *protocol;
             self.families.iter().map(move |family| (protocol, *family))
         };
         let all: Vec<_> = self.protocols.iter().flat_map(of_protocol).collect();
-        if mode != Mode::Userspace || all.len() < 4 {
+        if !mode.has_sockets() || all.len() < 4 {
             return all;
         }
         vec![(Protocol::Tcp, Family::V4), (Protocol::Udp, Family::V6)]

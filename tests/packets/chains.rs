@@ -17,7 +17,7 @@ fn run(node: &Namespace, family: Family, what: &str, args: &[&str]) -> anyhow::R
 fn held_by(node: &Namespace, family: Family) -> anyhow::Result<Variant> {
     for variant in [Variant::Nft, Variant::Legacy] {
         let saved = run_variant(node, variant, family, "-save", &["-t", "mangle"], "")?;
-        if saved.contains(":KUBE-PROXY-CANARY") {
+        if [":KUBE-PROXY-CANARY", ":KUBE-PROXY-FIREWALL"].iter().any(|chain| saved.contains(chain)) {
             return Ok(variant);
         }
     }
@@ -81,6 +81,15 @@ pub(crate) const DAMAGES: &[(&str, ChainDamage)] = &[
     ("delete the jumps of PREROUTING", &["-t", "nat", "-F", "PREROUTING"]),
     ("delete a rule", &["-t", "nat", "-D", "KUBE-POSTROUTING", "1"]),
     ("insert a rule", &["-t", "nat", "-I", "KUBE-SERVICES", "-j", "RETURN"]),
+];
+
+/// The same for those that lead to sockets.
+#[rustfmt::skip]
+pub(crate) const PORTAL_DAMAGES: &[(&str, ChainDamage)] = &[
+    ("flush table nat", &["-t", "nat", "-F"]),
+    ("flush a chain of sockets", &["-t", "nat", "-F", "KUBE-PORTALS-CONTAINER"]),
+    ("delete a jump", &["-t", "nat", "-D", "PREROUTING", "1"]),
+    ("insert a rule", &["-t", "nat", "-I", "KUBE-PORTALS-HOST", "-j", "RETURN"]),
 ];
 
 /// Does it.

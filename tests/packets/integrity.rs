@@ -56,15 +56,15 @@ pub(crate) fn mended(damage: Damage, family: TableFamily) -> anyhow::Result<()> 
     repaired(Mode::Nftables, family, within, |node| contents(node, family), |node| damage(node, family))
 }
 
-/// The same in mode iptables, whose tools take their time.
-pub(crate) fn chains_mended(damage: chains::ChainDamage, family: Family) -> anyhow::Result<()> {
+/// The same of chains, whose tools take their time.
+pub(crate) fn chains_mended(mode: Mode, damage: chains::ChainDamage, family: Family) -> anyhow::Result<()> {
     let within = Duration::from_secs(4);
     let table = match family {
         Family::V4 => TableFamily::Ip,
         Family::V6 => TableFamily::Ip6,
     };
     let contents = |node: &Namespace| chains::contents(node, family);
-    repaired(Mode::Iptables, table, within, contents, |node| chains::damage(node, family, damage))
+    repaired(mode, table, within, contents, |node| chains::damage(node, family, damage))
 }
 
 fn repaired(
@@ -125,7 +125,7 @@ pub(crate) fn foreign_tables_stay(mode: Mode) -> anyhow::Result<()> {
     tables::install_foreign(node)?;
     let variant = match mode {
         Mode::Nftables | Mode::Userspace => None,
-        Mode::Iptables => {
+        Mode::Iptables | Mode::Portals => {
             chains::install_foreign(node)?;
             Some(chains::variant(node)?)
         }
@@ -136,7 +136,7 @@ pub(crate) fn foreign_tables_stay(mode: Mode) -> anyhow::Result<()> {
         anyhow::Ok(format!("{}\n{rules}", tables::foreign(node)?))
     };
     let before = foreign(&scene)?;
-    ensure!(mode != Mode::Iptables || before.contains("DOCKER-USER"), "nothing was installed: {before}");
+    ensure!(!mode.has_chains() || before.contains("DOCKER-USER"), "nothing was installed: {before}");
     let unchanged = |scene: &Scene, when: &str| {
         let now = foreign(scene)?;
         ensure!(now == before, "after {when} the foreign rules are {now}, were {before}");
@@ -151,8 +151,11 @@ pub(crate) fn foreign_tables_stay(mode: Mode) -> anyhow::Result<()> {
         Mode::Nftables | Mode::Userspace => {
             tables::commit(scene.site.node("host1"), |batch| batch.delete_table(ours(TableFamily::Ip)))?;
         }
-        Mode::Iptables => {
-            let damage = &["-t", "nat", "-F", "KUBE-SERVICES"];
+        Mode::Iptables | Mode::Portals => {
+            let damage: chains::ChainDamage = match mode {
+                Mode::Portals => &["-t", "nat", "-F", "KUBE-PORTALS-CONTAINER"],
+                _ => &["-t", "nat", "-F", "KUBE-SERVICES"],
+            };
             chains::damage(scene.site.node("host1"), Family::V4, damage)?;
         }
     }
@@ -171,13 +174,13 @@ pub(crate) fn cleanup_leaves_nothing(mode: Mode) -> anyhow::Result<()> {
     let launch = scene.site.launch("host1", mode.flags(Setting::Default));
     scene.site.stop_proxy("host1");
     // The rules outlive the proxy ...
-    if mode != Mode::Userspace {
+    if !mode.has_sockets() {
         let left = scene.ask("client-a", Protocol::Tcp, to(TableFamily::Ip))?;
         ensure!(left.pod().is_some(), "without the proxy: {left}");
     }
     let variant = match mode {
         Mode::Nftables | Mode::Userspace => None,
-        Mode::Iptables => Some(chains::variant(scene.site.node("host1"))?),
+        Mode::Iptables | Mode::Portals => Some(chains::variant(scene.site.node("host1"))?),
     };
     for attempt in ["first", "second"] {
         let (code, output) = launch.cleanup(scene.site.node("host1"))?;
@@ -185,7 +188,7 @@ pub(crate) fn cleanup_leaves_nothing(mode: Mode) -> anyhow::Result<()> {
         // It says what it removed.
         let part = match (attempt, mode) {
             ("first", Mode::Nftables | Mode::Userspace) => "table ip portolan",
-            ("first", Mode::Iptables) => "IPv4",
+            ("first", Mode::Iptables | Mode::Portals) => "IPv4",
             _ => "nothing of Portolan's is left",
         };
         ensure!(output.contains(part), "{attempt} cleanup: it does not print {part:?}: {output}");
@@ -214,7 +217,7 @@ pub(crate) fn check_changes_nothing(mode: Mode) -> anyhow::Result<()> {
     let state = || {
         let rules = match mode {
             Mode::Nftables | Mode::Userspace => String::new(),
-            Mode::Iptables => Family::ALL
+            Mode::Iptables | Mode::Portals => Family::ALL
                 .map(|family| chains::contents(node, family))
                 .into_iter()
                 .collect::<Result<_, _>>()?,
@@ -240,7 +243,7 @@ pub(crate) fn check_changes_nothing(mode: Mode) -> anyhow::Result<()> {
     let (code, output) = launch.check(node)?;
     ensure!(code == Some(1) && output.contains("broken.yaml"), "with a bad file: {code:?} {output}");
     ensure!(state()? == before, "check changed something");
-    if mode == Mode::Userspace {
+    if mode.has_sockets() {
         return Ok(());
     }
     let outcome = scene.ask("client-a", Protocol::Tcp, to(TableFamily::Ip))?;

@@ -70,12 +70,12 @@ fn trials() -> Vec<Trial> {
     let steady = steady.into_iter().map(|(name, test)| (name, test, Mode::OF_KERNEL));
     for (name, test, modes) in steady.chain(tests.into_iter().map(|(name, test)| (name, test, Mode::ALL))) {
         trials
-            .extend(modes.iter().map(|mode| trial(format!("{}: {name}", mode.flag()), move || test(*mode))));
+            .extend(modes.iter().map(|mode| trial(format!("{}: {name}", mode.name()), move || test(*mode))));
     }
     // Names are answered in the same way whatever the mode.
     for mode in Mode::OF_KERNEL {
         for (dual, families) in [(false, "IPv4"), (true, "dual stack")] {
-            let name = format!("{}: W5: from pod to Service by name, {families}", mode.flag());
+            let name = format!("{}: W5: from pod to Service by name, {families}", mode.name());
             let by_name = trial(name, move || by_name::w5_by_name(*mode, dual));
             trials.push(by_name.with_ignored_flag(!by_name::has_curl()));
         }
@@ -95,7 +95,7 @@ fn trials() -> Vec<Trial> {
 
 fn affinity_trials() -> Vec<Trial> {
     type Test = fn(Mode, Protocol, Family) -> anyhow::Result<()>;
-    let all = Mode::ALL;
+    let all = Mode::SOCKETS_ONCE;
     let tests: [(&str, Test, &'static [Mode]); 6] = [
         ("a client stays, spec §3.20", affinity::client_stays, all),
         ("all frontends of a port share it, spec §3.20", affinity::frontends_share, all),
@@ -109,7 +109,7 @@ fn affinity_trials() -> Vec<Trial> {
     for (name, test, modes) in tests {
         for mode in modes {
             trials.extend(variants.map(|(protocol, family)| {
-                let name = format!("{}: affinity: {name}, over {protocol} {family}", mode.flag());
+                let name = format!("{}: affinity: {name}, over {protocol} {family}", mode.name());
                 trial(name, move || test(*mode, protocol, family))
             }));
         }
@@ -132,7 +132,7 @@ fn udp_flow_trials() -> Vec<Trial> {
     for (name, test, modes) in tests {
         for mode in modes {
             trials.extend(Family::ALL.map(|family| {
-                let name = format!("{}: UDP flows over {family} {name}", mode.flag());
+                let name = format!("{}: UDP flows over {family} {name}", mode.name());
                 trial(name, move || test(*mode, family))
             }));
         }
@@ -149,7 +149,7 @@ fn named_trials() -> Vec<Trial> {
         ("no question for a name is lost", named::no_question_is_lost),
     ];
     let of_modes = |(name, test): (&'static str, Test)| {
-        Mode::OF_KERNEL.iter().map(move |mode| trial(format!("{}: {name}", mode.flag()), move || test(*mode)))
+        Mode::OF_KERNEL.iter().map(move |mode| trial(format!("{}: {name}", mode.name()), move || test(*mode)))
     };
     tests.into_iter().flat_map(of_modes).collect()
 }
@@ -165,7 +165,7 @@ fn diversion_trials() -> Vec<Trial> {
     for (name, test) in tests {
         for mode in Mode::OF_KERNEL {
             trials.extend(Family::ALL.map(|family| {
-                let name = format!("{}: answered on the node over {family}: {name}", mode.flag());
+                let name = format!("{}: answered on the node over {family}: {name}", mode.name());
                 trial(name, move || test(*mode, family))
             }));
         }
@@ -181,13 +181,16 @@ fn integrity_trials() -> Vec<Trial> {
             })
         })
     });
-    let of_chains = chains::DAMAGES.iter().flat_map(|(name, damage)| {
-        Family::ALL.map(|family| {
-            trial(format!("iptables: repair within seconds after: {name}, {family}"), move || {
-                integrity::chains_mended(damage, family)
+    let of_chains = |mode: Mode, damages: &'static [(&'static str, chains::ChainDamage)]| {
+        damages.iter().flat_map(move |(name, damage)| {
+            Family::ALL.map(|family| {
+                let name = format!("{}: repair within seconds after: {name}, {family}", mode.name());
+                trial(name, move || integrity::chains_mended(mode, damage, family))
             })
         })
-    });
+    };
+    let of_chains =
+        of_chains(Mode::Iptables, chains::DAMAGES).chain(of_chains(Mode::Portals, chains::PORTAL_DAMAGES));
     of_tables.chain(of_chains).collect()
 }
 
@@ -225,21 +228,21 @@ fn situation_trials() -> Vec<Trial> {
             (Mode::Iptables, Variant::Nft),
         ] {
             trials.push(trial(
-                format!("{}: accept-forwarded where {variant} drops, {family}", mode.flag()),
+                format!("{}: accept-forwarded where {variant} drops, {family}", mode.name()),
                 move || situations::accept_forwarded(mode, variant, family),
             ));
         }
         for mode in Mode::ALL {
             trials.push(trial(
-                format!("{}: NodePort on an address added at run time, {family}, spec §3.8", mode.flag()),
+                format!("{}: NodePort on an address added at run time, {family}, spec §3.8", mode.name()),
                 move || situations::address_at_run_time(*mode, family),
             ));
             trials.push(trial(
-                format!("{}: source ranges: self access, {family}, spec §3.18", mode.flag()),
+                format!("{}: source ranges: self access, {family}, spec §3.18", mode.name()),
                 move || situations::source_ranges_self_access(*mode, family),
             ));
             trials.push(trial(
-                format!("{}: health-check port, {family}, spec §11.10", mode.flag()),
+                format!("{}: health-check port, {family}, spec §11.10", mode.name()),
                 move || situations::health_check_port(*mode, family),
             ));
             for (frontend, client, masqueraded) in [
@@ -250,10 +253,10 @@ fn situation_trials() -> Vec<Trial> {
                 (Frontend::NodePort, Client::Outside, true),
             ] {
                 // No socket of the proxy takes SCTP.
-                if *mode == Mode::Userspace {
+                if mode.has_sockets() {
                     continue;
                 }
-                let name = format!("{}: SCTP INIT from {client} to {frontend}, {family}", mode.flag());
+                let name = format!("{}: SCTP INIT from {client} to {frontend}, {family}", mode.name());
                 trials.push(trial(name, move || {
                     situations::sctp_init(*mode, frontend, client, masqueraded, family)
                 }));
@@ -266,7 +269,7 @@ fn situation_trials() -> Vec<Trial> {
 fn spread_trials() -> Vec<Trial> {
     const WEB: &[&str] = &["a1", "a2", "b1"];
     let mut trials = Vec::new();
-    for mode in Mode::ALL {
+    for mode in Mode::SOCKETS_ONCE {
         for (service, frontend, client, endpoints, protocol, family) in [
             ("web", Frontend::ClusterIp, Client::PodHere, WEB, Protocol::Tcp, Family::V4),
             ("web", Frontend::ClusterIp, Client::PodHere, WEB, Protocol::Udp, Family::V4),
@@ -278,12 +281,12 @@ fn spread_trials() -> Vec<Trial> {
             ("duplicates", Frontend::ClusterIp, Client::PodHere, &["a1", "b1"], Protocol::Tcp, Family::V4),
         ] {
             // A UDP client takes a descriptor of the proxy for a while, and there may be few.
-            if *mode == Mode::Userspace && protocol == Protocol::Udp && family == Family::V6 {
+            if mode.has_sockets() && protocol == Protocol::Udp && family == Family::V6 {
                 continue;
             }
             let name = format!(
                 "{}: even spread of {service}: {client} to {frontend} over {protocol} {family}, spec §2.14",
-                mode.flag()
+                mode.name()
             );
             trials.push(trial(name, move || {
                 spread::even(*mode, service, frontend, client, endpoints, protocol, family)
@@ -317,7 +320,7 @@ fn traced_trials() -> Vec<Trial> {
         for setting in settings {
             trials.extend(traced::Rules::ALL.map(|rules| {
                 let name =
-                    format!("{}: traced over {rules:?} [{setting:?}] as the packets went", mode.flag());
+                    format!("{}: traced over {rules:?} [{setting:?}] as the packets went", mode.name());
                 trial(name, move || traced::agrees(*mode, setting, rules))
             }));
         }

@@ -291,7 +291,7 @@ pub(crate) fn no_question_is_lost(mode: Mode) -> anyhow::Result<()> {
             asking.join().expect("a client does not panic")?
         })?;
         let in_hand = RATE.saturating_mul(u32::try_from(lost)?);
-        println!("{}: killed: {lost} questions of {in_hand:?} were lost", mode.flag());
+        println!("{}: killed: {lost} questions of {in_hand:?} were lost", mode.name());
         ensure!(in_hand < when_busy(IN_HAND), "{lost} questions of {in_hand:?} were lost");
     }
     Ok(())

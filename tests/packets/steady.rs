@@ -144,7 +144,7 @@ fn scene(mode: Mode) -> anyhow::Result<Scene> {
 /// Endpoints flap in the manifests, thousands of times.
 pub(crate) fn flapping_manifests(mode: Mode) -> anyhow::Result<()> {
     let flaps = match mode {
-        Mode::Nftables | Mode::Userspace => 2000,
+        Mode::Nftables | Mode::Userspace | Mode::Portals => 2000,
         // Each is a run of iptables-restore for each family.
         Mode::Iptables => 300,
     };
@@ -253,7 +253,7 @@ pub(crate) fn switching() -> anyhow::Result<()> {
                 ensure!(
                     (tables, chains) == (mode == Mode::Nftables, mode == Mode::Iptables),
                     "mode {}: tables of mode nftables: {tables}, chains of mode iptables: {chains}",
-                    mode.flag()
+                    mode.name()
                 );
                 Ok(())
             })?;
@@ -266,7 +266,7 @@ pub(crate) fn switching() -> anyhow::Result<()> {
 pub(crate) fn flapping_dataplane(mode: Mode) -> anyhow::Result<()> {
     const FOR: Duration = Duration::from_secs(8);
     let at_least = match mode {
-        Mode::Nftables | Mode::Userspace => 1000,
+        Mode::Nftables | Mode::Userspace | Mode::Portals => 1000,
         // Two programs run for each commit, beside the streams.
         Mode::Iptables => 20,
     };
@@ -288,7 +288,7 @@ fn flap(mode: Mode, duration: Duration) -> anyhow::Result<usize> {
     };
     let settings = Settings { local, ..Settings::default() };
     let mut dataplane: Box<dyn Dataplane> = match mode {
-        Mode::Nftables | Mode::Userspace => Box::new(Nftables::new(settings)?),
+        Mode::Nftables | Mode::Userspace | Mode::Portals => Box::new(Nftables::new(settings)?),
         Mode::Iptables => Box::new(Iptables::new(&settings, &Options::default())?),
     };
     let mut planner = Planner::new(LocalNode { name: "host1".into(), ..LocalNode::default() });

@@ -26,8 +26,13 @@ const NFTABLES: &[Mode] = &[Mode::Nftables];
 const IPTABLES: &[Mode] = &[Mode::Iptables];
 /// Modes whose rules are in our tables.
 const TABLES: &[Mode] = &[Mode::Nftables, Mode::Userspace];
+/// Modes whose rules are chains of iptables. These do not know what the network of ClusterIPs is
+/// (§6.21), and keep nobody from a Service without endpoints (§3.19).
+const CHAINS: &[Mode] = &[Mode::Iptables, Mode::Portals];
+/// Modes that refuse the node itself, too, where an external address has no endpoints.
+const REFUSING_NODE: &[Mode] = &[Mode::Nftables, Mode::Userspace, Mode::Portals];
 /// Modes in which NodePorts answer on all addresses by default, loopback included.
-const EVERYWHERE: &[Mode] = &[Mode::Iptables, Mode::Userspace];
+const EVERYWHERE: &[Mode] = &[Mode::Iptables, Mode::Userspace, Mode::Portals];
 const V4: &[Family] = &[Family::V4];
 const V6: &[Family] = &[Family::V6];
 
@@ -75,16 +80,16 @@ pub(crate) const TABLE: &[Case] = &[
     case("web", Unallocated,      Node,         Dropped, "§6.7").only(TABLES),
     case("web", Unallocated,      Outside,      Dropped, "§6.7").only(TABLES),
     case("other-proxy", ClusterIp, PodHere,     Dropped, "§1.5").only(TABLES),
-    case("web", UnknownPort,      PodHere,      Untouched, "§6.21").only(IPTABLES),
-    case("web", UnknownPort,      Node,         Untouched, "§6.21").only(IPTABLES),
-    case("web", UnknownPort,      Outside,      Untouched, "§6.21").only(IPTABLES),
-    case("web", Unallocated,      PodHere,      Untouched, "§6.21").only(IPTABLES),
-    case("web", Unallocated,      Node,         Untouched, "§6.21").only(IPTABLES),
-    case("web", Unallocated,      Outside,      Untouched, "§6.21").only(IPTABLES),
-    case("other-proxy", ClusterIp, PodHere,     Untouched, "§1.5").only(IPTABLES),
+    case("web", UnknownPort,      PodHere,      Untouched, "§6.21").only(CHAINS),
+    case("web", UnknownPort,      Node,         Untouched, "§6.21").only(CHAINS),
+    case("web", UnknownPort,      Outside,      Untouched, "§6.21").only(CHAINS),
+    case("web", Unallocated,      PodHere,      Untouched, "§6.21").only(CHAINS),
+    case("web", Unallocated,      Node,         Untouched, "§6.21").only(CHAINS),
+    case("web", Unallocated,      Outside,      Untouched, "§6.21").only(CHAINS),
+    case("other-proxy", ClusterIp, PodHere,     Untouched, "§1.5").only(CHAINS),
     case("tcp-only", ClusterIp,   PodHere,      Answers(A1, Own),   "§14.5").over(&[Protocol::Tcp]),
     case("tcp-only", ClusterIp,   PodHere,      Refused, "§14.5").over(&[Protocol::Udp]).only(TABLES),
-    case("tcp-only", ClusterIp,   PodHere,      Untouched, "§6.21").over(&[Protocol::Udp]).only(IPTABLES),
+    case("tcp-only", ClusterIp,   PodHere,      Untouched, "§6.21").over(&[Protocol::Udp]).only(CHAINS),
     case("tcp-only", NodePort,    Outside,      Answers(A1, MASQ),  "§14.5").over(&[Protocol::Tcp]),
     case("tcp-only", NodePort,    Outside,      Refused, "§14.5").over(&[Protocol::Udp]),
 
@@ -94,11 +99,11 @@ pub(crate) const TABLE: &[Case] = &[
     case("none", ClusterIp,       Node,         Refused, "§2.10"),
     case("none", ClusterIp,       Outside,      Refused, "§2.10"),
     case("none", ExternalIp,      PodHere,      Refused, "§2.10"),
-    case("none", ExternalIp,      Node,         Refused, "§6.21").only(TABLES),
+    case("none", ExternalIp,      Node,         Refused, "§6.21").only(REFUSING_NODE),
     case("none", ExternalIp,      Node,         Untouched, "§5.26").only(IPTABLES),
     case("none", ExternalIp,      Outside,      Refused, "§2.10"),
     case("none", LoadBalancer,    PodHere,      Refused, "§2.10"),
-    case("none", LoadBalancer,    Node,         Refused, "§6.21").only(TABLES),
+    case("none", LoadBalancer,    Node,         Refused, "§6.21").only(REFUSING_NODE),
     case("none", LoadBalancer,    Node,         Untouched, "§5.26").only(IPTABLES),
     case("none", LoadBalancer,    Outside,      Refused, "§2.10"),
     case("none", NodePort,        PodHere,      Refused, "§2.10"),
@@ -181,7 +186,7 @@ pub(crate) const TABLE: &[Case] = &[
     case("ranges-v4",    LoadBalancer, OutsideOther, Answers(A1, MASQ), "§1.14").of(V6),
     case("ranges-none",  LoadBalancer, Outside,      Refused,       "§3.19"),
     case("ranges-none",  LoadBalancer, OutsideOther, Dropped,       "§3.19").only(TABLES),
-    case("ranges-none",  LoadBalancer, OutsideOther, Refused,       "§3.19").only(IPTABLES),
+    case("ranges-none",  LoadBalancer, OutsideOther, Refused,       "§3.19").only(CHAINS),
     case("ranges-node",  LoadBalancer, Node,         Answers(BOTH, MASQ), "§3.15"),
     case("ranges-node",  LoadBalancer, Outside,      Dropped,       "§3.17"),
 

@@ -124,7 +124,7 @@ fn ask(
             }
             let dumps: &[(&str, &str, &[&str])] = match mode {
                 Mode::Nftables | Mode::Userspace => &[("--nft-json", "nft", &["-j", "list", "ruleset"])],
-                Mode::Iptables => &[
+                Mode::Iptables | Mode::Portals => &[
                     ("--iptables-save", "iptables-legacy-save", &[]),
                     ("--iptables-save", "ip6tables-legacy-save", &[]),
                 ],
@@ -183,7 +183,7 @@ fn is_right(mode: Mode, asked: &Asked, node: &str, answer: &Value) -> bool {
         // The load balancer itself answers, or nobody: no rule translates.
         Expected::Answers(["lb"], _) | Expected::Untouched => verdict == "accept" && endpoints.is_empty(),
         // It ends at a socket of the proxy, which has an address of the node.
-        Expected::Answers(..) if mode == Mode::Userspace => {
+        Expected::Answers(..) if mode.has_sockets() => {
             let is_own = |traced: &Value| {
                 let address = traced["ip"].as_str().and_then(|text| text.parse().ok());
                 address.is_some_and(|address| addresses(node).contains(&address))

@@ -240,7 +240,7 @@ pub(crate) fn w3_load_balancer(mode: Mode) -> anyhow::Result<()> {
 
 /// The endpoint sees the client's own address. In mode userspace it sees the proxy's.
 fn is_seen(mode: Mode, seen: IpAddr, client: &str) -> bool {
-    (seen == ip(client)) == (mode != Mode::Userspace)
+    (seen == ip(client)) != mode.has_sockets()
 }
 
 /// A pod on the host network is reached on the node's own address.

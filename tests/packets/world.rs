@@ -29,7 +29,7 @@ pub(crate) fn world(mode: Mode, setting: Setting) -> Result<Arc<World>, String> 
     let shared = WORLDS
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .entry((mode.flag(), setting))
+        .entry((mode.name(), setting))
         .or_default()
         .clone();
     shared
@@ -45,7 +45,7 @@ fn build(mode: Mode, setting: Setting) -> anyhow::Result<World> {
         site.manifests().write(service.name, &service.objects())?;
     }
     for node in ["host1", "host2"] {
-        if mode == Mode::Iptables {
+        if mode.has_chains() {
             chains::choose_legacy(site.node(node))?;
         }
         site.start_proxy(node, mode.flags(setting))?;

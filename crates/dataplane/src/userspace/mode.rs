@@ -1,9 +1,12 @@
 //! What mode userspace is, and what it needs.
 
+use std::net::SocketAddr;
+
 use portolan_config::{Config, Diversion};
-use portolan_service::Loopback;
+use portolan_service::{Family, List, Loopback, PortPlan, Protocol, ServicePlan};
 
 use super::Userspace;
+use super::divert::divert;
 use super::settings::UserspaceSettings;
 use crate::dataplane::Dataplane;
 use crate::error::Error;
@@ -55,6 +58,23 @@ struct Configured(UserspaceSettings);
 impl ConfiguredMode for Configured {
     fn dataplane(&self) -> Result<Box<dyn Dataplane>, Error> {
         Ok(Box::new(Userspace::new(self.0.clone())?))
+    }
+
+    /// With sockets that count up from the first port of the range, or of those that the kernel
+    /// usually chooses: which they get is known once they are open.
+    fn text(&self, family: Family, plans: &[&ServicePlan]) -> Option<String> {
+        let Configured(settings) = self;
+        let options = settings.iptables.as_ref()?;
+        let mut next = settings.ports.as_ref().map_or(32_768, |ports| *ports.start());
+        let mut place = |port: &PortPlan, _: List| {
+            let address = (*settings.addresses.get(port.family))?;
+            let place = SocketAddr::new(address, next);
+            next = next.saturating_add(1);
+            (port.protocol != Protocol::Sctp).then_some(place)
+        };
+        let diverted: Vec<ServicePlan> = plans.iter().map(|plan| divert(plan, &mut place)).collect();
+        let diverted: Vec<&ServicePlan> = diverted.iter().collect();
+        Some(iptables::rules(&settings.rules, options, family, &diverted))
     }
 
     fn equals(&self, other: &dyn ConfiguredMode) -> bool {

@@ -106,7 +106,8 @@ impl<'a> Case<'a> {
     }
 
     /// Whether `to`, where `outcome` goes, is a socket of the proxy itself (mode userspace). Our
-    /// tables drop what is sent to such a socket directly; kube-proxy had chains for this mode.
+    /// tables drop what is sent to such a socket directly. Of iptables, the mode has chains of its
+    /// own, kube-proxy's and ours.
     pub(super) fn is_proxys_socket(&self, outcome: &'a Outcome, to: SocketAddr) -> bool {
         let Some(step) = self.translated_by(outcome).filter(|step| self.is_proxys(step)) else {
             return false;
@@ -115,8 +116,10 @@ impl<'a> Case<'a> {
         let protocol = u128::from(self.packet.protocol.number());
         let key = [address_value(to.ip()), protocol, u128::from(to.port())];
         let is_guarded = |set: &Set| &*set.name == "firewalled" && set.get(&key).is_some();
-        let of_kube_proxy = chain.starts_with("KUBE-PORTALS-") || chain.starts_with("KUBE-NODEPORT-");
-        of_kube_proxy || (self.node.is_local(to.ip()) && self.table(step).sets.iter().any(is_guarded))
+        // In mode iptables no chain of external traffic translates.
+        let of_chains = ["KUBE-PORTALS-", "KUBE-NODEPORT-", "KUBE-EXT-"];
+        of_chains.iter().any(|beginning| chain.starts_with(beginning))
+            || (self.node.is_local(to.ip()) && self.table(step).sets.iter().any(is_guarded))
     }
 
     /// Whether a service proxy has written any rule here.

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use portolan_service::{Family, FrontendKind, Protocol};
 
-use super::case::{Case, calls, tests};
+use super::case::{Case, actions, calls, tests};
 use super::naming::PortName;
 use crate::printable::printable;
-use crate::ruleset::{Data, Field, Goal, Rule, Table, TableFamily, Test, Tool, test_only};
+use crate::ruleset::{Action, Data, Field, Goal, Rule, Table, TableFamily, Test, Tool, test_only};
 use crate::value::value_address;
 
 /// What the rules do with a frontend, as far as a look at them shows.
@@ -99,8 +99,9 @@ pub(super) fn asked<'f>(case: &Case<'_>, frontends: &'f [Frontend]) -> Vec<&'f F
 fn of_iptables(table: &Table, family: Family, frontends: &mut Vec<Frontend>) {
     for chain in &table.chains {
         let node_ports = match (&*chain.name, &*table.name) {
-            ("KUBE-NODEPORTS", "nat") => true,
-            ("KUBE-SERVICES" | "KUBE-EXTERNAL-SERVICES", _) => false,
+            ("KUBE-NODEPORTS" | "KUBE-NODEPORT-CONTAINER" | "KUBE-NODEPORT-HOST", "nat") => true,
+            ("KUBE-SERVICES" | "KUBE-EXTERNAL-SERVICES", _)
+            | ("KUBE-PORTALS-CONTAINER" | "KUBE-PORTALS-HOST", "nat") => false,
             _ => continue,
         };
         frontends.extend(chain.rules.iter().filter_map(|rule| of_rule(rule, family, node_ports)));
@@ -130,8 +131,8 @@ fn of_rule(rule: &Rule, family: Family, node_ports: bool) -> Option<Frontend> {
     } else if comment.ends_with("has no local endpoints") {
         Has::NoLocalEndpoints
     } else {
-        calls(rule)?;
-        Has::Endpoints
+        let translates = actions(rule).any(|action| matches!(action, Action::Destination(_)));
+        (translates || calls(rule).is_some()).then_some(Has::Endpoints)?
     };
     let kind = if address.is_none() {
         Some(FrontendKind::NodePort)

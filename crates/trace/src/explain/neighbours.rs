@@ -157,11 +157,10 @@ fn node_port_ips(case: &Case<'_>) -> Vec<String> {
                 addresses.extend(key.first().map(|value| value_address(*value, case.packet.family())));
             }
         }
-        for rule in
-            table.chains.iter().filter(|chain| &*chain.name == "KUBE-SERVICES").flat_map(|chain| &chain.rules)
-        {
+        for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
             let called = calls(rule).and_then(|chain| table.chains.get(chain as usize));
-            if called.is_none_or(|chain| &*chain.name != "KUBE-NODEPORTS") {
+            let of_node_ports = ["KUBE-NODEPORTS", "KUBE-NODEPORT-CONTAINER", "KUBE-NODEPORT-HOST"];
+            if called.is_none_or(|chain| !of_node_ports.contains(&&*chain.name)) {
                 continue;
             }
             for test in tests(rule) {

@@ -84,6 +84,11 @@ fn stopped(case: &Case<'_>, step: &Step, frontends: &[Frontend]) -> Why {
     if !case.is_proxys(step) {
         return (ReasonCode::OtherRule, other_rule(case, step, !asked.is_empty()));
     }
+    if &*case.table(step).name == "mangle" {
+        let to = case.packet.destination;
+        let text = format!("{to} is a socket of the proxy, which clients reach by addresses of {title} only");
+        return (ReasonCode::NoSuchService, text);
+    }
     let no_local = comment.ends_with("has no local endpoints")
         || met_chain(case, "KUBE-XLB-")
         || asked.iter().any(|frontend| frontend.has == Some(Has::NoLocalEndpoints));
