@@ -482,6 +482,37 @@ fn redirected_to_the_node_itself() {
     check_all("redirected", &rules, &Node::default(), &bare, &[case]);
 }
 
+#[test]
+fn sockets_behind_rules_of_iptables() {
+    let socket = "--to-destination 192.168.50.1";
+    let web = "-p tcp -m comment --comment \"shop/web:http\" -m tcp";
+    let rules = iptables(&format!(
+        "*mangle\n:PREROUTING ACCEPT [0:0]\n:KUBE-PROXY-FIREWALL - [0:0]\n\
+         -A PREROUTING -m conntrack --ctstate NEW -j KUBE-PROXY-FIREWALL\n\
+         -A KUBE-PROXY-FIREWALL -d 192.168.50.1/32 {web} --dport 41001 -m conntrack ! --ctstate DNAT -j DROP\n\
+         COMMIT\n*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-PORTALS-CONTAINER - [0:0]\n\
+         :KUBE-NODEPORT-CONTAINER - [0:0]\n:KUBE-EXT-A - [0:0]\n\
+         -A PREROUTING -j KUBE-PORTALS-CONTAINER\n\
+         -A PREROUTING -m addrtype --dst-type LOCAL -j KUBE-NODEPORT-CONTAINER\n\
+         -A KUBE-PORTALS-CONTAINER -d 10.96.0.80/32 {web} --dport 80 -j DNAT {socket}:41001\n\
+         -A KUBE-NODEPORT-CONTAINER {web} --dport 30080 -j KUBE-EXT-A\n\
+         -A KUBE-EXT-A -s 10.244.0.0/16 -p tcp -j DNAT {socket}:41001\n\
+         -A KUBE-EXT-A -p tcp -m comment --comment \"shop/web:http\" -j DNAT {socket}:41002\n\
+         COMMIT\n"
+    ));
+    check_all(
+        "sockets",
+        &rules,
+        &node(),
+        &Services::default(),
+        &[
+            ("of-a-cluster-ip", "pod tcp 10.244.1.5 10.96.0.80:80", Forward, None),
+            ("of-the-local-list", "outside tcp 198.51.100.20 192.168.50.1:30080", Forward, None),
+            ("directly", "outside tcp 198.51.100.20 192.168.50.1:41001", Drop, Some(Why::NoSuchService)),
+        ],
+    );
+}
+
 /// A node whose kernel was asked.
 fn live() -> Node {
     let interface = |reverse_path| Interface {

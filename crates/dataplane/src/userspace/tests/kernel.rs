@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::tests::namespace::{loopback_up, run};
 use crate::tests::plans::{CLUSTER, LOCAL, PortExt, net, port, service, settings};
 use crate::userspace::wishes::SocketKey;
 use crate::userspace::{Userspace, UserspaceSettings};
+use crate::variant::Variant;
 
 /// How long to wait for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -258,6 +260,59 @@ fn diversions_take_over_from_each_other_and_from_mode_iptables() {
             assert_eq!(dataplane.verify(&mut plans()).expect("verify"), Integrity::Intact, "{name}");
             assert_eq!(dataplane.preview(&mut plans()).expect("preview"), [], "{name}");
             before = Some(dataplane);
+        }
+    });
+}
+
+/// What kube-proxy 1.25 writes for a ClusterIP and a NodePort (U5).
+const OF_KUBE_PROXY: &str = "\
+*nat
+:KUBE-PORTALS-CONTAINER - [0:0]
+:KUBE-PORTALS-HOST - [0:0]
+:KUBE-NODEPORT-CONTAINER - [0:0]
+:KUBE-NODEPORT-HOST - [0:0]
+-I PREROUTING -m comment --comment \"handle ClusterIPs; NOTE: this must be before the NodePort rules\" -j KUBE-PORTALS-CONTAINER
+-I OUTPUT -m comment --comment \"handle ClusterIPs; NOTE: this must be before the NodePort rules\" -j KUBE-PORTALS-HOST
+-A PREROUTING -m addrtype --dst-type LOCAL -m comment --comment \"handle service NodePorts; NOTE: this must be the last rule in the chain\" -j KUBE-NODEPORT-CONTAINER
+-A OUTPUT -m addrtype --dst-type LOCAL -m comment --comment \"handle service NodePorts; NOTE: this must be the last rule in the chain\" -j KUBE-NODEPORT-HOST
+-A KUBE-PORTALS-CONTAINER -m comment --comment shop/web:http -p tcp -m tcp --dport 80 -d 127.96.0.1/32 -j REDIRECT --to-ports 41234
+-A KUBE-PORTALS-HOST -m comment --comment shop/web:http -p tcp -m tcp --dport 80 -d 127.96.0.1/32 -j DNAT --to-destination 192.0.2.50:41234
+-A KUBE-NODEPORT-CONTAINER -m comment --comment shop/web:http -p tcp -m tcp --dport 30080 -j REDIRECT --to-ports 41234
+-A KUBE-NODEPORT-HOST -m comment --comment shop/web:http -p tcp -m tcp --dport 30080 -j DNAT --to-destination 192.0.2.50:41234
+COMMIT
+*filter
+:KUBE-NODEPORT-NON-LOCAL - [0:0]
+-I INPUT -m comment --comment \"Ensure that non-local NodePort traffic can flow\" -j KUBE-NODEPORT-NON-LOCAL
+-A KUBE-NODEPORT-NON-LOCAL -m comment --comment shop/web:http -p tcp -m tcp --dport 41234 -m state --state NEW -j ACCEPT
+COMMIT
+";
+
+#[test]
+fn chains_of_kube_proxy_give_way() {
+    run("userspace::tests::kernel::chains_of_kube_proxy_give_way", || {
+        network();
+        endpoint("127.1.0.1:8080");
+        for variant in ["nft", "legacy"] {
+            let mut restore = Command::new(format!("iptables-{variant}-restore"))
+                .arg("--noflush")
+                .stdin(Stdio::piped())
+                .spawn()
+                .expect("iptables is installed");
+            restore.stdin.take().expect("a pipe").write_all(OF_KUBE_PROXY.as_bytes()).expect("it reads");
+            assert!(restore.wait().expect("it ends").success(), "{variant}");
+            assert_eq!(ask(WEB), Err(ErrorKind::ConnectionRefused), "{variant}: kube-proxy has ended");
+            let plan = web(&["127.1.0.1:8080*"]);
+            let mut dataplane = Userspace::new(with_iptables()).expect("a dataplane");
+            let of_variant = dataplane.in_use().iptables.v4.expect("IPv4 is served");
+            assert_eq!(of_variant == Variant::Legacy, variant == "legacy", "the host's own");
+            dataplane.sync(&mut [&plan].into_iter()).expect("sync");
+            for to in [WEB, NODE_PORT] {
+                assert_eq!(ask(to).as_deref(), Ok("127.1.0.1:8080"), "{variant}: {to}");
+            }
+            let listing = dataplane.listing().expect("listing");
+            assert!(!listing.iter().any(|line| line.contains("41234")), "{variant}: {listing:#?}");
+            assert_eq!(dataplane.preview(&mut [&plan].into_iter()).expect("preview"), [], "{variant}");
+            dataplane.cleanup().expect("cleanup");
         }
     });
 }
