@@ -174,6 +174,16 @@ pub(crate) fn program_accepts_it() -> anyhow::Result<()> {
             "ghcr.io/portolan/portolan:0.1.0-iptables",
         ),
         (
+            "mode userspace, with its usual rules",
+            json!({"config": {"mode": "userspace"}}),
+            "ghcr.io/portolan/portolan:0.1.0",
+        ),
+        (
+            "mode userspace, with rules of iptables",
+            json!({"config": {"mode": "userspace", "userspace": {"diversion": "iptables"}}}),
+            "ghcr.io/portolan/portolan:0.1.0-iptables",
+        ),
+        (
             "names on the node",
             json!({"nodeDns": {"enabled": true, "configMap": "coredns", "followPods": true}}),
             "ghcr.io/portolan/portolan:0.1.0",

@@ -26,8 +26,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* Not empty if rules are written with the programs of iptables. */}}
+{{- define "portolan.iptables" -}}
+{{- $mode := .Values.config.mode | default "nftables" -}}
+{{- $diversion := dig "userspace" "diversion" "nftables" .Values.config -}}
+{{- if or (eq $mode "iptables") (and (eq $mode "userspace") (eq $diversion "iptables")) -}}
+true
+{{- end -}}
+{{- end }}
+
 {{- define "portolan.image" -}}
-{{- $suffix := eq (.Values.config.mode | default "nftables") "iptables" | ternary "-iptables" "" -}}
+{{- $suffix := empty (include "portolan.iptables" .) | ternary "" "-iptables" -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default (print .Chart.AppVersion $suffix) }}
 {{- end }}
 
