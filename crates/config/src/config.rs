@@ -87,6 +87,15 @@ impl Config {
         Some(self.bind_address).filter(|address| !address.is_unspecified() && !address.is_loopback())
     }
 
+    /// The mode whose kind of rules there are. In mode userspace they are those of another one.
+    pub fn rules(&self) -> Mode {
+        match (self.mode, self.userspace.diversion) {
+            (Mode::Userspace, Diversion::Nftables) => Mode::Nftables,
+            (Mode::Userspace, Diversion::Iptables) => Mode::Iptables,
+            (mode, _) => mode,
+        }
+    }
+
     /// The node's name in the API, given the host's name; `None` if there is none (spec §1.6).
     pub fn node_name(&self, host: &str) -> Option<String> {
         let name = self.hostname_override.as_deref().unwrap_or(host).trim().to_lowercase();

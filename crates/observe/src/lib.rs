@@ -39,11 +39,17 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// The telemetry of a proxy that has done nothing yet, in `mode` for `families`, with
-    /// `syncPeriod` as configured.
-    pub fn new(mode: Mode, families: &[Family], sync_period: Duration, build: &BuildInfo) -> Telemetry {
+    /// The telemetry of a proxy that has done nothing yet, in `mode` with rules as `rules` has
+    /// them, for `families`, with `syncPeriod` as configured.
+    pub fn new(
+        mode: Mode,
+        rules: Mode,
+        families: &[Family],
+        sync_period: Duration,
+        build: &BuildInfo,
+    ) -> Telemetry {
         Telemetry {
-            metrics: Metrics::new(mode, families, build),
+            metrics: Metrics::new(mode, rules, families, build),
             health: Health::new(families, sync_period),
             changes: ChangeLog::new(),
         }

@@ -75,14 +75,14 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// The metrics of a proxy that runs `mode` for `families`.
+    /// The metrics of a proxy that runs `mode` for `families`, with rules as mode `rules` has them.
     ///
     /// Counters and histograms begin at zero for each family, so that the first event is an
     /// increase; gauges of times are not there before they have a time.
-    pub fn new(mode: Mode, families: &[Family], build: &BuildInfo) -> Metrics {
+    pub fn new(mode: Mode, rules: Mode, families: &[Family], build: &BuildInfo) -> Metrics {
         let registry = Registry::new();
         Metrics {
-            kube_proxy: KubeProxy::register(&registry, mode, families),
+            kube_proxy: KubeProxy::register(&registry, rules, families),
             component: Component::register(&registry, build),
             api_client: ApiClient::register(&registry),
             own: Own::register(&registry, families, build),

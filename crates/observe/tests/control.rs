@@ -51,7 +51,13 @@ struct Running {
 
 fn start(path: &Path) -> Running {
     let build = BuildInfo::new("1.2.3");
-    let telemetry = Arc::new(Telemetry::new(Mode::Nftables, &Family::ALL, Duration::from_secs(30), &build));
+    let telemetry = Arc::new(Telemetry::new(
+        Mode::Nftables,
+        Mode::Nftables,
+        &Family::ALL,
+        Duration::from_secs(30),
+        &build,
+    ));
     let (failed, failures) = mpsc::channel();
     let options = Options {
         healthz: None,

@@ -40,7 +40,7 @@ const TABLE: &[(&str, &str, &[&str], &str, &str)] = &[
 ];
 
 fn metrics(mode: Mode) -> Metrics {
-    Metrics::new(mode, &Family::ALL, &BuildInfo::new("1.2.3"))
+    Metrics::new(mode, mode, &Family::ALL, &BuildInfo::new("1.2.3"))
 }
 
 fn commit(full: bool) -> Commit {
@@ -201,7 +201,7 @@ fn times_are_not_there_before_they_have_been() {
 
 #[test]
 fn one_family_has_no_samples_of_the_other() {
-    let metrics = Metrics::new(Mode::Nftables, &[Family::V6], &BuildInfo::new("1.2.3"));
+    let metrics = Metrics::new(Mode::Nftables, Mode::Nftables, &[Family::V6], &BuildInfo::new("1.2.3"));
     metrics.committed(&commit(true), 1);
     let text = metrics.text();
     assert!(text.contains("IPv6") && !text.contains("IPv4"), "{text}");
@@ -231,7 +231,8 @@ fn the_process_is_measured() {
 #[test]
 fn the_view_is_as_old_as_it_is_at_the_scrape() {
     let build = BuildInfo::new("1.2.3");
-    let telemetry = Telemetry::new(Mode::Nftables, &Family::ALL, Duration::from_secs(30), &build);
+    let telemetry =
+        Telemetry::new(Mode::Nftables, Mode::Nftables, &Family::ALL, Duration::from_secs(30), &build);
     telemetry.health.set_view(View::Snapshot { taken: SystemTime::now() - Duration::from_secs(90) });
     let scrape = Scrape::read(&telemetry.metrics_text());
     assert_eq!(scrape.value("portolan_snapshot_in_use"), Some(1.0));

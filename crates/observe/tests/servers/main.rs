@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 fn telemetry() -> Arc<Telemetry> {
     let build = BuildInfo::new("1.2.3");
-    Arc::new(Telemetry::new(Mode::Nftables, &Family::ALL, Duration::from_secs(30), &build))
+    Arc::new(Telemetry::new(Mode::Nftables, Mode::Nftables, &Family::ALL, Duration::from_secs(30), &build))
 }
 
 fn options() -> Options {

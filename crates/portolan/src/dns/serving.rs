@@ -64,7 +64,8 @@ impl Serving {
     ) -> anyhow::Result<Serving> {
         let build = BuildInfo::new(env!("CARGO_PKG_VERSION"));
         // No rule is written; the source of objects counts in it what it does.
-        let telemetry = Arc::new(Telemetry::new(Mode::Nftables, &Family::ALL, Duration::ZERO, &build));
+        let telemetry =
+            Arc::new(Telemetry::new(Mode::Nftables, Mode::Nftables, &Family::ALL, Duration::ZERO, &build));
         let metrics = Arc::new(Metrics::new(&build).context("metrics")?);
         let options = Options { threads: args.threads, log_one_of: args.log_one_of };
         let mut serving = Serving {

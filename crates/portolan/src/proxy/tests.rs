@@ -109,6 +109,7 @@ fn proxy_with(script: &Rc<RefCell<Script>>, flags: &[&str], in_force: Feed) -> P
             set_responders: Box::new(|_, _| {}),
             telemetry: Arc::new(Telemetry::new(
                 portolan_config::Mode::Nftables,
+                portolan_config::Mode::Nftables,
                 &Family::ALL,
                 Duration::from_secs(30),
                 &portolan_observe::BuildInfo::new("1.2.3"),

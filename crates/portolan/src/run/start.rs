@@ -47,7 +47,8 @@ pub(super) fn forward(
     let config = &loaded.config;
     let accepting = config.accept_forwarded;
     let build = BuildInfo::new(env!("CARGO_PKG_VERSION"));
-    let telemetry = Arc::new(Telemetry::new(config.mode, &Family::ALL, config.sync_period, &build));
+    let telemetry =
+        Arc::new(Telemetry::new(config.mode, config.rules(), &Family::ALL, config.sync_period, &build));
     servers::record_configuration(config, &telemetry.metrics);
     let (events, received) = mailbox();
     let names = answered_names(args, &events)?;

@@ -23,8 +23,7 @@ pub(super) struct OfMode {
 impl OfMode {
     pub(super) fn register(by_family: &ByFamily<'_>, mode: Mode) -> OfMode {
         let iptables = mode == Mode::Iptables;
-        // Mode userspace has the tables of mode nftables.
-        let nftables = matches!(mode, Mode::Nftables | Mode::Userspace);
+        let nftables = mode == Mode::Nftables;
         let durations = |wanted: bool, name, help| wanted.then(|| by_family.durations(name, help));
         let counters = |wanted: bool, name, help| wanted.then(|| by_family.counters(name, help));
         let by_table = |wanted: bool, name, help| {
