@@ -153,6 +153,7 @@ impl Member {
                 local: none.clone(),
                 serving: if self.protocol == Protocol::Udp { backends } else { none },
                 affinity: None,
+                proxy_protocol: None,
                 node_port: None,
                 frontends: vec![Frontend {
                     kind: FrontendKind::ClusterIp,

@@ -12,6 +12,7 @@ mod fixture;
 mod integrity;
 mod localhost;
 mod named;
+mod proxy_protocol;
 mod scene;
 mod situations;
 mod spread;
@@ -86,6 +87,7 @@ fn trials() -> Vec<Trial> {
     trials.extend(named_trials());
     trials.extend(integrity_trials());
     trials.extend(localhost_trials());
+    trials.extend(proxy_protocol_trials());
     trials.extend(situation_trials());
     trials.extend(spread_trials());
     trials.extend(table_trials());
@@ -212,6 +214,29 @@ fn localhost_trials() -> Vec<Trial> {
             }));
         }
     }
+    trials
+}
+
+fn proxy_protocol_trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for family in Family::ALL {
+        for version in ["v1", "v2"] {
+            trials.push(trial(
+                format!("userspace: PROXY protocol {version} over {family} names the client"),
+                move || proxy_protocol::clients_are_named(family, version),
+            ));
+        }
+        trials.push(trial(format!("userspace: PROXY protocol over {family} comes and goes"), move || {
+            proxy_protocol::changes_live(family)
+        }));
+    }
+    let without = |mode: &Mode, family| {
+        let mode = *mode;
+        let name = format!("{}: PROXY protocol that cannot be is reported, {family}", mode.flag());
+        trial(name, move || proxy_protocol::without(mode, family))
+    };
+    let families = [Family::V4, Family::V6, Family::V4].into_iter();
+    trials.extend(Mode::ALL.iter().zip(families).map(|(mode, family)| without(mode, family)));
     trials
 }
 

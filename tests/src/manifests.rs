@@ -53,6 +53,7 @@ impl Folder {
 pub struct ServiceManifest {
     name: String,
     labels: Map<String, Value>,
+    annotations: Map<String, Value>,
     spec: Map<String, Value>,
     ports: Vec<Value>,
     ingress: Vec<Value>,
@@ -71,6 +72,7 @@ impl ServiceManifest {
         ServiceManifest {
             name: name.to_owned(),
             labels: Map::new(),
+            annotations: Map::new(),
             spec,
             ports: Vec::new(),
             ingress: Vec::new(),
@@ -111,6 +113,13 @@ impl ServiceManifest {
     #[must_use]
     pub fn label(mut self, key: &str, value: &str) -> ServiceManifest {
         self.labels.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Sets an annotation.
+    #[must_use]
+    pub fn annotation(mut self, key: &str, value: &str) -> ServiceManifest {
+        self.annotations.insert(key.to_owned(), value.into());
         self
     }
 
@@ -163,7 +172,7 @@ impl ServiceManifest {
         json!({
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": {"name": self.name, "labels": self.labels},
+            "metadata": {"name": self.name, "labels": self.labels, "annotations": self.annotations},
             "spec": spec,
             "status": {"loadBalancer": {"ingress": self.ingress}},
         })

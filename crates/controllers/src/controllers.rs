@@ -215,5 +215,6 @@ fn emitted(name: &ObjectName, spec: &ServiceSpec, assignment: &Assignment) -> Op
         other_proxy: spec.other_proxy,
         external_name: spec.external_name.clone(),
         publish_not_ready: spec.publish_not_ready,
+        proxy_protocol: spec.proxy_protocol.clone(),
     })
 }

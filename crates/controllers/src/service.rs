@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use portolan_service::{ExternalPolicy, Family, InternalPolicy, LoadBalancerIngress, Protocol, ServiceType};
+use portolan_service::{
+    AskedProxyProtocol, ExternalPolicy, Family, InternalPolicy, LoadBalancerIngress, Protocol, ServiceType,
+};
 
 use crate::Labels;
 
@@ -50,6 +52,8 @@ pub struct ServiceSpec {
     pub allocate_node_ports: bool,
     /// `externalName`
     pub external_name: Option<Arc<str>>,
+    /// The annotation `portolan.dev/proxy-protocol`
+    pub proxy_protocol: Option<AskedProxyProtocol>,
 }
 
 /// An entry of `spec.ports`.
@@ -120,6 +124,7 @@ impl Default for ServiceSpec {
             distribution: Distribution::Any,
             allocate_node_ports: true,
             external_name: None,
+            proxy_protocol: None,
         }
     }
 }

@@ -156,7 +156,10 @@ impl Listeners {
         let before = std::mem::replace(&mut held.wish, wish);
         let wanted = !held.wish.endpoints.is_empty();
         match &held.open {
-            Some(open) if wanted && before.way == held.wish.way => {
+            Some(open) if wanted && before.way.is_kept_by(&held.wish.way) => {
+                if before.way != held.wish.way {
+                    self.shared.set_upstream(&held.wish);
+                }
                 open.update(&before, &held.wish);
                 self.shared.leave(&before, &held.wish);
                 None

@@ -29,6 +29,9 @@ pub struct ModeDescriptor {
     /// With this configuration, NodePorts answer on such loopback addresses if the addresses for
     /// NodePorts select them.
     pub loopback: fn(&Config) -> Loopback,
+    /// It takes all TCP connections itself, and so can begin those to endpoints with the PROXY
+    /// protocol.
+    pub writes_proxy_protocol: bool,
     /// Makes its settings for a node, from its own part of the configuration and from what is known
     /// of the node. Asks the kernel nothing.
     pub configure: fn(&Config, &NodeFacts) -> Box<dyn ConfiguredMode>,

@@ -8,9 +8,9 @@ use std::sync::{Arc, Weak};
 
 use ipnet::IpNet;
 use portolan_service::{
-    Endpoint, EndpointNames, EndpointSlice, ExternalPolicy, Family, Hints, IngressMode, InternalPolicy,
-    LoadBalancerIngress, Namespace, Node, ObjectName, Pod, PodPhase, Protocol, Service, ServicePort,
-    ServiceType, SlicePort, Target, TargetSlice, further, parse_address, parse_network,
+    AskedProxyProtocol, Endpoint, EndpointNames, EndpointSlice, ExternalPolicy, Family, Hints, IngressMode,
+    InternalPolicy, LoadBalancerIngress, Namespace, Node, ObjectName, Pod, PodPhase, Protocol, Service,
+    ServicePort, ServiceType, SlicePort, Target, TargetSlice, further, parse_address, parse_network,
 };
 
 use crate::wire;
@@ -100,6 +100,7 @@ pub(crate) fn service(name: ObjectName, service: &wire::Service<'_>, names: &mut
         other_proxy: service.metadata.labels.service_proxy_name.is_some(),
         external_name: Some(&*spec.external_name).filter(|name| !name.is_empty()).map(Into::into),
         publish_not_ready: spec.publish_not_ready_addresses,
+        proxy_protocol: service.metadata.annotations.proxy_protocol.as_deref().map(AskedProxyProtocol::parse),
     }
 }
 

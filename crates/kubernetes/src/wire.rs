@@ -105,6 +105,8 @@ objects! {
         trigger_time: Option<Text<'a>>,
         #[serde(rename = "k8s.io/initial-events-end")]
         initial_events_end: Option<Text<'a>>,
+        #[serde(rename = "portolan.dev/proxy-protocol")]
+        proxy_protocol: Option<Text<'a>>,
     }
 
     /// v1 Service.

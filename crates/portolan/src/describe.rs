@@ -96,6 +96,10 @@ fn difference(old: &PortPlan, new: &PortPlan) -> String {
             parts.push(format!("{title} {} -> {}{}", before.len(), after.len(), moved(before, after)));
         }
     }
+    if old.proxy_protocol != new.proxy_protocol {
+        let version = new.proxy_protocol.map_or_else(|| "none".to_owned(), |version| version.to_string());
+        parts.push(format!("PROXY protocol {version}"));
+    }
     if parts.is_empty() || summary(old) != summary(new) && old.cluster == new.cluster {
         parts.push(summary(new));
     }
@@ -145,6 +149,7 @@ mod tests {
                 local: Arc::default(),
                 serving: Arc::default(),
                 affinity: None,
+                proxy_protocol: None,
                 node_port: None,
                 frontends: vec![Frontend {
                     kind: FrontendKind::ClusterIp,

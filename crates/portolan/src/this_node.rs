@@ -164,6 +164,7 @@ impl ThisNode {
             zone: self.object.as_ref().and_then(|node| node.zone.clone()),
             nodeport_addresses: self.nodeport_addresses(&ips),
             relays_loopback: (self.mode.loopback)(&self.config) == Loopback::Named,
+            writes_proxy_protocol: self.mode.writes_proxy_protocol,
             ips,
             addresses: self.own_addresses(),
             api_server: self.api_server.clone(),

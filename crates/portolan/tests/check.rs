@@ -100,6 +100,34 @@ fn what_the_plan_finds_has_file_and_line() {
 }
 
 #[test]
+fn the_proxy_protocol_needs_a_mode_and_a_version() {
+    let with = |value: &str| {
+        let annotation = format!("{{name: web, annotations: {{portolan.dev/proxy-protocol: {value}}}}}");
+        RIGHT.replace("{name: web}", &annotation)
+    };
+    let place = "web.yaml:1: Service default/web: metadata.annotations: portolan.dev/proxy-protocol: ";
+    for (value, mode, expected) in [
+        ("v1", "userspace", None),
+        ("v2", "userspace", None),
+        ("v3", "userspace", Some("\"v3\" is not one of v1, v2")),
+        ("v3", "nftables", Some("\"v3\" is not one of v1, v2")),
+        ("v1", "nftables", Some("the mode of this proxy translates connections")),
+    ] {
+        let (code, said) = check(&with(value), &[&format!("--proxy-mode={mode}")]);
+        let problems = said["problems"].as_array().unwrap();
+        assert_eq!(
+            (code, problems.len()),
+            (Some(expected.is_some().into()), expected.iter().len()),
+            "{said}"
+        );
+        if let (Some(problem), Some(expected)) = (problems.first(), expected) {
+            let problem = problem.as_str().unwrap();
+            assert!(problem.starts_with(&format!("{place}{expected}")), "{problem}");
+        }
+    }
+}
+
+#[test]
 fn a_folder_without_manifests_is_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("web.txt"), RIGHT).unwrap();

@@ -58,7 +58,7 @@ mod worker;
 pub use counters::{Counts, ListenerCounts};
 pub use error::Error;
 pub use limits::Limits;
-pub use listener::{Destination, Listener, Protocol, Sockets, Source, Upstream};
+pub use listener::{Destination, Listener, Protocol, ProxyHeader, Sockets, Source, Upstream};
 pub use picker::{Asked, Picker};
 pub use relay::Relay;
 pub use shared::{Keepalive, Settings};

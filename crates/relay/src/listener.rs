@@ -122,8 +122,17 @@ pub struct Upstream {
     pub mark: Option<u32>,
     /// The address that endpoints see.
     pub source: Source,
-    /// Begin each connection with who the client is (PROXY protocol, version 2). TCP only.
-    pub proxy_header: bool,
+    /// Begin each connection with who the client is (PROXY protocol). TCP only.
+    pub proxy_header: Option<ProxyHeader>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// The address that endpoints see.

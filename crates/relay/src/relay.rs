@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::counters::{Count, ListenerCounts, sum};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::listener::{Listener, Sockets};
+use crate::listener::{Listener, Sockets, Upstream};
 use crate::mailbox::{Command, Mailbox};
 use crate::served::Served;
 use crate::shared::{Room, Settings, Shared};
@@ -148,6 +148,16 @@ impl Relay {
         let until = limit.map(|limit| Instant::now() + limit);
         for thread in &self.threads {
             thread.mailbox.put(Command::Leave { number: number(at), endpoint, until });
+        }
+    }
+
+    /// From now on, the endpoints of new clients of a listener are reached so. Clients that are
+    /// there go on as before.
+    pub fn set_upstream(&self, key: &str, upstream: Upstream) {
+        let all = self.all();
+        let Some(at) = all.numbers.get(key).copied() else { return };
+        if let Some((served, _)) = &all.listening[at] {
+            served.set_upstream(upstream);
         }
     }
 

@@ -1,7 +1,7 @@
 //! A listener as the threads have it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::counters::ThreadCounters;
@@ -16,7 +16,8 @@ pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     pub(crate) picker: Arc<dyn Picker>,
     pub(crate) destination: Destination,
-    pub(crate) upstream: Upstream,
+    /// It may change.
+    upstream: Mutex<Upstream>,
     pub(crate) idle: Duration,
     /// One for each thread.
     pub(crate) counters: Vec<ThreadCounters>,
@@ -30,9 +31,18 @@ impl Served {
             address,
             picker: listener.picker.clone(),
             destination: listener.destination,
-            upstream: listener.upstream,
+            upstream: Mutex::new(listener.upstream),
             idle: listener.idle,
             counters: (0..threads).map(|_| ThreadCounters::default()).collect(),
         }
+    }
+
+    /// How endpoints are reached from now on.
+    pub(crate) fn upstream(&self) -> Upstream {
+        *self.upstream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_upstream(&self, upstream: Upstream) {
+        *self.upstream.lock().unwrap_or_else(PoisonError::into_inner) = upstream;
     }
 }

@@ -128,7 +128,8 @@ impl Tcp {
         let Ok(destination) = sockets::destination(served.destination, served.address, &socket) else {
             return Err((socket, Unreached::None));
         };
-        let mut dial = Dial { client, destination, failed: Vec::new(), until: reactor.now };
+        let upstream = served.upstream();
+        let mut dial = Dial { client, destination, upstream, failed: Vec::new(), until: reactor.now };
         let dialled = match reach(reactor, served, &mut dial) {
             Ok(dialled) => dialled,
             Err(why) => return Err((socket, why)),
@@ -227,8 +228,8 @@ impl Tcp {
         let Some(connection) = self.connections.get(number) else { return };
         let Some(dial) = connection.dial.take() else { return };
         connection.up.flow.writable = true;
-        if connection.served.upstream.proxy_header {
-            let header = proxy_header::encode(dial.client, dial.destination);
+        if let Some(header) = dial.upstream.proxy_header {
+            let header = proxy_header::encode(header, dial.client, dial.destination);
             // The socket is new: there is room for a short header.
             if !matches!((&connection.upstream).write(&header), Ok(sent) if sent == header.len()) {
                 return self.close(reactor, number, true);
@@ -335,7 +336,7 @@ fn reach(reactor: &Reactor, served: &Served, dial: &mut Dial) -> Result<Dialled,
         if asked.attempt > 0 {
             counters.retries.add(1);
         }
-        match sockets::dial(endpoint, dial.client, &served.upstream) {
+        match sockets::dial(endpoint, dial.client, &dial.upstream) {
             Ok((upstream, connected)) => {
                 dial.until = reactor.now + *time;
                 return Ok(Dialled { upstream, endpoint, connected });

@@ -339,7 +339,7 @@ fn reach(
         if asked.attempt > 0 {
             counters.retries.add(1);
         }
-        match sockets::datagrams_to(endpoint, client, &served.upstream) {
+        match sockets::datagrams_to(endpoint, client, &served.upstream()) {
             Ok(socket) => return Some((endpoint, socket)),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                 counters.refused_by_limits.add(1);

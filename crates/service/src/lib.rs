@@ -20,6 +20,7 @@ mod names_change;
 mod node;
 mod plan;
 mod planner;
+mod proxy_protocol;
 mod select;
 mod service;
 mod service_plan;
@@ -38,6 +39,7 @@ pub use plan::{
     PortPlan, Problem, ServiceChange, ServicePlan, Verdict,
 };
 pub use planner::Planner;
+pub use proxy_protocol::{AskedProxyProtocol, ProxyProtocol};
 pub use service::{
     ExternalPolicy, HealthCheckPort, IngressMode, InternalPolicy, LoadBalancerIngress, Service, ServicePort,
     ServiceType,

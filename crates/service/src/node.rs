@@ -41,6 +41,9 @@ pub struct LocalNode {
     /// [`Loopback::Named`]. There `externalTrafficPolicy: Local` holds for the node itself, too,
     /// and what it leaves without endpoints is refused. SCTP is refused.
     pub relays_loopback: bool,
+    /// The proxy takes all TCP connections itself, and so can begin those to endpoints with the
+    /// PROXY protocol. Elsewhere, Services that ask for it are served without.
+    pub writes_proxy_protocol: bool,
     /// All addresses on its interfaces that a Service could have: sorted. A Service that asks for
     /// one of them takes connections from the node itself.
     pub addresses: Vec<IpAddr>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::{Family, ObjectName, PerFamily, Protocol};
+use crate::{Family, ObjectName, PerFamily, Protocol, ProxyProtocol};
 
 /// One address and port that a connection can be sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -156,6 +156,9 @@ pub struct PortPlan {
     pub serving: Arc<[Backend]>,
     /// Session affinity by client address, with its timeout in seconds (spec §3.20).
     pub affinity: Option<u32>,
+    /// Connections to endpoints begin with this version of the PROXY protocol: see
+    /// [`LocalNode::writes_proxy_protocol`](crate::LocalNode::writes_proxy_protocol). TCP only.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// The NodePort, also where no address is selected for it.
     pub node_port: Option<u16>,
     /// Where clients connect to, sorted by kind, address, port.

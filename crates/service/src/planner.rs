@@ -12,8 +12,8 @@ use crate::service_plan::{
     wants_health_check,
 };
 use crate::{
-    Catalog, Change, ChangeSet, Frontend, FrontendKind, HealthCheckPort, LocalNode, ObjectName, PortPlan,
-    Problem, Service, ServiceChange, ServicePlan,
+    AskedProxyProtocol, Catalog, Change, ChangeSet, Frontend, FrontendKind, HealthCheckPort, LocalNode,
+    ObjectName, PortPlan, Problem, Protocol, ProxyProtocol, Service, ServiceChange, ServicePlan,
 };
 
 /// What a Service asks for, whoever else may.
@@ -243,6 +243,7 @@ impl Planner {
             return;
         };
         unusable(service, findings);
+        without_proxy_protocol(service, &self.node, findings);
         if service.external_ips.is_empty() {
             self.with_external_ips.remove(name);
             return;
@@ -369,5 +370,31 @@ fn unusable(service: &Service, findings: &mut Findings) {
              whether it has endpoints; give a port"
                 .to_owned(),
         ));
+    }
+}
+
+/// Connections that do not begin with the PROXY protocol, though the Service asks for it.
+fn without_proxy_protocol(service: &Service, node: &LocalNode, findings: &mut Findings) {
+    let field = format!("metadata.annotations: {}", ProxyProtocol::ANNOTATION);
+    match &service.proxy_protocol {
+        None => {}
+        Some(AskedProxyProtocol::Unknown(value)) => findings.problem(Finding::Said(format!(
+            "{field}: {value:?} is not one of v1, v2, so connections to endpoints begin without the PROXY protocol: \
+             correct it, or remove it"
+        ))),
+        Some(AskedProxyProtocol::Version(_)) if !node.writes_proxy_protocol => {
+            findings.problem(Finding::Said(format!(
+                "{field}: the mode of this proxy translates connections and cannot begin them with the PROXY \
+                 protocol, so they begin without it: use mode userspace, or remove it"
+            )));
+        }
+        Some(AskedProxyProtocol::Version(_)) => {
+            for port in service.ports.iter().filter(|port| port.protocol != Protocol::Tcp) {
+                findings.warning(format!(
+                    "{field}: is for TCP alone; port {}/{} is served without it",
+                    port.port, port.protocol
+                ));
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::{Family, ObjectName, Protocol};
+use crate::{AskedProxyProtocol, Family, ObjectName, Protocol};
 
 /// `spec.type` of a Service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +140,8 @@ pub struct Service {
     /// `spec.publishNotReadyAddresses`: endpoints have names before they are ready. Their slices
     /// already say that they are ready.
     pub publish_not_ready: bool,
+    /// The annotation `portolan.dev/proxy-protocol`: connections to endpoints begin with it.
+    pub proxy_protocol: Option<AskedProxyProtocol>,
 }
 
 impl Service {
@@ -163,6 +165,7 @@ impl Service {
             other_proxy: false,
             external_name: None,
             publish_not_ready: false,
+            proxy_protocol: None,
         }
     }
 }

@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use crate::select::{self, SlicePorts, candidates};
 use crate::{
     AllowedSources, Backend, EndpointSlice, ExternalPolicy, Family, Frontend, FrontendKind, HealthCheck,
-    IngressMode, InternalPolicy, List, LocalNode, Masquerade, PerFamily, PortPlan, Protocol, Service,
-    ServicePlan, ServicePort, ServiceType, Special, Verdict,
+    IngressMode, InternalPolicy, List, LocalNode, Masquerade, PerFamily, PortPlan, Protocol, ProxyProtocol,
+    Service, ServicePlan, ServicePort, ServiceType, Special, Verdict,
 };
 
 /// What one Service may ask for at most, as `Oversized` counts it.
@@ -302,11 +302,18 @@ fn port_plan(
         local: share(local),
         serving: share(serving),
         affinity: service.affinity,
+        proxy_protocol: proxy_protocol(service, port, node),
         node_port: port.node_port,
         frontends,
     };
     drop_unused_lists(&mut plan);
     plan
+}
+
+/// The PROXY protocol with which connections to endpoints of `port` begin, if they do.
+fn proxy_protocol(service: &Service, port: &ServicePort, node: &LocalNode) -> Option<ProxyProtocol> {
+    let asked = service.proxy_protocol.as_ref().filter(|_| node.writes_proxy_protocol)?;
+    asked.version().filter(|_| port.protocol == Protocol::Tcp)
 }
 
 /// Empties the lists that no frontend of `plan` uses.

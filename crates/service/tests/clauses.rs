@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use portolan_service::{
-    Backend, Change, Endpoint, EndpointNames, EndpointSlice, ExternalPolicy, Family, Frontend, FrontendKind,
-    Hints, IngressMode, InternalPolicy, LoadBalancerIngress, LocalNode, Masquerade, ObjectName, PerFamily,
-    Planner, PortPlan, Protocol, Service, ServicePort, ServiceType, SlicePort, Verdict,
+    AskedProxyProtocol, Backend, Change, Endpoint, EndpointNames, EndpointSlice, ExternalPolicy, Family,
+    Frontend, FrontendKind, Hints, IngressMode, InternalPolicy, LoadBalancerIngress, LocalNode, Masquerade,
+    ObjectName, PerFamily, Planner, PortPlan, Protocol, ProxyProtocol, Service, ServicePort, ServiceType,
+    SlicePort, Verdict,
 };
 
 /// A Service on a node, to be changed by a test.
@@ -1015,6 +1016,74 @@ fn what_only_names_need_changes_no_plan() {
         let slices = after.slices.into_iter().map(Change::from);
         let changes = planner.apply(slices.chain([Change::from(after.service)]));
         assert!(changes.services.is_empty(), "{situation_of}: {changes:?}");
+    }
+}
+
+#[test]
+fn the_proxy_protocol_of_endpoints() {
+    type Case = (&'static str, fn(&mut Situation), &'static [Option<ProxyProtocol>], &'static [&'static str]);
+    fn asked(s: &mut Situation, value: &str) {
+        s.node.writes_proxy_protocol = true;
+        s.service.proxy_protocol = Some(AskedProxyProtocol::parse(value));
+    }
+    // What is planned for each port, and what is reported.
+    let cases: [Case; 6] = [
+        ("not asked for", |s| s.node.writes_proxy_protocol = true, &[None], &[]),
+        ("v1", |s| asked(s, "v1"), &[Some(ProxyProtocol::V1)], &[]),
+        ("v2", |s| asked(s, "v2"), &[Some(ProxyProtocol::V2)], &[]),
+        (
+            "no version",
+            |s| asked(s, "v3"),
+            &[None],
+            &["problem: metadata.annotations: portolan.dev/proxy-protocol: \"v3\" is not one of v1, v2, so \
+               connections to endpoints begin without the PROXY protocol: correct it, or remove it"],
+        ),
+        (
+            "a mode that cannot",
+            |s| {
+                asked(s, "v1");
+                s.node.writes_proxy_protocol = false;
+            },
+            &[None],
+            &[
+                "problem: metadata.annotations: portolan.dev/proxy-protocol: the mode of this proxy translates \
+               connections and cannot begin them with the PROXY protocol, so they begin without it: use mode \
+               userspace, or remove it",
+            ],
+        ),
+        (
+            "UDP beside TCP",
+            |s| {
+                asked(s, "v1");
+                let dns =
+                    ServicePort { name: "dns".into(), protocol: Protocol::Udp, port: 53, node_port: None };
+                s.service.ports.push(dns);
+            },
+            &[Some(ProxyProtocol::V1), None],
+            &[
+                "warning: metadata.annotations: portolan.dev/proxy-protocol: is for TCP alone; port 53/udp is served \
+               without it",
+            ],
+        ),
+    ];
+    for (name, change, expected, reported) in cases {
+        let mut s = situation();
+        change(&mut s);
+        let mut planner = planned(&s);
+        let plan = planner.plan(&s.service.name).unwrap();
+        let found: Vec<_> = plan.ports.iter().map(|port| port.proxy_protocol).collect();
+        assert_eq!(found, expected, "{name}");
+        let problems = planner.problems().into_iter().map(|problem| format!("problem: {}", problem.message));
+        let warnings = planner.warnings().into_iter().map(|problem| format!("warning: {}", problem.message));
+        assert_eq!(problems.chain(warnings).collect::<Vec<_>>(), reported, "{name}");
+
+        planner.take_changed_findings();
+        planner.apply([Change::from(s.service.clone())]);
+        assert_eq!(planner.take_changed_findings(), [], "{name}: reported once");
+        s.service.proxy_protocol = None;
+        planner.apply([Change::from(s.service)]);
+        let solved = planner.take_changed_findings();
+        assert_eq!(solved.len(), reported.len().min(1), "{name}: solved");
     }
 }
 

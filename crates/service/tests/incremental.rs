@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use portolan_service::{
-    Change, ChangeSet, Endpoint, EndpointNames, EndpointSlice, ExternalPolicy, Family, Hints, IngressMode,
-    InternalPolicy, LoadBalancerIngress, LocalNode, ObjectName, PerFamily, Planner, Protocol, Service,
-    ServicePlan, ServicePort, ServiceType, SlicePort,
+    AskedProxyProtocol, Change, ChangeSet, Endpoint, EndpointNames, EndpointSlice, ExternalPolicy, Family,
+    Hints, IngressMode, InternalPolicy, LoadBalancerIngress, LocalNode, ObjectName, PerFamily, Planner,
+    Protocol, Service, ServicePlan, ServicePort, ServiceType, SlicePort,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -71,6 +71,7 @@ prop_compose! {
         health_check_node_port in select(vec![None, Some(31000u16)]),
         other_proxy in prop::bool::weighted(0.1),
         for_names in (any::<bool>(), any::<bool>(), select(vec![None, Some("a.example")])),
+        proxy_protocol in select(vec![None, None, Some("v1"), Some("v2"), Some("v3")]),
     ) -> Change {
         let cluster_ips: Vec<IpAddr> = std::iter::once(v4).chain(v6).map(ip).collect();
         Change::from(Service {
@@ -94,6 +95,7 @@ prop_compose! {
             headless: for_names.0,
             publish_not_ready: for_names.1,
             external_name: for_names.2.map(Arc::from),
+            proxy_protocol: proxy_protocol.map(AskedProxyProtocol::parse),
         })
     }
 }

@@ -15,6 +15,8 @@ use serde::de::{Deserializer, Error, Visitor};
 pub(crate) struct Metadata {
     /// Labels.
     pub(crate) labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub(crate) annotations: BTreeMap<String, String>,
     /// Set while the object is being deleted.
     pub(crate) deletion_timestamp: Option<String>,
 }

@@ -28,6 +28,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     capabilities: |_| CAPABILITIES,
     fits_nftables: |_| false,
     loopback: |config| if serves_loopback(config) { Loopback::V4 } else { Loopback::None },
+    writes_proxy_protocol: false,
     configure: |config, node| {
         Box::new(Configured {
             settings: Settings {

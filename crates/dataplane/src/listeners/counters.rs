@@ -90,6 +90,13 @@ impl Shared {
         }
     }
 
+    /// New clients are served as the wish has it.
+    pub(super) fn set_upstream(&self, wish: &Wish) {
+        if let Some(relay) = &*self.relay() {
+            relay.set_upstream(&wish.socket.key(), wish.way.upstream);
+        }
+    }
+
     /// Has the endpoints leave that `before` had and `now` has not.
     pub(super) fn leave(&self, before: &Wish, now: &Wish) {
         let leaving = before.leaving(now);

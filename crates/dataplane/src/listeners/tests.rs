@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 
-use portolan_relay::{Protocol, Upstream};
+use portolan_relay::{Destination, Protocol, ProxyHeader, Upstream};
 use portolan_service::{List, ObjectName};
 
 use super::*;
@@ -140,6 +140,36 @@ fn clients_go_where_the_last_wish_says() {
 }
 
 #[test]
+fn the_proxy_protocol_comes_and_goes_without_a_new_socket() {
+    run("listeners::tests::the_proxy_protocol_comes_and_goes_without_a_new_socket", || {
+        loopback_up();
+        let endpoint = TcpListener::bind(BOTH[0]).unwrap();
+        let name = socket("web", Protocol::Tcp, "127.0.0.1:0");
+        let with = |proxy_header| {
+            let way = Way { upstream: Upstream { proxy_header, ..Upstream::default() }, ..Way::default() };
+            Wish { way, ..wish(&name, &[BOTH[0]]) }
+        };
+        let mut listeners = Listeners::default();
+        listeners.sync(vec![with(None)]);
+        let address = listeners.address(&name).unwrap();
+        let mut open = Vec::new();
+        for (before, now) in [(None, None), (None, Some(ProxyHeader::V1)), (Some(ProxyHeader::V1), None)] {
+            listeners.change(vec![with(before)], vec![with(now)]);
+            assert_eq!(listeners.address(&name), Some(address), "{now:?}");
+            let mut client = TcpStream::connect(address).unwrap();
+            client.write_all(b"hello").unwrap();
+            let (mut server, _) = endpoint.accept().unwrap();
+            server.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut first = [0; 5];
+            server.read_exact(&mut first).unwrap();
+            assert_eq!(&first, if now.is_some() { b"PROXY" } else { b"hello" }, "{now:?}");
+            open.push((client, server));
+        }
+        assert_eq!(listeners.counters().read()[0].counts.open, 3, "all are there");
+    });
+}
+
+#[test]
 fn udp_clients_keep_what_serves_on() {
     run("listeners::tests::udp_clients_keep_what_serves_on", || {
         loopback_up();
@@ -217,9 +247,8 @@ fn a_port_passes_from_one_service_to_another() {
         }
         assert_eq!(listeners.waiting().len(), 0);
         // Another way: the socket is made anew.
-        let source = portolan_relay::Source::Address("127.2.0.1".parse().unwrap());
-        let upstream = Upstream { source, ..Upstream::default() };
-        let another = Wish { way: Way { upstream, ..Way::default() }, ..wish(&one, &["127.1.0.1:8080"]) };
+        let way = Way { destination: Destination::Local, ..Way::default() };
+        let another = Wish { way, ..wish(&one, &["127.1.0.1:8080"]) };
         listeners.sync(vec![another]);
         assert_eq!(connect(PORT).1, "127.1.0.1:8080");
     });

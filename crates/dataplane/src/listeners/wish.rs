@@ -38,7 +38,8 @@ pub struct Wish {
     pub keeping: Arc<[Backend]>,
     /// So long after it last came does an address of clients get the same endpoint again.
     pub affinity: Option<Duration>,
-    /// How clients come and endpoints are reached. If it changes, the socket is made anew.
+    /// How clients come and endpoints are reached. If it changes, the socket is made anew, unless
+    /// only `upstream` does: that holds for new clients.
     pub way: Way,
 }
 
@@ -63,6 +64,13 @@ impl Default for Way {
             upstream: Upstream::default(),
             idle: IDLE,
         }
+    }
+}
+
+impl Way {
+    /// A socket of this way serves `next` as well.
+    pub(super) fn is_kept_by(&self, next: &Way) -> bool {
+        *self == Way { upstream: self.upstream, ..*next }
     }
 }
 

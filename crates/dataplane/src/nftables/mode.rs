@@ -21,6 +21,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
         let relayed = config.enabled(Gate::KubeProxyNftablesLocalhostNodePorts);
         if relayed { Loopback::Named } else { Loopback::None }
     },
+    writes_proxy_protocol: false,
     configure: |config, node| {
         Box::new(Configured(Settings {
             local: node.local.clone(),

@@ -237,6 +237,7 @@ mod tests {
             local: Arc::from([]),
             serving,
             affinity: None,
+            proxy_protocol: None,
             node_port: None,
             frontends,
         };

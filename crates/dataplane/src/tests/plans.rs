@@ -55,6 +55,7 @@ pub(crate) fn port(name: &str, protocol: Protocol, endpoints: &[&str]) -> PortPl
         serving: if protocol == Protocol::Udp { cluster.clone() } else { Arc::from([]) },
         cluster,
         affinity: None,
+        proxy_protocol: None,
         node_port: None,
         frontends: Vec::new(),
     }

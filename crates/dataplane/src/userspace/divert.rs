@@ -70,8 +70,9 @@ fn diverted(port: &PortPlan, cluster: Arc<[Backend]>, local: Arc<[Backend]>) -> 
         cluster,
         local,
         serving,
-        // The socket sees to it.
+        // The socket sees to these.
         affinity: None,
+        proxy_protocol: None,
         node_port: port.node_port,
         frontends,
     }
@@ -96,6 +97,7 @@ fn guard(port: &PortPlan, socket: &Backend) -> PortPlan {
         local: Arc::default(),
         serving: Arc::default(),
         affinity: None,
+        proxy_protocol: None,
         node_port: None,
         frontends: vec![frontend],
     }

@@ -26,6 +26,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     fits_nftables: |config| !has_iptables(config),
     // What the node sends to itself is diverted to its own address, and answered from there.
     loopback: |_| Loopback::V4,
+    writes_proxy_protocol: true,
     configure: |config, node| {
         Box::new(Configured(UserspaceSettings {
             rules: Settings {

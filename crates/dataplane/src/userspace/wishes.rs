@@ -6,7 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portolan_service::{Backend, Family, List, ObjectName, PortPlan, Protocol, ServicePlan, Verdict};
+use portolan_relay::{Destination, ProxyHeader, Upstream};
+use portolan_service::{
+    Backend, Family, List, ObjectName, PortPlan, Protocol, ProxyProtocol, ServicePlan, Verdict,
+};
 
 use super::settings::UserspaceSettings;
 use crate::listeners::{SocketName, Way, Wish};
@@ -84,14 +87,27 @@ pub(super) fn wishes(
                 endpoints: shuffle.of(&key, port.backends(list)),
                 keeping: port.serving.clone(),
                 affinity: port.affinity.map(|seconds| Duration::from_secs(seconds.into())),
-                way: Way {
-                    // The address need not be there yet, and not in a sandbox.
-                    transparent: true,
-                    idle: settings.udp_idle,
-                    ..Way::default()
-                },
+                way: way(port, settings),
             });
         }
     }
     wishes
+}
+
+fn way(port: &PortPlan, settings: &UserspaceSettings) -> Way {
+    let proxy_header = port.proxy_protocol.map(|version| match version {
+        ProxyProtocol::V1 => ProxyHeader::V1,
+        ProxyProtocol::V2 => ProxyHeader::V2,
+    });
+    Way {
+        // The address need not be there yet, and not in a sandbox.
+        transparent: true,
+        // Rules have translated it.
+        destination: match port.protocol {
+            Protocol::Tcp => Destination::Original,
+            Protocol::Udp | Protocol::Sctp => Destination::Listener,
+        },
+        upstream: Upstream { proxy_header, ..Upstream::default() },
+        idle: settings.udp_idle,
+    }
 }

@@ -131,6 +131,7 @@ fn plan() -> ServicePlan {
             serving: Arc::from([]),
             cluster,
             affinity: None,
+            proxy_protocol: None,
             node_port: None,
             frontends: vec![Frontend {
                 kind: FrontendKind::ClusterIp,

@@ -1,3 +1,4 @@
+use portolan_service::ProxyProtocol;
 use serde_json::{Value, json};
 
 use super::*;
@@ -281,6 +282,24 @@ fn nodes_give_addresses_networks_and_whether_they_leave() {
         !node_of(json!({"metadata": {"deletionTimestamp": null}, "spec": {"taints": [{"key": "other"}]}}))
             .leaving
     );
+}
+
+#[test]
+fn the_annotation_for_the_proxy_protocol() {
+    for (annotations, expected) in [
+        (json!({}), None),
+        (json!({"portolan.dev/proxy-protocol": null}), None),
+        (json!({"portolan.dev/proxy-protocol": "v1"}), Some(AskedProxyProtocol::Version(ProxyProtocol::V1))),
+        (json!({"portolan.dev/proxy-protocol": "v2"}), Some(AskedProxyProtocol::Version(ProxyProtocol::V2))),
+        (json!({"portolan.dev/proxy-protocol": ""}), Some(AskedProxyProtocol::Unknown("".into()))),
+        (json!({"other/annotation": "v2"}), None),
+    ] {
+        decoded(Resource::Services, json!({"metadata": {"annotations": annotations}}), |object| {
+            let Object::Service(wire) = object else { panic!("not a Service") };
+            let found = super::service(object.name(), wire, &mut Names::default());
+            assert_eq!(found.proxy_protocol, expected, "{annotations}");
+        });
+    }
 }
 
 #[test]

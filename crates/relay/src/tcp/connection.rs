@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::flow::{Broken, Flow, Turn};
 use super::pipes::{Pipe, Pipes};
 use super::splice::Splice;
+use crate::listener::Upstream;
 use crate::served::Served;
 use crate::sockets;
 
@@ -45,6 +46,8 @@ pub(super) struct Way {
 pub(super) struct Dial {
     pub(super) client: SocketAddr,
     pub(super) destination: SocketAddr,
+    /// How endpoints were reached when the client came.
+    pub(super) upstream: Upstream,
     /// Those that could not be reached.
     pub(super) failed: Vec<SocketAddr>,
     /// When this attempt has taken too long.

@@ -5,12 +5,12 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use libtest_mimic::Failed;
-use portolan_relay::{Keepalive, Protocol, Source};
+use portolan_relay::{Keepalive, Protocol, ProxyHeader, Source, Upstream};
 use socket2::{SockFilter, SockRef};
 
 use crate::scene::{
-    Scene, accept, ask_name, assert_refused, assert_reset, await_that, connect, descriptors, echo, endpoint,
-    endpoint_at, in_thread, listening, name, read_long, send_long,
+    KEY, Scene, accept, ask_name, assert_refused, assert_reset, await_that, connect, descriptors, echo,
+    endpoint, endpoint_at, in_thread, listening, name, read_long, send_long,
 };
 
 /// Octets of a long message.
@@ -220,21 +220,41 @@ pub(crate) fn idle_connections() -> Result<(), Failed> {
     Ok(())
 }
 
+/// The header comes first, and a change holds for new connections.
 pub(crate) fn proxy_header() -> Result<(), Failed> {
     let (listener, address) = listening();
-    let scene = Scene::with(Protocol::Tcp, &[address], |_, listener| listener.upstream.proxy_header = true);
-    let mut client = connect(scene.address);
-    client.write_all(b"hello")?;
-    let mut found = [0; 28 + 5];
-    accept(&listener).read_exact(&mut found)?;
-    let port = |address: SocketAddr| address.port().to_be_bytes();
-    let expected = [
-        &b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\x01\x7f\0\0\x01"[..],
-        &port(client.local_addr()?),
-        &port(scene.address),
-        b"hello",
-    ];
-    assert_eq!(found[..], expected.concat());
+    let v1 = Upstream { proxy_header: Some(ProxyHeader::V1), ..Upstream::default() };
+    let scene = Scene::with(Protocol::Tcp, &[address], |_, listener| listener.upstream = v1);
+    let text = |client: SocketAddr| {
+        let ports = format!("{} {}", client.port(), scene.address.port());
+        format!("PROXY TCP4 127.0.0.1 127.0.0.1 {ports}\r\n").into_bytes()
+    };
+    let binary = |client: SocketAddr| {
+        let port = |address: SocketAddr| address.port().to_be_bytes();
+        let addresses = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\x01\x7f\0\0\x01";
+        [&addresses[..], &port(client), &port(scene.address)].concat()
+    };
+    let mut open = Vec::new();
+    for (header, expected) in [
+        (Some(ProxyHeader::V1), &text as &dyn Fn(SocketAddr) -> Vec<u8>),
+        (Some(ProxyHeader::V2), &binary),
+        (None, &|_| Vec::new()),
+    ] {
+        scene.relay.set_upstream(KEY, Upstream { proxy_header: header, ..Upstream::default() });
+        let mut client = connect(scene.address);
+        client.write_all(b"hello")?;
+        let expected = [expected(client.local_addr()?), b"hello".to_vec()].concat();
+        let (mut endpoint, mut found) = (accept(&listener), vec![0; expected.len()]);
+        endpoint.read_exact(&mut found)?;
+        assert_eq!(found, expected, "{header:?}");
+        open.push((client, endpoint));
+    }
+    for (mut client, mut endpoint) in open {
+        client.write_all(b"more")?;
+        let mut found = [0; 4];
+        endpoint.read_exact(&mut found)?;
+        assert_eq!(&found, b"more", "a connection of before a change");
+    }
     Ok(())
 }
 

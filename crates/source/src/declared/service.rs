@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use portolan_controllers::{Distribution, FamilyPolicy, PortSpec, ServiceSpec, TargetPort};
 use portolan_service::{
-    ExternalPolicy, Family, IngressMode, InternalPolicy, LoadBalancerIngress, ObjectName, Protocol,
-    ServiceType,
+    AskedProxyProtocol, ExternalPolicy, Family, IngressMode, InternalPolicy, LoadBalancerIngress, ObjectName,
+    Protocol, ProxyProtocol, ServiceType,
 };
 
 use super::{Issue, Issues, given, shared};
@@ -66,6 +66,11 @@ pub(super) fn declare(
         distribution,
         allocate_node_ports: spec.allocate_load_balancer_node_ports.unwrap_or(true),
         external_name: given(spec.external_name.as_deref()),
+        proxy_protocol: service
+            .metadata
+            .annotations
+            .get(ProxyProtocol::ANNOTATION)
+            .map(|value| AskedProxyProtocol::parse(value)),
     })
 }
 
