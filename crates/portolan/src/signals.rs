@@ -29,9 +29,11 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// Of a proxy: its rules stay.
-    pub(crate) fn of_proxy() -> Ending {
-        Ending { patience: Box::new(|| PATIENCE), last_words: "; the rules stay in force" }
+    /// Of a proxy: its rules stay, and the connections that it has itself go on for at most
+    /// `draining`.
+    pub(crate) fn of_proxy(draining: Duration) -> Ending {
+        let patience = PATIENCE + draining;
+        Ending { patience: Box::new(move || patience), last_words: "; the rules stay in force" }
     }
 }
 

@@ -31,8 +31,8 @@ use crate::threads::spawn;
 use crate::wanted::Wanted;
 use crate::{addresses, cleanup, forwarding, kernel_settings, manifests, privileges, servers, signals};
 
-/// So long do connections to NodePorts on loopback addresses go on when the process is to end. The
-/// next one begins after that.
+/// So long do connections that the process has itself go on when it is to end. The next one begins
+/// after that.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Waits for its turn, then brings what the source says into force until it is asked to end.
@@ -52,7 +52,7 @@ pub(super) fn forward(
     servers::record_configuration(config, &telemetry.metrics);
     let (events, received) = mailbox();
     let names = answered_names(args, &events)?;
-    signals::end_on_signals(&events, signals::Ending::of_proxy())?;
+    signals::end_on_signals(&events, signals::Ending::of_proxy(PATIENCE))?;
     let reported = Arc::new(OnceLock::new());
     // Threads that are started now shall not have what only the settings below need.
     let start_servers = || {
