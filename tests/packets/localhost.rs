@@ -1,6 +1,6 @@
 //! NodePorts on loopback addresses in mode nftables, where the proxy itself listens (KEP-6032).
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use anyhow::{Context, ensure};
@@ -11,7 +11,7 @@ use portolan_tests::manifests::ServiceManifest;
 
 use crate::case::{Mode, Setting};
 use crate::fixture::PORT;
-use crate::scene::{Scene, ask_in, await_outcome_in, cluster_ip, pods};
+use crate::scene::{SOON, Scene, ask_in, ask_over, await_outcome_in, cluster_ip, eventually, pods};
 
 const NODE_PORT: u16 = 31_300;
 
@@ -94,24 +94,6 @@ fn loopback(family: Family) -> IpAddr {
     }
 }
 
-/// Asks over a connection, which stays open, and returns the body of the answer.
-fn ask_over(connection: &mut TcpStream) -> anyhow::Result<String> {
-    connection.write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")?;
-    let mut answer = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&answer);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
-            if body.len() >= length.context("a length")?.parse()? {
-                return Ok(body.to_owned());
-            }
-        }
-        let mut octet = [0];
-        connection.read_exact(&mut octet).with_context(|| format!("after {text:?}"))?;
-        answer.push(octet[0]);
-    }
-}
-
 /// All clients on the node have one address, and so share an endpoint, as in kube-proxy. They get
 /// another one when it leaves.
 pub(crate) fn affinity(protocol: Protocol, family: Family) -> anyhow::Result<()> {
@@ -165,7 +147,8 @@ pub(crate) fn endpoints_change(protocol: Protocol, family: Family) -> anyhow::Re
 }
 
 /// A program of the host that has the port keeps it, which the log says once, by the name of the
-/// Service port. When it has ended, the NodePort answers.
+/// Service port, and `get status` and `check` as long as it is so. When it has ended, the NodePort
+/// answers.
 pub(crate) fn port_taken(protocol: Protocol, family: Family) -> anyhow::Result<()> {
     let localhost = Localhost::new(protocol, family, &[])?;
     localhost.scene.settle()?;
@@ -176,11 +159,19 @@ pub(crate) fn port_taken(protocol: Protocol, family: Family) -> anyhow::Result<(
     };
     localhost.endpoints(&["a1"])?;
     let proxy = localhost.scene.site.proxy("host1")?;
-    let said = format!(
-        "{at}/{} of Service port default/web:p is not listened on",
-        protocol.to_string().to_uppercase()
-    );
+    let socket = format!("{at}/{} of Service port default/web:p", protocol.to_string().to_uppercase());
+    let said = format!("{socket} is not listened on: another program has the port");
     proxy.wait_for_log(&said, PATIENCE)?;
+    eventually(SOON, || {
+        let unserved = proxy.unserved()?;
+        ensure!(matches!(&unserved[..], [one] if one.starts_with(&said)), "{unserved:?}");
+        anyhow::Ok(())
+    })?;
+    let launch = localhost.scene.site.launch("host1", Mode::Nftables.flags(Setting::NodePortLocalhost));
+    let owner = format!("(process {}) listens there and keeps the port", std::process::id());
+    let (code, checked) = launch.check(localhost.node())?;
+    ensure!(code == Some(1) && checked.contains(&format!("problem: {socket}: ")), "{code:?}: {checked}");
+    ensure!(checked.contains(&owner), "{owner} in {checked}");
     if let Some(tcp) = &tcp {
         let client = localhost.connect()?;
         let (_, from) = tcp.accept()?;
@@ -191,6 +182,14 @@ pub(crate) fn port_taken(protocol: Protocol, family: Family) -> anyhow::Result<(
     localhost.await_pod("a1")?;
     let times = proxy.log().matches("is not listened on").count();
     ensure!(times == 1, "it is said {times} times\n{}", proxy.last_lines());
+    eventually(SOON, || {
+        let unserved = proxy.unserved()?;
+        ensure!(unserved.is_empty(), "{unserved:?}");
+        anyhow::Ok(())
+    })?;
+    // The proxy itself is nobody else.
+    let (code, checked) = launch.check(localhost.node())?;
+    ensure!(code == Some(0) && checked.contains(" 0 problems"), "{code:?}: {checked}");
     Ok(())
 }
 

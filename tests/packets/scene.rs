@@ -1,12 +1,13 @@
 //! A lab of its own for a test that changes things: the fixture's nodes and pods, and Services as
 //! the test goes.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, ensure};
+use anyhow::{Context, anyhow, ensure};
 use portolan_lab::netns::Namespace;
 use portolan_service::{Family, Protocol};
 use portolan_tests::ask::{self, Outcome};
@@ -33,9 +34,18 @@ impl Scene {
 
     /// These flags.
     pub(crate) fn with(mode: Mode, setting: Setting) -> anyhow::Result<Scene> {
+        Scene::with_flags(mode, setting, mode.patience())
+    }
+
+    /// These flags, and `further` ones.
+    pub(crate) fn with_flags(
+        mode: Mode,
+        setting: Setting,
+        further: &[&'static str],
+    ) -> anyhow::Result<Scene> {
         let mut site = Site::build(&fixture::plan())?;
         for node in ["host1", "host2"] {
-            site.start_proxy(node, mode.flags(setting).chain(mode.patience().iter().copied()))?;
+            site.start_proxy(node, mode.flags(setting).chain(further.iter().copied()))?;
         }
         Ok(Scene { site, settled: AtomicU8::new(0) })
     }
@@ -112,6 +122,24 @@ impl Scene {
 /// One connection from a namespace.
 pub(crate) fn ask_in(namespace: &Namespace, protocol: Protocol, to: SocketAddr) -> anyhow::Result<Outcome> {
     Ok(namespace.run(move || ask::ask(protocol, to, None, ask::PATIENCE))?)
+}
+
+/// Asks over a connection, which stays open, and returns the body of the answer.
+pub(crate) fn ask_over(connection: &mut TcpStream) -> anyhow::Result<String> {
+    connection.write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")?;
+    let mut answer = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&answer);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+            if body.len() >= length.context("a length")?.parse()? {
+                return Ok(body.to_owned());
+            }
+        }
+        let mut octet = [0];
+        connection.read_exact(&mut octet).with_context(|| format!("after {text:?}"))?;
+        answer.push(octet[0]);
+    }
 }
 
 /// Asks from a namespace until the outcome is as wanted.

@@ -158,7 +158,17 @@ impl Proxy {
 
     /// Has it end as a supervisor does (SIGTERM), and waits for that. Returns its exit code.
     pub fn end(&mut self) -> anyhow::Result<Option<i32>> {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).context("sending SIGTERM")?;
+        self.ask_to_end()?;
+        self.wait()
+    }
+
+    /// Asks it to end as a supervisor does (SIGTERM).
+    pub fn ask_to_end(&self) -> anyhow::Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).context("sending SIGTERM")
+    }
+
+    /// Waits for its end. Returns its exit code.
+    pub fn wait(&mut self) -> anyhow::Result<Option<i32>> {
         Ok(self.child.wait()?.code())
     }
 
@@ -201,6 +211,12 @@ impl Proxy {
             rows.iter().filter(|row| row.service == name && row.protocol == protocol.to_string());
         let new_connections = of_service.filter(|row| row.lists.iter().any(|list| list != "serving"));
         Ok(new_connections.map(EndpointRow::socket).collect())
+    }
+
+    /// What it says in `portolan get status` that it does not serve.
+    pub fn unserved(&self) -> anyhow::Result<Vec<String>> {
+        let answer = control::ask(&self.socket, &Query::of(Table::Status))?;
+        Ok(serde_json::from_value(answer["status"]["unserved"].clone())?)
     }
 
     /// Waits until it has written a line that contains `text`.

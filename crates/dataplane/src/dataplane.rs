@@ -160,6 +160,18 @@ pub trait Dataplane {
     /// What this dataplane uses of places where a mode may also have left something unused.
     fn in_use(&self) -> InUse;
 
+    /// What of the plans is not served since the last call, though all rules are in force: each a
+    /// sentence for people, which names the Service port and says what to do.
+    fn unserved(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What of `plans` other programs of this host would keep from being served, likewise. Changes
+    /// nothing.
+    fn obstacles(&self, _plans: &mut dyn Iterator<Item = &ServicePlan>) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The sockets that it serves with, of a mode that has some. Their connections end with them.
     /// So another dataplane that takes the place of this one is given them before its first
     /// [`Dataplane::sync`].

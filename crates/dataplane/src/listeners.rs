@@ -16,6 +16,7 @@
 
 mod counters;
 mod retries;
+mod taken;
 mod wish;
 
 use std::collections::hash_map::Entry;
@@ -32,6 +33,7 @@ use tracing::{info, warn};
 use self::counters::Shared;
 pub use self::counters::{ListenerCounters, SocketCounts};
 use self::retries::Retries;
+pub(crate) use self::taken::taken;
 pub use self::wish::{SocketName, Way, Wish};
 
 /// So long do connections go on after their endpoint or their listener is gone, if neither side
@@ -106,6 +108,16 @@ impl Listeners {
     /// `None` if it is not: nobody wants it, it has no endpoints, or it could not be opened.
     pub fn address(&self, socket: &SocketName) -> Option<SocketAddr> {
         Some(self.held.get(socket)?.open.as_ref()?.address)
+    }
+
+    /// Those that are listened on.
+    pub(crate) fn open_sockets(&self) -> impl Iterator<Item = &SocketName> {
+        self.held.iter().filter(|(_, held)| held.open.is_some()).map(|(socket, _)| socket)
+    }
+
+    /// What [`Listeners::waiting`] has, a sentence each.
+    pub(crate) fn unserved(&self) -> Vec<String> {
+        self.waiting.iter().map(|(socket, reason)| format!("{socket} is not listened on: {reason}")).collect()
     }
 
     /// The sockets that could not be opened, with the reason, for people.

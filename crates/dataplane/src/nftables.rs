@@ -55,7 +55,7 @@ use self::table::table;
 use crate::dataplane::{Dataplane, Difference, InUse, Integrity, Outcome, Reconciled, Standing};
 use crate::error::Error;
 use crate::families::{absence, families};
-use crate::listeners::Listeners;
+use crate::listeners::{self, Listeners};
 use crate::owner::Owner;
 use crate::settings::{LocalDetector, Settings};
 use crate::stale_flows::Reconciler;
@@ -445,6 +445,14 @@ impl Dataplane for Nftables {
 
     fn in_use(&self) -> InUse {
         InUse { tables: true, ..InUse::default() }
+    }
+
+    fn unserved(&self) -> Vec<String> {
+        self.listeners.unserved()
+    }
+
+    fn obstacles(&self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Vec<String> {
+        listeners::taken(&localhost::wishes(plans))
     }
 
     fn listeners(&mut self) -> Option<&mut Listeners> {

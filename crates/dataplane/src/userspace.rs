@@ -111,7 +111,7 @@ impl Userspace {
 impl Dataplane for Userspace {
     fn sync(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Outcome, Error> {
         let plans: Vec<&ServicePlan> = plans.collect();
-        self.ports.begin();
+        self.ports.begin(self.listeners.open_sockets());
         let wishes: Vec<Wish> = plans.iter().flat_map(|plan| self.wishes(plan)).collect();
         // What is new is open before rules lead there, and what is old until none does.
         self.listeners.change(Vec::new(), wishes.clone());
@@ -130,6 +130,7 @@ impl Dataplane for Userspace {
         let mut after = Vec::new();
         for change in &changes.services {
             before.extend(change.before.iter().flat_map(|plan| self.wishes(plan)));
+            self.ports.changes(&change.name);
             after.extend(change.after.iter().flat_map(|plan| self.wishes(plan)));
         }
         self.listeners.change(Vec::new(), after.clone());
@@ -198,6 +199,10 @@ impl Dataplane for Userspace {
 
     fn in_use(&self) -> InUse {
         self.rules.as_dataplane().in_use()
+    }
+
+    fn unserved(&self) -> Vec<String> {
+        [self.listeners.unserved(), self.ports.unserved(), self.unserved.list()].concat()
     }
 
     fn listeners(&mut self) -> Option<&mut Listeners> {

@@ -19,6 +19,8 @@ use crate::timestamp::{self, rfc3339};
 /// One turn of the proxy's loop may take this long, however short `syncPeriod` is: a first load of
 /// a very large cluster does.
 const TURN_AT_LEAST: Duration = Duration::from_mins(1);
+/// This many things that are not served are listed.
+const LISTED: usize = 20;
 
 /// What the node's object says of whether load balancers should send traffic here (spec §11.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -115,8 +117,16 @@ struct State {
     note: Option<String>,
     /// What cannot be honoured: found in manifests, and found by the plan.
     problems: [usize; 2],
+    /// What is planned and not served: the first few, and how many there are.
+    unserved: (Vec<String>, usize),
     node: Eligibility,
     view: View,
+}
+
+impl State {
+    fn count_problems(&self) -> usize {
+        self.problems.iter().sum::<usize>() + self.unserved.1
+    }
 }
 
 #[derive(Debug, Default)]
@@ -241,9 +251,22 @@ impl Health {
         self.state().problems[1] = count;
     }
 
+    /// These things are planned and not served, though all rules are in force, each for people: a
+    /// port that another program has. That is no reason to be unhealthy.
+    pub fn set_unserved(&self, mut unserved: Vec<String>) {
+        let count = unserved.len();
+        unserved.truncate(LISTED);
+        self.state().unserved = (unserved, count);
+    }
+
+    /// The first few of what is planned and not served.
+    pub fn unserved(&self) -> Vec<String> {
+        self.state().unserved.0.clone()
+    }
+
     /// How many things that are asked for cannot be honoured, wherever that was found.
     pub fn problems(&self) -> usize {
-        self.state().problems.iter().sum()
+        self.state().count_problems()
     }
 
     /// The proxy's loop has something to do, until what this returns is dropped. A turn that does
@@ -391,7 +414,7 @@ impl Health {
         let absent = |family| state.families.get(family).absent.clone();
         let absent = AbsentBody { v4: absent(Family::V4), v6: absent(Family::V6) };
         let note = state.note.clone();
-        let problems = state.problems.iter().sum();
+        let problems = state.count_problems();
         let status = StatusBody { v4: family(Family::V4), v6: family(Family::V6) };
         drop(state);
         let body = Body {

@@ -56,11 +56,10 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let mut planner = Planner::new(node.local_node());
     planner.apply(update.changes);
 
-    let findings = findings(&manifests, &planner, config.accept_forwarded);
-
     let mut dataplane = node.configured().dataplane()?;
-    let mut plans = planner.plans().map(|plan| &**plan);
-    let compared = dataplane.preview(&mut plans);
+    let mut findings = findings(&manifests, &planner, config.accept_forwarded);
+    findings.problems.extend(dataplane.obstacles(&mut planner.plans().map(|plan| &**plan)));
+    let compared = dataplane.preview(&mut planner.plans().map(|plan| &**plan));
     if let Err(error) = &compared {
         warn!("{error}: cannot compare with the kernel; run as root to see what would change");
     }

@@ -12,6 +12,7 @@ mod relayed;
 mod schedule;
 mod standing;
 mod totals;
+mod unserved;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use self::log::NewPorts;
 use self::record::Record;
 use self::relayed::Relayed;
 use self::schedule::{Due, Schedule};
+use self::unserved::Unserved;
 use crate::batch::Batch;
 use crate::describe::counted;
 use crate::feed::Feed;
@@ -51,6 +53,7 @@ pub(crate) struct Proxy {
     dataplane: Option<Box<dyn Dataplane>>,
     /// Sockets of the dataplane that was there before.
     relayed: Relayed,
+    unserved: Unserved,
     schedule: Schedule,
     /// How the families were served when that was last looked at.
     standing: PerFamily<Standing>,
@@ -93,6 +96,7 @@ impl Proxy {
             make,
             dataplane: None,
             relayed: Relayed::default(),
+            unserved: Unserved::default(),
             schedule: Schedule::new(sync_period),
             standing: PerFamily::default(),
             findings: Findings::default(),
@@ -360,6 +364,7 @@ impl Proxy {
                     debug!("{error}; left for later");
                     self.record.telemetry().metrics.cleanup_failed();
                 }
+                self.unserved.report(&**dataplane, self.record.telemetry());
                 self.record_reconciled();
                 self.schedule.verified(Instant::now());
                 if self.standing != standing {
@@ -392,6 +397,9 @@ impl Proxy {
     fn committed(&mut self) {
         self.schedule.committed(Instant::now());
         self.findings.report_node_ports(&self.planner);
+        if let Some(dataplane) = &self.dataplane {
+            self.unserved.report(&**dataplane, self.record.telemetry());
+        }
         self.note_standing();
     }
 

@@ -62,4 +62,5 @@ pub use listener::{Destination, Listener, Protocol, ProxyHeader, Sockets, Source
 pub use picker::{Asked, Picker};
 pub use relay::Relay;
 pub use shared::{Keepalive, Settings};
+pub use sockets::is_free;
 pub use table::{Order, Table};

@@ -78,6 +78,23 @@ fn datagrams(listener: &Listener, threads: usize) -> io::Result<Vec<UdpSocket>> 
     (0..threads.max(1)).map(|_| one(address, true)).collect()
 }
 
+/// Whether a listener can be opened at `address` now. Does not listen there. An address that this
+/// host does not have is free.
+pub fn is_free(protocol: Protocol, address: SocketAddr) -> bool {
+    let (kind, transport) = match protocol {
+        Protocol::Tcp => (Type::STREAM, Transport::TCP),
+        Protocol::Udp => (Type::DGRAM, Transport::UDP),
+    };
+    let bound = Socket::new(Domain::for_address(address), kind, Some(transport)).and_then(|socket| {
+        socket.set_reuse_address(protocol == Protocol::Tcp)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&address.into())
+    });
+    !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
 fn prepare(socket: &Socket, listener: &Listener) -> io::Result<()> {
     if listener.address.is_ipv6() {
         socket.set_only_v6(true)?;

@@ -204,7 +204,8 @@ fn a_listener_of_the_host_wins() {
         listeners.sync(vec![wish(&name, &["127.1.0.1:8080"])]);
         let waiting: Vec<_> =
             listeners.waiting().map(|(socket, reason)| format!("{socket}: {reason}")).collect();
-        let why = "another program listens there (ss -lnp shows which) and goes on; trying again";
+        let why = "another program has the port and keeps it (ss -lnp shows which): end that program, or give the \
+                   Service another port; trying again";
         assert_eq!(waiting, [format!("{PORT}/TCP of Service port shop/web:http: {why}")]);
         listeners.retry();
         assert_eq!(counters.failures().v4, 1, "too early");

@@ -143,7 +143,9 @@ impl Wish {
 pub(super) fn reason(error: &Error) -> String {
     match error {
         Error::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
-            "another program listens there (ss -lnp shows which) and goes on; trying again".to_owned()
+            "another program has the port and keeps it (ss -lnp shows which): end that program, or give the Service \
+             another port; trying again"
+                .to_owned()
         }
         Error::Bind { source, .. } if source.kind() == io::ErrorKind::AddrNotAvailable => {
             "the node does not have the address; trying again".to_owned()

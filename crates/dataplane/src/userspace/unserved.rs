@@ -31,6 +31,14 @@ impl Unserved {
         self.note(found.collect());
     }
 
+    /// All of it.
+    pub(super) fn list(&self) -> Vec<String> {
+        let of_service = |(name, reasons): (&ObjectName, &BTreeSet<String>)| {
+            reasons.iter().map(|reason| format!("Service {name}: {reason}")).collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(of_service).collect()
+    }
+
     fn note(&mut self, found: Vec<(ObjectName, BTreeSet<String>)>) {
         let mut new = Vec::new();
         for (name, reasons) in found {

@@ -15,7 +15,7 @@ use super::settings::UserspaceSettings;
 use crate::listeners::{SocketName, Way, Wish};
 
 /// Which socket it is, whatever its port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SocketKey {
     pub(super) service: ObjectName,
     pub(super) port: Arc<str>,

@@ -198,6 +198,11 @@ fn what_cannot_be_honoured_is_counted_and_is_no_reason_to_be_unhealthy() {
         assert_eq!((code, body((code, text))["problems"].as_u64()), (StatusCode::OK, expected));
         assert_eq!(health.problems() as u64, expected.unwrap_or_default());
     }
+    health.set_unserved((0..30).map(|port| format!("port {port}")).collect());
+    assert_eq!((health.problems(), health.healthz().0), (30, StatusCode::OK));
+    assert_eq!((health.unserved().len(), health.unserved()[19].as_str()), (20, "port 19"));
+    health.set_unserved(Vec::new());
+    assert_eq!((health.problems(), health.unserved()), (0, Vec::new()));
 }
 
 #[test]

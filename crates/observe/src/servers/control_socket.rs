@@ -170,6 +170,7 @@ fn status(telemetry: &Telemetry, constants: &Constants) -> Answer {
         "startTime": rfc3339(*started),
         "currentTime": rfc3339(SystemTime::now()),
         "healthz": {"code": code.as_u16(), "body": health},
+        "unserved": telemetry.health.unserved(),
     }}))
 }
 

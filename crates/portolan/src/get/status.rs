@@ -59,6 +59,9 @@ pub(super) fn text(status: &Value, now: Duration) -> String {
     if let Some(count) = health["problems"].as_u64().filter(|count| *count > 0) {
         line("Problems", problems(count, &health["view"]));
     }
+    for unserved in status["unserved"].as_array().into_iter().flatten().filter_map(string) {
+        line("", unserved);
+    }
     // What a proxy of another version adds.
     for (name, value) in health.as_object().into_iter().flatten() {
         if !PLACED.contains(&name.as_str()) {
@@ -176,6 +179,7 @@ mod tests {
                 "view": {"source": "snapshot", "snapshotTaken": "2024-02-28T10:30:05Z"},
                 "tides": "low",
             }},
+            "unserved": ["127.0.0.1:30080/TCP of Service port shop/web is not listened on: another has it"],
         });
         assert_eq!(
             lines(&status),
@@ -190,6 +194,8 @@ mod tests {
                 "IPv6      not on this host: the kernel has no ip6_tables",
                 "Objects   as they were, as no API server answers: 2024-02-28T10:30:05Z, 1d0h ago",
                 "Problems  2, named in the log",
+                "          127.0.0.1:30080/TCP of Service port shop/web is not listened on:",
+                "          another has it",
                 "tides     low",
             ]
         );

@@ -356,12 +356,38 @@ fn ports_come_from_the_range() {
         assert_eq!(socket(&dataplane, &plans[1], List::Cluster).port(), 41_002);
         assert_eq!(ask("127.96.0.2:80").as_deref(), Ok("127.1.0.1:8080"));
         assert_eq!(ask("127.96.0.3:80"), Err(ErrorKind::ConnectionRefused), "no port is left");
+        let lack = "all ports of 41000-41002 are taken, so shop/c:http tcp/IPv4 is not served: give a larger \
+                    --proxy-port-range";
+        assert_eq!(dataplane.unserved(), [lack]);
         // A port that is given back goes to whoever comes next.
         dataplane.apply(&change(Some(&plans[0]), None)).expect("apply");
         dataplane.sync(&mut plans[1..].iter()).expect("sync");
         assert_eq!(socket(&dataplane, &plans[2], List::Cluster).port(), 41_001);
         assert_eq!(socket(&dataplane, &plans[1], List::Cluster).port(), 41_002);
         assert_eq!(ask("127.96.0.3:80").as_deref(), Ok("127.1.0.1:8080"));
+        assert_eq!(dataplane.unserved(), Vec::<String>::new());
         drop(theirs);
+    });
+}
+
+#[test]
+fn sockets_keep_their_ports_in_the_next_dataplane() {
+    run("userspace::tests::kernel::sockets_keep_their_ports_in_the_next_dataplane", || {
+        network();
+        endpoint("127.1.0.1:8080");
+        let plan = service("web", vec![web(&["127.1.0.1:8080"]).ports.remove(0)]);
+        // There is none to spare.
+        let settings = crate::userspace::UserspaceSettings { ports: Some(41_000..=41_000), ..on(NODE) };
+        let mut before = Userspace::new(settings.clone()).expect("a dataplane");
+        before.sync(&mut [&plan].into_iter()).expect("sync");
+        assert_eq!(ask(WEB).as_deref(), Ok("127.1.0.1:8080"));
+
+        let mut after = Userspace::new(settings).expect("a dataplane");
+        after.listeners = std::mem::take(&mut before.listeners);
+        drop(before);
+        after.sync(&mut [&plan].into_iter()).expect("sync");
+        assert_eq!(after.unserved(), Vec::<String>::new());
+        assert_eq!(socket(&after, &plan, List::Cluster).port(), 41_000);
+        assert_eq!(ask(WEB).as_deref(), Ok("127.1.0.1:8080"));
     });
 }
