@@ -170,6 +170,17 @@ pub(crate) fn survives_restart(mode: Mode, protocol: Protocol, family: Family) -
     Ok(())
 }
 
+/// docs/userspace.md, "What is lost": it ends with the process, and begins anew with the next one.
+pub(crate) fn ends_with_the_process(mode: Mode, protocol: Protocol, family: Family) -> anyhow::Result<()> {
+    let mut sticky = Sticky::new(mode, 10_800, protocol, family)?;
+    let before = sticky.who()?;
+    sticky.scene.site.restart_proxy("host1")?;
+    let after = sticky.who()?;
+    ensure!(before != after, "all {PORTS} ports have the endpoints of before the restart: {after:?}");
+    ensure!(sticky.who()? == after, "clients do not stay where they went");
+    Ok(())
+}
+
 /// Spec §3.21: when an endpoint goes, its clients move, the others stay.
 pub(crate) fn removed_endpoint_loses_its_clients(
     mode: Mode,

@@ -21,6 +21,7 @@ mod table;
 mod tables;
 mod traced;
 mod udp_flows;
+mod userspace;
 mod walkthroughs;
 mod world;
 
@@ -46,10 +47,8 @@ fn main() -> ExitCode {
 fn trials() -> Vec<Trial> {
     // The long ones first.
     type Test = fn(Mode) -> anyhow::Result<()>;
-    // In mode userspace, connections end with the process, and the answer that a datagram gets
-    // while its endpoint leaves ends with the socket that it goes to.
-    let steady: [(&str, Test); 4] = [
-        ("steady: endpoints flap thousands of times in the manifests", steady::flapping_manifests),
+    // In mode userspace, connections end with the process, and no dataplane serves without one.
+    let steady: [(&str, Test); 3] = [
         ("steady: endpoints flap as fast as the dataplane commits", steady::flapping_dataplane),
         ("steady: the proxy restarts while endpoints flap", steady::restarts),
         (
@@ -68,6 +67,10 @@ fn trials() -> Vec<Trial> {
         ("check changes nothing", integrity::check_changes_nothing),
     ];
     let mut trials = vec![trial("steady: the mode changes and changes back", steady::switching)];
+    trials.extend(Mode::SOCKETS_ONCE.iter().map(|mode| {
+        let name = format!("{}: steady: endpoints flap again and again in the manifests", mode.name());
+        trial(name, move || steady::flapping_manifests(*mode))
+    }));
     let steady = steady.into_iter().map(|(name, test)| (name, test, Mode::OF_KERNEL));
     for (name, test, modes) in steady.chain(tests.into_iter().map(|(name, test)| (name, test, Mode::ALL))) {
         trials
@@ -88,6 +91,7 @@ fn trials() -> Vec<Trial> {
     trials.extend(integrity_trials());
     trials.extend(localhost_trials());
     trials.extend(proxy_protocol_trials());
+    trials.extend(userspace_trials());
     trials.extend(situation_trials());
     trials.extend(spread_trials());
     trials.extend(table_trials());
@@ -98,12 +102,13 @@ fn trials() -> Vec<Trial> {
 fn affinity_trials() -> Vec<Trial> {
     type Test = fn(Mode, Protocol, Family) -> anyhow::Result<()>;
     let all = Mode::SOCKETS_ONCE;
-    let tests: [(&str, Test, &'static [Mode]); 6] = [
+    let tests: [(&str, Test, &'static [Mode]); 7] = [
         ("a client stays, spec §3.20", affinity::client_stays, all),
         ("all frontends of a port share it, spec §3.20", affinity::frontends_share, all),
         ("ends after its timeout, spec §3.20", affinity::affinity_expires, all),
         ("use renews it, spec §3.20", affinity::use_renews, all),
         ("survives SIGKILL and restart, spec §3.23", affinity::survives_restart, Mode::OF_KERNEL),
+        ("ends with the process", affinity::ends_with_the_process, &[Mode::Userspace]),
         ("ends with its endpoint, spec §3.21", affinity::removed_endpoint_loses_its_clients, all),
     ];
     let variants = [(Protocol::Tcp, Family::V4), (Protocol::Udp, Family::V6)];
@@ -219,24 +224,46 @@ fn localhost_trials() -> Vec<Trial> {
 
 fn proxy_protocol_trials() -> Vec<Trial> {
     let mut trials = Vec::new();
+    for (mode, family, version) in [
+        (Mode::Userspace, Family::V4, "v1"),
+        (Mode::Userspace, Family::V4, "v2"),
+        (Mode::Userspace, Family::V6, "v1"),
+        (Mode::Userspace, Family::V6, "v2"),
+        (Mode::Portals, Family::V4, "v2"),
+        (Mode::Portals, Family::V6, "v1"),
+    ] {
+        let name = format!("{}: PROXY protocol {version} over {family} names the client", mode.name());
+        trials.push(trial(name, move || proxy_protocol::clients_are_named(mode, family, version)));
+    }
     for family in Family::ALL {
-        for version in ["v1", "v2"] {
-            trials.push(trial(
-                format!("userspace: PROXY protocol {version} over {family} names the client"),
-                move || proxy_protocol::clients_are_named(family, version),
-            ));
-        }
         trials.push(trial(format!("userspace: PROXY protocol over {family} comes and goes"), move || {
             proxy_protocol::changes_live(family)
         }));
     }
-    let without = |mode: &Mode, family| {
-        let mode = *mode;
-        let name = format!("{}: PROXY protocol that cannot be is reported, {family}", mode.flag());
-        trial(name, move || proxy_protocol::without(mode, family))
-    };
-    let families = [Family::V4, Family::V6, Family::V4].into_iter();
-    trials.extend(Mode::ALL.iter().zip(families).map(|(mode, family)| without(mode, family)));
+    for (mode, family) in Mode::SOCKETS_ONCE.iter().zip([Family::V4, Family::V6, Family::V4]) {
+        let name = format!("{}: PROXY protocol that cannot be is reported, {family}", mode.name());
+        trials.push(trial(name, move || proxy_protocol::without(*mode, family)));
+    }
+    trials
+}
+
+fn userspace_trials() -> Vec<Trial> {
+    type Test = fn(Family) -> anyhow::Result<()>;
+    let tests: [(&str, Test, &[Family]); 6] = [
+        ("the process is killed while clients are there", userspace::killed, &Family::ALL),
+        ("the process ends while connections go on", userspace::ends_gently, &[Family::V4]),
+        ("connections that do not end are cut", userspace::ends_though_connections_stay, &[Family::V6]),
+        ("settings change while clients are there", userspace::settings_change, &Family::ALL),
+        ("endpoints change and nothing is written", userspace::nothing_is_written, &Family::ALL),
+        ("SCTP is refused", userspace::sctp_is_refused, &Family::ALL),
+    ];
+    let mut trials = Vec::new();
+    for (name, test, families) in tests {
+        trials.extend(families.iter().map(|family| {
+            let family = *family;
+            trial(format!("userspace: {name}, {family}"), move || test(family))
+        }));
+    }
     trials
 }
 

@@ -133,8 +133,8 @@ fn header(annotation: Option<&str>, client: SocketAddr, to: SocketAddr) -> Vec<u
 
 /// Pods here and elsewhere and clients outside: the endpoint learns who they are and what they
 /// asked for.
-pub(crate) fn clients_are_named(family: Family, version: &'static str) -> anyhow::Result<()> {
-    let served = Served::new(Mode::Userspace, family, Some(version))?;
+pub(crate) fn clients_are_named(mode: Mode, family: Family, version: &'static str) -> anyhow::Result<()> {
+    let served = Served::new(mode, family, Some(version))?;
     let site = &served.scene.site;
     let node_port = SocketAddr::new(underlay(HOST1, family), NODE_PORT);
     for (name, from, to) in [

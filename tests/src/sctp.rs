@@ -64,6 +64,59 @@ impl Receiver {
     }
 }
 
+/// Receives ICMP errors for packets to one address: make it on a thread in the network namespace.
+#[derive(Debug)]
+pub struct Refusals {
+    to: SocketAddr,
+    socket: UdpSocket,
+}
+
+impl Refusals {
+    /// Starts to listen.
+    pub fn new(to: SocketAddr) -> io::Result<Refusals> {
+        let (domain, protocol) =
+            if to.is_ipv4() { (Domain::IPV4, Protocol::ICMPV4) } else { (Domain::IPV6, Protocol::ICMPV6) };
+        Ok(Refusals { to, socket: OwnedFd::from(Socket::new(domain, Type::RAW, Some(protocol))?).into() })
+    }
+
+    /// Whether it is said within `patience` that the destination cannot be reached.
+    pub fn wait(&self, patience: Duration) -> io::Result<bool> {
+        let deadline = Instant::now() + patience;
+        let mut buffer = [0; 2048];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            self.socket.set_read_timeout(Some(left))?;
+            match self.socket.recv_from(&mut buffer) {
+                Ok((length, from)) if self.is_refusal(&buffer[..length], from.ip()) => return Ok(true),
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Destination Unreachable (RFC 792, RFC 4443 §3.1), with the head of an SCTP packet to the
+    /// address.
+    fn is_refusal(&self, bytes: &[u8], from: IpAddr) -> bool {
+        let header = if from.is_ipv4() { usize::from(bytes.first().unwrap_or(&0) & 0xf) * 4 } else { 0 };
+        let Some(message) = bytes.get(header..).filter(|message| message.len() > 8) else { return false };
+        let (kind, packet) = (message[0], &message[8..]);
+        match self.to.ip() {
+            IpAddr::V4(to) => {
+                kind == 3 && packet.get(9) == Some(&132) && packet.get(16..20) == Some(&to.octets())
+            }
+            IpAddr::V6(to) => {
+                kind == 1 && packet.get(6) == Some(&132) && packet.get(24..40) == Some(&to.octets())
+            }
+        }
+    }
+}
+
 /// Sends an INIT with `tag` from `source_port` to `to`, from the namespace that the thread is in.
 pub fn send_init(to: SocketAddr, source_port: u16, tag: u32) -> io::Result<()> {
     let domain = if to.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
