@@ -31,7 +31,7 @@ pub fn take_last_lines() -> String {
 /// How many lines of a log are shown.
 const SHOWN: usize = 30;
 /// How long the proxy may take from its start to its first commit.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_mins(2);
 
 /// Where a proxy has its objects from.
 #[derive(Debug, Clone)]

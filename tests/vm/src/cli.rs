@@ -42,8 +42,11 @@ pub(crate) struct Cli {
     /// Shows all that the kernel says, on standard error.
     #[arg(long)]
     pub(crate) verbose: bool,
+    /// Downloads the kernel, if it is not there yet, and runs nothing.
+    #[arg(long, conflicts_with = "program")]
+    pub(crate) download: bool,
     /// What to run.
-    #[arg(value_name = "PROGRAM")]
+    #[arg(value_name = "PROGRAM", required_unless_present = "download", default_value = "")]
     pub(crate) program: OsString,
     /// Its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]

@@ -44,6 +44,9 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         return cargo(cli, &in_vm);
     }
     let kernel = kernel::obtain(&cli.kernel, &target.join("vm"))?;
+    if cli.download {
+        return Ok(ExitCode::SUCCESS);
+    }
     let archive = archive(cli, &kernel, &in_vm, target)?;
     let machine = machine::start(&Settings {
         kernel: &kernel.image,

@@ -27,10 +27,11 @@ pub(crate) fn obtain(series: &str, cache: &Path) -> anyhow::Result<Kernel> {
     lock.lock().context("waiting for another download of the kernel")?;
     if !folder.is_dir() {
         eprintln!("in-vm: downloading and unpacking Linux {series}");
+        let package = package(series)?;
         let draft = cache.join(format!("linux-{series}.draft"));
         let _ = fs::remove_dir_all(&draft);
         fs::create_dir_all(&draft).with_context(|| format!("creating {}", draft.display()))?;
-        unpack(&package(series)?, &draft)?;
+        unpack(&package, &draft)?;
         fs::rename(&draft, &folder).with_context(|| format!("renaming {}", draft.display()))?;
     }
     unpacked(&folder)

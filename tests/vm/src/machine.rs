@@ -16,8 +16,9 @@ const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 panic=-1 oops=panic rdinit=
     mitigations=off random.trust_cpu=on cryptomgr.notests apparmor=0 audit=0";
 
 /// On an emulated processor, whose time goes on while others have the real one, the kernel cannot
-/// find out how fast the time stamp counter is: its seconds would be too long or too short.
-const EMULATED: &str = "clocksource=hpet no_timer_check";
+/// find out how fast the time stamp counter is: its seconds would be too short, and it would take
+/// processors for stuck.
+const EMULATED: &str = "clocksource=hpet tsc=unstable no_timer_check";
 
 /// A machine to be.
 #[derive(Debug)]

@@ -1,48 +1,67 @@
-//! `in-vm` itself, with guests that end in different ways. Without qemu these tests are ignored.
+//! `in-vm` itself, with guests that end in different ways. Without qemu, or without the kernel,
+//! a test is ignored.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+const IN_VM: &str = env!("CARGO_BIN_EXE_in-vm");
+
 /// A guest has two processors, and so may the machine have.
 const THREADS: usize = 2;
+
+/// `./test` names programs here that it has installed: if one is missing then, that is a failure.
+const NEEDED: &str = "PORTOLAN_TESTS_NEED";
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
-    let there = has("qemu-system-x86_64");
     let mut trials = Vec::new();
     for kernel in ["6.1", "6.12"] {
-        trials.push(trial(&format!("Linux {kernel}: a program's output and status"), there, move || {
-            output_and_status(kernel)
-        }));
+        let name = format!("Linux {kernel}: a program's output and status");
+        trials.push(trial(&name, kernel, move || output_and_status(kernel)));
     }
-    trials.push(trial("the limit ends a guest", there, limit));
-    trials.push(trial("a panic of the kernel is reported", there, panic));
-    trials.push(trial("a warning of the kernel fails the run", there, warning));
-    trials.push(trial("the guest ends with in-vm", there, killed));
+    trials.push(trial("the limit ends a guest", "6.12", limit));
+    trials.push(trial("a panic of the kernel is reported", "6.12", panic));
+    trials.push(trial("a warning of the kernel fails the run", "6.12", warning));
+    trials.push(trial("the guest ends with in-vm", "6.12", killed));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn trial(name: &str, there: bool, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
-    let name = if there { name.to_owned() } else { format!("{name} (qemu-system-x86 is not installed)") };
-    Trial::test(name, test).with_ignored_flag(!there)
+/// A trial that needs qemu and a kernel. Where one of them is missing, it is reported as ignored,
+/// and its name says why.
+fn trial(name: &str, kernel: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
+    if !has("qemu-system-x86_64") {
+        let needed = env::var(NEEDED).is_ok_and(|names| names.split(' ').any(|name| name == "qemu"));
+        return Trial::test(format!("{name}: SKIPPED, install qemu-system-x86"), || {
+            Err("qemu must not be missing".into())
+        })
+        .with_ignored_flag(!needed);
+    }
+    let downloaded = Command::new(IN_VM).args(["--kernel", kernel, "--download"]).output();
+    match downloaded {
+        Ok(output) if output.status.success() => Trial::test(name, test),
+        downloaded => {
+            let name = format!("{name}: SKIPPED, Linux {kernel} cannot be had");
+            Trial::test(name, move || Err(format!("{downloaded:?}").into())).with_ignored_flag(true)
+        }
+    }
 }
 
 fn has(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// A run of `script`, as root in a guest.
 fn in_vm(options: &[&str], script: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_in-vm"));
+    let mut command = Command::new(IN_VM);
     command.args(options).args(["sh", "-c", script]).stdin(Stdio::null());
     command
 }
@@ -67,7 +86,7 @@ fn output_and_status(kernel: &str) -> Result<(), Failed> {
     check(&output, 7, &["aside"])?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines: Vec<&str> = printed.lines().collect();
-    let folder = std::env::current_dir()?;
+    let folder = env::current_dir()?;
     let as_expected = matches!(
         lines[..],
         [version, "0", "a word 2", ip_vs, at]
