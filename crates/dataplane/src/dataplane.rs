@@ -94,6 +94,8 @@ impl std::fmt::Display for Difference {
 pub struct InUse {
     /// The nftables tables `portolan`.
     pub tables: bool,
+    /// The virtual servers of IPVS that our record names.
+    pub virtual_servers: bool,
     /// Chains of kube-proxy's names, for each family in the rules of this variant of iptables.
     pub iptables: PerFamily<Option<Variant>>,
 }

@@ -15,6 +15,7 @@ mod error;
 mod families;
 pub mod forward_policy;
 pub mod iptables;
+pub mod ipvs;
 pub mod kube_proxy;
 pub mod listeners;
 mod mode;

@@ -1,10 +1,10 @@
 //! The modes that there are. A new mode is a folder and a line here.
 
 use crate::mode::ModeDescriptor;
-use crate::{iptables, nftables, userspace};
+use crate::{iptables, ipvs, nftables, userspace};
 
 /// All modes.
-pub const MODES: &[&ModeDescriptor] = &[&nftables::MODE, &iptables::MODE, &userspace::MODE];
+pub const MODES: &[&ModeDescriptor] = &[&nftables::MODE, &iptables::MODE, &ipvs::MODE, &userspace::MODE];
 
 /// The mode of this name.
 pub fn named(name: &str) -> Option<&'static ModeDescriptor> {

@@ -18,8 +18,10 @@ mod held;
 mod integrity;
 mod inventory;
 mod kernel;
+mod layout;
 mod listing;
 mod localhost;
+mod marks;
 mod mode;
 mod owners;
 mod portions;
@@ -29,6 +31,7 @@ mod rewrite;
 mod schema;
 mod set;
 mod staging;
+mod steered;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -41,9 +44,14 @@ use portolan_netfilter::nft::Batch;
 use portolan_service::{ChangeSet, Family, ObjectName, PerFamily, ServiceChange, ServicePlan};
 use std::sync::Arc;
 
-pub(crate) use self::encoding::FrontendKey;
+pub(crate) use self::encoding::{FrontendKey, put_frontend, take_frontend};
+pub(crate) use self::endpoint_list::forward_list;
 pub(crate) use self::held::HeldEndpoints;
+pub(crate) use self::layout::Layout;
+pub(crate) use self::localhost::by_rules;
+pub(crate) use self::marks::{MarkedPort, Marks};
 pub use self::mode::MODE;
+pub(crate) use self::steered::HeldFrontend;
 
 use self::chain::Chain;
 use self::inventory::Inventory;
@@ -73,6 +81,7 @@ const INTERFACE_NAME_MAX: usize = 15;
 #[derive(Debug)]
 pub struct Nftables {
     settings: Settings,
+    layout: Layout,
     /// Those that are served.
     families: Vec<Family>,
     /// Why the others are not.
@@ -110,11 +119,17 @@ impl Nftables {
     ///
     /// IPv6 is served if the kernel has it (`/proc/net/if_inet6`, spec §1.32).
     pub fn new(settings: Settings) -> Result<Nftables, Error> {
+        Nftables::with_layout(settings, Layout::Translate)
+    }
+
+    /// As [`Nftables::new`], with tables of this layout.
+    pub(crate) fn with_layout(settings: Settings, layout: Layout) -> Result<Nftables, Error> {
         for family in Family::ALL {
             check_detector(settings.local.get(family).as_ref(), family)?;
         }
         Ok(Nftables {
             settings,
+            layout,
             families: families(),
             troubles: PerFamily::default(),
             kernel: Kernel::open()?,
@@ -130,6 +145,10 @@ impl Nftables {
         })
     }
 
+    fn schema(&self, family: Family, features: Features) -> Schema<'_> {
+        Schema { family, settings: &self.settings, layout: &self.layout, features }
+    }
+
     /// Stages `steps` but those in `left_out`, for all families.
     fn stage(
         &mut self,
@@ -142,7 +161,7 @@ impl Nftables {
             staging.clear();
             for (owner, step) in (0..).zip(steps) {
                 if !left_out.contains(&owner) {
-                    staging.change(step.before, step.after, owner);
+                    staging.change(&self.layout, step.before, step.after, owner);
                 }
             }
             staging.settle(inventories.get(*family));
@@ -156,14 +175,14 @@ impl Nftables {
             let inventory = inventories.get(*family);
             let staging = self.staging.get_mut(*family);
             let features = inventory.features.union(staging.tally.needs(inventory));
-            let schema = Schema { family: *family, settings: &self.settings, features };
+            let schema = Schema { family: *family, settings: &self.settings, layout: &self.layout, features };
             for chain in staging.tally.missing_chains(inventory) {
                 rewrite::add_chain(&mut batch, &schema, chain);
             }
-            rewrite::reconfigure(&mut batch, *family, &self.settings, inventory.features, features);
-            staging.write_removed(&mut batch, owners.as_deref_mut());
+            rewrite::reconfigure(&mut batch, &Schema { features: inventory.features, ..schema }, features);
+            staging.write_removed(&self.layout, &mut batch, owners.as_deref_mut());
             staging.write_affinity(&mut batch, owners.as_deref_mut());
-            staging.write_added(&mut batch, owners.as_deref_mut());
+            staging.write_added(&self.layout, &mut batch, owners.as_deref_mut());
         }
         batch
     }

@@ -1,5 +1,8 @@
 //! Private user, mount, network, process and host-name namespaces that end with the program.
 //!
+//! A caller that is root and says so keeps its user namespace, for what the kernel lets only root
+//! of the machine do.
+//!
 //! Three processes: the one outside waits; process 1 inside reaps orphans; the worker is the
 //! caller, continuing. When the worker or process 1 ends, the kernel kills whatever else runs
 //! inside, and with the last process all network namespaces go (pid_namespaces(7)). Process 1 dies
@@ -22,6 +25,14 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getegid, geteuid};
 
 use crate::Error;
+
+/// Set to `1` by who runs tests as root of a machine that is theirs, to keep the user namespace.
+const PRIVILEGED: &str = "PORTOLAN_SANDBOX_PRIVILEGED";
+
+/// Whether [`enter`] keeps the caller's user namespace.
+pub fn is_wanted_privileged() -> bool {
+    std::env::var_os(PRIVILEGED).is_some_and(|value| value == "1")
+}
 
 /// Which side of [`enter`] this is.
 #[derive(Debug)]
@@ -149,20 +160,20 @@ fn become_worker(
     before: &SigSet,
 ) -> Result<(), Failure> {
     let (uid, gid) = (geteuid(), getegid());
-    unshare(
-        CloneFlags::CLONE_NEWUSER
-            | CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWNET
-            | CloneFlags::CLONE_NEWPID
-            | CloneFlags::CLONE_NEWUTS,
-    )
-    .map_err(Failure::at(NEW_NAMESPACES))?;
+    let private = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWUTS;
+    let privileged = is_wanted_privileged();
+    let users = if privileged { CloneFlags::empty() } else { CloneFlags::CLONE_NEWUSER };
+    unshare(private | users).map_err(Failure::at(NEW_NAMESPACES))?;
     // user_namespaces(7): setgroups must be given up before an unprivileged gid_map.
-    for (file, text) in [
+    let maps = [
         ("setgroups", "deny".to_owned()),
         ("uid_map", format!("0 {uid} 1")),
         ("gid_map", format!("0 {gid} 1")),
-    ] {
+    ];
+    for (file, text) in maps.into_iter().filter(|_| !privileged) {
         let path = format!("/proc/self/{file}");
         fs::write(&path, text).map_err(|error| Failure::at(format!("writing {path}"))(errno(&error)))?;
     }

@@ -1,12 +1,21 @@
-//! Virtual servers of IPVS (linux/ip_vs.h), by generic netlink (linux/genetlink.h).
+//! Virtual servers of IPVS and their destinations (linux/ip_vs.h), by generic netlink
+//! (linux/genetlink.h). Needs `CAP_NET_ADMIN` in the initial user namespace.
+
+mod destination;
+mod request;
+mod scheduling;
+mod server;
 
 use std::io;
-use std::net::IpAddr;
 use std::path::Path;
 
-use crate::nft::TableFamily;
 use portolan_netlink::socket::NetlinkSocket;
 use portolan_netlink::wire::{Message, Writer};
+
+pub use self::destination::{Destination, DestinationState};
+pub use self::request::Request;
+pub use self::scheduling::{HASH_BY_PORT, REFUSE_NOBODY, Scheduling};
+pub use self::server::{ServerKey, ServerState, VirtualServer};
 
 // linux/genetlink.h
 const CONTROL: u16 = 0x10;
@@ -14,80 +23,30 @@ const CONTROL_GET_FAMILY: u8 = 3;
 const CONTROL_FAMILY_ID: u16 = 1;
 const CONTROL_FAMILY_NAME: u16 = 2;
 
-// linux/ip_vs.h: IPVS_CMD_*, IPVS_CMD_ATTR_SERVICE, IPVS_SVC_ATTR_*
+// linux/ip_vs.h: IPVS_CMD_*, IPVS_CMD_ATTR_*
 const NAME: &str = "IPVS";
-const NEW_SERVICE: u8 = 1;
-const DELETE_SERVICE: u8 = 3;
 const GET_SERVICE: u8 = 4;
-const SERVICE: u16 = 1;
-const FAMILY: u16 = 1;
-const PROTOCOL: u16 = 2;
-const ADDRESS: u16 = 3;
-const PORT: u16 = 4;
-const FIREWALL_MARK: u16 = 5;
-/// Length of `union nf_inet_addr`, bytes
-const ADDRESS_LEN: usize = 16;
+const NEW_DESTINATION: u8 = 5;
+const GET_DESTINATION: u8 = 8;
+const SET_CONFIG: u8 = 13;
+const TIMEOUT_TCP: u16 = 4;
+const TIMEOUT_TCP_FIN: u16 = 5;
+const TIMEOUT_UDP: u16 = 6;
 
 /// The kernel has IPVS. Asking it in any other way would load the module.
 pub fn is_present() -> bool {
     Path::new("/proc/thread-self/net/ip_vs").exists()
 }
 
-/// A virtual server for an address, a protocol and a port. (Others are for a firewall mark.)
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct VirtualServer {
-    /// Transport protocol number
-    pub protocol: u8,
-    /// Where it serves
-    pub address: IpAddr,
-    /// Where it serves; 0 for all ports
-    pub port: u16,
-}
-
-impl VirtualServer {
-    /// Reads an `IPVS_CMD_NEW_SERVICE`; `None` if it is for a firewall mark.
-    pub fn parse(message: &Message<'_>) -> Option<VirtualServer> {
-        // The head of generic netlink is as long as that of netfilter, and starts with the command.
-        let (command, attributes) = message.netfilter()?;
-        if command != NEW_SERVICE {
-            return None;
-        }
-        let service = attributes.get(SERVICE)?.nested();
-        if service.get(FIREWALL_MARK).is_some() {
-            return None;
-        }
-        let family = TableFamily::from_number(u8::try_from(service.get(FAMILY)?.ne16()?).ok()?)?;
-        let bytes = service.get(ADDRESS)?.payload.first_chunk::<ADDRESS_LEN>()?;
-        let address = match family {
-            TableFamily::Ip => IpAddr::from(*bytes.first_chunk::<4>()?),
-            TableFamily::Ip6 => IpAddr::from(*bytes),
-        };
-        Some(VirtualServer {
-            protocol: u8::try_from(service.get(PROTOCOL)?.ne16()?).ok()?,
-            address,
-            port: service.get(PORT)?.be16()?,
-        })
-    }
-
-    fn emit(&self, to: &mut Writer) {
-        let mut bytes = [0; ADDRESS_LEN];
-        let family = match self.address {
-            IpAddr::V4(address) => {
-                bytes[..4].copy_from_slice(&address.octets());
-                TableFamily::Ip
-            }
-            IpAddr::V6(address) => {
-                bytes = address.octets();
-                TableFamily::Ip6
-            }
-        };
-        let service = to.nest(SERVICE);
-        to.attribute(FAMILY, &u16::from(family.number()).to_ne_bytes());
-        to.attribute(PROTOCOL, &u16::from(self.protocol).to_ne_bytes());
-        to.attribute(ADDRESS, &bytes);
-        to.be16(PORT, self.port);
-        to.end_nest(service);
-    }
+/// How long connections are remembered without packets, seconds; 0 leaves a timeout as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP connections
+    pub tcp: u32,
+    /// TCP connections that are being closed
+    pub tcp_fin: u32,
+    /// UDP flows
+    pub udp: u32,
 }
 
 /// Access to IPVS in one network namespace.
@@ -100,7 +59,7 @@ pub struct Ipvs {
 
 impl Ipvs {
     /// Opens it for the calling thread's network namespace. Loads the kernel module unless
-    /// [`is_present`].
+    /// [`is_present`]. `ENOENT`: the kernel has no IPVS.
     pub fn open() -> io::Result<Ipvs> {
         let mut netlink = NetlinkSocket::open(libc::NETLINK_GENERIC)?;
         let mut family = None;
@@ -113,25 +72,64 @@ impl Ipvs {
         Ok(Ipvs { netlink, family })
     }
 
-    /// All virtual servers that are not for a firewall mark.
-    pub fn virtual_servers(&mut self) -> io::Result<Vec<VirtualServer>> {
+    /// All virtual servers.
+    pub fn servers(&mut self) -> io::Result<Vec<ServerState>> {
         let mut servers = Vec::new();
-        let collect = |message: &Message<'_>| servers.extend(VirtualServer::parse(message));
+        let collect = |message: &Message<'_>| servers.extend(ServerState::parse(message));
         self.netlink.dump(self.family, &header(GET_SERVICE), |_| {}, collect)?;
         Ok(servers)
     }
 
-    /// Deletes a virtual server and what it leads to; false if it is missing.
-    pub fn delete(&mut self, server: &VirtualServer) -> io::Result<bool> {
-        match self.netlink.acknowledged(self.family, &header(DELETE_SERVICE), |to| server.emit(to)) {
-            Ok(()) => Ok(true),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => Ok(false),
-            Err(error) => Err(error),
+    /// The destinations of a virtual server; none if it is missing.
+    pub fn destinations(&mut self, server: &ServerKey) -> io::Result<Vec<DestinationState>> {
+        let mut destinations = Vec::new();
+        let collect = |message: &Message<'_>| destinations.extend(DestinationState::parse(message));
+        let dump =
+            self.netlink.dump(self.family, &header(GET_DESTINATION), |to| server.emit(to, |_| {}), collect);
+        match dump {
+            Err(error) if is_missing(&error) => Ok(Vec::new()),
+            dump => dump.map(|_| destinations),
         }
     }
+
+    /// Does what is asked for, in order. A request that fails stops no other. Returns the numbers
+    /// of those that failed, with the error of each: `EEXIST` for what is there, `ENOENT` and
+    /// `ESRCH` for what is missing, and `ENOENT` for an unknown scheduler.
+    pub fn request(&mut self, requests: &[Request<'_>]) -> io::Result<Vec<(usize, io::Error)>> {
+        let failed =
+            self.netlink.batch(self.family, requests, |request| header(request.command()), Request::emit)?;
+        Ok(failed.into_iter().map(|(index, errno)| (index, io::Error::from_raw_os_error(errno))).collect())
+    }
+
+    /// Deletes a virtual server and what it leads to; false if it is missing.
+    pub fn delete(&mut self, server: &ServerKey) -> io::Result<bool> {
+        match self.request(&[Request::DeleteServer(server)])?.pop() {
+            None => Ok(true),
+            Some((_, error)) if is_missing(&error) => Ok(false),
+            Some((_, error)) => Err(error),
+        }
+    }
+
+    /// Sets the timeouts of the network namespace.
+    pub fn set_timeouts(&mut self, timeouts: Timeouts) -> io::Result<()> {
+        let Timeouts { tcp, tcp_fin, udp } = timeouts;
+        self.netlink.acknowledged(self.family, &header(SET_CONFIG), |to| {
+            for (kind, seconds) in [(TIMEOUT_TCP, tcp), (TIMEOUT_TCP_FIN, tcp_fin), (TIMEOUT_UDP, udp)] {
+                to.ne32(kind, seconds);
+            }
+        })
+    }
+}
+
+/// A virtual server or a destination is missing.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT))
 }
 
 /// `struct genlmsghdr`, of version 1
 const fn header(command: u8) -> [u8; 4] {
     [command, 1, 0, 0]
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,13 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
 
 fn expr() -> impl Strategy<Value = Expr> {
     let base = prop_oneof![Just(PayloadBase::Network), Just(PayloadBase::Transport)];
-    let meta = prop_oneof![Just(MetaKey::L4Proto), Just(MetaKey::InputInterfaceName), Just(MetaKey::NfProto)];
+    let meta = prop_oneof![
+        Just(MetaKey::L4Proto),
+        Just(MetaKey::InputInterfaceName),
+        Just(MetaKey::OutputInterfaceName),
+        Just(MetaKey::NfProto),
+        Just(MetaKey::Mark),
+    ];
     let ct = prop_oneof![
         Just(CtKey::State),
         Just(CtKey::Status),
@@ -109,6 +115,8 @@ fn expr() -> impl Strategy<Value = Expr> {
         }),
         Just(Expr::MasqueradeFullyRandom),
         Just(Expr::NoTrack),
+        Just(Expr::RejectTcpReset),
+        register().prop_map(|source| Expr::SetMark { source }),
         any::<bool>().prop_map(|ipv6| Expr::RejectPortUnreachable { ipv6 }),
         (name(), register(), option::of(register()), milliseconds())
             .prop_map(|(set, key, data, timeout)| Expr::UpdateSet { set, key, data, timeout }),

@@ -16,6 +16,7 @@ use std::time::Duration;
 pub use address::Address;
 pub use link::{HardwareAddress, Link, VethEnd};
 pub use route::{LOCAL_TABLE, MAIN_TABLE, Route, RouteKind};
+pub use rule::MarkRule;
 
 use crate::socket::NetlinkSocket;
 use crate::wire::Message;

@@ -15,6 +15,8 @@ const ANSWER_BUFFER: libc::c_int = 16 << 20;
 const SEND_SLACK: usize = 32;
 /// How often a dump that a change interrupted is started over.
 const DUMP_ATTEMPTS: usize = 50;
+/// Requests are sent together up to this length; larger datagrams are not faster.
+const BATCH_BYTES: usize = 16 << 10;
 
 #[expect(clippy::cast_possible_truncation, reason = "a dozen bytes")]
 const ADDRESS_LEN: libc::socklen_t = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
@@ -317,6 +319,63 @@ impl NetlinkSocket {
                 return parse(&message).ok_or_else(|| malformed("an answer without what was asked for"));
             }
         }
+    }
+
+    /// Sends requests of type `kind`, many in a datagram; `write` writes the header and the
+    /// attributes of each, both into the open message. Each is done or fails by itself: returns
+    /// the numbers of those that failed, from 0, with the error of each (positive).
+    pub fn batch<T>(
+        &mut self,
+        kind: u16,
+        requests: &[T],
+        header: impl Fn(&T) -> [u8; 4],
+        write: impl Fn(&T, &mut Writer),
+    ) -> io::Result<Vec<(usize, i32)>> {
+        let mut failed = Vec::new();
+        let mut writer = Writer::new();
+        let mut sent = 0;
+        while sent < requests.len() {
+            writer.clear();
+            // Sequence numbers of a datagram follow each other, and none is 0.
+            if self.sequence > u32::MAX / 2 {
+                self.sequence = 0;
+            }
+            let first = self.sequence + 1;
+            let mut last = 0;
+            for request in &requests[sent..] {
+                last = writer.len();
+                self.sequence += 1;
+                let message = writer.message_with(kind, REQUEST, self.sequence, &header(request));
+                write(request, &mut writer);
+                writer.end_message(message);
+                if writer.len() >= BATCH_BYTES.min(self.send_limit / 2) {
+                    break;
+                }
+            }
+            // Errors are answered anyway. The answer to the last says that all are done.
+            writer.bytes_mut()[last + 6..last + 8].copy_from_slice(&(REQUEST | ACK).to_ne_bytes());
+            if writer.is_oversized() {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "attribute of more than 64 KiB"));
+            }
+            self.send(&[writer.as_bytes()])?;
+            let mut answered = false;
+            while !answered {
+                let end = self.sequence;
+                for message in Messages::new(self.receive()?) {
+                    let message = message.map_err(malformed)?;
+                    let Some(answer) = Answer::parse(&message) else { continue };
+                    if !(first..=end).contains(&answer.sequence) {
+                        continue;
+                    }
+                    answered |= answer.sequence == end;
+                    if answer.errno != 0 {
+                        failed.push((sent + (answer.sequence - first) as usize, answer.errno));
+                    }
+                }
+            }
+            sent += (self.sequence - first) as usize + 1;
+        }
+        Ok(failed)
     }
 
     fn exchange(

@@ -10,9 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use portolan_netfilter::ipset::{self, DestroyError, IpSet, IpSets, Member};
-use portolan_netfilter::ipvs::{self, Ipvs, VirtualServer};
+use portolan_netfilter::ipvs::{self, Ipvs, ServerKey, VirtualServer};
 use portolan_netlink::rtnetlink::Rtnetlink;
 
+use crate::dataplane::InUse;
+use crate::ipvs::virtual_servers_of_ours;
 use crate::removal::{Failure, Kept, Part, Report};
 
 /// Spec §7.5
@@ -64,8 +66,10 @@ fn set_names(set: &str) -> [String; 2] {
 }
 
 /// To be called when the report says which rules there are.
-pub(super) fn find(report: &mut Report) {
-    attempt(report, || Ok(Part::VirtualServers(virtual_servers()?.map_or(0, |(_, servers)| servers.len()))));
+pub(super) fn find(beside: InUse, report: &mut Report) {
+    attempt(report, || {
+        Ok(Part::VirtualServers(virtual_servers(beside)?.map_or(0, |(_, servers)| servers.len())))
+    });
     match device() {
         Ok(Some(_)) => report.part(Part::Device),
         Ok(None) => {}
@@ -88,8 +92,8 @@ pub(super) fn find(report: &mut Report) {
 
 /// To be called when the rules that refer to the sets are gone, and the report says which these
 /// were.
-pub(super) fn remove(report: &mut Report) {
-    attempt(report, || Ok(Part::VirtualServers(delete_virtual_servers()?)));
+pub(super) fn remove(beside: InUse, report: &mut Report) {
+    attempt(report, || Ok(Part::VirtualServers(delete_virtual_servers(beside)?)));
     match delete_device() {
         Ok(true) => report.part(Part::Device),
         Ok(false) => {}
@@ -157,7 +161,7 @@ fn destroy_sets(mut kernel: IpSets, sets: Vec<IpSet>, report: &mut Report) {
 /// The virtual servers that are kube-proxy's: those on the addresses of its device, and those on
 /// other addresses of the node (NodePorts, and external addresses that the node has anyway, spec
 /// §7.5, §7.6) that its sets name.
-fn virtual_servers() -> Result<Option<(Ipvs, Vec<VirtualServer>)>, Failure> {
+fn virtual_servers(beside: InUse) -> Result<Option<(Ipvs, Vec<VirtualServer>)>, Failure> {
     if !ipvs::is_present() {
         return Ok(None);
     }
@@ -175,13 +179,23 @@ fn virtual_servers() -> Result<Option<(Ipvs, Vec<VirtualServer>)>, Failure> {
         return Ok(None);
     }
     let mut ipvs = Ipvs::open().map_err(Failure::system("ipvs: opening a socket"))?;
-    let mut servers = ipvs.virtual_servers().map_err(Failure::system("ipvs: listing virtual servers"))?;
-    servers.retain(|server| ours.has(server));
-    Ok(Some((ipvs, servers)))
+    let servers = ipvs.servers().map_err(Failure::system("ipvs: listing virtual servers"))?;
+    let by_address = servers.into_iter().filter_map(|server| match server.key {
+        ServerKey::Address(server) => Some(server),
+        ServerKey::Mark(..) => None,
+    });
+    let kept = if beside.virtual_servers {
+        virtual_servers_of_ours()
+            .map_err(Failure::system("nftables: reading which virtual servers are ours"))?
+    } else {
+        HashSet::new()
+    };
+    let unused = by_address.filter(|server| ours.has(server) && !kept.contains(server));
+    Ok(Some((ipvs, unused.collect())))
 }
 
-fn delete_virtual_servers() -> Result<usize, Failure> {
-    let Some((mut ipvs, servers)) = virtual_servers()? else { return Ok(0) };
+fn delete_virtual_servers(beside: InUse) -> Result<usize, Failure> {
+    let Some((mut ipvs, servers)) = virtual_servers(beside)? else { return Ok(0) };
     let mut deleted = 0;
     for server in servers {
         let failed = || {
@@ -190,7 +204,7 @@ fn delete_virtual_servers() -> Result<usize, Failure> {
                 "ipvs: deleting the virtual server {address} port {port} protocol {protocol}"
             ))
         };
-        deleted += usize::from(ipvs.delete(&server).map_err(failed())?);
+        deleted += usize::from(ipvs.delete(&ServerKey::Address(server)).map_err(failed())?);
     }
     Ok(deleted)
 }

@@ -45,6 +45,16 @@ pub(crate) enum Chain {
     Undeliverable,
     /// Drops connections to ClusterIPs that no Service has.
     Unallocated,
+    /// Base chain: marks what IPVS is to have, so that it is routed to the node itself.
+    Steer,
+    /// Base chain: takes that mark off before IPVS looks.
+    Unsteer,
+    /// Base chain: refuses what IPVS left, so that no socket of the node gets it.
+    Unhandled,
+    /// Base chain: takes the marks off by which IPVS knew traffic from outside.
+    Unmark,
+    /// Base chain: brings what the node sent to a ClusterIP to an endpoint on the node.
+    Reroute,
     /// Base chain
     NatPrerouting,
     /// Base chain
@@ -64,7 +74,7 @@ pub(crate) enum Chain {
 }
 
 /// Chains that exist under one name only.
-pub(super) const NAMED: [(Chain, &str); 17] = [
+pub(super) const NAMED: [(Chain, &str); 22] = [
     (Chain::NoLocal, "no-local"),
     (Chain::RejectIt, "reject-it"),
     (Chain::MasqCluster, "masq-cluster"),
@@ -74,6 +84,11 @@ pub(super) const NAMED: [(Chain, &str); 17] = [
     (Chain::Firewall, "firewall"),
     (Chain::Undeliverable, "undeliverable"),
     (Chain::Unallocated, "unallocated"),
+    (Chain::Steer, "steer"),
+    (Chain::Unsteer, "unsteer"),
+    (Chain::Unhandled, "unhandled"),
+    (Chain::Unmark, "unmark"),
+    (Chain::Reroute, "reroute"),
     (Chain::NatPrerouting, "nat-prerouting"),
     (Chain::NatOutput, "nat-output"),
     (Chain::NatPostrouting, "nat-postrouting"),
@@ -148,6 +163,14 @@ impl Chain {
             Chain::FirewallPrerouting => (ChainType::Filter, Hook::Prerouting, -110),
             Chain::FirewallOutput => (ChainType::Filter, Hook::Output, -110),
             Chain::FilterInput => (ChainType::Filter, Hook::Input, -90),
+            // After source ranges, and before routing.
+            Chain::Steer => (ChainType::Filter, Hook::Prerouting, -105),
+            // IPVS takes requests at 98 and 99 of input, and at -99 and -98 of output
+            // (`ip_vs_ops4` of net/netfilter/ipvs/ip_vs_core.c).
+            Chain::Unsteer => (ChainType::Filter, Hook::Input, 97),
+            Chain::Unhandled => (ChainType::Filter, Hook::Input, 101),
+            Chain::Unmark => (ChainType::Filter, Hook::Output, -97),
+            Chain::Reroute => (ChainType::Route, Hook::Output, -96),
             Chain::FilterForward => (ChainType::Filter, Hook::Forward, -90),
             Chain::FilterOutput => (ChainType::Filter, Hook::Output, -90),
             _ => return None,
@@ -165,6 +188,11 @@ impl Chain {
             Chain::Firewall => "loadBalancerSourceRanges",
             Chain::Undeliverable => "what no endpoint takes",
             Chain::Unallocated => "ClusterIPs that no Service has",
+            Chain::Steer => "to IPVS, by a route of its own",
+            Chain::Unsteer => "right before IPVS",
+            Chain::Unhandled => "what IPVS left",
+            Chain::Unmark => "right after IPVS",
+            Chain::Reroute => "from the node by a ClusterIP to the node",
             _ => return None,
         })
     }

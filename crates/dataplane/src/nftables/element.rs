@@ -15,6 +15,7 @@ use super::affinity;
 use super::chain::Chain;
 use super::encoding::{FrontendKey, put_address, put_frontend};
 use super::endpoint_list::forward_list;
+use super::layout::Layout;
 use super::localhost::by_rules;
 use super::set::SetName;
 
@@ -116,6 +117,8 @@ pub(crate) enum Data {
     Endpoint(IpAddr, u16),
     /// A verdict.
     Target(Target),
+    /// A packet's mark.
+    Mark(u32),
 }
 
 /// One set element of a Service.
@@ -129,21 +132,42 @@ pub(crate) struct Element<'a> {
 
 /// Appends the elements of `plan` in `family`, sorted by key, without duplicates. Two ports of a
 /// Service may share elements (their ClusterIP, a pod that is its own client).
-pub(crate) fn render<'a>(plan: &'a ServicePlan, family: Family, elements: &mut Vec<Element<'a>>) {
-    render_some(plan, family, true, elements);
+pub(crate) fn render<'a>(
+    layout: &Layout,
+    plan: &'a ServicePlan,
+    family: Family,
+    elements: &mut Vec<Element<'a>>,
+) {
+    render_some(layout, plan, family, true, elements);
 }
 
 /// As [`render`], without the elements of `endpoints` and `endpoints-local`: what says which chains
 /// and rules are needed.
-pub(crate) fn render_dispatch<'a>(plan: &'a ServicePlan, family: Family, elements: &mut Vec<Element<'a>>) {
-    render_some(plan, family, false, elements);
+pub(crate) fn render_dispatch<'a>(
+    layout: &Layout,
+    plan: &'a ServicePlan,
+    family: Family,
+    elements: &mut Vec<Element<'a>>,
+) {
+    render_some(layout, plan, family, false, elements);
 }
 
-fn render_some<'a>(plan: &'a ServicePlan, family: Family, endpoints: bool, elements: &mut Vec<Element<'a>>) {
+fn render_some<'a>(
+    layout: &Layout,
+    plan: &'a ServicePlan,
+    family: Family,
+    endpoints: bool,
+    elements: &mut Vec<Element<'a>>,
+) {
     let start = elements.len();
     for port in plan.ports.iter().filter(|port| port.family == family) {
-        let sticky = port.affinity.map(|_| affinity::port_name(plan, port));
-        render_port(port, sticky.as_ref(), endpoints, elements);
+        let way = match layout {
+            Layout::Translate => {
+                Way::Translated { sticky: port.affinity.map(|_| affinity::port_name(plan, port)), endpoints }
+            }
+            Layout::Steer { .. } => Way::Steered { mark: layout.mark(plan, port) },
+        };
+        render_port(port, &way, elements);
     }
     elements[start..].sort_unstable_by_key(|element| element.key);
     // Sorted, so that equal keys are neighbours; `dedup` on the tail only.
@@ -157,15 +181,19 @@ fn render_some<'a>(plan: &'a ServicePlan, family: Family, endpoints: bool, eleme
     elements.truncate(write);
 }
 
-fn render_port<'a>(
-    port: &'a PortPlan,
-    sticky: Option<&Arc<str>>,
-    endpoints: bool,
-    elements: &mut Vec<Element<'a>>,
-) {
+/// How packets get from the frontends of a Service port to its endpoints.
+enum Way {
+    /// Rules translate them: with the name of the port's affinity, and with the elements for
+    /// endpoints or without.
+    Translated { sticky: Option<Arc<str>>, endpoints: bool },
+    /// Rules bring them to IPVS, which knows some by a mark.
+    Steered { mark: Option<u32> },
+}
+
+fn render_port<'a>(port: &'a PortPlan, way: &Way, elements: &mut Vec<Element<'a>>) {
     let mut used = [false; 2];
     for frontend in by_rules(port) {
-        render_frontend(port, sticky, frontend, endpoints, &mut used, elements);
+        render_frontend(port, way, frontend, &mut used, elements);
     }
     for list in [List::Cluster, List::Local] {
         if used[list as usize] {
@@ -183,9 +211,8 @@ fn render_port<'a>(
 /// The elements of one frontend. Notes in `used` which lists it leads to.
 fn render_frontend<'a>(
     port: &'a PortPlan,
-    sticky: Option<&Arc<str>>,
+    way: &Way,
     frontend: &Frontend,
-    endpoints: bool,
     used: &mut [bool; 2],
     elements: &mut Vec<Element<'a>>,
 ) {
@@ -218,23 +245,32 @@ fn render_frontend<'a>(
         }
     }
 
-    let name = Some(&*port.name);
-    if let Some(list) = inside {
+    for list in [inside, outside].into_iter().flatten() {
         used[list as usize] = true;
-        render_list(port, sticky, key, SetName::Services, list, endpoints, elements);
     }
-    if frontend.inside != frontend.outside {
-        match outside {
-            Some(list) => {
-                used[list as usize] = true;
-                render_list(port, sticky, key, SetName::ServicesLocal, list, endpoints, elements);
+    let own_outside = frontend.inside != frontend.outside;
+    match way {
+        Way::Translated { sticky, endpoints } => {
+            let sticky = sticky.as_ref();
+            if let Some(list) = inside {
+                render_list(port, sticky, key, SetName::Services, list, *endpoints, elements);
             }
-            // Outside sources must not fall through to the list for inside ones.
-            None => elements.push(Element {
-                key: Key::Frontend(SetName::ServicesLocal, key),
-                data: Data::Target(Target::Jump(Chain::NoLocal)),
-                port_name: name,
-            }),
+            if own_outside {
+                render_outside(port, sticky, key, outside, *endpoints, elements);
+            }
+        }
+        Way::Steered { mark } => {
+            if inside.is_some() || outside.is_some() {
+                elements.push(Element {
+                    key: Key::Frontend(SetName::Frontends, key),
+                    data: Data::None,
+                    port_name: Some(&port.name),
+                });
+            }
+            if let Some(mark) = mark.filter(|_| own_outside && outside.is_some()) {
+                let key = Key::Frontend(SetName::LocalMarks, key);
+                elements.push(Element { key, data: Data::Mark(mark), port_name: None });
+            }
         }
     }
     // Whoever is not translated arrives at the filter hooks with this destination. If both
@@ -250,8 +286,31 @@ fn render_frontend<'a>(
         elements.push(Element {
             key: Key::Frontend(SetName::NoEndpoints, key),
             data: Data::Target(answer),
-            port_name: name,
+            port_name: Some(&port.name),
         });
+    }
+}
+
+/// The dispatch of a frontend for outside sources, where these do not get what others get: another
+/// list, or nothing.
+fn render_outside<'a>(
+    port: &'a PortPlan,
+    sticky: Option<&Arc<str>>,
+    frontend: FrontendKey,
+    list: Option<List>,
+    endpoints: bool,
+    elements: &mut Vec<Element<'a>>,
+) {
+    match list {
+        Some(list) => {
+            render_list(port, sticky, frontend, SetName::ServicesLocal, list, endpoints, elements);
+        }
+        // Outside sources must not fall through to the list for inside ones.
+        None => elements.push(Element {
+            key: Key::Frontend(SetName::ServicesLocal, frontend),
+            data: Data::Target(Target::Jump(Chain::NoLocal)),
+            port_name: Some(&port.name),
+        }),
     }
 }
 

@@ -18,6 +18,7 @@ use super::chain::{Chain, is_in_place};
 use super::element::{Data, Element, Key, Target, render};
 use super::encoding::{put_address, put_port, take_address, take_frontend};
 use super::inventory::Inventory;
+use super::layout::Layout;
 use super::schema::Schema;
 use super::set::{SetName, is_affinity_set, is_like};
 use super::staging::verdict;
@@ -88,13 +89,13 @@ impl Nftables {
                 Some(_) => {}
             }
             let inventory = inventories.get(family);
-            let schema = Schema { family, settings: &self.settings, features: inventory.features };
+            let schema = self.schema(family, inventory.features);
             let mut found = Vec::new();
-            inspect_sets(inventory, family, &contents.sets, &mut found);
+            inspect_sets(self.layout.sets(), inventory, family, &contents.sets, &mut found);
             let chains: Vec<Chain> = schema.chains().into_iter().chain(inventory.chains().cloned()).collect();
             inspect_chains(&chains, &contents.chains, &mut found);
             let rules = self.kernel.rules(family)?;
-            let schema = Schema { family, settings: &self.settings, features: inventory.features };
+            let schema = self.schema(family, inventory.features);
             inspect_rules(&schema, inventory, &chains, &rules, &mut found);
             findings.extend(found.into_iter().map(|finding| format!("{}: {finding}", table_name(family))));
         }
@@ -105,7 +106,7 @@ impl Nftables {
     fn compare(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Vec<String>, Error> {
         let mut hashes = Hashes::default();
         for family in self.families.clone() {
-            for set in SetName::ALL {
+            for set in self.layout.sets().iter().copied() {
                 self.kernel.elements(family, set, |element| {
                     let end = element.key_end.as_deref().unwrap_or_default();
                     let hash = hashes.hash(family, set, &element.key, end, DataRef::of(element));
@@ -118,12 +119,12 @@ impl Nftables {
         for plan in plans {
             unseen.remove(&plan.name);
             if let Some(plan) = self.in_force(&plan.name, Some(plan)) {
-                hashes.explain(plan, &self.families, &mut missing);
+                hashes.explain(&self.layout, plan, &self.families, &mut missing);
             }
         }
         for name in unseen {
             if let Some(plan) = self.in_force(name, None) {
-                hashes.explain(plan, &self.families, &mut missing);
+                hashes.explain(&self.layout, plan, &self.families, &mut missing);
             }
         }
         let mut findings: Vec<String> = missing
@@ -148,7 +149,7 @@ impl Nftables {
     /// Reads the sets again to say what the elements are that nobody asked for.
     fn name_unexplained(&mut self, hashes: &Hashes, findings: &mut Vec<String>) -> Result<(), Error> {
         for family in self.families.clone() {
-            for set in SetName::ALL {
+            for set in self.layout.sets().iter().copied() {
                 let mut count = 0;
                 let mut example = None;
                 self.kernel.elements(family, set, |element| {
@@ -179,8 +180,14 @@ impl Nftables {
     }
 }
 
-fn inspect_sets(inventory: &Inventory, family: Family, found: &[nft::SetInfo], findings: &mut Vec<String>) {
-    for set in SetName::ALL {
+fn inspect_sets(
+    sets: &[SetName],
+    inventory: &Inventory,
+    family: Family,
+    found: &[nft::SetInfo],
+    findings: &mut Vec<String>,
+) {
+    for set in sets.iter().copied() {
         let (kind, name) = (set.kind(), set.name());
         let Some(info) = found.iter().find(|info| info.name == name) else {
             findings.push(format!("{kind} {name} deleted"));
@@ -197,7 +204,7 @@ fn inspect_sets(inventory: &Inventory, family: Family, found: &[nft::SetInfo], f
         }
     }
     let mut missing = inventory.affinity_sets().clone();
-    for info in found.iter().filter(|info| SetName::ALL.iter().all(|set| set.name() != info.name)) {
+    for info in found.iter().filter(|info| sets.iter().all(|set| set.name() != info.name)) {
         let name = &info.name;
         if !missing.remove(name) {
             findings.push(format!("set {name} is not ours"));
@@ -307,6 +314,7 @@ impl Hashes {
     /// Ticks off what `plan` asks for; counts what is not there, with an example.
     fn explain(
         &mut self,
+        layout: &Layout,
         plan: &ServicePlan,
         families: &[Family],
         missing: &mut HashMap<(Family, SetName), (usize, String)>,
@@ -314,7 +322,7 @@ impl Hashes {
         let (mut expected, mut key, mut end, mut value) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for family in families {
             expected.clear();
-            render(plan, *family, &mut expected);
+            render(layout, plan, *family, &mut expected);
             for element in &expected {
                 let shared = matches!(element.key, Key::ClusterIp(_) | Key::Hairpin(_));
                 if shared && !self.shared.insert(element.key) {
@@ -338,6 +346,10 @@ impl Hashes {
                         DataRef::Value(&value)
                     }
                     Data::Target(target) => DataRef::Verdict(&self.verdicts[target]),
+                    Data::Mark(mark) => {
+                        value.extend_from_slice(&mark.to_ne_bytes());
+                        DataRef::Value(&value)
+                    }
                 };
                 let set = element.key.set();
                 let hash = self.hash(*family, set, &key, &end, data);

@@ -12,7 +12,7 @@ use super::set::SetName;
 /// Counts of what is in force in one family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Inventory {
-    elements: [usize; SetName::ALL.len()],
+    elements: [usize; SetName::COUNT],
     /// Elements that several Services can have in common, with how many have each.
     cluster_ips: HashMap<IpAddr, u32>,
     hairpin: HashMap<IpAddr, u32>,
@@ -135,7 +135,7 @@ impl Inventory {
 /// The features that sets with elements need.
 fn features(filled: impl Fn(SetName) -> bool) -> Features {
     Features {
-        services_local: filled(SetName::ServicesLocal),
+        services_local: filled(SetName::ServicesLocal) || filled(SetName::LocalMarks),
         masq_external: filled(SetName::MasqExternal),
         firewall: filled(SetName::Firewalled),
         no_endpoints: filled(SetName::NoEndpoints),
@@ -145,7 +145,7 @@ fn features(filled: impl Fn(SetName) -> bool) -> Features {
 /// How one transaction changes an [`Inventory`]; merged when it is in force.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tally {
-    elements: [isize; SetName::ALL.len()],
+    elements: [isize; SetName::COUNT],
     shared: BTreeMap<Key, i32>,
     chains: BTreeMap<Chain, isize>,
     /// Chains of Service ports whose rules are replaced, with what the new ones are known by;

@@ -25,7 +25,7 @@ pub(super) fn listeners() -> Listeners {
 }
 
 /// The frontends of `port` that rules serve.
-pub(super) fn by_rules(port: &PortPlan) -> impl Iterator<Item = &Frontend> {
+pub(crate) fn by_rules(port: &PortPlan) -> impl Iterator<Item = &Frontend> {
     port.frontends.iter().filter(|frontend| !frontend.is_relayed())
 }
 

@@ -17,7 +17,7 @@ use super::kernel::{Commit, Learnt, write_learnt};
 use super::present::Present;
 use super::rewrite::{FoundTable, Keep};
 use super::schema::Features;
-use super::set::{SetName, declare_affinity_set};
+use super::set::declare_affinity_set;
 use super::staging::set_id;
 use super::table::table;
 use super::{ATTEMPTS, Nftables};
@@ -51,13 +51,14 @@ impl Nftables {
                 let staging = self.staging.get_mut(*family);
                 staging.clear();
                 for owner in part.clone() {
-                    staging.change(None, Some(plans[owner]), Owner::try_from(owner).unwrap_or(Owner::MAX));
+                    let plan = Some(plans[owner]);
+                    staging.change(&self.layout, None, plan, Owner::try_from(owner).unwrap_or(Owner::MAX));
                 }
                 staging.settle(inventories.get(*family));
-                staging.subtract(present.get_mut(*family));
-                staging.write_removed(&mut batch, None);
+                staging.subtract(&self.layout, present.get_mut(*family));
+                staging.write_removed(&self.layout, &mut batch, None);
                 staging.write_affinity(&mut batch, None);
-                staging.write_added(&mut batch, None);
+                staging.write_added(&self.layout, &mut batch, None);
             }
             let commit = if self.kernel.can_send(&batch) { Some(self.kernel.commit(batch)?) } else { None };
             for family in &self.families {
@@ -149,7 +150,7 @@ impl Nftables {
             }
             for family in self.families.clone() {
                 let of_family = present.get_mut(family);
-                for set in SetName::ALL {
+                for set in self.layout.sets().iter().copied() {
                     self.kernel.elements(family, set, |element| {
                         let content = (element.key_end.clone(), element.data.clone());
                         of_family.elements.insert((set, element.key.clone()), content);
@@ -211,7 +212,7 @@ impl Nftables {
     /// Removes the elements that nobody wanted, those that lead to others first. Returns how many.
     fn remove_unwanted(&mut self, family: Family, present: &Present) -> Result<usize, Error> {
         let mut removed = 0;
-        for set in SetName::ALL.into_iter().rev() {
+        for set in self.layout.sets().iter().copied().rev() {
             let unwanted: Vec<Element<'_>> = present
                 .elements
                 .iter()

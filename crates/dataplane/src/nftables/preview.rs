@@ -12,6 +12,7 @@ use portolan_service::{Family, Protocol, ServicePlan};
 use super::Nftables;
 use super::element::{Data, Element, Key, render};
 use super::encoding::{FrontendKey, put_address, put_port, take_address, take_frontend};
+use super::layout::Layout;
 use super::set::SetName;
 use super::staging::verdict;
 use super::table::table_name;
@@ -46,7 +47,7 @@ impl Nftables {
         let mut wanted = Seen::default();
         for plan in plans {
             for family in &self.families {
-                add_plan(&state, plan, *family, &mut wanted);
+                add_plan(&state, &self.layout, plan, *family, &mut wanted);
             }
         }
         let mut held = Seen::default();
@@ -56,7 +57,7 @@ impl Nftables {
                 differences.push(Difference::Added(table_name(family)));
                 continue;
             }
-            for set in SetName::ALL {
+            for set in self.layout.sets().iter().copied() {
                 self.kernel
                     .elements(family, set, |element| add_element(&state, family, set, element, &mut held))?;
             }
@@ -92,9 +93,9 @@ impl Nftables {
     }
 }
 
-fn add_plan(state: &RandomState, plan: &ServicePlan, family: Family, to: &mut Seen) {
+fn add_plan(state: &RandomState, layout: &Layout, plan: &ServicePlan, family: Family, to: &mut Seen) {
     let mut elements: Vec<Element<'_>> = Vec::new();
-    render(plan, family, &mut elements);
+    render(layout, plan, family, &mut elements);
     for element in &elements {
         let frontend = match element.key {
             Key::Frontend(_, frontend) | Key::Endpoint(_, frontend, _) | Key::Allowed(frontend, _) => {
@@ -117,9 +118,10 @@ fn add_plan(state: &RandomState, plan: &ServicePlan, family: Family, to: &mut Se
                 Some(OwnedData::Value(value))
             }
             Data::Target(target) => Some(OwnedData::Verdict(verdict(target))),
+            Data::Mark(mark) => Some(OwnedData::Value(mark.to_ne_bytes().into())),
         };
         let entry = to.frontends.entry(frontend).or_default();
-        entry.forwards |= matches!(element.key, Key::Endpoint(..));
+        entry.forwards |= matches!(element.key, Key::Endpoint(..) | Key::Frontend(SetName::Frontends, _));
         entry.hash = entry.hash.wrapping_add(state.hash_one((element.key.set(), key, data)));
         if entry.name.is_empty() {
             entry.name = match element.port_name {

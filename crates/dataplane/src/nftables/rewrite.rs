@@ -22,7 +22,6 @@ use super::{ATTEMPTS, Nftables};
 use crate::dataplane::Outcome;
 use crate::error::Error;
 use crate::owner::Owner;
-use crate::settings::Settings;
 
 /// Writes one chain with its rules.
 pub(crate) fn add_chain(batch: &mut Batch, schema: &Schema<'_>, chain: &Chain) {
@@ -37,20 +36,14 @@ fn add_rules(batch: &mut Batch, schema: &Schema<'_>, chain: &Chain) {
     }
 }
 
-/// Writes what leads from the rules for `before` to those for `after`, touching no other chain.
+/// Writes what leads from the rules of `old` to those for `features`, touching no other chain.
 /// Returns whether there was anything to do.
-pub(crate) fn reconfigure(
-    batch: &mut Batch,
-    family: Family,
-    settings: &Settings,
-    before: Features,
-    after: Features,
-) -> bool {
-    if before == after {
+pub(crate) fn reconfigure(batch: &mut Batch, old: &Schema<'_>, features: Features) -> bool {
+    if old.features == features {
         return false;
     }
-    let old = Schema { family, settings, features: before };
-    let new = Schema { family, settings, features: after };
+    let new = Schema { features, ..*old };
+    let family = old.family;
     let (had, has) = (old.chains(), new.chains());
     let table = table(family);
     for chain in has.iter().filter(|chain| !had.contains(chain)) {
@@ -143,13 +136,13 @@ impl Nftables {
                 staging.kept_sets = found.affinity_sets();
                 for (owner, plan) in (0..).zip(plans) {
                     if !left_out.contains(&owner) {
-                        staging.change(None, Some(plan), owner);
-                        staging.spill(&mut batch, owners.as_mut());
+                        staging.change(&self.layout, None, Some(plan), owner);
+                        staging.spill(&self.layout, &mut batch, owners.as_mut());
                     }
                 }
                 staging.settle(inventory);
                 staging.write_affinity(&mut batch, owners.as_mut());
-                staging.write_added(&mut batch, owners.as_mut());
+                staging.write_added(&self.layout, &mut batch, owners.as_mut());
                 inventory.merge(&staging.tally);
                 outcome.operations += staging.operations;
                 for set in staging.kept_sets.drain() {
@@ -222,11 +215,12 @@ impl Nftables {
             for (owner, plan) in (0..).zip(plans) {
                 if !left_out.contains(&owner) {
                     dispatch.clear();
-                    render_dispatch(plan, *family, &mut dispatch);
+                    render_dispatch(&self.layout, plan, *family, &mut dispatch);
                     for element in &dispatch {
                         tally.count(element, 1);
                     }
-                    for port in sticky_ports(plan, *family) {
+                    let sticky = sticky_ports(plan, *family).filter(|_| self.layout.chooses_endpoints());
+                    for port in sticky {
                         for endpoint in port.endpoints() {
                             tally.count_use(port.endpoint_chain(endpoint), 1);
                         }
@@ -265,8 +259,9 @@ impl Nftables {
         let Some(found) = &contents.table else { return Ok(FoundTable::Nothing) };
         let (affinity, fixed): (Vec<_>, Vec<_>) =
             contents.sets.iter().partition(|info| is_affinity_set(family, info));
-        let known = |info: &&SetInfo| SetName::ALL.into_iter().any(|name| is_like(name, family, info));
-        let whole = fixed.len() == SetName::ALL.len() && fixed.iter().all(known);
+        let sets = self.layout.sets();
+        let known = |info: &&SetInfo| sets.iter().any(|name| is_like(*name, family, info));
+        let whole = fixed.len() == sets.len() && fixed.iter().all(known);
         let mut chains = BTreeSet::new();
         let mut foreign_chains = Vec::new();
         let mut fits = whole && found.flags == 0 && !start_over;
@@ -297,7 +292,7 @@ impl Nftables {
         contents: &Contents,
         frontends: &mut Vec<(IpAddr, u16)>,
     ) -> Result<(), Error> {
-        for name in [SetName::Services, SetName::ServicesLocal] {
+        for name in [SetName::Services, SetName::ServicesLocal, SetName::Frontends] {
             if !contents.sets.iter().any(|info| is_like(name, family, info)) {
                 continue;
             }
@@ -325,7 +320,7 @@ impl Nftables {
     ) {
         let features = *features;
         inventory.features = features;
-        let schema = Schema { family, settings: &self.settings, features };
+        let schema = self.schema(family, features);
         let table = table(family);
         let fixed = schema.chains();
         let mut wanted: BTreeSet<Chain> = numbered.clone();
@@ -337,7 +332,7 @@ impl Nftables {
                 match keep {
                     Keep::Nothing => {
                         batch.flush_rules(table);
-                        for name in SetName::ALL {
+                        for name in self.layout.sets() {
                             batch.flush_set(table, name.name());
                         }
                     }
@@ -367,9 +362,9 @@ impl Nftables {
                     batch.delete_table(table);
                 }
                 batch.add_table(table, TABLE_COMMENT);
-                for name in SetName::ALL {
+                for name in self.layout.sets() {
                     let id = set_id(batch);
-                    batch.add_set(table, &declare_set(name, family, id));
+                    batch.add_set(table, &declare_set(*name, family, id));
                 }
                 for chain in fixed.iter().chain(numbered) {
                     batch.add_chain(table, &chain.declaration());

@@ -3,12 +3,15 @@
 //! All of it is a function of the family, the [`Settings`], the [`Features`] in use and the
 //! endpoint counts in use. It is never read back from state that we keep.
 
+mod expressions;
 mod rules;
+mod steering;
 
 use ipnet::IpNet;
 use portolan_service::Family;
 
 use super::chain::{Chain, NAMED};
+use super::layout::Layout;
 use crate::settings::Settings;
 
 /// What some Service needs, and what costs every packet something while it is there.
@@ -56,6 +59,7 @@ impl Features {
 pub(crate) struct Schema<'a> {
     pub(crate) family: Family,
     pub(crate) settings: &'a Settings,
+    pub(crate) layout: &'a Layout,
     pub(crate) features: Features,
 }
 
@@ -66,11 +70,19 @@ impl Schema<'_> {
             .iter()
             .map(|(chain, _)| chain.clone())
             .filter(|chain| match chain {
+                Chain::NoLocal | Chain::NatPrerouting | Chain::NatOutput => self.layout.chooses_endpoints(),
+                Chain::Steer | Chain::Unsteer | Chain::Unhandled | Chain::Reroute => self.bit().is_some(),
+                Chain::Unmark => self.bit().is_some() && self.features.services_local,
                 Chain::Firewall | Chain::FirewallPrerouting | Chain::FirewallOutput => self.features.firewall,
                 Chain::Unallocated => self.service_networks().next().is_some(),
                 _ => true,
             })
             .collect()
+    }
+
+    /// The bit that steers, in tables that do.
+    fn bit(&self) -> Option<u32> {
+        self.layout.bit()
     }
 
     fn service_networks(&self) -> impl Iterator<Item = IpNet> {

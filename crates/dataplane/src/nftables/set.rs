@@ -37,23 +37,15 @@ pub(crate) enum SetName {
     NoEndpoints,
     /// External frontends to when they are masqueraded
     MasqExternal,
+    /// Every frontend that IPVS serves
+    Frontends,
+    /// Those that lead clients from outside to endpoints of their own, to the mark for these
+    LocalMarks,
 }
 
 impl SetName {
-    /// All sets, in the order in which they are created and filled: what others lead to comes
-    /// first.
-    pub(crate) const ALL: [SetName; 10] = [
-        SetName::ClusterIps,
-        SetName::Hairpin,
-        SetName::Endpoints,
-        SetName::EndpointsLocal,
-        SetName::Firewalled,
-        SetName::Allowed,
-        SetName::Services,
-        SetName::ServicesLocal,
-        SetName::NoEndpoints,
-        SetName::MasqExternal,
-    ];
+    /// How many there are.
+    pub(crate) const COUNT: usize = 12;
 
     /// Its name in the kernel.
     pub(crate) fn name(self) -> &'static str {
@@ -68,13 +60,19 @@ impl SetName {
             SetName::ServicesLocal => "services-local",
             SetName::NoEndpoints => "no-endpoints",
             SetName::MasqExternal => "masq-external",
+            SetName::Frontends => "frontends",
+            SetName::LocalMarks => "local-marks",
         }
     }
 
     /// `set` or `map`
     pub(crate) fn kind(self) -> &'static str {
         match self {
-            SetName::ClusterIps | SetName::Hairpin | SetName::Firewalled | SetName::Allowed => "set",
+            SetName::ClusterIps
+            | SetName::Hairpin
+            | SetName::Firewalled
+            | SetName::Allowed
+            | SetName::Frontends => "set",
             _ => "map",
         }
     }
@@ -92,13 +90,15 @@ impl SetName {
             SetName::ServicesLocal => "the same for traffic from outside under externalTrafficPolicy Local",
             SetName::NoEndpoints => "frontends without endpoints",
             SetName::MasqExternal => "when connections to external frontends are masqueraded",
+            SetName::Frontends => "frontends that IPVS serves",
+            SetName::LocalMarks => "marks that IPVS knows traffic from outside by, policy Local",
         }
     }
 }
 
 /// `set` as the kernel takes it; `id` is its number in the batch.
 pub(crate) fn declare_set(set: SetName, family: Family, id: u32) -> nft::Set {
-    use nft::Field::{DestinationAddress, DestinationPort, IpProtocol, L4Proto, Random, SourceAddress};
+    use nft::Field::{DestinationAddress, DestinationPort, IpProtocol, L4Proto, Mark, Random, SourceAddress};
     let (key, data): (&'static [nft::Field], Option<DataType>) = match set {
         SetName::ClusterIps => (&[DestinationAddress], None),
         SetName::Hairpin => (&[SourceAddress, DestinationAddress], None),
@@ -106,7 +106,10 @@ pub(crate) fn declare_set(set: SetName, family: Family, id: u32) -> nft::Set {
             &[Random, DestinationAddress, L4Proto, DestinationPort],
             Some(DataType::Value(&[DestinationAddress, DestinationPort])),
         ),
-        SetName::Firewalled => (&[DestinationAddress, L4Proto, DestinationPort], None),
+        SetName::Firewalled | SetName::Frontends => (&[DestinationAddress, L4Proto, DestinationPort], None),
+        SetName::LocalMarks => {
+            (&[DestinationAddress, L4Proto, DestinationPort], Some(DataType::Value(&[Mark])))
+        }
         SetName::Allowed if family == Family::V4 => {
             (&[DestinationAddress, IpProtocol, DestinationPort, SourceAddress], None)
         }

@@ -11,6 +11,7 @@ use super::chain::Chain;
 use super::element::{Data, Element, ElementStep, Key, Target, difference, render};
 use super::encoding::{put_address, put_port};
 use super::inventory::{Inventory, Tally};
+use super::layout::Layout;
 use super::owners::{NOBODY, Owners};
 use super::present::{Presence, Present};
 use super::schema::{Features, Schema};
@@ -52,8 +53,8 @@ enum AffinityChange {
 #[derive(Debug)]
 pub(crate) struct Staging {
     family: Family,
-    removed: [Buffer; SetName::ALL.len()],
-    added: [Buffer; SetName::ALL.len()],
+    removed: [Buffer; SetName::COUNT],
+    added: [Buffer; SetName::COUNT],
     verdicts: HashMap<Target, nft::Verdict>,
     affinity: Vec<(Owner, AffinityChange)>,
     /// Sets of remembered clients that are there already, whatever the plans before say.
@@ -90,13 +91,19 @@ impl Staging {
     }
 
     /// Stages what leads from one plan of a Service to another.
-    pub(crate) fn change(&mut self, before: Option<&ServicePlan>, after: Option<&ServicePlan>, owner: Owner) {
+    pub(crate) fn change(
+        &mut self,
+        layout: &Layout,
+        before: Option<&ServicePlan>,
+        after: Option<&ServicePlan>,
+        owner: Owner,
+    ) {
         let (mut old, mut new) = (Vec::new(), Vec::new());
         if let Some(plan) = before {
-            render(plan, self.family, &mut old);
+            render(layout, plan, self.family, &mut old);
         }
         if let Some(plan) = after {
-            render(plan, self.family, &mut new);
+            render(layout, plan, self.family, &mut new);
         }
         let service = before.or(after).map_or("", |plan| plan.name.as_str());
         difference(&old, &new, |step| match step {
@@ -111,13 +118,20 @@ impl Staging {
                 }
             }
         });
-        self.change_affinity(before, after, owner);
+        if layout.chooses_endpoints() {
+            self.change_affinity(before, after, owner);
+        }
     }
 
     fn change_affinity(&mut self, before: Option<&ServicePlan>, after: Option<&ServicePlan>, owner: Owner) {
         // Rules of a Service port depend on the family alone.
         let settings = Settings::default();
-        let schema = Schema { family: self.family, settings: &settings, features: Features::default() };
+        let schema = Schema {
+            family: self.family,
+            settings: &settings,
+            layout: &Layout::Translate,
+            features: Features::default(),
+        };
         let family = self.family;
         affinity::difference(before, after, family, |step| match step {
             AffinityStep::AddSet(name, size) => {
@@ -157,8 +171,8 @@ impl Staging {
     }
 
     /// Takes back what is there already; what is there differently is removed first.
-    pub(super) fn subtract(&mut self, present: &mut Present) {
-        for set in SetName::ALL {
+    pub(super) fn subtract(&mut self, layout: &Layout, present: &mut Present) {
+        for set in layout.sets().iter().copied() {
             let (added, removed) = (&mut self.added[set as usize], &mut self.removed[set as usize]);
             added.items.retain(|item| {
                 let element = item.element(&added.bytes, &self.verdicts);
@@ -194,9 +208,14 @@ impl Staging {
     }
 
     /// Writes all removals. With `owners`, each message carries elements of one Service only.
-    pub(crate) fn write_removed(&mut self, batch: &mut Batch, mut owners: Option<&mut Owners>) {
+    pub(crate) fn write_removed(
+        &mut self,
+        layout: &Layout,
+        batch: &mut Batch,
+        mut owners: Option<&mut Owners>,
+    ) {
         // The reverse of the order of creation: what leads to others goes first.
-        for set in SetName::ALL.into_iter().rev() {
+        for set in layout.sets().iter().copied().rev() {
             let buffer = &mut self.removed[set as usize];
             buffer.write(&self.verdicts, owners.as_deref_mut(), batch, |batch, items| {
                 batch.delete_elements(table(self.family), set.name(), items);
@@ -237,16 +256,21 @@ impl Staging {
     }
 
     /// Writes all additions. With `owners`, each message carries elements of one Service only.
-    pub(crate) fn write_added(&mut self, batch: &mut Batch, mut owners: Option<&mut Owners>) {
-        for set in SetName::ALL {
+    pub(crate) fn write_added(
+        &mut self,
+        layout: &Layout,
+        batch: &mut Batch,
+        mut owners: Option<&mut Owners>,
+    ) {
+        for set in layout.sets().iter().copied() {
             self.write_set(set, batch, owners.as_deref_mut());
         }
     }
 
     /// Writes the additions that have become many, where there are no removals to be written first.
-    pub(crate) fn spill(&mut self, batch: &mut Batch, mut owners: Option<&mut Owners>) {
+    pub(crate) fn spill(&mut self, layout: &Layout, batch: &mut Batch, mut owners: Option<&mut Owners>) {
         self.write_affinity(batch, owners.as_deref_mut());
-        for set in SetName::ALL {
+        for set in layout.sets().iter().copied() {
             if self.added[set as usize].bytes.len() > SPILL_BYTES {
                 self.write_set(set, batch, owners.as_deref_mut());
             }
@@ -280,6 +304,7 @@ impl Buffer {
                 put_port(&mut self.bytes, *port);
             }
             Data::Target(to) => target = Some(to.clone()),
+            Data::Mark(mark) => self.bytes.extend_from_slice(&mark.to_ne_bytes()),
         }
         let data_end = self.bytes.len();
         put_comment(&mut self.bytes, service, port);

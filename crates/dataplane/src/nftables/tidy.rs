@@ -23,7 +23,7 @@ impl Nftables {
             let inventory = inventories.get(*family);
             let needs = inventory.needs();
             let keeps = needs.union(inventory.features.intersection(*self.needed.get(*family)));
-            rewrite::reconfigure(&mut batch, *family, &self.settings, inventory.features, keeps);
+            rewrite::reconfigure(&mut batch, &self.schema(*family, inventory.features), keeps);
             *features.get_mut(*family) = keeps;
             *self.needed.get_mut(*family) = needs;
             for chain in inventory.idle_chains() {

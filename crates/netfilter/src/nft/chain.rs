@@ -33,6 +33,8 @@ pub enum ChainType {
     Nat,
     /// Sees every packet.
     Filter,
+    /// Sees every packet of this host, which is routed anew if its mark changes.
+    Route,
 }
 
 /// When a base chain is called (`enum nf_inet_hooks`).
@@ -57,6 +59,7 @@ impl BaseChain {
         match self.kind {
             ChainType::Nat => "nat",
             ChainType::Filter => "filter",
+            ChainType::Route => "route",
         }
     }
 }
@@ -104,6 +107,7 @@ impl ChainInfo {
             let kind = match attributes.get(attr::CHAIN_TYPE)?.text()? {
                 "nat" => ChainType::Nat,
                 "filter" => ChainType::Filter,
+                "route" => ChainType::Route,
                 _ => return None,
             };
             let hook = hook?.nested();

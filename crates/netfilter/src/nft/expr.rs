@@ -39,8 +39,12 @@ pub enum MetaKey {
     L4Proto,
     /// Name of the input interface, 16 bytes, zero-padded
     InputInterfaceName,
+    /// Name of the output interface, 16 bytes, zero-padded
+    OutputInterfaceName,
     /// nfproto, 1 byte
     NfProto,
+    /// The packet's mark, 4 bytes host order
+    Mark,
 }
 
 /// Connection tracking data (`enum nft_ct_keys`).
@@ -117,6 +121,11 @@ pub enum Expr {
         key: MetaKey,
         /// Where to
         dest: Register,
+    },
+    /// Sets the packet's mark (`meta mark set`), 4 bytes host order.
+    SetMark {
+        /// Where from
+        source: Register,
     },
     /// Loads connection tracking data.
     Ct {
@@ -202,6 +211,8 @@ pub enum Expr {
         /// ICMPv6
         ipv6: bool,
     },
+    /// Rejects with a reset of the TCP connection; terminal.
+    RejectTcpReset,
     /// Adds or refreshes an element of a dynamic set or map (`update @set { key timeout t : data
     /// }`).
     UpdateSet {

@@ -18,8 +18,15 @@ const JUMP: u32 = (-3i32).cast_unsigned();
 const GOTO: u32 = (-4i32).cast_unsigned();
 const RETURN: u32 = (-5i32).cast_unsigned();
 
-const META_KEYS: [(MetaKey, u32); 3] =
-    [(MetaKey::L4Proto, 16), (MetaKey::InputInterfaceName, 6), (MetaKey::NfProto, 15)];
+const META_KEYS: [(MetaKey, u32); 5] = [
+    (MetaKey::Mark, META_MARK),
+    (MetaKey::InputInterfaceName, 6),
+    (MetaKey::OutputInterfaceName, 7),
+    (MetaKey::NfProto, 15),
+    (MetaKey::L4Proto, 16),
+];
+/// `NFT_META_MARK`
+const META_MARK: u32 = 3;
 const CT_KEYS: [(CtKey, u32); 8] = [
     (CtKey::State, 0),
     (CtKey::Status, 2),
@@ -44,6 +51,8 @@ const NAT_IMPLIED: u32 = 0b11;
 const FULLY_RANDOM: u32 = 1 << 4;
 /// `NFT_REJECT_ICMP_UNREACH`
 const REJECT_ICMP: u32 = 0;
+/// `NFT_REJECT_TCP_RST`
+const REJECT_TCP_RESET: u32 = 1;
 /// `NFT_DYNSET_OP_UPDATE`
 const DYNSET_UPDATE: u32 = 1;
 /// `NFT_DYNSET_OP_DELETE`
@@ -83,6 +92,10 @@ pub(super) fn emit(expr: &Expr, to: &mut Writer) -> Result<(), NotEmittable> {
         Expr::Meta { key, dest } => {
             to.be32(attr::META_KEY, number_of(&META_KEYS, *key));
             to.be32(attr::META_DREG, dest.0);
+        }
+        Expr::SetMark { source } => {
+            to.be32(attr::META_KEY, META_MARK);
+            to.be32(attr::META_SREG, source.0);
         }
         Expr::Ct { key, direction, dest } => {
             to.be32(attr::CT_KEY, number_of(&CT_KEYS, *key));
@@ -144,6 +157,10 @@ pub(super) fn emit(expr: &Expr, to: &mut Writer) -> Result<(), NotEmittable> {
             to.be32(attr::REJECT_TYPE, REJECT_ICMP);
             to.u8(attr::REJECT_CODE, port_unreachable(*ipv6));
         }
+        Expr::RejectTcpReset => {
+            to.be32(attr::REJECT_TYPE, REJECT_TCP_RESET);
+            to.u8(attr::REJECT_CODE, 0);
+        }
         Expr::UpdateSet { set, key, data, timeout } => {
             to.be32(attr::DYNSET_SREG_KEY, key.0);
             if let Some(data) = data {
@@ -171,7 +188,7 @@ pub(super) fn emit(expr: &Expr, to: &mut Writer) -> Result<(), NotEmittable> {
 fn name(expr: &Expr) -> &str {
     match expr {
         Expr::Payload { .. } => "payload",
-        Expr::Meta { .. } => "meta",
+        Expr::Meta { .. } | Expr::SetMark { .. } => "meta",
         Expr::Ct { .. } => "ct",
         Expr::FibSourceType { .. } | Expr::FibDestinationType { .. } => "fib",
         Expr::RandomBelow { .. } => "numgen",
@@ -181,7 +198,7 @@ fn name(expr: &Expr) -> &str {
         Expr::Immediate(_) | Expr::Constant { .. } => "immediate",
         Expr::Dnat { .. } => "nat",
         Expr::MasqueradeFullyRandom => "masq",
-        Expr::RejectPortUnreachable { .. } => "reject",
+        Expr::RejectPortUnreachable { .. } | Expr::RejectTcpReset => "reject",
         Expr::UpdateSet { .. } | Expr::DeleteFromSet { .. } => "dynset",
         Expr::NoTrack => "notrack",
         Expr::Other(name) => name,
@@ -310,6 +327,9 @@ fn parse_known(name: &str, data: &Attributes<'_>) -> Option<Expr> {
             len: number(attr::PAYLOAD_LEN)?,
             dest: register(attr::PAYLOAD_DREG)?,
         },
+        "meta" if number(attr::META_KEY)? == META_MARK && absent(attr::META_DREG) => {
+            Expr::SetMark { source: register(attr::META_SREG)? }
+        }
         "meta" => {
             Expr::Meta { key: key_of(&META_KEYS, number(attr::META_KEY)?)?, dest: register(attr::META_DREG)? }
         }
@@ -400,6 +420,7 @@ fn parse_known(name: &str, data: &Attributes<'_>) -> Option<Expr> {
             let ipv6 = [false, true].into_iter().find(|ipv6| port_unreachable(*ipv6) == code)?;
             Expr::RejectPortUnreachable { ipv6 }
         }
+        "reject" if number(attr::REJECT_TYPE)? == REJECT_TCP_RESET => Expr::RejectTcpReset,
         "dynset"
             if number(attr::DYNSET_FLAGS).unwrap_or(NO_FLAGS) == NO_FLAGS
                 && absent(attr::DYNSET_EXPR)

@@ -26,6 +26,8 @@ pub enum Field {
     SourcePort,
     /// `th dport`: 2 bytes, network order
     DestinationPort,
+    /// `meta mark`: 4 bytes, host order
+    Mark,
 }
 
 // enum expr_types of nft, stable since it is stored
@@ -55,7 +57,7 @@ const TYPEOF_DATA: u8 = 1;
 impl Field {
     fn len(self, family: TableFamily) -> u32 {
         match self {
-            Field::Random => 4,
+            Field::Random | Field::Mark => 4,
             Field::SourceAddress | Field::DestinationAddress => family.address_len(),
             Field::L4Proto | Field::IpProtocol => 1,
             Field::SourcePort | Field::DestinationPort => 2,
@@ -70,6 +72,7 @@ impl Field {
             (Field::SourceAddress | Field::DestinationAddress, TableFamily::Ip6) => 8,
             (Field::L4Proto | Field::IpProtocol, _) => 12,
             (Field::SourcePort | Field::DestinationPort, _) => 13,
+            (Field::Mark, _) => 19,
         }
     }
 
@@ -87,6 +90,7 @@ impl Field {
             (Field::L4Proto | Field::IpProtocol, _) => (EXPR_META, &[16][..]),
             (Field::SourcePort, _) => (EXPR_PAYLOAD, &[HEADER_TRANSPORT, 1][..]),
             (Field::DestinationPort, _) => (EXPR_PAYLOAD, &[HEADER_TRANSPORT, 2][..]),
+            (Field::Mark, _) => (EXPR_META, &[3][..]),
         };
         userdata::put(to, TYPEOF_EXPR, &expr.to_ne_bytes());
         userdata::nest(to, TYPEOF_DATA, |to| {
@@ -124,7 +128,7 @@ fn len(fields: &[Field], family: TableFamily) -> u32 {
 
 fn byteorder(fields: &[Field]) -> u32 {
     match fields {
-        [Field::Random] => BYTEORDER_HOST,
+        [Field::Random | Field::Mark] => BYTEORDER_HOST,
         [_] => BYTEORDER_NETWORK,
         _ => BYTEORDER_NONE,
     }

@@ -5,7 +5,7 @@ use super::userdata;
 use portolan_netlink::wire::{Message, Writer};
 
 /// The family of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TableFamily {
     /// `ip`
     Ip,

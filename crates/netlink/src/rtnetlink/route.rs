@@ -152,6 +152,11 @@ fn local_header(address: IpAddr, protocol: u8) -> [u8; HEADER] {
     [family(address), length, 0, 0, table, protocol, SCOPE_HOST, LOCAL, 0, 0, 0, 0]
 }
 
+fn everything_local_header(ipv6: bool, protocol: u8) -> [u8; HEADER] {
+    let family = if ipv6 { FAMILY_V6 } else { FAMILY_V4 };
+    [family, 0, 0, 0, 0, protocol, SCOPE_HOST, LOCAL, 0, 0, 0, 0]
+}
+
 fn emit(network: IpNet, via: Option<IpAddr>, index: u32, to: &mut Writer) {
     to.address(DESTINATION, network.network());
     to.ne32(INTERFACE, index);
@@ -200,6 +205,23 @@ impl Rtnetlink {
             if let Some(source) = source {
                 to.address(PREFERRED_SOURCE, source);
             }
+        })
+    }
+
+    /// Has the node take for its own all packets, of IPv4 or of IPv6, that are routed by `table`:
+    /// adds a `local` route of `protocol` to everywhere. `EEXIST`: the table has such a route.
+    pub fn add_local_everything(&mut self, ipv6: bool, table: u32, protocol: u8) -> io::Result<()> {
+        self.netlink.create(NEW, IfThere::Refuse, &everything_local_header(ipv6, protocol), |to| {
+            to.ne32(TABLE, table);
+            to.ne32(INTERFACE, LOOPBACK);
+        })
+    }
+
+    /// Deletes what [`Rtnetlink::add_local_everything`] added; `ESRCH` if it is missing.
+    pub fn delete_local_everything(&mut self, ipv6: bool, table: u32, protocol: u8) -> io::Result<()> {
+        self.netlink.acknowledged(DELETE, &everything_local_header(ipv6, protocol), |to| {
+            to.ne32(TABLE, table);
+            to.ne32(INTERFACE, LOOPBACK);
         })
     }
 

@@ -27,6 +27,7 @@ pub(super) fn chain_object(family: &str, chain: &ChainInfo) -> Value {
         body["type"] = match base.kind {
             ChainType::Nat => "nat",
             ChainType::Filter => "filter",
+            ChainType::Route => "route",
         }
         .into();
         body["hook"] = match base.hook {

@@ -74,10 +74,13 @@ impl Registers {
                 let (key, kind) = match key {
                     MetaKey::L4Proto => ("l4proto", Kind::Protocol),
                     MetaKey::InputInterfaceName => ("iifname", Kind::Interface),
+                    MetaKey::OutputInterfaceName => ("oifname", Kind::Interface),
+                    MetaKey::Mark => ("mark", Kind::Number),
                     MetaKey::NfProto => ("nfproto", Kind::NetworkProtocol),
                 };
                 self.load(*dest, json!({"meta": {"key": key}}), kind, kind.len());
             }
+            Expr::SetMark { source } => self.set_mark(*source, layouts),
             Expr::Ct { key, direction, dest } => self.ct(*key, *direction, *dest),
             Expr::FibSourceType { dest } => self.fib("saddr", *dest),
             Expr::FibDestinationType { dest } => self.fib("daddr", *dest),
@@ -88,12 +91,18 @@ impl Registers {
                 Kind::Number.len(),
             ),
             Expr::Bitwise { source, dest, mask, xor } => {
-                let masked = self.loaded.get(&place(*source)).cloned();
+                let loaded = self.loaded.get(&place(*source)).filter(|it| it.mask.is_none()).cloned();
                 self.forget(*dest);
-                if let Some(loaded) =
-                    masked.filter(|it| it.mask.is_none() && xor.iter().all(|byte| *byte == 0))
-                {
-                    self.loaded.insert(place(*dest), Loaded { mask: Some(mask.clone()), ..loaded });
+                let result = loaded.and_then(|loaded| {
+                    if xor.iter().all(|byte| *byte == 0) {
+                        return Some(Loaded { mask: Some(mask.clone()), ..loaded });
+                    }
+                    let (kept, flipped) = (loaded.kind.value(mask)?, loaded.kind.value(xor)?);
+                    let expression = json!({"^": [{"&": [loaded.expression, kept]}, flipped]});
+                    Some(Loaded { expression, ..loaded })
+                });
+                if let Some(result) = result {
+                    self.loaded.insert(place(*dest), result);
                 }
             }
             Expr::Cmp { op, source, value } => {
@@ -117,6 +126,7 @@ impl Registers {
                 let kind = if *ipv6 { "icmpv6" } else { "icmp" };
                 self.statements.push(json!({"reject": {"type": kind, "expr": "port-unreachable"}}));
             }
+            Expr::RejectTcpReset => self.statements.push(json!({"reject": {"type": "tcp reset"}})),
             Expr::UpdateSet { set, key, data, timeout } => {
                 self.update_set(set, *key, *data, *timeout, layouts);
             }
@@ -176,6 +186,27 @@ impl Registers {
     fn fib(&mut self, of: &str, dest: Register) {
         let expression = json!({"fib": {"result": "type", "flags": [of]}});
         self.load(dest, expression, Kind::AddressType, Kind::AddressType.len());
+    }
+
+    fn set_mark(&mut self, source: Register, layouts: &mut Layouts) {
+        let at = place(source);
+        let value = if let Some((map, found)) = self.mapped.get(&at) {
+            if let Some(layout) = layouts.sets.get_mut(map) {
+                layout.data = vec![Kind::Number];
+            }
+            Some(found.clone())
+        } else if let Some(loaded) = self.loaded.get(&at) {
+            match &loaded.mask {
+                None => Some(loaded.expression.clone()),
+                Some(mask) => {
+                    loaded.kind.value(mask).map(|kept| json!({"&": [loaded.expression.clone(), kept]}))
+                }
+            }
+        } else {
+            self.constants.get(&at).and_then(|value| Kind::Number.value(value))
+        };
+        let value = value.unwrap_or_else(|| json!({"unknown": null}));
+        self.statements.push(json!({"mangle": {"key": {"meta": {"key": "mark"}}, "value": value}}));
     }
 
     fn dnat(&mut self, ipv6: bool, address: Register, port: Option<Register>, layouts: &mut Layouts) {

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use ipnet::IpNet;
 use portolan_netfilter::nft::{self, CmpOp, CtKey, Direction, Expr, MetaKey, PayloadBase, Register, Rule};
 use portolan_service::{Family, List, Protocol};
 
 use super::Schema;
+use super::expressions::{
+    commented, ct_state_new, ct_status_dnat, in_network, jump, lookup, protocol_is, rule, source_is_local,
+    vmap,
+};
+use super::steering::{masquerade_steered, unmark};
 use crate::nftables::affinity::{Content, Endpoint, StickyPort};
 use crate::nftables::chain::Chain;
 use crate::nftables::encoding::put_address;
@@ -124,11 +128,20 @@ impl Schema<'_> {
                 rules
             }
             Chain::NatOutput => self.dispatch().into(),
+            Chain::NatPostrouting if self.bit().is_some() => masquerade_steered(),
             Chain::NatPostrouting => {
                 vec![rule([ct_status_dnat(), jump(&Chain::Masq)])]
             }
+            Chain::Steer => self.steer(),
+            Chain::Unsteer => self.unsteer(),
+            Chain::Unhandled => self.unhandled(),
+            Chain::Unmark => unmark(),
+            Chain::Reroute => self.reroute(),
             Chain::FirewallPrerouting | Chain::FirewallOutput => {
                 vec![rule([ct_state_new(), jump(&Chain::Firewall)])]
+            }
+            Chain::FilterInput if self.bit().is_some() => {
+                vec![rule([self.is_steered(false), ct_state_new(), jump(&Chain::Undeliverable)])]
             }
             Chain::FilterInput => vec![undeliverable()],
             // A ClusterIP is never an address of the node: what comes in for one is for somebody
@@ -260,7 +273,7 @@ impl Schema<'_> {
     }
 
     /// Sources that are not pods of this node (spec §4.8); `None` where nothing separates them.
-    fn not_local(&self) -> Option<Vec<Expr>> {
+    pub(super) fn not_local(&self) -> Option<Vec<Expr>> {
         let name = |value: Vec<u8>| {
             vec![
                 Expr::Meta { key: MetaKey::InputInterfaceName, dest: Register::R1 },
@@ -284,17 +297,17 @@ impl Schema<'_> {
         vec![self.source(0), self.destination(self.address_words()), lookup(SetName::Hairpin)]
     }
 
-    fn reject(&self) -> Vec<Expr> {
+    pub(super) fn reject(&self) -> Vec<Expr> {
         vec![Expr::RejectPortUnreachable { ipv6: self.family == Family::V6 }]
     }
 
-    fn original_address(&self, dest: Register) -> Expr {
+    pub(super) fn original_address(&self, dest: Register) -> Expr {
         let key = if self.family == Family::V6 { CtKey::DestinationIp6 } else { CtKey::DestinationIp };
         Expr::Ct { key, direction: Some(Direction::Original), dest }
     }
 
     /// `ip daddr . meta l4proto . th dport` into registers from word `at` on.
-    fn frontend(&self, at: u32) -> Vec<Expr> {
+    pub(super) fn frontend(&self, at: u32) -> Vec<Expr> {
         let address = self.address_words();
         vec![
             self.destination(at),
@@ -335,82 +348,4 @@ impl Schema<'_> {
     fn frontend_words(&self) -> u32 {
         self.address_words() + 2
     }
-}
-
-fn rule<const N: usize>(parts: [Vec<Expr>; N]) -> Rule {
-    Rule { exprs: parts.into_iter().flatten().collect(), comment: None }
-}
-
-fn commented<const N: usize>(parts: [Vec<Expr>; N], comment: &str) -> Rule {
-    Rule { exprs: parts.into_iter().flatten().collect(), comment: Some(comment.into()) }
-}
-
-fn lookup(set: SetName) -> Expr {
-    Expr::Lookup { set: set.name().into(), source: Register::R1, dest: None, inverted: false }
-}
-
-fn vmap(map: SetName) -> Expr {
-    Expr::Lookup {
-        set: map.name().into(),
-        source: Register::R1,
-        dest: Some(Register::VERDICT),
-        inverted: false,
-    }
-}
-
-fn jump(chain: &Chain) -> Vec<Expr> {
-    vec![Expr::Immediate(nft::Verdict::Jump(chain.name()))]
-}
-
-fn protocol_is(protocol: Protocol) -> Vec<Expr> {
-    vec![
-        Expr::Meta { key: MetaKey::L4Proto, dest: Register::R1 },
-        Expr::Cmp { op: CmpOp::Equal, source: Register::R1, value: vec![protocol.number()] },
-    ]
-}
-
-/// `ct state new`: bit 3 of `NF_CT_STATE_BIT`.
-fn ct_state_new() -> Vec<Expr> {
-    ct_bit(CtKey::State, 1 << 3)
-}
-
-/// `ct status dnat`: `IPS_DST_NAT`.
-fn ct_status_dnat() -> Vec<Expr> {
-    ct_bit(CtKey::Status, 1 << 5)
-}
-
-fn ct_bit(key: CtKey, bit: u32) -> Vec<Expr> {
-    vec![
-        Expr::Ct { key, direction: None, dest: Register::R1 },
-        Expr::Bitwise {
-            source: Register::R1,
-            dest: Register::R1,
-            mask: bit.to_ne_bytes().into(),
-            xor: vec![0; 4],
-        },
-        Expr::Cmp { op: CmpOp::NotEqual, source: Register::R1, value: vec![0; 4] },
-    ]
-}
-
-/// `fib saddr type local`: `RTN_LOCAL` (linux/rtnetlink.h).
-fn source_is_local() -> Vec<Expr> {
-    vec![
-        Expr::FibSourceType { dest: Register::R1 },
-        Expr::Cmp { op: CmpOp::Equal, source: Register::R1, value: 2u32.to_ne_bytes().into() },
-    ]
-}
-
-/// Compares the address that `load` puts into the first register.
-fn in_network(load: Expr, network: IpNet, op: CmpOp) -> Vec<Expr> {
-    let mut value = Vec::with_capacity(16);
-    let mut mask = Vec::with_capacity(16);
-    put_address(&mut value, network.network());
-    put_address(&mut mask, network.netmask());
-    let mut exprs = vec![load];
-    if network.prefix_len() < network.max_prefix_len() {
-        let xor = vec![0; mask.len()];
-        exprs.push(Expr::Bitwise { source: Register::R1, dest: Register::R1, mask, xor });
-    }
-    exprs.push(Expr::Cmp { op, source: Register::R1, value });
-    exprs
 }

@@ -12,17 +12,28 @@ use crate::nftables::affinity::{self, AffinityStep, chain_of_set};
 use crate::nftables::chain::Chain;
 use crate::nftables::element::{Data, Element, Key, Target, render};
 use crate::nftables::inventory::{Inventory, Tally};
+use crate::nftables::layout::Layout;
 use crate::nftables::schema::{Features, Schema};
-use crate::nftables::set::{SetName, declare_affinity_set};
+use crate::nftables::set::declare_affinity_set;
 use crate::nftables::table::table_name;
 use crate::settings::Settings;
 
-/// Everything that the kernel is to hold in `family`.
+/// Everything that the kernel is to hold in `family` where rules translate.
 pub(crate) fn ruleset(settings: &Settings, plans: &[ServicePlan], family: Family) -> String {
+    ruleset_of(&Layout::Translate, settings, plans, family)
+}
+
+/// Everything that the kernel is to hold in `family`.
+pub(crate) fn ruleset_of(
+    layout: &Layout,
+    settings: &Settings,
+    plans: &[ServicePlan],
+    family: Family,
+) -> String {
     let mut elements = Vec::new();
     for plan in plans {
         let mut of_plan = Vec::new();
-        render(plan, family, &mut of_plan);
+        render(layout, plan, family, &mut of_plan);
         elements.extend(of_plan.into_iter().map(|element| (plan, element)));
     }
     let mut shared = HashSet::new();
@@ -34,8 +45,8 @@ pub(crate) fn ruleset(settings: &Settings, plans: &[ServicePlan], family: Family
         tally.count(element, 1);
     }
     let (mut affinity_sets, mut port_rules) = (Vec::new(), BTreeMap::new());
-    let of_ports = Schema { family, settings, features: Features::default() };
-    for plan in plans {
+    let of_ports = Schema { family, settings, layout, features: Features::default() };
+    for plan in plans.iter().filter(|_| layout.chooses_endpoints()) {
         affinity::difference(None, Some(plan), family, |step| match step {
             AffinityStep::AddSet(name, size) => {
                 tally.count_use(chain_of_set(&name), 1);
@@ -48,11 +59,11 @@ pub(crate) fn ruleset(settings: &Settings, plans: &[ServicePlan], family: Family
         });
     }
     let nothing = Inventory::default();
-    let schema = Schema { family, settings, features: tally.needs(&nothing) };
+    let schema = Schema { family, settings, layout, features: tally.needs(&nothing) };
     let come_and_go: Vec<Chain> = tally.missing_chains(&nothing).cloned().collect();
 
     let mut text = format!("{} {{\n", table_name(family));
-    for set in SetName::ALL {
+    for set in layout.sets().iter().copied() {
         let lines: Vec<String> = elements
             .iter()
             .filter(|(_, element)| element.key.set() == set)
@@ -102,6 +113,7 @@ fn line(plan: &ServicePlan, element: &Element<'_>) -> String {
         Data::Target(Target::Drop) => " : drop".into(),
         Data::Target(Target::Jump(chain)) => format!(" : jump {}", chain.name()),
         Data::Target(Target::Goto(chain)) => format!(" : goto {}", chain.name()),
+        Data::Mark(mark) => format!(" : {mark:#010x}"),
     };
     let comment = match element.port_name {
         None => String::new(),
@@ -132,6 +144,8 @@ fn rule(rule: &Rule) -> String {
             }
             Expr::Meta { key, dest } => match key {
                 nft::MetaKey::InputInterfaceName => load(&mut registers, *dest, 16, "iifname".into()),
+                nft::MetaKey::OutputInterfaceName => load(&mut registers, *dest, 16, "oifname".into()),
+                nft::MetaKey::Mark => load(&mut registers, *dest, 4, "meta mark".into()),
                 nft::MetaKey::L4Proto => load(&mut registers, *dest, 1, "meta l4proto".into()),
                 nft::MetaKey::NfProto => panic!("no rule needs it"),
             },
@@ -158,15 +172,20 @@ fn rule(rule: &Rule) -> String {
                 load(&mut registers, *dest, 4, format!("numgen random mod {modulus}"));
             }
             Expr::Bitwise { source, dest, mask, xor } => {
-                assert!(xor.iter().all(|byte| *byte == 0), "only masks are used");
                 let len = u32::try_from(mask.len()).expect("a few bytes");
-                let masked = format!("{} & {}", holds(&registers, *source), bytes(mask));
+                let what = field(&registers, *source);
+                let flipped = if xor.iter().any(|byte| *byte != 0) {
+                    format!(" ^ {}", value_of(&what, xor))
+                } else {
+                    String::new()
+                };
+                let masked = format!("{what} & {}{flipped}", value_of(&what, mask));
                 load(&mut registers, *dest, len, masked);
             }
             Expr::Cmp { op, source, value } => {
                 let op = if *op == CmpOp::Equal { "==" } else { "!=" };
                 let what = holds(&registers, *source);
-                let value = if what == "iifname" { interface(value) } else { bytes(value) };
+                let value = value_of(&what, value);
                 words.push(format!("{what} {op} {value}"));
             }
             Expr::Lookup { set, source, dest, inverted } => {
@@ -206,7 +225,10 @@ fn rule(rule: &Rule) -> String {
                 let seconds = timeout.expect("a timeout").as_secs();
                 words.push(format!("update @{set} {{ {} timeout {seconds}s }}", holds(&registers, *key)));
             }
-            Expr::FibDestinationType { .. } | Expr::DeleteFromSet { .. } | Expr::NoTrack | Expr::Other(_) => {
+            Expr::SetMark { source } => words.push(format!("meta mark set {}", field(&registers, *source))),
+            Expr::FibDestinationType { dest } => load(&mut registers, *dest, 4, "fib daddr type".into()),
+            Expr::RejectTcpReset => words.push("reject with tcp reset".into()),
+            Expr::DeleteFromSet { .. } | Expr::NoTrack | Expr::Other(_) => {
                 panic!("no rule needs {expr:?}")
             }
         }
@@ -215,6 +237,15 @@ fn rule(rule: &Rule) -> String {
         words.push(format!("# {comment}"));
     }
     words.join(" ")
+}
+
+/// What `what` is compared with or masked by.
+fn value_of(what: &str, value: &[u8]) -> String {
+    match <[u8; 4]>::try_from(value) {
+        Ok(number) if what.starts_with("meta mark") => format!("{:#010x}", u32::from_ne_bytes(number)),
+        _ if what.ends_with("ifname") => interface(value),
+        _ => bytes(value),
+    }
 }
 
 /// The 4-byte word where a register begins.
@@ -243,6 +274,12 @@ fn holds(registers: &[(u32, u32, String)], register: Register) -> String {
     }
     assert!(!run.is_empty(), "register {register:?} is read before it is loaded");
     join(&run)
+}
+
+/// What begins in `register`, and nothing of what follows.
+fn field(registers: &[(u32, u32, String)], register: Register) -> String {
+    let found = registers.iter().find(|(start, ..)| *start == position(register));
+    found.expect("a register is read after it is loaded").2.clone()
 }
 
 fn join(registers: &[(u32, u32, String)]) -> String {

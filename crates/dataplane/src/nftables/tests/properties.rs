@@ -12,8 +12,8 @@ use crate::nftables::affinity::{self, Content};
 use crate::nftables::chain::Chain;
 use crate::nftables::element::{Data, ElementStep, Key, difference, render};
 use crate::nftables::inventory::{Inventory, Tally};
+use crate::nftables::layout::Layout;
 use crate::nftables::schema::Features;
-use crate::nftables::set::SetName;
 use crate::tests::plans::{CLUSTER, LOCAL, PortExt, port, service};
 
 const SERVICES: u8 = 4;
@@ -90,7 +90,7 @@ fn fresh(plans: &BTreeMap<u8, Arc<ServicePlan>>, family: Family) -> Kernel {
     let mut kernel = Kernel::new();
     for plan in plans.values() {
         let mut elements = Vec::new();
-        render(plan, family, &mut elements);
+        render(&Layout::Translate, plan, family, &mut elements);
         kernel.extend(
             elements
                 .iter()
@@ -176,8 +176,8 @@ fn transact(
     for (before, after) in changes {
         affinity::difference(*before, *after, family, |step| sticky.take(step, &mut tally));
         let (mut old, mut new) = (Vec::new(), Vec::new());
-        before.inspect(|plan| render(plan, family, &mut old));
-        after.inspect(|plan| render(plan, family, &mut new));
+        before.inspect(|plan| render(&Layout::Translate, plan, family, &mut old));
+        after.inspect(|plan| render(&Layout::Translate, plan, family, &mut new));
         difference(&old, &new, |step| match step {
             ElementStep::Remove(element) => {
                 if tally.count(element, -1) {
@@ -240,7 +240,7 @@ proptest! {
                     .collect();
                 transact(&mut kernel, &mut sticky, &mut inventory, &changes, family);
                 prop_assert_eq!(&kernel, &fresh(&plans, family));
-                for set in SetName::ALL {
+                for set in Layout::Translate.sets().iter().copied() {
                     let count = kernel.keys().filter(|key| key.set() == set).count();
                     prop_assert_eq!(inventory.len(set), count, "{}", set.name());
                 }

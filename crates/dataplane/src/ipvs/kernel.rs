@@ -1,0 +1,150 @@
+//! Our side of the conversation with IPVS: what a refusal means, and its settings.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+
+use portolan_netfilter::ipvs::{DestinationState, Ipvs, ServerKey, ServerState, Timeouts};
+use portolan_service::ObjectName;
+
+use super::change::{Action, Step};
+use super::wanted::ROUND_ROBIN;
+use crate::error::Error;
+
+/// Settings of IPVS that the rules and the removal of endpoints rely on, below `/proc/sys`.
+const SYSCTLS: [(&str, &str); 3] = [
+    // Masquerading needs connection tracking.
+    ("net/ipv4/vs/conntrack", "1"),
+    // Connections to an endpoint that is gone are reset, and flows go elsewhere.
+    ("net/ipv4/vs/expire_nodest_conn", "1"),
+    // Clients with affinity leave an endpoint that gets no new connections.
+    ("net/ipv4/vs/expire_quiescent_template", "1"),
+];
+
+/// IPVS in one network namespace.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    ipvs: Ipvs,
+    /// Schedulers that this kernel turned out not to have
+    unknown: HashSet<String>,
+}
+
+impl Kernel {
+    pub(super) fn open() -> Result<Kernel, Error> {
+        match Ipvs::open() {
+            Ok(ipvs) => Ok(Kernel { ipvs, unknown: HashSet::new() }),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Err(Error::Missing(
+                "the kernel has no IPVS: load the module ip_vs, or choose another --proxy-mode".into(),
+            )),
+            Err(source) => Err(Error::Netlink { doing: "opening a socket for IPVS".into(), source }),
+        }
+    }
+
+    /// Makes its settings, where they are not as they have to be.
+    pub(super) fn prepare(&mut self, timeouts: Timeouts) -> Result<(), Error> {
+        for (path, value) in SYSCTLS {
+            let path = format!("/proc/sys/{path}");
+            let held = fs::read_to_string(&path).unwrap_or_default();
+            if held.trim() != value {
+                fs::write(&path, value).map_err(|error| {
+                    Error::Unusable(format!(
+                        "{path} has to be {value}, and cannot be written: {error}: set it, with sysctl"
+                    ))
+                })?;
+            }
+        }
+        if timeouts != Timeouts::default() {
+            self.ipvs.set_timeouts(timeouts).map_err(netlink("setting the timeouts of IPVS"))?;
+        }
+        Ok(())
+    }
+
+    /// The kernel has this scheduler, as far as is known.
+    pub(super) fn knows(&self, scheduler: &str) -> bool {
+        !self.unknown.contains(scheduler)
+    }
+
+    /// All virtual servers, of others too.
+    pub(super) fn servers(&mut self) -> Result<Vec<ServerState>, Error> {
+        self.ipvs.servers().map_err(netlink("listing virtual servers"))
+    }
+
+    /// What a virtual server leads to.
+    pub(super) fn destinations(&mut self, server: &ServerKey) -> Result<Vec<DestinationState>, Error> {
+        self.ipvs.destinations(server).map_err(netlink("listing the destinations of a virtual server"))
+    }
+
+    /// Deletes a virtual server, if it is there.
+    pub(super) fn delete(&mut self, server: &ServerKey) -> Result<(), Error> {
+        self.ipvs.delete(server).map(drop).map_err(netlink("deleting a virtual server"))
+    }
+
+    /// Takes all steps, in order. What is there is changed, and what is missing need not be
+    /// deleted. Returns the Services with steps that the kernel refuses.
+    pub(super) fn bring(&mut self, steps: &[Step]) -> Result<Vec<(ObjectName, String)>, Error> {
+        if steps.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut again = Vec::new();
+        for (index, error) in self.send(steps)? {
+            again.extend(self.second_try(&steps[index], &error));
+        }
+        let mut refused = Vec::new();
+        if !again.is_empty() {
+            for (index, error) in self.send(&again)? {
+                refused.push((again[index].owner.clone(), format!("IPVS: {error}")));
+            }
+        }
+        refused.dedup_by(|one, other| one.0 == other.0);
+        Ok(refused)
+    }
+
+    fn send(&mut self, steps: &[Step]) -> Result<Vec<(usize, io::Error)>, Error> {
+        let requests: Vec<_> = steps.iter().map(Step::request).collect();
+        self.ipvs.request(&requests).map_err(netlink("changing virtual servers"))
+    }
+
+    /// What to ask for in place of a step that failed so, if anything.
+    fn second_try(&mut self, step: &Step, error: &io::Error) -> Option<Step> {
+        let code = error.raw_os_error();
+        let missing = matches!(code, Some(libc::ENOENT | libc::ESRCH));
+        let action = match &step.action {
+            Action::NewServer(scheduling) if code == Some(libc::EEXIST) => {
+                Action::SetServer(scheduling.clone())
+            }
+            Action::NewServer(scheduling) | Action::SetServer(scheduling)
+                if code == Some(libc::ENOENT) && scheduling.scheduler != ROUND_ROBIN =>
+            {
+                if self.unknown.insert(scheduling.scheduler.clone()) {
+                    tracing::warn!(
+                        "the kernel has no IPVS scheduler {:?}: {ROUND_ROBIN} is used; load the module \
+                         ip_vs_{}, or choose another in ipvs.scheduler",
+                        scheduling.scheduler,
+                        scheduling.scheduler
+                    );
+                }
+                let mut scheduling = scheduling.clone();
+                scheduling.scheduler = ROUND_ROBIN.into();
+                scheduling.flags = 0;
+                match &step.action {
+                    Action::NewServer(_) => Action::NewServer(scheduling),
+                    _ => Action::SetServer(scheduling),
+                }
+            }
+            Action::SetServer(scheduling) if missing => Action::NewServer(scheduling.clone()),
+            Action::NewDestination(destination) if code == Some(libc::EEXIST) => {
+                Action::SetDestination(*destination)
+            }
+            Action::SetDestination(destination) if missing => Action::NewDestination(*destination),
+            Action::Quiesce(_) | Action::DeleteDestination(_) | Action::DeleteServer if missing => {
+                return None;
+            }
+            same => same.clone(),
+        };
+        Some(Step { action, ..step.clone() })
+    }
+}
+
+pub(super) fn netlink(doing: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Netlink { doing: doing.into(), source }
+}

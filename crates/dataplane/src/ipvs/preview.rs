@@ -1,0 +1,45 @@
+//! What a sync would change, without changing it.
+
+use std::collections::BTreeSet;
+
+use portolan_service::{ObjectName, ServicePlan};
+
+use super::Ipvs;
+use super::integrity::describe;
+use super::wanted::Server;
+use crate::dataplane::{Dataplane, Difference};
+use crate::error::Error;
+
+impl Ipvs {
+    /// See [`crate::Dataplane::preview`].
+    pub(super) fn differences(
+        &mut self,
+        plans: &mut dyn Iterator<Item = &ServicePlan>,
+    ) -> Result<Vec<Difference>, Error> {
+        let plans: Vec<&ServicePlan> = plans.collect();
+        self.record.read()?;
+        let held = self.rules.held_frontends()?;
+        let marks = held.iter().filter_map(|(key, frontend)| Some((*key, frontend.mark?))).collect();
+        self.adopt_marks(&plans, &marks);
+        let mut differences = self.rules.preview(&mut plans.iter().copied())?;
+        let wanted: Vec<(&ObjectName, Server)> = plans
+            .iter()
+            .flat_map(|plan| self.servers(plan).into_iter().map(|server| (&plan.name, server)))
+            .collect();
+        let present = self.kernel.servers()?;
+        let steps = self.differences_from(&present, &wanted)?;
+        // What comes and goes as a whole goes with a frontend, which has a line already.
+        let there: BTreeSet<_> = present.iter().map(|server| server.key).collect();
+        let changed: BTreeSet<_> = steps
+            .first
+            .iter()
+            .chain(&steps.last)
+            .filter(|step| there.contains(&step.server) && !step.owner.as_str().is_empty())
+            .map(|step| (step.owner.to_string(), step.server))
+            .collect();
+        differences.extend(changed.into_iter().map(|(owner, server)| {
+            Difference::Changed(format!("{owner} virtual server {}", describe(&server)))
+        }));
+        Ok(differences)
+    }
+}

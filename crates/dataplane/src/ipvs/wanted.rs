@@ -1,0 +1,111 @@
+//! The virtual servers that a plan asks for.
+
+use portolan_netfilter::ipvs::{
+    Destination, HASH_BY_PORT, REFUSE_NOBODY, Scheduling, ServerKey, VirtualServer,
+};
+use portolan_service::{Frontend, List, PortPlan, Protocol, ServicePlan};
+
+use super::settings::IpvsSettings;
+use crate::nftables::{by_rules, forward_list};
+use crate::variant::table_family;
+
+/// The scheduler that every kernel with IPVS has: in turn.
+pub(super) const ROUND_ROBIN: &str = "rr";
+/// The scheduler that chooses by a hash of the client's address, with few changes when endpoints
+/// come and go.
+const MAGLEV: &str = "mh";
+const SOURCE_HASH: &str = "sh";
+
+/// A virtual server and what it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Server {
+    pub(super) key: ServerKey,
+    pub(super) protocol: Protocol,
+    pub(super) scheduling: Scheduling,
+    pub(super) destinations: Vec<Destination>,
+    /// Endpoints that keep the flows that they have and get no new ones: of UDP, those that serve
+    /// on while they terminate
+    pub(super) lingering: Vec<Destination>,
+}
+
+/// The virtual servers of `plan`: one for each frontend with endpoints, and one for the clients
+/// from outside of each Service port where these have endpoints of their own, which is known by
+/// `mark`. A scheduler that is not `known` is replaced.
+pub(super) fn servers(
+    plan: &ServicePlan,
+    settings: &IpvsSettings,
+    known: impl Fn(&str) -> bool,
+    mark: impl Fn(&PortPlan) -> Option<u32>,
+) -> Vec<Server> {
+    let scheduler = if known(&settings.scheduler) { &settings.scheduler } else { ROUND_ROBIN };
+    let mut servers = Vec::new();
+    for port in &plan.ports {
+        for frontend in by_rules(port) {
+            servers.extend(by_address(port, frontend, scheduler));
+        }
+        servers.extend(mark(port).and_then(|mark| by_mark(port, mark, scheduler)));
+    }
+    servers
+}
+
+fn by_address(port: &PortPlan, frontend: &Frontend, scheduler: &str) -> Option<Server> {
+    let list = forward_list(port, frontend.inside).or_else(|| forward_list(port, frontend.outside))?;
+    let protocol = port.protocol.number();
+    Some(Server {
+        key: ServerKey::Address(VirtualServer { protocol, address: frontend.address, port: frontend.port }),
+        protocol: port.protocol,
+        scheduling: scheduling(scheduler, port.affinity),
+        destinations: destinations(port, list),
+        lingering: lingering(port, list),
+    })
+}
+
+/// A virtual server with persistence that is known by a mark does not translate ports
+/// (`ip_vs_sched_persist`). Where that matters, a hash of the client's address stands for it.
+fn by_mark(port: &PortPlan, mark: u32, scheduler: &str) -> Option<Server> {
+    let list = marked_frontends(port).find_map(|frontend| forward_list(port, frontend.outside))?;
+    let same_port =
+        |frontend: &Frontend| port.backends(list).iter().all(|backend| backend.port == frontend.port);
+    let scheduling = match port.affinity {
+        Some(_) if !marked_frontends(port).all(same_port) => {
+            Scheduling { scheduler: MAGLEV.into(), flags: 0, persistence: None }
+        }
+        affinity => scheduling(scheduler, affinity),
+    };
+    Some(Server {
+        key: ServerKey::Mark(table_family(port.family), mark),
+        protocol: port.protocol,
+        scheduling,
+        destinations: destinations(port, list),
+        lingering: lingering(port, list),
+    })
+}
+
+/// The frontends where clients from outside have endpoints, and others than those on the node.
+pub(super) fn marked_frontends(port: &PortPlan) -> impl Iterator<Item = &Frontend> {
+    by_rules(port).filter(|frontend| {
+        frontend.inside != frontend.outside && forward_list(port, frontend.outside).is_some()
+    })
+}
+
+/// As kube-proxy has it: `mh` hashes the client's port too. Clients of `sh` get another endpoint
+/// when theirs leaves.
+fn scheduling(scheduler: &str, affinity: Option<u32>) -> Scheduling {
+    let flags = match scheduler {
+        MAGLEV => HASH_BY_PORT,
+        SOURCE_HASH => REFUSE_NOBODY,
+        _ => 0,
+    };
+    Scheduling { scheduler: scheduler.to_owned(), flags, persistence: affinity }
+}
+
+fn destinations(port: &PortPlan, list: List) -> Vec<Destination> {
+    let backends = port.backends(list).iter();
+    backends.map(|backend| Destination { address: backend.address, port: backend.port, weight: 1 }).collect()
+}
+
+fn lingering(port: &PortPlan, list: List) -> Vec<Destination> {
+    let members = port.backends(list);
+    let serving = port.serving.iter().filter(|backend| !members.contains(backend));
+    serving.map(|backend| Destination { address: backend.address, port: backend.port, weight: 0 }).collect()
+}
