@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use portolan_lab::sandbox;
 use portolan_service::{Family, Protocol};
 
 /// How packets are forwarded. A new mode is one line here.
@@ -9,6 +10,8 @@ use portolan_service::{Family, Protocol};
 pub(crate) enum Mode {
     Nftables,
     Iptables,
+    /// Only where the caller is root over the kernel's IPVS: see [`Mode::is_possible`].
+    Ipvs,
     Userspace,
     /// Mode userspace with rules of iptables.
     Portals,
@@ -16,27 +19,43 @@ pub(crate) enum Mode {
 
 impl Mode {
     /// All modes there are; every case holds for each of them unless it says otherwise.
-    pub(crate) const ALL: &'static [Mode] = &[Mode::Nftables, Mode::Iptables, Mode::Userspace, Mode::Portals];
+    pub(crate) const ALL: &'static [Mode] =
+        &[Mode::Nftables, Mode::Iptables, Mode::Ipvs, Mode::Userspace, Mode::Portals];
     /// For what sockets do, whatever brings clients there.
-    pub(crate) const SOCKETS_ONCE: &'static [Mode] = &[Mode::Nftables, Mode::Iptables, Mode::Userspace];
+    pub(crate) const SOCKETS_ONCE: &'static [Mode] =
+        &[Mode::Nftables, Mode::Iptables, Mode::Ipvs, Mode::Userspace];
+    /// Without the one whose affinity lasts as long as connections are remembered.
+    pub(crate) const BUT_IPVS: &'static [Mode] = &[Mode::Nftables, Mode::Iptables, Mode::Userspace];
     /// Those in which the kernel forwards: nothing ends with the process.
-    pub(crate) const OF_KERNEL: &'static [Mode] = &[Mode::Nftables, Mode::Iptables];
+    pub(crate) const OF_KERNEL: &'static [Mode] = &[Mode::Nftables, Mode::Iptables, Mode::Ipvs];
+
+    /// Whether the mode can be tried here. A user namespace, in which tests run otherwise, is not
+    /// let at IPVS.
+    pub(crate) fn is_possible(self) -> bool {
+        self != Mode::Ipvs || sandbox::is_wanted_privileged()
+    }
 
     /// Its name in test output.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Mode::Nftables => "nftables",
             Mode::Iptables => "iptables",
+            Mode::Ipvs => "ipvs",
             Mode::Userspace => "userspace",
             Mode::Portals => "userspace by iptables",
         }
     }
+
+    /// Those in which rules translate. IPVS takes packets for its virtual servers before a socket
+    /// of the node gets them, so that the node cannot answer in its place.
+    pub(crate) const OF_RULES: &'static [Mode] = &[Mode::Nftables, Mode::Iptables];
 
     /// The value of `--proxy-mode`.
     pub(crate) fn flag(self) -> &'static str {
         match self {
             Mode::Nftables => "nftables",
             Mode::Iptables => "iptables",
+            Mode::Ipvs => "ipvs",
             Mode::Userspace | Mode::Portals => "userspace",
         }
     }
@@ -54,7 +73,7 @@ impl Mode {
     /// Further flags, with which a flow stays where it is while nobody looks.
     pub(crate) fn patience(self) -> &'static [&'static str] {
         match self {
-            Mode::Nftables | Mode::Iptables => &[],
+            Mode::Nftables | Mode::Iptables | Mode::Ipvs => &[],
             Mode::Userspace | Mode::Portals => &["--udp-timeout=1m"],
         }
     }
@@ -64,6 +83,7 @@ impl Mode {
         let (own, mode): (&[&str], &str) = match self {
             Mode::Nftables => (&[], "--proxy-mode=nftables"),
             Mode::Iptables => (&[], "--proxy-mode=iptables"),
+            Mode::Ipvs => (&[], "--proxy-mode=ipvs"),
             // An answer may take longer than the 250 ms of kube-proxy.
             Mode::Userspace => (&["--udp-timeout=5s"], "--proxy-mode=userspace"),
             Mode::Portals => {

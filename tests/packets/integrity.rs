@@ -124,7 +124,7 @@ pub(crate) fn foreign_tables_stay(mode: Mode) -> anyhow::Result<()> {
     let node = scene.site.node("host1");
     tables::install_foreign(node)?;
     let variant = match mode {
-        Mode::Nftables | Mode::Userspace => None,
+        Mode::Nftables | Mode::Ipvs | Mode::Userspace => None,
         Mode::Iptables | Mode::Portals => {
             chains::install_foreign(node)?;
             Some(chains::variant(node)?)
@@ -148,7 +148,7 @@ pub(crate) fn foreign_tables_stay(mode: Mode) -> anyhow::Result<()> {
     scene.site.restart_proxy("host1")?;
     unchanged(&scene, "a restart")?;
     match mode {
-        Mode::Nftables | Mode::Userspace => {
+        Mode::Nftables | Mode::Ipvs | Mode::Userspace => {
             tables::commit(scene.site.node("host1"), |batch| batch.delete_table(ours(TableFamily::Ip)))?;
         }
         Mode::Iptables | Mode::Portals => {
@@ -179,7 +179,7 @@ pub(crate) fn cleanup_leaves_nothing(mode: Mode) -> anyhow::Result<()> {
         ensure!(left.pod().is_some(), "without the proxy: {left}");
     }
     let variant = match mode {
-        Mode::Nftables | Mode::Userspace => None,
+        Mode::Nftables | Mode::Ipvs | Mode::Userspace => None,
         Mode::Iptables | Mode::Portals => Some(chains::variant(scene.site.node("host1"))?),
     };
     for attempt in ["first", "second"] {
@@ -187,7 +187,7 @@ pub(crate) fn cleanup_leaves_nothing(mode: Mode) -> anyhow::Result<()> {
         ensure!(code == Some(0), "{attempt} cleanup: {code:?} {output}");
         // It says what it removed.
         let part = match (attempt, mode) {
-            ("first", Mode::Nftables | Mode::Userspace) => "table ip portolan",
+            ("first", Mode::Nftables | Mode::Ipvs | Mode::Userspace) => "table ip portolan",
             ("first", Mode::Iptables | Mode::Portals) => "IPv4",
             _ => "nothing of Portolan's is left",
         };
@@ -216,7 +216,7 @@ pub(crate) fn check_changes_nothing(mode: Mode) -> anyhow::Result<()> {
     let node = scene.site.node("host1");
     let state = || {
         let rules = match mode {
-            Mode::Nftables | Mode::Userspace => String::new(),
+            Mode::Nftables | Mode::Ipvs | Mode::Userspace => String::new(),
             Mode::Iptables | Mode::Portals => Family::ALL
                 .map(|family| chains::contents(node, family))
                 .into_iter()

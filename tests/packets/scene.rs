@@ -23,6 +23,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(5);
 /// A lab with a proxy on each node and no Services yet.
 pub(crate) struct Scene {
     pub(crate) site: Site,
+    pub(crate) mode: Mode,
     settled: AtomicU8,
 }
 
@@ -47,7 +48,7 @@ impl Scene {
         for node in ["host1", "host2"] {
             site.start_proxy(node, mode.flags(setting).chain(further.iter().copied()))?;
         }
-        Ok(Scene { site, settled: AtomicU8::new(0) })
+        Ok(Scene { site, mode, settled: AtomicU8::new(0) })
     }
 
     /// Writes a Service.

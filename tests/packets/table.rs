@@ -24,13 +24,17 @@ const A1: &[&str] = &["a1"];
 const B1: &[&str] = &["b1"];
 const NFTABLES: &[Mode] = &[Mode::Nftables];
 const IPTABLES: &[Mode] = &[Mode::Iptables];
+/// Modes in which the proxy relays NodePorts on loopback addresses, if asked to.
+const RELAYING: &[Mode] = &[Mode::Nftables, Mode::Ipvs];
+/// Modes in which NodePorts answer on all addresses by default, apart from loopback in some.
+const NOT_PRIMARY: &[Mode] = &[Mode::Iptables, Mode::Ipvs, Mode::Userspace, Mode::Portals];
 /// Modes whose rules are in our tables.
-const TABLES: &[Mode] = &[Mode::Nftables, Mode::Userspace];
+const TABLES: &[Mode] = &[Mode::Nftables, Mode::Ipvs, Mode::Userspace];
 /// Modes whose rules are chains of iptables. These do not know what the network of ClusterIPs is
 /// (§6.21), and keep nobody from a Service without endpoints (§3.19).
 const CHAINS: &[Mode] = &[Mode::Iptables, Mode::Portals];
 /// Modes that refuse the node itself, too, where an external address has no endpoints.
-const REFUSING_NODE: &[Mode] = &[Mode::Nftables, Mode::Userspace, Mode::Portals];
+const REFUSING_NODE: &[Mode] = &[Mode::Nftables, Mode::Ipvs, Mode::Userspace, Mode::Portals];
 /// Modes in which NodePorts answer on all addresses by default, loopback included.
 const EVERYWHERE: &[Mode] = &[Mode::Iptables, Mode::Userspace, Mode::Portals];
 const V4: &[Family] = &[Family::V4];
@@ -222,8 +226,8 @@ pub(crate) const TABLE: &[Case] = &[
 
     // Which addresses NodePorts answer on.
     case("web", SecondNodePort,   Outside, Refused,            "§3.11").only(NFTABLES),
-    case("web", LoopbackNodePort, Node,    Refused,            "§3.10").only(NFTABLES),
-    case("web", SecondNodePort,   Outside, Answers(ALL, MASQ), "§3.11").only(EVERYWHERE),
+    case("web", LoopbackNodePort, Node,    Refused,            "§3.10").only(RELAYING),
+    case("web", SecondNodePort,   Outside, Answers(ALL, MASQ), "§3.11").only(NOT_PRIMARY),
     case("web", LoopbackNodePort, Node,    Answers(ALL, MASQ), "§3.10").only(EVERYWHERE).of(V4),
     case("web", LoopbackNodePort, Node,    Refused,            "§3.10").only(EVERYWHERE).of(V6),
     case("none", LoopbackNodePort, Node,   Refused,            "§2.10"),
@@ -232,7 +236,7 @@ pub(crate) const TABLE: &[Case] = &[
     case("web", SecondNodePort,   Outside, Refused,            "§3.7").with(NodePortPrimary),
     case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortPrimary),
     case("web", NodePort,         Outside, Refused,            "§3.8").with(NodePortLoopback),
-    case("web", LoopbackNodePort, Node,    Answers(ALL, MASQ), "KEP-6032").with(NodePortLoopback).only(NFTABLES),
+    case("web", LoopbackNodePort, Node,    Answers(ALL, MASQ), "KEP-6032").with(NodePortLoopback).only(RELAYING),
     case("web", LoopbackNodePort, Node,    Answers(ALL, MASQ), "§3.10").with(NodePortLoopback).only(EVERYWHERE).of(V4),
     case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortLoopback).only(EVERYWHERE).of(V6),
     // The flag is for modes that need route_localnet.
@@ -244,24 +248,24 @@ pub(crate) const TABLE: &[Case] = &[
     case("web", NodePort,         Outside, Answers(ALL, MASQ), "§3.9").with(NodePortAll),
     case("web", SecondNodePort,   Outside, Answers(ALL, MASQ), "§3.9").with(NodePortAll),
     case("web", SecondNodePort,   PodHere, Answers(ALL, MASQ), "§3.9").with(NodePortAll),
-    case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortAll).only(NFTABLES),
+    case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortAll).only(RELAYING),
     case("web", LoopbackNodePort, Node,    Answers(ALL, MASQ), "§3.10").with(NodePortAll).only(EVERYWHERE).of(V4),
     case("web", LoopbackNodePort, Node,    Refused,            "§3.10").with(NodePortAll).only(EVERYWHERE).of(V6),
 
     // NodePorts on loopback addresses that the proxy relays.
-    case("web",                   NodePort,         Outside, Answers(ALL, MASQ),  "§3.7").with(NodePortLocalhost).only(NFTABLES),
-    case("web",                   SecondNodePort,   Outside, Refused,             "§3.7").with(NodePortLocalhost).only(NFTABLES),
-    case("web",                   LoopbackNodePort, Node,    Answers(ALL, MASQ),  "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
-    case("tcp-only",              LoopbackNodePort, Node,    Answers(A1, MASQ),   "KEP-6032").with(NodePortLocalhost).only(NFTABLES).over(&[Protocol::Tcp]),
-    case("tcp-only",              LoopbackNodePort, Node,    Refused,             "KEP-6032").with(NodePortLocalhost).only(NFTABLES).over(&[Protocol::Udp]),
-    case("none",                  LoopbackNodePort, Node,    Refused,             "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
-    case("unready",               LoopbackNodePort, Node,    Refused,             "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
-    case("local-external",        LoopbackNodePort, Node,    Answers(A1, MASQ),   "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
-    case("local-external-remote", LoopbackNodePort, Node,    Refused,             "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
-    case("local-internal-remote", LoopbackNodePort, Node,    Answers(B1, MASQ),   "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
-    case("terminating-all",       LoopbackNodePort, Node,    Answers(BOTH, MASQ), "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
-    case("target-ports",          LoopbackNodePort, Node,    Answers(&["a1:8080", "b1:9090"], MASQ), "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
-    case("zones",                 LoopbackNodePort, Node,    Answers(A1, MASQ),   "KEP-6032").with(NodePortLocalhost).only(NFTABLES),
+    case("web",                   NodePort,         Outside, Answers(ALL, MASQ),  "§3.7").with(NodePortLocalhost).only(RELAYING),
+    case("web",                   SecondNodePort,   Outside, Refused,             "§3.7").with(NodePortLocalhost).only(RELAYING),
+    case("web",                   LoopbackNodePort, Node,    Answers(ALL, MASQ),  "KEP-6032").with(NodePortLocalhost).only(RELAYING),
+    case("tcp-only",              LoopbackNodePort, Node,    Answers(A1, MASQ),   "KEP-6032").with(NodePortLocalhost).only(RELAYING).over(&[Protocol::Tcp]),
+    case("tcp-only",              LoopbackNodePort, Node,    Refused,             "KEP-6032").with(NodePortLocalhost).only(RELAYING).over(&[Protocol::Udp]),
+    case("none",                  LoopbackNodePort, Node,    Refused,             "KEP-6032").with(NodePortLocalhost).only(RELAYING),
+    case("unready",               LoopbackNodePort, Node,    Refused,             "KEP-6032").with(NodePortLocalhost).only(RELAYING),
+    case("local-external",        LoopbackNodePort, Node,    Answers(A1, MASQ),   "KEP-6032").with(NodePortLocalhost).only(RELAYING),
+    case("local-external-remote", LoopbackNodePort, Node,    Refused,             "KEP-6032").with(NodePortLocalhost).only(RELAYING),
+    case("local-internal-remote", LoopbackNodePort, Node,    Answers(B1, MASQ),   "KEP-6032").with(NodePortLocalhost).only(RELAYING),
+    case("terminating-all",       LoopbackNodePort, Node,    Answers(BOTH, MASQ), "KEP-6032").with(NodePortLocalhost).only(RELAYING),
+    case("target-ports",          LoopbackNodePort, Node,    Answers(&["a1:8080", "b1:9090"], MASQ), "KEP-6032").with(NodePortLocalhost).only(RELAYING),
+    case("zones",                 LoopbackNodePort, Node,    Answers(A1, MASQ),   "KEP-6032").with(NodePortLocalhost).only(RELAYING),
 
     // Masquerading everything to ClusterIPs.
     case("web", ClusterIp,            PodHere, Answers(ALL, MASQ), "§4.4").with(MasqueradeAll),

@@ -123,7 +123,9 @@ fn ask(
                 command.arg("--node-ip").arg(address.to_string());
             }
             let dumps: &[(&str, &str, &[&str])] = match mode {
-                Mode::Nftables | Mode::Userspace => &[("--nft-json", "nft", &["-j", "list", "ruleset"])],
+                Mode::Nftables | Mode::Ipvs | Mode::Userspace => {
+                    &[("--nft-json", "nft", &["-j", "list", "ruleset"])]
+                }
                 Mode::Iptables | Mode::Portals => &[
                     ("--iptables-save", "iptables-legacy-save", &[]),
                     ("--iptables-save", "ip6tables-legacy-save", &[]),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use portolan_lab::probe::{self, Request};
+use portolan_lab::sandbox;
 use portolan_service::Protocol;
 
 /// How long to wait for an answer that must come. It takes a millisecond; but a lost SYN is sent
@@ -17,9 +18,32 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 /// millisecond.
 pub const SILENCE: Duration = Duration::from_millis(400);
 
-/// The source ports of [`ask_early`]: below those that the kernel chooses (ip_local_port_range,
-/// from 32768) and below NodePorts (from 30000).
-const EARLY_PORTS: Range<u16> = 20_000..30_000;
+/// The source ports of [`ask_early`], and of [`ask`] where IPVS may be on the way: below those that
+/// the kernel chooses (ip_local_port_range, from 32768) and below NodePorts (from 30000).
+///
+/// IPVS knows a reply by the addresses and ports of the endpoint and the client alone
+/// (`ip_vs_conn_out_get`), and remembers connections for two minutes after their end. So a port
+/// that is used for two addresses of a Service within that time gets no answer from the second one,
+/// if both lead to the same endpoint.
+static PORTS: Ports = Ports::new(10_300..30_000);
+
+/// Ports that are used in turn.
+struct Ports {
+    range: Range<u16>,
+    next: AtomicU16,
+}
+
+impl Ports {
+    const fn new(range: Range<u16>) -> Ports {
+        Ports { next: AtomicU16::new(range.start), range }
+    }
+
+    fn take(&self) -> u16 {
+        let (start, end) = (self.range.start, self.range.end);
+        let following = |port: u16| Some(if port + 1 < end { port + 1 } else { start });
+        self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, following).unwrap_or(start)
+    }
+}
 
 /// What came of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,11 +94,19 @@ impl fmt::Display for Outcome {
 /// there. `from` is the address to start from, if it matters.
 pub fn ask(protocol: Protocol, to: SocketAddr, from: Option<IpAddr>, patience: Duration) -> Outcome {
     let request = Request::to(to).within(patience);
-    let request = match from {
-        Some(from) => request.from_address(from),
-        None => request,
+    let request = if sandbox::is_wanted_privileged() {
+        let from = from.unwrap_or_else(|| any_address(to));
+        Request { from: Some(SocketAddr::new(from, PORTS.take())), ..request }
+    } else if let Some(from) = from {
+        request.from_address(from)
+    } else {
+        request
     };
     send(protocol, &request)
+}
+
+fn any_address(to: SocketAddr) -> IpAddr {
+    if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
 /// Asks like [`ask`] at a time when the rules for `to` may not be in force yet, from a source port
@@ -86,16 +118,8 @@ pub fn ask(protocol: Protocol, to: SocketAddr, from: Option<IpAddr>, patience: D
 /// although the rules are in force by then. The kernel does choose a source port again that soon:
 /// every ten seconds, it goes on from another, random port (`secure_ipv4_port_ephemeral`).
 pub fn ask_early(protocol: Protocol, to: SocketAddr, patience: Duration) -> Outcome {
-    let any = if to.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-    let from = SocketAddr::new(any, early_port());
+    let from = SocketAddr::new(any_address(to), PORTS.take());
     send(protocol, &Request { from: Some(from), ..Request::to(to).within(patience) })
-}
-
-/// Each of [`EARLY_PORTS`] in turn.
-fn early_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(EARLY_PORTS.start);
-    let following = |port: u16| Some(if port + 1 < EARLY_PORTS.end { port + 1 } else { EARLY_PORTS.start });
-    NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, following).unwrap_or(EARLY_PORTS.start)
 }
 
 fn send(protocol: Protocol, request: &Request) -> Outcome {
@@ -126,9 +150,7 @@ pub struct Flow {
 impl Flow {
     /// A new flow from the network namespace of this thread.
     pub fn open(to: SocketAddr) -> io::Result<Flow> {
-        let any =
-            if to.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = UdpSocket::bind((any, 0))?;
+        let socket = UdpSocket::bind((any_address(to), 0))?;
         socket.connect(to)?;
         Ok(Flow { socket, to })
     }
@@ -198,9 +220,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn early_ports_come_again_only_after_all_others() {
-        let ports: BTreeSet<u16> = EARLY_PORTS.map(|_| early_port()).collect();
-        assert_eq!(ports, EARLY_PORTS.collect());
-        assert!(EARLY_PORTS.contains(&early_port()));
+    fn ports_come_again_only_after_all_others() {
+        let range = 20_000..20_100;
+        let ports = Ports::new(range.clone());
+        let taken: BTreeSet<u16> = range.clone().map(|_| ports.take()).collect();
+        assert_eq!(taken, range.clone().collect());
+        assert!(range.contains(&ports.take()));
     }
 }

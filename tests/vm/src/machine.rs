@@ -55,7 +55,9 @@ pub(crate) fn start(settings: &Settings) -> anyhow::Result<Machine> {
     command.args(["-machine", "q35", "-cpu", "max", "-nodefaults", "-no-user-config"]);
     command.args(["-display", "none", "-no-reboot"]);
     let emulate = settings.emulate || !has_virtualization();
-    command.args(["-accel", if emulate { "tcg" } else { "kvm" }]);
+    // Emulated processors take turns: side by side, one may run code that another patches, which
+    // no kernel survives ("Oops: int3").
+    command.args(["-accel", if emulate { "tcg,thread=single" } else { "kvm" }]);
     command.arg("-smp").arg(settings.cpus.to_string());
     command.arg("-m").arg(settings.memory.to_string());
     command.arg("-kernel").arg(settings.kernel).arg("-append");
