@@ -397,7 +397,8 @@ fn datagram(to: SocketAddr, patience: Duration) -> anyhow::Result<Option<(Who, I
     }
 }
 
-/// Asks again when no answer comes, as resolvers do: that no question is lost has a test of its own.
+/// Asks again when no answer comes, as resolvers do. That no question is lost has a test of its
+/// own.
 fn resolved(to: SocketAddr) -> anyhow::Result<Option<(Who, IpAddr)>> {
     for _ in 0..3 {
         let answer = datagram(to, Duration::from_secs(5))?;
