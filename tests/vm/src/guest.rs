@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use nix::mount::{MsFlags, mount};
@@ -21,6 +22,10 @@ use crate::modules;
 
 /// The port of the channel: the first of the first virtio-serial device.
 const PORT: &str = "/dev/vport0p1";
+/// How long after its file the port may come.
+const PORT_WITHIN: Duration = Duration::from_secs(30);
+/// No such device (errno(3))
+const ENXIO: i32 = 6;
 
 /// File systems, and where. Those that a kernel does not have are left out.
 const FILE_SYSTEMS: &[(&str, &str, &str)] = &[
@@ -98,8 +103,17 @@ fn open_port() -> anyhow::Result<Mutex<File>> {
         // Which event it is does not matter.
         let _ = watch.read(&mut [0; 4096]).context("watching /dev")?;
     }
-    let port = OpenOptions::new().write(true).open(PORT).with_context(|| format!("opening {PORT}"))?;
-    Ok(Mutex::new(port))
+    let begun = Instant::now();
+    loop {
+        match OpenOptions::new().write(true).open(PORT) {
+            // The file is there before the driver finds the port that it is for (`add_port` of
+            // drivers/char/virtio_console.c), and nobody reports when it does.
+            Err(error) if error.raw_os_error() == Some(ENXIO) && begun.elapsed() < PORT_WITHIN => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            opened => return opened.map(Mutex::new).with_context(|| format!("opening {PORT}")),
+        }
+    }
 }
 
 /// Bits of what has happened to the kernel.
