@@ -163,8 +163,9 @@ impl Chain {
             Chain::FirewallPrerouting => (ChainType::Filter, Hook::Prerouting, -110),
             Chain::FirewallOutput => (ChainType::Filter, Hook::Output, -110),
             Chain::FilterInput => (ChainType::Filter, Hook::Input, -90),
-            // After source ranges, and before routing.
-            Chain::Steer => (ChainType::Filter, Hook::Prerouting, -105),
+            // After source ranges, and before routing. Replies to masqueraded connections have the
+            // node's address until NAT has seen them, and a port that may be a NodePort's.
+            Chain::Steer => (ChainType::Filter, Hook::Prerouting, -99),
             // IPVS takes requests at 98 and 99 of input, and at -99 and -98 of output
             // (`ip_vs_ops4` of net/netfilter/ipvs/ip_vs_core.c).
             Chain::Unsteer => (ChainType::Filter, Hook::Input, 97),
