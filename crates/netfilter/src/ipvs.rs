@@ -121,8 +121,8 @@ impl Ipvs {
     }
 }
 
-/// A virtual server or a destination is missing.
-fn is_missing(error: &io::Error) -> bool {
+/// A request failed because its virtual server or destination is missing.
+pub fn is_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT))
 }
 

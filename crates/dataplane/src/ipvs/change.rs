@@ -55,20 +55,13 @@ impl Changes {
     /// The virtual servers that come, apart from those for marks.
     pub(super) fn new_servers(&self) -> Vec<VirtualServer> {
         let new = self.first.iter().filter(|step| matches!(step.action, Action::NewServer(_)));
-        new.filter_map(|step| by_address(&step.server)).collect()
+        new.filter_map(|step| step.server.address()).collect()
     }
 
     /// The virtual servers that go, apart from those for marks.
     pub(super) fn gone_servers(&self) -> Vec<VirtualServer> {
         let gone = self.last.iter().filter(|step| step.action == Action::DeleteServer);
-        gone.filter_map(|step| by_address(&step.server)).collect()
-    }
-}
-
-fn by_address(key: &ServerKey) -> Option<VirtualServer> {
-    match key {
-        ServerKey::Address(server) => Some(*server),
-        ServerKey::Mark(..) => None,
+        gone.filter_map(|step| step.server.address()).collect()
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 
-use portolan_netfilter::ipvs::{DestinationState, Ipvs, ServerKey, ServerState, Timeouts};
+use portolan_netfilter::ipvs::{
+    DestinationState, Ipvs, Request, ServerKey, ServerState, Timeouts, is_missing,
+};
 use portolan_service::ObjectName;
 
 use super::change::{Action, Step};
@@ -74,9 +76,12 @@ impl Kernel {
         self.ipvs.destinations(server).map_err(netlink("listing the destinations of a virtual server"))
     }
 
-    /// Deletes a virtual server, if it is there.
-    pub(super) fn delete(&mut self, server: &ServerKey) -> Result<(), Error> {
-        self.ipvs.delete(server).map(drop).map_err(netlink("deleting a virtual server"))
+    /// Deletes virtual servers, those that are there.
+    pub(super) fn delete(&mut self, servers: &[ServerKey]) -> Result<(), Error> {
+        let failed = |source| Error::Netlink { doing: "deleting virtual servers".into(), source };
+        let requests: Vec<_> = servers.iter().map(Request::DeleteServer).collect();
+        let mut errors = self.ipvs.request(&requests).map_err(failed)?.into_iter().map(|(_, error)| error);
+        errors.find(|error| !is_missing(error)).map_or(Ok(()), |error| Err(failed(error)))
     }
 
     /// Takes all steps, in order. What is there is changed, and what is missing need not be
@@ -107,7 +112,7 @@ impl Kernel {
     /// What to ask for in place of a step that failed so, if anything.
     fn second_try(&mut self, step: &Step, error: &io::Error) -> Option<Step> {
         let code = error.raw_os_error();
-        let missing = matches!(code, Some(libc::ENOENT | libc::ESRCH));
+        let missing = is_missing(error);
         let action = match &step.action {
             Action::NewServer(scheduling) if code == Some(libc::EEXIST) => {
                 Action::SetServer(scheduling.clone())

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use portolan_service::{ObjectName, ServicePlan};
+use portolan_service::ServicePlan;
 
 use super::Ipvs;
 use super::integrity::describe;
-use super::wanted::Server;
 use crate::dataplane::{Dataplane, Difference};
 use crate::error::Error;
 
@@ -18,14 +17,8 @@ impl Ipvs {
     ) -> Result<Vec<Difference>, Error> {
         let plans: Vec<&ServicePlan> = plans.collect();
         self.record.read()?;
-        let held = self.rules.held_frontends()?;
-        let marks = held.iter().filter_map(|(key, frontend)| Some((*key, frontend.mark?))).collect();
-        self.adopt_marks(&plans, &marks);
+        let wanted = self.wanted(&plans)?;
         let mut differences = self.rules.preview(&mut plans.iter().copied())?;
-        let wanted: Vec<(&ObjectName, Server)> = plans
-            .iter()
-            .flat_map(|plan| self.servers(plan).into_iter().map(|server| (&plan.name, server)))
-            .collect();
         let present = self.kernel.servers()?;
         let steps = self.differences_from(&present, &wanted)?;
         // What comes and goes as a whole goes with a frontend, which has a line already.

@@ -7,14 +7,14 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 
-use portolan_netfilter::ipvs::VirtualServer;
+use portolan_netfilter::ipvs::{ServerKey, VirtualServer};
 use portolan_netfilter::nft::{Batch, Element, Field, KeyType, Set, TableRef};
 use portolan_netfilter::socket::Socket;
 use portolan_service::{Family, Protocol};
 
 use super::kernel::netlink;
 use crate::error::Error;
-use crate::nftables::{FrontendKey, Nftables, put_frontend, take_frontend};
+use crate::nftables::{FrontendKey, Marks, Nftables, put_frontend, take_frontend};
 use crate::variant::table_family;
 
 /// The name of the tables.
@@ -83,6 +83,14 @@ impl Record {
     /// What it says, since it was last read or changed.
     pub(super) fn known(&self) -> &HashSet<VirtualServer> {
         &self.known
+    }
+
+    /// A virtual server is one of ours. Those for marks are, where there is a record.
+    pub(super) fn has(&self, server: &ServerKey) -> bool {
+        match server {
+            ServerKey::Address(server) => self.known.contains(server),
+            ServerKey::Mark(_, mark) => self.is_there() && Marks::is_one(*mark),
+        }
     }
 
     /// There is a table for it.

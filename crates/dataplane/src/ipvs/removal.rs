@@ -7,7 +7,7 @@ use super::record::Record;
 use super::routing::Routing;
 use crate::dataplane::InUse;
 use crate::error::Error;
-use crate::nftables::{Marks, Nftables};
+use crate::nftables::Nftables;
 use crate::removal::{Failure, Leftovers, Part, RemovalError, Report};
 use crate::settings::Settings;
 
@@ -19,20 +19,12 @@ pub(super) fn remove(
     rules: &mut Nftables,
 ) -> Result<usize, Error> {
     record.read()?;
-    let mut deleted = 0;
-    for server in kernel.servers()? {
-        let ours = match &server.key {
-            ServerKey::Address(server) => record.known().contains(server),
-            ServerKey::Mark(_, mark) => record.is_there() && Marks::is_one(*mark),
-        };
-        if ours {
-            kernel.delete(&server.key)?;
-            deleted += 1;
-        }
-    }
+    let servers = kernel.servers()?.into_iter().map(|server| server.key);
+    let ours: Vec<ServerKey> = servers.filter(|server| record.has(server)).collect();
+    kernel.delete(&ours)?;
     record.delete(rules)?;
     routing.remove()?;
-    Ok(deleted)
+    Ok(ours.len())
 }
 
 /// See [`crate::ModeDescriptor::find_own`].

@@ -12,7 +12,6 @@ use super::wanted::Server;
 use crate::dataplane::{Dataplane, Outcome};
 use crate::error::Error;
 use crate::families::families;
-use crate::nftables::Marks;
 
 impl Ipvs {
     /// See [`crate::Dataplane::sync`].
@@ -21,18 +20,10 @@ impl Ipvs {
         self.routing.ensure(&families())?;
         self.record.read()?;
         self.record.ensure(&families(), &mut self.rules)?;
-        let held = self.rules.held_frontends()?;
-        let marks = held.iter().filter_map(|(key, frontend)| Some((*key, frontend.mark?))).collect();
-        self.adopt_marks(plans, &marks);
-
-        let wanted: Vec<(&ObjectName, Server)> = plans
-            .iter()
-            .flat_map(|plan| self.servers(plan).into_iter().map(|server| (&plan.name, server)))
-            .collect();
+        let wanted = self.wanted(plans)?;
         let present = self.kernel.servers()?;
         let mut steps = self.differences_from(&present, &wanted)?;
-        let ours: Vec<VirtualServer> =
-            wanted.iter().filter_map(|(_, server)| by_address(&server.key)).collect();
+        let ours: Vec<VirtualServer> = wanted.iter().filter_map(|(_, server)| server.key.address()).collect();
         self.record.add(&mut self.rules, &ours)?;
         let failed = self.kernel.bring(&steps.first)?;
         let mut outcome = self.rules.sync(&mut plans.iter().copied())?;
@@ -49,6 +40,21 @@ impl Ipvs {
         self.refused = outcome.refused.iter().map(|(name, _)| (name.clone(), None)).collect();
         self.rounds.start();
         Ok(outcome)
+    }
+
+    /// The virtual servers that `plans` ask for, with the marks that their ports have in the
+    /// kernel.
+    pub(super) fn wanted<'a>(
+        &mut self,
+        plans: &[&'a ServicePlan],
+    ) -> Result<Vec<(&'a ObjectName, Server)>, Error> {
+        let held = self.rules.held_marks()?;
+        self.adopt_marks(plans, &held);
+        let of_plan = |plan: &&'a ServicePlan| {
+            let name = &plan.name;
+            self.servers(plan).into_iter().map(move |server| (name, server))
+        };
+        Ok(plans.iter().flat_map(of_plan).collect())
     }
 
     /// What leads from the virtual servers that are there to those `wanted`, and deletes ours that
@@ -81,22 +87,11 @@ impl Ipvs {
         let wanted: HashSet<&ServerKey> = wanted.iter().map(|(_, server)| &server.key).collect();
         let nobody = ObjectName::new("", "");
         for server in present.iter().filter(|server| !wanted.contains(&server.key)) {
-            let ours = match &server.key {
-                ServerKey::Address(server) => self.record.known().contains(server),
-                ServerKey::Mark(_, mark) => Marks::is_one(*mark),
-            };
-            if ours {
+            if self.record.has(&server.key) {
                 let action = Action::DeleteServer;
                 steps.last.push(Step { owner: nobody.clone(), server: server.key, action });
             }
         }
         Ok(steps)
-    }
-}
-
-fn by_address(key: &ServerKey) -> Option<VirtualServer> {
-    match key {
-        ServerKey::Address(server) => Some(*server),
-        ServerKey::Mark(..) => None,
     }
 }

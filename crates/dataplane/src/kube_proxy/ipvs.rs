@@ -180,10 +180,7 @@ fn virtual_servers(beside: InUse) -> Result<Option<(Ipvs, Vec<VirtualServer>)>, 
     }
     let mut ipvs = Ipvs::open().map_err(Failure::system("ipvs: opening a socket"))?;
     let servers = ipvs.servers().map_err(Failure::system("ipvs: listing virtual servers"))?;
-    let by_address = servers.into_iter().filter_map(|server| match server.key {
-        ServerKey::Address(server) => Some(server),
-        ServerKey::Mark(..) => None,
-    });
+    let by_address = servers.into_iter().filter_map(|server| server.key.address());
     let kept = if beside.virtual_servers {
         virtual_servers_of_ours()
             .map_err(Failure::system("nftables: reading which virtual servers are ours"))?

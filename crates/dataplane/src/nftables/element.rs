@@ -13,7 +13,7 @@ use portolan_service::{
 
 use super::affinity;
 use super::chain::Chain;
-use super::encoding::{FrontendKey, put_address, put_frontend};
+use super::encoding::{FrontendKey, put_address, put_frontend, put_port};
 use super::endpoint_list::forward_list;
 use super::layout::Layout;
 use super::localhost::by_rules;
@@ -119,6 +119,21 @@ pub(crate) enum Data {
     Target(Target),
     /// A packet's mark.
     Mark(u32),
+}
+
+impl Data {
+    /// Appends a value as the kernel holds it: fields padded to 4 bytes, addresses and ports in
+    /// network order, marks in host order. Nothing for a verdict.
+    pub(crate) fn encode(&self, to: &mut Vec<u8>) {
+        match self {
+            Data::None | Data::Target(_) => {}
+            Data::Endpoint(address, port) => {
+                put_address(to, *address);
+                put_port(to, *port);
+            }
+            Data::Mark(mark) => to.extend_from_slice(&mark.to_ne_bytes()),
+        }
+    }
 }
 
 /// One set element of a Service.

@@ -16,7 +16,7 @@ use super::Nftables;
 use super::affinity::fingerprint;
 use super::chain::{Chain, is_in_place};
 use super::element::{Data, Element, Key, Target, render};
-use super::encoding::{put_address, put_port, take_address, take_frontend};
+use super::encoding::{take_address, take_frontend};
 use super::inventory::Inventory;
 use super::layout::Layout;
 use super::schema::Schema;
@@ -340,14 +340,9 @@ impl Hashes {
                 }
                 let data = match &element.data {
                     Data::None => DataRef::None,
-                    Data::Endpoint(address, port) => {
-                        put_address(&mut value, *address);
-                        put_port(&mut value, *port);
-                        DataRef::Value(&value)
-                    }
                     Data::Target(target) => DataRef::Verdict(&self.verdicts[target]),
-                    Data::Mark(mark) => {
-                        value.extend_from_slice(&mark.to_ne_bytes());
+                    data @ (Data::Endpoint(..) | Data::Mark(_)) => {
+                        data.encode(&mut value);
                         DataRef::Value(&value)
                     }
                 };

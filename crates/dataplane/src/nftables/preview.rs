@@ -11,7 +11,7 @@ use portolan_service::{Family, Protocol, ServicePlan};
 
 use super::Nftables;
 use super::element::{Data, Element, Key, render};
-use super::encoding::{FrontendKey, put_address, put_port, take_address, take_frontend};
+use super::encoding::{FrontendKey, take_address, take_frontend};
 use super::layout::Layout;
 use super::set::SetName;
 use super::staging::verdict;
@@ -112,13 +112,11 @@ fn add_plan(state: &RandomState, layout: &Layout, plan: &ServicePlan, family: Fa
         element.key.encode_end(&mut key);
         let data = match &element.data {
             Data::None => None,
-            Data::Endpoint(address, port) => {
-                put_address(&mut value, *address);
-                put_port(&mut value, *port);
+            Data::Target(target) => Some(OwnedData::Verdict(verdict(target))),
+            data @ (Data::Endpoint(..) | Data::Mark(_)) => {
+                data.encode(&mut value);
                 Some(OwnedData::Value(value))
             }
-            Data::Target(target) => Some(OwnedData::Verdict(verdict(target))),
-            Data::Mark(mark) => Some(OwnedData::Value(mark.to_ne_bytes().into())),
         };
         let entry = to.frontends.entry(frontend).or_default();
         entry.forwards |= matches!(element.key, Key::Endpoint(..) | Key::Frontend(SetName::Frontends, _));

@@ -9,7 +9,6 @@ use portolan_service::{Family, ServicePlan};
 use super::affinity::{self, AffinityStep, fingerprint_of};
 use super::chain::Chain;
 use super::element::{Data, Element, ElementStep, Key, Target, difference, render};
-use super::encoding::{put_address, put_port};
 use super::inventory::{Inventory, Tally};
 use super::layout::Layout;
 use super::owners::{NOBODY, Owners};
@@ -296,16 +295,11 @@ impl Buffer {
         let key_end = self.bytes.len();
         key.encode_end(&mut self.bytes);
         let end_end = self.bytes.len();
-        let mut target = None;
-        match data {
-            Data::None => {}
-            Data::Endpoint(address, port) => {
-                put_address(&mut self.bytes, *address);
-                put_port(&mut self.bytes, *port);
-            }
-            Data::Target(to) => target = Some(to.clone()),
-            Data::Mark(mark) => self.bytes.extend_from_slice(&mark.to_ne_bytes()),
-        }
+        data.encode(&mut self.bytes);
+        let target = match data {
+            Data::Target(to) => Some(to.clone()),
+            Data::None | Data::Endpoint(..) | Data::Mark(_) => None,
+        };
         let data_end = self.bytes.len();
         put_comment(&mut self.bytes, service, port);
         // Comments have at most 127 bytes (port names are short), all else less.

@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use portolan_netfilter::nft::{Batch, OwnedData, Verdict};
+use portolan_netfilter::nft::{Batch, OwnedData, OwnedElement, Verdict};
 use portolan_service::{PortPlan, ServicePlan};
 
+use super::Nftables;
 use super::encoding::{FrontendKey, take_frontend};
 use super::kernel::Commit;
 use super::layout::Layout;
 use super::marks::MarkedPort;
 use super::set::{SetName, is_like};
-use super::{ATTEMPTS, Nftables};
 use crate::error::Error;
 
 /// What the rules in the kernel say of a frontend.
@@ -56,57 +56,83 @@ impl Nftables {
     /// The frontends in tables of ours that steer. Reads everything.
     pub(crate) fn held_frontends(&mut self) -> Result<HashMap<FrontendKey, HeldFrontend>, Error> {
         let mut held: HashMap<FrontendKey, HeldFrontend> = HashMap::new();
+        let sets = [SetName::Frontends, SetName::LocalMarks, SetName::NoEndpoints];
+        self.steered_elements(&sets, |set, key, element| {
+            let frontend = held.entry(key).or_default();
+            match (set, &element.data) {
+                (SetName::Frontends, _) => frontend.steered = true,
+                (SetName::LocalMarks, data) => frontend.mark = mark(data.as_ref()),
+                (_, Some(OwnedData::Verdict(Verdict::Drop))) => frontend.refused = Some("dropped"),
+                _ => frontend.refused = Some("rejected: no endpoints"),
+            }
+            if let Some(comment) = &element.comment {
+                frontend.name.clone_from(comment);
+            }
+        })?;
+        Ok(held)
+    }
+
+    /// The marks in tables of ours that steer.
+    pub(crate) fn held_marks(&mut self) -> Result<HashMap<FrontendKey, u32>, Error> {
+        let mut held = HashMap::new();
+        self.steered_elements(&[SetName::LocalMarks], |_, key, element| {
+            held.extend(mark(element.data.as_ref()).map(|mark| (key, mark)));
+        })?;
+        Ok(held)
+    }
+
+    /// The elements of sets with frontends, as far as tables of ours steer.
+    fn steered_elements(
+        &mut self,
+        sets: &[SetName],
+        mut each: impl FnMut(SetName, FrontendKey, &OwnedElement),
+    ) -> Result<(), Error> {
         for family in self.families.clone() {
-            let sets = self.kernel.contents(family)?.sets;
-            if !sets.iter().any(|info| is_like(SetName::Frontends, family, info)) {
+            let present = self.kernel.contents(family)?.sets;
+            if !present.iter().any(|info| is_like(SetName::Frontends, family, info)) {
                 continue;
             }
-            for set in [SetName::Frontends, SetName::LocalMarks, SetName::NoEndpoints] {
-                self.kernel.elements(family, set, |element| {
-                    let mut key = &element.key[..];
-                    let Some(key) = take_frontend(&mut key, family) else { return };
-                    let frontend = held.entry(key).or_default();
-                    match (set, &element.data) {
-                        (SetName::Frontends, _) => frontend.steered = true,
-                        (SetName::LocalMarks, Some(OwnedData::Value(mark))) => {
-                            frontend.mark = mark.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
-                        }
-                        (_, Some(OwnedData::Verdict(Verdict::Drop))) => frontend.refused = Some("dropped"),
-                        _ => frontend.refused = Some("rejected: no endpoints"),
-                    }
-                    if let Some(comment) = &element.comment {
-                        frontend.name.clone_from(comment);
+            for set in sets {
+                self.kernel.elements(family, *set, |element| {
+                    if let Some(key) = take_frontend(&mut &element.key[..], family) {
+                        each(*set, key, element);
                     }
                 })?;
             }
         }
-        Ok(held)
+        Ok(())
     }
 
     /// Commits what belongs to other tables than ours, whatever others do meanwhile. Commits of
     /// others are noticed afterwards as before.
     pub(crate) fn commit_beside(&mut self, fill: impl Fn(&mut Batch)) -> Result<(), Error> {
-        for _ in 0..ATTEMPTS {
-            let mut batch = self.kernel.begin();
-            fill(&mut batch);
-            let known = self.kernel.generation();
-            match self.kernel.commit(batch)? {
-                Commit::Done => return Ok(()),
-                Commit::Stale => {
-                    self.kernel.expect_nothing();
-                    let mut batch = self.kernel.begin();
-                    fill(&mut batch);
-                    let commit = self.kernel.commit(batch)?;
-                    self.kernel.expect_generation(known);
-                    match commit {
-                        Commit::Done => return Ok(()),
-                        Commit::Stale => {}
-                        Commit::Refused(refusal) => return Err(refusal.into_error("changing our record")),
-                    }
-                }
-                Commit::Refused(refusal) => return Err(refusal.into_error("changing our record")),
-            }
+        let known = self.kernel.generation();
+        let mut commit = self.commit_filled(&fill)?;
+        if matches!(commit, Commit::Stale) {
+            self.kernel.expect_nothing();
+            let again = self.commit_filled(&fill);
+            self.kernel.expect_generation(known);
+            commit = again?;
         }
-        Err(Error::Unusable(format!("gave up after {ATTEMPTS} attempts to change our record: try again")))
+        match commit {
+            Commit::Done => Ok(()),
+            Commit::Stale => {
+                Err(Error::Unusable("others change the rule set all the time: try again".into()))
+            }
+            Commit::Refused(refusal) => Err(refusal.into_error("changing our record")),
+        }
+    }
+
+    fn commit_filled(&mut self, fill: impl Fn(&mut Batch)) -> Result<Commit, Error> {
+        let mut batch = self.kernel.begin();
+        fill(&mut batch);
+        self.kernel.commit(batch)
+    }
+}
+
+fn mark(data: Option<&OwnedData>) -> Option<u32> {
+    match data {
+        Some(OwnedData::Value(mark)) => mark.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)),
+        _ => None,
     }
 }

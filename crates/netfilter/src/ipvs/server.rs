@@ -74,6 +74,14 @@ impl ServerKey {
         }))
     }
 
+    /// What it serves, unless that is a mark.
+    pub fn address(&self) -> Option<VirtualServer> {
+        match self {
+            ServerKey::Address(server) => Some(*server),
+            ServerKey::Mark(..) => None,
+        }
+    }
+
     /// The family of its packets.
     pub fn family(&self) -> TableFamily {
         match self {
