@@ -154,6 +154,7 @@ impl Member {
                 serving: if self.protocol == Protocol::Udp { backends } else { none },
                 affinity: None,
                 proxy_protocol: None,
+                scheduler: None,
                 node_port: None,
                 frontends: vec![Frontend {
                     kind: FrontendKind::ClusterIp,

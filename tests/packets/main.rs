@@ -14,6 +14,7 @@ mod localhost;
 mod named;
 mod proxy_protocol;
 mod scene;
+mod schedulers;
 mod situations;
 mod spread;
 mod steady;
@@ -91,6 +92,7 @@ fn trials() -> Vec<Trial> {
     trials.extend(integrity_trials());
     trials.extend(localhost_trials());
     trials.extend(proxy_protocol_trials());
+    trials.extend(scheduler_trials());
     trials.extend(userspace_trials());
     trials.extend(situation_trials());
     trials.extend(spread_trials());
@@ -248,6 +250,18 @@ fn proxy_protocol_trials() -> Vec<Trial> {
         let name = format!("{}: PROXY protocol that cannot be is reported, {family}", mode.name());
         trials.push(trial(name, move || proxy_protocol::without(*mode, family)));
     }
+    trials
+}
+
+fn scheduler_trials() -> Vec<Trial> {
+    let live = |family| {
+        trial(format!("ipvs: schedulers change live, {family}"), move || schedulers::change_live(family))
+    };
+    let mut trials = Vec::from(Family::ALL.map(live));
+    trials.push(trial(
+        "ipvs: schedulers: least connections rush to a new endpoint",
+        schedulers::rush_to_the_new_one,
+    ));
     trials
 }
 

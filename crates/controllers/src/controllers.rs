@@ -216,5 +216,6 @@ fn emitted(name: &ObjectName, spec: &ServiceSpec, assignment: &Assignment) -> Op
         external_name: spec.external_name.clone(),
         publish_not_ready: spec.publish_not_ready,
         proxy_protocol: spec.proxy_protocol.clone(),
+        scheduler: spec.scheduler.clone(),
     })
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use portolan_service::{
-    AskedProxyProtocol, ExternalPolicy, Family, InternalPolicy, LoadBalancerIngress, Protocol, ServiceType,
+    AskedProxyProtocol, AskedScheduler, ExternalPolicy, Family, InternalPolicy, LoadBalancerIngress,
+    Protocol, ServiceType,
 };
 
 use crate::Labels;
@@ -54,6 +55,8 @@ pub struct ServiceSpec {
     pub external_name: Option<Arc<str>>,
     /// The annotation `portolan.dev/proxy-protocol`
     pub proxy_protocol: Option<AskedProxyProtocol>,
+    /// The annotation `portolan.dev/ipvs-scheduler`, or kube-router's
+    pub scheduler: Option<AskedScheduler>,
 }
 
 /// An entry of `spec.ports`.
@@ -125,6 +128,7 @@ impl Default for ServiceSpec {
             allocate_node_ports: true,
             external_name: None,
             proxy_protocol: None,
+            scheduler: None,
         }
     }
 }

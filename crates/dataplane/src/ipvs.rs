@@ -72,7 +72,7 @@ impl Ipvs {
         let layout = Layout::steer(settings.bit);
         Ok(Ipvs {
             rules: Nftables::with_layout(settings.rules.clone(), layout)?,
-            kernel: Kernel::open()?,
+            kernel: Kernel::open(settings.scheduler.clone())?,
             record: Record::open()?,
             routing: Routing::open(settings.bit)?,
             settings,

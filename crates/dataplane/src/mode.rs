@@ -32,6 +32,8 @@ pub struct ModeDescriptor {
     /// It takes all TCP connections itself, and so can begin those to endpoints with the PROXY
     /// protocol.
     pub writes_proxy_protocol: bool,
+    /// The kernel's IPVS chooses endpoints, by a scheduler that a Service may name.
+    pub has_schedulers: bool,
     /// Makes its settings for a node, from its own part of the configuration and from what is known
     /// of the node. Asks the kernel nothing.
     pub configure: fn(&Config, &NodeFacts) -> Box<dyn ConfiguredMode>,

@@ -8,9 +8,10 @@ use std::sync::{Arc, Weak};
 
 use ipnet::IpNet;
 use portolan_service::{
-    AskedProxyProtocol, Endpoint, EndpointNames, EndpointSlice, ExternalPolicy, Family, Hints, IngressMode,
-    InternalPolicy, LoadBalancerIngress, Namespace, Node, ObjectName, Pod, PodPhase, Protocol, Service,
-    ServicePort, ServiceType, SlicePort, Target, TargetSlice, further, parse_address, parse_network,
+    AskedProxyProtocol, AskedScheduler, Endpoint, EndpointNames, EndpointSlice, ExternalPolicy, Family,
+    Hints, IngressMode, InternalPolicy, LoadBalancerIngress, Namespace, Node, ObjectName, Pod, PodPhase,
+    Protocol, Service, ServicePort, ServiceType, SlicePort, Target, TargetSlice, further, parse_address,
+    parse_network,
 };
 
 use crate::wire;
@@ -63,6 +64,7 @@ pub(crate) fn service(name: ObjectName, service: &wire::Service<'_>, names: &mut
     });
     let timeout = spec.session_affinity_config.client_ip.timeout_seconds.unwrap_or(DEFAULT_AFFINITY);
     let local = |policy: &str| policy == "Local";
+    let annotations = &service.metadata.annotations;
     Service {
         name,
         kind: match &*spec.kind {
@@ -100,7 +102,11 @@ pub(crate) fn service(name: ObjectName, service: &wire::Service<'_>, names: &mut
         other_proxy: service.metadata.labels.service_proxy_name.is_some(),
         external_name: Some(&*spec.external_name).filter(|name| !name.is_empty()).map(Into::into),
         publish_not_ready: spec.publish_not_ready_addresses,
-        proxy_protocol: service.metadata.annotations.proxy_protocol.as_deref().map(AskedProxyProtocol::parse),
+        proxy_protocol: annotations.proxy_protocol.as_deref().map(AskedProxyProtocol::parse),
+        scheduler: AskedScheduler::parse(
+            annotations.scheduler.as_deref(),
+            annotations.kube_router_scheduler.as_deref(),
+        ),
     }
 }
 

@@ -107,6 +107,10 @@ objects! {
         initial_events_end: Option<Text<'a>>,
         #[serde(rename = "portolan.dev/proxy-protocol")]
         proxy_protocol: Option<Text<'a>>,
+        #[serde(rename = "portolan.dev/ipvs-scheduler")]
+        scheduler: Option<Text<'a>>,
+        #[serde(rename = "kube-router.io/service.scheduler")]
+        kube_router_scheduler: Option<Text<'a>>,
     }
 
     /// v1 Service.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use portolan_service::{Backend, PortPlan, ServiceChange, ServicePlan, Verdict};
+use portolan_service::{Backend, PortPlan, Scheduler, ServiceChange, ServicePlan, Verdict};
 
 /// At most this many endpoints are named in a line.
 const NAMED: usize = 4;
@@ -100,6 +100,9 @@ fn difference(old: &PortPlan, new: &PortPlan) -> String {
         let version = new.proxy_protocol.map_or_else(|| "none".to_owned(), |version| version.to_string());
         parts.push(format!("PROXY protocol {version}"));
     }
+    if old.scheduler != new.scheduler {
+        parts.push(format!("IPVS scheduler {}", new.scheduler.map_or("of the mode", Scheduler::name)));
+    }
     if parts.is_empty() || summary(old) != summary(new) && old.cluster == new.cluster {
         parts.push(summary(new));
     }
@@ -150,6 +153,7 @@ mod tests {
                 serving: Arc::default(),
                 affinity: None,
                 proxy_protocol: None,
+                scheduler: None,
                 node_port: None,
                 frontends: vec![Frontend {
                     kind: FrontendKind::ClusterIp,

@@ -165,6 +165,7 @@ impl ThisNode {
             nodeport_addresses: self.nodeport_addresses(&ips),
             relays_loopback: (self.mode.loopback)(&self.config) == Loopback::Named,
             writes_proxy_protocol: self.mode.writes_proxy_protocol,
+            has_schedulers: self.mode.has_schedulers,
             ips,
             addresses: self.own_addresses(),
             api_server: self.api_server.clone(),

@@ -128,6 +128,30 @@ fn the_proxy_protocol_needs_a_mode_and_a_version() {
 }
 
 #[test]
+fn a_scheduler_needs_a_mode_and_a_name() {
+    let with = |annotation: &str| {
+        RIGHT.replace("{name: web}", &format!("{{name: web, annotations: {{{annotation}}}}}"))
+    };
+    for (annotation, mode, list, expected) in [
+        ("portolan.dev/ipvs-scheduler: lc", "nftables", "warnings", "lc is a scheduler of IPVS, which this"),
+        (
+            "kube-router.io/service.scheduler: least",
+            "nftables",
+            "problems",
+            "\"least\" is not one of rr, wrr",
+        ),
+        ("portolan.dev/ipvs-scheduler: ''", "userspace", "problems", "\"\" is not one of rr, wrr"),
+    ] {
+        let (_, said) = check(&with(annotation), &[&format!("--proxy-mode={mode}")]);
+        let (key, _) = annotation.split_once(':').unwrap();
+        let place = format!("web.yaml:1: Service default/web: metadata.annotations: {key}: ");
+        let found = said[list].as_array().unwrap().iter().map(|line| line.as_str().unwrap());
+        let found: Vec<&str> = found.filter_map(|line| line.strip_prefix(&place)).collect();
+        assert!(matches!(found[..], [line] if line.starts_with(expected)), "{annotation} {mode}: {said}");
+    }
+}
+
+#[test]
 fn a_folder_without_manifests_is_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("web.txt"), RIGHT).unwrap();

@@ -21,6 +21,7 @@ mod node;
 mod plan;
 mod planner;
 mod proxy_protocol;
+mod scheduler;
 mod select;
 mod service;
 mod service_plan;
@@ -40,6 +41,7 @@ pub use plan::{
 };
 pub use planner::Planner;
 pub use proxy_protocol::{AskedProxyProtocol, ProxyProtocol};
+pub use scheduler::{AskedScheduler, Scheduler};
 pub use service::{
     ExternalPolicy, HealthCheckPort, IngressMode, InternalPolicy, LoadBalancerIngress, Service, ServicePort,
     ServiceType,

@@ -26,6 +26,7 @@ pub struct Node {
 
 /// The node a [`crate::Planner`] plans for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // Independent facts.
 pub struct LocalNode {
     /// The name that endpoints and hints use for it (spec §1.25).
     pub name: Arc<str>,
@@ -44,6 +45,9 @@ pub struct LocalNode {
     /// The proxy takes all TCP connections itself, and so can begin those to endpoints with the
     /// PROXY protocol. Elsewhere, Services that ask for it are served without.
     pub writes_proxy_protocol: bool,
+    /// The kernel's IPVS chooses endpoints, by a scheduler. Elsewhere, Services that ask for one
+    /// are served without.
+    pub has_schedulers: bool,
     /// All addresses on its interfaces that a Service could have: sorted. A Service that asks for
     /// one of them takes connections from the node itself.
     pub addresses: Vec<IpAddr>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::{Family, ObjectName, PerFamily, Protocol, ProxyProtocol};
+use crate::{Family, ObjectName, PerFamily, Protocol, ProxyProtocol, Scheduler};
 
 /// One address and port that a connection can be sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -159,6 +159,9 @@ pub struct PortPlan {
     /// Connections to endpoints begin with this version of the PROXY protocol: see
     /// [`LocalNode::writes_proxy_protocol`](crate::LocalNode::writes_proxy_protocol). TCP only.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// The scheduler of IPVS that the Service asks for, if it is another than the mode's: see
+    /// [`LocalNode::has_schedulers`](crate::LocalNode::has_schedulers).
+    pub scheduler: Option<Scheduler>,
     /// The NodePort, also where no address is selected for it.
     pub node_port: Option<u16>,
     /// Where clients connect to, sorted by kind, address, port.

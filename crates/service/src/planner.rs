@@ -12,8 +12,8 @@ use crate::service_plan::{
     wants_health_check,
 };
 use crate::{
-    AskedProxyProtocol, Catalog, Change, ChangeSet, Frontend, FrontendKind, HealthCheckPort, LocalNode,
-    ObjectName, PortPlan, Problem, Protocol, ProxyProtocol, Service, ServiceChange, ServicePlan,
+    AskedProxyProtocol, AskedScheduler, Catalog, Change, ChangeSet, Frontend, FrontendKind, HealthCheckPort,
+    LocalNode, ObjectName, PortPlan, Problem, Protocol, ProxyProtocol, Service, ServiceChange, ServicePlan,
 };
 
 /// What a Service asks for, whoever else may.
@@ -244,6 +244,7 @@ impl Planner {
         };
         unusable(service, findings);
         without_proxy_protocol(service, &self.node, findings);
+        without_scheduler(service, &self.node, findings);
         if service.external_ips.is_empty() {
             self.with_external_ips.remove(name);
             return;
@@ -396,5 +397,27 @@ fn without_proxy_protocol(service: &Service, node: &LocalNode, findings: &mut Fi
                 ));
             }
         }
+    }
+}
+
+/// Endpoints that are not chosen by the scheduler that the Service asks for, or hardly as it means.
+fn without_scheduler(service: &Service, node: &LocalNode, findings: &mut Findings) {
+    let Some(AskedScheduler { annotation, scheduler }) = &service.scheduler else { return };
+    let field = format!("metadata.annotations: {annotation}");
+    match scheduler {
+        Err(value) => findings.problem(Finding::Said(format!(
+            "{field}: {value:?} is not one of {}, so endpoints are chosen as for other Services: correct it, or \
+             remove it",
+            AskedScheduler::choices()
+        ))),
+        Ok(scheduler) if !node.has_schedulers => findings.warning(format!(
+            "{field}: {scheduler} is a scheduler of IPVS, which this proxy does not use, so it has no effect: use mode \
+             ipvs, or remove it"
+        )),
+        Ok(scheduler) if scheduler.prefers_one_endpoint() => findings.warning(format!(
+            "{field}: {scheduler} sends the clients of an address to one endpoint and not to all of them: choose sh or \
+             mh to keep clients where they are, or another"
+        )),
+        Ok(_) => {}
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::{AskedProxyProtocol, Family, ObjectName, Protocol};
+use crate::{AskedProxyProtocol, AskedScheduler, Family, ObjectName, Protocol};
 
 /// `spec.type` of a Service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +142,8 @@ pub struct Service {
     pub publish_not_ready: bool,
     /// The annotation `portolan.dev/proxy-protocol`: connections to endpoints begin with it.
     pub proxy_protocol: Option<AskedProxyProtocol>,
+    /// The annotation `portolan.dev/ipvs-scheduler`, or kube-router's: how IPVS chooses endpoints.
+    pub scheduler: Option<AskedScheduler>,
 }
 
 impl Service {
@@ -166,6 +168,7 @@ impl Service {
             external_name: None,
             publish_not_ready: false,
             proxy_protocol: None,
+            scheduler: None,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::select::{self, SlicePorts, candidates};
 use crate::{
     AllowedSources, Backend, EndpointSlice, ExternalPolicy, Family, Frontend, FrontendKind, HealthCheck,
     IngressMode, InternalPolicy, List, LocalNode, Masquerade, PerFamily, PortPlan, Protocol, ProxyProtocol,
-    Service, ServicePlan, ServicePort, ServiceType, Special, Verdict,
+    Scheduler, Service, ServicePlan, ServicePort, ServiceType, Special, Verdict,
 };
 
 /// What one Service may ask for at most, as `Oversized` counts it.
@@ -303,6 +303,7 @@ fn port_plan(
         serving: share(serving),
         affinity: service.affinity,
         proxy_protocol: proxy_protocol(service, port, node),
+        scheduler: scheduler(service, node),
         node_port: port.node_port,
         frontends,
     };
@@ -314,6 +315,12 @@ fn port_plan(
 fn proxy_protocol(service: &Service, port: &ServicePort, node: &LocalNode) -> Option<ProxyProtocol> {
     let asked = service.proxy_protocol.as_ref().filter(|_| node.writes_proxy_protocol)?;
     asked.version().filter(|_| port.protocol == Protocol::Tcp)
+}
+
+/// The scheduler of IPVS that `service` asks for, if there is such a one and IPVS.
+fn scheduler(service: &Service, node: &LocalNode) -> Option<Scheduler> {
+    let asked = service.scheduler.as_ref().filter(|_| node.has_schedulers)?;
+    asked.scheduler.as_ref().ok().copied()
 }
 
 /// Empties the lists that no frontend of `plan` uses.

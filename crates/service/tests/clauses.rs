@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use portolan_service::{
-    AskedProxyProtocol, Backend, Change, Endpoint, EndpointNames, EndpointSlice, ExternalPolicy, Family,
-    Frontend, FrontendKind, Hints, IngressMode, InternalPolicy, LoadBalancerIngress, LocalNode, Masquerade,
-    ObjectName, PerFamily, Planner, PortPlan, Protocol, ProxyProtocol, Service, ServicePort, ServiceType,
-    SlicePort, Verdict,
+    AskedProxyProtocol, AskedScheduler, Backend, Change, Endpoint, EndpointNames, EndpointSlice,
+    ExternalPolicy, Family, Frontend, FrontendKind, Hints, IngressMode, InternalPolicy, LoadBalancerIngress,
+    LocalNode, Masquerade, ObjectName, PerFamily, Planner, PortPlan, Protocol, ProxyProtocol, Scheduler,
+    Service, ServicePort, ServiceType, SlicePort, Verdict,
 };
 
 /// A Service on a node, to be changed by a test.
@@ -102,6 +102,13 @@ fn external_local(s: &mut Situation) {
 
 fn endpoints(s: &mut Situation, endpoints: Vec<Endpoint>) {
     s.slices = vec![slice("web-1", 8080, endpoints)];
+}
+
+/// What is reported, problems first.
+fn findings(planner: &Planner) -> Vec<String> {
+    let problems = planner.problems().into_iter().map(|problem| format!("problem: {}", problem.message));
+    let warnings = planner.warnings().into_iter().map(|problem| format!("warning: {}", problem.message));
+    problems.chain(warnings).collect()
 }
 
 fn planned(s: &Situation) -> Planner {
@@ -1073,14 +1080,84 @@ fn the_proxy_protocol_of_endpoints() {
         let plan = planner.plan(&s.service.name).unwrap();
         let found: Vec<_> = plan.ports.iter().map(|port| port.proxy_protocol).collect();
         assert_eq!(found, expected, "{name}");
-        let problems = planner.problems().into_iter().map(|problem| format!("problem: {}", problem.message));
-        let warnings = planner.warnings().into_iter().map(|problem| format!("warning: {}", problem.message));
-        assert_eq!(problems.chain(warnings).collect::<Vec<_>>(), reported, "{name}");
+        assert_eq!(findings(&planner), reported, "{name}");
 
         planner.take_changed_findings();
         planner.apply([Change::from(s.service.clone())]);
         assert_eq!(planner.take_changed_findings(), [], "{name}: reported once");
         s.service.proxy_protocol = None;
+        planner.apply([Change::from(s.service)]);
+        let solved = planner.take_changed_findings();
+        assert_eq!(solved.len(), reported.len().min(1), "{name}: solved");
+    }
+}
+
+#[test]
+fn the_scheduler_of_endpoints() {
+    type Case = (&'static str, fn(&mut Situation), Option<&'static str>, &'static [&'static str]);
+    fn asked(s: &mut Situation, own: Option<&str>, kube_router: Option<&str>) {
+        s.node.has_schedulers = true;
+        s.service.scheduler = AskedScheduler::parse(own, kube_router);
+    }
+    // What is planned, and what is reported.
+    let cases: [Case; 7] = [
+        ("not asked for", |s| s.node.has_schedulers = true, None, &[]),
+        ("ours", |s| asked(s, Some("lc"), None), Some("lc"), &[]),
+        ("kube-router's", |s| asked(s, None, Some("sh")), Some("sh"), &[]),
+        (
+            "unknown",
+            |s| asked(s, Some("fastest"), Some("lc")),
+            None,
+            &[
+                "problem: metadata.annotations: portolan.dev/ipvs-scheduler: \"fastest\" is not one of rr, wrr, lc, \
+               wlc, sed, nq, mh, sh, twos, dh, lblc, lblcr, fo, ovf, so endpoints are chosen as for other Services: \
+               correct it, or remove it",
+            ],
+        ),
+        (
+            "one that does not spread",
+            |s| asked(s, None, Some("dh")),
+            Some("dh"),
+            &[
+                "warning: metadata.annotations: kube-router.io/service.scheduler: dh sends the clients of an address \
+               to one endpoint and not to all of them: choose sh or mh to keep clients where they are, or another",
+            ],
+        ),
+        (
+            "a mode without schedulers",
+            |s| {
+                asked(s, None, Some("lc"));
+                s.node.has_schedulers = false;
+            },
+            None,
+            &[
+                "warning: metadata.annotations: kube-router.io/service.scheduler: lc is a scheduler of IPVS, which \
+               this proxy does not use, so it has no effect: use mode ipvs, or remove it",
+            ],
+        ),
+        (
+            "no Service of ours",
+            |s| {
+                asked(s, Some("fastest"), None);
+                s.service.other_proxy = true;
+            },
+            None,
+            &[],
+        ),
+    ];
+    for (name, change, expected, reported) in cases {
+        let mut s = situation();
+        change(&mut s);
+        let mut planner = planned(&s);
+        let plan = planner.plan(&s.service.name);
+        let found = plan.and_then(|plan| plan.ports[0].scheduler).map(Scheduler::name);
+        assert_eq!(found, expected, "{name}");
+        assert_eq!(findings(&planner), reported, "{name}");
+
+        planner.take_changed_findings();
+        planner.apply([Change::from(s.service.clone())]);
+        assert_eq!(planner.take_changed_findings(), [], "{name}: reported once");
+        s.service.scheduler = None;
         planner.apply([Change::from(s.service)]);
         let solved = planner.take_changed_findings();
         assert_eq!(solved.len(), reported.len().min(1), "{name}: solved");

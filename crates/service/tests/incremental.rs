@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use portolan_service::{
-    AskedProxyProtocol, Change, ChangeSet, Endpoint, EndpointNames, EndpointSlice, ExternalPolicy, Family,
-    Hints, IngressMode, InternalPolicy, LoadBalancerIngress, LocalNode, ObjectName, PerFamily, Planner,
-    Protocol, Service, ServicePlan, ServicePort, ServiceType, SlicePort,
+    AskedProxyProtocol, AskedScheduler, Change, ChangeSet, Endpoint, EndpointNames, EndpointSlice,
+    ExternalPolicy, Family, Hints, IngressMode, InternalPolicy, LoadBalancerIngress, LocalNode, ObjectName,
+    PerFamily, Planner, Protocol, Service, ServicePlan, ServicePort, ServiceType, SlicePort,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -23,6 +23,11 @@ enum Step {
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
+}
+
+/// The node before anything is known of it. What its mode can do never changes.
+fn first_node() -> LocalNode {
+    LocalNode { has_schedulers: true, ..LocalNode::default() }
 }
 
 fn service_name() -> impl Strategy<Value = ObjectName> {
@@ -71,7 +76,10 @@ prop_compose! {
         health_check_node_port in select(vec![None, Some(31000u16)]),
         other_proxy in prop::bool::weighted(0.1),
         for_names in (any::<bool>(), any::<bool>(), select(vec![None, Some("a.example")])),
-        proxy_protocol in select(vec![None, None, Some("v1"), Some("v2"), Some("v3")]),
+        (proxy_protocol, scheduler) in (
+            select(vec![None, None, Some("v1"), Some("v2"), Some("v3")]),
+            select(vec![None, None, Some("lc"), Some("dh"), Some("")]),
+        ),
     ) -> Change {
         let cluster_ips: Vec<IpAddr> = std::iter::once(v4).chain(v6).map(ip).collect();
         Change::from(Service {
@@ -96,6 +104,7 @@ prop_compose! {
             publish_not_ready: for_names.1,
             external_name: for_names.2.map(Arc::from),
             proxy_protocol: proxy_protocol.map(AskedProxyProtocol::parse),
+            scheduler: AskedScheduler::parse(scheduler, None),
         })
     }
 }
@@ -161,7 +170,7 @@ prop_compose! {
             ips: PerFamily { v4: known.then(|| ip("192.0.2.1")), v6: None },
             nodeport_addresses: nodeport_addresses.into_iter().map(ip).collect(),
             addresses: addresses.into_iter().map(ip).collect(),
-            ..LocalNode::default()
+            ..first_node()
         }
     }
 }
@@ -217,7 +226,7 @@ fn check(plans: &Plans) -> Result<(), TestCaseError> {
 
 /// The state that `steps` lead to.
 fn end_of(steps: &[Step]) -> (LocalNode, Vec<Change>) {
-    let mut node = LocalNode::default();
+    let mut node = first_node();
     let (mut services, mut slices) = (BTreeMap::new(), BTreeMap::new());
     for step in steps {
         match step.clone() {
@@ -238,7 +247,7 @@ proptest! {
 
     #[test]
     fn any_way_leads_to_the_same_plan(steps in vec(step(), 1..40), batch in 1usize..6) {
-        let mut one_by_one = Planner::new(LocalNode::default());
+        let mut one_by_one = Planner::new(first_node());
         let mut held = Plans::new();
         for step in steps.clone() {
             let changes = match step {
@@ -250,7 +259,7 @@ proptest! {
         prop_assert_eq!(&held, &plans(&one_by_one));
         check(&held)?;
 
-        let mut batched = Planner::new(LocalNode::default());
+        let mut batched = Planner::new(first_node());
         let mut held = Plans::new();
         for steps in steps.chunks(batch) {
             let (objects, nodes): (Vec<Step>, Vec<Step>) =

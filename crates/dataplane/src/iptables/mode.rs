@@ -29,6 +29,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     fits_nftables: |_| false,
     loopback: |config| if serves_loopback(config) { Loopback::V4 } else { Loopback::None },
     writes_proxy_protocol: false,
+    has_schedulers: false,
     configure: |config, node| {
         Box::new(Configured {
             settings: Settings {

@@ -5,12 +5,12 @@ use std::fs;
 use std::io;
 
 use portolan_netfilter::ipvs::{
-    DestinationState, Ipvs, Request, ServerKey, ServerState, Timeouts, is_missing,
+    DestinationState, Ipvs, Request, Scheduling, ServerKey, ServerState, Timeouts, is_missing,
 };
 use portolan_service::ObjectName;
 
 use super::change::{Action, Step};
-use super::wanted::ROUND_ROBIN;
+use super::wanted::{ROUND_ROBIN, scheduling, usable};
 use crate::error::Error;
 
 /// Settings of IPVS that the rules and the removal of endpoints rely on, below `/proc/sys`.
@@ -27,14 +27,16 @@ const SYSCTLS: [(&str, &str); 3] = [
 #[derive(Debug)]
 pub(super) struct Kernel {
     ipvs: Ipvs,
+    /// The scheduler of Services that name none
+    scheduler: String,
     /// Schedulers that this kernel turned out not to have
     unknown: HashSet<String>,
 }
 
 impl Kernel {
-    pub(super) fn open() -> Result<Kernel, Error> {
+    pub(super) fn open(scheduler: String) -> Result<Kernel, Error> {
         match Ipvs::open() {
-            Ok(ipvs) => Ok(Kernel { ipvs, unknown: HashSet::new() }),
+            Ok(ipvs) => Ok(Kernel { ipvs, scheduler, unknown: HashSet::new() }),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Err(Error::Missing(
                 "the kernel has no IPVS: load the module ip_vs, or choose another --proxy-mode".into(),
             )),
@@ -87,21 +89,29 @@ impl Kernel {
     /// Takes all steps, in order. What is there is changed, and what is missing need not be
     /// deleted. Returns the Services with steps that the kernel refuses.
     pub(super) fn bring(&mut self, steps: &[Step]) -> Result<Vec<(ObjectName, String)>, Error> {
+        let mut again = self.try_once(steps)?;
+        // A scheduler may be missing, and so may the one in its place.
+        for _ in 0..2 {
+            let steps: Vec<Step> = again.into_iter().map(|(step, _)| step).collect();
+            again = self.try_once(&steps)?;
+        }
+        let mut refused: Vec<_> =
+            again.into_iter().map(|(step, error)| (step.owner, format!("IPVS: {error}"))).collect();
+        refused.dedup_by(|one, other| one.0 == other.0);
+        Ok(refused)
+    }
+
+    /// Takes all steps. Returns what to try in place of those that failed, and why each did.
+    fn try_once(&mut self, steps: &[Step]) -> Result<Vec<(Step, io::Error)>, Error> {
         if steps.is_empty() {
             return Ok(Vec::new());
         }
-        let mut again = Vec::new();
-        for (index, error) in self.send(steps)? {
-            again.extend(self.second_try(&steps[index], &error));
-        }
-        let mut refused = Vec::new();
-        if !again.is_empty() {
-            for (index, error) in self.send(&again)? {
-                refused.push((again[index].owner.clone(), format!("IPVS: {error}")));
-            }
-        }
-        refused.dedup_by(|one, other| one.0 == other.0);
-        Ok(refused)
+        let failed = self.send(steps)?;
+        let again = failed.into_iter().filter_map(|(index, error)| {
+            let step = self.second_try(&steps[index], &error)?;
+            Some((step, error))
+        });
+        Ok(again.collect())
     }
 
     fn send(&mut self, steps: &[Step]) -> Result<Vec<(usize, io::Error)>, Error> {
@@ -120,17 +130,7 @@ impl Kernel {
             Action::NewServer(scheduling) | Action::SetServer(scheduling)
                 if code == Some(libc::ENOENT) && scheduling.scheduler != ROUND_ROBIN =>
             {
-                if self.unknown.insert(scheduling.scheduler.clone()) {
-                    tracing::warn!(
-                        "the kernel has no IPVS scheduler {:?}: {ROUND_ROBIN} is used; load the module \
-                         ip_vs_{}, or choose another in ipvs.scheduler",
-                        scheduling.scheduler,
-                        scheduling.scheduler
-                    );
-                }
-                let mut scheduling = scheduling.clone();
-                scheduling.scheduler = ROUND_ROBIN.into();
-                scheduling.flags = 0;
+                let scheduling = self.replaced(scheduling);
                 match &step.action {
                     Action::NewServer(_) => Action::NewServer(scheduling),
                     _ => Action::SetServer(scheduling),
@@ -147,6 +147,20 @@ impl Kernel {
             same => same.clone(),
         };
         Some(Step { action, ..step.clone() })
+    }
+
+    /// What stands in for a scheduler that the kernel turned out not to have.
+    fn replaced(&mut self, missing: &Scheduling) -> Scheduling {
+        let name = &missing.scheduler;
+        let is_new = self.unknown.insert(name.clone());
+        let instead = usable(name, &self.scheduler, |scheduler| self.knows(scheduler));
+        if is_new {
+            tracing::warn!(
+                "the kernel has no IPVS scheduler {name:?}: {instead} is used; load the module ip_vs_{name}, or \
+                 choose another in ipvs.scheduler or in the annotation of the Service"
+            );
+        }
+        scheduling(instead, missing.persistence)
     }
 }
 

@@ -18,6 +18,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     capabilities: |_| &[],
     fits_nftables: |_| true,
     writes_proxy_protocol: false,
+    has_schedulers: true,
     loopback: |config| {
         let relayed = config.enabled(Gate::KubeProxyNftablesLocalhostNodePorts);
         if relayed { Loopback::Named } else { Loopback::None }

@@ -5,6 +5,7 @@ use portolan_netfilter::ipvs::{ServerKey, is_present};
 use super::kernel::Kernel;
 use super::record::Record;
 use super::routing::Routing;
+use super::wanted::ROUND_ROBIN;
 use crate::dataplane::InUse;
 use crate::error::Error;
 use crate::nftables::Nftables;
@@ -68,5 +69,5 @@ fn remove_all() -> Result<Option<usize>, Error> {
         routing.remove()?;
         return Ok(Some(0));
     }
-    remove(&mut Kernel::open()?, &mut record, &mut routing, &mut rules).map(Some)
+    remove(&mut Kernel::open(ROUND_ROBIN.into())?, &mut record, &mut routing, &mut rules).map(Some)
 }

@@ -30,20 +30,21 @@ pub(super) struct Server {
 
 /// The virtual servers of `plan`: one for each frontend with endpoints, and one for the clients
 /// from outside of each Service port where these have endpoints of their own, which is known by
-/// `mark`. A scheduler that is not `known` is replaced.
+/// `mark`. A scheduler that is not `known` is replaced as [`usable`] says.
 pub(super) fn servers(
     plan: &ServicePlan,
     settings: &IpvsSettings,
     known: impl Fn(&str) -> bool,
     mark: impl Fn(&PortPlan) -> Option<u32>,
 ) -> Vec<Server> {
-    let scheduler = if known(&settings.scheduler) { &settings.scheduler } else { ROUND_ROBIN };
     let mut servers = Vec::new();
     for port in &plan.ports {
+        let asked = port.scheduler.map_or(&*settings.scheduler, |scheduler| scheduler.name());
+        let scheduler = usable(asked, &settings.scheduler, &known);
         for frontend in by_rules(port) {
             servers.extend(by_address(port, frontend, scheduler));
         }
-        servers.extend(mark(port).and_then(|mark| by_mark(port, mark, scheduler)));
+        servers.extend(mark(port).and_then(|mark| by_mark(port, mark, scheduler, &known)));
     }
     servers
 }
@@ -60,15 +61,21 @@ fn by_address(port: &PortPlan, frontend: &Frontend, scheduler: &str) -> Option<S
     })
 }
 
+/// `asked` if it is `known`; else the one that is configured, and in the end the one that every
+/// kernel has.
+pub(super) fn usable<'a>(asked: &'a str, configured: &'a str, known: impl Fn(&str) -> bool) -> &'a str {
+    [asked, configured].into_iter().find(|scheduler| known(scheduler)).unwrap_or(ROUND_ROBIN)
+}
+
 /// A virtual server with persistence that is known by a mark does not translate ports
 /// (`ip_vs_sched_persist`). Where that matters, a hash of the client's address stands for it.
-fn by_mark(port: &PortPlan, mark: u32, scheduler: &str) -> Option<Server> {
+fn by_mark(port: &PortPlan, mark: u32, scheduler: &str, known: impl Fn(&str) -> bool) -> Option<Server> {
     let list = marked_frontends(port).find_map(|frontend| forward_list(port, frontend.outside))?;
     let same_port =
         |frontend: &Frontend| port.backends(list).iter().all(|backend| backend.port == frontend.port);
     let scheduling = match port.affinity {
         Some(_) if !marked_frontends(port).all(same_port) => {
-            Scheduling { scheduler: MAGLEV.into(), flags: 0, persistence: None }
+            Scheduling { flags: 0, ..scheduling(usable(MAGLEV, scheduler, known), None) }
         }
         affinity => scheduling(scheduler, affinity),
     };
@@ -90,7 +97,7 @@ pub(super) fn marked_frontends(port: &PortPlan) -> impl Iterator<Item = &Fronten
 
 /// As kube-proxy has it: `mh` hashes the client's port too. Clients of `sh` get another endpoint
 /// when theirs leaves.
-fn scheduling(scheduler: &str, affinity: Option<u32>) -> Scheduling {
+pub(super) fn scheduling(scheduler: &str, affinity: Option<u32>) -> Scheduling {
     let flags = match scheduler {
         MAGLEV => HASH_BY_PORT,
         SOURCE_HASH => REFUSE_NOBODY,

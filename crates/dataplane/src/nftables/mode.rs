@@ -22,6 +22,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
         if relayed { Loopback::Named } else { Loopback::None }
     },
     writes_proxy_protocol: false,
+    has_schedulers: false,
     configure: |config, node| {
         Box::new(Configured(Settings {
             local: node.local.clone(),

@@ -238,6 +238,7 @@ mod tests {
             serving,
             affinity: None,
             proxy_protocol: None,
+            scheduler: None,
             node_port: None,
             frontends,
         };

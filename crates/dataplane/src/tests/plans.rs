@@ -56,6 +56,7 @@ pub(crate) fn port(name: &str, protocol: Protocol, endpoints: &[&str]) -> PortPl
         cluster,
         affinity: None,
         proxy_protocol: None,
+        scheduler: None,
         node_port: None,
         frontends: Vec::new(),
     }

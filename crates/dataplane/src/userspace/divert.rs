@@ -73,6 +73,7 @@ fn diverted(port: &PortPlan, cluster: Arc<[Backend]>, local: Arc<[Backend]>) -> 
         // The socket sees to these.
         affinity: None,
         proxy_protocol: None,
+        scheduler: None,
         node_port: port.node_port,
         frontends,
     }
@@ -98,6 +99,7 @@ fn guard(port: &PortPlan, socket: &Backend) -> PortPlan {
         serving: Arc::default(),
         affinity: None,
         proxy_protocol: None,
+        scheduler: None,
         node_port: None,
         frontends: vec![frontend],
     }

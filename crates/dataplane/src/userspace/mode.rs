@@ -27,6 +27,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     // What the node sends to itself is diverted to its own address, and answered from there.
     loopback: |_| Loopback::V4,
     writes_proxy_protocol: true,
+    has_schedulers: false,
     configure: |config, node| {
         Box::new(Configured(UserspaceSettings {
             rules: Settings {

@@ -132,6 +132,7 @@ fn plan() -> ServicePlan {
             cluster,
             affinity: None,
             proxy_protocol: None,
+            scheduler: None,
             node_port: None,
             frontends: vec![Frontend {
                 kind: FrontendKind::ClusterIp,

@@ -303,6 +303,25 @@ fn the_annotation_for_the_proxy_protocol() {
 }
 
 #[test]
+fn the_annotations_for_the_scheduler() {
+    const OWN: &str = "portolan.dev/ipvs-scheduler";
+    const KUBE_ROUTER: &str = "kube-router.io/service.scheduler";
+    for (annotations, expected) in [
+        (json!({}), None),
+        (json!({OWN: null}), None),
+        (json!({OWN: "lc"}), AskedScheduler::parse(Some("lc"), None)),
+        (json!({KUBE_ROUTER: "sh"}), AskedScheduler::parse(None, Some("sh"))),
+        (json!({OWN: "lc", KUBE_ROUTER: "sh"}), AskedScheduler::parse(Some("lc"), None)),
+    ] {
+        decoded(Resource::Services, json!({"metadata": {"annotations": annotations}}), |object| {
+            let Object::Service(wire) = object else { panic!("not a Service") };
+            let found = super::service(object.name(), wire, &mut Names::default());
+            assert_eq!(found.scheduler, expected, "{annotations}");
+        });
+    }
+}
+
+#[test]
 fn what_only_names_need_is_kept() {
     let of = |spec: Value| service_of(&spec, &json!({}));
     let headless = of(json!({"clusterIP": "None", "clusterIPs": ["None"]}));

@@ -29,6 +29,7 @@ fn port(frontends: Vec<Frontend>) -> PortPlan {
         serving: Arc::new([backend(2, true), backend(3, false), backend(9, false)]),
         affinity: Some(10800),
         proxy_protocol: None,
+        scheduler: None,
         node_port: Some(30053),
         frontends,
     }

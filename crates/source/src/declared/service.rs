@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use portolan_controllers::{Distribution, FamilyPolicy, PortSpec, ServiceSpec, TargetPort};
 use portolan_service::{
-    AskedProxyProtocol, ExternalPolicy, Family, IngressMode, InternalPolicy, LoadBalancerIngress, ObjectName,
-    Protocol, ProxyProtocol, ServiceType,
+    AskedProxyProtocol, AskedScheduler, ExternalPolicy, Family, IngressMode, InternalPolicy,
+    LoadBalancerIngress, ObjectName, Protocol, ProxyProtocol, Scheduler, ServiceType,
 };
 
 use super::{Issue, Issues, given, shared};
@@ -45,6 +45,7 @@ pub(super) fn declare(
         .filter(|number| *number != 0)
         .and_then(|number| issues.port("spec.healthCheckNodePort", number));
 
+    let annotation = |key| service.metadata.annotations.get(key).map(String::as_str);
     tracing::trace!(service = %name, "declared");
     issues.or(ServiceSpec {
         kind,
@@ -66,11 +67,11 @@ pub(super) fn declare(
         distribution,
         allocate_node_ports: spec.allocate_load_balancer_node_ports.unwrap_or(true),
         external_name: given(spec.external_name.as_deref()),
-        proxy_protocol: service
-            .metadata
-            .annotations
-            .get(ProxyProtocol::ANNOTATION)
-            .map(|value| AskedProxyProtocol::parse(value)),
+        proxy_protocol: annotation(ProxyProtocol::ANNOTATION).map(AskedProxyProtocol::parse),
+        scheduler: AskedScheduler::parse(
+            annotation(Scheduler::ANNOTATION),
+            annotation(Scheduler::KUBE_ROUTER_ANNOTATION),
+        ),
     })
 }
 

@@ -1,5 +1,5 @@
 use portolan_netfilter::ipvs::{HASH_BY_PORT, REFUSE_NOBODY, Scheduling, ServerKey};
-use portolan_service::{FrontendKind, PortPlan, Protocol, Verdict};
+use portolan_service::{FrontendKind, PortPlan, Protocol, Scheduler, Verdict};
 
 use super::with_scheduler;
 use crate::ipvs::wanted::{Server, servers};
@@ -28,6 +28,26 @@ fn schedulers_and_their_flags() {
     ];
     for (scheduler, port, expected) in cases {
         assert_eq!(of(port, scheduler)[0].scheduling, expected, "{scheduler}");
+    }
+}
+
+/// A Service's own goes before the one that is configured, and that before the one in turn, as far
+/// as the kernel has them.
+#[test]
+fn schedulers_of_single_services() {
+    for (asked, configured, missing, expected) in [
+        (None, "lc", &[][..], "lc"),
+        (Some("sh"), "lc", &[], "sh"),
+        (Some("sh"), "lc", &["sh"], "lc"),
+        (Some("sh"), "lc", &["sh", "lc"], "rr"),
+        (Some("rr"), "lc", &[], "rr"),
+    ] {
+        let mut web = port("http", Protocol::Tcp, &["10.244.1.11:8080*"]).cluster_ip("10.96.0.1");
+        web.scheduler = asked.and_then(Scheduler::named);
+        let plan = service("web", vec![web]);
+        let known = |name: &str| !missing.contains(&name);
+        let found = servers(&plan, &with_scheduler(configured), known, |_| None);
+        assert_eq!(found[0].scheduling.scheduler, expected, "{asked:?} {configured} without {missing:?}");
     }
 }
 
