@@ -47,6 +47,7 @@ mod endpoints;
 mod issue;
 mod kubelet;
 mod labels;
+pub mod load_balancer;
 pub mod manager;
 mod pod;
 mod service;

@@ -10,6 +10,8 @@
 //! clause.
 
 mod address;
+mod address_pool;
+mod address_range;
 mod catalog;
 mod change;
 mod claims;
@@ -29,6 +31,8 @@ mod slice;
 mod special;
 
 pub use address::{parse_address, parse_network};
+pub use address_pool::{AddressPool, LabelExpression, LabelOperator, LabelSelector, PoolAllocation};
+pub use address_range::{AddressRange, NotARange};
 pub use catalog::Catalog;
 pub use change::{Change, Subject};
 pub use family::{Family, PerFamily, Protocol};
