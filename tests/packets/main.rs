@@ -72,6 +72,10 @@ fn trials() -> Vec<Trial> {
         let name = format!("{}: steady: endpoints flap again and again in the manifests", mode.name());
         trial(name, move || steady::flapping_manifests(*mode))
     }));
+    trials.extend([Mode::Userspace, Mode::Portals].map(|mode| {
+        let name = format!("{}: steady: the next proxy waits for the end of the one before", mode.name());
+        trial(name, move || steady::successors(mode))
+    }));
     let steady = steady.into_iter().map(|(name, test)| (name, test, Mode::OF_KERNEL));
     for (name, test, modes) in steady.chain(tests.into_iter().map(|(name, test)| (name, test, Mode::ALL))) {
         trials

@@ -136,11 +136,14 @@ pub(crate) fn undisturbed(scene: &Scene, disturb: impl FnOnce() -> anyhow::Resul
     Ok(())
 }
 
+/// In mode userspace a UDP client has a descriptor of the proxy until it has been silent for so
+/// long. Thousands come in a second, and there may be few descriptors.
+fn further(mode: Mode) -> &'static [&'static str] {
+    if mode.has_sockets() { &["--udp-timeout=1s"] } else { &[] }
+}
+
 fn scene(mode: Mode) -> anyhow::Result<Scene> {
-    // In mode userspace a UDP client has a descriptor of the proxy until it has been silent for so
-    // long. Thousands come in a second, and there may be few descriptors.
-    let further: &[&str] = if mode == Mode::Userspace { &["--udp-timeout=1s"] } else { &[] };
-    let scene = Scene::with_flags(mode, Setting::Default, further)?;
+    let scene = Scene::with_flags(mode, Setting::Default, further(mode))?;
     scene.service("steady", &plain("steady", NUMBER))?;
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         flap_endpoints(&scene, protocol, LISTS[0])?;
@@ -214,6 +217,32 @@ pub(crate) fn restarts(mode: Mode) -> anyhow::Result<()> {
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 in_force(&proxy, protocol, list)?;
             }
+        }
+        Ok(())
+    })
+}
+
+/// Each proxy is started while the one before still serves, waits for that to end, and gets its
+/// sockets.
+pub(crate) fn successors(mode: Mode) -> anyhow::Result<()> {
+    let mut scene = scene(mode)?;
+    let flags = mode.flags(Setting::Default).chain(further(mode).iter().copied());
+    let launch = scene.site.launch("host1", flags);
+    scene.site.stop_proxy("host1");
+    let node = scene.site.node("host1");
+    let mut proxy = launch.start(node)?;
+    undisturbed(&scene, || {
+        for list in LISTS.iter().cycle().skip(1).take(6) {
+            let mut next = launch.begin(node)?;
+            proxy.wait_for_log("waits for this one to end", SOON)?;
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                flap_endpoints(&scene, protocol, list)?;
+            }
+            proxy.ask_to_end()?;
+            next.wait_until_ready(SOON)?;
+            let code = proxy.wait()?;
+            ensure!(code == Some(0), "SIGTERM: {code:?}{}", proxy.last_lines());
+            proxy = next;
         }
         Ok(())
     })

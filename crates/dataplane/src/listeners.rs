@@ -11,10 +11,14 @@
 //! - New clients get the endpoints of the last wish. Connections to an endpoint that leaves, and
 //!   those of a socket that goes, go on until they end, at most for [`DRAIN`].
 //!
+//! Sockets of the process before ([`Listeners::take_over`]) are used in place of new ones, so that
+//! clients that have come meanwhile are served.
+//!
 //! The relay starts with the first socket. Its threads are in the network namespace, and have the
 //! capabilities, of the thread that makes the wish.
 
 mod counters;
+mod handed_over;
 mod retries;
 mod taken;
 mod wish;
@@ -26,12 +30,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portolan_relay::{Error, Listener, Order, Relay, Settings, Table};
+use portolan_relay::{Error, Listener, Order, Relay, Settings, Sockets, Table};
 use portolan_service::Backend;
 use tracing::{info, warn};
 
 use self::counters::Shared;
 pub use self::counters::{ListenerCounters, SocketCounts};
+pub use self::handed_over::HandedOver;
 use self::retries::Retries;
 pub(crate) use self::taken::taken;
 pub use self::wish::{SocketName, Way, Wish};
@@ -50,6 +55,8 @@ pub struct Listeners {
     /// Those that could not be opened, with the reason, for people.
     waiting: BTreeMap<SocketName, String>,
     retries: Retries,
+    /// Sockets of the process before that nobody has wished for yet.
+    handed_over: HandedOver,
 }
 
 /// A wish, and what has become of it.
@@ -67,8 +74,25 @@ struct Open {
 impl Listeners {
     /// No sockets. The relay, once it is needed, has these `settings`.
     pub fn new(settings: Settings) -> Listeners {
-        let (shared, retries) = (Arc::default(), Retries::default());
-        Listeners { settings, shared, held: HashMap::new(), waiting: BTreeMap::new(), retries }
+        Listeners {
+            settings,
+            shared: Arc::default(),
+            held: HashMap::new(),
+            waiting: BTreeMap::new(),
+            retries: Retries::default(),
+            handed_over: HandedOver::default(),
+        }
+    }
+
+    /// Uses these in place of new sockets. Those that the next [`Listeners::sync`] does not want
+    /// are closed.
+    pub fn take_over(&mut self, sockets: HandedOver) {
+        self.handed_over = sockets;
+    }
+
+    /// The sockets that are listened on, for the next process. They stay open here too.
+    pub fn to_hand_over(&self) -> HandedOver {
+        self.shared.handed_over()
     }
 
     /// From now on exactly these are wanted.
@@ -77,6 +101,7 @@ impl Listeners {
         let gone: Vec<SocketName> =
             self.held.keys().filter(|socket| !wanted.contains(socket)).cloned().collect();
         self.step(gone, wishes);
+        self.handed_over = HandedOver::default();
     }
 
     /// Services have changed: `before` was wanted of them, `after` is. All others stay as they are.
@@ -110,9 +135,10 @@ impl Listeners {
         Some(self.held.get(socket)?.open.as_ref()?.address)
     }
 
-    /// Those that are listened on.
-    pub(crate) fn open_sockets(&self) -> impl Iterator<Item = &SocketName> {
-        self.held.iter().filter(|(_, held)| held.open.is_some()).map(|(socket, _)| socket)
+    /// Those that are listened on, or were in the process before.
+    pub(crate) fn open_sockets(&self) -> impl Iterator<Item = SocketName> {
+        let open = self.held.iter().filter(|(_, held)| held.open.is_some());
+        open.map(|(socket, _)| socket.clone()).chain(self.handed_over.names())
     }
 
     /// What [`Listeners::waiting`] has, a sentence each.
@@ -136,6 +162,7 @@ impl Listeners {
     pub fn finish(&mut self, patience: Duration) -> u64 {
         self.held.clear();
         self.waiting.clear();
+        self.handed_over = HandedOver::default();
         self.shared.take_relay().map_or(0, |relay| relay.finish(patience))
     }
 
@@ -198,7 +225,8 @@ impl Listeners {
         let mut new = 0;
         for socket in sockets {
             let Some(held) = self.held.get_mut(&socket) else { continue };
-            match open(&self.shared, &self.settings, &held.wish) {
+            let handed_over = self.handed_over.take(&socket);
+            match open(&self.shared, &self.settings, &held.wish, handed_over) {
                 Ok(open) => {
                     held.open = Some(open);
                     if self.waiting.remove(&socket).is_some() {
@@ -255,11 +283,17 @@ impl Open {
     }
 }
 
-fn open(shared: &Shared, settings: &Settings, wish: &Wish) -> Result<Open, Error> {
+fn open(
+    shared: &Shared,
+    settings: &Settings,
+    wish: &Wish,
+    sockets: Option<Arc<Sockets>>,
+) -> Result<Open, Error> {
     let Wish { socket, endpoints, affinity, way, .. } = wish;
     let table = Arc::new(Table::new(Order::RoundRobin, *affinity));
     table.set(addresses(endpoints));
     let mut listener = Listener::new(socket.key(), socket.protocol, socket.address, table.clone());
+    listener.sockets = sockets;
     listener.transparent = way.transparent;
     listener.destination = way.destination;
     listener.upstream = way.upstream;

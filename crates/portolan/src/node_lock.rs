@@ -3,24 +3,28 @@
 //! The lock is an abstract unix socket. Its name belongs to the network namespace, whatever file
 //! systems a container sees, and is free when the process that has it ends, however it ends
 //! (unix(7)). Who comes second connects to it, and so knows which process is first, and when it has
-//! ended.
+//! ended. The first one that waits gets the sockets of Service ports by this connection, when the
+//! process that has the lock is to end.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use std::{fmt, thread};
+use std::{fmt, mem};
 
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::{PeerCredentials, SendTimeout};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket,
+    AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, shutdown, socket,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
+use portolan_dataplane::listeners::HandedOver;
 use portolan_observe::Telemetry;
 use tracing::{info, warn};
 
@@ -35,6 +39,19 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct NodeLock {
     listener: Option<Arc<UnixListener>>,
+    waiting: Arc<Waiting>,
+    /// Answers those that come second.
+    answering: Option<JoinHandle<()>>,
+    /// What the process before had, and handed over.
+    handed_over: HandedOver,
+}
+
+/// Those that wait for this process to end.
+#[derive(Debug, Default)]
+struct Waiting {
+    all: Mutex<Vec<(Arc<UnixStream>, Peer)>>,
+    /// Nobody else is let in.
+    ended: AtomicBool,
 }
 
 /// Who has the lock.
@@ -103,7 +120,7 @@ fn take_named(name: &[u8]) -> io::Result<Taken> {
     let address = SocketAddr::from_abstract_name(name)?;
     loop {
         match UnixListener::bind_addr(&address) {
-            Ok(listener) => return Ok(Taken::Ours(NodeLock { listener: Some(Arc::new(listener)) })),
+            Ok(listener) => return Ok(Taken::Ours(NodeLock::new(Some(listener)))),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => return Err(error),
         }
@@ -134,7 +151,7 @@ fn untrusted(peer: Peer) -> NodeLock {
         peer.uid,
         String::from_utf8_lossy(NAME)
     );
-    NodeLock { listener: None }
+    NodeLock::new(None)
 }
 
 /// Connects, without waiting long to be let in.
@@ -146,20 +163,22 @@ fn ask(name: &[u8]) -> nix::Result<UnixStream> {
 }
 
 impl Holder {
-    /// Waits until the other proxy has ended, and takes its place.
+    /// Waits until the other proxy has ended or gives way, and takes its place.
     pub(crate) fn wait(self) -> anyhow::Result<NodeLock> {
         self.wait_named(NAME)
     }
 
     fn wait_named(mut self, name: &[u8]) -> anyhow::Result<NodeLock> {
         loop {
-            match &mut self.stream {
-                // Nothing is ever sent: this returns when the other end is gone.
-                Some(stream) => drop(stream.read(&mut [0])),
-                None => thread::sleep(PAUSE),
-            }
+            let handed_over = if let Some(stream) = &mut self.stream {
+                // An error is the end of a process that hands nothing over.
+                HandedOver::receive(stream).unwrap_or_default()
+            } else {
+                thread::sleep(PAUSE);
+                HandedOver::default()
+            };
             match take_named(name).context("looking for other proxies on this node")? {
-                Taken::Ours(lock) => return Ok(lock),
+                Taken::Ours(lock) => return Ok(NodeLock { handed_over, ..lock }),
                 Taken::Theirs(next) => {
                     if next.peer == self.peer {
                         thread::sleep(PAUSE);
@@ -174,27 +193,81 @@ impl Holder {
 }
 
 impl NodeLock {
+    fn new(listener: Option<UnixListener>) -> NodeLock {
+        NodeLock {
+            listener: listener.map(Arc::new),
+            waiting: Arc::default(),
+            answering: None,
+            handed_over: HandedOver::default(),
+        }
+    }
+
+    /// The sockets of the process before, if it has handed any over.
+    pub(crate) fn take_over(&mut self) -> HandedOver {
+        mem::take(&mut self.handed_over)
+    }
+
     /// Lets those know that come second which process is first, and has `telemetry` say that they
     /// are there.
-    pub(crate) fn announce(&self, telemetry: &Arc<Telemetry>) -> anyhow::Result<()> {
+    pub(crate) fn announce(&mut self, telemetry: &Arc<Telemetry>) -> anyhow::Result<()> {
         let Some(listener) = self.listener.clone() else { return Ok(()) };
-        let telemetry = telemetry.clone();
+        let (telemetry, waiting) = (telemetry.clone(), self.waiting.clone());
         let serve = move || {
-            let mut waiting = Vec::new();
+            let mut all = Vec::new();
             loop {
+                let watched = watch(&listener, &mut all);
+                if waiting.ended.load(Ordering::Acquire) {
+                    return;
+                }
                 // Polling and accepting can fail for want of memory or descriptors only.
-                if watch(&listener, &mut waiting).is_err() {
+                if watched.is_err() {
                     thread::sleep(PAUSE);
                 }
-                telemetry.health.set_note(note(&waiting));
+                telemetry.health.set_note(note(&all));
+                waiting.lock().clone_from(&all);
             }
         };
         let spawned = thread::Builder::new().name("node lock".to_owned()).spawn(serve);
-        spawned.map(drop).context("starting the thread that answers other proxies")
+        self.answering = Some(spawned.context("starting the thread that answers other proxies")?);
+        Ok(())
+    }
+
+    /// Whether another proxy waits for this one to end.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        !self.waiting.lock().is_empty()
+    }
+
+    /// Gives the lock up, and the sockets to the first of those that wait. This process must write
+    /// no rule after that.
+    pub(crate) fn hand_over(mut self, sockets: &HandedOver) {
+        // The name is free before they know.
+        self.waiting.ended.store(true, Ordering::Release);
+        if let Some(listener) = self.listener.take() {
+            // Wakes up the thread, which has it too.
+            let _ = shutdown(listener.as_raw_fd(), Shutdown::Both);
+        }
+        // A panic of it was reported by the panic hook.
+        let _ = self.answering.take().map(JoinHandle::join);
+        for (stream, peer) in self.waiting.lock().drain(..) {
+            let sent = stream.set_write_timeout(Some(PAUSE)).map_err(anyhow::Error::from);
+            match sent.and_then(|()| Ok(sockets.send(&stream)?)) {
+                Ok(()) => {
+                    info!("{peer} takes over, with the sockets of {} Service ports", sockets.len());
+                    return;
+                }
+                Err(error) => warn!("{peer} does not take over: {error:#}"),
+            }
+        }
     }
 }
 
-fn note(waiting: &[(UnixStream, Peer)]) -> Option<String> {
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Arc<UnixStream>, Peer)>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn note(waiting: &[(Arc<UnixStream>, Peer)]) -> Option<String> {
     let (_, first) = waiting.first()?;
     let more = match waiting.len() {
         1 => String::new(),
@@ -204,7 +277,7 @@ fn note(waiting: &[(UnixStream, Peer)]) -> Option<String> {
 }
 
 /// Waits for somebody to come or to go.
-fn watch(listener: &UnixListener, waiting: &mut Vec<(UnixStream, Peer)>) -> io::Result<()> {
+fn watch(listener: &UnixListener, waiting: &mut Vec<(Arc<UnixStream>, Peer)>) -> io::Result<()> {
     let mut polled = vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
     polled.extend(waiting.iter().map(|(stream, _)| PollFd::new(stream.as_fd(), PollFlags::POLLIN)));
     match poll(&mut polled, PollTimeout::NONE) {
@@ -228,7 +301,7 @@ fn watch(listener: &UnixListener, waiting: &mut Vec<(UnixStream, Peer)>) -> io::
             warn!(
                 "another portolan, {peer}, was started on this node and waits for this one to end; end one of the two"
             );
-            waiting.push((stream, peer));
+            waiting.push((Arc::new(stream), peer));
         }
     }
     Ok(())
@@ -256,6 +329,24 @@ mod tests {
             move || second.wait_named(&name).map(drop)
         });
         drop(first);
+        waiting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn who_waits_gets_the_lock_while_the_first_still_runs() {
+        let name = name("successor");
+        let Taken::Ours(mut first) = take_named(&name).unwrap() else { panic!("it is free") };
+        let build = portolan_observe::BuildInfo::new("0");
+        let families = portolan_service::Family::ALL;
+        let mode = portolan_config::Config::default().mode;
+        let telemetry = Arc::new(Telemetry::new(mode, mode, &families, PAUSE, &build));
+        first.announce(&telemetry).unwrap();
+        let Taken::Theirs(second) = take_named(&name).unwrap() else { panic!("it is taken") };
+        let waiting = thread::spawn(move || second.wait_named(&name).map(drop));
+        while !first.is_waited_for() {
+            thread::yield_now();
+        }
+        first.hand_over(&HandedOver::default());
         waiting.join().unwrap().unwrap();
     }
 

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portolan_dataplane::listeners::HandedOver;
 use portolan_dataplane::{ConfiguredMode, Dataplane, InUse, Integrity, Outcome, Standing};
 use portolan_observe::Telemetry;
 use portolan_service::{Change, ChangeSet, ObjectName, PerFamily, Planner, ServicePlan};
@@ -128,6 +129,17 @@ impl Proxy {
     /// What of the kernel the proxy serves with.
     pub(crate) fn in_use(&self) -> InUse {
         self.dataplane.as_ref().map_or_else(InUse::default, |dataplane| dataplane.in_use())
+    }
+
+    /// The sockets that the process before listened on.
+    pub(crate) fn take_over(&mut self, sockets: HandedOver) {
+        self.relayed.take_over(sockets);
+    }
+
+    /// The sockets that this process listens on, for the next one. They stay open here too.
+    pub(crate) fn sockets(&mut self) -> HandedOver {
+        let listeners = self.dataplane.as_mut().and_then(|dataplane| dataplane.listeners());
+        listeners.map_or_else(HandedOver::default, |listeners| listeners.to_hand_over())
     }
 
     /// Takes no more clients of Service ports that this process itself listens on, and waits until

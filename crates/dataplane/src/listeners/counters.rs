@@ -8,6 +8,7 @@ use portolan_relay::{Counts, Error, Protocol, Relay};
 use portolan_service::{Family, PerFamily};
 
 use super::DRAIN;
+use super::handed_over::HandedOver;
 use super::wish::{SocketName, Wish, service_port_of};
 
 /// The relay, from the first socket on, and what it does not count itself.
@@ -60,6 +61,10 @@ impl ListenerCounters {
 impl Shared {
     fn relay(&self) -> MutexGuard<'_, Option<Relay>> {
         self.relay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn handed_over(&self) -> HandedOver {
+        self.relay().as_ref().map(HandedOver::of).unwrap_or_default()
     }
 
     pub(super) fn take_relay(&self) -> Option<Relay> {

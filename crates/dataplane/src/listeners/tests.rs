@@ -294,3 +294,54 @@ fn keys_name_service_ports() {
         assert_eq!(name.to_string(), format!("[::1]:53/UDP of Service port {expected}"));
     }
 }
+
+#[test]
+fn the_next_process_listens_on() {
+    run("listeners::tests::the_next_process_listens_on", || {
+        loopback_up();
+        BOTH.into_iter().for_each(endpoint);
+        BOTH.into_iter().for_each(udp_endpoint);
+        // One with a port of the kernel's choice, one that is wanted no more.
+        let chosen = socket("web", Protocol::Tcp, "127.0.0.1:0");
+        let local = SocketName { list: List::Local, ..socket("web", Protocol::Tcp, "127.0.0.2:0") };
+        let names = socket("names", Protocol::Udp, PORT);
+        let gone = socket("gone", Protocol::Tcp, PORT);
+        let mut before = Listeners::default();
+        before.sync([&chosen, &local, &names, &gone].map(|socket| wish(socket, &BOTH[..1])).to_vec());
+        let addresses = [&chosen, &local, &names].map(|socket| before.address(socket).unwrap());
+        let to = addresses[0].to_string();
+        let (mut open, _) = connect(&to);
+
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        before.to_hand_over().send(&ours).unwrap();
+        let handed_over = HandedOver::receive(&mut theirs).unwrap();
+        let mut found: Vec<SocketName> = handed_over.names().collect();
+        let mut expected = [&chosen, &local, &names, &gone].map(SocketName::clone);
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected, "the names are read from the keys");
+        let ending = std::thread::spawn(move || before.finish(PATIENCE));
+
+        // It comes between the two, and waits.
+        let client = std::thread::spawn({
+            let to = to.clone();
+            move || connect(&to).1
+        });
+        let mut next = Listeners::default();
+        next.take_over(handed_over);
+        next.sync([&chosen, &local, &names].map(|socket| wish(socket, &BOTH[1..])).to_vec());
+        assert_eq!([&chosen, &local, &names].map(|socket| next.address(socket).unwrap()), addresses);
+        assert!(BOTH.contains(&client.join().unwrap().as_str()));
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        datagrams.set_read_timeout(Some(PATIENCE)).unwrap();
+        datagrams.connect(PORT).unwrap();
+        assert_eq!(ask(&datagrams).as_deref(), Ok(BOTH[1]));
+
+        open.write_all(b"on").unwrap();
+        open.read_exact(&mut [0; 2]).unwrap();
+        drop(open);
+        assert_eq!(ending.join().unwrap(), 0, "clients of the first have ended by themselves");
+        assert_eq!(connect(&to).1, BOTH[1]);
+        assert!(is_refused(PORT), "what is not wanted is closed");
+    });
+}

@@ -12,6 +12,9 @@ use portolan_service::{Backend, List, ObjectName, PortPlan, Protocol as Transpor
 /// As connection tracking has it (`nf_conntrack_udp_timeout`).
 const IDLE: Duration = Duration::from_secs(30);
 
+/// Says in a key that the socket is for the list of policy Local.
+const LOCAL: &str = "/local";
+
 /// Which socket it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketName {
@@ -100,13 +103,32 @@ impl SocketName {
         }
     }
 
-    /// What it is called in the relay. [`service_port_of`] reads it.
+    /// What it is called in the relay. [`SocketName::of_key`] and [`service_port_of`] read it.
     pub(super) fn key(&self) -> String {
         let list = match self.list {
             List::Cluster => "",
-            List::Local => "/local",
+            List::Local => LOCAL,
         };
         format!("{} {}{list} {}", self.service_port(), self.protocol, self.address)
+    }
+
+    /// Whose key it is.
+    pub(super) fn of_key(key: &str) -> Option<SocketName> {
+        let mut parts = key.split(' ');
+        let (service_port, transport, address) = (parts.next()?, parts.next()?, parts.next()?);
+        let (service, port) = service_port.split_once(':').unwrap_or((service_port, ""));
+        let (namespace, name) = service.split_once('/')?;
+        let (protocol, list) = match transport.strip_suffix(LOCAL) {
+            Some(protocol) => (protocol, List::Local),
+            None => (transport, List::Cluster),
+        };
+        Some(SocketName {
+            service: ObjectName::new(namespace, name),
+            port: port.into(),
+            protocol: [Protocol::Tcp, Protocol::Udp].into_iter().find(|known| known.name() == protocol)?,
+            address: address.parse().ok()?,
+            list,
+        })
     }
 }
 

@@ -86,11 +86,11 @@ impl Ports {
     }
 
     /// From now on all that are wanted are asked for. Those that are `open` keep their ports.
-    pub(super) fn begin<'s>(&mut self, open: impl Iterator<Item = &'s SocketName>) {
+    pub(super) fn begin(&mut self, open: impl Iterator<Item = SocketName>) {
         for socket in open {
             let number = socket.address.port();
             if self.range.as_ref().is_some_and(|range| range.contains(&number)) {
-                let key = key(socket);
+                let key = key(&socket);
                 self.taken.insert((key.family, key.protocol, number));
                 self.assigned.insert(key, number);
             }

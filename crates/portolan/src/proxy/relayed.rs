@@ -1,7 +1,7 @@
 //! Sockets that a dataplane serves with: they outlive it, and their clients are counted.
 
 use portolan_dataplane::Dataplane;
-use portolan_dataplane::listeners::{ListenerCounters, Listeners, SocketCounts};
+use portolan_dataplane::listeners::{HandedOver, ListenerCounters, Listeners, SocketCounts};
 use portolan_observe::{RelayedPort, RelayedPorts, Telemetry};
 use portolan_service::Family;
 
@@ -9,6 +9,8 @@ use portolan_service::Family;
 #[derive(Debug, Default)]
 pub(super) struct Relayed {
     kept: Option<Listeners>,
+    /// Those of the process before.
+    handed_over: HandedOver,
     counted: bool,
 }
 
@@ -18,11 +20,19 @@ impl Relayed {
         self.kept = dataplane.listeners().map(std::mem::take);
     }
 
+    /// Takes the sockets of the process before.
+    pub(super) fn take_over(&mut self, sockets: HandedOver) {
+        self.handed_over = sockets;
+    }
+
     /// Gives what was kept to a dataplane that comes, and has its clients counted.
     pub(super) fn hand_on(&mut self, dataplane: &mut dyn Dataplane, telemetry: &Telemetry) {
+        let handed_over = std::mem::take(&mut self.handed_over);
         let Some(listeners) = dataplane.listeners() else { return };
         if let Some(kept) = self.kept.take() {
             *listeners = kept;
+        } else {
+            listeners.take_over(handed_over);
         }
         if !std::mem::replace(&mut self.counted, true) {
             let counters = listeners.counters();

@@ -32,7 +32,7 @@ use crate::wanted::Wanted;
 use crate::{addresses, cleanup, forwarding, kernel_settings, manifests, privileges, servers, signals};
 
 /// So long do connections that the process has itself go on when it is to end. The next one begins
-/// after that.
+/// after that, unless it waits already.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Waits for its turn, then brings what the source says into force until it is asked to end.
@@ -61,7 +61,7 @@ pub(super) fn forward(
             servers::start(args, loaded, &build, &telemetry, &events, &reported, served)
         })
     };
-    let (lock, mut servers) = match node_lock::take()? {
+    let (mut lock, mut servers) = match node_lock::take()? {
         Taken::Ours(lock) => (lock, None),
         Taken::Theirs(holder) => {
             // Its rules serve on. Whoever asks is answered why this one does nothing.
@@ -103,16 +103,29 @@ pub(super) fn forward(
         Parts { args, config, mode, name, events: &events, observed: &observed, telemetry: &telemetry };
     let (on_node, in_force) = parts.answer_names(names)?;
     let mut event_loop = parts.event_loop(cluster, servers, ready, in_force);
+    event_loop.proxy.take_over(lock.take_over());
     parts.start_threads(file)?;
     if let Some(cluster) = &event_loop.cluster {
         cluster.announce_start();
     }
     let ended = event_loop.run(&received);
-    event_loop.proxy.end(PATIENCE);
+    end(event_loop.proxy, lock, on_node);
+    ended
+}
+
+/// Gives way to the next proxy. One that waits already gets the sockets of Service ports, and
+/// serves while connections of this process go on.
+fn end(mut proxy: Proxy, lock: NodeLock, mut on_node: Option<OnNode>) {
+    if lock.is_waited_for() {
+        if let Some(on_node) = on_node.take() {
+            on_node.end();
+        }
+        lock.hand_over(&proxy.sockets());
+    }
+    proxy.end(PATIENCE);
     if let Some(on_node) = on_node {
         on_node.end();
     }
-    ended
 }
 
 /// The names that this node answers, if it does. A Corefile that cannot be used costs no rule: the
