@@ -238,6 +238,11 @@ impl Site {
         Ok(self.lab.remove_node_address(node, address)?)
     }
 
+    /// Cuts the cable between a node and the others, or mends it.
+    pub fn set_connected(&self, node: &str, connected: bool) -> anyhow::Result<()> {
+        Ok(self.lab.set_connected(node, connected)?)
+    }
+
     /// A process of a node's own, which answers until the result is dropped.
     pub fn respond_on_node(&self, node: &str, name: &str, at: SocketAddr) -> anyhow::Result<Responder> {
         respond(self.node(node), name, node, at)

@@ -309,6 +309,30 @@ pub(crate) const ALL: &[Bound] = &[
         |f| f.userspace_diversion.clone(),
         |c| c.userspace.diversion.name().to_owned(),
     ),
+    bound(
+        "announce-layer2",
+        &["announcement.layer2"],
+        |f| text(f.announce_layer2),
+        |c| c.announcement.layer2.to_string(),
+    ),
+    bound(
+        "announcement-key-file",
+        &["announcement.keyFile"],
+        |f| f.announcement_key_file.clone(),
+        |c| c.announcement.key_file.as_ref().map_or_else(String::new, |path| path.display().to_string()),
+    ),
+    bound(
+        "announcement-interfaces",
+        &["announcement.interfaces"],
+        |f| listed(&f.announcement_interfaces),
+        |c| c.announcement.interfaces.join(","),
+    ),
+    bound(
+        "announcement-routing-table",
+        &["announcement.routingTable"],
+        |f| text(f.announcement_routing_table),
+        |c| c.announcement.routing_table.unwrap_or_default().to_string(),
+    ),
     bound("proxy-port-range", &["portRange"], |f| f.proxy_port_range.clone(), |c| c.port_range.clone()),
 ];
 
@@ -366,7 +390,9 @@ mod tests {
     fn every_field_exists() {
         // Some are written only where they are switched on.
         let mode = crate::Mode::Userspace;
-        let object = crate::to_json(&Config { accept_forwarded: true, mode, ..Config::default() });
+        let announcement = crate::Announcement { layer2: true, ..crate::Announcement::default() };
+        let object =
+            crate::to_json(&Config { accept_forwarded: true, announcement, mode, ..Config::default() });
         for field in ALL.iter().flat_map(|bound| bound.fields) {
             assert!(object.pointer(&format!("/{}", field.replace('.', "/"))).is_some(), "{field}");
         }

@@ -69,6 +69,8 @@ pub struct Config {
     pub port_range: String,
     /// For userspace mode.
     pub userspace: Userspace,
+    /// How load-balancer addresses are announced. Not in kube-proxy.
+    pub announcement: Announcement,
     /// For Windows.
     pub windows: Windows,
 }
@@ -200,6 +202,20 @@ impl Diversion {
             Diversion::Iptables => "iptables",
         }
     }
+}
+
+/// How load-balancer addresses are announced.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Announcement {
+    /// By ARP and Neighbour Discovery, from one node each.
+    pub layer2: bool,
+    /// The file with what the nodes of a cluster have in common.
+    pub key_file: Option<PathBuf>,
+    /// Names of interfaces, or their beginnings and a `*`; empty for those that fit.
+    pub interfaces: Vec<String>,
+    /// The routing table that has a route for each address which this node may announce, for a
+    /// routing daemon to read.
+    pub routing_table: Option<u32>,
 }
 
 /// Options of IPVS mode (spec §7).

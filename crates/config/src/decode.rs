@@ -8,8 +8,8 @@ use std::path::Path;
 use portolan_yaml::{Content, Repeated, SyntaxError, Tree};
 
 use crate::object::{
-    API_VERSION, Client, Conntrack, DetectLocal, Iptables, Ipvs, KIND, LogStreams, Logging, NEXT_API_VERSION,
-    Nftables, Object, Userspace, Vmodule, Winkernel,
+    API_VERSION, Announcement, Client, Conntrack, DetectLocal, Iptables, Ipvs, KIND, LogStreams, Logging,
+    NEXT_API_VERSION, Nftables, Object, Userspace, Vmodule, Winkernel,
 };
 use crate::problem::{ConfigError, Level, Place};
 use crate::problems::Problems;
@@ -134,6 +134,12 @@ fn object(section: &mut Section<'_, '_, '_>) -> Object {
             min_sync_period: section.duration("minSyncPeriod"),
         }),
         userspace: section.section("userspace", |section| Userspace { diversion: section.text("diversion") }),
+        announcement: section.section("announcement", |section| Announcement {
+            layer2: section.boolean("layer2"),
+            key_file: section.text("keyFile"),
+            interfaces: section.texts("interfaces"),
+            routing_table: section.long("routingTable"),
+        }),
         winkernel: section.section("winkernel", |section| Winkernel {
             network_name: section.text("networkName"),
             source_vip: section.text("sourceVip"),

@@ -271,6 +271,24 @@ pub struct Flags {
     #[arg(long, value_name = "RULES")]
     pub userspace_diversion: Option<String>,
 
+    /// Announce load-balancer addresses on the local network, by ARP and Neighbour Discovery
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = go_bool)]
+    pub announce_layer2: Option<bool>,
+
+    /// What the nodes of a cluster recognise each other by: a file with 16 bytes or more
+    #[arg(long, value_name = "FILE")]
+    pub announcement_key_file: Option<String>,
+
+    /// Announce on these interfaces, as eth0 or eth* [default: those that fit an address]
+    #[arg(long, value_name = "NAME,...")]
+    pub announcement_interfaces: Vec<String>,
+
+    /// Keep a route for each load-balancer address in this routing table, for a routing daemon to
+    /// read
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub announcement_routing_table: Option<i64>,
+
     /// Those that kube-proxy has no more
     #[command(flatten)]
     pub removed: Removed,
@@ -335,7 +353,8 @@ mod tests {
 
     #[test]
     fn every_flag_of_the_reference_exists() {
-        // Spec §10B, §10.11; accept-forwarded and userspace-diversion are our own.
+        // Spec §10B, §10.11; those for announcements, accept-forwarded and userspace-diversion are
+        // our own.
         let expected = "config write-config-to cleanup init-only master feature-gates kubeconfig \
             kube-api-content-type kube-api-qps kube-api-burst logging-format log-flush-frequency v vmodule \
             log-text-split-stream log-text-info-buffer-size log-json-split-stream log-json-info-buffer-size \
@@ -347,7 +366,8 @@ mod tests {
             pod-interface-name-prefix cluster-cidr nodeport-addresses accept-forwarded oom-score-adj conntrack-max-per-core \
             conntrack-min conntrack-tcp-timeout-established conntrack-tcp-timeout-close-wait \
             conntrack-tcp-be-liberal conntrack-udp-timeout conntrack-udp-timeout-stream config-sync-period \
-            boot-id-file machine-id-file udp-timeout proxy-port-range userspace-diversion cleanup-ipvs \
+            boot-id-file machine-id-file udp-timeout proxy-port-range userspace-diversion \
+            announce-layer2 announcement-key-file announcement-interfaces announcement-routing-table cleanup-ipvs \
             cleanup-iptables resource-container conntrack-max google-json-key azure-container-registry-config logtostderr \
             alsologtostderr stderrthreshold log-dir log-file log-file-max-size skip-headers skip-log-headers \
             add-dir-header one-output log-backtrace-at";

@@ -2,8 +2,8 @@
 
 use crate::flags::Flags;
 use crate::object::{
-    Client, Conntrack, DetectLocal, Iptables, Ipvs, LogStreams, Logging, Nftables, Object, Userspace,
-    Vmodule, Winkernel,
+    Announcement, Client, Conntrack, DetectLocal, Iptables, Ipvs, LogStreams, Logging, Nftables, Object,
+    Userspace, Vmodule, Winkernel,
 };
 use crate::problem::{ConfigError, Place};
 
@@ -75,6 +75,12 @@ pub(crate) fn object(flags: &Flags, errors: &mut Vec<ConfigError>) -> Object {
         port_range: text(&flags.proxy_port_range),
         udp_idle_timeout: flags.udp_timeout,
         userspace: Userspace { diversion: text(&flags.userspace_diversion) },
+        announcement: Announcement {
+            layer2: flags.announce_layer2,
+            key_file: text(&flags.announcement_key_file),
+            interfaces: list(&flags.announcement_interfaces),
+            routing_table: flags.announcement_routing_table,
+        },
     }
 }
 

@@ -10,6 +10,7 @@
 //! effect or overridden are named.
 
 mod address;
+mod announcement;
 mod bound;
 pub mod config;
 mod consistency;
@@ -32,7 +33,7 @@ mod userspace;
 pub mod watch;
 mod write;
 
-pub use config::{Config, Diversion, Mode};
+pub use config::{Announcement, Config, Diversion, Mode};
 pub use consistency::NodeFacts;
 pub use duration::{GoDuration, NotADuration};
 pub use flags::{Flags, path};

@@ -41,6 +41,16 @@ pub(crate) struct Object {
     pub(crate) udp_idle_timeout: Option<GoDuration>,
     /// Portolan's own
     pub(crate) userspace: Userspace,
+    /// Portolan's own
+    pub(crate) announcement: Announcement,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Announcement {
+    pub(crate) layer2: Option<bool>,
+    pub(crate) key_file: String,
+    pub(crate) interfaces: Vec<String>,
+    pub(crate) routing_table: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use portolan_service::{Family, NodePortAddresses, NodePortSelector};
 
 use crate::address;
+use crate::announcement;
 use crate::config::{
     Client, Config, Conntrack, DetectLocal, DetectLocalMode, Iptables, Ipvs, Mode, Nftables, Windows,
 };
@@ -77,6 +78,7 @@ pub(crate) fn resolve(object: &Object, origin: Origin, problems: &mut Problems<'
         feature_gates: object.feature_gates.clone(),
         port_range: object.port_range.clone(),
         userspace: userspace::userspace(object, mode, problems),
+        announcement: announcement::announcement(object, problems),
         windows: Windows {
             network_name: object.winkernel.network_name.clone(),
             source_vip: object.winkernel.source_vip.clone(),

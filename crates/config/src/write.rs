@@ -1,11 +1,12 @@
 //! The effective configuration as `KubeProxyConfiguration` v1alpha1 (spec §10.5, §11.14).
 
 use std::fmt::Display;
+use std::path::Path;
 
 use portolan_yaml::Content;
 use serde_json::{Value, json};
 
-use crate::config::{Config, LogStreams, Mode};
+use crate::config::{Announcement, Config, LogStreams, Mode};
 use crate::duration::GoDuration;
 use crate::object::{API_VERSION, KIND};
 
@@ -95,6 +96,15 @@ pub fn to_json(config: &Config) -> Value {
 fn unknown_to_kube_proxy(config: &Config, object: &mut Value) {
     if config.accept_forwarded {
         object["acceptForwarded"] = true.into();
+    }
+    let Announcement { layer2, key_file, interfaces, routing_table } = &config.announcement;
+    if config.announcement != Announcement::default() {
+        object["announcement"] = json!({
+            "interfaces": interfaces,
+            "keyFile": key_file.as_deref().map(Path::to_string_lossy).unwrap_or_default(),
+            "layer2": layer2,
+            "routingTable": routing_table.unwrap_or_default(),
+        });
     }
     if config.mode == Mode::Userspace {
         object["udpIdleTimeout"] = duration(config.userspace.udp_idle_timeout);

@@ -203,6 +203,7 @@ fn emitted(name: &ObjectName, spec: &ServiceSpec, assignment: &Assignment) -> Op
         ports: ports.collect(),
         external_ips: spec.external_ips.clone(),
         load_balancer: spec.load_balancer.clone(),
+        load_balancer_class: spec.load_balancer_class.clone(),
         source_ranges: spec.source_ranges.clone(),
         affinity: spec.affinity,
         internal_policy: spec.internal_policy,

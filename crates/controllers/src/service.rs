@@ -39,6 +39,8 @@ pub struct ServiceSpec {
     pub internal_policy: InternalPolicy,
     /// `externalTrafficPolicy`
     pub external_policy: ExternalPolicy,
+    /// `loadBalancerClass`
+    pub load_balancer_class: Option<Arc<str>>,
     /// The `healthCheckNodePort` asked for.
     pub health_check_node_port: Option<u16>,
     /// The label `service.kubernetes.io/service-proxy-name` is set.
@@ -120,6 +122,7 @@ impl Default for ServiceSpec {
             affinity: None,
             internal_policy: InternalPolicy::Cluster,
             external_policy: ExternalPolicy::Cluster,
+            load_balancer_class: None,
             health_check_node_port: None,
             other_proxy: false,
             selector: Labels::new(),

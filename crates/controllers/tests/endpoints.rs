@@ -48,6 +48,8 @@ fn node(zone: &str) -> Node {
         addresses: Vec::new(),
         pod_cidrs: Vec::new(),
         leaving: false,
+        ready: true,
+        excluded: false,
     }
 }
 

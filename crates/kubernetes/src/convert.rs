@@ -83,6 +83,7 @@ pub(crate) fn service(name: ObjectName, service: &wire::Service<'_>, names: &mut
         ports,
         external_ips: exact(spec.external_ips.iter().filter_map(|ip| parse_address(ip))),
         load_balancer: exact(ingress),
+        load_balancer_class: spec.load_balancer_class.as_deref().map(Into::into),
         source_ranges: exact(
             spec.load_balancer_source_ranges.iter().filter_map(|range| parse_network(range)),
         ),
@@ -232,6 +233,7 @@ pub(crate) fn node(node: &wire::Node<'_>) -> Node {
         pod_cidrs.extend(parse_network(&node.spec.pod_cidr));
     }
     let zone = node.metadata.labels.zone.as_deref().filter(|zone| !zone.is_empty());
+    let readiness = node.status.conditions.iter().find(|condition| &*condition.kind == "Ready");
     Node {
         name: (&*node.metadata.name).into(),
         zone: zone.map(Into::into),
@@ -239,6 +241,8 @@ pub(crate) fn node(node: &wire::Node<'_>) -> Node {
         pod_cidrs,
         leaving: node.metadata.deletion_timestamp.is_some()
             || node.spec.taints.iter().any(|taint| &*taint.key == REMOVAL),
+        ready: readiness.is_none_or(|condition| &*condition.status == "True"),
+        excluded: node.metadata.labels.excluded.is_some(),
     }
 }
 

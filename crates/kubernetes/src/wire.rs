@@ -97,6 +97,8 @@ objects! {
         service_proxy_name: Option<Text<'a>>,
         #[serde(rename = "topology.kubernetes.io/zone")]
         zone: Option<Text<'a>>,
+        #[serde(rename = "node.kubernetes.io/exclude-from-external-load-balancers")]
+        excluded: Option<Text<'a>>,
     }
 
     /// The annotations that are read.
@@ -134,6 +136,7 @@ objects! {
         external_ips: Vec<Text<'a>>,
         session_affinity: Text<'a>,
         session_affinity_config: SessionAffinityConfig,
+        load_balancer_class: Option<Text<'a>>,
         load_balancer_source_ranges: Vec<Text<'a>>,
         external_traffic_policy: Text<'a>,
         internal_traffic_policy: Text<'a>,
@@ -233,6 +236,14 @@ objects! {
     /// `status` of a Node.
     struct NodeStatus {
         addresses: Vec<NodeAddress<'a>>,
+        conditions: Vec<NodeCondition<'a>>,
+    }
+
+    /// An entry of `status.conditions` of a Node.
+    struct NodeCondition {
+        #[serde(rename = "type")]
+        kind: Text<'a>,
+        status: Text<'a>,
     }
 
     /// An entry of `status.addresses` of a Node.

@@ -429,6 +429,15 @@ impl Lab {
         node.namespace.run(|| Links::open(&node.spec.name)?.remove_address(UPLINK, address))?
     }
 
+    /// Cuts the cable between a node and the others, or mends it.
+    pub fn set_connected(&self, node: &str, connected: bool) -> Result<(), Error> {
+        let port = self.node_of(node)?.port.clone();
+        self.underlay.run(|| {
+            let mut links = Links::open("underlay")?;
+            if connected { links.set_up(&port) } else { links.set_down(&port) }
+        })?
+    }
+
     fn node_of(&self, name: &str) -> Result<Arc<Node>, Error> {
         self.lock_nodes().find(name)
     }

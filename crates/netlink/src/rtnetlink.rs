@@ -11,6 +11,7 @@ mod rule;
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 pub use address::Address;
@@ -70,6 +71,12 @@ impl Changes {
         }
     }
 
+    /// Takes all that has been reported so far, without waiting.
+    pub fn drain(&mut self) {
+        // Events can be lost, which is reported as an error and means a change, too.
+        while !matches!(self.netlink.try_receive(), Ok(None)) {}
+    }
+
     /// As [`Changes::wait`], but not longer than `timeout`. Returns whether there may have been a
     /// change.
     pub fn wait_for(&mut self, timeout: Duration) -> io::Result<bool> {
@@ -78,6 +85,13 @@ impl Changes {
         }
         self.wait()?;
         Ok(true)
+    }
+}
+
+impl AsFd for Changes {
+    /// Readable when something has changed.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.netlink.as_fd()
     }
 }
 

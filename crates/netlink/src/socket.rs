@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use crate::wire::{Attributes, HEADER_LEN, Message, Messages, Writer, align};
@@ -59,6 +59,12 @@ pub struct NetlinkSocket {
     send_limit: usize,
     /// The limit can be raised.
     privileged: bool,
+}
+
+impl AsFd for NetlinkSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 impl NetlinkSocket {

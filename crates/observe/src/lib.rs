@@ -24,7 +24,9 @@ pub use build_info::BuildInfo;
 pub use changes::{ChangeLog, Transaction};
 pub use health::{Age, Eligibility, Health, Trouble, Turn, View};
 use metrics::HealthCheck;
-pub use metrics::{ApiClient, Commit, Feature, FeatureStage, Metrics, RelayedPort, RelayedPorts, Totals};
+pub use metrics::{
+    Announcements, ApiClient, Commit, Feature, FeatureStage, Metrics, RelayedPort, RelayedPorts, Totals,
+};
 
 /// What is known of the running proxy. Shared between its loop, which records, and the servers,
 /// which are asked.

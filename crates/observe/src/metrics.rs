@@ -2,6 +2,7 @@
 //! working (spec §11.16), those that every Kubernetes component has (§11.17), and our own, which
 //! begin with `portolan_`.
 
+mod announcements;
 mod api_client;
 mod component;
 mod kube_proxy;
@@ -19,6 +20,7 @@ use portolan_config::Mode;
 use portolan_service::{Family, PerFamily};
 use prometheus::{Registry, TextEncoder};
 
+pub use self::announcements::Announcements;
 pub use self::api_client::ApiClient;
 pub(crate) use self::component::HealthCheck;
 use self::component::{Component, HealthSlis};
@@ -211,6 +213,12 @@ impl Metrics {
         read: impl Fn() -> Option<u64> + Send + Sync + 'static,
     ) {
         packets::register(&self.registry, name, help, read);
+    }
+
+    /// Adds what happens to load-balancer addresses that this process announces. `read` is called
+    /// for each scrape; `None` leaves them out. At most once.
+    pub fn count_announcements(&self, read: impl Fn() -> Option<Announcements> + Send + Sync + 'static) {
+        announcements::register(&self.registry, read);
     }
 
     /// Adds what happens at Service ports whose clients this process relays to endpoints. `read` is

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::anyhow;
+use portolan_announce::Routes;
 use portolan_config::Config;
 use portolan_dataplane::iptables::AcceptForwarded;
 use portolan_dataplane::kube_proxy::{self, Search};
@@ -41,8 +42,17 @@ pub(crate) fn own(say: impl Fn(&str)) -> anyhow::Result<()> {
             removed = true;
             say(line);
         });
-        nothing &= !removed;
         failures.extend(routes.err().map(|error| error.to_string()));
+        match Routes::clean_up() {
+            Ok(routes) if routes.is_empty() => {}
+            Ok(routes) => {
+                removed = true;
+                let addresses: Vec<String> = routes.iter().map(ToString::to_string).collect();
+                say(&format!("removed routes to load-balancer addresses: {}", addresses.join(", ")));
+            }
+            Err(error) => failures.push(format!("routes to load-balancer addresses: {error}")),
+        }
+        nothing &= !removed;
     }
     match AcceptForwarded::new().remove() {
         Ok(0) => {}

@@ -22,6 +22,9 @@ use crate::wanted::Wanted;
 /// The thread that follows the API server comes by more often than this.
 const SOURCE_IS_STUCK: Duration = Duration::from_secs(20);
 
+/// Whoever has not heard from the API server for so long has lost it.
+const OUT_OF_DATE: Duration = Duration::from_secs(90);
+
 /// The cluster that is being followed.
 #[derive(Debug, Clone)]
 pub(crate) struct Cluster {
@@ -138,6 +141,12 @@ impl Cluster {
         if self.source.last_turn().elapsed() < SOURCE_IS_STUCK {
             health.source_goes_on();
         }
+    }
+
+    /// Whether what is known of Services and endpoints is up to date, as far as can be known
+    /// without asking: the API server says something once a minute at least.
+    pub(crate) fn is_up_to_date(&self) -> bool {
+        self.source.status().age().is_some_and(|age| age < OUT_OF_DATE)
     }
 
     /// The address at which the API server is reached, if it is not a name.

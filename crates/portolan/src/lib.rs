@@ -5,6 +5,7 @@
 //! and refuses to follow a cluster.
 
 mod addresses;
+mod announcing;
 mod answers;
 mod batch;
 mod causes;

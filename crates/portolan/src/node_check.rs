@@ -88,6 +88,8 @@ mod tests {
                 addresses: vec![address.parse().unwrap()],
                 pod_cidrs: Vec::new(),
                 leaving: false,
+                ready: true,
+                excluded: false,
             })
         });
         Batch::of_changes(nodes.collect(), Instant::now())

@@ -21,7 +21,8 @@ const NEEDED: [Capability; 4] = [
 
 fn needed(mode: &ModeDescriptor, config: &Config) -> HashSet<Capability> {
     let forwarding = if config.accept_forwarded { iptables::CAPABILITIES } else { &[] };
-    NEEDED.iter().chain((mode.capabilities)(config)).chain(forwarding).copied().collect()
+    let announcing: &[_] = if config.announcement.layer2 { &[Capability::CAP_NET_RAW] } else { &[] };
+    NEEDED.iter().chain((mode.capabilities)(config)).chain(forwarding).chain(announcing).copied().collect()
 }
 
 /// Keeps only the capabilities that `run` needs in this mode and configuration, of those that the
@@ -107,15 +108,18 @@ mod tests {
     }
 
     #[test]
-    fn programs_of_iptables_have_what_they_need() {
+    fn raw_sockets_are_for_iptables_and_announcements() {
         let raw = |mode, config: &Config| needed(mode, config).contains(&Capability::CAP_NET_RAW);
         let usual = Config::default();
         let accepting = Config { accept_forwarded: true, ..Config::default() };
+        let mut announcing = Config::default();
+        announcing.announcement.layer2 = true;
         let mut diverting = Config::default();
         diverting.userspace.diversion = Diversion::Iptables;
         for mode in MODES {
             assert_eq!(raw(mode, &usual), mode.name == "iptables", "{}", mode.name);
             assert!(raw(mode, &accepting), "{}", mode.name);
+            assert!(raw(mode, &announcing), "{}", mode.name);
             let diverts = ["iptables", "userspace"].contains(&mode.name);
             assert_eq!(raw(mode, &diverting), diverts, "{}", mode.name);
         }

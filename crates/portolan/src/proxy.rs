@@ -32,6 +32,7 @@ use self::record::Record;
 use self::relayed::Relayed;
 use self::schedule::{Due, Schedule};
 use self::unserved::Unserved;
+use crate::announcing::Announcing;
 use crate::batch::Batch;
 use crate::describe::counted;
 use crate::feed::Feed;
@@ -66,6 +67,8 @@ pub(crate) struct Proxy {
     /// What was observed and no commit has brought into force yet.
     uncommitted: Batch,
     in_force: Feed,
+    /// Takes load-balancer addresses once their rules are in force.
+    announcing: Option<Announcing>,
     /// The Services whose rules the kernel refuses, as they were handed on last.
     refused: Arc<BTreeSet<ObjectName>>,
 }
@@ -84,12 +87,15 @@ pub(crate) struct Surroundings {
     pub(crate) sync_period: Duration,
     /// Takes what was observed once it is in force: each batch after the commit that has it.
     pub(crate) in_force: Feed,
+    /// Announces load-balancer addresses, if that is asked for.
+    pub(crate) announcing: Option<Announcing>,
 }
 
 impl Proxy {
     /// A proxy that has seen nothing yet.
     pub(crate) fn new(node: ThisNode, surroundings: Surroundings) -> Proxy {
-        let Surroundings { make, synced, set_responders, telemetry, sync_period, in_force } = surroundings;
+        let Surroundings { make, synced, set_responders, telemetry, sync_period, in_force, announcing } =
+            surroundings;
         Proxy {
             planner: Planner::new(node.local_node()),
             mode: node.configured(),
@@ -107,6 +113,7 @@ impl Proxy {
             synced,
             uncommitted: Batch::default(),
             in_force,
+            announcing,
             refused: Arc::default(),
         }
     }
@@ -143,8 +150,12 @@ impl Proxy {
     }
 
     /// Takes no more clients of Service ports that this process itself listens on, and waits until
-    /// those that are there have gone, at most so long. The rules stay in force.
+    /// those that are there have gone, at most so long. Other nodes announce load-balancer
+    /// addresses from now on. The rules stay in force.
     pub(crate) fn end(&mut self, patience: Duration) {
+        if let Some(announcing) = &mut self.announcing {
+            announcing.end();
+        }
         if let Some(listeners) = self.dataplane.as_mut().and_then(|dataplane| dataplane.listeners()) {
             let left = listeners.finish(patience);
             if left > 0 {
@@ -224,6 +235,7 @@ impl Proxy {
     /// Does what is due: retries what failed, or looks whether someone else changed the rules.
     pub(crate) fn tick(&mut self) {
         self.do_what_is_due();
+        self.announce();
         self.publish();
     }
 
@@ -234,6 +246,17 @@ impl Proxy {
             Some(Due::CatchUp) => self.catch_up(),
             None => {}
         }
+    }
+
+    /// Hands on the load-balancer addresses whose rules are in force now, and whether this node can
+    /// have any.
+    fn announce(&mut self) {
+        let Some(announcing) = &mut self.announcing else { return };
+        if self.schedule.is_in_force() {
+            announcing.set(self.planner.take_changed_announced());
+        }
+        let (in_force, may) = (self.schedule.is_in_force(), self.node.takes_load_balancers());
+        announcing.set_own(self.node.first_addresses(), in_force, may);
     }
 
     /// Hands on what is in force now and was not before.

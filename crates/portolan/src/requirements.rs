@@ -8,7 +8,7 @@ use anyhow::{anyhow, bail};
 use portolan_config::Config;
 
 use crate::cli::RunArgs;
-use crate::privileges;
+use crate::{announcing, privileges};
 
 /// Where a pod finds how to reach the API server: its address is in this variable, its credentials
 /// are in this file.
@@ -20,6 +20,7 @@ pub(crate) fn check(args: &RunArgs, config: &Config) -> anyhow::Result<()> {
     let mut missing = Vec::new();
     missing.extend(privileges::missing().map(|reason| anyhow!(reason)));
     missing.extend(source(args, config, Path::new(IN_CLUSTER.1)).err());
+    missing.extend(announcing::key(config, args.manifests().is_none()).err());
     match missing.as_slice() {
         [] => Ok(()),
         [one] => bail!("{one:#}"),

@@ -173,6 +173,18 @@ impl ThisNode {
         }
     }
 
+    /// Load-balancer addresses may be announced from here: the node is ready, does not leave, and
+    /// is not excluded.
+    pub(crate) fn takes_load_balancers(&self) -> bool {
+        self.object.as_ref().is_none_or(|node| node.ready && !node.excluded && !node.leaving)
+    }
+
+    /// The node's first address of each family.
+    pub(crate) fn first_addresses(&self) -> Vec<IpAddr> {
+        let ips = self.ips();
+        Family::ALL.into_iter().filter_map(|family| *ips.get(family)).collect()
+    }
+
     /// The addresses of the node that a Service could have, too. Those on the interfaces of pods,
     /// which come and go, are link-local and not among them.
     fn own_addresses(&self) -> Vec<IpAddr> {
@@ -276,6 +288,8 @@ mod tests {
             addresses: ["192.0.2.1", "192.0.2.9", "2001:db8::1"].map(|ip| ip.parse().unwrap()).to_vec(),
             pod_cidrs: ["10.1.0.0/24", "fd00:1::/64"].map(|net| net.parse().unwrap()).to_vec(),
             leaving: false,
+            ready: true,
+            excluded: false,
         }
     }
 

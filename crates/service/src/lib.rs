@@ -12,6 +12,7 @@
 mod address;
 mod address_pool;
 mod address_range;
+mod announced;
 mod catalog;
 mod change;
 mod claims;
@@ -33,6 +34,7 @@ mod special;
 pub use address::{parse_address, parse_network};
 pub use address_pool::{AddressPool, LabelExpression, LabelOperator, LabelSelector, PoolAllocation};
 pub use address_range::{AddressRange, NotARange};
+pub use announced::{AllowedNodes, Announced};
 pub use catalog::Catalog;
 pub use change::{Change, Subject};
 pub use family::{Family, PerFamily, Protocol};

@@ -22,6 +22,10 @@ pub struct Node {
     /// It is being deleted, or the cluster autoscaler has marked it for deletion. Load balancers
     /// should send it nothing new (spec §11.5, §12.7).
     pub leaving: bool,
+    /// `status.conditions` of type Ready is True, or is not there.
+    pub ready: bool,
+    /// The label `node.kubernetes.io/exclude-from-external-load-balancers` is set.
+    pub excluded: bool,
 }
 
 /// The node a [`crate::Planner`] plans for.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::announced::announced;
 use crate::claims::{Claimant, Claims, Key, rank};
 use crate::findings::{Finding, Findings, Taken};
 use crate::service_plan::{
@@ -12,8 +13,9 @@ use crate::service_plan::{
     wants_health_check,
 };
 use crate::{
-    AskedProxyProtocol, AskedScheduler, Catalog, Change, ChangeSet, Frontend, FrontendKind, HealthCheckPort,
-    LocalNode, ObjectName, PortPlan, Problem, Protocol, ProxyProtocol, Service, ServiceChange, ServicePlan,
+    Announced, AskedProxyProtocol, AskedScheduler, Catalog, Change, ChangeSet, Frontend, FrontendKind,
+    HealthCheckPort, LocalNode, ObjectName, PortPlan, Problem, Protocol, ProxyProtocol, Service,
+    ServiceChange, ServicePlan,
 };
 
 /// What a Service asks for, whoever else may.
@@ -36,6 +38,10 @@ pub struct Planner {
     /// Services whose findings changed since somebody took note.
     changed_findings: BTreeSet<ObjectName>,
     oversized: BTreeSet<ObjectName>,
+    /// The load-balancer addresses of Services that have any.
+    announced: HashMap<ObjectName, Announced>,
+    /// Services whose load-balancer addresses changed since somebody took note.
+    changed_announced: BTreeSet<ObjectName>,
     /// Services with external IPs, which may be addresses of the node or of the API server.
     with_external_ips: BTreeSet<ObjectName>,
     /// The Service of the API server: its endpoints are the API server's addresses.
@@ -55,6 +61,8 @@ impl Planner {
             problem_count: 0,
             changed_findings: BTreeSet::new(),
             oversized: BTreeSet::new(),
+            announced: HashMap::new(),
+            changed_announced: BTreeSet::new(),
             with_external_ips: BTreeSet::new(),
             api_server: ObjectName::new("default", "kubernetes"),
         }
@@ -146,6 +154,30 @@ impl Planner {
             .collect()
     }
 
+    /// The Services whose load-balancer addresses, or the nodes that may announce these, changed
+    /// since the last call, with what they are now: `None` for those that have none.
+    pub fn take_changed_announced(&mut self) -> Vec<(ObjectName, Option<Announced>)> {
+        std::mem::take(&mut self.changed_announced)
+            .into_iter()
+            .map(|name| {
+                let now = self.announced.get(&name).cloned();
+                (name, now)
+            })
+            .collect()
+    }
+
+    fn look_at_addresses(&mut self, name: &ObjectName) {
+        let service = self.catalog.service(name);
+        let now = service.and_then(|service| announced(service, self.catalog.slices(name)));
+        if self.announced.get(name) != now.as_ref() {
+            match now {
+                Some(now) => drop(self.announced.insert(name.clone(), now)),
+                None => drop(self.announced.remove(name)),
+            }
+            self.changed_announced.insert(name.clone());
+        }
+    }
+
     fn listed(&self, messages: impl Fn(&Findings) -> Vec<String>) -> Vec<Problem> {
         let of_service = |(service, findings): (&ObjectName, &Findings)| {
             let service = service.clone();
@@ -159,6 +191,7 @@ impl Planner {
         let mut wanted: BTreeMap<ObjectName, Wanted> = BTreeMap::new();
         let mut affected = BTreeSet::new();
         for name in touched {
+            self.look_at_addresses(&name);
             let plan = self.wanted(&name);
             affected.extend(self.claim(&name, plan.as_ref().ok().and_then(Option::as_ref)));
             wanted.insert(name, plan);

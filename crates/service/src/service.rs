@@ -122,6 +122,8 @@ pub struct Service {
     pub external_ips: Vec<IpAddr>,
     /// `status.loadBalancer.ingress` entries that have an address.
     pub load_balancer: Vec<LoadBalancerIngress>,
+    /// `spec.loadBalancerClass`
+    pub load_balancer_class: Option<Arc<str>>,
     /// `spec.loadBalancerSourceRanges`, as written (overlaps and zero prefixes included).
     pub source_ranges: Vec<IpNet>,
     /// `sessionAffinity: ClientIP` with its timeout in seconds, 1-86400.
@@ -159,6 +161,7 @@ impl Service {
             ports: Vec::new(),
             external_ips: Vec::new(),
             load_balancer: Vec::new(),
+            load_balancer_class: None,
             source_ranges: Vec::new(),
             affinity: None,
             internal_policy: InternalPolicy::Cluster,

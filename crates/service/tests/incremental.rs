@@ -94,6 +94,7 @@ prop_compose! {
                 .into_iter()
                 .map(|address| LoadBalancerIngress { ip: ip(address), mode: IngressMode::Vip })
                 .collect(),
+            load_balancer_class: None,
             source_ranges: source_ranges.into_iter().map(|range| range.parse().unwrap()).collect(),
             affinity,
             internal_policy: if internal_local { InternalPolicy::Local } else { InternalPolicy::Cluster },

@@ -50,6 +50,7 @@ pub(crate) struct ServiceSpec {
     pub(crate) external_ips: Vec<String>,
     pub(crate) session_affinity: Option<String>,
     pub(crate) session_affinity_config: SessionAffinityConfig,
+    pub(crate) load_balancer_class: Option<String>,
     pub(crate) load_balancer_source_ranges: Vec<String>,
     pub(crate) external_traffic_policy: Option<String>,
     pub(crate) internal_traffic_policy: Option<String>,
@@ -361,6 +362,15 @@ pub(crate) struct Taint {
 #[serde(default)]
 pub(crate) struct NodeStatus {
     pub(crate) addresses: Vec<NodeAddress>,
+    pub(crate) conditions: Vec<NodeCondition>,
+}
+
+/// An entry of `status.conditions` of a Node.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct NodeCondition {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) status: String,
 }
 
 /// An entry of `status.addresses` of a Node.

@@ -86,6 +86,14 @@ fn files_that_are_accepted_with_a_word() {
                 "c:11: logging.flushFrequency: no effect: each log line is written to stderr at once",
             ],
         ),
+        (
+            "settings of announcements that are off",
+            "announcement: {keyFile: /key, interfaces: [eth0]}",
+            &[
+                "c:4: announcement.keyFile: no effect: announcement.layer2 is not true",
+                "c:4: announcement.interfaces: no effect: announcement.layer2 is not true",
+            ],
+        ),
         ("NodePorts on loopback addresses", "nodePortAddresses: [primary, localhost]", &[]),
         (
             "NodePorts on loopback addresses, switched off",

@@ -363,6 +363,17 @@ fn flags_that_are_refused() {
             ],
         ),
         (
+            "what cannot be announced on",
+            "--announce-layer2 --announcement-interfaces=eth0,*eth,a/b --announcement-routing-table=254",
+            &[
+                "--announcement-interfaces: \"*eth\" is not the name of an interface, or its beginning and a *, such as \
+                 eth0 or eth*",
+                "--announcement-interfaces: \"a/b\" is not the name of an interface, or its beginning and a *, such as \
+                 eth0 or eth*",
+                "--announcement-routing-table: 254 is not in 1-4294967295, or is one of the kernel's own, 253-255",
+            ],
+        ),
+        (
             "what is for userspace mode, in another one",
             "--proxy-mode=iptables --userspace-diversion=iptables",
             &[

@@ -121,6 +121,10 @@ prop_compose! {
             "configSyncPeriod": durations[7],
             "portRange": texts[8],
             "userspace": { "diversion": if switches[10] { "iptables" } else { "" } },
+            "announcement": {
+                "layer2": switches[0], "keyFile": texts[9], "interfaces": ["eth0", "bond*"],
+                "routingTable": if switches[3] { 20_557 } else { 0 },
+            },
             "logging": {
                 "flushFrequency": durations[8], "verbosity": numbers[3],
                 "format": "text",

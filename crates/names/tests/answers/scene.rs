@@ -132,6 +132,8 @@ pub(crate) fn node(name: &str, pod_cidr: &str) -> Update {
         addresses: Vec::new(),
         pod_cidrs: vec![pod_cidr.parse().unwrap()],
         leaving: false,
+        ready: true,
+        excluded: false,
     }))
 }
 

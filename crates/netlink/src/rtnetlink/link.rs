@@ -28,6 +28,9 @@ const VETH_PEER: u16 = 1;
 
 /// Length of `struct ifinfomsg`, bytes
 const HEADER: usize = 16;
+/// Place of `ifi_type`, and its number for Ethernet (net/if_arp.h)
+const KIND: usize = 2;
+const ETHERNET: u16 = 1;
 /// Place of `ifi_index` and `ifi_flags`
 const INDEX: usize = 4;
 const FLAGS: usize = 8;
@@ -55,6 +58,8 @@ pub struct Link {
     pub up: bool,
     /// What it is connected to is there.
     pub carrier: bool,
+    /// Its hardware address, if it is one of Ethernet
+    pub hardware: Option<HardwareAddress>,
     /// `IF_OPER_*`; 0 where the kernel does not say (loopback, a bridge)
     state: u8,
 }
@@ -71,6 +76,10 @@ impl Link {
             name: attributes.get(NAME)?.text()?.to_owned(),
             up: flags & UP != 0,
             carrier: flags & LOWER_UP != 0,
+            hardware: attributes
+                .get(HARDWARE_ADDRESS)
+                .and_then(|address| HardwareAddress::try_from(address.payload).ok())
+                .filter(|_| message.payload.get(KIND..KIND + 2) == Some(&ETHERNET.to_ne_bytes()[..])),
             state: attributes.get(STATE).and_then(|state| state.u8()).unwrap_or(0),
         })
     }

@@ -34,6 +34,7 @@ const SCOPE_LINK: u8 = 253;
 const SCOPE_HOST: u8 = 254;
 const UNICAST: u8 = 1;
 const LOCAL: u8 = 2;
+const BLACKHOLE: u8 = 6;
 /// The loopback interface is the first of each network namespace.
 const LOOPBACK: u32 = 1;
 /// `RTNH_F_ONLINK`: the gateway need not be in a network of the interface.
@@ -69,7 +70,7 @@ impl RouteKind {
         match number {
             UNICAST => RouteKind::Unicast,
             LOCAL => RouteKind::Local,
-            6 => RouteKind::Blackhole,
+            BLACKHOLE => RouteKind::Blackhole,
             7 => RouteKind::Unreachable,
             8 => RouteKind::Prohibit,
             9 => RouteKind::Throw,
@@ -157,6 +158,11 @@ fn everything_local_header(ipv6: bool, protocol: u8) -> [u8; HEADER] {
     [family, 0, 0, 0, 0, protocol, SCOPE_HOST, LOCAL, 0, 0, 0, 0]
 }
 
+fn blackhole_header(address: IpAddr, protocol: u8) -> [u8; HEADER] {
+    let length = IpNet::from(address).prefix_len();
+    [family(address), length, 0, 0, 0, protocol, SCOPE_UNIVERSE, BLACKHOLE, 0, 0, 0, 0]
+}
+
 fn emit(network: IpNet, via: Option<IpAddr>, index: u32, to: &mut Writer) {
     to.address(DESTINATION, network.network());
     to.ne32(INTERFACE, index);
@@ -222,6 +228,23 @@ impl Rtnetlink {
         self.netlink.acknowledged(DELETE, &everything_local_header(ipv6, protocol), |to| {
             to.ne32(TABLE, table);
             to.ne32(INTERFACE, LOOPBACK);
+        })
+    }
+
+    /// Adds a route of `protocol` to `table` on which packets to `address` vanish. `EEXIST`: the
+    /// table has a route to it.
+    pub fn add_blackhole(&mut self, address: IpAddr, table: u32, protocol: u8) -> io::Result<()> {
+        self.netlink.create(NEW, IfThere::Refuse, &blackhole_header(address, protocol), |to| {
+            to.address(DESTINATION, address);
+            to.ne32(TABLE, table);
+        })
+    }
+
+    /// Deletes what [`Rtnetlink::add_blackhole`] added; `ESRCH` if it is missing.
+    pub fn delete_blackhole(&mut self, address: IpAddr, table: u32, protocol: u8) -> io::Result<()> {
+        self.netlink.acknowledged(DELETE, &blackhole_header(address, protocol), |to| {
+            to.address(DESTINATION, address);
+            to.ne32(TABLE, table);
         })
     }
 

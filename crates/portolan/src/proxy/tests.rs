@@ -116,6 +116,7 @@ fn proxy_with(script: &Rc<RefCell<Script>>, flags: &[&str], in_force: Feed) -> P
             )),
             sync_period: Duration::from_secs(30),
             in_force,
+            announcing: None,
         },
     )
 }

@@ -13,6 +13,7 @@ use portolan_service::Family;
 use tracing::{error, info, warn};
 
 use super::event_loop::EventLoop;
+use crate::announcing::Announcing;
 use crate::batch::Batch;
 use crate::cli::RunArgs;
 use crate::cluster::{self, Cluster};
@@ -102,7 +103,8 @@ pub(super) fn forward(
     let parts =
         Parts { args, config, mode, name, events: &events, observed: &observed, telemetry: &telemetry };
     let (on_node, in_force) = parts.answer_names(names)?;
-    let mut event_loop = parts.event_loop(cluster, servers, ready, in_force);
+    let announcing = parts.announce(cluster.as_ref())?;
+    let mut event_loop = parts.event_loop(cluster, servers, ready, in_force, announcing);
     event_loop.proxy.take_over(lock.take_over());
     parts.start_threads(file)?;
     if let Some(cluster) = &event_loop.cluster {
@@ -201,6 +203,7 @@ impl Parts<'_> {
         servers: Servers,
         ready: Option<ReadyFd>,
         in_force: Feed,
+        announcing: Option<Announcing>,
     ) -> EventLoop {
         let Parts { args, config, mode, name, telemetry, .. } = self;
         for counter in mode.counters {
@@ -211,13 +214,23 @@ impl Parts<'_> {
         let mut node = ThisNode::new(name, mode, config, service_networks, kernel_settings::tcp_is_liberal());
         node.set_api_server(cluster.iter().filter_map(Cluster::api_server).collect());
         EventLoop {
-            proxy: Proxy::new(node, surroundings(config, servers, telemetry, in_force)),
+            proxy: Proxy::new(node, surroundings(config, servers, telemetry, in_force, announcing)),
             node_check: NodeCheck::new(config, name, cluster.is_some()),
             min_sync_period: config.min_sync_period,
             cluster,
             ready,
             telemetry: telemetry.clone(),
         }
+    }
+
+    /// Who announces load-balancer addresses, if that is asked for.
+    fn announce(self, cluster: Option<&Cluster>) -> anyhow::Result<Option<Announcing>> {
+        let Parts { config, name, telemetry, .. } = self;
+        let up_to_date: Box<dyn Fn() -> bool + Send> = match cluster.cloned() {
+            Some(cluster) => Box::new(move || cluster.is_up_to_date()),
+            None => Box::new(|| true),
+        };
+        Announcing::start(config, name, cluster.is_some(), up_to_date, &telemetry.metrics)
     }
 
     /// Has names answered on this node, if they are to be. Returns who takes what is in force.
@@ -264,6 +277,7 @@ fn surroundings(
     servers: Servers,
     telemetry: &Arc<Telemetry>,
     in_force: Feed,
+    announcing: Option<Announcing>,
 ) -> Surroundings {
     Surroundings {
         make: Box::new(ConfiguredMode::dataplane),
@@ -272,5 +286,6 @@ fn surroundings(
         telemetry: telemetry.clone(),
         sync_period: config.sync_period,
         in_force,
+        announcing,
     }
 }

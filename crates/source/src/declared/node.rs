@@ -29,5 +29,17 @@ pub(super) fn declare(name: &ObjectName, node: &objects::Node) -> Result<Node, V
     let zone = zone.map(|zone| shared(zone));
     let leaving = node.metadata.deletion_timestamp.is_some()
         || node.spec.taints.iter().any(|taint| taint.key == REMOVAL);
-    issues.or(Node { name: shared(name.name()), zone, addresses, pod_cidrs, leaving })
+    let readiness = node.status.conditions.iter().find(|condition| condition.kind == "Ready");
+    issues.or(Node {
+        name: shared(name.name()),
+        zone,
+        addresses,
+        pod_cidrs,
+        leaving,
+        ready: readiness.is_none_or(|condition| condition.status == "True"),
+        excluded: node
+            .metadata
+            .labels
+            .contains_key("node.kubernetes.io/exclude-from-external-load-balancers"),
+    })
 }

@@ -60,6 +60,7 @@ pub(super) fn declare(
         affinity,
         internal_policy,
         external_policy,
+        load_balancer_class: given(spec.load_balancer_class.as_deref()),
         health_check_node_port,
         other_proxy: service.metadata.labels.contains_key("service.kubernetes.io/service-proxy-name"),
         selector: spec.selector.clone(),

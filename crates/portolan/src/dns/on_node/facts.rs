@@ -117,6 +117,8 @@ mod tests {
                 addresses: addresses(node),
                 pod_cidrs: Vec::new(),
                 leaving: false,
+                ready: true,
+                excluded: false,
             };
             let facts = Facts { node: Some(node), interfaces: interfaces.clone(), ..Facts::default() };
             (facts.source(Family::V4), facts.source(Family::V6))

@@ -1,0 +1,336 @@
+//! The thread that announces addresses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use portolan_netlink::rtnetlink::Changes;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+use crate::error::Error;
+use crate::ethernet::Kind;
+use crate::event::Event;
+use crate::groups::Groups;
+use crate::heartbeat::{GROUP, Key};
+use crate::interfaces::{self, Selected};
+use crate::link::Allowed;
+use crate::packet_socket::{Buffer, PacketSocket};
+use crate::speaker::{Own, Speaker};
+use crate::status::{AddressStatus, Counters};
+
+/// What there are sockets for. Who is alone needs no heartbeats.
+const ALL: [Kind; 3] = [Kind::Arp, Kind::Ipv6, Kind::Heartbeat];
+/// So many frames are taken from a socket before the others have their turn.
+const AT_ONCE: usize = 64;
+/// Interfaces are listed at most this often, however much they change.
+const LISTED_EVERY: Duration = Duration::from_millis(100);
+/// What failed is tried again after this time.
+const TRIED_EVERY: Duration = Duration::from_secs(1);
+/// The thread answers within this time or is stuck.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// How addresses are announced.
+pub struct Settings {
+    /// The name of this node
+    pub node: Arc<str>,
+    /// What the nodes of the cluster have in common. Without one, this node is the only one.
+    pub key: Option<Key>,
+    /// Where addresses are announced
+    pub interfaces: Selected,
+    /// What this node is at first
+    pub own: Own,
+    /// Whether what this node knows of the cluster is up to date
+    pub up_to_date: Box<dyn Fn() -> bool + Send>,
+}
+
+/// Announces addresses until it is ended or dropped. Others are asked to take over then.
+#[derive(Debug)]
+pub struct Announcer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Addresses(Vec<(IpAddr, Option<Allowed>)>),
+    Own(Own),
+    Status(mpsc::Sender<(Vec<AddressStatus>, Counters)>),
+    Leave,
+}
+
+#[derive(Debug)]
+struct Shared {
+    messages: Mutex<Vec<Message>>,
+    /// Readable when there are messages.
+    wake: OwnedFd,
+}
+
+impl Shared {
+    fn messages(&self) -> MutexGuard<'_, Vec<Message>> {
+        // Nothing panics while it is held.
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, message: Message) {
+        self.messages().push(message);
+        // It fails only if it is readable already.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+}
+
+impl Announcer {
+    /// Starts to announce on the interfaces of the calling thread's network namespace. `observe` is
+    /// called with what happens, in a thread of its own.
+    pub fn start(settings: Settings, observe: impl Fn(&Event) + Send + 'static) -> Result<Announcer, Error> {
+        PacketSocket::check().map_err(Error::RawSocket)?;
+        let changes = interfaces::changes().map_err(Error::Interfaces)?;
+        let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
+            .map_err(|errno| Error::Thread(errno.into()))?;
+        let shared = Arc::new(Shared { messages: Mutex::default(), wake });
+        let now = Instant::now();
+        let Settings { node, key, interfaces, own, up_to_date } = settings;
+        let mut turns = Turns {
+            shared: shared.clone(),
+            speaker: Speaker::new(node, key.clone(), own, incarnation(), now),
+            kinds: if key.is_some() { &ALL } else { &ALL[..2] },
+            interfaces,
+            changes,
+            list_at: Some(now),
+            listed: None,
+            sockets: BTreeMap::new(),
+            groups: Groups::default(),
+            held: BTreeSet::new(),
+            buffer: Buffer::new(),
+            observe: Box::new(observe),
+            up_to_date,
+        };
+        let thread = thread::Builder::new()
+            .name("announcer".to_owned())
+            .spawn(move || turns.run())
+            .map_err(Error::Thread)?;
+        Ok(Announcer { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Takes the addresses that have changed: who may have them, or `None` for those that are gone.
+    pub fn set_addresses(&self, changes: Vec<(IpAddr, Option<Allowed>)>) {
+        self.shared.send(Message::Addresses(changes));
+    }
+
+    /// Takes what this node is from now on.
+    pub fn set_own(&self, own: Own) {
+        self.shared.send(Message::Own(own));
+    }
+
+    /// Asks others to take over, and answers nobody any more.
+    pub fn end(&self) {
+        self.shared.send(Message::Leave);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // It fails if the thread has panicked, which was reported.
+            let _ = thread.join();
+        }
+    }
+
+    /// Who has each address, and what has happened so far. `None` if the thread is stuck.
+    pub fn status(&self) -> Option<(Vec<AddressStatus>, Counters)> {
+        let (answer, answered) = mpsc::channel();
+        self.shared.send(Message::Status(answer));
+        answered.recv_timeout(ANSWERS_WITHIN).ok()
+    }
+}
+
+impl Drop for Announcer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Rises with each start: microseconds since the epoch.
+fn incarnation() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What the thread has.
+struct Turns {
+    shared: Arc<Shared>,
+    speaker: Speaker,
+    kinds: &'static [Kind],
+    interfaces: Selected,
+    changes: Changes,
+    /// When interfaces are to be listed, and when they last were.
+    list_at: Option<Instant>,
+    listed: Option<Instant>,
+    sockets: BTreeMap<(u32, Kind), PacketSocket>,
+    groups: Groups,
+    /// The addresses that are held, for their groups.
+    held: BTreeSet<(u32, IpAddr)>,
+    buffer: Box<Buffer>,
+    observe: Box<dyn Fn(&Event) + Send>,
+    up_to_date: Box<dyn Fn() -> bool + Send>,
+}
+
+/// Whether the thread goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Continue,
+    End,
+}
+
+impl Turns {
+    fn run(&mut self) {
+        loop {
+            let next = self.take_messages();
+            self.list(Instant::now());
+            self.receive();
+            let now = Instant::now();
+            if self.speaker.beats_at(now) {
+                self.speaker.set_up_to_date((self.up_to_date)(), now);
+            }
+            self.speaker.tick(now);
+            self.keep_sockets();
+            self.send();
+            self.report();
+            if next == Next::End {
+                return;
+            }
+            self.wait();
+        }
+    }
+
+    fn take_messages(&mut self) -> Next {
+        let mut counted = [0; 8];
+        // It fails if there is nothing to read.
+        let _ = rustix::io::read(&self.shared.wake, &mut counted);
+        let messages = std::mem::take(&mut *self.shared.messages());
+        let now = Instant::now();
+        for message in messages {
+            match message {
+                Message::Addresses(changes) => self.speaker.set_addresses(changes, now),
+                Message::Own(own) => self.speaker.set_own(own, now),
+                Message::Status(answer) => {
+                    // Who asked may have gone.
+                    let _ = answer.send((self.speaker.status(now), self.speaker.counted()));
+                }
+                Message::Leave => {
+                    self.speaker.leave(now);
+                    return Next::End;
+                }
+            }
+        }
+        Next::Continue
+    }
+
+    /// Lists interfaces, if that is due.
+    fn list(&mut self, now: Instant) {
+        if self.list_at.is_none_or(|due| now < due) {
+            return;
+        }
+        self.listed = Some(now);
+        self.list_at = match interfaces::list(&self.interfaces) {
+            Ok(interfaces) => {
+                self.speaker.set_interfaces(interfaces, now);
+                None
+            }
+            // A dump that raced with changes.
+            Err(_) => Some(now + LISTED_EVERY),
+        };
+    }
+
+    fn receive(&mut self) {
+        for ((interface, _), socket) in &self.sockets {
+            for _ in 0..AT_ONCE {
+                let Ok(frame) = socket.receive(&mut self.buffer) else { break };
+                self.speaker.receive(*interface, frame, Instant::now());
+            }
+        }
+    }
+
+    /// Opens sockets where addresses are, and closes those that nobody needs.
+    fn keep_sockets(&mut self) {
+        let in_use: Vec<u32> = self.speaker.in_use().map(|interface| interface.index).collect();
+        self.sockets.retain(|(interface, _), _| in_use.contains(interface));
+        for interface in in_use {
+            for kind in self.kinds {
+                if self.sockets.contains_key(&(interface, *kind)) {
+                    continue;
+                }
+                match open(*kind, interface) {
+                    Ok(socket) => drop(self.sockets.insert((interface, *kind), socket)),
+                    // The interface has just gone, or something is short: to be seen again.
+                    Err(_) => self.list_at = Some(Instant::now() + TRIED_EVERY),
+                }
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        for (interface, frame) in self.speaker.take_frames() {
+            if let Some(socket) = self.sockets.get(&(interface, frame.kind))
+                && socket.send(&frame).is_err()
+            {
+                self.speaker.counters.unsent += 1;
+            }
+        }
+    }
+
+    fn report(&mut self) {
+        let events = self.speaker.take_events();
+        if events.iter().any(|event| matches!(event, Event::Taken { .. } | Event::GivenUp { .. })) {
+            self.keep_groups();
+        }
+        for event in &events {
+            (self.observe)(event);
+        }
+    }
+
+    /// Joins the groups of the addresses that are held, and leaves others.
+    fn keep_groups(&mut self) {
+        let held: BTreeSet<(u32, IpAddr)> =
+            self.speaker.held().filter(|(_, address)| address.is_ipv6()).collect();
+        for (interface, address) in self.held.difference(&held) {
+            self.groups.leave(*interface, *address);
+        }
+        for (interface, address) in held.difference(&self.held) {
+            // Without the group, hosts learn the address by announcements alone.
+            if self.groups.join(*interface, *address).is_err() {
+                self.speaker.counters.unsent += 1;
+            }
+        }
+        self.held = held;
+    }
+
+    fn wait(&mut self) {
+        let now = Instant::now();
+        let due = self.speaker.next(now).into_iter().chain(self.list_at).min();
+        let timeout = due.map(|due| due.saturating_duration_since(now));
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let mut waiting = vec![
+            PollFd::from_borrowed_fd(self.shared.wake.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.changes.as_fd(), PollFlags::IN),
+        ];
+        waiting.extend(self.sockets.values().map(|socket| PollFd::new(socket, PollFlags::IN)));
+        // Interrupted, at worst: then it looks around once more.
+        let _ = poll(&mut waiting, timeout.as_ref());
+        if !waiting[1].revents().is_empty() {
+            drop(waiting);
+            // That something changed is all there is to know.
+            self.changes.drain();
+            let earliest = self.listed.map_or(now, |listed| listed + LISTED_EVERY);
+            self.list_at = Some(self.list_at.map_or(earliest, |due| due.min(earliest)));
+        }
+    }
+}
+
+fn open(kind: Kind, interface: u32) -> io::Result<PacketSocket> {
+    let socket = PacketSocket::open(kind, interface)?;
+    if kind == Kind::Heartbeat {
+        socket.join(interface, GROUP)?;
+    }
+    Ok(socket)
+}

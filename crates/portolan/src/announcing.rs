@@ -1,0 +1,291 @@
+//! The load-balancer addresses of Services, handed to who announces them on the local network.
+//!
+//! An address is announced once its rules are in force. Services can share one: then a node may
+//! have it that each of them allows, or if there is none, that any of them does.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use portolan_announce::{
+    AddressStatus, Allowed, Announcer, Counters, Event, Key, Own, Routes, Selected, Settings,
+};
+use portolan_config::{Announcement, Config};
+use portolan_observe::{Announcements, Metrics};
+use portolan_service::{Announced, ObjectName};
+use tracing::{info, warn};
+
+/// The class of load balancers that Portolan is, for `spec.loadBalancerClass`.
+const CLASS: &str = "portolan.dev/load-balancer";
+
+/// Announces addresses.
+pub(crate) struct Announcing {
+    node: Arc<str>,
+    announcer: Option<Arc<Announcer>>,
+    routes: Option<Routes>,
+    services: HashMap<ObjectName, Announced>,
+    users: HashMap<IpAddr, BTreeMap<ObjectName, Allowed>>,
+    /// Those of `users`, with the nodes that may have each.
+    addresses: HashMap<IpAddr, Allowed>,
+    own: Own,
+    /// The rules have been in force.
+    served: bool,
+    /// Why routes cannot be written, as it was reported.
+    trouble: Option<String>,
+}
+
+impl Announcing {
+    /// Starts to announce as the configuration asks for, though no address yet. In a cluster, the
+    /// nodes must recognise each other. `up_to_date` is asked whether what is known of the cluster
+    /// is. `None` if nothing is asked for.
+    pub(crate) fn start(
+        config: &Config,
+        node: &str,
+        in_cluster: bool,
+        up_to_date: impl Fn() -> bool + Send + 'static,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Option<Announcing>> {
+        let Announcement { layer2, routing_table, .. } = config.announcement;
+        if !layer2 && routing_table.is_none() {
+            return Ok(None);
+        }
+        let own = Own { addresses: Vec::new(), willing: false };
+        let announcer = if layer2 {
+            let settings = settings(config, node, in_cluster, up_to_date)?;
+            Some(Arc::new(Announcer::start(settings, log)?))
+        } else {
+            None
+        };
+        if let Some(announcer) = &announcer {
+            let asked = Arc::downgrade(announcer);
+            metrics.count_announcements(move || asked.upgrade()?.status().map(|status| counted(&status)));
+        }
+        let routes = routing_table.map(Routes::of).transpose().context("listing routes")?;
+        Ok(Some(Announcing {
+            node: node.into(),
+            announcer,
+            routes,
+            services: HashMap::new(),
+            users: HashMap::new(),
+            addresses: HashMap::new(),
+            own,
+            served: false,
+            trouble: None,
+        }))
+    }
+
+    /// Takes the Services whose addresses have changed.
+    pub(crate) fn set(&mut self, changes: Vec<(ObjectName, Option<Announced>)>) {
+        let mut touched = BTreeSet::new();
+        for (name, now) in changes {
+            let now = now.filter(|now| is_ours(now.class.as_deref()));
+            let before = match &now {
+                Some(now) => self.services.insert(name.clone(), now.clone()),
+                None => self.services.remove(&name),
+            };
+            for (address, _) in before.into_iter().flat_map(|before| before.addresses) {
+                touched.insert(address);
+                if let Some(users) = self.users.get_mut(&address) {
+                    users.remove(&name);
+                }
+            }
+            for (address, allowed) in now.into_iter().flat_map(|now| now.addresses) {
+                touched.insert(address);
+                self.users.entry(address).or_default().insert(name.clone(), allowed);
+            }
+        }
+        if touched.is_empty() {
+            return;
+        }
+        let changes: Vec<_> = touched.iter().map(|address| (*address, self.settle(*address))).collect();
+        if let Some(announcer) = &self.announcer {
+            announcer.set_addresses(changes);
+        }
+        self.keep_routes(&touched);
+    }
+
+    /// Works out who may have an address: `None` if nobody uses it any more.
+    fn settle(&mut self, address: IpAddr) -> Option<Allowed> {
+        let Some(users) = self.users.get(&address).filter(|users| !users.is_empty()) else {
+            self.users.remove(&address);
+            self.addresses.remove(&address);
+            return None;
+        };
+        let allowed = allowed_by_all(users.values());
+        self.addresses.insert(address, allowed.clone());
+        Some(allowed)
+    }
+
+    /// Has routes to those of `touched` that this node may announce.
+    fn keep_routes<'a>(&mut self, touched: impl IntoIterator<Item = &'a IpAddr>) {
+        let Some(routes) = &mut self.routes else { return };
+        for address in touched {
+            let allowed = self.addresses.get(address);
+            let may = allowed.is_some_and(|nodes| nodes.as_ref().is_none_or(|n| n.contains(&self.node)));
+            routes.want(*address, may && self.own.willing);
+        }
+        let trouble = routes.sync().err().map(|error| error.to_string());
+        if let Some(trouble) = trouble.as_ref().filter(|_| self.trouble != trouble) {
+            warn!("routes to load-balancer addresses: {trouble}; trying again with the next change");
+        }
+        self.trouble = trouble;
+    }
+
+    /// Takes what this node is from now on: its own addresses, whether its rules are in force, and
+    /// whether addresses may be announced from it at all. What was in force once goes on when a
+    /// later commit fails.
+    pub(crate) fn set_own(&mut self, addresses: Vec<IpAddr>, in_force: bool, may: bool) {
+        self.served |= in_force;
+        let own = Own { addresses, willing: self.served && may };
+        if own != self.own {
+            self.own = own.clone();
+            if let Some(announcer) = &self.announcer {
+                announcer.set_own(own);
+            }
+            let all: Vec<IpAddr> = self.addresses.keys().copied().collect();
+            self.keep_routes(&all);
+        }
+    }
+
+    /// Announces nothing any more.
+    pub(crate) fn end(&mut self) {
+        self.own.willing = false;
+        let all: Vec<IpAddr> = self.addresses.keys().copied().collect();
+        self.keep_routes(&all);
+        self.announcer = None;
+    }
+}
+
+fn settings(
+    config: &Config,
+    node: &str,
+    in_cluster: bool,
+    up_to_date: impl Fn() -> bool + Send + 'static,
+) -> anyhow::Result<Settings> {
+    let interfaces = match config.announcement.interfaces.as_slice() {
+        [] => Selected::Fitting,
+        patterns => Selected::Named(patterns.to_vec()),
+    };
+    Ok(Settings {
+        node: node.into(),
+        key: key(config, in_cluster)?,
+        interfaces,
+        own: Own { addresses: Vec::new(), willing: false },
+        up_to_date: Box::new(up_to_date),
+    })
+}
+
+fn log(event: &Event) {
+    if event.is_warning() {
+        warn!("{event}");
+    } else {
+        info!("{event}");
+    }
+}
+
+/// What the nodes recognise each other by. Without a cluster there may be one node alone.
+pub(crate) fn key(config: &Config, in_cluster: bool) -> anyhow::Result<Option<Key>> {
+    match &config.announcement.key_file {
+        _ if !config.announcement.layer2 => Ok(None),
+        Some(path) => read_key(path).map(Some),
+        None if in_cluster => bail!(
+            "announcement.layer2 needs announcement.keyFile in a cluster (--announcement-key-file): a file with {} bytes \
+             or more that is the same on all nodes, by which they recognise each other",
+            Key::SHORTEST
+        ),
+        None => Ok(None),
+    }
+}
+
+fn read_key(path: &Path) -> anyhow::Result<Key> {
+    let secret = std::fs::read(path)
+        .with_context(|| format!("announcement.keyFile {}: give a file that can be read", path.display()))?;
+    Key::new(secret.trim_ascii()).ok_or_else(|| {
+        anyhow!(
+            "announcement.keyFile {}: it has less than {} bytes; write a longer secret, such as that of `openssl rand \
+             -hex 32`",
+            path.display(),
+            Key::SHORTEST
+        )
+    })
+}
+
+fn counted((addresses, counters): &(Vec<AddressStatus>, Counters)) -> Announcements {
+    let held = addresses.iter().flat_map(|address| &address.holders).filter(|holder| holder.ours).count();
+    Announcements {
+        held: held as u64,
+        heard: counters.heard,
+        answers: counters.answers,
+        sent: counters.announcements,
+        contradictions: counters.contradictions,
+        foreign: counters.foreign,
+        unsent: counters.unsent,
+    }
+}
+
+/// Whether addresses of this `spec.loadBalancerClass` are for us to announce.
+fn is_ours(class: Option<&str>) -> bool {
+    class.is_none_or(|class| class.is_empty() || class == CLASS)
+}
+
+/// The nodes that all Services allow, or if there is none, those that any of them does.
+fn allowed_by_all<'a>(users: impl Iterator<Item = &'a Allowed> + Clone) -> Allowed {
+    let mut some = users.flatten();
+    let first = some.clone().next()?;
+    let mut common = (**first).clone();
+    for nodes in some.clone() {
+        common.retain(|node| nodes.contains(node));
+    }
+    if common.is_empty() {
+        return Some(Arc::new(some.by_ref().flat_map(|nodes| nodes.iter().cloned()).collect()));
+    }
+    Some(Arc::new(common))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(names: &str) -> Arc<BTreeSet<Arc<str>>> {
+        Arc::new(names.split_whitespace().map(Arc::from).collect())
+    }
+
+    #[test]
+    fn who_may_have_an_address_that_is_shared() {
+        for (users, expected) in [
+            (vec![None], None),
+            (vec![None, None], None),
+            (vec![None, Some(nodes("a b"))], Some(nodes("a b"))),
+            (vec![Some(nodes("a b")), Some(nodes("b c"))], Some(nodes("b"))),
+            (vec![Some(nodes("a")), Some(nodes("c"))], Some(nodes("a c"))),
+            (vec![Some(nodes("a")), Some(nodes(""))], Some(nodes("a"))),
+            (vec![Some(nodes(""))], Some(nodes(""))),
+        ] {
+            assert_eq!(allowed_by_all(users.iter()), expected, "{users:?}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_needs_a_key() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let mut config = Config::default();
+        let found = |config: &Config, in_cluster| key(config, in_cluster).map(|key| key.is_some());
+        assert!(!found(&config, true).unwrap());
+        config.announcement.layer2 = true;
+        assert!(!found(&config, false).unwrap(), "one host is alone");
+        let error = found(&config, true).unwrap_err().to_string();
+        assert!(error.contains("--announcement-key-file"), "{error}");
+        let file = folder.path().join("key");
+        config.announcement.key_file = Some(file.clone());
+        for (secret, expected) in [("short", Some("less than 16 bytes")), ("0123456789abcdef\n", None)] {
+            std::fs::write(&file, secret).unwrap();
+            let error = found(&config, true).err().map(|error| error.to_string());
+            match expected {
+                None => assert_eq!(error, None),
+                Some(text) => assert!(error.as_ref().is_some_and(|error| error.contains(text)), "{error:?}"),
+            }
+        }
+    }
+}
