@@ -1,6 +1,7 @@
 //! Load-balancer addresses on a local network: real ARP and Neighbour Discovery between nodes that
 //! run the program and a machine outside.
 
+mod bgp;
 mod network;
 
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         trial("an address follows its endpoints under policy Local", follows_endpoints),
         trial("a node that is excluded has no address", excluded),
         trial("a stranger with the same address is reported", stranger),
+        trial("a routing daemon announces what is in the routing table", bgp::announced_by_bird),
         trial("two clusters on one wire do not hear each other", two_clusters),
     ];
     harness::run("announced", 4, trials)

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use portolan_lab::netns::Namespace;
 use portolan_netlink::rtnetlink::Rtnetlink;
 use portolan_service::{Family, Protocol};
 use portolan_tests::ask::{self, Outcome};
@@ -20,6 +21,9 @@ use serde_json::json;
 pub(crate) const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 /// The load-balancer addresses of the Service, each with the node that has it if all are there.
 pub(crate) const ADDRESSES: [(&str, &str); 2] = [("192.0.2.240", "node-3"), ("2001:db8::240", "node-2")];
+
+/// An address of the Service in no network, which routers send to nodes.
+pub(crate) const ROUTED: &str = "203.0.113.7";
 
 const PORT: u16 = 80;
 /// How long a connection is waited for.
@@ -64,6 +68,21 @@ fn pod_address(node: &str, family: Family) -> IpAddr {
 impl Network {
     /// With proxies on `nodes`, which have `key` in common.
     pub(crate) fn build(nodes: &[&str], key: &str) -> anyhow::Result<Network> {
+        let mut network = Network::without_proxies()?;
+        nodes.iter().try_for_each(|node| network.start(node, key))?;
+        Ok(network)
+    }
+
+    /// With proxies on `nodes` that keep a routing table.
+    pub(crate) fn routed(nodes: &[&str]) -> anyhow::Result<Network> {
+        let mut network = Network::without_proxies()?;
+        for node in nodes {
+            network.start_with(node, &["--announcement-routing-table", crate::bgp::TABLE])?;
+        }
+        Ok(network)
+    }
+
+    fn without_proxies() -> anyhow::Result<Network> {
         let plan = |node: &&str| {
             let n = number(node);
             Ok(PlanNode {
@@ -87,9 +106,8 @@ impl Network {
             through: NODES[0].to_owned(),
             load_balancers: Vec::new(),
         })?;
-        let mut network = Network { proxies: BTreeMap::new(), site, failures: Cell::new(0) };
+        let network = Network { proxies: BTreeMap::new(), site, failures: Cell::new(0) };
         network.service(&NODES)?;
-        nodes.iter().try_for_each(|node| network.start(node, key))?;
         Ok(network)
     }
 
@@ -98,7 +116,11 @@ impl Network {
         let file = self.site.manifests().path().with_file_name(format!("key-{node}"));
         std::fs::write(&file, key)?;
         let file = file.to_str().context("a path in UTF-8")?;
-        let launch = self.site.launch(node, ["--announce-layer2", "--announcement-key-file", file, "-v=2"]);
+        self.start_with(node, &["--announce-layer2", "--announcement-key-file", file])
+    }
+
+    fn start_with(&mut self, node: &str, flags: &[&str]) -> anyhow::Result<()> {
+        let launch = self.site.launch(node, flags.iter().copied());
         let proxy = launch.start(self.site.node(node))?;
         self.proxies.insert(node.to_owned(), (launch, proxy));
         Ok(())
@@ -110,7 +132,7 @@ impl Network {
             .kind("LoadBalancer")
             .spec("externalTrafficPolicy", "Local")
             .without_node_ports();
-        for (address, _) in ADDRESSES {
+        for address in ADDRESSES.map(|(address, _)| address).into_iter().chain([ROUTED]) {
             service = service.ingress(address.parse()?, "VIP");
         }
         let mut objects = vec![service.object()];
@@ -129,6 +151,16 @@ impl Network {
             ));
         }
         self.site.manifests().write("web", &objects)
+    }
+
+    /// The machine outside.
+    pub(crate) fn outside(&self) -> &Namespace {
+        self.site.outside()
+    }
+
+    /// A node.
+    pub(crate) fn node(&self, name: &str) -> &Namespace {
+        self.site.node(name)
     }
 
     /// Has the Service answer on these nodes only.
