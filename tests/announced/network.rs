@@ -286,15 +286,14 @@ impl Network {
         })?
     }
 
-    /// The nodes that say they have an address.
-    pub(crate) fn holders(&self, address: IpAddr) -> Vec<&str> {
-        let last = |proxy: &Proxy| {
-            let log = proxy.log();
-            let line = log.lines().rfind(|line| line.contains(&format!("{address} is ")))?.to_owned();
-            Some(line.trim_end().ends_with(&format!("is announced on {UPLINK}")))
+    /// Which node has an address, as each node says.
+    pub(crate) fn said(&self, address: IpAddr) -> anyhow::Result<Vec<Option<String>>> {
+        let of_node = |(_, proxy): &(Launch, Proxy)| {
+            let rows = proxy.addresses()?;
+            let row = rows.into_iter().find(|row| row.address == address.to_string());
+            Ok(row.context("an address that is in force")?.node)
         };
-        let held = self.proxies.iter().filter(|(_, (_, proxy))| last(proxy) == Some(true));
-        held.map(|(node, _)| node.as_str()).collect()
+        self.proxies.values().map(of_node).collect()
     }
 
     /// Gives an address to the machine outside, too.

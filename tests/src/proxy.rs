@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use portolan_lab::netns::Namespace;
 use portolan_observe::control::{self, Query, Table};
-use portolan_observe::rows::EndpointRow;
+use portolan_observe::rows::{AddressRow, EndpointRow};
 use portolan_service::Protocol;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -211,6 +211,12 @@ impl Proxy {
             rows.iter().filter(|row| row.service == name && row.protocol == protocol.to_string());
         let new_connections = of_service.filter(|row| row.lists.iter().any(|list| list != "serving"));
         Ok(new_connections.map(EndpointRow::socket).collect())
+    }
+
+    /// What `portolan get addresses` shows.
+    pub fn addresses(&self) -> anyhow::Result<Vec<AddressRow>> {
+        let mut answer = control::ask(&self.socket, &Query::of(Table::Addresses))?;
+        Ok(serde_json::from_value(answer["addresses"].take())?)
     }
 
     /// What it says in `portolan get status` that it does not serve.

@@ -32,6 +32,17 @@ impl Routes {
         Ok(Routes { table, rtnetlink, wanted: BTreeSet::new(), pending })
     }
 
+    /// The number of the table.
+    pub fn table(&self) -> u32 {
+        self.table
+    }
+
+    /// The addresses that have a route in it.
+    pub fn present(&self) -> impl Iterator<Item = IpAddr> {
+        let pending = |address: &&IpAddr| self.pending.contains(&(self.table, **address));
+        self.wanted.iter().filter(move |address| !pending(address)).copied()
+    }
+
     /// Whether there shall be a route to `address`, after the next [`Routes::sync`].
     pub fn want(&mut self, address: IpAddr, is_wanted: bool) {
         let changed = if is_wanted { self.wanted.insert(address) } else { self.wanted.remove(&address) };

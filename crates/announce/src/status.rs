@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use portolan_netlink::rtnetlink::HardwareAddress;
 
+use crate::event::Hardware;
+
 /// Who has an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressStatus {
@@ -15,7 +17,14 @@ pub struct AddressStatus {
     /// Who has it on each interface that it fits. Empty if there are none.
     pub holders: Vec<Holder>,
     /// The hardware addresses of others that announce it, too.
-    pub duplicates: Vec<HardwareAddress>,
+    pub(crate) duplicates: Vec<HardwareAddress>,
+}
+
+impl AddressStatus {
+    /// The hardware addresses of others, as `02:00:00:00:00:09`.
+    pub fn duplicates(&self) -> impl Iterator<Item = String> {
+        self.duplicates.iter().map(|hardware| Hardware(*hardware).to_string())
+    }
 }
 
 /// Who has an address on the link of an interface.

@@ -11,7 +11,7 @@ use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 
 pub use self::client::{Error, ask};
-use crate::rows::{EndpointRow, NameRow, ServiceRow};
+use crate::rows::{AddressRow, EndpointRow, NameRow, ServiceRow};
 
 /// Where the socket is, if no flag says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/portolan/portolan.sock";
@@ -27,6 +27,8 @@ pub enum Table {
     Services,
     /// Their endpoints: `{"endpoints": [EndpointRow]}`
     Endpoints,
+    /// The load-balancer addresses in force, and who announces them: `{"addresses": [AddressRow]}`
+    Addresses,
     /// The last changes, oldest first: `{"changes": [ChangeRow]}`
     Changes,
     /// Version, mode, health.
@@ -37,14 +39,15 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 5] =
-        [Table::Services, Table::Endpoints, Table::Changes, Table::Status, Table::Names];
+    pub const ALL: [Table; 6] =
+        [Table::Services, Table::Endpoints, Table::Addresses, Table::Changes, Table::Status, Table::Names];
 
     /// The name, which is also the path and the key of the answer.
     pub fn name(self) -> &'static str {
         match self {
             Table::Services => "services",
             Table::Endpoints => "endpoints",
+            Table::Addresses => "addresses",
             Table::Changes => "changes",
             Table::Status => "status",
             Table::Names => "names",
@@ -91,14 +94,15 @@ pub enum Answered {
     Services(Vec<ServiceRow>),
     /// To [`Table::Endpoints`].
     Endpoints(Vec<EndpointRow>),
+    /// To [`Table::Addresses`].
+    Addresses(Vec<AddressRow>),
     /// To [`Table::Names`]: some of them, and the place that the others are after.
     Names(Vec<NameRow>, Option<Place>),
     /// It cannot answer now; why, for people.
     Unavailable(String),
 }
 
-/// Asks the process for [`Table::Services`], [`Table::Endpoints`] or [`Table::Names`]. May block;
-/// called by one thread at a time.
+/// Asks the process for what [`Answered`] has. May block; called by one thread at a time.
 pub type AskProxy = Arc<dyn Fn(Query) -> Answered + Send + Sync>;
 
 impl Query {
@@ -128,10 +132,9 @@ impl Query {
 
     /// The question in a path and a query string. The error is for whoever asked.
     pub(crate) fn parse(path: &str, query: Option<&str>) -> Result<Query, (StatusCode, &'static str)> {
-        let table = Table::ALL
-            .into_iter()
-            .find(|table| path.strip_prefix('/') == Some(table.name()))
-            .ok_or((StatusCode::NOT_FOUND, "ask for /services, /endpoints, /changes, /status or /names"))?;
+        let table = Table::ALL.into_iter().find(|table| path.strip_prefix('/') == Some(table.name())).ok_or(
+            (StatusCode::NOT_FOUND, "ask for /services, /endpoints, /addresses, /changes, /status or /names"),
+        )?;
         let mut asked = Query::of(table);
         let mut place = Place { service: String::new(), rows: 0 };
         for part in query.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {

@@ -41,6 +41,30 @@ pub struct ServiceRow {
     pub node_port: Option<u16>,
 }
 
+/// A load-balancer address that is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressRow {
+    /// The address.
+    pub address: String,
+    /// `NAMESPACE/NAME` of each Service that has it.
+    pub services: Vec<String>,
+    /// The interface of this node that it is announced on, or would be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// The node that announces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Why that one, or why none.
+    pub reason: String,
+    /// The routing table that has a route for it, because this node may announce it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routing_table: Option<u32>,
+    /// The hardware addresses of other machines that announce it, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub duplicates: Vec<String>,
+}
+
 /// A name that is served, with its records of one type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

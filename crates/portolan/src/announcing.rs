@@ -3,19 +3,24 @@
 //! An address is announced once its rules are in force. Services can share one: then a node may
 //! have it that each of them allows, or if there is none, that any of them does.
 
+mod addresses;
+mod key;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::Context;
 use portolan_announce::{
-    AddressStatus, Allowed, Announcer, Counters, Event, Key, Own, Routes, Selected, Settings,
+    AddressStatus, Allowed, Announcer, Counters, Event, Own, Routes, Selected, Settings,
 };
 use portolan_config::{Announcement, Config};
 use portolan_observe::{Announcements, Metrics};
 use portolan_service::{Announced, ObjectName};
 use tracing::{info, warn};
+
+pub(crate) use self::addresses::Addresses;
+pub(crate) use self::key::key;
 
 /// The class of load balancers that Portolan is, for `spec.loadBalancerClass`.
 const CLASS: &str = "portolan.dev/load-balancer";
@@ -133,6 +138,12 @@ impl Announcing {
         self.trouble = trouble;
     }
 
+    /// Adds who announces.
+    pub(crate) fn describe(&self, addresses: &mut Addresses) {
+        addresses.announcer.clone_from(&self.announcer);
+        addresses.routes = self.routes.as_ref().map(|routes| (routes.table(), routes.present().collect()));
+    }
+
     /// Takes what this node is from now on: its own addresses, whether its rules are in force, and
     /// whether addresses may be announced from it at all. What was in force once goes on when a
     /// later commit fails.
@@ -183,33 +194,6 @@ fn log(event: &Event) {
     } else {
         info!("{event}");
     }
-}
-
-/// What the nodes recognise each other by. Without a cluster there may be one node alone.
-pub(crate) fn key(config: &Config, in_cluster: bool) -> anyhow::Result<Option<Key>> {
-    match &config.announcement.key_file {
-        _ if !config.announcement.layer2 => Ok(None),
-        Some(path) => read_key(path).map(Some),
-        None if in_cluster => bail!(
-            "announcement.layer2 needs announcement.keyFile in a cluster (--announcement-key-file): a file with {} bytes \
-             or more that is the same on all nodes, by which they recognise each other",
-            Key::SHORTEST
-        ),
-        None => Ok(None),
-    }
-}
-
-fn read_key(path: &Path) -> anyhow::Result<Key> {
-    let secret = std::fs::read(path)
-        .with_context(|| format!("announcement.keyFile {}: give a file that can be read", path.display()))?;
-    Key::new(secret.trim_ascii()).ok_or_else(|| {
-        anyhow!(
-            "announcement.keyFile {}: it has less than {} bytes; write a longer secret, such as that of `openssl rand \
-             -hex 32`",
-            path.display(),
-            Key::SHORTEST
-        )
-    })
 }
 
 fn counted((addresses, counters): &(Vec<AddressStatus>, Counters)) -> Announcements {
@@ -264,28 +248,6 @@ mod tests {
             (vec![Some(nodes(""))], Some(nodes(""))),
         ] {
             assert_eq!(allowed_by_all(users.iter()), expected, "{users:?}");
-        }
-    }
-
-    #[test]
-    fn a_cluster_needs_a_key() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let mut config = Config::default();
-        let found = |config: &Config, in_cluster| key(config, in_cluster).map(|key| key.is_some());
-        assert!(!found(&config, true).unwrap());
-        config.announcement.layer2 = true;
-        assert!(!found(&config, false).unwrap(), "one host is alone");
-        let error = found(&config, true).unwrap_err().to_string();
-        assert!(error.contains("--announcement-key-file"), "{error}");
-        let file = folder.path().join("key");
-        config.announcement.key_file = Some(file.clone());
-        for (secret, expected) in [("short", Some("less than 16 bytes")), ("0123456789abcdef\n", None)] {
-            std::fs::write(&file, secret).unwrap();
-            let error = found(&config, true).err().map(|error| error.to_string());
-            match expected {
-                None => assert_eq!(error, None),
-                Some(text) => assert!(error.as_ref().is_some_and(|error| error.contains(text)), "{error:?}"),
-            }
         }
     }
 }

@@ -11,6 +11,7 @@ use portolan_observe::control::{Answered, AskProxy, Query, Table};
 use portolan_observe::rows::{endpoint_rows, service_rows};
 use portolan_service::ServicePlan;
 
+use crate::announcing::Addresses;
 use crate::event::Event;
 use crate::mailbox::Sender;
 
@@ -23,15 +24,29 @@ pub(crate) fn of_proxy(events: Sender<Event>, served: Vec<Arc<RwLock<Names>>>) -
         if query.table == Table::Names {
             return names::page(&served, &query);
         }
-        let (answer, answered) = mpsc::channel();
-        if events.send(Event::Asked(answer)).is_err() {
-            return Answered::Unavailable("the proxy is ending".to_owned());
-        }
-        match answered.recv_timeout(ANSWER_WITHIN) {
-            Ok(plans) => rows(&query, plans),
-            Err(_) => Answered::Unavailable(format!("the proxy was busy for {ANSWER_WITHIN:?}; ask again")),
-        }
+        let answered = if query.table == Table::Addresses {
+            asked(&events, Event::AddressesAsked).map(|addresses| address_rows(&query, addresses))
+        } else {
+            asked(&events, Event::Asked).map(|plans| rows(&query, plans))
+        };
+        answered.unwrap_or_else(Answered::Unavailable)
     })
+}
+
+/// What the proxy's loop answers to a question. The error is for people.
+fn asked<A>(events: &Sender<Event>, question: fn(mpsc::Sender<A>) -> Event) -> Result<A, String> {
+    let (answer, answered) = mpsc::channel();
+    events.send(question(answer)).map_err(|_| "the proxy is ending".to_owned())?;
+    let busy = |_| format!("the proxy was busy for {ANSWER_WITHIN:?}; ask again");
+    answered.recv_timeout(ANSWER_WITHIN).map_err(busy)
+}
+
+/// With a namespace, the addresses of Services in it.
+fn address_rows(query: &Query, mut addresses: Addresses) -> Answered {
+    if let Some(namespace) = &query.namespace {
+        addresses.services.retain(|_, users| users.iter().any(|(name, _)| name.namespace() == namespace));
+    }
+    Answered::Addresses(addresses.rows())
 }
 
 /// Answers for names alone: those that `served` returns.
@@ -53,7 +68,7 @@ fn rows(query: &Query, mut plans: Vec<Arc<ServicePlan>>) -> Answered {
     match query.table {
         Table::Services => Answered::Services(plans.iter().flat_map(|plan| service_rows(plan)).collect()),
         Table::Endpoints => Answered::Endpoints(plans.iter().flat_map(|plan| endpoint_rows(plan)).collect()),
-        Table::Changes | Table::Status | Table::Names => {
+        Table::Addresses | Table::Changes | Table::Status | Table::Names => {
             Answered::Unavailable("not for the proxy's loop to answer".to_owned())
         }
     }

@@ -195,6 +195,8 @@ pub(crate) enum GetWhat {
     Services,
     /// Where it is forwarded to: each endpoint of each Service port
     Endpoints,
+    /// Load-balancer addresses: whose they are, and which node announces them
+    Addresses,
     /// What changed last, and how long it took
     Changes,
     /// Health, and where the objects come from

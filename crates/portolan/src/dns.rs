@@ -74,7 +74,8 @@ pub(crate) fn dns(args: &DnsArgs) -> anyhow::Result<()> {
             Mail::Event(Event::End) => break,
             Mail::Event(Event::Lost(error)) => return Err(error),
             // Nobody sends others.
-            Mail::Event(Event::Asked(_) | Event::Alone(_)) | Mail::Observed(_) => {}
+            Mail::Event(Event::Asked(_) | Event::AddressesAsked(_) | Event::Alone(_)) | Mail::Observed(_) => {
+            }
         }
     }
     let lameduck = lameduck.get();

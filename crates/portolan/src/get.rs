@@ -18,6 +18,7 @@ pub(crate) fn get(args: &GetArgs) -> anyhow::Result<()> {
     let asked = match args.what {
         GetWhat::Services => Table::Services,
         GetWhat::Endpoints => Table::Endpoints,
+        GetWhat::Addresses => Table::Addresses,
         GetWhat::Changes => Table::Changes,
         GetWhat::Status => Table::Status,
         GetWhat::Names => return names::get(args),
@@ -42,6 +43,7 @@ pub(crate) fn get(args: &GetArgs) -> anyhow::Result<()> {
     let text = match asked {
         Table::Services => table::services(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?),
         Table::Endpoints => table::endpoints(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?),
+        Table::Addresses => table::addresses(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?),
         Table::Changes => table::changes(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?, now),
         Table::Status => status::text(&rows, now),
         Table::Names => return Ok(()),
@@ -55,6 +57,7 @@ fn none(asked: Table, namespace: Option<&str>) -> String {
     let what = match asked {
         Table::Services => "no Services are in force",
         Table::Endpoints => "no endpoints are in force",
+        Table::Addresses => "no load-balancer addresses are in force",
         Table::Changes | Table::Status | Table::Names => return "nothing has changed yet".to_owned(),
     };
     match namespace {

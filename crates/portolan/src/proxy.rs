@@ -32,7 +32,7 @@ use self::record::Record;
 use self::relayed::Relayed;
 use self::schedule::{Due, Schedule};
 use self::unserved::Unserved;
-use crate::announcing::Announcing;
+use crate::announcing::{Addresses, Announcing};
 use crate::batch::Batch;
 use crate::describe::counted;
 use crate::feed::Feed;
@@ -131,6 +131,20 @@ impl Proxy {
     /// The plans of all Services, in no particular order.
     pub(crate) fn plans(&self) -> impl ExactSizeIterator<Item = &Arc<ServicePlan>> {
         self.planner.plans()
+    }
+
+    /// The load-balancer addresses that are planned, and who announces them.
+    pub(crate) fn addresses(&self) -> Addresses {
+        let mut addresses = Addresses::default();
+        for (name, announced) in self.planner.announced() {
+            for (address, _) in &announced.addresses {
+                addresses.services.entry(*address).or_default().push((name.clone(), announced.class.clone()));
+            }
+        }
+        if let Some(announcing) = &self.announcing {
+            announcing.describe(&mut addresses);
+        }
+        addresses
     }
 
     /// What of the kernel the proxy serves with.

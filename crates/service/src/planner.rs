@@ -154,6 +154,11 @@ impl Planner {
             .collect()
     }
 
+    /// The load-balancer addresses of all Services that have any, in no particular order.
+    pub fn announced(&self) -> impl Iterator<Item = (&ObjectName, &Announced)> {
+        self.announced.iter()
+    }
+
     /// The Services whose load-balancer addresses, or the nodes that may announce these, changed
     /// since the last call, with what they are now: `None` for those that have none.
     pub fn take_changed_announced(&mut self) -> Vec<(ObjectName, Option<Announced>)> {

@@ -139,7 +139,7 @@ impl Shared {
             (Table::Changes | Table::Status, None) => {
                 refuse(StatusCode::SERVICE_UNAVAILABLE, "this process forwards nothing: ask for names")
             }
-            (Table::Services | Table::Endpoints | Table::Names, _) => {
+            (Table::Services | Table::Endpoints | Table::Addresses | Table::Names, _) => {
                 let turn = self.one_at_a_time.clone().lock_owned().await;
                 let ask = self.ask.clone();
                 // The turn lasts as long as the question, also when the client has gone away.
@@ -151,6 +151,7 @@ impl Shared {
                 match asking.await {
                     Ok(Answered::Services(rows)) => answer::json(&json!({"services": rows})),
                     Ok(Answered::Endpoints(rows)) => answer::json(&json!({"endpoints": rows})),
+                    Ok(Answered::Addresses(rows)) => answer::json(&json!({"addresses": rows})),
                     Ok(Answered::Names(rows, next)) => answer::json(&json!({"names": rows, "next": next})),
                     Ok(Answered::Unavailable(why)) => refuse(StatusCode::SERVICE_UNAVAILABLE, &why),
                     Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the question was not answered"),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use portolan_observe::rows::{ChangeRow, EndpointRow, FrontendRow, NameRow, ServiceRow};
+use portolan_observe::rows::{AddressRow, ChangeRow, EndpointRow, FrontendRow, NameRow, ServiceRow};
 
 /// What a terminal shows of a line. Only words that are longer, such as names of full length, reach
 /// beyond.
@@ -48,6 +48,22 @@ pub(super) fn endpoints(rows: &[EndpointRow]) -> String {
         Line { cells: [shown, local, row.lists.join(","), endpoint], notes: Vec::new() }
     });
     align(["SERVICE", "LOCAL", "LISTS", "ENDPOINT"], &lines.collect::<Vec<_>>())
+}
+
+/// Load-balancer addresses, a line for each interface that they are announced on.
+pub(super) fn addresses(rows: &[AddressRow]) -> String {
+    let mut before = "";
+    let lines = rows.iter().map(|row| {
+        let shown = if row.address == before { "" } else { &row.address };
+        before = &row.address;
+        let mut notes = vec![row.reason.clone()];
+        notes.extend(row.routing_table.map(|table| format!("in routing table {table}")));
+        notes.extend(row.duplicates.iter().map(|hardware| format!("also announced by {hardware}")));
+        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let cells = [shown.to_owned(), or_none(&row.node), or_none(&row.interface), row.services.join(",")];
+        Line { cells, notes }
+    });
+    align(["ADDRESS", "NODE", "INTERFACE", "SERVICE"], &lines.collect::<Vec<_>>())
 }
 
 /// Transactions, the last one at the bottom, and below each what it changed. `now` in seconds since

@@ -86,6 +86,7 @@ impl EventLoop {
             }
             // Who asked may have gone.
             Mail::Event(Event::Asked(answer)) => drop(answer.send(self.proxy.plans().cloned().collect())),
+            Mail::Event(Event::AddressesAsked(answer)) => drop(answer.send(self.proxy.addresses())),
             Mail::Event(Event::Lost(error)) => return Err(error),
             Mail::Event(Event::End) => return Ok(Next::End),
             // There is no second wait.

@@ -13,7 +13,7 @@ use portolan_service::Family;
 use tracing::{error, info, warn};
 
 use super::event_loop::EventLoop;
-use crate::announcing::Announcing;
+use crate::announcing::{Addresses, Announcing};
 use crate::batch::Batch;
 use crate::cli::RunArgs;
 use crate::cluster::{self, Cluster};
@@ -177,6 +177,7 @@ fn until_alone(
             Mail::Event(Event::Lost(error)) => return Err(error),
             // Nothing is planned.
             Mail::Event(Event::Asked(answer)) => drop(answer.send(Vec::new())),
+            Mail::Event(Event::AddressesAsked(answer)) => drop(answer.send(Addresses::default())),
             Mail::Observed(_) => {}
         }
     }
