@@ -2,8 +2,8 @@
 //! and the answers go back. Neither Kubernetes nor rules of the kernel are known here.
 //!
 //! Bytes of a connection go through a pipe in the kernel (splice(2)) and are not copied to the
-//! memory of this process. They are copied only if no pipe is left. Whatever runs out, new clients
-//! are refused and counted, and those that are there go on.
+//! memory of this process. They are copied if they are few, or no pipe is left. Whatever runs out,
+//! new clients are refused and counted, and those that are there go on.
 //!
 //! ```no_run
 //! use std::sync::Arc;

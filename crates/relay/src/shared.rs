@@ -31,7 +31,7 @@ impl Default for Settings {
             limits: Limits::default(),
             dial: [250, 500, 1000, 2000].map(Duration::from_millis).to_vec(),
             keepalive: Some(Keepalive { idle: seconds(15), interval: seconds(15), probes: 9 }),
-            pipe: 256 << 10,
+            pipe: 64 << 10,
         }
     }
 }

@@ -5,11 +5,12 @@ mod flow;
 mod pipes;
 mod splice;
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 
@@ -26,6 +27,8 @@ use pipes::Pipes;
 
 /// Connections that are accepted before others have their turn. Other threads take some meanwhile.
 const ACCEPTED_AT_ONCE: usize = 16;
+/// So long do connections go on that move many octets, before events of others are looked for.
+const SLICE: Duration = Duration::from_millis(1);
 /// What is copied at once if there is no pipe, octets.
 const COPIED_AT_ONCE: usize = 64 << 10;
 
@@ -34,8 +37,8 @@ pub(crate) struct Tcp {
     connections: Slots<Connection>,
     pipes: Pipes,
     buffer: Vec<u8>,
-    /// Connections whose turn is not over.
-    again: Vec<u64>,
+    /// Connections that wait for their turn, because they move many octets.
+    again: VecDeque<u64>,
 }
 
 /// Why no more connections were accepted.
@@ -77,7 +80,7 @@ impl Tcp {
             connections: Slots::default(),
             pipes: Pipes::new(pipes, pipe),
             buffer: vec![0; COPIED_AT_ONCE],
-            again: Vec::new(),
+            again: VecDeque::new(),
         }
     }
 
@@ -168,12 +171,15 @@ impl Tcp {
             Side::Client => (&mut connection.up.flow, &mut connection.down.flow),
             Side::Endpoint => (&mut connection.down.flow, &mut connection.up.flow),
         };
-        from.readable |= flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP);
+        from.more |= flags.intersects(EventFlags::PRI | EventFlags::RDHUP | EventFlags::HUP);
+        from.readable |= from.more || flags.contains(EventFlags::IN);
         to.writable |= flags.contains(EventFlags::OUT);
         // The side was reset, or has not answered in time. What it has sent before is passed on, as
         // far as the other side takes it at once.
         let broken = flags.contains(EventFlags::ERR);
         match (&connection.dial, side) {
+            // Those that move few octets go first.
+            (None, _) if connection.moves_many() && !broken => self.queue(number),
             (None, _) => self.relay(reactor, number, broken),
             (Some(_), Side::Endpoint) if flags.intersects(EventFlags::ERR | EventFlags::HUP) => {
                 self.progress(reactor, number);
@@ -208,7 +214,7 @@ impl Tcp {
             Ok(Dialled { upstream, endpoint, connected }) => {
                 // The socket before is closed, and so no longer watched.
                 (connection.upstream, connection.endpoint) = (upstream, endpoint);
-                connection.down.flow.readable = false;
+                (connection.down.flow.readable, connection.down.flow.more) = (false, false);
                 connection.up.flow.writable = false;
                 if !watch_upstream(reactor, connection, number) {
                     self.close(reactor, number, true);
@@ -244,21 +250,30 @@ impl Tcp {
             Ok(Next::Done) => self.close(reactor, number, false),
             Ok(_) if broken => self.close(reactor, number, true),
             Ok(Next::Waits) => {}
-            Ok(Next::Again) => {
-                if !std::mem::replace(&mut connection.queued, true) {
-                    self.again.push(number);
-                }
-            }
+            Ok(Next::Again) => self.queue(number),
             Err(_) => self.close(reactor, number, true),
         }
     }
 
-    /// Goes on with connections whose turn was not over.
+    /// Has a connection wait for its turn.
+    fn queue(&mut self, number: u64) {
+        let Some(connection) = self.connections.get(number) else { return };
+        if !std::mem::replace(&mut connection.queued, true) {
+            self.again.push_back(number);
+        }
+    }
+
+    /// Goes on with connections that wait for their turn, for a while.
     pub(crate) fn go_on(&mut self, reactor: &mut Reactor) {
-        for number in std::mem::take(&mut self.again) {
+        let start = Instant::now();
+        for _ in 0..self.again.len() {
+            let Some(number) = self.again.pop_front() else { return };
             if let Some(connection) = self.connections.get(number) {
                 connection.queued = false;
                 self.relay(reactor, number, false);
+            }
+            if start.elapsed() > SLICE {
+                return;
             }
         }
     }
@@ -360,7 +375,7 @@ fn watch_upstream(reactor: &mut Reactor, connection: &Connection, number: u64) -
 
 /// Only changes are reported: nothing is to be said to the kernel while a connection goes on.
 fn watched() -> EventFlags {
-    EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
+    EventFlags::IN | EventFlags::PRI | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
 }
 
 fn refuse(reactor: &Reactor, served: &Served, why: &Unreached) {

@@ -11,8 +11,9 @@ use crate::listener::Upstream;
 use crate::served::Served;
 use crate::sockets;
 
-/// A flow gives way to others after about so many octets.
-const BUDGET: usize = 1 << 20;
+/// A flow gives way to others after about so many octets. Many at once cost less each: both sides
+/// stay awake.
+const BUDGET: usize = 4 << 20;
 
 /// A connection.
 pub(super) struct Connection {
@@ -29,7 +30,7 @@ pub(super) struct Connection {
     pub(super) down: Way,
     /// When it is cut.
     pub(super) until: Option<Instant>,
-    /// It is in the list of those whose turn is not over.
+    /// It is in the list of those that wait for their turn.
     pub(super) queued: bool,
     /// Keepalive is set on the socket to the endpoint.
     pub(super) kept_alive: bool,
@@ -40,6 +41,8 @@ pub(super) struct Connection {
 pub(super) struct Way {
     pub(super) flow: Flow,
     pipe: Option<Pipe>,
+    /// Many octets came last.
+    many: bool,
 }
 
 /// What is known while an endpoint is not yet reached.
@@ -93,6 +96,11 @@ impl Connection {
         Ok(if up == Turn::Again || down == Turn::Again { Next::Again } else { Next::Waits })
     }
 
+    /// Many octets came last on one of its ways.
+    pub(super) fn moves_many(&self) -> bool {
+        self.up.many || self.down.many
+    }
+
     /// Gives the pipes back. Both sides get a reset if it is `broken`.
     pub(super) fn close(self, pipes: &mut Pipes, broken: bool) {
         for way in [self.up, self.down] {
@@ -115,7 +123,8 @@ impl Way {
         pipes: &mut Pipes,
         buffer: &mut [u8],
     ) -> Result<Turn, Broken> {
-        let mut ends = Splice { source, sink, pipe: &mut self.pipe, pipes, buffer };
+        let Way { pipe, many, .. } = self;
+        let mut ends = Splice { source, sink, pipe, pipes, buffer, many };
         let turn = self.flow.advance(&mut ends, BUDGET);
         if !self.flow.holds_any()
             && let Some(pipe) = self.pipe.take()

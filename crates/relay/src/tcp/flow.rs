@@ -18,16 +18,25 @@ pub(super) trait Ends {
 /// What became of an attempt to take octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Filled {
-    /// So many are in the pipe.
-    Held(usize),
-    /// So many went to the sink at once.
-    Passed(usize),
+    /// Some were taken.
+    Taken(Taken),
     /// There are none now.
     SourceIsEmpty,
     /// There are some, and the sink takes none now.
     SinkIsFull,
     /// There will be no more.
     End,
+}
+
+/// Octets that were taken from a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Taken {
+    /// So many went to the sink at once.
+    pub(super) passed: usize,
+    /// So many are in the pipe.
+    pub(super) held: usize,
+    /// The source had no more: what comes next is reported.
+    pub(super) all: bool,
 }
 
 /// One of the two sides is of no more use.
@@ -60,6 +69,8 @@ pub(super) struct Flow {
     passed: u64,
     /// The source may have something.
     pub(super) readable: bool,
+    /// It may have something even if it had no more octets: an end, or octets behind urgent ones.
+    pub(super) more: bool,
     /// The sink may take something.
     pub(super) writable: bool,
     end: End,
@@ -106,8 +117,11 @@ impl Flow {
                 return Ok(Turn::Again);
             }
             match ends.fill()? {
-                Filled::Held(octets) => self.held = octets,
-                Filled::Passed(octets) => self.pass(octets, &mut budget),
+                Filled::Taken(Taken { passed, held, all }) => {
+                    self.held = held;
+                    self.pass(passed, &mut budget);
+                    self.readable = !all || self.more;
+                }
                 Filled::SourceIsEmpty => self.readable = false,
                 Filled::SinkIsFull => self.writable = false,
                 Filled::End => self.end = End::Came,
@@ -144,6 +158,17 @@ mod tests {
 
     use super::*;
 
+    /// How octets are moved.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    enum How {
+        #[default]
+        Pipe,
+        /// Without a pipe.
+        Copy,
+        /// Copied, and what the sink does not take is in the pipe.
+        Both,
+    }
+
     /// A source, a pipe and a sink, as a kernel could have them.
     #[derive(Debug, Default)]
     struct Kernel {
@@ -155,8 +180,7 @@ mod tests {
         room: usize,
         /// How much one call moves, in turn; 0 is an interruption.
         portions: VecDeque<usize>,
-        /// Without a pipe, octets are copied.
-        copies: bool,
+        way: How,
         calls: usize,
     }
 
@@ -176,17 +200,18 @@ mod tests {
             if self.source.is_empty() {
                 return Ok(if self.closed { Filled::End } else { Filled::SourceIsEmpty });
             }
-            if !self.copies {
-                self.pipe.extend(self.source.drain(..portion));
-                return Ok(Filled::Held(portion));
-            }
-            let portion = portion.min(self.room);
-            if portion == 0 {
-                return Ok(Filled::SinkIsFull);
-            }
-            self.room -= portion;
-            self.sink.extend(self.source.drain(..portion));
-            Ok(Filled::Passed(portion))
+            let fits = portion.min(self.room);
+            let (passed, held) = match self.way {
+                How::Pipe => (0, portion),
+                How::Copy if fits == 0 => return Ok(Filled::SinkIsFull),
+                How::Copy => (fits, 0),
+                How::Both => (fits, portion - fits),
+            };
+            self.room -= passed;
+            self.sink.extend(self.source.drain(..passed));
+            self.pipe.extend(self.source.drain(..held));
+            let all = self.way == How::Both && self.source.is_empty();
+            Ok(Filled::Taken(Taken { passed, held, all }))
         }
 
         fn drain(&mut self, held: usize) -> io::Result<usize> {
@@ -229,10 +254,10 @@ mod tests {
         fn everything_arrives(
             events in prop::collection::vec(outside(), 0..60),
             portions in prop::collection::vec(0usize..3000, 0..20),
-            copies: bool,
+            way in prop::sample::select(vec![How::Pipe, How::Copy, How::Both]),
             budget in 1usize..4000,
         ) {
-            let mut kernel = Kernel { portions: portions.into(), copies, room: 1, ..Kernel::default() };
+            let mut kernel = Kernel { portions: portions.into(), way, room: 1, ..Kernel::default() };
             let mut flow = Flow { writable: true, ..Flow::default() };
             let (mut sent, mut received, mut passed) = (Vec::new(), Vec::new(), 0);
             let mut ended = false;
@@ -251,7 +276,9 @@ mod tests {
                         flow.writable |= kernel.room == 0;
                         kernel.room = kernel.room.saturating_add(octets).min(usize::MAX / 2);
                     }
-                    Outside::Closes if !kernel.closed => (kernel.closed, flow.readable) = (true, true),
+                    Outside::Closes if !kernel.closed => {
+                        (kernel.closed, flow.readable, flow.more) = (true, true, true);
+                    }
                     Outside::Sends(_) | Outside::Closes | Outside::Nothing => {}
                 }
                 let waiting = kernel.source.len() + kernel.pipe.len();
@@ -290,7 +317,8 @@ mod tests {
         struct Bad(bool);
         impl Ends for Bad {
             fn fill(&mut self) -> Result<Filled, Broken> {
-                if self.0 { Err(Broken) } else { Ok(Filled::Held(5)) }
+                let held = Filled::Taken(Taken { held: 5, ..Taken::default() });
+                if self.0 { Err(Broken) } else { Ok(held) }
             }
 
             fn drain(&mut self, _: usize) -> io::Result<usize> {

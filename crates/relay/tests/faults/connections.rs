@@ -148,7 +148,7 @@ pub(crate) fn client_never_reads() -> Result<(), Failed> {
 
 pub(crate) fn short_connections() -> Result<(), Failed> {
     const CLIENTS: u64 = 4;
-    const EACH: u64 = 1000;
+    const EACH: u64 = 5000;
     let address = endpoint(|mut stream| {
         let mut request = [0; 8];
         if stream.read_exact(&mut request).is_ok() {
