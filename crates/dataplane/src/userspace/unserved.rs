@@ -77,6 +77,16 @@ pub(super) fn reasons(plan: &ServicePlan, settings: &UserspaceSettings) -> BTree
                  --bind-address",
                 port.family
             ));
+        } else if let (Some(node_port), Some(range)) = (port.node_port, &settings.ports)
+            && range.contains(&node_port)
+        {
+            // What is sent to a socket's port directly is dropped.
+            reasons.insert(format!(
+                "port{name}: NodePort {node_port} is in --proxy-port-range {}-{}, and connections to it are dropped \
+                 while a socket of the proxy has that port: give a range without NodePorts, or another NodePort",
+                range.start(),
+                range.end()
+            ));
         }
     }
     reasons

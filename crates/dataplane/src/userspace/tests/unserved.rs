@@ -1,9 +1,10 @@
 //! What this mode does not serve, and how that is said.
 
-use portolan_service::{FrontendKind, Protocol, Verdict};
+use portolan_service::{FrontendKind, PortPlan, Protocol, Verdict};
 
 use super::{numbered, on};
 use crate::tests::plans::{CLUSTER, PortExt, ip, port, service};
+use crate::userspace::UserspaceSettings;
 use crate::userspace::unserved::reasons;
 use crate::userspace::wishes::{Shuffle, wishes};
 
@@ -38,4 +39,24 @@ fn sctp_and_families_without_an_address_are_refused() {
     let diverted = numbered(&[plan], addresses);
     let of_sctp = diverted[0].ports.iter().find(|port| &*port.name == "old").expect("it is there");
     assert_eq!(of_sctp.frontends[0].inside, Verdict::Reject);
+}
+
+#[test]
+fn node_ports_in_the_range_of_sockets_are_reported() {
+    let of = |number| PortPlan {
+        node_port: Some(number),
+        ..port("web", Protocol::Tcp, &["10.1.0.1:80"]).cluster_ip("10.96.0.1")
+    };
+    for (range, node_port, expected) in [
+        (None, 30_080, false),
+        (Some(30_000..=30_080), 30_080, true),
+        (Some(30_000..=30_079), 30_080, false),
+        (Some(40_000..=41_000), 30_080, false),
+    ] {
+        let settings = UserspaceSettings { ports: range.clone(), ..on("192.168.50.1") };
+        let found = reasons(&service("shop", vec![of(node_port)]), &settings);
+        assert_eq!(!found.is_empty(), expected, "{node_port} in {range:?}: {found:?}");
+        let said = "port \"web\": NodePort 30080 is in --proxy-port-range 30000-30080, ";
+        assert!(found.iter().all(|reason| reason.starts_with(said)), "{found:?}");
+    }
 }
