@@ -131,7 +131,8 @@ impl TakeOver {
 
     fn run(self) {
         for mode in MODES {
-            let from = format!("our mode {}", mode.name);
+            // Mode userspace has the rules of another mode.
+            let from = format!("an earlier portolan with rules of {}", mode.name);
             replace(
                 &from,
                 "portolan cleanup",
@@ -164,8 +165,8 @@ fn replace(
             for line in removed.lines() {
                 info!("removed what {from} left: {line}");
             }
-            info!("the rules of {from} are gone after {:.1?}; ours serve", started.elapsed());
+            info!("what {from} left is gone after {:.1?}; our rules serve", started.elapsed());
         }
-        Err(error) => warn!("{error}; ours serve beside the rest: `{command}` tries again"),
+        Err(error) => warn!("{error}; our rules serve beside the rest: `{command}` tries again"),
     }
 }
