@@ -288,18 +288,22 @@ impl Case {
         }
     }
 
-    /// The protocols and families that are tried in `mode`. With sockets not every combination is:
-    /// the rules are made as those of other modes are, in which all are tried.
+    /// The protocols and families that are tried in `mode`. With sockets not every combination is,
+    /// but each with rules of one kind or the other: the rules are made as those of other modes
+    /// are, in which all are tried.
     pub(crate) fn combinations(&self, mode: Mode) -> Vec<(Protocol, Family)> {
         let of_protocol = |protocol: &Protocol| {
             let protocol = *protocol;
             self.families.iter().map(move |family| (protocol, *family))
         };
         let all: Vec<_> = self.protocols.iter().flat_map(of_protocol).collect();
-        if !mode.has_sockets() || all.len() < 4 {
-            return all;
+        match mode {
+            Mode::Userspace if all.len() == 4 => {
+                vec![(Protocol::Tcp, Family::V4), (Protocol::Udp, Family::V6)]
+            }
+            Mode::Portals if all.len() == 4 => vec![(Protocol::Udp, Family::V4), (Protocol::Tcp, Family::V6)],
+            _ => all,
         }
-        vec![(Protocol::Tcp, Family::V4), (Protocol::Udp, Family::V6)]
     }
 
     /// The same row under other flags.

@@ -68,7 +68,7 @@ fn trials() -> Vec<Trial> {
         ("check changes nothing", integrity::check_changes_nothing),
     ];
     let mut trials = vec![trial("steady: the mode changes and changes back", steady::switching)];
-    trials.extend(Mode::SOCKETS_ONCE.iter().map(|mode| {
+    trials.extend(Mode::ALL.iter().map(|mode| {
         let name = format!("{}: steady: endpoints flap again and again in the manifests", mode.name());
         trial(name, move || steady::flapping_manifests(*mode))
     }));
