@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use ipnet::IpNet;
+use portolan_service::AddressPool;
 
 use crate::config::Config;
 use crate::duration::GoDuration;
@@ -333,6 +334,12 @@ pub(crate) const ALL: &[Bound] = &[
         |f| text(f.announcement_routing_table),
         |c| c.announcement.routing_table.unwrap_or_default().to_string(),
     ),
+    bound(
+        "load-balancer-pool",
+        &["loadBalancer.pools"],
+        |f| (!f.load_balancer_pool.is_empty()).then(|| f.load_balancer_pool.join(" ")),
+        |c| pools(&c.load_balancer.pools),
+    ),
     bound("proxy-port-range", &["portRange"], |f| f.proxy_port_range.clone(), |c| c.port_range.clone()),
 ];
 
@@ -376,6 +383,12 @@ fn networks(flags: &[String]) -> Option<String> {
     (!flags.is_empty()).then(|| from_flags::list(flags).into_iter().map(kept).collect::<Vec<_>>().join(","))
 }
 
+/// Pools as flags give them, as far as they can.
+fn pools(pools: &[AddressPool]) -> String {
+    let flag = |pool: &AddressPool| format!("{}={}", pool.name, joined(&pool.ranges));
+    pools.iter().map(flag).collect::<Vec<_>>().join(" ")
+}
+
 fn joined(items: &[impl Display]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
@@ -391,8 +404,14 @@ mod tests {
         // Some are written only where they are switched on.
         let mode = crate::Mode::Userspace;
         let announcement = crate::Announcement { layer2: true, ..crate::Announcement::default() };
-        let object =
-            crate::to_json(&Config { accept_forwarded: true, announcement, mode, ..Config::default() });
+        let load_balancer = crate::config::LoadBalancer { default: false, pools: Vec::new() };
+        let object = crate::to_json(&Config {
+            accept_forwarded: true,
+            announcement,
+            load_balancer,
+            mode,
+            ..Config::default()
+        });
         for field in ALL.iter().flat_map(|bound| bound.fields) {
             assert!(object.pointer(&format!("/{}", field.replace('.', "/"))).is_some(), "{field}");
         }

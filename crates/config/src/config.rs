@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use portolan_service::NodePortAddresses;
+use portolan_service::{AddressPool, NodePortAddresses};
 
 use crate::gates::Gate;
 
@@ -71,6 +71,8 @@ pub struct Config {
     pub userspace: Userspace,
     /// How load-balancer addresses are announced. Not in kube-proxy.
     pub announcement: Announcement,
+    /// Addresses for Services of type LoadBalancer. Not in kube-proxy.
+    pub load_balancer: LoadBalancer,
     /// For Windows.
     pub windows: Windows,
 }
@@ -216,6 +218,15 @@ pub struct Announcement {
     /// The routing table that has a route for each address which this node may announce, for a
     /// routing daemon to read.
     pub routing_table: Option<u32>,
+}
+
+/// Addresses for Services of type LoadBalancer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadBalancer {
+    /// Also for Services without a `spec.loadBalancerClass`.
+    pub default: bool,
+    /// No two have the same name, or an address in common.
+    pub pools: Vec<AddressPool>,
 }
 
 /// Options of IPVS mode (spec §7).

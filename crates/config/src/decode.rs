@@ -8,8 +8,9 @@ use std::path::Path;
 use portolan_yaml::{Content, Repeated, SyntaxError, Tree};
 
 use crate::object::{
-    API_VERSION, Announcement, Client, Conntrack, DetectLocal, Iptables, Ipvs, KIND, LogStreams, Logging,
-    NEXT_API_VERSION, Nftables, Object, Userspace, Vmodule, Winkernel,
+    API_VERSION, Announcement, Client, Conntrack, DetectLocal, Expression, Iptables, Ipvs, KIND,
+    LoadBalancer, LogStreams, Logging, NEXT_API_VERSION, Nftables, Object, Pool, Selector, ServiceAllocation,
+    Userspace, Vmodule, Winkernel,
 };
 use crate::problem::{ConfigError, Level, Place};
 use crate::problems::Problems;
@@ -133,6 +134,7 @@ fn object(section: &mut Section<'_, '_, '_>) -> Object {
             sync_period: section.duration("syncPeriod"),
             min_sync_period: section.duration("minSyncPeriod"),
         }),
+        load_balancer: section.section("loadBalancer", load_balancer),
         userspace: section.section("userspace", |section| Userspace { diversion: section.text("diversion") }),
         announcement: section.section("announcement", |section| Announcement {
             layer2: section.boolean("layer2"),
@@ -169,6 +171,35 @@ fn object(section: &mut Section<'_, '_, '_>) -> Object {
         config_sync_period: section.duration("configSyncPeriod"),
         port_range: section.text("portRange"),
         udp_idle_timeout: section.duration("udpIdleTimeout"),
+    }
+}
+
+fn load_balancer(section: &mut Section<'_, '_, '_>) -> LoadBalancer {
+    LoadBalancer {
+        default: section.boolean("default"),
+        pools: section.sections("pools", |section| Pool {
+            name: section.text("name"),
+            addresses: section.texts("addresses"),
+            auto_assign: section.boolean("autoAssign"),
+            avoid_buggy_ips: section.boolean("avoidBuggyIPs"),
+            service_allocation: section.section("serviceAllocation", |section| ServiceAllocation {
+                priority: section.integer("priority"),
+                namespaces: section.texts("namespaces"),
+                namespace_selectors: section.sections("namespaceSelectors", selector),
+                service_selectors: section.sections("serviceSelectors", selector),
+            }),
+        }),
+    }
+}
+
+fn selector(section: &mut Section<'_, '_, '_>) -> Selector {
+    Selector {
+        labels: section.labels("matchLabels"),
+        expressions: section.sections("matchExpressions", |section| Expression {
+            key: section.text("key"),
+            operator: section.text("operator"),
+            values: section.texts("values"),
+        }),
     }
 }
 

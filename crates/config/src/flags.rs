@@ -289,6 +289,12 @@ pub struct Flags {
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub announcement_routing_table: Option<i64>,
 
+    /// Addresses for Services of type LoadBalancer, as networks (192.0.2.240/28) or ranges
+    /// (192.0.2.10-192.0.2.19) of the pool NAME, or of the pool `default`; may be given several
+    /// times; not in kube-proxy
+    #[arg(long, value_name = "[NAME=]RANGE,...")]
+    pub load_balancer_pool: Vec<String>,
+
     /// Those that kube-proxy has no more
     #[command(flatten)]
     pub removed: Removed,
@@ -353,8 +359,8 @@ mod tests {
 
     #[test]
     fn every_flag_of_the_reference_exists() {
-        // Spec §10B, §10.11; those for announcements, accept-forwarded and userspace-diversion are
-        // our own.
+        // Spec §10B, §10.11; those for announcements and pools, accept-forwarded and
+        // userspace-diversion are our own.
         let expected = "config write-config-to cleanup init-only master feature-gates kubeconfig \
             kube-api-content-type kube-api-qps kube-api-burst logging-format log-flush-frequency v vmodule \
             log-text-split-stream log-text-info-buffer-size log-json-split-stream log-json-info-buffer-size \
@@ -367,7 +373,7 @@ mod tests {
             conntrack-min conntrack-tcp-timeout-established conntrack-tcp-timeout-close-wait \
             conntrack-tcp-be-liberal conntrack-udp-timeout conntrack-udp-timeout-stream config-sync-period \
             boot-id-file machine-id-file udp-timeout proxy-port-range userspace-diversion \
-            announce-layer2 announcement-key-file announcement-interfaces announcement-routing-table cleanup-ipvs \
+            announce-layer2 announcement-key-file announcement-interfaces announcement-routing-table load-balancer-pool cleanup-ipvs \
             cleanup-iptables resource-container conntrack-max google-json-key azure-container-registry-config logtostderr \
             alsologtostderr stderrthreshold log-dir log-file log-file-max-size skip-headers skip-log-headers \
             add-dir-header one-output log-backtrace-at";

@@ -1,9 +1,11 @@
 //! The object that flags alone describe (spec §10.7).
 
+use portolan_service::AddressPool;
+
 use crate::flags::Flags;
 use crate::object::{
-    Announcement, Client, Conntrack, DetectLocal, Iptables, Ipvs, LogStreams, Logging, Nftables, Object,
-    Userspace, Vmodule, Winkernel,
+    Announcement, Client, Conntrack, DetectLocal, Iptables, Ipvs, LoadBalancer, LogStreams, Logging,
+    Nftables, Object, Pool, Userspace, Vmodule, Winkernel,
 };
 use crate::problem::{ConfigError, Place};
 
@@ -81,7 +83,23 @@ pub(crate) fn object(flags: &Flags, errors: &mut Vec<ConfigError>) -> Object {
             interfaces: list(&flags.announcement_interfaces),
             routing_table: flags.announcement_routing_table,
         },
+        load_balancer: LoadBalancer { default: None, pools: pools(&flags.load_balancer_pool) },
     }
+}
+
+/// What is given of each pool, together.
+fn pools(flags: &[String]) -> Vec<Pool> {
+    let mut pools: Vec<Pool> = Vec::new();
+    for flag in flags {
+        let (name, ranges) = flag.split_once('=').unwrap_or((AddressPool::DEFAULT, flag));
+        let known = pools.iter().position(|pool| pool.name == name);
+        let known = known.unwrap_or_else(|| {
+            pools.push(Pool { name: name.to_owned(), ..Pool::default() });
+            pools.len() - 1
+        });
+        pools[known].addresses.extend(list(&[ranges.to_owned()]));
+    }
+    pools
 }
 
 /// The flags that are in force beside a file: they are laid over `object` (spec §10.1).

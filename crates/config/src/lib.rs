@@ -20,6 +20,7 @@ mod flags;
 mod from_flags;
 mod gates;
 mod load;
+mod load_balancer;
 mod logging;
 mod meaningless;
 mod numbers;

@@ -43,6 +43,8 @@ pub(crate) struct Object {
     pub(crate) userspace: Userspace,
     /// Portolan's own
     pub(crate) announcement: Announcement,
+    /// Portolan's own
+    pub(crate) load_balancer: LoadBalancer,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -51,6 +53,42 @@ pub(crate) struct Announcement {
     pub(crate) key_file: String,
     pub(crate) interfaces: Vec<String>,
     pub(crate) routing_table: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct LoadBalancer {
+    pub(crate) default: Option<bool>,
+    pub(crate) pools: Vec<Pool>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Pool {
+    pub(crate) name: String,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) auto_assign: Option<bool>,
+    pub(crate) avoid_buggy_ips: Option<bool>,
+    pub(crate) service_allocation: ServiceAllocation,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct ServiceAllocation {
+    pub(crate) priority: Option<i32>,
+    pub(crate) namespaces: Vec<String>,
+    pub(crate) namespace_selectors: Vec<Selector>,
+    pub(crate) service_selectors: Vec<Selector>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Selector {
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) expressions: Vec<Expression>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Expression {
+    pub(crate) key: String,
+    pub(crate) operator: String,
+    pub(crate) values: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]

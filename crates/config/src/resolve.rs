@@ -17,6 +17,7 @@ use crate::config::{
 };
 use crate::duration::GoDuration;
 use crate::gates::{ALL_ALPHA, ALL_BETA, Gate};
+use crate::load_balancer;
 use crate::logging;
 use crate::numbers::{bit, in_range, not_negative, valid_bit};
 use crate::object::{self, Object};
@@ -79,6 +80,7 @@ pub(crate) fn resolve(object: &Object, origin: Origin, problems: &mut Problems<'
         port_range: object.port_range.clone(),
         userspace: userspace::userspace(object, mode, problems),
         announcement: announcement::announcement(object, problems),
+        load_balancer: load_balancer::load_balancer(&object.load_balancer, problems),
         windows: Windows {
             network_name: object.winkernel.network_name.clone(),
             source_vip: object.winkernel.source_vip.clone(),

@@ -120,6 +120,19 @@ impl<'t, 'p, 'f> Section<'t, 'p, 'f> {
         booleans
     }
 
+    /// A mapping of names to texts.
+    pub(crate) fn labels(&mut self, field: &'static str) -> BTreeMap<String, String> {
+        let path = self.path_of(field);
+        let mut labels = BTreeMap::new();
+        for (name, value) in self.field(field, "a mapping of names to texts", map).into_iter().flatten() {
+            match value.text() {
+                Some(text) => drop(labels.insert(name.clone(), text.to_owned())),
+                None => self.mismatch(&format!("{path}.{name}"), value, "text"),
+            }
+        }
+        labels
+    }
+
     /// A mapping inside of this one.
     pub(crate) fn section<T>(
         &mut self,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Announcement, Config, LogStreams, Mode};
 use crate::duration::GoDuration;
+use crate::load_balancer;
 use crate::object::{API_VERSION, KIND};
 
 /// The object as JSON. As in the reference, only the section of the mode has sync periods and
@@ -105,6 +106,10 @@ fn unknown_to_kube_proxy(config: &Config, object: &mut Value) {
             "layer2": layer2,
             "routingTable": routing_table.unwrap_or_default(),
         });
+    }
+    let given = &config.load_balancer;
+    if !given.pools.is_empty() || !given.default {
+        object["loadBalancer"] = load_balancer::to_json(given);
     }
     if config.mode == Mode::Userspace {
         object["udpIdleTimeout"] = duration(config.userspace.udp_idle_timeout);

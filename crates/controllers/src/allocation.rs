@@ -82,6 +82,10 @@ impl<R: Record> Allocator<R> {
         &self.record
     }
 
+    pub(crate) fn record_mut(&mut self) -> &mut R {
+        &mut self.record
+    }
+
     /// Assigns what the Services of `batch` need; those without declaration are gone. Also returns
     /// the Services outside of the batch whose assignment must be looked at again.
     ///

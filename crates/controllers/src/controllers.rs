@@ -6,12 +6,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use portolan_service::{
-    Change, EndpointSlice, HealthCheckPort, Node, ObjectName, PerFamily, Service, ServicePort,
+    AddressPool, Change, EndpointSlice, HealthCheckPort, IngressMode, LoadBalancerIngress, Node, ObjectName,
+    PerFamily, Service, ServicePort,
 };
 
 use crate::allocation::{Allocator, Assignment};
+use crate::balanced::Balanced;
 use crate::endpoints::Sources;
-use crate::{Endpoints, Issue, Naming, Pod, Ranges, Record, ServiceSpec};
+use crate::load_balancer::Grant;
+use crate::{Endpoints, Issue, Labels, Naming, Pod, Ranges, Record, ServiceSpec};
 
 /// How often claims are passed on within one call.
 const MAX_ROUNDS: usize = 100;
@@ -22,6 +25,7 @@ pub struct Controllers<R> {
     services: HashMap<ObjectName, State>,
     sources: Sources,
     allocator: Allocator<R>,
+    balanced: Balanced,
     /// Services whose declaration changed.
     declared: BTreeSet<ObjectName>,
     /// Services whose endpoints may have changed.
@@ -33,6 +37,8 @@ pub struct Controllers<R> {
 struct State {
     declared: Option<Arc<ServiceSpec>>,
     assignment: Assignment,
+    /// Its load-balancer addresses, unless they are declared.
+    grant: Grant,
     service: Option<Service>,
     slices: BTreeMap<ObjectName, EndpointSlice>,
     issues: Vec<Issue>,
@@ -54,9 +60,21 @@ impl<R: Record> Controllers<R> {
             services: HashMap::new(),
             sources: Sources::default(),
             allocator: Allocator::new(ranges, record),
+            balanced: Balanced::default(),
             declared: BTreeSet::new(),
             touched: BTreeSet::new(),
         }
+    }
+
+    /// Services of type LoadBalancer are given addresses of these pools, also those without a class
+    /// if `is_default`. Returns what is wrong with pools that cannot be used.
+    pub fn set_pools(&mut self, pools: Vec<AddressPool>, is_default: bool) -> Vec<String> {
+        self.balanced.set_pools(pools, is_default)
+    }
+
+    /// The labels of a namespace are now these; `None` if it is not declared.
+    pub fn set_namespace(&mut self, namespace: &str, labels: Option<Labels>) {
+        self.balanced.set_namespace(namespace, labels);
     }
 
     /// The record of allocations.
@@ -103,7 +121,8 @@ impl<R: Record> Controllers<R> {
     /// Each Service has its ClusterIPs, NodePorts and health-check port, as far as they could be
     /// allocated. One that asks for a ClusterIP that another has is left out.
     pub fn reconcile(&mut self) -> Outcome {
-        self.allocate();
+        let declared = self.allocate();
+        self.balance(&declared);
         let mut outcome = Outcome::default();
         for name in mem::take(&mut self.touched) {
             let Some(state) = self.services.get(&name) else { continue };
@@ -111,12 +130,13 @@ impl<R: Record> Controllers<R> {
                 None => (None, BTreeMap::new(), Vec::new()),
                 Some(spec) => {
                     let (slices, found) = self.sources.slices(&name, spec, &state.assignment.families);
-                    (emitted(&name, spec, &state.assignment), slices, found)
+                    (emitted(&name, spec, state), slices, found)
                 }
             };
             let Some(state) = self.services.get_mut(&name) else { continue };
             state.replace(&name, service, slices, &mut outcome.changes);
-            let issues = Issue::capped(state.assignment.issues.iter().cloned().chain(found).collect());
+            let allocated = state.assignment.issues.iter().chain(&state.grant.issues).cloned();
+            let issues = Issue::capped(allocated.chain(found).collect());
             if state.issues != issues {
                 state.issues.clone_from(&issues);
                 outcome.issues.push((name.clone(), issues));
@@ -128,9 +148,11 @@ impl<R: Record> Controllers<R> {
         outcome
     }
 
-    /// Assigns addresses and ports until no Service's claim disturbs another's.
-    fn allocate(&mut self) {
+    /// Assigns addresses and ports until no Service's claim disturbs another's. Returns the
+    /// Services that were looked at.
+    fn allocate(&mut self) -> BTreeSet<ObjectName> {
         let mut pending = mem::take(&mut self.declared);
+        let mut assigned = BTreeSet::new();
         // Claims only ever move to whoever is first by name, so that this ends after a few rounds.
         // Should it not, the rest waits for the next call: better than never to return.
         for _ in 0..MAX_ROUNDS {
@@ -149,11 +171,29 @@ impl<R: Record> Controllers<R> {
                 if let Some(state) = self.services.get_mut(&name) {
                     state.assignment = assignment;
                 }
-                self.touched.insert(name);
+                assigned.insert(name);
             }
             pending = disturbed;
         }
         self.declared = pending;
+        self.touched.extend(assigned.iter().cloned());
+        assigned
+    }
+
+    /// Gives load-balancer addresses to the Services `assigned`, and to others that have waited for
+    /// what is free now.
+    fn balance(&mut self, assigned: &BTreeSet<ObjectName>) {
+        let batch = assigned.iter().filter_map(|name| {
+            let state = self.services.get(name)?;
+            let families = if state.assignment.refused { &[][..] } else { &state.assignment.families };
+            Some((name, state.declared.as_deref(), families))
+        });
+        for (name, grant) in self.balanced.assign(batch, self.allocator.record_mut()) {
+            if let Some(state) = self.services.get_mut(&name) {
+                state.grant = grant;
+                self.touched.insert(name);
+            }
+        }
     }
 }
 
@@ -183,7 +223,8 @@ impl State {
 }
 
 /// The Service as the catalog takes it; `None` while it must not have the ClusterIP it asks for.
-fn emitted(name: &ObjectName, spec: &ServiceSpec, assignment: &Assignment) -> Option<Service> {
+fn emitted(name: &ObjectName, spec: &ServiceSpec, state: &State) -> Option<Service> {
+    let assignment = &state.assignment;
     if assignment.refused {
         return None;
     }
@@ -202,7 +243,12 @@ fn emitted(name: &ObjectName, spec: &ServiceSpec, assignment: &Assignment) -> Op
         ip_families: assignment.families.clone(),
         ports: ports.collect(),
         external_ips: spec.external_ips.clone(),
-        load_balancer: spec.load_balancer.clone(),
+        load_balancer: if spec.load_balancer.is_empty() {
+            let ingress = |ip: &IpAddr| LoadBalancerIngress { ip: *ip, mode: IngressMode::Vip };
+            state.grant.addresses.iter().map(ingress).collect()
+        } else {
+            spec.load_balancer.clone()
+        },
         load_balancer_class: spec.load_balancer_class.clone(),
         source_ranges: spec.source_ranges.clone(),
         affinity: spec.affinity,

@@ -42,6 +42,7 @@
 //! ```
 
 mod allocation;
+mod balanced;
 mod controllers;
 mod endpoints;
 mod issue;

@@ -96,6 +96,16 @@ impl LoadBalancers {
         !self.pools.is_empty()
     }
 
+    /// Whether the Service called `name` has addresses, or asks for some.
+    pub fn knows(&self, name: &ObjectName) -> bool {
+        self.services.contains_key(name)
+    }
+
+    /// Whether [`LoadBalancers::settle`] has anything to do.
+    pub fn has_work(&self) -> bool {
+        !self.touched.is_empty() || !self.news.is_empty()
+    }
+
     /// The labels of a namespace are now these; `None` if it is gone.
     pub fn set_namespace(&mut self, namespace: &str, labels: Option<Labels>) {
         if self.pools.set_namespace(namespace, labels) {

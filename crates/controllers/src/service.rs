@@ -10,6 +10,7 @@ use portolan_service::{
 };
 
 use crate::Labels;
+use crate::load_balancer::Wishes;
 
 /// A Service as declared. The default is type ClusterIP with nothing else.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +32,10 @@ pub struct ServiceSpec {
     pub external_ips: Vec<IpAddr>,
     /// `status.loadBalancer.ingress`
     pub load_balancer: Vec<LoadBalancerIngress>,
+    /// What it asks for of load-balancer addresses.
+    pub wishes: Wishes,
+    /// Its labels.
+    pub labels: Labels,
     /// `loadBalancerSourceRanges`
     pub source_ranges: Vec<IpNet>,
     /// `sessionAffinity: ClientIP` with its timeout in seconds, 1-86400.
@@ -118,6 +123,8 @@ impl Default for ServiceSpec {
             ports: Vec::new(),
             external_ips: Vec::new(),
             load_balancer: Vec::new(),
+            wishes: Wishes::default(),
+            labels: Labels::new(),
             source_ranges: Vec::new(),
             affinity: None,
             internal_policy: InternalPolicy::Cluster,

@@ -43,7 +43,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         &args.proxy.service_cluster_ip_range,
         liberal,
     );
-    let mut manifests = Manifests::open(&args.manifests, options(&args.proxy, true))?;
+    let mut manifests = Manifests::open(&args.manifests, options(&args.proxy, &config, true))?;
     let update = manifests.load();
     for change in &update.changes {
         if let Change::Node(object) = change

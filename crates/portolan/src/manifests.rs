@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use portolan_config::Config;
 use portolan_observe::Telemetry;
 use portolan_source::manifests::{Manifests, Options, Severity, Update};
 use tracing::info;
@@ -17,12 +18,14 @@ use crate::problems;
 /// How often a source without anything new shows that it still works.
 const GOES_ON: Duration = Duration::from_secs(10);
 
-/// The manifest source's options for these flags.
-pub(crate) fn options(args: &ProxyArgs, read_only: bool) -> Options {
+/// The manifest source's options for these flags and this configuration.
+pub(crate) fn options(args: &ProxyArgs, config: &Config, read_only: bool) -> Options {
     let state = |name| (!args.state_dir.as_os_str().is_empty()).then(|| args.state_dir.join(name));
     Options {
         service_ranges: args.service_cluster_ip_range.clone(),
         node_port_range: args.service_node_port_range.clone(),
+        pools: config.load_balancer.pools.clone(),
+        balances_by_default: config.load_balancer.default,
         ledger: state("allocations.json"),
         last_good: state("last-good"),
         read_only,

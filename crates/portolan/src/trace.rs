@@ -52,7 +52,7 @@ fn plan(request: &PlanRequest<'_>) -> anyhow::Result<Plan> {
     let ranges = &proxy.service_cluster_ip_range;
     let mode = run::mode(&config)?;
     let mut node = ThisNode::new(&this_node::name(&config)?, mode, &config, ranges, false);
-    let mut manifests = Manifests::open(request.folder, options(&proxy, true))?;
+    let mut manifests = Manifests::open(request.folder, options(&proxy, &config, true))?;
     let update = manifests.load();
     let mut node_addresses = Vec::new();
     for change in &update.changes {

@@ -25,7 +25,7 @@ use last_good::LastGood;
 use ledger::Ledger;
 use names_only::NamesOnly;
 use portolan_controllers::{Controllers, Issue, Naming, Ranges};
-use portolan_service::{Change, NamesChange, ObjectName, PerFamily, Subject};
+use portolan_service::{AddressPool, Change, NamesChange, ObjectName, PerFamily, Subject};
 use portolan_watch::FileTree;
 pub use portolan_yaml::Tree;
 pub use problem::{Problem, Severity};
@@ -43,6 +43,10 @@ pub struct Options {
     pub service_ranges: Vec<IpNet>,
     /// Where NodePorts are allocated.
     pub node_port_range: RangeInclusive<u16>,
+    /// What Services of type LoadBalancer are given addresses of.
+    pub pools: Vec<AddressPool>,
+    /// Services without a `spec.loadBalancerClass` are, too.
+    pub balances_by_default: bool,
     /// The file that remembers allocations over restarts and shares them between proxies. Without
     /// one they are remembered as long as this value lives.
     pub ledger: Option<PathBuf>,
@@ -61,6 +65,8 @@ impl Default for Options {
         Options {
             service_ranges: vec![v4.into(), v6.into()],
             node_port_range: 30_000..=32_767,
+            pools: Vec::new(),
+            balances_by_default: true,
             ledger: None,
             last_good: None,
             read_only: false,
@@ -166,10 +172,13 @@ impl Manifests {
         }
         let ranges = Ranges { services: options.service_ranges, node_ports: options.node_port_range };
         let ledger = Ledger::open(options.ledger.clone(), options.read_only);
+        let mut controllers = Controllers::new(ranges, ledger);
+        let wrong = controllers.set_pools(options.pools, options.balances_by_default);
+        debug_assert!(wrong.is_empty(), "the configuration is checked: {wrong:?}");
         Ok(Manifests {
             folder: FileTree::open(folder, is_manifest).map_err(|error| unusable(error.into()))?,
             sources: Sources::default(),
-            controllers: Controllers::new(ranges, ledger),
+            controllers,
             names_only: NamesOnly::new(),
             ledger: options.ledger,
             last_good: LastGood::open(options.last_good, folder, options.read_only),
@@ -328,7 +337,10 @@ impl Manifests {
         self.names_only.set(key, object.as_ref());
         let (controllers, name) = (&mut self.controllers, &key.name);
         match object {
-            Some(Object::Namespace(_)) => {}
+            Some(Object::Namespace(labels)) => {
+                let labels = labels.iter().map(|(key, value)| (key.to_string(), value.to_string()));
+                controllers.set_namespace(name.name(), Some(labels.collect()));
+            }
             Some(Object::Node(node)) => {
                 controllers.set_node(name.name(), Some(&node));
                 changes.push(Change::Node((*node).clone()));
@@ -341,7 +353,7 @@ impl Manifests {
                 changes.push(Change::SliceRemoved(name.clone()));
             }
             None => match key.kind {
-                Kind::Namespace => {}
+                Kind::Namespace => controllers.set_namespace(name.name(), None),
                 Kind::Node => {
                     controllers.set_node(name.name(), None);
                     changes.push(Change::NodeRemoved(name.name().into()));

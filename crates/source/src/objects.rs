@@ -52,6 +52,8 @@ pub(crate) struct ServiceSpec {
     pub(crate) session_affinity_config: SessionAffinityConfig,
     pub(crate) load_balancer_class: Option<String>,
     pub(crate) load_balancer_source_ranges: Vec<String>,
+    #[serde(rename = "loadBalancerIP")]
+    pub(crate) load_balancer_ip: Option<String>,
     pub(crate) external_traffic_policy: Option<String>,
     pub(crate) internal_traffic_policy: Option<String>,
     pub(crate) health_check_node_port: Option<i64>,

@@ -76,6 +76,29 @@ fn files() {
             &[("userspace.diversion", json!("iptables"))],
         ),
         (
+            "pools of load-balancer addresses",
+            "loadBalancer:\n  pools:\n  - name: lan\n    addresses: [192.0.2.245/28, 2001:db8::1-2001:db8::9]\n    \
+             serviceAllocation: {namespaces: [shop], serviceSelectors: [{matchLabels: {tier: front}}]}",
+            &[
+                ("loadBalancer.default", json!(true)),
+                (
+                    "loadBalancer.pools",
+                    json!([{
+                        "name": "lan",
+                        "addresses": ["192.0.2.240/28", "2001:db8::1-2001:db8::9"],
+                        "autoAssign": true,
+                        "avoidBuggyIPs": false,
+                        "serviceAllocation": {
+                            "priority": 0,
+                            "namespaces": ["shop"],
+                            "namespaceSelectors": [],
+                            "serviceSelectors": [{"matchLabels": {"tier": "front"}, "matchExpressions": []}],
+                        },
+                    }]),
+                ),
+            ],
+        ),
+        (
             "§3.11: iptables mode answers on all addresses",
             "mode: iptables",
             &[("nodePortAddresses", json!([]))],

@@ -31,6 +31,23 @@ fn files_that_are_refused() {
              InterfaceNamePrefix"],
         ),
         (
+            "pools of load-balancer addresses",
+            "loadBalancer:\n  pools:\n  - addresses: []\n  - {name: a, addresses: [192.0.2.0/33]}\n  - name: a\n    \
+             addresses: [192.0.2.0/24]\n  - name: b\n    addresses: [192.0.2.9]\n    serviceAllocation:\n      \
+             priority: -1\n      serviceSelectors: [{matchExpressions: [{key: k, operator: Is}]}]",
+            &[
+                "c:5: loadBalancer.pools[0]: name is missing; Services ask for a pool by it",
+                "c:5: loadBalancer.pools[0].addresses: missing; give networks or ranges such as 192.0.2.240/28",
+                "c:6: loadBalancer.pools[1].addresses[0]: \"192.0.2.0/33\" is not a range of addresses such as \
+                 192.0.2.240/28, 192.0.2.10-192.0.2.19 or 2001:db8::/64",
+                "c:7: loadBalancer.pools[2].name: \"a\" is the name of two pools; rename one",
+                "c:12: loadBalancer.pools[3].serviceAllocation.priority: -1 is below 0",
+                "c:13: loadBalancer.pools[3].serviceAllocation.serviceSelectors[0].matchExpressions[0].operator: \
+                 \"Is\" is not one of In, NotIn, Exists, DoesNotExist",
+                "c:10: loadBalancer.pools[3].addresses: pool b has addresses that pool a has; leave them out of one",
+            ],
+        ),
+        (
             "§10.13: no bridge",
             "detectLocalMode: BridgeInterface",
             &["c:1: detectLocal.bridgeInterface: missing; detectLocalMode BridgeInterface needs it"],
@@ -371,6 +388,15 @@ fn flags_that_are_refused() {
                 "--announcement-interfaces: \"a/b\" is not the name of an interface, or its beginning and a *, such as \
                  eth0 or eth*",
                 "--announcement-routing-table: 254 is not in 1-4294967295, or is one of the kernel's own, 253-255",
+            ],
+        ),
+        (
+            "pools of load-balancer addresses",
+            "--load-balancer-pool=192.0.2.0/24,x --load-balancer-pool=lan=192.0.2.9",
+            &[
+                "--load-balancer-pool: \"x\" is not a range of addresses such as 192.0.2.240/28, \
+                 192.0.2.10-192.0.2.19 or 2001:db8::/64",
+                "--load-balancer-pool: pool lan has addresses that pool default has; leave them out of one",
             ],
         ),
         (

@@ -24,6 +24,23 @@ fn written_as_yaml() {
     assert_eq!(read_back(&config), config);
 }
 
+#[test]
+fn pools_of_flags_are_written_with_those_of_a_file() {
+    let words = "--load-balancer-pool=192.0.2.240/28 --load-balancer-pool=wan=198.51.100.7 \
+                 --load-balancer-pool=2001:db8::/64";
+    let config = load(words, None).unwrap().config;
+    let pools = config.load_balancer.pools.iter();
+    let pools: Vec<(&str, usize)> = pools.map(|pool| (&*pool.name, pool.ranges.len())).collect();
+    assert_eq!(pools, [("default", 2), ("wan", 1)]);
+    assert_eq!(read_back(&config), config);
+    let text = "loadBalancer: {default: false, pools: [{name: a, addresses: [192.0.2.1], autoAssign: false, \
+                avoidBuggyIPs: true, serviceAllocation: {priority: 7, namespaceSelectors: [{matchExpressions: \
+                [{key: k, operator: NotIn, values: [a, b]}]}]}}]}";
+    let config = load("", Some(text)).unwrap().config;
+    assert!(!config.load_balancer.default && config.load_balancer.pools[0].avoid_buggy);
+    assert_eq!(read_back(&config), config);
+}
+
 /// Text that YAML might take for something else, and any other.
 fn text() -> impl Strategy<Value = String> {
     let words = vec![

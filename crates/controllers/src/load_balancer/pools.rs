@@ -8,6 +8,9 @@ use portolan_service::AddressPool;
 
 use crate::Labels;
 
+/// The label by which each namespace has its name. An API server sets it.
+const NAMESPACE: &str = "kubernetes.io/metadata.name";
+
 /// The pools, in order.
 #[derive(Debug, Default)]
 pub(super) struct Pools {
@@ -68,11 +71,12 @@ impl Pools {
     pub(super) fn serves(&self, pool: &AddressPool, namespace: &str, labels: &Labels) -> bool {
         let Some(allocation) = &pool.allocation else { return true };
         let any_namespace = allocation.namespaces.is_empty() && allocation.namespace_selectors.is_empty();
-        let none = Labels::new();
-        let of_namespace = self.namespaces.get(namespace).unwrap_or(&none);
-        let in_namespace = any_namespace
-            || allocation.namespaces.contains(namespace)
-            || allocation.namespace_selectors.iter().any(|selector| selector.selects(of_namespace));
+        let selected = || {
+            let mut labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
+            labels.entry(NAMESPACE.to_owned()).or_insert_with(|| namespace.to_owned());
+            allocation.namespace_selectors.iter().any(|selector| selector.selects(&labels))
+        };
+        let in_namespace = any_namespace || allocation.namespaces.contains(namespace) || selected();
         let selectors = &allocation.service_selectors;
         in_namespace && (selectors.is_empty() || selectors.iter().any(|selector| selector.selects(labels)))
     }

@@ -157,6 +157,12 @@ pub(super) fn apply_settings(args: &RunArgs, config: &Config, mode: &ModeDescrip
     for warning in (mode.warnings)() {
         warn!("{warning}");
     }
+    if args.manifests().is_none() && !config.load_balancer.pools.is_empty() {
+        warn!(
+            "pools of load-balancer addresses have no effect in a cluster: its load balancer writes them into the \
+             status of Services"
+        );
+    }
 }
 
 /// Waits until the other proxy has ended. `None` if this one is to end before.
@@ -258,7 +264,7 @@ impl Parts<'_> {
         observed.publish(&Batch::of_addresses(addresses::list().context("listing interface addresses")?));
         if let Some(folder) = args.manifests() {
             let (mut folder, first) =
-                manifests::read(folder, manifests::options(&args.proxy, false), telemetry)?;
+                manifests::read(folder, manifests::options(&args.proxy, config, false), telemetry)?;
             observed.publish(&first);
             let (feed, telemetry) = (observed.clone(), telemetry.clone());
             spawn("manifests", events, move || manifests::follow(&mut folder, &feed, &telemetry, || true))?;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use portolan_controllers::load_balancer::Wishes;
 use portolan_controllers::{Distribution, FamilyPolicy, PortSpec, ServiceSpec, TargetPort};
 use portolan_service::{
     AskedProxyProtocol, AskedScheduler, ExternalPolicy, Family, IngressMode, InternalPolicy,
@@ -56,6 +57,8 @@ pub(super) fn declare(
         ports,
         external_ips,
         load_balancer,
+        wishes: Wishes::read(&service.metadata.annotations, spec.load_balancer_ip.as_deref()),
+        labels: service.metadata.labels.clone(),
         source_ranges,
         affinity,
         internal_policy,

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::state::State;
+use portolan_service::AddressPool;
 use portolan_source::manifests::{Manifests, Options};
 
 fn load(files: &[(&str, &str)], options: Options) -> (tempfile::TempDir, Manifests, State) {
@@ -359,6 +360,91 @@ fn the_ledger_keeps_allocations_over_restarts_and_between_proxies() {
     assert_eq!(third.services["default/a"], had);
     assert!(third.services["default/d"].cluster_ip.is_some());
     assert_eq!(fs::read(&ledger).unwrap(), before);
+}
+
+/// A Service of type LoadBalancer with `metadata` beside its name, and `more` beside its spec.
+fn balanced(name: &str, metadata: &str, more: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, {metadata}}}\n\
+         spec: {{type: LoadBalancer, ports: [{{port: 80}}]}}\n{more}"
+    )
+}
+
+fn addresses(state: &State) -> Vec<(&str, String)> {
+    let listed = |service: &portolan_service::Service| {
+        let ingress = service.load_balancer.iter().map(|ingress| ingress.ip.to_string());
+        ingress.collect::<Vec<_>>().join(" ")
+    };
+    state.services.iter().map(|(name, service)| (&name[8..], listed(service))).collect()
+}
+
+#[test]
+fn load_balancer_addresses_stay_whatever_is_added() {
+    let place = tempfile::tempdir().unwrap();
+    let options = || Options {
+        pools: vec![AddressPool::new("lan", vec!["192.0.2.240-192.0.2.242".parse().unwrap()])],
+        ledger: Some(place.path().join("ledger")),
+        ..Options::default()
+    };
+    let (folder, mut manifests, mut state) = load(&[("m.yaml", &balanced("m", "", ""))], options());
+    assert_eq!(addresses(&state), [("m", "192.0.2.240".to_owned())]);
+    let given = "status: {loadBalancer: {ingress: [{ip: 192.0.2.241}]}}\n";
+    fs::write(folder.path().join("b.yaml"), balanced("given", "", given) + &balanced("b", "", "")).unwrap();
+    while state.services.len() < 3 {
+        state.apply(manifests.wait(Some(std::time::Duration::from_secs(15))).unwrap().unwrap().changes);
+    }
+    let expected = [
+        ("b", "192.0.2.242".to_owned()),
+        ("given", "192.0.2.241".to_owned()),
+        ("m", "192.0.2.240".to_owned()),
+    ];
+    assert_eq!(addresses(&state), expected);
+
+    // After a restart as well, although another one comes first, for which nothing is left.
+    fs::write(folder.path().join("a.yaml"), balanced("a", "", "")).unwrap();
+    let (mut again, mut state) = (Manifests::open(folder.path(), options()).unwrap(), State::default());
+    state.apply(again.load().changes);
+    assert_eq!(addresses(&state)[1..], expected);
+    let problems: Vec<String> = again.problems().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        problems,
+        [
+            "a.yaml:2: Service default/a: spec.type: no IPv4 address is left in pool lan (192.0.2.240-192.0.2.242); \
+          add a range to it, or delete a Service that has one"
+        ]
+    );
+
+    // What is free goes to who waits.
+    fs::remove_file(folder.path().join("m.yaml")).unwrap();
+    while state.services.contains_key("default/m") || addresses(&state)[0].1.is_empty() {
+        state.apply(again.wait(Some(std::time::Duration::from_secs(15))).unwrap().unwrap().changes);
+    }
+    assert_eq!(addresses(&state)[0], ("a", "192.0.2.240".to_owned()));
+    assert_eq!(again.problems(), Vec::<&_>::new());
+}
+
+#[test]
+fn what_a_manifest_asks_of_load_balancer_addresses() {
+    let pools = vec![AddressPool::new("lan", vec!["192.0.2.240/28".parse().unwrap()])];
+    let annotated = "annotations: {metallb.io/loadBalancerIPs: '192.0.2.250'}";
+    let text = [
+        balanced("a", annotated, ""),
+        balanced("b", "annotations: {metallb.io/loadBalancerIPs: web}", ""),
+        balanced("c", "", "").replace("{type", "{loadBalancerIP: 192.0.2.249, type"),
+        balanced("d", "", "").replace("{type", "{loadBalancerClass: example.com/other, type"),
+        balanced("e", "", "").replace("{type", "{loadBalancerClass: portolan.dev/load-balancer, type"),
+    ];
+    let (_folder, manifests, state) =
+        load(&[("a.yaml", &text.concat())], Options { pools, ..Options::default() });
+    let expected = ["192.0.2.250", "", "192.0.2.249", "", "192.0.2.240"];
+    assert_eq!(addresses(&state).into_iter().map(|(_, address)| address).collect::<Vec<_>>(), expected);
+    let problems: Vec<String> = manifests.problems().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        problems,
+        [
+            "a.yaml:7: Service default/b: metadata.annotations.metallb.io/loadBalancerIPs: \"web\" is not an IP address"
+        ]
+    );
 }
 
 #[test]
