@@ -10,6 +10,7 @@ mod chains;
 mod diversion;
 mod fixture;
 mod integrity;
+mod kube_proxy_ipvs;
 mod localhost;
 mod named;
 mod proxy_protocol;
@@ -102,6 +103,10 @@ fn trials() -> Vec<Trial> {
     trials.extend(spread_trials());
     trials.extend(table_trials());
     trials.extend(traced_trials());
+    trials.push(trial(
+        "ipvs: kube-proxy's mode ipvs: traced as its packets go",
+        kube_proxy_ipvs::traced_as_packets_go,
+    ));
     let impossible = |mode: &&Mode| !mode.is_possible();
     for mode in Mode::ALL.iter().filter(impossible) {
         trials.retain(|trial| !trial.name().starts_with(mode.flag()));
@@ -388,14 +393,15 @@ fn table_trials() -> Vec<Trial> {
 /// The tracer against the packet table: one trial for each mode, setting and origin of the rules.
 fn traced_trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    // The tracer does not know virtual servers yet.
-    for mode in Mode::ALL.iter().filter(|mode| **mode != Mode::Ipvs) {
+    for mode in Mode::ALL.iter().filter(|mode| mode.is_possible()) {
         let rows = table::TABLE.iter().filter(|case| case.modes.contains(mode));
         let settings: BTreeSet<Setting> = rows.map(|case| case.setting).collect();
         for setting in settings {
             trials.extend(traced::Rules::ALL.map(|rules| {
+                let setting_name =
+                    if setting == Setting::Default { String::new() } else { format!(" [{setting:?}]") };
                 let name =
-                    format!("{}: traced over {rules:?} [{setting:?}] as the packets went", mode.name());
+                    format!("{}: traced over {rules:?}{setting_name} as the packets went", mode.name());
                 trial(name, move || traced::agrees(*mode, setting, rules))
             }));
         }

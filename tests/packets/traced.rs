@@ -123,9 +123,11 @@ fn ask(
                 command.arg("--node-ip").arg(address.to_string());
             }
             let dumps: &[(&str, &str, &[&str])] = match mode {
-                Mode::Nftables | Mode::Ipvs | Mode::Userspace => {
-                    &[("--nft-json", "nft", &["-j", "list", "ruleset"])]
-                }
+                Mode::Nftables | Mode::Userspace => &[("--nft-json", "nft", &["-j", "list", "ruleset"])],
+                Mode::Ipvs => &[
+                    ("--nft-json", "nft", &["-j", "list", "ruleset"]),
+                    ("--ipvsadm-save", "ipvsadm", &["-Sn"]),
+                ],
                 Mode::Iptables | Mode::Portals => &[
                     ("--iptables-save", "iptables-legacy-save", &[]),
                     ("--iptables-save", "ip6tables-legacy-save", &[]),
@@ -193,7 +195,9 @@ fn is_right(mode: Mode, asked: &Asked, node: &str, answer: &Value) -> bool {
             verdict == "forward" && matches!(endpoints, [socket] if is_own(socket))
         }
         // Delivered on the node: the proxy itself goes on from there.
-        Expected::Answers(..) if mode == Mode::Nftables && case.frontend == Frontend::LoopbackNodePort => {
+        Expected::Answers(..)
+            if matches!(mode, Mode::Nftables | Mode::Ipvs) && case.frontend == Frontend::LoopbackNodePort =>
+        {
             verdict == "accept" && endpoints.is_empty()
         }
         Expected::Answers(pods, source) => {

@@ -11,6 +11,7 @@
 //! which virtual servers are ours (`record.rs`); those of others are left alone.
 
 mod change;
+mod compute;
 mod draining;
 mod integrity;
 mod kernel;
@@ -35,6 +36,7 @@ use portolan_service::{ChangeSet, ObjectName, PerFamily, ServicePlan};
 
 pub use portolan_netfilter::ipvs::Timeouts;
 
+pub use self::compute::compute;
 pub use self::mode::MODE;
 pub(crate) use self::record::virtual_servers_of_ours;
 pub use self::settings::IpvsSettings;

@@ -33,7 +33,7 @@ mod variant;
 pub use dataplane::{Dataplane, Difference, InUse, Integrity, Outcome, Reconciled, RuleCount, Standing};
 pub use diversion::Diversion;
 pub use error::Error;
-pub use mode::{Atomicity, ConfiguredMode, ModeDescriptor, PacketCounter, Sysctl};
+pub use mode::{Atomicity, Computed, ConfiguredMode, ModeDescriptor, PacketCounter, Sysctl};
 pub use modes::{MODES, named};
 pub use removal::{Failure, Kept, Leftovers, Part, RemovalError};
 pub use settings::{LocalDetector, NodeFacts, NodePorts, Settings};

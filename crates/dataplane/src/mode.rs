@@ -5,9 +5,10 @@ use std::fmt;
 
 use caps::Capability;
 use portolan_config::Config;
+use portolan_netfilter::ipvs::{DestinationState, ServerState};
 use portolan_service::{Family, Loopback, ServicePlan};
 
-use crate::dataplane::{Dataplane, InUse};
+use crate::dataplane::{Dataplane, InUse, Outcome};
 use crate::error::Error;
 use crate::removal::{Leftovers, RemovalError};
 use crate::settings::NodeFacts;
@@ -73,6 +74,13 @@ pub trait ConfiguredMode: fmt::Debug + Any {
         None
     }
 
+    /// Writes the rules for `plans` into the network namespace of the calling thread, as far as they
+    /// can be written in a user namespace, and says what else the kernel would have.
+    fn compute(&self, plans: &[&ServicePlan]) -> Result<Computed, Error> {
+        let outcome = self.dataplane()?.sync(&mut plans.iter().copied())?;
+        Ok(Computed { outcome, virtual_servers: Vec::new() })
+    }
+
     /// Settings of the kernel that it needs, to be made when its rules are in force: what they let
     /// in, the rules keep in bounds.
     fn sysctls(&self) -> Vec<Sysctl> {
@@ -81,6 +89,15 @@ pub trait ConfiguredMode: fmt::Debug + Any {
 
     /// The other is of the same mode, with the same settings.
     fn equals(&self, other: &dyn ConfiguredMode) -> bool;
+}
+
+/// What a plan asks for, without having it served.
+#[derive(Debug)]
+pub struct Computed {
+    /// What became of the rules
+    pub outcome: Outcome,
+    /// The virtual servers of IPVS that go with them, with the destinations of each
+    pub virtual_servers: Vec<(ServerState, Vec<DestinationState>)>,
 }
 
 /// Whether `other` is of the same type as `one`, and equal.

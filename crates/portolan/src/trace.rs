@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use portolan_config::Mode;
-use portolan_dataplane::ConfiguredMode;
+use portolan_dataplane::{Computed, ConfiguredMode};
 use portolan_lab::sandbox::{self, Entered};
 use portolan_names::{Names, PodMode, Settings};
 use portolan_service::{Change, Family, Loopback, ObjectName, Planner, ServicePlan};
@@ -46,6 +46,7 @@ fn plan(request: &PlanRequest<'_>) -> anyhow::Result<Plan> {
     // A configuration file may say another one.
     config.mode = match request.mode {
         Some(RuleMode::Iptables) => Mode::Iptables,
+        Some(RuleMode::Ipvs) => Mode::Ipvs,
         Some(RuleMode::Userspace) => Mode::Userspace,
         Some(RuleMode::Nftables) | None => Mode::Nftables,
     };
@@ -131,8 +132,8 @@ fn rules(mode: &dyn ConfiguredMode, services: &[Arc<ServicePlan>]) -> anyhow::Re
     if let Entered::Ended(code) = entered {
         return Ok(ComputedRules::Ended(code));
     }
-    let outcome = mode.dataplane()?.sync(&mut plans.into_iter())?;
+    let Computed { outcome, virtual_servers } = mode.compute(&plans)?;
     let refused = outcome.refused.iter();
     let warnings = refused.map(|(service, why)| format!("Service {service} is left out: {why}"));
-    Ok(ComputedRules::InKernel { warnings: warnings.collect() })
+    Ok(ComputedRules::InKernel { warnings: warnings.collect(), virtual_servers })
 }

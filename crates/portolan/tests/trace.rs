@@ -648,9 +648,9 @@ fn packets_are_answered_line_by_line_and_unmet_expectations_fail() {
 }
 
 #[test]
-fn manifests_are_answered_alike_in_both_modes() {
+fn manifests_are_answered_alike_in_all_modes_of_the_kernel() {
     let mut answers = Vec::new();
-    for mode in ["nftables", "iptables"] {
+    for mode in ["nftables", "iptables", "ipvs"] {
         let arguments = [
             "--manifests",
             "examples/trace",
@@ -669,6 +669,7 @@ fn manifests_are_answered_alike_in_both_modes() {
         answers.push(out);
     }
     assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0], answers[2]);
 }
 
 /// Runs the commands (`$ ...`) of the documentation as a reader would. A line `...` stands for the

@@ -73,7 +73,7 @@ pub struct TraceArgs {
     /// Follow real packets of this node through the rules of nftables. Where --from, --to or
     /// --protocol is left out, it may be anything. Needs root
     #[arg(long, conflicts_with_all = ["packets", "state", "iptables_save", "nft_json", "dump", "proxy_mode", "node_ip", "ip_addr",
-        "ip_route", "ipset_save"])]
+        "ip_route", "ipset_save", "ipvsadm_save"])]
     pub(crate) watch: bool,
 
     /// Watch until so many packets were seen
@@ -128,6 +128,11 @@ pub(crate) struct SourceArgs {
     /// is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["proxy_mode", "live"], aliases = ["ipset", "ipset-list"])]
     pub(crate) ipset_save: Vec<PathBuf>,
+
+    /// Virtual servers of IPVS that rules lead to, as `ipvsadm -Sn` or, with the numbers of
+    /// connections, `ipvsadm -Ln` has printed them; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["proxy_mode", "live"], aliases = ["ipvs", "ipvsadm"])]
+    pub(crate) ipvsadm_save: Vec<PathBuf>,
 
     /// Addresses of the node and their interfaces, for rules that are not this node's, as `ip addr`
     /// or `ip -j addr` has printed them; `-` is standard input

@@ -96,12 +96,18 @@ impl Comments {
             |map: &&Value| map.get("table").is_some_and(|table| table == "portolan" || table == "kube-proxy");
         let maps = objects(listing).filter_map(|object| object.get("map")).filter(is_proxys);
         for element in maps.filter_map(|map| map.get("elem")?.as_array()).flatten() {
-            self.read_element(element, &cluster_ips);
+            let Some([key, value]) = element.as_array().map(Vec::as_slice) else { continue };
+            self.read_element(key, value, &cluster_ips);
+        }
+        // Where IPVS translates, its frontends lead nowhere.
+        let sets = objects(listing).filter_map(|object| object.get("set")).filter(is_proxys);
+        let frontends = sets.filter(|set| set.get("name").is_some_and(|name| name == "frontends"));
+        for key in frontends.filter_map(|set| set.get("elem")?.as_array()).flatten() {
+            self.read_element(key, &Value::Null, &cluster_ips);
         }
     }
 
-    fn read_element(&mut self, element: &Value, cluster_ips: &[IpAddr]) -> Option<()> {
-        let [key, value] = element.as_array()?.as_slice() else { return None };
+    fn read_element(&mut self, key: &Value, value: &Value, cluster_ips: &[IpAddr]) -> Option<()> {
         let comment = key.pointer("/elem/comment").and_then(Value::as_str);
         let target = ["goto", "jump"].iter().find_map(|goal| value.get(goal)?.get("target")?.as_str());
         let name = comment.and_then(PortName::with_colon).or_else(|| target.and_then(PortName::of_chain))?;

@@ -2,6 +2,7 @@
 
 use anyhow::anyhow;
 use portolan_trace::IpSets;
+use portolan_trace::ipvs::VirtualServers;
 
 use crate::args::SourceArgs;
 use crate::input::Inputs;
@@ -47,5 +48,12 @@ pub(crate) fn read(source: &SourceArgs, input: &mut Inputs) -> anyhow::Result<Ru
         };
         read_as(&[NFT, IPTABLES].concat(), path, &text, read)?;
     }
+    let mut servers = Vec::new();
+    for path in &source.ipvsadm_save {
+        let text = input.read(path)?;
+        let read = VirtualServers::from_text(&text).map_err(Into::into);
+        servers.push(read_as(&[Printed::Ipvsadm], path, &text, read)?);
+    }
+    collected.virtual_servers(&servers);
     Ok(collected.done())
 }

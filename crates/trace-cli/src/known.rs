@@ -19,7 +19,10 @@ use crate::names::{self, Names};
 use crate::printed::{Printed, read_as};
 use crate::program::{ComputedRules, Plan, PlanRequest, Program};
 use crate::rules::{self, Rules};
-use crate::{dumps, live, this_host};
+use crate::{dumps, live, this_host, virtual_servers};
+
+/// The interface that has the addresses of Services in kube-proxy's mode ipvs (spec §7.5).
+const KUBE_IPVS: &str = "kube-ipvs0";
 
 /// A network, or an address with its network, and its interface.
 type At = (IpNet, String);
@@ -65,9 +68,10 @@ pub(crate) fn gather(source: &SourceArgs, input: &mut Inputs, program: Program) 
     let rules = match (source.proxy_mode, &planned) {
         (Some(_), Some(Planned { plan, .. })) => match (plan.rules)()? {
             ComputedRules::IptablesSave(texts) => rules::from_texts(&texts)?,
-            ComputedRules::InKernel { warnings } => {
-                let mut rules = live::read()?;
+            ComputedRules::InKernel { warnings, virtual_servers } => {
+                let mut rules = live::rules()?;
                 rules.warnings.extend(warnings);
+                rules.ruleset.add_virtual_servers(&virtual_servers::of(&virtual_servers));
                 rules
             }
             ComputedRules::Ended(code) => return Ok(Gathered::Ended(code)),
@@ -75,6 +79,10 @@ pub(crate) fn gather(source: &SourceArgs, input: &mut Inputs, program: Program) 
         _ if source.has_dumps() => dumps::read(source, input)?,
         _ => live::read()?,
     };
+    if source.ip_addr.is_empty() {
+        let own = rules.own_addresses.iter().map(|address| (IpNet::from(*address), KUBE_IPVS.to_owned()));
+        node.addresses.extend(own);
+    }
     let domain = source.cluster_domain.clone();
     let (mut names, dns) = match planned {
         Some(Planned { mut plan, .. }) => {
@@ -151,6 +159,7 @@ fn given(source: &SourceArgs, input: &mut Inputs) -> anyhow::Result<(Vec<At>, Ve
         ("--ip-addr", &source.ip_addr),
         ("--ip-route", &source.ip_route),
         ("--ipset-save", &source.ipset_save),
+        ("--ipvsadm-save", &source.ipvsadm_save),
     ] {
         if !files.is_empty() && !others {
             anyhow::bail!("{flag} is for rules that are not this node's: give them, too, or leave it out");

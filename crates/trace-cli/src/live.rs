@@ -14,15 +14,34 @@ use portolan_trace::{IpSets, Ruleset, nft_text_listing, ruleset};
 use serde_json::Value;
 
 use crate::rules::{Collected, Rules};
-use crate::{iptables_nft, kernel_tables};
+use crate::{iptables_nft, kernel_tables, virtual_servers};
 
 /// The tables that iptables has, by name.
 const IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
 
-/// Reads what the kernel holds in the network namespace of the calling thread: our own tables by
-/// netlink, tables of other programs with `nft` if it is installed, and tables of iptables with the
-/// iptables-save of each variant in use.
+/// Reads what the kernel holds in the network namespace of the calling thread: its rules, and
+/// virtual servers of IPVS.
 pub(crate) fn read() -> anyhow::Result<Rules> {
+    let mut rules = rules()?;
+    match virtual_servers::live() {
+        Ok(servers) => rules.ruleset.add_virtual_servers(&servers.unwrap_or_default()),
+        Err(error) => {
+            for family in Family::ALL {
+                if rules.ruleset.lacks_virtual_servers(family) {
+                    rules.warnings.push(format!(
+                        "virtual servers of IPVS: {error}: only root of the machine reads them"
+                    ));
+                    rules.ruleset.miss_virtual_servers(family);
+                }
+            }
+        }
+    }
+    Ok(rules)
+}
+
+/// Reads its rules: our own tables by netlink, tables of other programs with `nft` if it is
+/// installed, and tables of iptables with the iptables-save of each variant in use.
+pub(crate) fn rules() -> anyhow::Result<Rules> {
     let mut collected = Collected::default();
     let mut socket = Socket::open().context("opening netfilter")?;
     let mut objects = Vec::new();

@@ -14,12 +14,17 @@ pub(crate) enum Printed {
     /// `iptables -S` or `-L`, or a part of what iptables-save prints.
     Iptables,
     Ipset,
+    /// `ipvsadm -S` or `-L`.
+    Ipvsadm,
     Addresses,
     Routes,
 }
 
 /// The tables of iptables, as iptables-save begins them.
 const TABLES: [&str; 5] = ["*filter", "*nat", "*mangle", "*raw", "*security"];
+
+/// How lines of virtual servers begin, and the heading of a list of them.
+const SERVERS: [&str; 5] = ["IP Virtual Server", "-A -t ", "-A -u ", "-A -f ", "-A --sctp-service "];
 
 impl Printed {
     /// What `text` looks like.
@@ -37,6 +42,9 @@ impl Printed {
             return Some(Printed::NftText);
         }
         let any = |holds: fn(&str) -> bool| text.lines().any(|line| holds(line.trim()));
+        if any(|line| SERVERS.iter().any(|begin| line.starts_with(begin))) {
+            return Some(Printed::Ipvsadm);
+        }
         if any(|line| TABLES.contains(&line)) {
             return Some(Printed::IptablesSave);
         }
@@ -62,6 +70,7 @@ impl Printed {
             Printed::IptablesSave => ("iptables-save output", "--dump or --iptables-save"),
             Printed::Iptables => ("output of iptables", "--dump or --iptables-save"),
             Printed::Ipset => ("output of ipset", "--ipset-save"),
+            Printed::Ipvsadm => ("output of ipvsadm", "--ipvsadm-save"),
             Printed::Addresses => ("output of `ip addr`", "--ip-addr"),
             Printed::Routes => ("output of `ip route`", "--ip-route"),
         }
@@ -101,6 +110,8 @@ mod tests {
             ),
             ("-P INPUT ACCEPT\n-A INPUT -j DROP\n", Some(Printed::Iptables)),
             ("Chain INPUT (policy ACCEPT)\ntarget prot\n", Some(Printed::Iptables)),
+            ("-A -t 10.96.0.1:80 -s rr\n", Some(Printed::Ipvsadm)),
+            ("IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port\n", Some(Printed::Ipvsadm)),
             ("create a hash:ip\nadd a 192.0.2.1\n", Some(Printed::Ipset)),
             ("Name: a\nType: hash:ip\n", Some(Printed::Ipset)),
             ("2: eth0: <UP>\n    inet 192.0.2.1/24 dev eth0\n", Some(Printed::Addresses)),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use portolan_controllers::Naming;
 use portolan_names::Names;
+use portolan_netfilter::ipvs::{DestinationState, ServerState};
 use portolan_service::{Change, Family, ObjectName, PerFamily, ServicePlan};
 
 /// What `portolan trace` asks of the program that it is a part of.
@@ -71,6 +72,9 @@ impl fmt::Debug for Plan {
     }
 }
 
+/// A virtual server of IPVS, and its destinations.
+pub type HeldServer = (ServerState, Vec<DestinationState>);
+
 /// Where the computed rules are.
 #[derive(Debug)]
 pub enum ComputedRules {
@@ -80,6 +84,8 @@ pub enum ComputedRules {
     InKernel {
         /// What people should know of them.
         warnings: Vec<String>,
+        /// The virtual servers of IPVS that go with them.
+        virtual_servers: Vec<HeldServer>,
     },
     /// Another process, inside of a sandbox, has done the rest, and ended with this code.
     Ended(ExitCode),
@@ -91,6 +97,7 @@ pub enum ComputedRules {
 pub enum RuleMode {
     Nftables,
     Iptables,
+    Ipvs,
     Userspace,
 }
 
@@ -100,6 +107,7 @@ impl RuleMode {
         match self {
             RuleMode::Nftables => "nftables",
             RuleMode::Iptables => "iptables",
+            RuleMode::Ipvs => "ipvs",
             RuleMode::Userspace => "userspace",
         }
     }

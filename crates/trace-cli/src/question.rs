@@ -46,7 +46,7 @@ impl OfRules {
     pub(crate) fn of(rules: &Ruleset) -> OfRules {
         OfRules {
             only: rules.only_family(),
-            one_a_dump: rules.tables().iter().all(|table| table.tool == Tool::Iptables),
+            one_a_dump: rules.tables().iter().all(|table| table.tool != Tool::Nftables),
         }
     }
 }

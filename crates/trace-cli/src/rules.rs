@@ -1,12 +1,18 @@
 //! The rules that are asked, put together from what several programs or readers found.
 
+use std::net::IpAddr;
+
 use anyhow::{anyhow, bail};
 use portolan_service::Family;
 use portolan_trace::explain::Services;
+use portolan_trace::ipvs::{Serves, VirtualServers};
 use portolan_trace::{IpSets, Ruleset, nft_text_listing};
 use serde_json::{Value, json};
 
 use crate::comments::Comments;
+
+/// The set of the addresses that kube-proxy's mode ipvs gives the node (spec §7.16).
+const BOUND: [&str; 2] = ["KUBE-IPVS-IPS", "KUBE-6-IPVS-IPS"];
 
 /// Rules, with the names of Services in them.
 #[derive(Debug, Default)]
@@ -15,6 +21,8 @@ pub(crate) struct Rules {
     pub(crate) services: Services,
     /// What people should know of the answers.
     pub(crate) warnings: Vec<String>,
+    /// Addresses that the node must have where kube-proxy's mode ipvs is in force.
+    pub(crate) own_addresses: Vec<IpAddr>,
 }
 
 /// Rules of mode iptables as text, for each family.
@@ -33,6 +41,7 @@ pub(crate) struct Collected {
     pub(crate) ipsets: IpSets,
     comments: Comments,
     pub(crate) warnings: Vec<String>,
+    own_addresses: Vec<IpAddr>,
 }
 
 impl Collected {
@@ -83,8 +92,38 @@ impl Collected {
         self.ruleset.merge(rules);
     }
 
+    /// Adds what a dump has of virtual servers, or that it has none though rules lead there.
+    pub(crate) fn virtual_servers(&mut self, servers: &[VirtualServers]) {
+        let bound = self.ipsets.addresses(BOUND);
+        if !servers.is_empty() && Family::ALL.iter().any(|family| self.ruleset.binds_addresses(*family)) {
+            let served = servers.iter().flat_map(|servers| &servers.servers);
+            let served = served.filter_map(|server| match server.serves {
+                Serves::Address(_, address) => Some(address.ip()),
+                Serves::Mark(..) => None,
+            });
+            self.own_addresses = if bound.is_empty() { served.collect() } else { bound };
+            self.own_addresses.sort_unstable();
+            self.own_addresses.dedup();
+        }
+        if servers.is_empty() {
+            for family in Family::ALL {
+                if self.ruleset.lacks_virtual_servers(family) {
+                    self.ruleset.miss_virtual_servers(family);
+                }
+            }
+        }
+        for servers in servers {
+            self.ruleset.add_virtual_servers(servers);
+        }
+    }
+
     pub(crate) fn done(self) -> Rules {
-        Rules { ruleset: self.ruleset, services: self.comments.services(), warnings: self.warnings }
+        Rules {
+            ruleset: self.ruleset,
+            services: self.comments.services(),
+            warnings: self.warnings,
+            own_addresses: self.own_addresses,
+        }
     }
 }
 

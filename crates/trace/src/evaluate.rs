@@ -12,6 +12,7 @@ mod why;
 mod words;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use portolan_service::Family;
@@ -21,10 +22,10 @@ pub use answer::{
 };
 
 use crate::packet::{Entry, Node, Packet, State};
-use crate::ruleset::{Hook, Kind, Ruleset};
+use crate::ruleset::{Hook, Kind, Ranges, Ruleset, Tool};
 use crate::value::{interface_value, value_address};
 use chain::End;
-use fact::{Cube, Fact};
+use fact::{Cube, Fact, Unknown};
 use flight::{Flight, Place};
 
 /// Where `packet` goes on `node` by `ruleset`: hook by hook in the kernel's order, with routing
@@ -45,6 +46,7 @@ pub fn evaluate(ruleset: &Ruleset, node: &Node, packet: &Packet, record: Record)
         facts: fact::common(),
         asked: Vec::new(),
         known: HashMap::new(),
+        balanced: Vec::new(),
         finished: Vec::new(),
     };
     walk.run();
@@ -84,6 +86,8 @@ struct Walk<'a> {
     asked: Vec<Asked>,
     /// Conditions by what they ask.
     known: HashMap<Asked, u32>,
+    /// On the way from IPVS to another machine.
+    balanced: Vec<Flight>,
     finished: Vec<(Flight, Verdict)>,
 }
 
@@ -125,14 +129,18 @@ impl Walk<'_> {
                 self.deliver(to_node);
                 let through = self.passing(through, routing::is_forwarded);
                 let through = self.route(through);
-                self.hook(Hook::Forward, through)
+                let mut leaving = self.hook(Hook::Forward, through);
+                leaving.extend(self.sent_by_ipvs());
+                leaving
             }
             Entry::Output => {
                 let sent = self.passing(vec![flight], routing::leaves);
                 let routed = self.route(sent);
                 let translated = self.hook(Hook::Output, routed);
                 let translated = self.passing(translated, routing::leaves);
-                self.route(translated)
+                let mut leaving = self.route(translated);
+                leaving.extend(self.sent_by_ipvs());
+                leaving
             }
         };
         let left = self.hook(Hook::Postrouting, leaving);
@@ -177,7 +185,40 @@ impl Walk<'_> {
     }
 
     fn is_for_node(&self, flight: &Flight) -> bool {
-        flight.at_own_address || self.node.is_local(flight.destination(self.family))
+        flight.at_own_address
+            || self.node.is_local(flight.destination(self.family))
+            || self.is_steered(flight)
+    }
+
+    /// Whether it is routed to the node because of its mark.
+    fn is_steered(&self, flight: &Flight) -> bool {
+        let bits = u128::from(self.ruleset.steering(self.family));
+        bits != 0 && flight.mark.within(bits).is_ok_and(|mark| mark != 0)
+    }
+
+    /// Whether IPVS leaves it on its way through the hook: its destination is on the node.
+    fn stays_here(&self, flight: &Flight) -> bool {
+        let to =
+            flight.carried_to.map_or(flight.destination(self.family), |to| value_address(to, self.family));
+        self.node.is_local(to)
+    }
+
+    /// What IPVS sends to other machines: it passes all of `output`, as if the node had sent it
+    /// (`ip_vs_nat_send_or_cont` of net/netfilter/ipvs/ip_vs_xmit.c).
+    fn sent_by_ipvs(&mut self) -> Vec<Flight> {
+        let sent = std::mem::take(&mut self.balanced);
+        let sent = self.passing(sent, routing::leaves);
+        let mut sent = self.route(sent);
+        // All of them came in through the same interface. `output` has none.
+        let came_in = sent.first().and_then(|flight| flight.in_interface.clone());
+        for flight in &mut sent {
+            flight.in_interface = Some((0, "".into()));
+        }
+        let mut sent = self.hook(Hook::Output, sent);
+        for flight in &mut sent {
+            flight.in_interface.clone_from(&came_in);
+        }
+        sent
     }
 
     /// To a process of the node.
@@ -194,12 +235,24 @@ impl Walk<'_> {
                 .node
                 .route(flight.destination(self.family))
                 .map(|interface| (interface_value(interface), interface.into()));
+            // Loopback leads to the node itself, whose addresses are known.
+            let known = !self.node.addresses.is_empty();
+            if flight.out_interface.is_none() && known && !self.is_for_node(flight) {
+                let any = Unknown { fact: flight.out_fact, bits: u128::MAX, with: 0 };
+                let loopback = fact::asked(any, &Ranges::value(interface_value("lo"))).unwrap_or_default();
+                flight.knowledge.assume(flight.out_fact, &loopback, false);
+            }
         }
         flights
     }
 
     /// Ends `flight`, which leaves the last hook or a rule with `verdict`.
     fn finish(&mut self, flight: Flight, verdict: Verdict) {
+        let carried_to = flight.carried_to.map(|to| value_address(to, self.family));
+        let verdict = match (verdict, carried_to) {
+            (Verdict::Accept, Some(to)) => Verdict::Forward(SocketAddr::new(to, flight.destination_port)),
+            (verdict, _) => verdict,
+        };
         let verdict = match verdict {
             Verdict::Accept if flight.at_own_address => Verdict::ToNode { port: flight.destination_port },
             Verdict::Accept if flight.translated => {
@@ -229,14 +282,21 @@ impl Walk<'_> {
             }
             let mut passed = Vec::with_capacity(flights.len());
             for mut flight in flights {
-                if bound.base.kind == Kind::Nat && !flight.meets_nat(self.packet.state, hook) {
+                // IPVS does not look again at what it forwards.
+                let is_done = flight.balanced && ruleset.table(bound.table).tool == Tool::Ipvs;
+                if is_done || bound.base.kind == Kind::Nat && !flight.meets_nat(self.packet.state, hook) {
                     passed.push(flight);
                     continue;
                 }
                 flight.enter(Place { hook, table: bound.table, chain: bound.chain });
-                for (flight, end) in self.chain(flight, bound) {
+                for (mut flight, end) in self.chain(flight, bound) {
                     match end {
                         End::Passed => passed.push(flight),
+                        End::Balanced if self.stays_here(&flight) => {
+                            flight.carried_to = None;
+                            passed.push(flight);
+                        }
+                        End::Balanced => self.balanced.push(flight),
                         End::Dropped => self.finish(flight, Verdict::Drop),
                         End::Rejected => self.finish(flight, Verdict::Reject),
                         End::Stopped(by) => self.stop(flight, by),

@@ -9,7 +9,7 @@ use portolan_service::Family;
 use crate::Error;
 use crate::printable::{printable, shortened};
 use crate::ruleset::{Data, Field, Operand, Set, Test};
-use crate::value::{address_value, interface_value, network_range};
+use crate::value::{address_value, interface_value, network_range, value_address};
 
 /// Sets by name.
 #[derive(Debug, Clone, Default)]
@@ -100,6 +100,17 @@ impl IpSets {
     /// Adds the sets of another text.
     pub fn extend(&mut self, other: IpSets) {
         self.sets.extend(other.sets);
+    }
+
+    /// The elements of these sets that are single addresses.
+    pub fn addresses(&self, names: [&str; 2]) -> Vec<IpAddr> {
+        let sets = names.iter().filter_map(|name| self.sets.get(*name));
+        let elements = sets.flat_map(|set| set.elements.elements().map(move |(key, ..)| (key, set)));
+        let single = elements.filter_map(|(key, set)| match (key, set.parts.as_deref()) {
+            ([address], Some([Part::Address])) => Some(value_address(*address, set.family)),
+            _ => None,
+        });
+        single.collect()
     }
 
     fn create(&mut self, name: &str, kind: &str, options: &[&str]) {

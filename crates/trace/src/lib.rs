@@ -32,6 +32,7 @@ pub mod explain;
 mod host;
 mod ipset;
 mod iptables;
+pub mod ipvs;
 mod nft_json;
 mod nft_text;
 mod node_text;

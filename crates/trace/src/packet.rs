@@ -94,6 +94,13 @@ impl Node {
         address.is_loopback() || self.addresses.iter().any(|(own, _)| own.addr() == address)
     }
 
+    /// Whether it has `address` only because a Service does: kube-proxy's mode ipvs gives such
+    /// addresses to a device of its own (spec §7.5).
+    pub(crate) fn has_for_services(&self, address: IpAddr) -> bool {
+        let mut own = self.addresses.iter().filter(|(own, _)| own.addr() == address).peekable();
+        own.peek().is_some() && own.all(|(_, at)| at == "kube-ipvs0")
+    }
+
     /// The interface through which a packet to `address` leaves.
     pub fn route(&self, address: IpAddr) -> Option<&str> {
         match self.routed(address) {

@@ -1,6 +1,7 @@
 //! The model of rules that every reader fills and the evaluator walks.
 
 mod action;
+mod balance;
 mod index;
 mod proxy;
 mod set;
@@ -9,9 +10,10 @@ mod test;
 use std::cmp::Reverse;
 use std::fmt;
 
-use portolan_service::Family;
+use portolan_service::{Family, PerFamily};
 
 pub use action::{Action, Goal, Mark, SourceAddress, Translation};
+pub use balance::{Balance, Target, Way};
 pub(crate) use index::{Index, test_only};
 pub use set::{Data, Set};
 pub use test::{Field, Operand, Ranges, Test, state};
@@ -149,6 +151,8 @@ pub enum Tool {
     Iptables,
     /// nftables.
     Nftables,
+    /// No rules: virtual servers of IPVS, of which each is shown as one.
+    Ipvs,
 }
 
 /// What a table stands for whose rules a dump leaves out.
@@ -158,6 +162,8 @@ pub(crate) enum StandIn {
     Table,
     /// All tables of iptables-legacy.
     Legacy,
+    /// Virtual servers of IPVS.
+    VirtualServers,
 }
 
 /// A table of chains and sets.
@@ -207,6 +213,8 @@ pub struct Ruleset {
     hooks: [Vec<Bound>; 5],
     /// What parts of dumps leave out, in sentences.
     left_out: Vec<(Family, String)>,
+    /// Bits of the mark by which packets are routed to the node itself.
+    steering: PerFamily<u32>,
 }
 
 /// A base chain in its place.
@@ -232,12 +240,17 @@ impl Bound {
     }
 }
 
+/// Where IPVS takes packets to the node, and where those that the node sends (`ip_vs_ops4` of
+/// net/netfilter/ipvs/ip_vs_core.c).
+pub(crate) const TO_NODE: Base = Base { hook: Hook::Input, kind: Kind::Filter, priority: 99, drops: false };
+const OF_NODE: Base = Base { hook: Hook::Output, kind: Kind::Filter, priority: -98, drops: false };
+
 impl Ruleset {
     pub(crate) fn of(mut tables: Vec<Table>) -> Ruleset {
         for chain in tables.iter_mut().flat_map(|table| &mut table.chains) {
             chain.index = Index::of(&chain.rules);
         }
-        let mut ruleset = Ruleset { tables, hooks: Default::default(), left_out: Vec::new() };
+        let mut ruleset = Ruleset { tables, ..Ruleset::default() };
         ruleset.bind();
         ruleset
     }
@@ -252,6 +265,12 @@ impl Ruleset {
         self.tables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum()
     }
 
+    /// Bits of the mark by which packets are routed to the node itself, whatever their destination:
+    /// rules of ours bring packets to IPVS so.
+    pub(crate) fn steering(&self, family: Family) -> u32 {
+        *self.steering.get(family)
+    }
+
     /// Adds what another dump of the same node holds. Where `nft` lists tables of iptables without
     /// what their rules test, the tables of iptables-save replace them. Tables that are there
     /// replace those that another dump leaves out.
@@ -263,11 +282,11 @@ impl Ruleset {
         let takes_the_place = |other: &Table, table: &Table| {
             let same = other.family == table.family && other.name == table.name;
             match (table.stand_in, table.tool) {
-                (Some(StandIn::Table), _) => same && other.stand_in.is_none(),
+                (Some(StandIn::Table | StandIn::VirtualServers), _) => same && other.stand_in.is_none(),
                 (Some(StandIn::Legacy), _) => {
                     other.family == table.family && is_read(other) && !other.by_iptables_nft
                 }
-                (None, Tool::Iptables) => false,
+                (None, Tool::Iptables | Tool::Ipvs) => false,
                 (None, Tool::Nftables) => same && is_read(other) && (other.by_iptables_nft || table.opaque),
             }
         };
@@ -354,6 +373,11 @@ impl Ruleset {
                 Some(StandIn::Legacy) => said.push(format!(
                     "There are rules of {name} beside these: give what `{name}-save` prints, too (--iptables-save)."
                 )),
+                Some(StandIn::VirtualServers) => said.push(
+                    "The rules lead to virtual servers of IPVS, which are not among them: give what `ipvsadm -Sn` prints, too \
+                     (--ipvsadm-save)."
+                        .to_owned(),
+                ),
                 None if table.opaque => said.push(format!(
                     "Table {} {name} was written by iptables, and this listing names the matches and targets of iptables \
                      (xt) without what they ask: what `{program}-save` of the node prints gives the answer.",
@@ -377,9 +401,14 @@ impl Ruleset {
 
     fn bind(&mut self) {
         self.hooks = Default::default();
+        for family in Family::ALL {
+            *self.steering.get_mut(family) =
+                self.tables.iter().map(|table| table.steers(family)).fold(0, |all, bits| all | bits);
+        }
         for (table_number, table) in (0..).zip(&self.tables) {
             for (chain_number, chain) in (0..).zip(&table.chains) {
-                if let Some(base) = chain.base {
+                let of_node = chain.base.filter(|_| table.tool == Tool::Ipvs).map(|_| OF_NODE);
+                for base in chain.base.into_iter().chain(of_node) {
                     let bound = Bound { table: table_number, chain: chain_number, base };
                     self.hooks[base.hook as usize].push(bound);
                 }

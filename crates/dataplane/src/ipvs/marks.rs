@@ -11,7 +11,8 @@ use super::Ipvs;
 use super::wanted::marked_frontends;
 use crate::nftables::{FrontendKey, MarkedPort};
 
-fn marked_ports(plan: &ServicePlan) -> impl Iterator<Item = &PortPlan> {
+/// The ports of `plan` that need a mark.
+pub(super) fn marked_ports(plan: &ServicePlan) -> impl Iterator<Item = &PortPlan> {
     plan.ports.iter().filter(|port| marked_frontends(port).next().is_some())
 }
 

@@ -2,13 +2,14 @@
 
 use portolan_config::{Config, Gate};
 use portolan_netfilter::ipvs::{Timeouts, is_present};
-use portolan_service::Loopback;
+use portolan_service::{Loopback, ServicePlan};
 
+use super::compute::compute;
 use super::settings::IpvsSettings;
 use super::{Ipvs, removal};
 use crate::dataplane::Dataplane;
 use crate::error::Error;
-use crate::mode::{Atomicity, ConfiguredMode, ModeDescriptor, same};
+use crate::mode::{Atomicity, Computed, ConfiguredMode, ModeDescriptor, same};
 use crate::settings::Settings;
 
 /// Mode ipvs.
@@ -73,6 +74,10 @@ struct Configured(IpvsSettings);
 impl ConfiguredMode for Configured {
     fn dataplane(&self) -> Result<Box<dyn Dataplane>, Error> {
         Ok(Box::new(Ipvs::new(self.0.clone())?))
+    }
+
+    fn compute(&self, plans: &[&ServicePlan]) -> Result<Computed, Error> {
+        compute(&self.0, plans)
     }
 
     fn equals(&self, other: &dyn ConfiguredMode) -> bool {

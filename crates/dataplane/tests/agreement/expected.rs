@@ -18,6 +18,7 @@ use super::clusters::{Client, bridge_network, node_address};
 pub(crate) enum Mode {
     Nftables,
     Iptables,
+    Ipvs,
 }
 
 /// Where a packet ends up, whether its source is replaced on the way, and how likely that is.
@@ -78,7 +79,7 @@ pub(crate) fn expected(
         let mut frontends = plans.iter().flat_map(|plan| &plan.ports).flat_map(|port| &port.frontends);
         let is_cluster_ip = frontends
             .any(|frontend| frontend.kind == FrontendKind::ClusterIp && frontend.address == destination.ip());
-        let refused = is_cluster_ip && mode == Mode::Nftables;
+        let refused = is_cluster_ip && mode != Mode::Iptables;
         // iptables refuses on every address of the node what nobody answers on those selected (spec
         // §5.25).
         let bridge = bridge_network(Family::of(destination.ip())).addr();
@@ -110,7 +111,7 @@ pub(crate) fn expected(
         .as_ref()
         .is_none_or(|sources| sources.merged.iter().any(|network| network.contains(&client.address)));
     // iptables lets those who may not connect know that nobody is there (spec §3.19).
-    if !allowed && (mode == Mode::Nftables || frontend.outside != Planned::Reject) {
+    if !allowed && (mode != Mode::Iptables || frontend.outside != Planned::Reject) {
         return Ends::one(Verdict::Drop);
     }
     let external = frontend.kind != FrontendKind::ClusterIp;

@@ -7,12 +7,14 @@ mod clusters;
 mod expected;
 #[path = "../kube_proxy/namespace.rs"]
 mod namespace;
+mod virtual_servers;
 
 use std::net::SocketAddr;
 
 use fastrand::Rng;
 use libtest_mimic::{Arguments, Failed, Trial};
 use portolan_dataplane::iptables::{Iptables, Options};
+use portolan_dataplane::ipvs::{IpvsSettings, Timeouts, compute};
 use portolan_dataplane::nftables::Nftables;
 use portolan_dataplane::{Dataplane, LocalDetector, NodePorts, Settings};
 use portolan_service::{Family, PerFamily, ServicePlan};
@@ -67,6 +69,16 @@ fn options(family: Family) -> Options {
     Options { node_ports, ..Options::default() }
 }
 
+/// With one of the schedulers that give every endpoint the same share.
+fn ipvs(settings: &Settings, random: &mut Rng) -> IpvsSettings {
+    IpvsSettings {
+        rules: settings.clone(),
+        bit: 0x4000,
+        scheduler: random.choice(["rr", "wrr", "lc", "mh", "sh"]).expect("one of five").to_owned(),
+        timeouts: Timeouts::default(),
+    }
+}
+
 fn agree(family: Family, detector: bool, masquerade_all: bool) -> Result<(), Failed> {
     let iptables = match family {
         Family::V4 => "iptables-nft",
@@ -94,12 +106,18 @@ fn agree(family: Family, detector: bool, masquerade_all: bool) -> Result<(), Fai
             held.merge(Ruleset::from_iptables_save(&saved, family)?);
         }
         dataplane.cleanup()?;
-        for (mode, rules) in [(Mode::Nftables, &nftables), (Mode::Iptables, &held)] {
+
+        let settings_of_ipvs = ipvs(&settings, &mut random);
+        let computed = compute(&settings_of_ipvs, &plans.iter().collect::<Vec<_>>())?;
+        let mut balanced = Ruleset::from_nft_json(&tool("nft -j list ruleset", "")?)?;
+        balanced.add_virtual_servers(&virtual_servers::read(&computed.virtual_servers)?);
+        Nftables::new(settings.clone())?.cleanup()?;
+        for (mode, rules) in [(Mode::Nftables, &nftables), (Mode::Iptables, &held), (Mode::Ipvs, &balanced)] {
             asked += ask(mode, rules, &cluster, &plans, &settings)
                 .map_err(|error| format!("seed {seed}, {mode:?}: {error}\n{plans:#?}"))?;
         }
     }
-    if asked < 2000 { Err(format!("only {asked} packets were asked about").into()) } else { Ok(()) }
+    if asked < 3000 { Err(format!("only {asked} packets were asked about").into()) } else { Ok(()) }
 }
 
 fn sync(dataplane: &mut dyn Dataplane, plans: &[ServicePlan]) -> Result<(), Failed> {

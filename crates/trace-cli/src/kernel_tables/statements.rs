@@ -383,8 +383,8 @@ fn comparison(loaded: &Loaded, op: CmpOp, value: &[u8]) -> Option<Value> {
         (Some(mask), Kind::V4 | Kind::V6) if mask.len() == value.len() => {
             network(value, prefix_length(mask)?, loaded.kind)?
         }
-        (Some(mask), Kind::TcpFlags) => {
-            let ([mask], [value]) = (&**mask, value) else { return None };
+        (Some(mask), Kind::TcpFlags | Kind::Number) => {
+            let (mask, value) = (loaded.kind.value(mask)?, loaded.kind.value(value)?);
             let left = json!({"&": [left, mask]});
             return Some(json!({"match": {"op": operator, "left": left, "right": value}}));
         }
@@ -440,6 +440,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table of cases")]
     fn expressions_become_statements() {
         let source = json!({"payload": {"protocol": "ip", "field": "saddr"}});
         let state = json!({"ct": {"key": "state"}});
@@ -448,6 +449,8 @@ mod tests {
         let network = |length: u8| json!({"prefix": {"addr": "10.244.0.0", "len": length}});
         let ct_state = Expr::Ct { key: CtKey::State, direction: None, dest: Register::R1 };
         let interface = Expr::Meta { key: MetaKey::InputInterfaceName, dest: Register::R1 };
+        let mark = Expr::Meta { key: MetaKey::Mark, dest: Register::R1 };
+        let mark_itself = json!({"meta": {"key": "mark"}});
         for (situation, exprs, expected) in [
             (
                 "an address",
@@ -498,6 +501,51 @@ mod tests {
                 matches("==", &iifname, "cbr0".into()),
             ),
             (
+                "some bits of the mark",
+                vec![
+                    mark.clone(),
+                    masked(&0xf000_0000_u32.to_ne_bytes()),
+                    compare(CmpOp::Equal, &0x7000_0000_u32.to_ne_bytes()),
+                ],
+                matches("==", &json!({"&": [mark_itself, 0xf000_0000_u32]}), 0x7000_0000_u32.into()),
+            ),
+            (
+                "no bit of the mark",
+                vec![mark.clone(), masked(&0x4000_u32.to_ne_bytes()), compare(CmpOp::Equal, &[0; 4])],
+                matches("==", &json!({"&": [mark_itself, 0x4000]}), 0.into()),
+            ),
+            (
+                "a bit of the mark is set",
+                vec![
+                    mark.clone(),
+                    Expr::Bitwise {
+                        source: Register::R1,
+                        dest: Register::R1,
+                        mask: (!0x4000_u32).to_ne_bytes().into(),
+                        xor: 0x4000_u32.to_ne_bytes().into(),
+                    },
+                    Expr::SetMark { source: Register::R1 },
+                ],
+                json!([{"mangle": {"key": mark_itself, "value": {"^": [{"&": [mark_itself, !0x4000_u32]}, 0x4000]}}}]),
+            ),
+            (
+                "a bit of the mark is cleared",
+                vec![
+                    mark.clone(),
+                    masked(&(!0x4000_u32).to_ne_bytes()),
+                    Expr::SetMark { source: Register::R1 },
+                ],
+                json!([{"mangle": {"key": mark_itself, "value": {"&": [mark_itself, !0x4000_u32]}}}]),
+            ),
+            (
+                "a mark that the rule names",
+                vec![
+                    Expr::Constant { value: vec![0; 4], dest: Register::R1 },
+                    Expr::SetMark { source: Register::R1 },
+                ],
+                json!([{"mangle": {"key": mark_itself, "value": 0}}]),
+            ),
+            (
                 "a value that another program computed",
                 vec![Expr::Other("hash".into()), compare(CmpOp::Equal, &[1])],
                 json!([
@@ -509,6 +557,27 @@ mod tests {
             let statements = statements(TableFamily::Ip, &exprs, &mut Layouts::default());
             assert_eq!(Value::from(statements), expected, "{situation}");
         }
+    }
+
+    #[test]
+    fn a_map_of_marks_shows_its_layout() {
+        let port = [
+            Expr::Payload { base: PayloadBase::Transport, offset: 2, len: 2, dest: Register::R1 },
+            Expr::Lookup {
+                set: "local-marks".into(),
+                source: Register::R1,
+                dest: Some(Register::R1),
+                inverted: false,
+            },
+            Expr::SetMark { source: Register::R1 },
+        ];
+        let mut layouts = Layouts { lengths: [("local-marks".to_owned(), 4)].into(), sets: HashMap::new() };
+        let statements = statements(TableFamily::Ip, &port, &mut layouts);
+        let key = json!({"payload": {"protocol": "th", "field": "dport"}});
+        let value = json!({"map": {"key": key, "data": "@local-marks"}});
+        let expected = json!([{"mangle": {"key": {"meta": {"key": "mark"}}, "value": value}}]);
+        assert_eq!(Value::from(statements), expected);
+        assert_eq!(layouts.sets["local-marks"].data, [Kind::Number]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One base chain, and the chains it calls.
 
+mod balanced;
 mod several;
 
 use super::answer::{StepKind, Stop, Undecided};
@@ -17,6 +18,8 @@ use crate::value::address_value;
 pub(super) enum End {
     /// To what comes next.
     Passed,
+    /// To a destination of IPVS.
+    Balanced,
     Dropped,
     Rejected,
     /// The kernel stops it, whatever the rules say.
@@ -43,7 +46,7 @@ enum Next {
 fn deepest(tool: Tool) -> usize {
     match tool {
         Tool::Nftables => 16,
-        Tool::Iptables => 200,
+        Tool::Iptables | Tool::Ipvs => 200,
     }
 }
 
@@ -237,7 +240,9 @@ impl Walk<'_> {
             })
             .collect();
         if let Some(Part::Action(
-            Action::Lookup { key, map } | Action::Destination(Translation::Map { key, map, .. }),
+            Action::Lookup { key, map }
+            | Action::MarkBy { key, map }
+            | Action::Destination(Translation::Map { key, map, .. }),
         )) = rule.parts.get(frame.part as usize)
         {
             why.push(self.why_lookup(flight, place, table, key, *map, true));
@@ -259,8 +264,14 @@ impl Walk<'_> {
         match action {
             Action::Note => return Next::Part,
             Action::Lookup { key, map } => return self.act_lookup(flight, visit, frame, rule, key, *map),
+            Action::Destination(Translation::Balanced(balance)) => {
+                return self.balance(flight, visit, frame, rule, balance);
+            }
             Action::Destination(translation) => {
                 return self.translate(flight, visit, frame, rule, translation);
+            }
+            Action::MarkBy { key, map } => {
+                return self.mark_by(flight, visit, frame, rule, (key, *map));
             }
             Action::Unknown(text) => return self.act_unknown(flight, visit, frame, rule, text),
             _ => {}
@@ -316,7 +327,11 @@ impl Walk<'_> {
             // A packet that connection tracking has seen keeps its connection (`nft_notrack_eval`
             // of net/netfilter/nft_ct.c).
             Action::Untrack => flight.untracked |= !flight.tracked || self.packet.state == State::Invalid,
-            Action::Note | Action::Lookup { .. } | Action::Destination(_) | Action::Unknown(_) => {}
+            Action::Note
+            | Action::Lookup { .. }
+            | Action::MarkBy { .. }
+            | Action::Destination(_)
+            | Action::Unknown(_) => {}
         }
         Next::Part
     }

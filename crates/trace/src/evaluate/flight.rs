@@ -68,6 +68,10 @@ pub(super) struct Flight {
     pub(super) came_back: bool,
     /// It was redirected to an address of the node itself that is not known.
     pub(super) at_own_address: bool,
+    /// IPVS has chosen a destination.
+    pub(super) balanced: bool,
+    /// IPVS sends it to this address as it is.
+    pub(super) carried_to: Option<u128>,
     /// In order of condition.
     pub(super) assumptions: Vec<Assumption>,
     /// What follows from them.
@@ -89,6 +93,7 @@ pub(super) struct Same {
     destination: (u128, u16),
     marks: (Bits, Bits),
     flags: (bool, bool, bool, bool),
+    balanced: (bool, Option<u128>),
     source_translation: NewSource,
     changed: Changed,
     assumptions: Vec<Assumption>,
@@ -123,6 +128,8 @@ impl Flight {
             changed: Changed::default(),
             came_back: false,
             at_own_address: false,
+            balanced: false,
+            carried_to: None,
             assumptions: Vec::new(),
             knowledge: Knowledge::default(),
             stack: Vec::new(),
@@ -170,6 +177,7 @@ impl Flight {
             destination: (self.destination, self.destination_port),
             marks: (self.mark, self.connection_mark),
             flags: (self.untracked, self.translated, self.came_back, self.at_own_address),
+            balanced: (self.balanced, self.carried_to),
             source_translation: self.source_translation,
             changed: self.changed,
             assumptions: self.assumptions.clone(),

@@ -25,7 +25,9 @@ pub(super) fn action(action: &Action, table: &Table) -> String {
         Action::Source(SourceAddress::OfInterface) => "source becomes the node's address".to_owned(),
         Action::Source(SourceAddress::Named(_)) => "source is translated".to_owned(),
         Action::Untrack => "not tracked".to_owned(),
-        Action::Lookup { .. } | Action::Destination(_) | Action::Note => String::new(),
+        Action::Lookup { .. } | Action::MarkBy { .. } | Action::Destination(_) | Action::Note => {
+            String::new()
+        }
         Action::Unknown(text) => text.to_string(),
     }
 }

@@ -144,9 +144,11 @@ impl<'a> Case<'a> {
             .map(|pod| printable(pod).into_owned())
     }
 
-    /// Whether the packet goes to one of the node's own addresses.
+    /// Whether the packet goes to one of the node's own addresses: those that it has for Services
+    /// are none.
     pub(super) fn is_for_node(&self) -> bool {
-        self.node.is_local(self.packet.destination.ip())
+        let to = self.packet.destination.ip();
+        self.node.is_local(to) && !self.node.has_for_services(to)
     }
 
     /// The source address that the other end sees. `None` if it is translated to one that is not

@@ -7,7 +7,9 @@ use portolan_service::{Family, FrontendKind, Protocol};
 use super::case::{Case, actions, calls, tests};
 use super::naming::PortName;
 use crate::printable::printable;
-use crate::ruleset::{Action, Data, Field, Goal, Rule, Table, TableFamily, Test, Tool, test_only};
+use crate::ruleset::{
+    Action, Data, Field, Goal, Rule, Table, TableFamily, Test, Tool, Translation, test_only,
+};
 use crate::value::value_address;
 
 /// What the rules do with a frontend, as far as a look at them shows.
@@ -71,6 +73,7 @@ pub(super) fn all(case: &Case<'_>) -> Vec<Frontend> {
         }
         match table.tool {
             Tool::Iptables => of_iptables(table, family, &mut of_rules),
+            Tool::Ipvs => of_virtual_servers(table, family, &mut of_rules),
             Tool::Nftables if table.is_all_proxys() => of_nftables(table, family, &mut of_rules),
             Tool::Nftables => {}
         }
@@ -155,6 +158,20 @@ fn of_rule(rule: &Rule, family: Family, node_ports: bool) -> Option<Frontend> {
     })
 }
 
+/// Virtual servers have no names.
+fn of_virtual_servers(table: &Table, family: Family, frontends: &mut Vec<Frontend>) {
+    for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
+        let serves = actions(rule).any(|action| match action {
+            Action::Destination(Translation::Balanced(balance)) => {
+                balance.ways.iter().any(|way| way.to.is_some())
+            }
+            _ => false,
+        });
+        let has = if serves { Has::Endpoints } else { Has::NoEndpoints };
+        frontends.extend(of_rule(rule, family, false).map(|found| Frontend { has: Some(has), ..found }));
+    }
+}
+
 fn of_nftables(table: &Table, family: Family, frontends: &mut Vec<Frontend>) {
     let set = |name: &str| table.sets.iter().find(|set| &*set.name == name);
     let is_cluster_ip = |address: u128| set("cluster-ips").is_some_and(|set| set.get(&[address]).is_some());
@@ -166,6 +183,7 @@ fn of_nftables(table: &Table, family: Family, frontends: &mut Vec<Frontend>) {
             | "services"
             | "services-local"
             | "endpoints"
+            | "frontends"
             | "no-endpoints" => true,
             "service-nodeports" | "no-endpoint-nodeports" => false,
             _ => continue,

@@ -146,6 +146,7 @@ fn other_rule(case: &Case<'_>, step: &Step, of_service: bool) -> String {
             format!("{} -t {} -S {chain}", if v6 { "ip6tables" } else { "iptables" }, table.name)
         }
         Tool::Nftables => format!("nft list chain {} {} {chain}", table.family, table.name),
+        Tool::Ipvs => "ipvsadm -Ln".to_owned(),
     };
     let stops = match case.rule(step) {
         Some(_) => format!("a rule of {place} stops it"),
@@ -285,7 +286,7 @@ fn without_proxy(case: &Case<'_>) -> Why {
     (
         ReasonCode::NoProxyRules,
         format!(
-            "this node holds no rules of any service proxy: none runs here, or one in a mode without rules (IPVS, eBPF){compute}"
+            "this node holds no rules of any service proxy: none runs here, or one in a mode without rules (eBPF){compute}"
         ),
     )
 }

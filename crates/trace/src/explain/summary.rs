@@ -343,6 +343,13 @@ fn affinity(case: &Case<'_>) -> Option<ShownAffinity> {
             }
         }
         for action in actions(rule) {
+            if let Action::Destination(Translation::Balanced(balance)) = action
+                && is(step, StepKind::Hit)
+                && let Some(persistence) = balance.persistence
+            {
+                asked = true;
+                seconds = seconds.or(Some(persistence.into()));
+            }
             let (Action::Lookup { map, .. } | Action::Destination(Translation::Map { map, .. })) = action
             else {
                 continue;

@@ -277,8 +277,11 @@ fn source(page: &mut Page, explanation: &Explanation) {
         } else {
             "must come back through this node"
         };
+        let by_ipvs = |rule: &ShownRule| rule.table.ends_with(" IPVS");
+        let by_ipvs = explanation.endpoints.iter().any(|to| to.translated_by.as_ref().is_some_and(by_ipvs));
+        let translator = if by_ipvs { "IPVS" } else { "connection tracking" };
         let text = format!(
-            "{through}, where connection tracking translates them: to the client they come from {}",
+            "{through}, where {translator} translates them: to the client they come from {}",
             explanation.packet.destination
         );
         page.line("Replies: ", "  ", &text, Ink::Plain);

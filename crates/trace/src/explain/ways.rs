@@ -351,7 +351,7 @@ fn draws(action: &Action) -> bool {
     let random = |key: &[Operand]| key.iter().any(|operand| matches!(operand.field, Field::Random { .. }));
     match action {
         Action::Lookup { key, .. } | Action::Destination(Translation::Map { key, .. }) => random(key),
-        Action::Destination(Translation::To { .. }) => true,
+        Action::Destination(Translation::To { .. } | Translation::Balanced(_)) => true,
         _ => false,
     }
 }

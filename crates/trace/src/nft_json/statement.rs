@@ -68,7 +68,7 @@ pub(super) fn parts(statement: &Value, open: &mut Open, parts: &mut Vec<Part>) -
             parts.extend(implied.into_iter().map(Part::Test));
             action
         }
-        "mangle" => Some(mangle(body)),
+        "mangle" => Some(mark_by_map(body, open, parts)?.unwrap_or_else(|| mangle(body))),
         "dnat" => {
             let mut implied = Vec::new();
             let translation = destination(body, open, &mut implied)?;
@@ -280,6 +280,20 @@ fn mangle(body: &Value) -> Action {
         (_, Some("mark")) => mark(value, "ct").map_or(Action::ForgetConnectionMark, Action::ConnectionMark),
         _ => Action::Note,
     }
+}
+
+/// Setting the packet's mark to what a map holds.
+fn mark_by_map(body: &Value, open: &mut Open, parts: &mut Vec<Part>) -> Result<Option<Action>, String> {
+    let is_mark = body.pointer("/key/meta/key").is_some_and(|key| key == "mark");
+    let Some(mapped) = body.pointer("/value/map").filter(|_| is_mark) else { return Ok(None) };
+    let (Some(key), Some(data)) = (mapped.get("key"), mapped.get("data")) else {
+        return Err("a map without key or data".into());
+    };
+    let mut tests = Vec::new();
+    let Some(key) = expression::key(key, &mut tests) else { return Ok(None) };
+    let Some(map) = map(data, &key, Some(&[ValueKind::Number]), open)? else { return Ok(None) };
+    parts.extend(tests.into_iter().map(Part::Test));
+    Ok(Some(Action::MarkBy { key, map }))
 }
 
 /// How `value` follows from the mark of the packet (`meta`) or connection (`ct`) itself.

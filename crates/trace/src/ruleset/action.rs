@@ -1,5 +1,6 @@
 //! What rules do with a packet.
 
+use super::balance::Balance;
 use super::test::Operand;
 
 /// Where a packet goes next.
@@ -57,6 +58,8 @@ pub enum Translation {
         /// The port, if not from the map.
         port: Option<u16>,
     },
+    /// What a virtual server of IPVS chooses.
+    Balanced(Box<Balance>),
     /// The node itself: the address of the interface the packet came in through, or loopback.
     ToNode {
         /// First and last port.
@@ -87,6 +90,14 @@ pub enum Action {
     },
     /// Changes the packet's mark.
     Mark(Mark),
+    /// Changes the packet's mark to what a map of the table holds. Without an element the rule
+    /// fails.
+    MarkBy {
+        /// What is looked up.
+        key: Box<[Operand]>,
+        /// Number of the map.
+        map: u32,
+    },
     /// Changes the connection's mark.
     ConnectionMark(Mark),
     /// Sets the packet's mark to something that is not known.

@@ -1,6 +1,8 @@
 //! Which tables and chains are a service proxy's: kube-proxy's of any mode and age, or our own.
 
-use super::{Chain, Ruleset, Table, TableFamily, Tool};
+use portolan_service::Family;
+
+use super::{Action, Chain, Part, Ruleset, Table, TableFamily, Tool};
 
 /// Chains of iptables that kube-proxy has written since 2015, in one mode or another (spec §5,
 /// §7.17), and those that kubelet keeps for it (spec §5.41). Other programs have names that begin
@@ -45,7 +47,36 @@ impl Ruleset {
     }
 }
 
+impl Ruleset {
+    /// Whether kube-proxy's mode ipvs has written rules for packets of `family`: then the node has
+    /// the addresses of Services.
+    pub fn binds_addresses(&self, family: Family) -> bool {
+        let mut tables = self.tables().iter().filter(|table| table.family.sees(family));
+        tables.any(Table::binds_addresses)
+    }
+
+    /// Whether rules lead to virtual servers of IPVS for packets of `family`, and none are known.
+    pub fn lacks_virtual_servers(&self, family: Family) -> bool {
+        let of_family = || self.tables().iter().filter(|table| table.family.sees(family));
+        of_family().any(Table::balances) && !of_family().any(|table| table.tool == Tool::Ipvs)
+    }
+}
+
 impl Table {
+    /// Whether its rules lead to virtual servers of IPVS: ours, or kube-proxy's.
+    fn balances(&self) -> bool {
+        self.is_all_proxys() && self.has_chain("steer") || self.binds_addresses()
+    }
+
+    /// Whether it is of kube-proxy's mode ipvs (spec §7.18).
+    fn binds_addresses(&self) -> bool {
+        self.tool == Tool::Iptables && self.has_chain("KUBE-IPVS-FILTER")
+    }
+
+    fn has_chain(&self, name: &str) -> bool {
+        self.chains.iter().any(|chain| &*chain.name == name)
+    }
+
     /// Whether a service proxy writes all of this table.
     pub fn is_all_proxys(&self) -> bool {
         self.tool == Tool::Nftables
@@ -60,6 +91,21 @@ impl Table {
                 CHAINS.contains(&&*chain.name) || PREFIXES.iter().any(|prefix| chain.name.starts_with(prefix))
             }
             Tool::Nftables => self.is_all_proxys(),
+            Tool::Ipvs => true,
         }
+    }
+
+    /// The bits of the mark by which our rules bring packets of `family` to IPVS.
+    pub(super) fn steers(&self, family: Family) -> u32 {
+        if !self.is_all_proxys() || self.family != TableFamily::Only(family) {
+            return 0;
+        }
+        let steer = self.chains.iter().filter(|chain| &*chain.name == "steer");
+        let parts = steer.flat_map(|chain| &chain.rules).flat_map(|rule| &rule.parts);
+        let bits = parts.map(|part| match part {
+            Part::Action(Action::Mark(mark)) => mark.flip & !mark.keep,
+            _ => 0,
+        });
+        bits.fold(0, |all, bits| all | bits)
     }
 }

@@ -9,7 +9,10 @@ use portolan_trace::explain::{
     Explanation, KnownEndpoint, KnownFrontend, KnownNode, KnownService, Next, ReasonCode, Services,
     ShownVerdict, Style, explain,
 };
-use portolan_trace::{Family, Host, Interface, Node, Protocol, Record, ReversePath, Ruleset, evaluate};
+use portolan_trace::ipvs::VirtualServers;
+use portolan_trace::{
+    Family, Host, Interface, IpSets, Node, Protocol, Record, ReversePath, Ruleset, evaluate,
+};
 use serde_json::{Value, json};
 
 use crate::notation::{node, packet};
@@ -104,6 +107,33 @@ fn iptables_of_today() {
             ("health-check-port", "outside tcp 192.0.2.1 192.168.50.1:32100", Accept, None),
             ("policy-of-forward", "outside tcp 192.0.2.1 198.51.100.1:80", Drop, Some(Why::OtherRule)),
             ("no-node-port", "outside tcp 192.0.2.1 192.168.50.1:31999", Nothing, Some(Why::NoSuchService)),
+        ],
+    );
+}
+
+/// kube-proxy's mode ipvs: chains, sets and virtual servers.
+#[test]
+fn virtual_servers_of_kube_proxy() {
+    let sets = IpSets::from_text(include_str!("../dumps/kube-proxy-ipvs/ipset-save")).expect("sets");
+    let saved = include_str!("../dumps/kube-proxy-ipvs/iptables-save");
+    let mut rules = Ruleset::from_iptables(saved, &sets).expect("a dump");
+    let listed = include_str!("../dumps/kube-proxy-ipvs/ipvsadm-save");
+    rules.add_virtual_servers(&VirtualServers::from_text(listed).expect("virtual servers"));
+    let mut node = node();
+    let bound = sets.addresses(["KUBE-IPVS-IPS", "KUBE-6-IPVS-IPS"]);
+    node.addresses.extend(bound.into_iter().map(|address| (address.into(), "kube-ipvs0".to_owned())));
+    check_all(
+        "ipvs",
+        &rules,
+        &node,
+        &Services::default(),
+        &[
+            ("cluster-ip-from-pod", "pod tcp 10.244.1.5 10.96.0.1:80", Forward, None),
+            ("hairpin", "pod tcp 10.244.1.11 10.96.0.1:80", Forward, None),
+            ("affinity", "outside tcp 192.0.2.1 10.96.0.5:80", Forward, None),
+            ("node-port-from-outside", "outside tcp 192.0.2.1 192.168.50.1:30080", Forward, None),
+            ("no-destinations", "pod tcp 10.244.1.5 10.96.0.4:80", Reject, Some(Why::NoReadyEndpoints)),
+            ("unknown-port", "pod tcp 10.244.1.5 10.96.0.1:81", Reject, Some(Why::WrongPort)),
         ],
     );
 }

@@ -5,6 +5,7 @@ mod forms;
 mod host;
 mod ipset;
 mod iptables;
+mod ipvs;
 mod nft;
 mod notation;
 mod robustness;

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use portolan_service::Family;
 
 use super::{End, Next, Visit, deepest};
-use crate::evaluate::fact::{self, Cube, Fact, Unknown};
+use crate::evaluate::fact::{self, Bits, Cube, Fact, Unknown};
 use crate::evaluate::flight::{Flight, Frame, Place};
 use crate::evaluate::truth::{Found, Truth};
 use crate::evaluate::{StepKind, Stop, Undecided, Walk, words};
@@ -51,6 +51,33 @@ impl Walk<'_> {
                 walk.hit(flight, visit.place, frame, rule, words::goal(*goal, table));
             }
             Next::Goal(*goal)
+        })
+    }
+
+    /// Sets the mark to what a map holds.
+    pub(super) fn mark_by(
+        &mut self,
+        flight: &mut Flight,
+        visit: &mut Visit<'_>,
+        frame: Frame,
+        rule: &Rule,
+        (key, map): (&[Operand], u32),
+    ) -> Next {
+        let found = self.found(flight, visit, frame, key, map);
+        self.each(flight, visit, frame, found, |walk, flight, visit, data| {
+            let mark = match data {
+                Some(Data::Values(values)) => values.first().and_then(|mark| u32::try_from(*mark).ok()),
+                _ => None,
+            };
+            let Some(mark) = mark else {
+                walk.missing(flight, visit, frame, key, map);
+                return Next::Rule;
+            };
+            if walk.steps {
+                walk.hit(flight, visit.place, frame, rule, format!("mark becomes {mark:#x}"));
+            }
+            flight.mark = Bits::known(mark);
+            Next::Part
         })
     }
 
@@ -167,6 +194,8 @@ impl Walk<'_> {
                 let addresses = addresses.unwrap_or((flight.destination, flight.destination));
                 self.send_to_one_of(flight, visit, frame, rule, Some(addresses), *ports)
             }
+            // Chosen in `balanced.rs`.
+            Translation::Balanced(_) => Next::Rule,
             Translation::ToNode { ports } => match self.own_address(flight) {
                 Ok(own) => self.send_to_one_of(flight, visit, frame, rule, own.map(|own| (own, own)), *ports),
                 Err(stop) => Next::End(End::Stopped(stop)),
