@@ -12,6 +12,7 @@ mod fixture;
 mod integrity;
 mod kube_proxy_ipvs;
 mod localhost;
+mod moving;
 mod named;
 mod proxy_protocol;
 mod scene;
@@ -107,6 +108,8 @@ fn trials() -> Vec<Trial> {
         "ipvs: kube-proxy's mode ipvs: traced as its packets go",
         kube_proxy_ipvs::traced_as_packets_go,
     ));
+    trials.push(trial("ipvs: from kube-proxy's mode ipvs and back", moving::kube_proxy_and_back));
+    trials.push(trial("ipvs: to mode nftables and back", moving::nftables_and_back));
     let impossible = |mode: &&Mode| !mode.is_possible();
     for mode in Mode::ALL.iter().filter(impossible) {
         trials.retain(|trial| !trial.name().starts_with(mode.flag()));

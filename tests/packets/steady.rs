@@ -34,11 +34,11 @@ const LISTS: &[&[&str]] =
 
 /// What a stream of connections met.
 #[derive(Debug, Default)]
-struct Stream {
-    connections: usize,
+pub(crate) struct Stream {
+    pub(crate) connections: usize,
     /// UDP flows that were answered only after their first datagram, or its answer, was lost.
     repeated: usize,
-    failures: Vec<String>,
+    pub(crate) failures: Vec<String>,
 }
 
 impl Stream {
@@ -72,7 +72,7 @@ impl Stream {
 }
 
 /// Connects from `namespace` one after the other until it is stopped.
-fn stream(
+pub(crate) fn stream(
     namespace: &Namespace,
     protocol: Protocol,
     to: SocketAddr,

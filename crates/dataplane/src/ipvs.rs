@@ -50,6 +50,7 @@ use self::routing::Routing;
 use self::wanted::{Server, servers};
 use crate::dataplane::{Dataplane, Difference, InUse, Integrity, Outcome, Reconciled, Standing};
 use crate::error::Error;
+use crate::kube_ipvs::Frontends;
 use crate::listeners::Listeners;
 use crate::nftables::{Layout, Nftables};
 
@@ -190,7 +191,8 @@ impl Dataplane for Ipvs {
 
     fn cleanup(&mut self) -> Result<(), Error> {
         self.rules.cleanup()?;
-        removal::remove(&mut self.kernel, &mut self.record, &mut self.routing, &mut self.rules)?;
+        let none = Frontends::default();
+        removal::remove(&mut self.kernel, &mut self.record, &mut self.routing, &mut self.rules, &none)?;
         self.draining = Draining::default();
         self.refused.clear();
         Ok(())

@@ -16,6 +16,7 @@ mod families;
 pub mod forward_policy;
 pub mod iptables;
 pub mod ipvs;
+mod kube_ipvs;
 pub mod kube_proxy;
 pub mod listeners;
 mod mode;
@@ -34,7 +35,7 @@ pub use dataplane::{Dataplane, Difference, InUse, Integrity, Outcome, Reconciled
 pub use diversion::Diversion;
 pub use error::Error;
 pub use mode::{Atomicity, Computed, ConfiguredMode, ModeDescriptor, PacketCounter, Sysctl};
-pub use modes::{MODES, named};
+pub use modes::{MODES, endings, named};
 pub use removal::{Failure, Kept, Leftovers, Part, RemovalError};
 pub use settings::{LocalDetector, NodeFacts, NodePorts, Settings};
 pub use variant::Variant;

@@ -44,6 +44,9 @@ pub struct ModeDescriptor {
     pub counters: &'static [PacketCounter],
     /// A chain of this name, in this table of iptables, is kube-proxy's too.
     pub shares_chain: fn(table: &str, chain: &str) -> bool,
+    /// What ends when a proxy takes over from this mode that serves with something else, for
+    /// people. Changes nothing.
+    pub ends: fn(InUse) -> Option<String>,
     /// Looks for what this mode left in the kernel, whoever ran it, apart from what is in use.
     /// Changes nothing.
     pub find_own: fn(InUse) -> Result<Leftovers, RemovalError>,
@@ -74,8 +77,8 @@ pub trait ConfiguredMode: fmt::Debug + Any {
         None
     }
 
-    /// Writes the rules for `plans` into the network namespace of the calling thread, as far as they
-    /// can be written in a user namespace, and says what else the kernel would have.
+    /// Writes the rules for `plans` into the network namespace of the calling thread, as far as
+    /// they can be written in a user namespace, and says what else the kernel would have.
     fn compute(&self, plans: &[&ServicePlan]) -> Result<Computed, Error> {
         let outcome = self.dataplane()?.sync(&mut plans.iter().copied())?;
         Ok(Computed { outcome, virtual_servers: Vec::new() })

@@ -8,7 +8,7 @@ use portolan_announce::Routes;
 use portolan_config::Config;
 use portolan_dataplane::iptables::AcceptForwarded;
 use portolan_dataplane::kube_proxy::{self, Search};
-use portolan_dataplane::{Diversion, InUse, Leftovers, MODES, ModeDescriptor, RemovalError};
+use portolan_dataplane::{Diversion, InUse, Leftovers, MODES, ModeDescriptor, Part, RemovalError};
 use tracing::{info, warn};
 
 use crate::describe::counted;
@@ -157,7 +157,14 @@ fn replace(
     let started = Instant::now();
     match find() {
         Ok(leftovers) if leftovers.is_empty() => return,
-        Ok(leftovers) => info!("taking over from {from}, which left: {leftovers}"),
+        Ok(leftovers) => {
+            info!("taking over from {from}, which left: {leftovers}");
+            if leftovers.parts.iter().any(|part| matches!(part, Part::VirtualServers(_))) {
+                warn!(
+                    "connections through virtual servers of {from} end with these: only IPVS can forward them"
+                );
+            }
+        }
         Err(error) => warn!("{error}"),
     }
     match remove() {

@@ -348,6 +348,10 @@ impl Proxy {
         if self.dataplane.is_none() {
             match (self.make)(&*self.mode) {
                 Ok(mut dataplane) => {
+                    // Before it happens.
+                    for ending in portolan_dataplane::endings(dataplane.in_use()) {
+                        warn!("{ending}");
+                    }
                     self.relayed.hand_on(&mut *dataplane, self.record.telemetry());
                     self.dataplane = Some(dataplane);
                 }

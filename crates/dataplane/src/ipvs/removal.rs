@@ -8,24 +8,43 @@ use super::routing::Routing;
 use super::wanted::ROUND_ROBIN;
 use crate::dataplane::InUse;
 use crate::error::Error;
+use crate::kube_ipvs::Frontends;
 use crate::nftables::Nftables;
-use crate::removal::{Failure, Leftovers, Part, RemovalError, Report};
+use crate::removal::{Failure, Kept, Leftovers, Part, RemovalError, Report};
 use crate::settings::Settings;
 
-/// Deletes virtual servers of ours, the record of them, and the way to them.
+/// Deletes virtual servers of ours but those to be `left`, the record of them, and the way to them.
+/// Returns how many it deleted, and how many it left.
 pub(super) fn remove(
     kernel: &mut Kernel,
     record: &mut Record,
     routing: &mut Routing,
     rules: &mut Nftables,
-) -> Result<usize, Error> {
+    left: &Frontends,
+) -> Result<(usize, usize), Error> {
     record.read()?;
     let servers = kernel.servers()?.into_iter().map(|server| server.key);
-    let ours: Vec<ServerKey> = servers.filter(|server| record.has(server)).collect();
+    let ours = servers.filter(|server| record.has(server));
+    let is_left = |server: &ServerKey| server.address().is_some_and(|server| left.has(&server));
+    let (theirs, ours): (Vec<ServerKey>, Vec<ServerKey>) = ours.partition(is_left);
     kernel.delete(&ours)?;
     record.delete(rules)?;
     routing.remove()?;
-    Ok(ours.len())
+    Ok((ours.len(), theirs.len()))
+}
+
+/// See [`crate::ModeDescriptor::ends`]. Only IPVS can forward what it has begun to forward.
+pub(super) fn ends(in_use: InUse) -> Option<String> {
+    let left = find_own(in_use).ok()?;
+    let number = left.parts.iter().find_map(|part| match part {
+        Part::VirtualServers(number) => Some(*number),
+        _ => None,
+    })?;
+    let s = if number == 1 { "" } else { "s" };
+    Some(format!(
+        "taking over from our mode ipvs: connections through its {number} virtual server{s} end now: only IPVS can \
+         forward them"
+    ))
 }
 
 /// See [`crate::ModeDescriptor::find_own`].
@@ -46,16 +65,21 @@ pub(super) fn remove_own(in_use: InUse) -> Result<Leftovers, RemovalError> {
     let mut report = Report::default();
     if !in_use.virtual_servers {
         match remove_all() {
-            Ok(Some(deleted)) => report.part(Part::VirtualServers(deleted)),
+            Ok(Some((deleted, left))) => {
+                report.part(Part::VirtualServers(deleted));
+                if left > 0 {
+                    report.keep(Kept::VirtualServers(left));
+                }
+            }
             Ok(None) => {}
-            Err(error) => report.fail(Failure::Dataplane(error)),
+            Err(failure) => report.fail(failure),
         }
     }
     report.finish()
 }
 
-/// `None` if there is nothing.
-fn remove_all() -> Result<Option<usize>, Error> {
+/// What kube-proxy serves, too, stays: it may have taken over. `None` if there is nothing.
+fn remove_all() -> Result<Option<(usize, usize)>, Failure> {
     let mut record = Record::open()?;
     record.read()?;
     // Without a record the mode was never here, and there is no reason to load IPVS.
@@ -67,7 +91,9 @@ fn remove_all() -> Result<Option<usize>, Error> {
     if !is_present() {
         record.delete(&mut rules)?;
         routing.remove()?;
-        return Ok(Some(0));
+        return Ok(Some((0, 0)));
     }
-    remove(&mut Kernel::open(ROUND_ROBIN.into())?, &mut record, &mut routing, &mut rules).map(Some)
+    let theirs = Frontends::held()?;
+    let mut kernel = Kernel::open(ROUND_ROBIN.into())?;
+    Ok(Some(remove(&mut kernel, &mut record, &mut routing, &mut rules, &theirs)?))
 }

@@ -73,6 +73,8 @@ pub enum Kept {
     },
     /// An ipset, by name.
     IpSet(String),
+    /// Virtual servers of IPVS that kube-proxy has taken over.
+    VirtualServers(usize),
 }
 
 impl fmt::Display for Kept {
@@ -82,6 +84,10 @@ impl fmt::Display for Kept {
                 write!(f, "{variant}, {family}: chain {chain} of table {table} stays: {reason}")
             }
             Kept::IpSet(name) => write!(f, "ipvs: ipset {name} stays: rules that stay look into it"),
+            Kept::VirtualServers(number) => {
+                let servers = count(*number, "virtual server");
+                write!(f, "ipvs: {servers} of addresses that kube-proxy serves, too: left to kube-proxy")
+            }
         }
     }
 }
@@ -139,6 +145,12 @@ pub enum Failure {
     /// A dataplane could not do it.
     #[error(transparent)]
     Dataplane(crate::error::Error),
+}
+
+impl From<crate::error::Error> for Failure {
+    fn from(error: crate::error::Error) -> Failure {
+        Failure::Dataplane(error)
+    }
 }
 
 impl Failure {

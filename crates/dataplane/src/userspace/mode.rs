@@ -46,6 +46,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     shares_chain: |_, _| false,
     // Tables and chains are those of the other modes, which find them; sockets end with their
     // process.
+    ends: |_| None,
     find_own: |_| Ok(Leftovers::default()),
     remove_own: |_| Ok(Leftovers::default()),
 };

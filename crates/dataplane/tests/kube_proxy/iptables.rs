@@ -38,6 +38,7 @@ fn chains_of(kept: &[Kept]) -> Vec<&str> {
         .map(|kept| match kept {
             Kept::Chain { chain, .. } => chain.as_str(),
             Kept::IpSet(set) => set,
+            Kept::VirtualServers(_) => "virtual servers",
         })
         .collect()
 }
