@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use portolan_dataplane::Dataplane;
+use portolan_dataplane::ipvs::Ipvs;
 use portolan_dataplane::nftables::Nftables;
 use portolan_netlink::socket::NetlinkSocket;
 use portolan_service::{Protocol, ServicePlan};
@@ -16,27 +17,58 @@ use crate::cluster::{CLUSTER_IPS, POD_ADDRESSES, Shape, members};
 use crate::flood::{Flood, stay_on_one_processor};
 use crate::forwarding::{build, forwarded};
 use crate::process;
-use crate::report::{Figure, Line};
+use crate::report::{Figure, Line, Required};
 use crate::rules::Rules;
 use crate::sample::Sample;
 use crate::step::{self, Session, Step};
-use crate::{kube_proxy, load};
+use crate::{ipvs, kube_proxy, kube_proxy_ipvs, load};
 
 const LIMIT: Duration = Duration::from_mins(3);
 /// Packets still on their way this long after the last was sent are lost.
 const ARRIVAL: Duration = Duration::from_secs(2);
+/// IPVS forgets flows after [`crate::ipvs::FLOW_SECONDS`], and looks at them from time to time.
+const FORGOTTEN: Duration = Duration::from_mins(1);
 /// A flood is repeated this often if the kernel lost packets because its processor was taken away.
 const ATTEMPTS: usize = 5;
 
 /// Times new flows at clusters of `shapes`.
 pub(crate) fn bench(shapes: &[Shape], rounds: usize, flows: u32) -> anyhow::Result<Vec<Line>> {
+    let all = if load::nft_is_there() {
+        &[Rules::None, Rules::OneDnat, Rules::KubeProxy, Rules::Portolan][..]
+    } else {
+        &[Rules::None, Rules::Portolan]
+    };
+    let against = [
+        ("no rules", Rules::None, None),
+        ("one DNAT rule", Rules::OneDnat, None),
+        ("kube-proxy's layout", Rules::KubeProxy, None),
+    ];
+    compare("flow", shapes, (rounds, flows), all, (Rules::Portolan, &against))
+}
+
+/// The same where IPVS forwards.
+pub(crate) fn bench_ipvs(shape: Shape, rounds: usize, flows: u32) -> anyhow::Result<Vec<Line>> {
+    let all = [Rules::Ipvs, Rules::KubeProxyIpvs, Rules::Portolan];
+    let against = [
+        ("kube-proxy's mode ipvs", Rules::KubeProxyIpvs, Some(Required::TimesBetter(1.0))),
+        ("our mode nftables", Rules::Portolan, None),
+    ];
+    compare("ipvs", &[shape], (rounds, flows), &all, (Rules::Ipvs, &against))
+}
+
+/// What the time of a flow is compared with, and how it has to be.
+type Against = (&'static str, Rules, Option<Required>);
+
+/// Times new flows under each of `all`, and compares those of the first of `of` with its others.
+fn compare(
+    bench: &'static str,
+    shapes: &[Shape],
+    (rounds, flows): (usize, u32),
+    all: &[Rules],
+    (ours, against): (Rules, &[Against]),
+) -> anyhow::Result<Vec<Line>> {
     let mut lines = Vec::new();
     for &shape in shapes {
-        let all = if load::nft_is_there() {
-            &[Rules::None, Rules::OneDnat, Rules::KubeProxy, Rules::Portolan][..]
-        } else {
-            &[Rules::None, Rules::Portolan]
-        };
         let mut sessions = Vec::new();
         for &rules in all {
             let mut session = Session::start(&Step::Flood { rules, shape, flows }, LIMIT)?;
@@ -54,14 +86,11 @@ pub(crate) fn bench(shapes: &[Shape], rounds: usize, flows: u32) -> anyhow::Resu
             medians.push((rules, Figure::Nanoseconds(Sample::new(times).median())));
         }
         let median = |wanted| medians.iter().find(|(rules, _)| *rules == wanted).map(|(_, median)| *median);
-        let Some(ours) = median(Rules::Portolan) else { continue };
-        for (name, rules) in [
-            ("no rules", Rules::None),
-            ("one DNAT rule", Rules::OneDnat),
-            ("kube-proxy's layout", Rules::KubeProxy),
-        ] {
-            if let Some(theirs) = median(rules) {
-                lines.push(Line::new("flow", shape, "time a flow", ours).against(name, theirs));
+        let Some(ours) = median(ours) else { continue };
+        for (name, rules, required) in against {
+            if let Some(theirs) = median(*rules) {
+                let line = Line::new(bench, shape, "time a flow", ours).against(name, theirs);
+                lines.push(required.iter().fold(line, |line, required| line.required(*required)));
             }
         }
     }
@@ -83,16 +112,19 @@ pub(crate) fn answer_floods(rules: Rules, shape: Shape, flows: u32) -> anyhow::R
     step::answer(&0_u64)?;
     for line in std::io::stdin().lock().lines() {
         line.context("waiting for the next question")?;
-        step::answer(&timed(&flood, flows, &mut tracking)?)?;
+        step::answer(&timed(&flood, flows, rules, &mut tracking)?)?;
     }
     Ok(())
 }
 
 /// Floods once; returns nanoseconds a flow.
-fn timed(flood: &Flood, flows: u32, tracking: &mut NetlinkSocket) -> anyhow::Result<u64> {
+fn timed(flood: &Flood, flows: u32, rules: Rules, tracking: &mut NetlinkSocket) -> anyhow::Result<u64> {
     let mut arrived = 0;
     for _ in 0..ATTEMPTS {
         forget_flows(tracking)?;
+        if rules.balance() {
+            await_no_connections()?;
+        }
         let before = forwarded()?;
         let started = Instant::now();
         flood.send().context("sending")?;
@@ -120,6 +152,13 @@ fn load_rules(rules: Rules, shape: Shape) -> anyhow::Result<()> {
             ensure!(outcome.refused.is_empty(), "the kernel refused {:?}", outcome.refused.first());
             return Ok(());
         }
+        Rules::Ipvs => {
+            let plans: Vec<ServicePlan> = members(shape, Protocol::Udp).map(|member| member.plan()).collect();
+            let outcome = Ipvs::new(ipvs::settings()?)?.sync(&mut plans.iter())?;
+            ensure!(outcome.refused.is_empty(), "the kernel refused {:?}", outcome.refused.first());
+            return Ok(());
+        }
+        Rules::KubeProxyIpvs => return kube_proxy_ipvs::load(shape),
         Rules::OneDnat => kube_proxy::one_dnat(),
         Rules::KubeProxy => kube_proxy::rules(shape),
     };
@@ -129,6 +168,19 @@ fn load_rules(rules: Rules, shape: Shape) -> anyhow::Result<()> {
     let loaded = process::run(Command::new("nft").arg("-f").arg(&file))?;
     ensure!(loaded.status.success(), "nft -f {}: {}", file.display(), loaded.status);
     Ok(())
+}
+
+/// Waits until IPVS has forgotten all flows, which it does by itself.
+fn await_no_connections() -> anyhow::Result<()> {
+    let path = "/proc/thread-self/net/ip_vs_conn";
+    let end = Instant::now() + FORGOTTEN;
+    loop {
+        let file = fs::File::open(path).with_context(|| format!("reading {path}"))?;
+        // Below its heading.
+        let Some(line) = std::io::BufReader::new(file).lines().nth(1) else { return Ok(()) };
+        ensure!(Instant::now() < end, "IPVS still has flows: {}", line.unwrap_or_default());
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// How many flows connection tracking has room for.

@@ -14,7 +14,9 @@ mod forwarding;
 mod group;
 mod hostile;
 mod iptables;
+mod ipvs;
 mod kube_proxy;
+mod kube_proxy_ipvs;
 mod lab;
 mod load;
 mod memory;
@@ -89,6 +91,9 @@ enum Bench {
     Cluster,
     /// Mode iptables: cold load and one change, against iptables-restore of what kube-proxy writes
     Iptables,
+    /// Mode ipvs: cold load against ipvsadm, one change, a new flow against kube-proxy's mode ipvs;
+    /// for root of a machine with IPVS, such as that of `in-vm`
+    Ipvs,
     /// One Service that asks for as much as it can
     Hostile,
     /// Packets traced through the rules of a whole cluster, against a small one
@@ -102,7 +107,7 @@ enum Bench {
     /// What the first command of README.md compiles, against the shipped program; takes a quarter
     /// of an hour
     Build,
-    /// Everything but the build
+    /// Everything but the build and mode ipvs
     All,
 }
 
@@ -128,6 +133,9 @@ struct Scale {
     cluster_changes: usize,
     iptables: &'static [Shape],
     iptables_changes: u32,
+    /// Services of a small cluster and of a large one, and changes of each.
+    ipvs: (u32, u32, u32),
+    ipvs_flow: Shape,
     trace: &'static [Shape],
     traced: u32,
     source_ranges: u32,
@@ -157,6 +165,8 @@ const FULL: Scale = Scale {
     cluster_changes: 1_000,
     iptables: &[Shape::new(1_000, 1), Shape::new(10_000, 1)],
     iptables_changes: 9,
+    ipvs: (100, 10_000, 50),
+    ipvs_flow: Shape::new(1_000, 2),
     trace: &[Shape::new(10_000, 3)],
     traced: 100_000,
     source_ranges: 100_000,
@@ -180,6 +190,8 @@ const QUICK: Scale = Scale {
     cluster_changes: 100,
     iptables: &[Shape::new(1_000, 1)],
     iptables_changes: 5,
+    ipvs: (100, 1_000, 20),
+    ipvs_flow: Shape::new(100, 2),
     trace: &[Shape::new(2_000, 3)],
     traced: 10_000,
     source_ranges: 100_000,
@@ -278,6 +290,11 @@ fn run(bench: Bench, scale: &Scale, program: &Path) -> anyhow::Result<Vec<Line>>
         Bench::Memory => memory::bench(program, scale.memory.0, scale.memory.1),
         Bench::Cluster => api::bench(program, scale.clusters, scale.cluster_changes),
         Bench::Iptables => iptables::bench(scale.iptables, scale.iptables_changes),
+        Bench::Ipvs => {
+            let mut lines = ipvs::bench(scale.ipvs.0, scale.ipvs.1, scale.ipvs.2)?;
+            lines.extend(flow::bench_ipvs(scale.ipvs_flow, scale.flow_rounds, scale.flows / 4)?);
+            Ok(lines)
+        }
         Bench::Hostile => hostile::bench(scale.source_ranges, scale.hostile_rounds),
         Bench::Trace => trace::bench(program, scale.trace, scale.traced),
         Bench::Dns => dns::bench(program, scale.dns.0, scale.dns.1, scale.dns.2),
@@ -297,6 +314,7 @@ fn heading(bench: Bench) -> &'static str {
         Bench::Memory => "memory: resident, with Services x endpoints in force",
         Bench::Cluster => "cluster: following an API server with so many Services x endpoints",
         Bench::Iptables => "iptables: mode iptables with Services x endpoints, median",
+        Bench::Ipvs => "ipvs: mode ipvs with Services x endpoints, median",
         Bench::Hostile => "hostile: one Service that asks for as much as it can, among 1000 others, median",
         Bench::Trace => "trace: packets through the rules of Services x endpoints",
         Bench::Dns => "dns: names of so many Services, server and client on a processor each, median",

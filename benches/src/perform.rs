@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::step::{Step, answer};
-use crate::{affinity, api, change, dns, flow, hostile, iptables, load, memory, namespace, relay};
+use crate::{affinity, api, change, dns, flow, hostile, iptables, ipvs, load, memory, namespace, relay};
 
 /// Does `step` in this process and answers on its output.
 pub(crate) fn perform(step: &Step, limit: Duration) -> anyhow::Result<()> {
@@ -38,6 +38,8 @@ pub(crate) fn perform(step: &Step, limit: Duration) -> anyhow::Result<()> {
             answer(&api::follow(program, *services, *endpoints, *changes)?)
         }
         Step::Iptables { variant, shape, changes } => answer(&iptables::measure(variant, *shape, *changes)?),
+        Step::Ipvs { shape, changes } => answer(&ipvs::measure(*shape, *changes)?),
+        Step::IpvsRestore { file } => answer(&ipvs::restore(file)?),
         Step::Names { program, services, seconds, large } => {
             answer(&dns::measure(program, *services, *seconds, large)?)
         }

@@ -65,6 +65,12 @@ pub(crate) fn kernel_slab() -> anyhow::Result<u64> {
     field(&text, "SUnreclaim:")
 }
 
+/// Kernel memory of the whole machine that each processor has for itself (`Percpu`), in bytes.
+pub(crate) fn kernel_per_processor() -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
+    field(&text, "Percpu:")
+}
+
 /// A line such as `VmRSS:      1234 kB`.
 fn field(text: &str, name: &str) -> anyhow::Result<u64> {
     for line in text.lines() {

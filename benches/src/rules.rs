@@ -13,4 +13,15 @@ pub(crate) enum Rules {
     KubeProxy,
     /// What Portolan loads.
     Portolan,
+    /// What Portolan loads in mode ipvs.
+    Ipvs,
+    /// [`crate::kube_proxy_ipvs::load`].
+    KubeProxyIpvs,
+}
+
+impl Rules {
+    /// IPVS forwards.
+    pub(crate) fn balance(self) -> bool {
+        matches!(self, Rules::Ipvs | Rules::KubeProxyIpvs)
+    }
 }

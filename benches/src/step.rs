@@ -44,6 +44,10 @@ pub(crate) enum Step {
     Iptables { variant: String, shape: Shape, changes: u32 },
     /// Load this file with iptables-restore.
     IptablesRestore { variant: String, file: PathBuf },
+    /// Load a cluster in mode ipvs, then time changes of it.
+    Ipvs { shape: Shape, changes: u32 },
+    /// Load this file with `ipvsadm -R`.
+    IpvsRestore { file: PathBuf },
     /// Ask servers for the names of so many Services, for so long each time; and measure the memory
     /// of ours with larger clusters too.
     Names { program: PathBuf, services: u32, seconds: u64, large: Vec<Shape> },
