@@ -188,7 +188,12 @@ fn feed(node: &Namespace, program: &str, arguments: &[&str], input: &str) -> any
     run(node, program, arguments, input).map(drop)
 }
 
-fn run(node: &Namespace, program: &str, arguments: &[&str], input: &str) -> anyhow::Result<String> {
+pub(crate) fn run(
+    node: &Namespace,
+    program: &str,
+    arguments: &[&str],
+    input: &str,
+) -> anyhow::Result<String> {
     // Small enough for a pipe to hold before anybody reads.
     let (reader, mut writer) = std::io::pipe()?;
     writer.write_all(input.as_bytes())?;

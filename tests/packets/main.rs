@@ -22,6 +22,7 @@ mod spread;
 mod steady;
 mod table;
 mod tables;
+mod timeouts;
 mod traced;
 mod udp_flows;
 mod userspace;
@@ -110,6 +111,7 @@ fn trials() -> Vec<Trial> {
     ));
     trials.push(trial("ipvs: from kube-proxy's mode ipvs and back", moving::kube_proxy_and_back));
     trials.push(trial("ipvs: to mode nftables and back", moving::nftables_and_back));
+    trials.push(trial("ipvs: connections are remembered as long as configured", timeouts::are_set));
     let impossible = |mode: &&Mode| !mode.is_possible();
     for mode in Mode::ALL.iter().filter(impossible) {
         trials.retain(|trial| !trial.name().starts_with(mode.flag()));
