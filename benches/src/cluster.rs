@@ -136,6 +136,7 @@ impl Member {
                 address: self.endpoint(index).into(),
                 port: ENDPOINT_PORT,
                 place: if self.node(index) == 0 { Place::Here } else { Place::Elsewhere },
+                weight: 1,
             })
             .collect();
         // By text, as spec §1.28 has it.
@@ -155,6 +156,7 @@ impl Member {
                 affinity: None,
                 proxy_protocol: None,
                 scheduler: None,
+                resting: Arc::default(),
                 node_port: None,
                 frontends: vec![Frontend {
                     kind: FrontendKind::ClusterIp,

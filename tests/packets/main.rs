@@ -27,6 +27,7 @@ mod traced;
 mod udp_flows;
 mod userspace;
 mod walkthroughs;
+mod weights;
 mod world;
 
 use std::collections::BTreeSet;
@@ -100,6 +101,7 @@ fn trials() -> Vec<Trial> {
     trials.extend(localhost_trials());
     trials.extend(proxy_protocol_trials());
     trials.extend(scheduler_trials());
+    trials.extend(weight_trials());
     trials.extend(userspace_trials());
     trials.extend(situation_trials());
     trials.extend(spread_trials());
@@ -276,6 +278,19 @@ fn scheduler_trials() -> Vec<Trial> {
         "ipvs: schedulers: least connections rush to a new endpoint",
         schedulers::rush_to_the_new_one,
     ));
+    trials
+}
+
+fn weight_trials() -> Vec<Trial> {
+    type Test = fn(Mode, Family) -> anyhow::Result<()>;
+    let tests: [(&str, Test); 2] = [("shares", weights::shares), ("rest", weights::rest)];
+    let mut trials = Vec::new();
+    for (name, test) in tests {
+        for (mode, family) in Mode::SOCKETS_ONCE.iter().zip(Family::ALL.into_iter().cycle()) {
+            let name = format!("{}: weights of endpoints: {name}, {family}", mode.name());
+            trials.push(trial(name, move || test(*mode, family)));
+        }
+    }
     trials
 }
 

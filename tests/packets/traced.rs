@@ -167,7 +167,11 @@ fn addresses(node: &str) -> Vec<IpAddr> {
         .collect()
 }
 
-fn output(namespace: &Namespace, command: &mut Command) -> anyhow::Result<(Option<i32>, String, String)> {
+/// What a program prints in a namespace: its exit code, and both outputs.
+pub(crate) fn output(
+    namespace: &Namespace,
+    command: &mut Command,
+) -> anyhow::Result<(Option<i32>, String, String)> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let done = namespace.spawn(command).with_context(|| format!("{command:?}"))?.wait_with_output()?;
     if done.stdout.is_empty() && done.stderr.is_empty() && !done.status.success() {

@@ -186,6 +186,8 @@ pub struct EndpointManifest {
     pub address: IpAddr,
     /// The node it is on, if any.
     pub node: Option<String>,
+    /// The pod that it is, if it is one.
+    pub pod: Option<String>,
     /// `ready`, `serving`, `terminating`
     pub conditions: [bool; 3],
     /// `hints.forZones`
@@ -200,6 +202,7 @@ impl EndpointManifest {
         EndpointManifest {
             address,
             node: node.map(str::to_owned),
+            pod: None,
             conditions: [true, true, false],
             zones: Vec::new(),
             nodes: Vec::new(),
@@ -227,6 +230,13 @@ impl EndpointManifest {
         self
     }
 
+    /// The same, which is a pod of this name.
+    #[must_use]
+    pub fn pod(mut self, name: &str) -> EndpointManifest {
+        self.pod = Some(name.to_owned());
+        self
+    }
+
     /// The same with a zone hint.
     #[must_use]
     pub fn zone(mut self, zone: &str) -> EndpointManifest {
@@ -248,6 +258,9 @@ impl EndpointManifest {
             "addresses": [self.address],
             "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
         });
+        if let Some(pod) = &self.pod {
+            endpoint["targetRef"] = json!({"kind": "Pod", "name": pod});
+        }
         if let Some(node) = &self.node {
             endpoint["nodeName"] = json!(node);
         }

@@ -264,5 +264,6 @@ fn emitted(name: &ObjectName, spec: &ServiceSpec, state: &State) -> Option<Servi
         publish_not_ready: spec.publish_not_ready,
         proxy_protocol: spec.proxy_protocol.clone(),
         scheduler: spec.scheduler.clone(),
+        weights: spec.weights.clone(),
     })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use portolan_service::{
     AskedProxyProtocol, AskedScheduler, ExternalPolicy, Family, InternalPolicy, LoadBalancerIngress,
-    Protocol, ServiceType,
+    Protocol, ServiceType, Weights,
 };
 
 use crate::Labels;
@@ -64,6 +64,8 @@ pub struct ServiceSpec {
     pub proxy_protocol: Option<AskedProxyProtocol>,
     /// The annotation `portolan.dev/ipvs-scheduler`, or kube-router's
     pub scheduler: Option<AskedScheduler>,
+    /// The annotation `portolan.dev/endpoint-weights`
+    pub weights: Option<Result<Weights, String>>,
 }
 
 /// An entry of `spec.ports`.
@@ -139,6 +141,7 @@ impl Default for ServiceSpec {
             external_name: None,
             proxy_protocol: None,
             scheduler: None,
+            weights: None,
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod nftables;
 mod owner;
 mod removal;
 mod settings;
+mod slots;
 mod stale_flows;
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use portolan_service::{
     AskedProxyProtocol, AskedScheduler, Endpoint, EndpointNames, EndpointSlice, ExternalPolicy, Family,
     Hints, IngressMode, InternalPolicy, LoadBalancerIngress, Namespace, Node, ObjectName, Pod, PodPhase,
-    Protocol, Service, ServicePort, ServiceType, SlicePort, Target, TargetSlice, further, parse_address,
-    parse_network,
+    Protocol, Service, ServicePort, ServiceType, SlicePort, Target, TargetSlice, Weights, further,
+    parse_address, parse_network,
 };
 
 use crate::wire;
@@ -108,6 +108,7 @@ pub(crate) fn service(name: ObjectName, service: &wire::Service<'_>, names: &mut
             annotations.scheduler.as_deref(),
             annotations.kube_router_scheduler.as_deref(),
         ),
+        weights: annotations.endpoint_weights.as_deref().map(Weights::parse),
     }
 }
 

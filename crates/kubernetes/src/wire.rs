@@ -113,6 +113,8 @@ objects! {
         scheduler: Option<Text<'a>>,
         #[serde(rename = "kube-router.io/service.scheduler")]
         kube_router_scheduler: Option<Text<'a>>,
+        #[serde(rename = "portolan.dev/endpoint-weights")]
+        endpoint_weights: Option<Text<'a>>,
     }
 
     /// v1 Service.

@@ -93,7 +93,12 @@ fn difference(old: &PortPlan, new: &PortPlan) -> String {
         [("endpoints", &old.cluster, &new.cluster), ("local endpoints", &old.local, &new.local)]
     {
         if before != after && (title == "endpoints" || (old.cluster == new.cluster)) {
-            parts.push(format!("{title} {} -> {}{}", before.len(), after.len(), moved(before, after)));
+            let moved = moved(before, after);
+            if moved.is_empty() {
+                parts.push(format!("{title}: weights{}", weights(after)));
+            } else {
+                parts.push(format!("{title} {} -> {}{moved}", before.len(), after.len()));
+            }
         }
     }
     if old.proxy_protocol != new.proxy_protocol {
@@ -107,6 +112,18 @@ fn difference(old: &PortPlan, new: &PortPlan) -> String {
         parts.push(summary(new));
     }
     parts.join("; ")
+}
+
+/// The weight of each.
+fn weights(list: &[Backend]) -> String {
+    let mut text = String::new();
+    for Backend { address, port, weight, .. } in list.iter().take(NAMED) {
+        let _ = write!(text, ", {} {weight}", std::net::SocketAddr::new(*address, *port));
+    }
+    if list.len() > NAMED {
+        let _ = write!(text, ", {} more", list.len() - NAMED);
+    }
+    text.replacen(',', "", 1)
 }
 
 fn moved(before: &[Backend], after: &[Backend]) -> String {
@@ -140,7 +157,12 @@ mod tests {
     fn plan(endpoints: &[&str], verdict: Verdict) -> Arc<ServicePlan> {
         let backends: Arc<[Backend]> = endpoints
             .iter()
-            .map(|address| Backend { address: address.parse().unwrap(), port: 8080, place: Place::Elsewhere })
+            .map(|address| Backend {
+                address: address.parse().unwrap(),
+                port: 8080,
+                place: Place::Elsewhere,
+                weight: 1,
+            })
             .collect();
         Arc::new(ServicePlan {
             name: ObjectName::new("shop", "web"),
@@ -154,6 +176,7 @@ mod tests {
                 affinity: None,
                 proxy_protocol: None,
                 scheduler: None,
+                resting: Arc::default(),
                 node_port: None,
                 frontends: vec![Frontend {
                     kind: FrontendKind::ClusterIp,

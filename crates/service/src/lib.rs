@@ -30,6 +30,7 @@ mod service;
 mod service_plan;
 mod slice;
 mod special;
+mod weights;
 
 pub use address::{parse_address, parse_network};
 pub use address_pool::{AddressPool, LabelExpression, LabelOperator, LabelSelector, PoolAllocation};
@@ -55,3 +56,4 @@ pub use service::{
 pub use service_plan::BUDGET;
 pub use slice::{Endpoint, EndpointNames, EndpointSlice, EndpointsTrigger, Hints, SlicePort};
 pub use special::Special;
+pub use weights::Weights;

@@ -18,6 +18,10 @@ pub struct Backend {
     pub port: u16,
     /// Where it runs.
     pub place: Place,
+    /// How many of the new connections it gets, next to the weights of the others in its list: 1 to
+    /// [`Weights::MAX`](crate::Weights::MAX). In no list of those that get new connections it may
+    /// be 0.
+    pub weight: u16,
 }
 
 impl Backend {
@@ -56,7 +60,8 @@ pub enum List {
 /// What happens to a new connection (spec §2.10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It goes to a member of this list, each with the same probability. The list is not empty.
+    /// It goes to a member of this list, each with a probability by its weight. The list is not
+    /// empty.
     Forward(List),
     /// It is refused with an ICMP error.
     Reject,
@@ -154,6 +159,9 @@ pub struct PortPlan {
     /// For UDP: every serving endpoint, whatever policy, topology or readiness (spec §8.2).
     /// Established flows to these are left alone. Empty for other protocols.
     pub serving: Arc<[Backend]>,
+    /// For TCP and SCTP, where IPVS chooses endpoints: those of weight 0, which keep their
+    /// connections, whatever policy and topology.
+    pub resting: Arc<[Backend]>,
     /// Session affinity by client address, with its timeout in seconds (spec §3.20).
     pub affinity: Option<u32>,
     /// Connections to endpoints begin with this version of the PROXY protocol: see

@@ -15,7 +15,7 @@ use crate::service_plan::{
 use crate::{
     Announced, AskedProxyProtocol, AskedScheduler, Catalog, Change, ChangeSet, Frontend, FrontendKind,
     HealthCheckPort, LocalNode, ObjectName, PortPlan, Problem, Protocol, ProxyProtocol, Service,
-    ServiceChange, ServicePlan,
+    ServiceChange, ServicePlan, Weights,
 };
 
 /// What a Service asks for, whoever else may.
@@ -283,6 +283,7 @@ impl Planner {
         unusable(service, findings);
         without_proxy_protocol(service, &self.node, findings);
         without_scheduler(service, &self.node, findings);
+        without_weights(service, findings);
         if service.external_ips.is_empty() {
             self.with_external_ips.remove(name);
             return;
@@ -457,5 +458,16 @@ fn without_scheduler(service: &Service, node: &LocalNode, findings: &mut Finding
              mh to keep clients where they are, or another"
         )),
         Ok(_) => {}
+    }
+}
+
+/// Endpoints that are all alike, though the Service gives them weights.
+fn without_weights(service: &Service, findings: &mut Findings) {
+    if let Some(Err(reason)) = &service.weights {
+        findings.problem(Finding::Said(format!(
+            "metadata.annotations: {}: {reason}, so all endpoints have the same weight: write entries such as \
+             \"web-v2-*: 1, *: 9\", or remove it",
+            Weights::ANNOTATION
+        )));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::{Backend, Endpoint, EndpointSlice, Family, LocalNode, Place, Protocol};
+use crate::{Backend, Endpoint, EndpointSlice, Family, LocalNode, Place, Protocol, Weights};
 
 /// One endpoint of a Service port.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +13,7 @@ pub(crate) struct Candidate<'a> {
     pub(crate) port: u16,
     /// Where it runs (spec §1.25).
     pub(crate) place: Place,
+    pub(crate) weight: u16,
 }
 
 impl Candidate<'_> {
@@ -24,8 +25,13 @@ impl Candidate<'_> {
         self.endpoint.ready
     }
 
+    /// It is ready, and to get new connections.
+    fn takes(&self) -> bool {
+        self.ready() && self.weight > 0
+    }
+
     fn backend(&self) -> Backend {
-        Backend { address: self.endpoint.address, port: self.port, place: self.place }
+        Backend { address: self.endpoint.address, port: self.port, place: self.place, weight: self.weight }
     }
 }
 
@@ -60,6 +66,13 @@ impl<'a> SlicePorts<'a> {
         named.iter().copied().filter(move |port| port.slice.family == family && port.protocol == protocol)
     }
 
+    /// How many slots ([`Backend::weight`]) the endpoints of a Service port have at most.
+    pub(crate) fn slots(&self, family: Family, name: &str, protocol: Protocol, weights: &Weights) -> usize {
+        let endpoints = self.get(family, name, protocol).flat_map(|port| &port.slice.endpoints);
+        let all = endpoints.map(|endpoint| usize::from(weights.of(endpoint)));
+        all.sum::<usize>().min(usize::from(Weights::MAX))
+    }
+
     /// How many endpoints the slices list for a Service port, whatever their state.
     pub(crate) fn listed(&self, family: Family, name: &str, protocol: Protocol) -> usize {
         self.get(family, name, protocol).map(|port| port.slice.endpoints.len()).sum()
@@ -77,12 +90,14 @@ pub(crate) fn candidates<'a>(
     name: &str,
     protocol: Protocol,
     node: &LocalNode,
+    weights: Option<&Weights>,
 ) -> Vec<Candidate<'a>> {
     let mut found: Vec<Candidate<'a>> = Vec::new();
     let mut known: HashMap<(IpAddr, u16), usize> = HashMap::new();
     for ListedPort { slice, number, .. } in slices.get(family, name, protocol) {
         for endpoint in slice.endpoints.iter().filter(|endpoint| Family::of(endpoint.address) == family) {
-            let candidate = Candidate { endpoint, port: number, place: place(endpoint, node) };
+            let weight = weights.map_or(Weights::DEFAULT, |weights| weights.of(endpoint));
+            let candidate = Candidate { endpoint, port: number, place: place(endpoint, node), weight };
             match known.get(&(endpoint.address, number)) {
                 None => {
                     known.insert((endpoint.address, number), found.len());
@@ -111,23 +126,24 @@ fn place(endpoint: &Endpoint, node: &LocalNode) -> Place {
 
 /// The fallback where nothing is ready (spec §2.3, §2.4).
 fn serving_terminating(candidate: &Candidate<'_>) -> bool {
-    candidate.endpoint.serving && candidate.endpoint.terminating
+    candidate.endpoint.serving && candidate.endpoint.terminating && candidate.weight > 0
 }
 
 /// The Cluster list (spec §2.2, §2.3).
 pub(crate) fn cluster(candidates: &[Candidate<'_>], node: &LocalNode) -> Vec<Backend> {
     let topology = Topology::of(candidates, node);
-    let ready = pick(candidates, |candidate| candidate.ready() && topology.allows(candidate, node));
-    if ready.is_empty() { pick(candidates, serving_terminating) } else { ready }
+    if !candidates.iter().any(Candidate::ready) {
+        return pick(candidates, serving_terminating);
+    }
+    pick(candidates, |candidate| candidate.takes() && topology.allows(candidate, node))
 }
 
 /// The Local list (spec §2.4).
 pub(crate) fn local(candidates: &[Candidate<'_>]) -> Vec<Backend> {
-    let ready = pick(candidates, |candidate| candidate.is_local() && candidate.ready());
-    if ready.is_empty() {
-        pick(candidates, |candidate| candidate.is_local() && serving_terminating(candidate))
+    if candidates.iter().any(|candidate| candidate.is_local() && candidate.ready()) {
+        pick(candidates, |candidate| candidate.is_local() && candidate.takes())
     } else {
-        ready
+        pick(candidates, |candidate| candidate.is_local() && serving_terminating(candidate))
     }
 }
 
@@ -136,16 +152,21 @@ pub(crate) fn serving(candidates: &[Candidate<'_>]) -> Vec<Backend> {
     pick(candidates, |candidate| candidate.endpoint.serving)
 }
 
-/// Any endpoint anywhere could be used (spec §2.7).
-pub(crate) fn has_any(candidates: &[Candidate<'_>]) -> bool {
-    candidates.iter().any(|candidate| candidate.ready() || serving_terminating(candidate))
+/// Those that serve and get no new connections, because their weight is 0.
+pub(crate) fn resting(candidates: &[Candidate<'_>]) -> Vec<Backend> {
+    pick(candidates, |candidate| candidate.endpoint.serving && candidate.weight == 0)
 }
 
-/// Addresses of ready endpoints on this node (spec §11.11).
+/// Any endpoint anywhere could be used (spec §2.7).
+pub(crate) fn has_any(candidates: &[Candidate<'_>]) -> bool {
+    candidates.iter().any(|candidate| candidate.takes() || serving_terminating(candidate))
+}
+
+/// Addresses of ready endpoints on this node (spec §11.11), those that get new connections.
 pub(crate) fn ready_local<'a>(candidates: &'a [Candidate<'_>]) -> impl Iterator<Item = IpAddr> + 'a {
     candidates
         .iter()
-        .filter(|candidate| candidate.is_local() && candidate.ready())
+        .filter(|candidate| candidate.is_local() && candidate.takes())
         .map(|candidate| candidate.endpoint.address)
 }
 
@@ -165,7 +186,7 @@ impl Topology {
     /// One ready endpoint without a hint disables a mode, and so does no hint for here.
     fn of(candidates: &[Candidate<'_>], node: &LocalNode) -> Topology {
         let usable = |mode: Topology, hints: fn(&Endpoint) -> &[Arc<str>]| {
-            let mut ready = candidates.iter().filter(|candidate| candidate.ready());
+            let mut ready = candidates.iter().filter(|candidate| candidate.takes());
             ready.clone().all(|candidate| !hints(candidate.endpoint).is_empty())
                 && ready.any(|candidate| mode.allows(candidate, node))
         };

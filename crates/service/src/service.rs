@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::{AskedProxyProtocol, AskedScheduler, Family, ObjectName, Protocol};
+use crate::{AskedProxyProtocol, AskedScheduler, Family, ObjectName, Protocol, Weights};
 
 /// `spec.type` of a Service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +146,8 @@ pub struct Service {
     pub proxy_protocol: Option<AskedProxyProtocol>,
     /// The annotation `portolan.dev/ipvs-scheduler`, or kube-router's: how IPVS chooses endpoints.
     pub scheduler: Option<AskedScheduler>,
+    /// The annotation `portolan.dev/endpoint-weights`, or what is wrong with it.
+    pub weights: Option<Result<Weights, String>>,
 }
 
 impl Service {
@@ -172,6 +174,7 @@ impl Service {
             publish_not_ready: false,
             proxy_protocol: None,
             scheduler: None,
+            weights: None,
         }
     }
 }

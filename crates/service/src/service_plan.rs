@@ -11,7 +11,7 @@ use crate::select::{self, SlicePorts, candidates};
 use crate::{
     AllowedSources, Backend, EndpointSlice, ExternalPolicy, Family, Frontend, FrontendKind, HealthCheck,
     IngressMode, InternalPolicy, List, LocalNode, Masquerade, PerFamily, PortPlan, Protocol, ProxyProtocol,
-    Scheduler, Service, ServicePlan, ServicePort, ServiceType, Special, Verdict,
+    Scheduler, Service, ServicePlan, ServicePort, ServiceType, Special, Verdict, Weights,
 };
 
 /// What one Service may ask for at most, as `Oversized` counts it.
@@ -25,7 +25,8 @@ pub const BUDGET: usize = 250_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Oversized {
     /// For each address, family and Service port one, and one for each endpoint in its slices,
-    /// ready or not; for each load-balancer address and Service port one for each source range.
+    /// ready or not, and for their weights; for each load-balancer address and Service port one for
+    /// each source range.
     pub(crate) elements: usize,
 }
 
@@ -52,7 +53,7 @@ pub(crate) fn plan(
         let addresses = Addresses::of(service, family, cluster_ip, node);
         let allowed_sources = allowed_sources(service, family, &addresses.load_balancer, node);
         for port in distinct_ports(service) {
-            let candidates = candidates(&slices, family, &port.name, port.protocol, node);
+            let candidates = candidates(&slices, family, &port.name, port.protocol, node, weights(service));
             ready_local.get_mut(family).extend(select::ready_local(&candidates));
             ports.push(port_plan(service, port, &addresses, allowed_sources.as_ref(), &candidates, node));
         }
@@ -78,6 +79,11 @@ pub(crate) fn is_proxied(service: &Service) -> bool {
     !service.other_proxy && service.kind != ServiceType::ExternalName && service.cluster_ip.is_some()
 }
 
+/// The weights of endpoints that `service` gives, if it does so without a mistake.
+fn weights(service: &Service) -> Option<&Weights> {
+    service.weights.as_ref()?.as_ref().ok()
+}
+
 /// What `service` asks for, counted without planning it.
 fn elements(service: &Service, slices: &SlicePorts<'_>, node: &LocalNode) -> usize {
     let mut elements: usize = 0;
@@ -86,7 +92,9 @@ fn elements(service: &Service, slices: &SlicePorts<'_>, node: &LocalNode) -> usi
         let addresses = Addresses::of(service, family, cluster_ip, node);
         let ranges = service.source_ranges.iter().filter(|range| Family::of(range.addr()) == family).count();
         for port in distinct_ports(service) {
-            let endpoints = slices.listed(family, &port.name, port.protocol);
+            let slots = weights(service)
+                .map_or(0, |weights| slices.slots(family, &port.name, port.protocol, weights));
+            let endpoints = slices.listed(family, &port.name, port.protocol).saturating_add(slots);
             let frontends = addresses.count(port).saturating_mul(endpoints.saturating_add(1));
             let sources = addresses.load_balancer.len().saturating_mul(ranges);
             elements = elements.saturating_add(frontends).saturating_add(sources);
@@ -286,6 +294,8 @@ fn port_plan(
 
     frontends.shrink_to_fit();
     let serving = if port.protocol == Protocol::Udp { select::serving(candidates) } else { Vec::new() };
+    let rests = node.has_schedulers && port.protocol != Protocol::Udp;
+    let resting = if rests { select::resting(candidates) } else { Vec::new() };
     let mut shared: Vec<Arc<[Backend]>> = Vec::new();
     let mut share = |list: Vec<Backend>| -> Arc<[Backend]> {
         if let Some(same) = shared.iter().find(|known| ***known == *list) {
@@ -301,6 +311,7 @@ fn port_plan(
         cluster: share(cluster),
         local: share(local),
         serving: share(serving),
+        resting: share(resting),
         affinity: service.affinity,
         proxy_protocol: proxy_protocol(service, port, node),
         scheduler: scheduler(service, node),

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use portolan_service::{
     AskedProxyProtocol, AskedScheduler, Backend, Change, Endpoint, EndpointNames, EndpointSlice,
-    ExternalPolicy, Family, Frontend, FrontendKind, Hints, IngressMode, InternalPolicy, LoadBalancerIngress,
-    LocalNode, Masquerade, ObjectName, PerFamily, Planner, PortPlan, Protocol, ProxyProtocol, Scheduler,
-    Service, ServicePort, ServiceType, SlicePort, Verdict,
+    ExternalPolicy, Family, Frontend, FrontendKind, HealthCheckPort, Hints, IngressMode, InternalPolicy,
+    List, LoadBalancerIngress, LocalNode, Masquerade, ObjectName, PerFamily, Planner, PortPlan, Protocol,
+    ProxyProtocol, Scheduler, Service, ServicePort, ServiceType, SlicePort, Verdict, Weights,
 };
 
 /// A Service on a node, to be changed by a test.
@@ -1090,6 +1090,92 @@ fn the_proxy_protocol_of_endpoints() {
         let solved = planner.take_changed_findings();
         assert_eq!(solved.len(), reported.len().min(1), "{name}: solved");
     }
+}
+
+/// `10.1.0.1=3` for each endpoint of a list.
+fn weighed(list: &[Backend]) -> Vec<String> {
+    list.iter().map(|backend| format!("{}={}", backend.address, backend.weight)).collect()
+}
+
+#[test]
+fn the_weights_of_endpoints() {
+    type Case = (&'static str, &'static str, fn(&mut Situation), [&'static [&'static str]; 3], Verdict);
+    const CLUSTER: Verdict = Verdict::Forward(List::Cluster);
+    // By 10.1.0.1 here and 10.1.1.1 there: the Cluster list, the Local list, those that rest, and
+    // what becomes of clients from outside.
+    let cases: [Case; 9] = [
+        ("none", "other: 3", |_| {}, [&["10.1.0.1=1", "10.1.1.1=1"], &[], &[]], CLUSTER),
+        ("some", "10.1.0.1: 3", |_| {}, [&["10.1.0.1=3", "10.1.1.1=1"], &[], &[]], CLUSTER),
+        ("one rests", "10.1.0.1: 0, *: 2", |_| {}, [&["10.1.1.1=2"], &[], &["10.1.0.1=0"]], CLUSTER),
+        ("all rest", "*: 0", |_| {}, [&[], &[], &["10.1.0.1=0", "10.1.1.1=0"]], Verdict::Reject),
+        (
+            "policy Local",
+            "10.1.0.1: 3",
+            external_local,
+            [&["10.1.0.1=3", "10.1.1.1=1"], &["10.1.0.1=3"], &[]],
+            Verdict::Forward(List::Local),
+        ),
+        (
+            "policy Local, the one here rests",
+            "10.1.0.1: 0",
+            external_local,
+            [&["10.1.1.1=1"], &[], &["10.1.0.1=0"]],
+            Verdict::Drop,
+        ),
+        (
+            "one that terminates does not stand in for those that rest",
+            "10.1.0.1: 0",
+            |s| {
+                s.slices[0].endpoints[1].ready = false;
+                s.slices[0].endpoints[1].terminating = true;
+            },
+            [&[], &[], &["10.1.0.1=0"]],
+            // It could be used if the other one were not there.
+            Verdict::Reject,
+        ),
+        (
+            "one that rests does not stand in for those that are ready",
+            "10.1.0.1: 0",
+            |s| {
+                s.slices[0].endpoints[0].ready = false;
+                s.slices[0].endpoints[0].terminating = true;
+            },
+            [&["10.1.1.1=1"], &[], &["10.1.0.1=0"]],
+            CLUSTER,
+        ),
+        ("a mistake", "10.1.0.1: many", |_| {}, [&["10.1.0.1=1", "10.1.1.1=1"], &[], &[]], CLUSTER),
+    ];
+    for (name, weights, change, expected, outside) in cases {
+        let mut s = situation();
+        s.node.has_schedulers = true;
+        node_port(&mut s);
+        s.service.weights = Some(Weights::parse(weights));
+        change(&mut s);
+        let planner = planned(&s);
+        let port = &planner.plan(&s.service.name).unwrap().ports[0];
+        let found = [&port.cluster, &port.local, &port.resting].map(|list| weighed(list));
+        assert_eq!(found, expected.map(<[&str]>::to_vec), "{name}");
+        assert_eq!(port.frontends.last().unwrap().outside, outside, "{name}");
+        assert_eq!(findings(&planner).len(), usize::from(name == "a mistake"), "{name}");
+    }
+}
+
+/// Weights are of new connections: flows of UDP stay (§8.2), load balancers learn that nobody here
+/// takes new ones (§11.11), and without IPVS nobody needs to know who rests.
+#[test]
+fn what_rests_keeps_what_it_has() {
+    let mut s = situation();
+    load_balancer(&mut s);
+    external_local(&mut s);
+    s.service.health_check_node_port = HealthCheckPort::Port(31000);
+    s.service.weights = Some(Weights::parse("10.1.0.1: 0"));
+    s.service.ports[0].protocol = Protocol::Udp;
+    s.slices[0].ports[0].protocol = Protocol::Udp;
+    let planner = planned(&s);
+    let plan = planner.plan(&s.service.name).unwrap();
+    assert_eq!(weighed(&plan.ports[0].serving), ["10.1.0.1=0", "10.1.1.1=1"]);
+    assert_eq!(plan.health_check.unwrap().local_endpoints.v4, 0);
+    assert!(plan.ports[0].resting.is_empty());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use portolan_service::{
     AskedProxyProtocol, AskedScheduler, Change, ChangeSet, Endpoint, EndpointNames, EndpointSlice,
     ExternalPolicy, Family, Hints, IngressMode, InternalPolicy, LoadBalancerIngress, LocalNode, ObjectName,
-    PerFamily, Planner, Protocol, Service, ServicePlan, ServicePort, ServiceType, SlicePort,
+    PerFamily, Planner, Protocol, Service, ServicePlan, ServicePort, ServiceType, SlicePort, Weights,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -76,9 +76,10 @@ prop_compose! {
         health_check_node_port in select(vec![None, Some(31000u16)]),
         other_proxy in prop::bool::weighted(0.1),
         for_names in (any::<bool>(), any::<bool>(), select(vec![None, Some("a.example")])),
-        (proxy_protocol, scheduler) in (
+        (proxy_protocol, scheduler, weights) in (
             select(vec![None, None, Some("v1"), Some("v2"), Some("v3")]),
             select(vec![None, None, Some("lc"), Some("dh"), Some("")]),
+            select(vec![None, None, Some("10.1.0.1: 3"), Some("10.1.0.1: 0, *: 2"), Some("po*: 0"), Some("?")]),
         ),
     ) -> Change {
         let cluster_ips: Vec<IpAddr> = std::iter::once(v4).chain(v6).map(ip).collect();
@@ -106,6 +107,7 @@ prop_compose! {
             external_name: for_names.2.map(Arc::from),
             proxy_protocol: proxy_protocol.map(AskedProxyProtocol::parse),
             scheduler: AskedScheduler::parse(scheduler, None),
+            weights: weights.map(Weights::parse),
         })
     }
 }

@@ -15,6 +15,7 @@ use super::options::Layout;
 use super::rule::{Match, Rule, Target};
 use crate::chain_names::MARK_MASQ;
 use crate::settings::LocalDetector;
+use crate::slots::{slot_count, slots};
 
 /// What one Service needs in one family.
 #[derive(Debug, Default)]
@@ -266,8 +267,8 @@ impl Port<'_> {
                 rules.push(to_endpoint(backend).with(recent).jump(chain));
             }
         }
-        let count = u32::try_from(backends.len()).unwrap_or(u32::MAX);
-        for (left, backend) in (1..=count).rev().zip(backends.iter()) {
+        let count = slot_count(backends);
+        for (left, backend) in (1..=count).rev().zip(slots(backends)) {
             let chance = (left > 1).then_some(Match::OneIn(left));
             rules.push(to_endpoint(backend).maybe(chance).jump(self.chain_of(backend)));
         }

@@ -88,10 +88,11 @@ impl Ipvs {
 
     fn compare_destinations(&mut self, server: &Server) -> Result<Option<String>, Error> {
         let held = self.kernel.destinations(&server.key)?;
-        // Those of weight 0 are on their way out.
+        // Those of weight 0 are on their way out, or rest.
         let serving: HashSet<_> =
             held.iter().map(|held| held.destination).filter(|held| held.weight > 0).collect();
-        let wanted: HashSet<_> = server.destinations.iter().copied().collect();
+        let wanted: HashSet<_> =
+            server.destinations.iter().copied().filter(|wanted| wanted.weight > 0).collect();
         let (missing, more) = (wanted.difference(&serving).count(), serving.difference(&wanted).count());
         Ok(match (missing, more) {
             (0, 0) => None,

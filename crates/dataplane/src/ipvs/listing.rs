@@ -54,10 +54,10 @@ impl Ipvs {
             .iter()
             .map(|held| {
                 let place = SocketAddr::new(held.destination.address, held.destination.port);
-                if held.destination.weight == 0 {
-                    format!("{place} (no new clients)")
-                } else {
-                    place.to_string()
+                match held.destination.weight {
+                    0 => format!("{place} (no new clients)"),
+                    1 => place.to_string(),
+                    weight => format!("{place} (weight {weight})"),
                 }
             })
             .collect();

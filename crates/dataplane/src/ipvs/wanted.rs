@@ -3,7 +3,7 @@
 use portolan_netfilter::ipvs::{
     Destination, HASH_BY_PORT, REFUSE_NOBODY, Scheduling, ServerKey, VirtualServer,
 };
-use portolan_service::{Frontend, List, PortPlan, Protocol, ServicePlan};
+use portolan_service::{Backend, Frontend, List, PortPlan, Protocol, ServicePlan, Weights};
 
 use super::settings::IpvsSettings;
 use crate::nftables::{by_rules, forward_list};
@@ -15,6 +15,8 @@ pub(super) const ROUND_ROBIN: &str = "rr";
 /// come and go.
 const MAGLEV: &str = "mh";
 const SOURCE_HASH: &str = "sh";
+/// Schedulers that heed no weights, each with the one that does and is the same otherwise.
+const WEIGHTED: [(&str, &str); 2] = [(ROUND_ROBIN, "wrr"), ("lc", "wlc")];
 
 /// A virtual server and what it leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub(super) fn servers(
     let mut servers = Vec::new();
     for port in &plan.ports {
         let asked = port.scheduler.map_or(&*settings.scheduler, |scheduler| scheduler.name());
-        let scheduler = usable(asked, &settings.scheduler, &known);
+        let scheduler = by_weight(port, usable(asked, &settings.scheduler, &known), &known);
         for frontend in by_rules(port) {
             servers.extend(by_address(port, frontend, scheduler));
         }
@@ -65,6 +67,16 @@ fn by_address(port: &PortPlan, frontend: &Frontend, scheduler: &str) -> Option<S
 /// kernel has.
 pub(super) fn usable<'a>(asked: &'a str, configured: &'a str, known: impl Fn(&str) -> bool) -> &'a str {
     [asked, configured].into_iter().find(|scheduler| known(scheduler)).unwrap_or(ROUND_ROBIN)
+}
+
+/// The scheduler that heeds weights in place of one that does not, where endpoints have some.
+fn by_weight<'a>(port: &PortPlan, scheduler: &'a str, known: impl Fn(&str) -> bool) -> &'a str {
+    let mut endpoints = port.cluster.iter().chain(port.local.iter());
+    let heeding = WEIGHTED.iter().find(|(without, _)| *without == scheduler).map(|(_, with)| *with);
+    match heeding.filter(|with| known(with)) {
+        Some(with) if endpoints.any(|backend| backend.weight != Weights::DEFAULT) => with,
+        _ => scheduler,
+    }
 }
 
 /// A virtual server with persistence that is known by a mark does not translate ports
@@ -106,9 +118,15 @@ pub(super) fn scheduling(scheduler: &str, affinity: Option<u32>) -> Scheduling {
     Scheduling { scheduler: scheduler.to_owned(), flags, persistence: affinity }
 }
 
+/// The members of a list, and those that get no new connections and keep what they have.
 fn destinations(port: &PortPlan, list: List) -> Vec<Destination> {
-    let backends = port.backends(list).iter();
-    backends.map(|backend| Destination { address: backend.address, port: backend.port, weight: 1 }).collect()
+    let resting = port.resting.iter().filter(|backend| list == List::Cluster || backend.is_local());
+    let to = |backend: &Backend| Destination {
+        address: backend.address,
+        port: backend.port,
+        weight: backend.weight.into(),
+    };
+    port.backends(list).iter().chain(resting).map(to).collect()
 }
 
 fn lingering(port: &PortPlan, list: List) -> Vec<Destination> {

@@ -213,9 +213,9 @@ pub(crate) fn chain_of_set(set: &str) -> Chain {
     Chain::Endpoint(set.strip_prefix(AFFINITY_SETS).unwrap_or(set).into())
 }
 
-/// Connections are sent to the same addresses in the same order.
+/// Connections are sent to the same addresses in the same order, with the same chances.
 fn same(left: &[Backend], right: &[Backend]) -> bool {
-    let place = |backend: &Backend| (backend.address, backend.port);
+    let place = |backend: &Backend| (backend.address, backend.port, backend.weight);
     left.iter().map(place).eq(right.iter().map(place))
 }
 

@@ -18,6 +18,7 @@ use super::endpoint_list::forward_list;
 use super::layout::Layout;
 use super::localhost::by_rules;
 use super::set::SetName;
+use crate::slots::{slot_count, slots};
 
 /// The key of an element and the set it is in. Ordered so that what belongs to one set lies
 /// together.
@@ -29,7 +30,7 @@ pub(crate) enum Key {
     Hairpin(IpAddr),
     /// A set or verdict map keyed by frontend alone
     Frontend(SetName, FrontendKey),
-    /// `endpoints` or `endpoints-local`: the endpoint's number in its list
+    /// `endpoints` or `endpoints-local`: the number of one of the endpoint's slots in its list
     Endpoint(SetName, FrontendKey, u32),
     /// `allowed`: a network of clients
     Allowed(FrontendKey, IpNet),
@@ -341,7 +342,7 @@ fn render_list<'a>(
     elements: &mut Vec<Element<'a>>,
 ) {
     let backends = port.backends(list);
-    let count = u32::try_from(backends.len()).unwrap_or(u32::MAX);
+    let count = slot_count(backends);
     let local = dispatch == SetName::ServicesLocal;
     let chain = match (sticky, local) {
         (None, false) => Chain::Pick(count),
@@ -364,7 +365,7 @@ fn render_list<'a>(
         return;
     }
     let endpoints = if local { SetName::EndpointsLocal } else { SetName::Endpoints };
-    for (index, backend) in (0..count).zip(backends.iter()) {
+    for (index, backend) in (0..count).zip(slots(backends)) {
         elements.push(Element {
             key: Key::Endpoint(endpoints, frontend, index),
             data: Data::Endpoint(backend.address, backend.port),

@@ -213,7 +213,12 @@ mod tests {
         let serving: Arc<[Backend]> = serving
             .iter()
             .map(|text| text.parse::<SocketAddr>().expect("address:port"))
-            .map(|socket| Backend { address: socket.ip(), port: socket.port(), place: Place::Elsewhere })
+            .map(|socket| Backend {
+                address: socket.ip(),
+                port: socket.port(),
+                place: Place::Elsewhere,
+                weight: 1,
+            })
             .collect();
         let verdict = if serving.is_empty() { Verdict::Reject } else { Verdict::Forward(List::Cluster) };
         let frontend = |kind, address: &str, port| Frontend {
@@ -239,6 +244,7 @@ mod tests {
             affinity: None,
             proxy_protocol: None,
             scheduler: None,
+            resting: Arc::default(),
             node_port: None,
             frontends,
         };

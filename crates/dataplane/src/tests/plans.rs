@@ -23,18 +23,20 @@ pub(crate) fn net(text: &str) -> IpNet {
 }
 
 /// Backends from `address:port`, on this node where followed by `*`, on an unknown one where by
-/// `?`.
+/// `?`. With `=N` before that, of weight N.
 pub(crate) fn backends(list: &[&str]) -> Arc<[Backend]> {
     list.iter()
         .map(|text| {
-            let socket: std::net::SocketAddr =
-                text.trim_end_matches(['*', '?']).parse().expect("address:port");
+            let plain = text.trim_end_matches(['*', '?']);
+            let (socket, weight) = plain.split_once('=').unwrap_or((plain, "1"));
+            let socket: std::net::SocketAddr = socket.parse().expect("address:port");
+            let weight = weight.parse().expect("a weight");
             let place = match text.as_bytes().last() {
                 Some(b'*') => Place::Here,
                 Some(b'?') => Place::Unknown,
                 _ => Place::Elsewhere,
             };
-            Backend { address: socket.ip(), port: socket.port(), place }
+            Backend { address: socket.ip(), port: socket.port(), place, weight }
         })
         .collect()
 }
@@ -57,6 +59,7 @@ pub(crate) fn port(name: &str, protocol: Protocol, endpoints: &[&str]) -> PortPl
         affinity: None,
         proxy_protocol: None,
         scheduler: None,
+        resting: Arc::default(),
         node_port: None,
         frontends: Vec::new(),
     }
@@ -114,6 +117,20 @@ pub(crate) fn settings() -> Settings {
         masquerade_all: false,
         service_networks: vec![net("10.96.0.0/16"), net("fd00:10:96::/112")],
     }
+}
+
+/// Endpoints of different weights.
+pub(crate) fn weighted() -> Vec<ServicePlan> {
+    let two = ["10.244.1.11:8080=30*", "10.244.2.21:8080=10"];
+    let canary = port("http", Protocol::Tcp, &two).cluster_ip("10.96.0.1").at(
+        FrontendKind::LoadBalancer,
+        "203.0.113.2",
+        80,
+        CLUSTER,
+        LOCAL,
+    );
+    let sticky = port("http", Protocol::Tcp, &two).cluster_ip("10.96.0.2").sticky(60);
+    vec![service("canary", vec![canary]), service("sticky", vec![sticky])]
 }
 
 /// One of everything.

@@ -43,7 +43,7 @@ pub(super) fn guarded(diverted: ServicePlan) -> ServicePlan {
 
 /// A socket of ours is no client of its own, so that nothing has to be done about hairpins.
 fn backend(socket: SocketAddr) -> Backend {
-    Backend { address: socket.ip(), port: socket.port(), place: Place::Elsewhere }
+    Backend { address: socket.ip(), port: socket.port(), place: Place::Elsewhere, weight: 1 }
 }
 
 fn diverted(port: &PortPlan, cluster: Arc<[Backend]>, local: Arc<[Backend]>) -> PortPlan {
@@ -74,6 +74,7 @@ fn diverted(port: &PortPlan, cluster: Arc<[Backend]>, local: Arc<[Backend]>) -> 
         affinity: None,
         proxy_protocol: None,
         scheduler: None,
+        resting: Arc::default(),
         node_port: port.node_port,
         frontends,
     }
@@ -100,6 +101,7 @@ fn guard(port: &PortPlan, socket: &Backend) -> PortPlan {
         affinity: None,
         proxy_protocol: None,
         scheduler: None,
+        resting: Arc::default(),
         node_port: None,
         frontends: vec![frontend],
     }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use portolan_service::{
     Change, Endpoint, EndpointSlice, ExternalPolicy, Family, IngressMode, InternalPolicy,
     LoadBalancerIngress, LocalNode, ObjectName, PerFamily, Planner, Protocol, Service, ServicePlan,
-    ServicePort, ServiceType, SlicePort,
+    ServicePort, ServiceType, SlicePort, Weights,
 };
 
 const HERE: &str = "here";
@@ -56,6 +56,15 @@ pub(crate) struct Client {
     pub(crate) address: IpAddr,
     /// Where its packets come in; `None`: it is the node itself.
     pub(crate) interface: Option<&'static str>,
+}
+
+/// Entries of the annotation for some pods, 0 among the weights.
+fn weights(random: &mut Rng, family: Family) -> String {
+    let entry = |random: &mut Rng, pod| {
+        let address = ip(family, &format!("10.244.1.{pod}"), &format!("fd00:244:1::{pod}"));
+        format!("{address}: {}", random.u16(0..6))
+    };
+    [entry(random, 10), entry(random, 12), format!("*: {}", random.u16(1..4))].join(", ")
 }
 
 /// A few Services, all of one family.
@@ -111,6 +120,7 @@ impl Cluster {
             affinity: (random.f32() < 0.25).then_some(600),
             internal_policy: if random.f32() < 0.3 { InternalPolicy::Local } else { InternalPolicy::Cluster },
             external_policy: if random.bool() { ExternalPolicy::Local } else { ExternalPolicy::Cluster },
+            weights: (random.f32() < 0.25).then(|| Weights::parse(&weights(random, family))),
             ports,
             ..Service::new(ObjectName::new("shop", &format!("s{number}")))
         };

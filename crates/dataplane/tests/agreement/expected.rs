@@ -140,13 +140,13 @@ pub(crate) fn expected(
 
 fn forwarded(port: &PortPlan, list: portolan_service::List, masquerade: bool, client: IpAddr) -> Ends {
     let backends = port.backends(list);
-    let count = u32::try_from(backends.len()).expect("a few");
+    let all: f64 = backends.iter().map(|backend| f64::from(backend.weight)).sum();
     let mut ends = Ends::default();
     for backend in backends.iter() {
         // To itself: it would not know the answer (spec §4.7).
         let masquerade = masquerade || backend.address == client;
         let end = Verdict::Forward(SocketAddr::new(backend.address, backend.port));
-        *ends.0.entry((end, masquerade)).or_default() += 1.0 / f64::from(count);
+        *ends.0.entry((end, masquerade)).or_default() += f64::from(backend.weight) / all;
     }
     ends
 }

@@ -117,9 +117,13 @@ fn serve() -> std::io::Result<()> {
 }
 
 fn plan() -> ServicePlan {
-    let cluster: Arc<[Backend]> =
-        [Backend { address: ENDPOINT.ip(), port: ENDPOINT.port(), place: portolan_service::Place::Here }]
-            .into();
+    let cluster: Arc<[Backend]> = [Backend {
+        address: ENDPOINT.ip(),
+        port: ENDPOINT.port(),
+        place: portolan_service::Place::Here,
+        weight: 1,
+    }]
+    .into();
     let verdict = Verdict::Forward(List::Cluster);
     ServicePlan {
         name: ObjectName::new("shop", "web-0"),
@@ -133,6 +137,7 @@ fn plan() -> ServicePlan {
             affinity: None,
             proxy_protocol: None,
             scheduler: None,
+            resting: Arc::default(),
             node_port: None,
             frontends: vec![Frontend {
                 kind: FrontendKind::ClusterIp,

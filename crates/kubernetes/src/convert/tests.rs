@@ -322,6 +322,21 @@ fn the_annotations_for_the_scheduler() {
 }
 
 #[test]
+fn the_annotation_for_weights() {
+    for (annotations, expected) in [
+        (json!({}), None),
+        (json!({"portolan.dev/endpoint-weights": "a: 1, *: 9"}), Some(Weights::parse("a: 1, *: 9"))),
+        (json!({"portolan.dev/endpoint-weights": "many"}), Some(Weights::parse("many"))),
+    ] {
+        decoded(Resource::Services, json!({"metadata": {"annotations": annotations}}), |object| {
+            let Object::Service(wire) = object else { panic!("not a Service") };
+            let found = super::service(object.name(), wire, &mut Names::default());
+            assert_eq!(found.weights, expected, "{annotations}");
+        });
+    }
+}
+
+#[test]
 fn what_only_names_need_is_kept() {
     let of = |spec: Value| service_of(&spec, &json!({}));
     let headless = of(json!({"clusterIP": "None", "clusterIPs": ["None"]}));

@@ -6,7 +6,7 @@ use super::*;
 
 fn backend(last: u8, local: bool) -> Backend {
     let place = if local { Place::Here } else { Place::Elsewhere };
-    Backend { address: IpAddr::from([10, 1, 0, last]), port: 8080, place }
+    Backend { address: IpAddr::from([10, 1, 0, last]), port: 8080, place, weight: 1 }
 }
 
 fn frontend(kind: FrontendKind, inside: Verdict, outside: Verdict, masquerade: Masquerade) -> Frontend {
@@ -30,6 +30,7 @@ fn port(frontends: Vec<Frontend>) -> PortPlan {
         affinity: Some(10800),
         proxy_protocol: None,
         scheduler: None,
+        resting: Arc::default(),
         node_port: Some(30053),
         frontends,
     }

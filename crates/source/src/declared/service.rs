@@ -7,7 +7,7 @@ use portolan_controllers::load_balancer::Wishes;
 use portolan_controllers::{Distribution, FamilyPolicy, PortSpec, ServiceSpec, TargetPort};
 use portolan_service::{
     AskedProxyProtocol, AskedScheduler, ExternalPolicy, Family, IngressMode, InternalPolicy,
-    LoadBalancerIngress, ObjectName, Protocol, ProxyProtocol, Scheduler, ServiceType,
+    LoadBalancerIngress, ObjectName, Protocol, ProxyProtocol, Scheduler, ServiceType, Weights,
 };
 
 use super::{Issue, Issues, given, shared};
@@ -76,6 +76,7 @@ pub(super) fn declare(
             annotation(Scheduler::ANNOTATION),
             annotation(Scheduler::KUBE_ROUTER_ANNOTATION),
         ),
+        weights: annotation(Weights::ANNOTATION).map(Weights::parse),
     })
 }
 

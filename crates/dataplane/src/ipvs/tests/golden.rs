@@ -44,7 +44,11 @@ fn virtual_servers(layout: &Layout, plans: &[ServicePlan], family: Family) -> St
             writeln!(text, "  {what} {}{persistence} # {}", server.scheduling.scheduler, plan.name)
                 .expect("writing to a string");
             for destination in &server.destinations {
-                writeln!(text, "    {} {}", destination.address, destination.port)
+                let weight = match destination.weight {
+                    1 => String::new(),
+                    weight => format!(" weight {weight}"),
+                };
+                writeln!(text, "    {} {}{weight}", destination.address, destination.port)
                     .expect("writing to a string");
             }
         }

@@ -3,7 +3,7 @@ use portolan_service::{FrontendKind, PortPlan, Protocol, Scheduler, Verdict};
 
 use super::with_scheduler;
 use crate::ipvs::wanted::{Server, servers};
-use crate::tests::plans::{CLUSTER, LOCAL, PortExt, port, service};
+use crate::tests::plans::{CLUSTER, LOCAL, PortExt, backends, port, service};
 
 const MARK: u32 = 0x7000_0001;
 
@@ -48,6 +48,33 @@ fn schedulers_of_single_services() {
         let known = |name: &str| !missing.contains(&name);
         let found = servers(&plan, &with_scheduler(configured), known, |_| None);
         assert_eq!(found[0].scheduling.scheduler, expected, "{asked:?} {configured} without {missing:?}");
+    }
+}
+
+/// A scheduler that heeds weights stands in for one that does not, where there are some; endpoints
+/// of weight 0 stay with it.
+#[test]
+fn weights_of_endpoints() {
+    const A: &str = "10.244.1.11:8080";
+    let weights = |port: PortPlan, scheduler: &str| -> (String, Vec<u32>) {
+        let servers = of(port, scheduler);
+        let weights = servers[0].destinations.iter().map(|destination| destination.weight);
+        (servers[0].scheduling.scheduler.clone(), weights.collect())
+    };
+    let web = |endpoints: &[&str], resting: &[&str]| PortPlan {
+        resting: backends(resting),
+        ..port("http", Protocol::Tcp, endpoints).cluster_ip("10.96.0.1")
+    };
+    let b = ["10.244.1.12:8080=0"];
+    for (name, port, scheduler, expected, of_each) in [
+        ("none", web(&[A], &[]), "rr", "rr", &[1][..]),
+        ("in turn", web(&[A, "10.244.1.12:8080=3"], &[]), "rr", "wrr", &[1, 3]),
+        ("all alike", web(&["10.244.1.11:8080=3", "10.244.1.12:8080=3"], &[]), "rr", "wrr", &[3, 3]),
+        ("least connections", web(&["10.244.1.11:8080=3"], &[]), "lc", "wlc", &[3]),
+        ("a hash", web(&["10.244.1.11:8080=3"], &[]), "mh", "mh", &[3]),
+        ("one rests", web(&[A], &b), "rr", "rr", &[1, 0]),
+    ] {
+        assert_eq!(weights(port, scheduler), (expected.to_owned(), of_each.to_vec()), "{name}");
     }
 }
 

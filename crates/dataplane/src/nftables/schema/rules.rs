@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use portolan_netfilter::nft::{self, CmpOp, CtKey, Direction, Expr, MetaKey, PayloadBase, Register, Rule};
-use portolan_service::{Family, List, Protocol};
+use portolan_service::{Backend, Family, List, Protocol};
 
 use super::Schema;
 use super::expressions::{
@@ -16,6 +16,7 @@ use crate::nftables::chain::Chain;
 use crate::nftables::encoding::put_address;
 use crate::nftables::set::SetName;
 use crate::settings::LocalDetector;
+use crate::slots::{slot_count, slots};
 
 /// On rules for packets that meet a commit between two look-ups.
 const AGAIN: &str = "for who met a commit in between";
@@ -205,19 +206,19 @@ impl Schema<'_> {
         }
     }
 
-    /// Who is remembered goes where it went, in the order of the list. Others draw: one of N, else
-    /// one of N - 1, and so on.
+    /// Who is remembered goes where it went, in the order of the list. Others draw: one of N slots,
+    /// else one of N - 1, and so on.
     fn stay_or_draw(&self, port: &StickyPort<'_>, list: List) -> Vec<Rule> {
         let backends = port.port.backends(list);
-        let count = u32::try_from(backends.len()).unwrap_or(u32::MAX);
-        let endpoints = || backends.iter().map(|backend| (backend.address, backend.port));
+        let count = slot_count(backends);
+        let endpoint = |backend: &Backend| (backend.address, backend.port);
         let goto = |endpoint| Expr::Immediate(nft::Verdict::Goto(port.endpoint_chain(endpoint).name()));
-        let known = endpoints().map(|endpoint| {
+        let known = backends.iter().map(endpoint).map(|endpoint| {
             let set = port.set_of(endpoint);
             let known = Expr::Lookup { set, source: Register::R1, dest: None, inverted: false };
             rule([vec![self.source(0), known, goto(endpoint)]])
         });
-        let drawn = (0..count).zip(endpoints()).map(|(before, endpoint)| {
+        let drawn = (0..count).zip(slots(backends).map(endpoint)).map(|(before, endpoint)| {
             let draw = match count - before {
                 1 => Vec::new(),
                 left => vec![

@@ -5,7 +5,7 @@ use portolan_service::{Family, PerFamily, ServicePlan};
 
 use super::dump::ruleset;
 use crate::settings::{LocalDetector, Settings};
-use crate::tests::plans::{everything, settings};
+use crate::tests::plans::{everything, settings, weighted};
 
 #[test]
 fn rule_sets_are_as_written_down() {
@@ -18,12 +18,14 @@ fn rule_sets_are_as_written_down() {
         ..Settings::default()
     };
     let masquerade_all = Settings { masquerade_all: true, ..Settings::default() };
-    let cases: [(&str, Settings, &[ServicePlan], Family); 6] = [
+    let weighted = weighted();
+    let cases: [(&str, Settings, &[ServicePlan], Family); 7] = [
         ("nothing-ip", settings(), &[], Family::V4),
         ("everything-ip", settings(), &everything, Family::V4),
         ("everything-ip6", settings(), &everything, Family::V6),
         ("by-interface-ip", by_interface.clone(), &everything[1..2], Family::V4),
         ("by-interface-ip6", by_interface, &everything[..1], Family::V6),
+        ("weights-ip", settings(), &weighted, Family::V4),
         ("masquerade-all-no-detector-ip", masquerade_all, &everything[1..2], Family::V4),
     ];
     for (name, settings, plans, family) in cases {

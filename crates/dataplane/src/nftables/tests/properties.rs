@@ -32,7 +32,7 @@ fn a_port(service: u8) -> impl Strategy<Value = PortPlan> {
     (
         any::<bool>(),
         prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)],
-        proptest::collection::btree_map(0..6u8, any::<bool>(), 0..5),
+        proptest::collection::btree_map(0..6u8, (any::<bool>(), 1..4u16), 0..5),
         proptest::option::of(prop_oneof![Just(60u32), Just(10800)]),
         proptest::collection::vec(frontend, 0..4),
         0..2u8,
@@ -47,9 +47,9 @@ fn a_port(service: u8) -> impl Strategy<Value = PortPlan> {
             };
             let endpoints: Vec<String> = endpoints
                 .iter()
-                .map(|(host, local)| {
+                .map(|(host, (local, weight))| {
                     let socket = std::net::SocketAddr::new(address(1, *host), 8080);
-                    format!("{socket}{}", if *local { "*" } else { "" })
+                    format!("{socket}={weight}{}", if *local { "*" } else { "" })
                 })
                 .collect();
             let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
