@@ -11,10 +11,10 @@ const LONGEST_NAME: usize = 15;
 /// Tables of the kernel itself: local, main and default.
 const KERNEL_TABLES: std::ops::RangeInclusive<i64> = 253..=255;
 
-/// Checks the section `announcement`.
-pub(crate) fn announcement(object: &Object, problems: &mut Problems<'_>) -> Announcement {
+/// Checks the section `announcement`. Whoever has `pools` wants their addresses to be reached.
+pub(crate) fn announcement(object: &Object, pools: bool, problems: &mut Problems<'_>) -> Announcement {
     let given = &object.announcement;
-    let layer2 = given.layer2.unwrap_or_default();
+    let layer2 = given.layer2.unwrap_or(pools);
     let key_file = Some(&given.key_file).filter(|path| !path.is_empty()).map(PathBuf::from);
     let mut interfaces = Vec::new();
     for (i, pattern) in given.interfaces.iter().enumerate() {

@@ -45,6 +45,7 @@ pub(crate) fn resolve(object: &Object, origin: Origin, problems: &mut Problems<'
         Origin::File => Family::of(bind_address),
         Origin::Flags => Family::V4,
     };
+    let load_balancer = load_balancer::load_balancer(&object.load_balancer, problems);
     Config {
         mode,
         client: client(object, problems),
@@ -79,8 +80,8 @@ pub(crate) fn resolve(object: &Object, origin: Origin, problems: &mut Problems<'
         feature_gates: object.feature_gates.clone(),
         port_range: object.port_range.clone(),
         userspace: userspace::userspace(object, mode, problems),
-        announcement: announcement::announcement(object, problems),
-        load_balancer: load_balancer::load_balancer(&object.load_balancer, problems),
+        announcement: announcement::announcement(object, !load_balancer.pools.is_empty(), problems),
+        load_balancer,
         windows: Windows {
             network_name: object.winkernel.network_name.clone(),
             source_vip: object.winkernel.source_vip.clone(),

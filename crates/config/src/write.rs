@@ -99,7 +99,7 @@ fn unknown_to_kube_proxy(config: &Config, object: &mut Value) {
         object["acceptForwarded"] = true.into();
     }
     let Announcement { layer2, key_file, interfaces, routing_table } = &config.announcement;
-    if config.announcement != Announcement::default() {
+    if config.announcement != Announcement::default() || !config.load_balancer.pools.is_empty() {
         object["announcement"] = json!({
             "interfaces": interfaces,
             "keyFile": key_file.as_deref().map(Path::to_string_lossy).unwrap_or_default(),

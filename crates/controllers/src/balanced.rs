@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use portolan_service::{AddressPool, Family, ObjectName, ServiceType};
+use portolan_service::{AddressPool, Family, ObjectName, ServiceType, is_own_class};
 
-use crate::load_balancer::{Grant, LoadBalancers, Request, is_ours};
+use crate::load_balancer::{Grant, LoadBalancers, Request};
 use crate::{Allocations, FamilyPolicy, InMemory, Labels, Record, ServiceSpec};
 
 /// The Services that have load-balancer addresses, or ask for some.
@@ -67,7 +67,7 @@ impl Balanced {
     /// declared has those.
     fn asks(&self, spec: &ServiceSpec) -> bool {
         spec.kind == ServiceType::LoadBalancer
-            && is_ours(spec.load_balancer_class.as_deref(), self.is_default)
+            && is_own_class(spec.load_balancer_class.as_deref(), self.is_default)
             && spec.load_balancer.is_empty()
     }
 }

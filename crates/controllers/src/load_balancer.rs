@@ -21,7 +21,7 @@ use portolan_service::{AddressPool, Family, ObjectName};
 use holdings::{Conflict, Holdings};
 use pools::Pools;
 use request::SharingKey;
-pub use request::{CLASS, Request, Wishes};
+pub use request::{Request, Wishes};
 use waiting::{Waiting, WaitsFor};
 
 use crate::{Issue, Labels};
@@ -71,15 +71,6 @@ enum News {
     Address(IpAddr),
     /// An address that is shared by this key has other ports in use.
     Sharing(SharingKey),
-}
-
-/// Whether a Service of this `spec.loadBalancerClass` is for us. One without a class is if
-/// `is_default`: no other load balancer takes those.
-pub fn is_ours(class: Option<&str>, is_default: bool) -> bool {
-    match class.filter(|class| !class.is_empty()) {
-        Some(class) => class == CLASS,
-        None => is_default,
-    }
 }
 
 impl LoadBalancers {

@@ -16,18 +16,17 @@ use portolan_announce::{
 };
 use portolan_config::{Announcement, Config};
 use portolan_observe::{Announcements, Metrics};
-use portolan_service::{Announced, ObjectName};
+use portolan_service::{Announced, ObjectName, is_own_class};
 use tracing::{info, warn};
 
 pub(crate) use self::addresses::Addresses;
 pub(crate) use self::key::key;
 
-/// The class of load balancers that Portolan is, for `spec.loadBalancerClass`.
-const CLASS: &str = "portolan.dev/load-balancer";
-
 /// Announces addresses.
 pub(crate) struct Announcing {
     node: Arc<str>,
+    /// Services without a class are announced, too.
+    is_default: bool,
     announcer: Option<Arc<Announcer>>,
     routes: Option<Routes>,
     services: HashMap<ObjectName, Announced>,
@@ -70,6 +69,7 @@ impl Announcing {
         let routes = routing_table.map(Routes::of).transpose().context("listing routes")?;
         Ok(Some(Announcing {
             node: node.into(),
+            is_default: config.load_balancer.default,
             announcer,
             routes,
             services: HashMap::new(),
@@ -85,7 +85,7 @@ impl Announcing {
     pub(crate) fn set(&mut self, changes: Vec<(ObjectName, Option<Announced>)>) {
         let mut touched = BTreeSet::new();
         for (name, now) in changes {
-            let now = now.filter(|now| is_ours(now.class.as_deref()));
+            let now = now.filter(|now| is_own_class(now.class.as_deref(), self.is_default));
             let before = match &now {
                 Some(now) => self.services.insert(name.clone(), now.clone()),
                 None => self.services.remove(&name),
@@ -207,11 +207,6 @@ fn counted((addresses, counters): &(Vec<AddressStatus>, Counters)) -> Announceme
         foreign: counters.foreign,
         unsent: counters.unsent,
     }
-}
-
-/// Whether addresses of this `spec.loadBalancerClass` are for us to announce.
-fn is_ours(class: Option<&str>) -> bool {
-    class.is_none_or(|class| class.is_empty() || class == CLASS)
 }
 
 /// The nodes that all Services allow, or if there is none, those that any of them does.

@@ -8,9 +8,6 @@ use portolan_service::{Family, Protocol, parse_address};
 
 use crate::{Issue, Labels};
 
-/// The class of load balancers that this is, for `spec.loadBalancerClass`.
-pub const CLASS: &str = "portolan.dev/load-balancer";
-
 /// What a Service that has load-balancer addresses needs of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {

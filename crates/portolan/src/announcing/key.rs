@@ -12,8 +12,9 @@ pub(crate) fn key(config: &Config, in_cluster: bool) -> anyhow::Result<Option<Ke
         _ if !config.announcement.layer2 => Ok(None),
         Some(path) => read_key(path).map(Some),
         None if in_cluster => bail!(
-            "announcement.layer2 needs announcement.keyFile in a cluster (--announcement-key-file): a file with {} bytes \
-             or more that is the same on all nodes, by which they recognise each other",
+            "announcement.layer2, which is on where there are pools, needs announcement.keyFile in a cluster \
+             (--announcement-key-file): a file with {} bytes or more that is the same on all nodes, by which they \
+             recognise each other; or set announcement.layer2 to false",
             Key::SHORTEST
         ),
         None => Ok(None),
