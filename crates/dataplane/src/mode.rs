@@ -35,6 +35,8 @@ pub struct ModeDescriptor {
     pub writes_proxy_protocol: bool,
     /// The kernel's IPVS chooses endpoints, by a scheduler that a Service may name.
     pub has_schedulers: bool,
+    /// Has the kernel load what [`ConfiguredMode::sysctls`] are part of.
+    pub load: fn(),
     /// Makes its settings for a node, from its own part of the configuration and from what is known
     /// of the node. Asks the kernel nothing.
     pub configure: fn(&Config, &NodeFacts) -> Box<dyn ConfiguredMode>,

@@ -50,6 +50,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     info!("portolan {} for node {name}, mode {}", env!("CARGO_PKG_VERSION"), config.mode);
     if flags.init_only == Some(true) {
         apply_settings(args, config, mode);
+        (mode.load)();
         kernel_settings::apply_sysctls(&this_node::sysctls(mode, config));
         return Ok(());
     }

@@ -135,7 +135,8 @@ pub(crate) fn refuses_bad_values() -> anyhow::Result<()> {
         ("an API server without a scheme", json!({"apiServer": "192.0.2.1:6443"}), "apiServer"),
         ("a value that there is not", json!({"replicas": 3}), "replicas"),
         ("a misspelt one", json!({"image": {"repositry": "x"}}), "repositry"),
-        ("a mode that there is not", json!({"config": {"mode": "ipvs"}}), "mode"),
+        ("a mode that there is not", json!({"config": {"mode": "ebpf"}}), "mode"),
+        ("a scheduler that there is not", json!({"config": {"ipvs": {"scheduler": "fast"}}}), "scheduler"),
         (
             "a time without a unit",
             json!({"config": {"conntrack": {"tcpCloseWaitTimeout": "60"}}}),
@@ -172,6 +173,11 @@ pub(crate) fn program_accepts_it() -> anyhow::Result<()> {
             "mode iptables, with flags",
             json!({"config": {"mode": "iptables"}, "extraArgs": ["--masquerade-all=true"]}),
             "ghcr.io/portolan/portolan:0.1.0-iptables",
+        ),
+        (
+            "mode ipvs, with its fields",
+            json!({"config": {"mode": "ipvs", "ipvs": {"scheduler": "lc", "tcpTimeout": "2h"}}}),
+            "ghcr.io/portolan/portolan:0.1.0",
         ),
         (
             "mode userspace, with its usual rules",

@@ -30,6 +30,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     loopback: |config| if serves_loopback(config) { Loopback::V4 } else { Loopback::None },
     writes_proxy_protocol: false,
     has_schedulers: false,
+    load: || {},
     configure: |config, node| {
         Box::new(Configured {
             settings: Settings {

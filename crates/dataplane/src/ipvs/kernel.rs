@@ -12,16 +12,28 @@ use portolan_service::ObjectName;
 use super::change::{Action, Step};
 use super::wanted::{ROUND_ROBIN, scheduling, usable};
 use crate::error::Error;
+use crate::mode::Sysctl;
 
 /// Settings of IPVS that the rules and the removal of endpoints rely on, below `/proc/sys`.
-const SYSCTLS: [(&str, &str); 3] = [
+pub(super) const SYSCTLS: [Sysctl; 3] = [
     // Masquerading needs connection tracking.
-    ("net/ipv4/vs/conntrack", "1"),
+    sysctl("net/ipv4/vs/conntrack"),
     // Connections to an endpoint that is gone are reset, and flows go elsewhere.
-    ("net/ipv4/vs/expire_nodest_conn", "1"),
+    sysctl("net/ipv4/vs/expire_nodest_conn"),
     // Clients with affinity leave an endpoint that gets no new connections.
-    ("net/ipv4/vs/expire_quiescent_template", "1"),
+    sysctl("net/ipv4/vs/expire_quiescent_template"),
 ];
+
+const fn sysctl(path: &'static str) -> Sysctl {
+    Sysctl { path, value: 1, leave: "another mode" }
+}
+
+/// Has the kernel load IPVS, if it can.
+pub(super) fn load() {
+    if let Err(error) = Ipvs::open() {
+        tracing::warn!("IPVS cannot be loaded: {error}");
+    }
+}
 
 /// IPVS in one network namespace.
 #[derive(Debug)]
@@ -46,11 +58,11 @@ impl Kernel {
 
     /// Makes its settings, where they are not as they have to be.
     pub(super) fn prepare(&mut self, timeouts: Timeouts) -> Result<(), Error> {
-        for (path, value) in SYSCTLS {
-            let path = format!("/proc/sys/{path}");
+        for Sysctl { path, value, .. } in SYSCTLS {
+            let (path, value) = (format!("/proc/sys/{path}"), value.to_string());
             let held = fs::read_to_string(&path).unwrap_or_default();
             if held.trim() != value {
-                fs::write(&path, value).map_err(|error| {
+                fs::write(&path, &value).map_err(|error| {
                     Error::Unusable(format!(
                         "{path} has to be {value}, and cannot be written: {error}: set it, with sysctl"
                     ))

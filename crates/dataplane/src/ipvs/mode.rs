@@ -9,7 +9,7 @@ use super::settings::IpvsSettings;
 use super::{Ipvs, removal};
 use crate::dataplane::Dataplane;
 use crate::error::Error;
-use crate::mode::{Atomicity, Computed, ConfiguredMode, ModeDescriptor, same};
+use crate::mode::{Atomicity, Computed, ConfiguredMode, ModeDescriptor, Sysctl, same};
 use crate::settings::Settings;
 
 /// Mode ipvs.
@@ -20,6 +20,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     fits_nftables: |_| true,
     writes_proxy_protocol: false,
     has_schedulers: true,
+    load: super::kernel::load,
     loopback: |config| {
         let relayed = config.enabled(Gate::KubeProxyNftablesLocalhostNodePorts);
         if relayed { Loopback::Named } else { Loopback::None }
@@ -79,6 +80,10 @@ impl ConfiguredMode for Configured {
 
     fn compute(&self, plans: &[&ServicePlan]) -> Result<Computed, Error> {
         compute(&self.0, plans)
+    }
+
+    fn sysctls(&self) -> Vec<Sysctl> {
+        super::kernel::SYSCTLS.into()
     }
 
     fn equals(&self, other: &dyn ConfiguredMode) -> bool {

@@ -23,6 +23,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     },
     writes_proxy_protocol: false,
     has_schedulers: false,
+    load: || {},
     configure: |config, node| {
         Box::new(Configured(Settings {
             local: node.local.clone(),

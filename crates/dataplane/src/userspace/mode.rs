@@ -28,6 +28,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     loopback: |_| Loopback::V4,
     writes_proxy_protocol: true,
     has_schedulers: false,
+    load: || {},
     configure: |config, node| {
         Box::new(Configured(UserspaceSettings {
             rules: Settings {
