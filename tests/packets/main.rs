@@ -10,6 +10,7 @@ mod chains;
 mod diversion;
 mod fixture;
 mod integrity;
+mod known_faults;
 mod kube_proxy_ipvs;
 mod localhost;
 mod moving;
@@ -100,6 +101,7 @@ fn trials() -> Vec<Trial> {
     trials.extend(integrity_trials());
     trials.extend(localhost_trials());
     trials.extend(proxy_protocol_trials());
+    trials.extend(known_fault_trials());
     trials.extend(scheduler_trials());
     trials.extend(weight_trials());
     trials.extend(userspace_trials());
@@ -267,6 +269,21 @@ fn proxy_protocol_trials() -> Vec<Trial> {
         trials.push(trial(name, move || proxy_protocol::without(*mode, family)));
     }
     trials
+}
+
+fn known_fault_trials() -> Vec<Trial> {
+    type Test = fn(Family) -> anyhow::Result<()>;
+    let tests: [(&str, Test, Family); 5] = [
+        ("a port is used again after a roll-out", known_faults::port_reused_after_a_roll_out, Family::V4),
+        ("an endpoint comes back while it drains", known_faults::back_while_it_drains, Family::V6),
+        ("weights of 0 after a restart", known_faults::weights_after_a_restart, Family::V4),
+        ("host ports at addresses of Services", known_faults::host_ports_at_a_vip, Family::V6),
+        ("cleanup leaves virtual servers of others", known_faults::cleanup_leaves_others, Family::V4),
+    ];
+    let trials = tests.into_iter().map(|(name, test, family)| {
+        trial(format!("ipvs: known faults: {name}, {family}"), move || test(family))
+    });
+    trials.collect()
 }
 
 fn scheduler_trials() -> Vec<Trial> {
