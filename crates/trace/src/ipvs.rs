@@ -50,7 +50,7 @@ pub const FALLBACK: u32 = 0x8;
 pub const HASH_PORT: u32 = 0x10;
 
 /// Which packets a virtual server takes. The kernel looks for their mark first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Serves {
     /// Those to an address and port; port 0: to any that no other virtual server has.
     Address(Protocol, SocketAddr),

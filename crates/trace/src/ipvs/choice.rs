@@ -1,6 +1,8 @@
 //! Where a virtual server sends a new connection, as far as that follows from its scheduler (the
 //! files ip_vs_*.c of net/netfilter/ipvs) and from what is known of its destinations.
 
+use std::cmp::Ordering;
+
 use super::{Connections, Destination, FALLBACK, HASH_PORT, Method, Serves, VirtualServer};
 use crate::ruleset::{Balance, Target, Way};
 use crate::value::address_value;
@@ -102,14 +104,17 @@ impl VirtualServer {
         };
         // load / weight, compared without dividing.
         let weight = |to: &Destination| if by_weight { u64::from(to.weight) } else { 1 };
-        let less = |(load, to): &(u64, &Destination), (other, than): &(u64, &Destination)| {
-            u128::from(*load) * u128::from(weight(than)) < u128::from(*other) * u128::from(weight(to))
+        let compare = |(load, to): &(u64, &Destination), (other, than): &(u64, &Destination)| -> Ordering {
+            let scaled = u128::from(*load) * u128::from(weight(than));
+            scaled.cmp(&(u128::from(*other) * u128::from(weight(to))))
         };
         let idle = |(_, to): &&(u64, &Destination)| to.connections.is_some_and(|has| has.active == 0);
         let least: Vec<&Destination> = match known.iter().find(idle) {
             Some(_) if self.scheduler == "nq" => known.iter().filter(idle).map(|(_, to)| *to).collect(),
             _ => {
-                let is_least = |one: &&(u64, &Destination)| !known.iter().any(|other| less(other, one));
+                let least = known.iter().min_by(|one, other| compare(one, other));
+                let is_least =
+                    |one: &&(u64, &Destination)| least.is_some_and(|least| compare(one, least).is_eq());
                 known.iter().filter(is_least).map(|(_, to)| *to).collect()
             }
         };

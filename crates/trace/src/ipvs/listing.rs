@@ -1,5 +1,6 @@
 //! Reads what `ipvsadm -Sn` and `ipvsadm -Ln` print (ipvsadm(8)).
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use portolan_service::{Family, Protocol};
@@ -20,6 +21,7 @@ impl VirtualServers {
     /// A line that ipvsadm does not print.
     pub fn from_text(text: &str) -> Result<VirtualServers, Error> {
         let mut read = VirtualServers::default();
+        let mut places = HashMap::new();
         let mut lines = 0;
         for (number, line) in (1..).zip(text.lines()) {
             let clean = printable(line);
@@ -27,8 +29,15 @@ impl VirtualServers {
             let done = match words[..] {
                 [] => continue,
                 ["IP", "Virtual", "Server", ..] | ["Prot", ..] | ["->", "RemoteAddress:Port", ..] => Ok(()),
-                ["-A", ref options @ ..] => server(options).map(|server| read.servers.push(server)),
-                ["-a", ref options @ ..] => destination(options, &mut read.servers),
+                ["-A", ref options @ ..] => server(options).map(|server| {
+                    places.insert(server.serves, read.servers.len());
+                    read.servers.push(server);
+                }),
+                ["-a", ref options @ ..] => destination(options).and_then(|(serves, destination)| {
+                    let place = places.get(&serves).ok_or("its virtual server is missing")?;
+                    read.servers[*place].destinations.push(destination);
+                    Ok(())
+                }),
                 ["->", address, method, weight, ref counts @ ..] => {
                     listed_destination((address, method, weight), counts, &mut read.servers)
                 }
@@ -98,11 +107,8 @@ fn served(options: &[&str]) -> Result<Serves, Problem> {
 }
 
 /// `-t 10.96.0.1:80 -r 10.244.1.11:8080 -m -w 1`
-fn destination(options: &[&str], servers: &mut [VirtualServer]) -> Result<(), Problem> {
+fn destination(options: &[&str]) -> Result<(Serves, Destination), Problem> {
     let serves = served(options)?;
-    // ipvsadm prints it after its virtual server.
-    let server = servers.iter_mut().rev().find(|server| server.serves == serves);
-    let server = server.ok_or("its virtual server is missing")?;
     let mut address = None;
     let mut to = (Method::AsTheyAre, 1, 0);
     let mut words = options.iter().copied();
@@ -120,8 +126,7 @@ fn destination(options: &[&str], servers: &mut [VirtualServer]) -> Result<(), Pr
     }
     let (method, weight, limit) = to;
     let address = address.ok_or("it has no address")?;
-    server.destinations.push(Destination { address, method, weight, limit, connections: None });
-    Ok(())
+    Ok((serves, Destination { address, method, weight, limit, connections: None }))
 }
 
 /// `TCP 10.96.0.1:80 rr persistent 10800`

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use portolan_trace::ipvs::VirtualServers;
-use portolan_trace::{Error, Family, IpSets, Node, Record, Ruleset, evaluate};
+use portolan_trace::{Error, Family, IpSets, Node, Outcome, Probability, Record, Ruleset, Verdict, evaluate};
 
 use crate::notation::{check, node, packet, written};
 
@@ -32,13 +32,17 @@ const ASK: &str = "pod tcp 10.244.1.5 10.96.0.1:80";
 /// What becomes of a packet to 10.96.0.1:80, where a virtual server with these destinations is:
 /// weights of 10.244.2.1, .2, ...
 fn chosen(scheduler: &str, weights: &[u32]) -> String {
+    let answer = evaluate(&rules(&saved(scheduler, weights)), &with_address(), &packet(ASK), Record::Nothing);
+    written(&answer).replace("10.244.2.", ".").replace(":8080", "")
+}
+
+/// The virtual server for it, as `ipvsadm -Sn` prints it.
+fn saved(scheduler: &str, weights: &[u32]) -> String {
     let mut text = format!("-A -t 10.96.0.1:80 -s {scheduler}\n");
     for (number, weight) in (1..).zip(weights) {
         writeln!(text, "-a -t 10.96.0.1:80 -r 10.244.2.{number}:8080 -m -w {weight}").expect("a string");
     }
-    written(&evaluate(&rules(&text), &with_address(), &packet(ASK), Record::Nothing))
-        .replace("10.244.2.", ".")
-        .replace(":8080", "")
+    text
 }
 
 #[test]
@@ -287,4 +291,34 @@ fn both_forms_say_the_same() {
             "FWM 0x7 IPv6 rr persistent 10800 1",
         ]
     );
+}
+
+/// Servers come before all of their destinations here, which ipvsadm does not do.
+#[test]
+fn destinations_find_their_server_wherever_it_is() {
+    let mut text = String::new();
+    for (option, to) in [("-A", " -s rr"), ("-a", " -r 10.244.2.1:80 -m -w 1")] {
+        for number in 1..=3 {
+            writeln!(text, "{option} -f {number}{to}").expect("a string");
+        }
+    }
+    let read = servers(&text);
+    assert!(read.servers.iter().all(|server| server.destinations.len() == 1), "one each");
+}
+
+/// Those for which there is no room are one way, not one each.
+#[test]
+fn more_destinations_than_are_followed_end_in_one_undecided_way() {
+    let mut text = String::from("-A -t 10.96.0.1:80 -s rr\n");
+    for number in 0..30_000 {
+        let (high, low) = (number / 250, number % 250);
+        writeln!(text, "-a -t 10.96.0.1:80 -r 10.60.{high}.{low}:8080 -m -w 1").expect("a string");
+    }
+    let answer = evaluate(&rules(&text), &with_address(), &packet(ASK), Record::Steps);
+    let undecided: Vec<&Outcome> =
+        answer.outcomes.iter().filter(|outcome| matches!(outcome.verdict, Verdict::Undecided(_))).collect();
+    let [undecided] = undecided[..] else { panic!("{} outcomes are undecided", undecided.len()) };
+    assert_eq!(undecided.paths.len(), 1);
+    let decided = u64::try_from(answer.outcomes.len() - 1).expect("a few");
+    assert_eq!(undecided.probability, Probability::ratio(30_000 - decided, 30_000));
 }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use super::{End, Next, Visit};
-use crate::evaluate::Walk;
 use crate::evaluate::flight::{Flight, Frame};
+use crate::evaluate::{Undecided, Walk};
 use crate::packet::State;
 use crate::probability::Probability;
 use crate::ruleset::{Balance, Rule, Target, Way};
@@ -27,6 +27,7 @@ impl Walk<'_> {
             (&balance.ways, &*balance.how)
         };
         let all: u64 = ways.iter().map(|way| u64::from(way.share)).sum();
+        let mut left = all;
         let mut end = self.refused(flight);
         if ways.is_empty() && self.steps {
             self.hit(flight, visit.place, frame, rule, format!("{how}: {}", self.refusal(flight)));
@@ -38,18 +39,16 @@ impl Walk<'_> {
                 end = self.take(flight, visit, frame, rule, (way, how, balance.tracked));
                 break;
             }
-            match self.branch(flight, visit) {
-                Some(mut other) => {
-                    other.probability = other.probability.and(&chance);
-                    let end = self.take(&mut other, visit, frame, rule, (way, how, balance.tracked));
-                    visit.left.push((other, end));
-                }
-                None => {
-                    if let Some((undecided, _)) = visit.left.last_mut() {
-                        undecided.probability = undecided.probability.and(&chance);
-                    }
-                }
-            }
+            let Some(mut other) = self.branch(flight, visit) else {
+                // Instead of the copy that was left undecided: one for all ways that remain.
+                visit.left.pop();
+                flight.probability = flight.probability.and(&Probability::ratio(left, all));
+                return Next::End(End::Undecided(Undecided::TooMany));
+            };
+            left -= u64::from(way.share);
+            other.probability = other.probability.and(&chance);
+            let end = self.take(&mut other, visit, frame, rule, (way, how, balance.tracked));
+            visit.left.push((other, end));
         }
         Next::End(end)
     }
