@@ -101,9 +101,11 @@ fn served(options: &[&str]) -> Result<Serves, Problem> {
             return Ok(Serves::Address(protocol, socket_address(address)?));
         }
     }
-    let mark = after("-f").ok_or("neither an address nor a mark")?;
-    let family = if options.contains(&"-6") { Family::V6 } else { Family::V4 };
-    Ok(Serves::Mark(family, number(mark)?))
+    let text = after("-f").ok_or("neither an address nor a mark")?;
+    // The mark itself may be -6.
+    let sixes = options.iter().filter(|option| **option == "-6").count();
+    let family = if sixes > usize::from(text == "-6") { Family::V6 } else { Family::V4 };
+    Ok(Serves::Mark(family, mark(text)?))
 }
 
 /// `-t 10.96.0.1:80 -r 10.244.1.11:8080 -m -w 1`
@@ -138,7 +140,7 @@ fn listed_server(kind: &str, address: &str, others: &[&str]) -> Result<VirtualSe
         "SCTP" => Serves::Address(Protocol::Sctp, socket_address(address)?),
         "FWM" => {
             let v6 = others.next_if_eq(&"IPv6").is_some();
-            Serves::Mark(if v6 { Family::V6 } else { Family::V4 }, number(address)?)
+            Serves::Mark(if v6 { Family::V6 } else { Family::V4 }, mark(address)?)
         }
         _ => return Err("not what ipvsadm prints".to_owned()),
     };
@@ -197,6 +199,11 @@ fn flags(text: &str) -> u32 {
 
 fn number(text: &str) -> Result<u32, Problem> {
     text.parse().map_err(|_| format!("{} is not a number", shortened(text)))
+}
+
+/// ipvsadm prints marks as signed numbers.
+fn mark(text: &str) -> Result<u32, Problem> {
+    number(text).or_else(|problem| text.parse().map(i32::cast_unsigned).map_err(|_| problem))
 }
 
 /// `10.96.0.1:80`, `[fd00::1]:80`, or an address without a port.

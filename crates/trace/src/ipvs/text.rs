@@ -28,14 +28,14 @@ impl fmt::Display for VirtualServer {
 }
 
 impl fmt::Display for Serves {
-    /// `TCP 10.96.0.1:80`, `FWM 1`
+    /// `TCP 10.96.0.1:80`, `FWM 1`; marks as signed numbers
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Serves::Address(protocol, address) => {
                 write!(f, "{} {address}", protocol.to_string().to_uppercase())
             }
-            Serves::Mark(Family::V4, mark) => write!(f, "FWM {mark:#x}"),
-            Serves::Mark(Family::V6, mark) => write!(f, "FWM {mark:#x} IPv6"),
+            Serves::Mark(Family::V4, mark) => write!(f, "FWM {}", mark.cast_signed()),
+            Serves::Mark(Family::V6, mark) => write!(f, "FWM {} IPv6", mark.cast_signed()),
         }
     }
 }

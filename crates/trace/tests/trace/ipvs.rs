@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use portolan_trace::ipvs::VirtualServers;
+use portolan_trace::ipvs::{Serves, VirtualServers};
 use portolan_trace::{Error, Family, IpSets, Node, Outcome, Probability, Record, Ruleset, Verdict, evaluate};
 
 use crate::notation::{check, node, packet, written};
@@ -288,9 +288,28 @@ fn both_forms_say_the_same() {
         [
             "TCP 10.96.0.1:80 mh (mh-port) 1",
             "UDP 10.96.0.1:53 sh (sh-fallback,sh-port) persistent 300 mask 255.255.255.0 0",
-            "FWM 0x7 IPv6 rr persistent 10800 1",
+            "FWM 7 IPv6 rr persistent 10800 1",
         ]
     );
+}
+
+/// ipvsadm prints marks as signed numbers. Among its options, `-6` says that a mark is of IPv6.
+#[test]
+fn marks_from_2_to_the_31_are_printed_with_a_sign() {
+    for (line, family, mark, text) in [
+        ("-A -f 2147483647 -s rr", Family::V4, 0x7fff_ffff, "FWM 2147483647 rr"),
+        ("-A -f -2147483648 -s rr", Family::V4, 0x8000_0000, "FWM -2147483648 rr"),
+        ("-A -f -6 -s rr", Family::V4, 0xffff_fffa, "FWM -6 rr"),
+        ("-A -f -6 -6 -s rr", Family::V6, 0xffff_fffa, "FWM -6 IPv6 rr"),
+        ("-A -f 4294967295 -s rr", Family::V4, 0xffff_ffff, "FWM -1 rr"),
+        ("FWM  -1 rr", Family::V4, 0xffff_ffff, "FWM -1 rr"),
+        ("FWM  -1 IPv6 rr", Family::V6, 0xffff_ffff, "FWM -1 IPv6 rr"),
+    ] {
+        let server = servers(line).servers.remove(0);
+        assert_eq!((server.serves, &*server.to_string()), (Serves::Mark(family, mark), text), "{line}");
+    }
+    let saved = servers("-A -f -6 -s rr\n-a -f -6 -r 10.244.2.1:8080 -m -w 1\n");
+    assert_eq!(saved.servers[0].destinations.len(), 1);
 }
 
 /// Servers come before all of their destinations here, which ipvsadm does not do.
