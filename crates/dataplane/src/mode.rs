@@ -5,7 +5,7 @@ use std::fmt;
 
 use caps::Capability;
 use portolan_config::Config;
-use portolan_netfilter::ipvs::{DestinationState, ServerState};
+use portolan_netfilter::ipvs::{Destination, ServerState};
 use portolan_service::{Family, Loopback, ServicePlan};
 
 use crate::dataplane::{Dataplane, InUse, Outcome};
@@ -101,8 +101,9 @@ pub trait ConfiguredMode: fmt::Debug + Any {
 pub struct Computed {
     /// What became of the rules
     pub outcome: Outcome,
-    /// The virtual servers of IPVS that go with them, with the destinations of each
-    pub virtual_servers: Vec<(ServerState, Vec<DestinationState>)>,
+    /// The virtual servers of IPVS that go with them, with the destinations of each, to which
+    /// packets are translated
+    pub virtual_servers: Vec<(ServerState, Vec<Destination>)>,
 }
 
 /// Whether `other` is of the same type as `one`, and equal.

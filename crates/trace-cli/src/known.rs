@@ -71,7 +71,7 @@ pub(crate) fn gather(source: &SourceArgs, input: &mut Inputs, program: Program) 
             ComputedRules::InKernel { warnings, virtual_servers } => {
                 let mut rules = live::rules()?;
                 rules.warnings.extend(warnings);
-                rules.ruleset.add_virtual_servers(&virtual_servers::of(&virtual_servers));
+                rules.ruleset.add_virtual_servers(&virtual_servers::planned(&virtual_servers));
                 rules
             }
             ComputedRules::Ended(code) => return Ok(Gathered::Ended(code)),

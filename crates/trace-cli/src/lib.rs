@@ -41,7 +41,7 @@ use self::input::Inputs;
 use self::known::{Gathered, Known, gather};
 use self::packets_file::Asked;
 use self::place::Place;
-pub use self::program::{ComputeRules, ComputedRules, HeldServer, Plan, PlanRequest, Program, RuleMode};
+pub use self::program::{ComputeRules, ComputedRules, Plan, PlanRequest, PlannedServer, Program, RuleMode};
 use self::question::{OfRules, Question};
 
 /// The exit status when a packet of `--packets` is not as expected.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use portolan_controllers::Naming;
 use portolan_names::Names;
-use portolan_netfilter::ipvs::{DestinationState, ServerState};
+use portolan_netfilter::ipvs::{Destination, ServerState};
 use portolan_service::{Change, Family, ObjectName, PerFamily, ServicePlan};
 
 /// What `portolan trace` asks of the program that it is a part of.
@@ -72,8 +72,9 @@ impl fmt::Debug for Plan {
     }
 }
 
-/// A virtual server of IPVS, and its destinations.
-pub type HeldServer = (ServerState, Vec<DestinationState>);
+/// A virtual server of IPVS that a plan asks for, and its destinations, to which packets are
+/// translated.
+pub type PlannedServer = (ServerState, Vec<Destination>);
 
 /// Where the computed rules are.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ pub enum ComputedRules {
         /// What people should know of them.
         warnings: Vec<String>,
         /// The virtual servers of IPVS that go with them.
-        virtual_servers: Vec<HeldServer>,
+        virtual_servers: Vec<PlannedServer>,
     },
     /// Another process, inside of a sandbox, has done the rest, and ended with this code.
     Ended(ExitCode),

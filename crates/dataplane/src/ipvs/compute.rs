@@ -1,7 +1,7 @@
 //! What a plan asks for, where IPVS cannot be written: its rules are written, and its virtual
 //! servers are returned.
 
-use portolan_netfilter::ipvs::{DestinationState, ServerState};
+use portolan_netfilter::ipvs::{Destination, ServerState};
 use portolan_service::ServicePlan;
 
 use super::marks::marked_ports;
@@ -28,11 +28,8 @@ pub fn compute(settings: &IpvsSettings, plans: &[&ServicePlan]) -> Result<Comput
     Ok(Computed { outcome, virtual_servers })
 }
 
-/// As the kernel would have it, without a connection.
-fn state(server: Server) -> (ServerState, Vec<DestinationState>) {
-    let all = server.destinations.into_iter().chain(server.lingering);
-    let destinations =
-        all.map(|destination| DestinationState { destination, is_translated: true, active: 0, inactive: 0 });
-    let destinations = destinations.collect();
+/// As the kernel would have it.
+fn state(server: Server) -> (ServerState, Vec<Destination>) {
+    let destinations = server.destinations.into_iter().chain(server.lingering).collect();
     (ServerState { key: server.key, scheduling: server.scheduling }, destinations)
 }

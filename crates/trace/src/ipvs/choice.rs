@@ -98,7 +98,7 @@ impl VirtualServer {
             open.iter().map(|to| Some((self.load(to.connections?), *to))).collect();
         let Some(known) = known else {
             let how = format!(
-                "{by}: connections are not listed, and shares are those of connections that last alike"
+                "{by}: connections are not known, and shares are those of connections that last alike"
             );
             return (self.shares(open, |to| if by_weight { to.weight } else { 1 }), how);
         };
