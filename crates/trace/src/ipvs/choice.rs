@@ -180,7 +180,7 @@ fn chooser(scheduler: &str) -> &'static str {
         "dh" => "by a hash of the destination",
         "lblc" | "lblcr" => "the one that serves this address already",
         "fo" => "the one with the highest weight",
-        "ovf" => "the one with the highest weight that has fewer connections than that",
+        "ovf" => "the one with the highest weight that has at most as many active connections",
         "twos" => "the less busy of two",
         _ => "one of them",
     }
