@@ -25,10 +25,11 @@ pub(crate) fn live() -> std::io::Result<Option<VirtualServers>> {
         servers.extend(virtual_server(&server, destinations.iter().map(held).collect()));
     }
     let tracked = fs::read_to_string(CONNTRACK).is_ok_and(|text| text.trim() != "0");
-    Ok(Some(VirtualServers { servers, tracked }))
+    Ok(Some(VirtualServers { servers, tracked, in_kernel_order: true }))
 }
 
-/// Those that a plan asks for. How many connections their destinations will have is not known.
+/// Those that a plan asks for. How many connections their destinations will have is not known,
+/// nor in which order the kernel will have them.
 pub(crate) fn planned(servers: &[PlannedServer]) -> VirtualServers {
     let servers = servers.iter().filter_map(|(server, destinations)| {
         let destination = |to: &ipvs::Destination| destination(to, Method::Translated, None);

@@ -17,11 +17,13 @@ pub struct VirtualServers {
     /// Whether connection tracking sees what they forward (`net.ipv4.vs.conntrack`). Service
     /// proxies switch it on.
     pub tracked: bool,
+    /// Whether the destinations of each are in the kernel's order. ipvsadm sorts them.
+    pub in_kernel_order: bool,
 }
 
 impl Default for VirtualServers {
     fn default() -> VirtualServers {
-        VirtualServers { servers: Vec::new(), tracked: true }
+        VirtualServers { servers: Vec::new(), tracked: true, in_kernel_order: false }
     }
 }
 

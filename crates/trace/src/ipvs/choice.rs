@@ -3,13 +3,17 @@
 
 use std::cmp::Ordering;
 
-use super::{Connections, Destination, FALLBACK, HASH_PORT, Method, Serves, VirtualServer};
+use super::{Connections, Destination, FALLBACK, HASH_PORT, Method, Serves, VirtualServer, VirtualServers};
 use crate::ruleset::{Balance, Target, Way};
 use crate::value::address_value;
 
+/// `IP_VS_SH_TAB_SIZE`, `IP_VS_DH_TAB_SIZE`
+const PLACES: u32 = 256;
+
 impl VirtualServer {
-    pub(super) fn balance(&self, tracked: bool) -> Balance {
-        let (ways, mut how) = self.ways();
+    /// What it does with packets, being one of `all`.
+    pub(super) fn balance(&self, all: &VirtualServers) -> Balance {
+        let (ways, mut how) = self.ways(all.in_kernel_order);
         if let Some(seconds) = self.persistence {
             let who = match &self.mask {
                 Some(mask) => format!("a client (of mask {mask})"),
@@ -22,7 +26,7 @@ impl VirtualServer {
             held: self.destinations.iter().map(|to| Way { to: Some(self.target(to)), share: 1 }).collect(),
             how: how.into(),
             persistence: self.persistence,
-            tracked,
+            tracked: all.tracked,
         }
     }
 
@@ -42,7 +46,7 @@ impl VirtualServer {
     }
 
     /// The ways, and in words how one of them is chosen.
-    fn ways(&self) -> (Box<[Way]>, String) {
+    fn ways(&self, in_kernel_order: bool) -> (Box<[Way]>, String) {
         let open: Vec<&Destination> = self.destinations.iter().filter(|to| is_open(to)).collect();
         let by = format!("{} ({})", chooser(&self.scheduler), self.scheduler);
         if !matches!(&*self.scheduler, "sh" | "dh") && open.len() < 2 {
@@ -67,7 +71,7 @@ impl VirtualServer {
                 format!("{by}, as often as its weight says; whose turn it is, is not listed"),
             ),
             "lc" | "wlc" | "sed" | "nq" => self.by_connections(&open, &by),
-            "sh" | "dh" => self.by_table(&by),
+            "sh" | "dh" => self.by_table(in_kernel_order, &by),
             "mh" => (self.shares(&open, |to| to.weight), format!("{by}: {}", self.stays())),
             "lblc" | "lblcr" => (
                 self.shares(&open, |_| 1),
@@ -132,13 +136,18 @@ impl VirtualServer {
 
     /// Schedulers whose table has destinations that get no new connections, and refuse those that
     /// fall to them.
-    fn by_table(&self, by: &str) -> (Box<[Way]>, String) {
+    fn by_table(&self, in_kernel_order: bool, by: &str) -> (Box<[Way]>, String) {
         let by_source = self.scheduler == "sh";
-        let goes_on = by_source && self.flags & FALLBACK != 0 && self.destinations.iter().any(is_open);
-        let ways = self.destinations.iter().filter(|to| is_open(to) || !goes_on).map(|to| Way {
-            to: is_open(to).then(|| self.target(to)),
-            share: if by_source { to.weight.max(1) } else { 1 },
-        });
+        let weight = |to: &Destination| if by_source { to.weight.max(1) } else { 1 };
+        let weights: Vec<u32> = self.destinations.iter().map(weight).collect();
+        let (shares, doubt) = shares_of_table(weights, in_kernel_order);
+        let placed: Vec<(&Destination, u32)> =
+            self.destinations.iter().zip(shares).filter(|(_, share)| *share > 0).collect();
+        let goes_on = by_source && self.flags & FALLBACK != 0 && placed.iter().any(|(to, _)| is_open(to));
+        let ways = placed
+            .into_iter()
+            .filter(|(to, _)| is_open(to) || !goes_on)
+            .map(|(to, share)| Way { to: is_open(to).then(|| self.target(to)), share });
         let stays =
             if by_source { self.stays() } else { "all clients of the address go to the same".to_owned() };
         let ways: Box<[Way]> = ways.collect();
@@ -147,7 +156,7 @@ impl VirtualServer {
         } else {
             ""
         };
-        (ways, format!("{by}: {stays}{refuses}; which one, is not listed"))
+        (ways, format!("{by}: {stays}{refuses}; which one, is not listed{doubt}"))
     }
 
     /// What a hash of the client means for it.
@@ -155,6 +164,39 @@ impl VirtualServer {
         let what = if self.flags & HASH_PORT == 0 { "address" } else { "address and port" };
         format!("the same {what} always leads to the same destination")
     }
+}
+
+/// How many places of a table of [`PLACES`] each destination gets, and what is in doubt about that.
+///
+/// The kernel goes round its list and gives each as many places in turn as `weights` says, until
+/// the table is full (`ip_vs_sh_reassign`, `ip_vs_dh_reassign`). Where its order is not known, each
+/// gets what it would on average, which is about its weight.
+fn shares_of_table(weights: Vec<u32>, in_kernel_order: bool) -> (Vec<u32>, &'static str) {
+    let all: u64 = weights.iter().copied().map(u64::from).sum();
+    if weights.len() < 2 || u64::from(PLACES) % all == 0 {
+        return (weights, "");
+    }
+    if !in_kernel_order {
+        let doubt = if all > u64::from(PLACES) {
+            "; shares are not known: the table has 256 places, and who gets any of them depends on the \
+             kernel's order of destinations, which is not listed"
+        } else {
+            "; shares are about right: they depend on the kernel's order of destinations, which is not \
+             listed"
+        };
+        return (weights, doubt);
+    }
+    let mut places = vec![0; weights.len()];
+    let mut left = PLACES;
+    while left > 0 {
+        for (place, weight) in places.iter_mut().zip(&weights) {
+            let taken = left.min(*weight);
+            *place += taken;
+            left -= taken;
+        }
+    }
+    let all_placed = places.iter().all(|place| *place > 0);
+    (places, if all_placed { "" } else { "; for some there is no place in the table of 256" })
 }
 
 /// Whether it gets new connections.

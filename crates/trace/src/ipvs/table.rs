@@ -29,7 +29,7 @@ impl Ruleset {
                 Serves::Address(_, address) if address.port() != 0 => 1,
                 Serves::Address(..) => 2,
             });
-            let rules = of_family.into_iter().map(|server| rule(server, servers.tracked)).collect();
+            let rules = of_family.into_iter().map(|server| rule(server, servers)).collect();
             tables.push(table(family, rules));
         }
         self.merge(Ruleset::of(tables));
@@ -57,7 +57,7 @@ fn table(family: Family, rules: Vec<Rule>) -> Table {
     table
 }
 
-fn rule(server: &VirtualServer, tracked: bool) -> Rule {
+fn rule(server: &VirtualServer, all: &VirtualServers) -> Rule {
     let is = |field: Field, value: u128| {
         let operand = Operand::from(field);
         Part::Test(Test::Compare { operand, ranges: Ranges::value(value), negate: false })
@@ -75,7 +75,7 @@ fn rule(server: &VirtualServer, tracked: bool) -> Rule {
             parts
         }
     };
-    let balance = Box::new(server.balance(tracked));
+    let balance = Box::new(server.balance(all));
     parts.push(Part::Action(Action::Destination(Translation::Balanced(balance))));
     Rule { text: server.to_string().into(), comment: None, parts: parts.into() }
 }

@@ -32,8 +32,7 @@ const ASK: &str = "pod tcp 10.244.1.5 10.96.0.1:80";
 /// What becomes of a packet to 10.96.0.1:80, where a virtual server with these destinations is:
 /// weights of 10.244.2.1, .2, ...
 fn chosen(scheduler: &str, weights: &[u32]) -> String {
-    let answer = evaluate(&rules(&saved(scheduler, weights)), &with_address(), &packet(ASK), Record::Nothing);
-    written(&answer).replace("10.244.2.", ".").replace(":8080", "")
+    chosen_of(&servers(&saved(scheduler, weights))).0
 }
 
 /// The virtual server for it, as `ipvsadm -Sn` prints it.
@@ -43,6 +42,16 @@ fn saved(scheduler: &str, weights: &[u32]) -> String {
         writeln!(text, "-a -t 10.96.0.1:80 -r 10.244.2.{number}:8080 -m -w {weight}").expect("a string");
     }
     text
+}
+
+/// Where packets go, and the words of all steps.
+fn chosen_of(servers: &VirtualServers) -> (String, String) {
+    let mut rules = Ruleset::default();
+    rules.add_virtual_servers(servers);
+    let answer = evaluate(&rules, &with_address(), &packet(ASK), Record::Steps);
+    let paths = answer.outcomes.iter().flat_map(|outcome| &outcome.paths);
+    let words = paths.flat_map(|path| &path.steps).map(|step| &*step.why).collect();
+    (written(&answer).replace("10.244.2.", ".").replace(":8080", ""), words)
 }
 
 #[test]
@@ -340,4 +349,30 @@ fn more_destinations_than_are_followed_end_in_one_undecided_way() {
     assert_eq!(undecided.paths.len(), 1);
     let decided = u64::try_from(answer.outcomes.len() - 1).expect("a few");
     assert_eq!(undecided.probability, Probability::ratio(30_000 - decided, 30_000));
+}
+
+/// The kernel fills a table of 256 places in the order of its list (`ip_vs_sh_reassign` of
+/// net/netfilter/ipvs/ip_vs_sh.c).
+#[test]
+fn places_of_a_table_decide_where_the_order_is_known() {
+    for (scheduler, weights, expected, alike) in [
+        ("sh", &[1, 1][..], "1/2 .1; 1/2 .2", ""),
+        ("sh", &[1, 1, 1], "43/128 .1; 85/256 .2; 85/256 .3", "about right"),
+        ("sh", &[200, 100], "25/32 .1; 7/32 .2", "not known"),
+        ("sh", &[256, 1, 1], "1 .1", "not known"),
+        ("sh", &[4_294_967_295, 4_294_967_295], "1 .1", "not known"),
+        ("sh", &[3, 0], "1/4 reject; 3/4 .1", ""),
+        ("sh -b sh-fallback", &[3, 0], "1 .1", ""),
+        ("sh -b sh-fallback", &[1, 1, 0], "85/171 .2; 86/171 .1", "about right"),
+        ("dh", &[9, 1, 1], "43/128 .1; 85/256 .2; 85/256 .3", "about right"),
+        ("sh", &[300], "1 .1", ""),
+        ("sh", &[], "1 reject", ""),
+    ] {
+        let ordered = VirtualServers { in_kernel_order: true, ..servers(&saved(scheduler, weights)) };
+        let (actual, _) = chosen_of(&ordered);
+        let (_, words) = chosen_of(&servers(&saved(scheduler, weights)));
+        assert_eq!(actual, expected, "{scheduler} {weights:?}");
+        let says = ["about right", "not known"].into_iter().find(|says| words.contains(says));
+        assert_eq!(says.unwrap_or_default(), alike, "{scheduler} {weights:?}: {words}");
+    }
 }
