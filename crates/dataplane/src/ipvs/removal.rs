@@ -35,7 +35,20 @@ pub(super) fn remove(
 
 /// See [`crate::ModeDescriptor::ends`]. Only IPVS can forward what it has begun to forward.
 pub(super) fn ends(in_use: InUse) -> Option<String> {
-    let left = find_own(in_use).ok()?;
+    ending(&find_own(in_use))
+}
+
+/// What ends when `left` is removed. What cannot be read may be there.
+fn ending(left: &Result<Leftovers, RemovalError>) -> Option<String> {
+    let left = match left {
+        Ok(left) => left,
+        Err(error) => {
+            return Some(format!(
+                "{error}; if our mode ipvs has served here, connections through its virtual servers end now: only \
+                 IPVS can forward them"
+            ));
+        }
+    };
     let number = left.parts.iter().find_map(|part| match part {
         Part::VirtualServers(number) => Some(*number),
         _ => None,
@@ -96,4 +109,32 @@ fn remove_all() -> Result<Option<(usize, usize)>, Failure> {
     let theirs = Frontends::held()?;
     let mut kernel = Kernel::open(ROUND_ROBIN.into())?;
     Ok(Some(remove(&mut kernel, &mut record, &mut routing, &mut rules, &theirs)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn what_ends_is_reported_also_where_it_cannot_be_read() {
+        let left = |parts| Ok(Leftovers { parts, kept: Vec::new() });
+        let mut failed = Report::default();
+        let source = io::ErrorKind::PermissionDenied.into();
+        failed.fail(Failure::System { doing: "reading which are ours".to_owned(), source });
+        for (name, left, expected) in [
+            ("nothing", left(vec![]), None),
+            ("one", left(vec![Part::VirtualServers(1)]), Some("through its 1 virtual server end now")),
+            ("two", left(vec![Part::VirtualServers(2)]), Some("through its 2 virtual servers end now")),
+            ("unknown", failed.finish(), Some("reading which are ours: permission denied")),
+        ] {
+            let found = ending(&left);
+            let fits = match (&found, expected) {
+                (Some(found), Some(expected)) => found.contains(expected),
+                (found, expected) => found.is_none() && expected.is_none(),
+            };
+            assert!(fits, "{name}: {found:?}");
+        }
+    }
 }
