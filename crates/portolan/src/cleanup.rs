@@ -142,8 +142,16 @@ impl TakeOver {
         }
         if self.in_cluster {
             let search = Search { beside: self.in_use, ..Search::default() };
-            replace("kube-proxy", "portolan cleanup --kube-proxy", || search.find(), || search.remove());
+            let find = || search.find().inspect(warn_of_connections);
+            replace("kube-proxy", "portolan cleanup --kube-proxy", find, || search.remove());
         }
+    }
+}
+
+/// What ends with modes of ours was reported before rules of this one were written.
+fn warn_of_connections(left_by_kube_proxy: &Leftovers) {
+    if left_by_kube_proxy.parts.iter().any(|part| matches!(part, Part::VirtualServers(_))) {
+        warn!("connections through virtual servers of kube-proxy end with these: only IPVS can forward them");
     }
 }
 
@@ -157,14 +165,7 @@ fn replace(
     let started = Instant::now();
     match find() {
         Ok(leftovers) if leftovers.is_empty() => return,
-        Ok(leftovers) => {
-            info!("taking over from {from}, which left: {leftovers}");
-            if leftovers.parts.iter().any(|part| matches!(part, Part::VirtualServers(_))) {
-                warn!(
-                    "connections through virtual servers of {from} end with these: only IPVS can forward them"
-                );
-            }
-        }
+        Ok(leftovers) => info!("taking over from {from}, which left: {leftovers}"),
         Err(error) => warn!("{error}"),
     }
     match remove() {
