@@ -14,6 +14,7 @@ mod pages;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use tokio::net::TcpListener;
@@ -63,10 +64,12 @@ pub struct Options {
     pub on_failure: OnFailure,
 }
 
-/// The running servers. They end when this is dropped.
+/// The running servers. They end when this is dropped, and their ports are free after that.
 #[derive(Debug)]
 pub struct Servers {
-    wanted: mpsc::UnboundedSender<(Responders, Addresses)>,
+    /// The thread ends when this does.
+    wanted: Option<mpsc::UnboundedSender<(Responders, Addresses)>>,
+    thread: Option<JoinHandle<()>>,
     healthz: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
 }
@@ -75,7 +78,7 @@ impl Servers {
     /// Serves exactly `responders` from now on, on `addresses` (spec §11.8-11.9).
     pub fn set_responders(&self, responders: Responders, addresses: Addresses) {
         // The thread ends only with this.
-        let _ = self.wanted.send((responders, addresses));
+        let _ = self.wanted.as_ref().map(|wanted| wanted.send((responders, addresses)));
     }
 
     /// Where `/healthz` answers, with the port that was chosen if 0 was asked for. `None` if it did
@@ -88,6 +91,14 @@ impl Servers {
     /// not listen at start.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.wanted = None;
+        // A panic of it was reported by the panic hook.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
@@ -111,7 +122,7 @@ pub fn start(options: Options, telemetry: Arc<Telemetry>) -> io::Result<Servers>
         first.as_ref().and_then(|(_, listener)| listener.as_ref()?.local_addr().ok())
     };
     let (wanted, receiver) = mpsc::unbounded_channel();
-    let servers = Servers { wanted, healthz: bound(&healthz), metrics: bound(&metrics) };
+    let (healthz_address, metrics_address) = (bound(&healthz), bound(&metrics));
     let mut options = options;
     let control = options.control.take();
     let constants = control_socket::Constants {
@@ -121,7 +132,7 @@ pub fn start(options: Options, telemetry: Arc<Telemetry>) -> io::Result<Servers>
     };
     let pages = Arc::new(pages::Pages::new(options, telemetry.clone(), constants.started));
     drop(context);
-    std::thread::Builder::new().name("servers".to_owned()).spawn(move || {
+    let thread = std::thread::Builder::new().name("servers".to_owned()).spawn(move || {
         runtime.block_on(async move {
             if let Some((attempts, listener)) = healthz {
                 tokio::spawn(serve(attempts, listener, healthz::handler(telemetry.clone())));
@@ -138,7 +149,12 @@ pub fn start(options: Options, telemetry: Arc<Telemetry>) -> io::Result<Servers>
         // What still runs, such as a question to the proxy's loop, is not waited for.
         runtime.shutdown_background();
     })?;
-    Ok(servers)
+    Ok(Servers {
+        wanted: Some(wanted),
+        thread: Some(thread),
+        healthz: healthz_address,
+        metrics: metrics_address,
+    })
 }
 
 /// The attempts to listen on one address.

@@ -163,6 +163,12 @@ impl Proxy {
         listeners.map_or_else(HandedOver::default, |listeners| listeners.to_hand_over())
     }
 
+    /// Ends the servers of health-check node ports, and those beside them, so that the next process
+    /// finds their ports free.
+    pub(crate) fn end_servers(&mut self) {
+        self.health_checks.end();
+    }
+
     /// Takes no more clients of Service ports that this process itself listens on, and waits until
     /// those that are there have gone, at most so long. Other nodes announce load-balancer
     /// addresses from now on. The rules stay in force.

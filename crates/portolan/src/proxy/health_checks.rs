@@ -46,6 +46,11 @@ impl HealthChecks {
         }
     }
 
+    /// Ends whatever serves them.
+    pub(super) fn end(&mut self) {
+        self.set = Box::new(|_, _| {});
+    }
+
     fn serve(&self) {
         (self.set)(self.responders.clone(), self.listen.clone());
     }

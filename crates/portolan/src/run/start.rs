@@ -122,6 +122,8 @@ fn end(mut proxy: Proxy, lock: NodeLock, mut on_node: Option<OnNode>) {
         if let Some(on_node) = on_node.take() {
             on_node.end();
         }
+        // Where ports are taken, the next one tries again only after some seconds.
+        proxy.end_servers();
         lock.hand_over(&proxy.sockets());
     }
     proxy.end(PATIENCE);
