@@ -170,13 +170,7 @@ impl Holder {
 
     fn wait_named(mut self, name: &[u8]) -> anyhow::Result<NodeLock> {
         loop {
-            let handed_over = if let Some(stream) = &mut self.stream {
-                // An error is the end of a process that hands nothing over.
-                HandedOver::receive(stream).unwrap_or_default()
-            } else {
-                thread::sleep(PAUSE);
-                HandedOver::default()
-            };
+            let handed_over = self.receive();
             match take_named(name).context("looking for other proxies on this node")? {
                 Taken::Ours(lock) => return Ok(NodeLock { handed_over, ..lock }),
                 Taken::Theirs(next) => {
@@ -189,6 +183,27 @@ impl Holder {
                 }
             }
         }
+    }
+
+    /// Waits for the sockets of the other proxy, or for its end.
+    fn receive(&mut self) -> HandedOver {
+        let Some(stream) = &mut self.stream else {
+            thread::sleep(PAUSE);
+            return HandedOver::default();
+        };
+        let (handed_over, received) = HandedOver::receive(stream);
+        match received {
+            Ok(()) => {}
+            // A process that was killed hands nothing over.
+            Err(error) if error.is_end() && handed_over.is_empty() => {}
+            Err(error) => {
+                let (count, peer) = (handed_over.len(), self.peer);
+                warn!(
+                    "sockets of {count} Service ports, and not of all, were taken over from {peer}: {error}"
+                );
+            }
+        }
+        handed_over
     }
 }
 

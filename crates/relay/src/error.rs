@@ -48,6 +48,15 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// There were too few descriptors for all sockets that were handed over.
+    #[error(
+        "sockets of {closed} listeners were handed over and closed, as this process may not have so many descriptors: \
+         raise its limit of open files (LimitNOFILE, ulimit -n)"
+    )]
+    Descriptors {
+        /// This many listeners have to open sockets of their own.
+        closed: usize,
+    },
     /// The kernel denies something else.
     #[error("{what}: {source}")]
     System {
@@ -59,6 +68,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// The process at the other end has closed the connection, or has ended.
+    pub fn is_end(&self) -> bool {
+        let Error::System { source, .. } = self else { return false };
+        // The latter is of one that had not accepted the connection yet.
+        matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
+    }
+
     pub(crate) fn system<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> Error {
         move |source| Error::System { what, source: source.into() }
     }

@@ -14,6 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::limits::Limits;
 use crate::listener::{Protocol, Sockets};
 
 /// Descriptors of one message (SCM_MAX_FD of the kernel).
@@ -44,21 +45,36 @@ pub fn send(to: &UnixStream, sockets: &[(String, Arc<Sockets>)]) -> Result<(), E
     send_message(to, &[0; HEAD], &[]).map_err(&failed)
 }
 
-/// Receives what [`send`] sends. A read timeout of `from` bounds the time.
-pub fn receive(from: &mut UnixStream) -> Result<Vec<(String, Arc<Sockets>)>, Error> {
+/// Receives what [`send`] sends into `all`, which has what came if there is an error, too. A read
+/// timeout of `from` bounds the time. The limit of the process's descriptors is raised as far as it
+/// may. Sockets that would need the last of them are closed, and are an error at the end.
+pub fn receive(from: &mut UnixStream, all: &mut Vec<(String, Arc<Sockets>)>) -> Result<(), Error> {
+    let room = Limits::descriptors().map_err(Error::system("raising the limit of descriptors"))?;
+    receive_at_most(room, from, all)
+}
+
+/// As many descriptors as there is `room` for.
+fn receive_at_most(
+    room: usize,
+    from: &mut UnixStream,
+    all: &mut Vec<(String, Arc<Sockets>)>,
+) -> Result<(), Error> {
     let failed = Error::system("taking sockets over");
-    let mut all = Vec::new();
+    let (mut held, mut closed) = (0, 0);
     loop {
         let (head, descriptors) = receive_head(from).map_err(&failed)?;
         let [protocol, count, high, low] = head;
         if protocol == 0 {
-            return Ok(all);
-        }
-        if usize::from(count) != descriptors.len() {
-            return Err(Error::HandOver { reason: "descriptors are missing" });
+            return if closed == 0 { Ok(()) } else { Err(Error::Descriptors { closed }) };
         }
         let mut key = vec![0; usize::from(u16::from_be_bytes([high, low]))];
         from.read_exact(&mut key).map_err(&failed)?;
+        // The kernel leaves out what the process may not have (MSG_CTRUNC of recvmsg(2)).
+        if usize::from(count) != descriptors.len() || held + descriptors.len() > room {
+            closed += 1;
+            continue;
+        }
+        held += descriptors.len();
         let key = String::from_utf8(key).map_err(|_| Error::HandOver { reason: "a key is no UTF-8" })?;
         let mut descriptors = descriptors.into_iter();
         let sockets = match (protocol, descriptors.len()) {
@@ -135,5 +151,49 @@ fn receive_head(from: &mut UnixStream) -> io::Result<([u8; HEAD], Vec<OwnedFd>)>
             from.read_exact(&mut head[received..])?;
             Ok((head, descriptors))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_there_is_no_room_for_is_reported_and_the_rest_is_kept() {
+        let tcp = || Arc::new(Sockets::Tcp(TcpListener::bind("127.0.0.1:0").unwrap()));
+        let udp =
+            || Arc::new(Sockets::Udp((0..2).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect()));
+        let sockets = [("a", tcp()), ("b", udp()), ("c", tcp()), ("d", tcp())];
+        let sockets = sockets.map(|(key, sockets)| (key.to_owned(), sockets));
+        for (room, keys, expected) in [
+            (5, vec!["a", "b", "c", "d"], 0),
+            (4, vec!["a", "b", "c"], 1),
+            (2, vec!["a", "c"], 2),
+            (0, vec![], 4),
+        ] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            send(&ours, &sockets).unwrap();
+            let mut all = Vec::new();
+            let closed = match receive_at_most(room, &mut theirs, &mut all) {
+                Ok(()) => 0,
+                Err(Error::Descriptors { closed }) => closed,
+                Err(error) => panic!("{error}"),
+            };
+            let found: Vec<&str> = all.iter().map(|(key, _)| key.as_str()).collect();
+            assert_eq!((found, closed), (keys, expected), "{room}");
+        }
+    }
+
+    #[test]
+    fn what_came_before_the_end_is_kept() {
+        let socket = Sockets::Tcp(TcpListener::bind("127.0.0.1:0").unwrap());
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let Sockets::Tcp(listener) = &socket else { unreachable!() };
+        send_message(&ours, &[b't', 1, 0, 1, b'a'], &[listener.as_raw_fd()]).unwrap();
+        drop(ours);
+        let mut all = Vec::new();
+        let error = receive_at_most(1, &mut theirs, &mut all).unwrap_err();
+        assert!(error.is_end(), "{error}");
+        assert_eq!(all.len(), 1);
     }
 }

@@ -30,11 +30,20 @@ impl Limits {
     /// Raises the limit of the process's descriptors as far as it may, and returns what is possible
     /// with that. Programs that the process starts inherit the limit.
     pub(crate) fn raised(self) -> io::Result<Limits> {
+        Ok(self.within(self.raise()?.saturating_sub(OTHERS)))
+    }
+
+    /// Raises the limit as for a relay with the usual limits. Returns how many descriptors there
+    /// are for sockets then.
+    pub(crate) fn descriptors() -> io::Result<usize> {
+        Ok(Limits::default().raise()?.saturating_sub(OTHERS))
+    }
+
+    fn raise(self) -> io::Result<usize> {
         let Limits { connections, clients, pipes } = self;
         let wanted = [connections, connections, clients, pipes, pipes, OTHERS];
         let wanted = wanted.into_iter().fold(0, usize::saturating_add) as u64;
-        let descriptors = usize::try_from(system::raise_descriptors(wanted)?).unwrap_or(usize::MAX);
-        Ok(self.within(descriptors.saturating_sub(OTHERS)))
+        Ok(usize::try_from(system::raise_descriptors(wanted)?).unwrap_or(usize::MAX))
     }
 
     /// As much of it as there are descriptors for: two a connection or pipe, one a UDP client.

@@ -36,9 +36,12 @@ impl HandedOver {
         hand_over::send(to, &all)
     }
 
-    /// Waits until the process before sends its sockets. An error if it ends without that.
-    pub fn receive(from: &mut UnixStream) -> Result<HandedOver, Error> {
-        Ok(HandedOver(hand_over::receive(from)?.into_iter().collect()))
+    /// Waits until the process before sends its sockets. There is an error if it ends without that,
+    /// or if not all could be received: those that could are here.
+    pub fn receive(from: &mut UnixStream) -> (HandedOver, Result<(), Error>) {
+        let mut all = Vec::new();
+        let received = hand_over::receive(from, &mut all);
+        (HandedOver(all.into_iter().collect()), received)
     }
 
     /// Takes those of one Service port out.

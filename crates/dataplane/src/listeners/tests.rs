@@ -314,7 +314,8 @@ fn the_next_process_listens_on() {
 
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         before.to_hand_over().send(&ours).unwrap();
-        let handed_over = HandedOver::receive(&mut theirs).unwrap();
+        let (handed_over, received) = HandedOver::receive(&mut theirs);
+        received.unwrap();
         let mut found: Vec<SocketName> = handed_over.names().collect();
         let mut expected = [&chosen, &local, &names, &gone].map(SocketName::clone);
         found.sort();

@@ -50,12 +50,16 @@ const CASES: &[(&str, Case)] = &[
     ("the relay finishes when connections have ended", leaving::finish),
     ("the relay has no more patience", leaving::impatience),
     ("one process hands its listeners over to the next", succession::hand_over),
+    ("a process takes over more sockets than its soft limit allows", succession::more_than_the_soft_limit),
     ("a process is killed", succession::killed),
 ];
 
 fn main() -> ExitCode {
     if let Some(endpoint) = std::env::var_os(succession::CHILD) {
         return succession::child(&endpoint.to_string_lossy());
+    }
+    if std::env::var_os(succession::MANY).is_some() {
+        return succession::receive_many();
     }
     let arguments = Arguments::from_args();
     // SAFETY: no arguments, no failure.

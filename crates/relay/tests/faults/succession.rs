@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libtest_mimic::Failed;
-use portolan_relay::{Listener, Order, Protocol, Relay, Table, hand_over};
+use portolan_relay::{Listener, Order, Protocol, Relay, Sockets, Table, hand_over};
 
 use crate::scene::{SOON, accept, ask_name, connect, endpoint, in_thread, listening, local, name, settings};
 
 /// With this in its environment, this program is a relay to the endpoint that it names, and takes
 /// over listeners from who started it.
 pub(crate) const CHILD: &str = "PORTOLAN_TEST_RELAY_TO";
+
+/// With this in its environment, this program hands many sockets over to itself.
+pub(crate) const MANY: &str = "PORTOLAN_TEST_RELAY_MANY";
 
 /// A relay of both protocols in another process, until its input ends.
 pub(crate) fn child(endpoint: &str) -> ExitCode {
@@ -57,7 +60,7 @@ pub(crate) fn killed() -> Result<(), Failed> {
     Ok(())
 }
 
-fn listeners(relay: &Relay, to: [SocketAddr; 2], sockets: Vec<(String, Arc<portolan_relay::Sockets>)>) {
+fn listeners(relay: &Relay, to: [SocketAddr; 2], sockets: Vec<(String, Arc<Sockets>)>) {
     for (key, sockets) in sockets {
         let table = Arc::new(Table::new(Order::RoundRobin, None));
         let udp = usize::from(sockets.protocol() == Protocol::Udp);
@@ -93,7 +96,8 @@ pub(crate) fn hand_over() -> Result<(), Failed> {
     for _ in 0..5 {
         let (ours, mut theirs) = UnixStream::pair()?;
         hand_over::send(&ours, &relay.sockets())?;
-        let sockets = hand_over::receive(&mut theirs)?;
+        let mut sockets = Vec::new();
+        hand_over::receive(&mut theirs, &mut sockets)?;
         assert_eq!(sockets.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["web", "names"]);
         let next = Relay::start(settings())?;
         listeners(&next, to, sockets);
@@ -112,6 +116,35 @@ pub(crate) fn hand_over() -> Result<(), Failed> {
     assert!(connecting.join().map_err(|_| "a connection was refused")? > 0);
     drop(old);
     Ok(())
+}
+
+/// Receives more sockets than the soft limit of descriptors lets a process have.
+pub(crate) fn receive_many() -> ExitCode {
+    let many: Vec<_> = (0..100)
+        .map(|number| {
+            let socket = std::net::TcpListener::bind(local()).unwrap();
+            (number.to_string(), Arc::new(Sockets::Tcp(socket)))
+        })
+        .collect();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    hand_over::send(&ours, &many).unwrap();
+    // SAFETY: reads and writes one structure, which lives until the calls return.
+    unsafe {
+        let mut limit = std::mem::zeroed::<libc::rlimit>();
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
+        limit.rlim_cur = 64;
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
+    }
+    let mut received = Vec::new();
+    hand_over::receive(&mut theirs, &mut received).unwrap();
+    assert_eq!(received.len(), many.len());
+    ExitCode::SUCCESS
+}
+
+pub(crate) fn more_than_the_soft_limit() -> Result<(), Failed> {
+    let output = Command::new(std::env::current_exe()?).env(MANY, "1").output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(format!("{}: {said}", output.status).into()) }
 }
 
 fn answering() -> Result<SocketAddr, Failed> {
