@@ -6,7 +6,7 @@
 //! ended. The first one that waits gets the sockets of Service ports by this connection, when the
 //! process that has the lock is to end.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -34,6 +34,8 @@ const NAME: &[u8] = b"portolan/run";
 const WAITING_AT_MOST: usize = 8;
 /// The pause between attempts where there is no event to wait for.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The next proxy takes over within this time, or another one may.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// The right to write rules in this network namespace, for as long as this lives.
 #[derive(Debug)]
@@ -172,7 +174,10 @@ impl Holder {
         loop {
             let handed_over = self.receive();
             match take_named(name).context("looking for other proxies on this node")? {
-                Taken::Ours(lock) => return Ok(NodeLock { handed_over, ..lock }),
+                Taken::Ours(lock) => {
+                    self.answer();
+                    return Ok(NodeLock { handed_over, ..lock });
+                }
                 Taken::Theirs(next) => {
                     if next.peer == self.peer {
                         thread::sleep(PAUSE);
@@ -204,6 +209,11 @@ impl Holder {
             }
         }
         handed_over
+    }
+
+    /// Lets the other proxy know that it has been replaced. It may have ended before.
+    fn answer(&mut self) {
+        let _ = self.stream.as_mut().map(|stream| stream.write_all(&[0]));
     }
 }
 
@@ -252,8 +262,8 @@ impl NodeLock {
         !self.waiting.lock().is_empty()
     }
 
-    /// Gives the lock up, and the sockets to the first of those that wait. This process must write
-    /// no rule after that.
+    /// Gives the lock up, and the sockets to the first of those that wait that takes over. This
+    /// process must write no rule after that.
     pub(crate) fn hand_over(mut self, sockets: &HandedOver) {
         // The name is free before they know.
         self.waiting.ended.store(true, Ordering::Release);
@@ -264,8 +274,7 @@ impl NodeLock {
         // A panic of it was reported by the panic hook.
         let _ = self.answering.take().map(JoinHandle::join);
         for (stream, peer) in self.waiting.lock().drain(..) {
-            let sent = stream.set_write_timeout(Some(PAUSE)).map_err(anyhow::Error::from);
-            match sent.and_then(|()| Ok(sockets.send(&stream)?)) {
+            match hand_to(&stream, sockets) {
                 Ok(()) => {
                     info!("{peer} takes over, with the sockets of {} Service ports", sockets.len());
                     return;
@@ -280,6 +289,14 @@ impl Waiting {
     fn lock(&self) -> MutexGuard<'_, Vec<(Arc<UnixStream>, Peer)>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Sends the sockets, and waits until the other process has the lock.
+fn hand_to(mut stream: &UnixStream, sockets: &HandedOver) -> anyhow::Result<()> {
+    stream.set_write_timeout(Some(PAUSE))?;
+    sockets.send(stream)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    stream.read_exact(&mut [0]).context("no answer from it")
 }
 
 fn note(waiting: &[(Arc<UnixStream>, Peer)]) -> Option<String> {
@@ -363,6 +380,31 @@ mod tests {
         }
         first.hand_over(&HandedOver::default());
         waiting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn who_dies_before_it_takes_over_leaves_the_sockets_to_the_next() {
+        let name = name("death");
+        let Taken::Ours(first) = take_named(&name).unwrap() else { panic!("it is free") };
+        let listener = first.listener.clone().unwrap();
+        let (mut dying, mut next) = (ask(&name).unwrap(), ask(&name).unwrap());
+        let mut waiting = Vec::new();
+        for _ in 0..2 {
+            watch(&listener, &mut waiting).unwrap();
+        }
+        drop(listener);
+        first.waiting.lock().clone_from(&waiting);
+        drop(waiting);
+        // It gets all, and ends before it has the lock.
+        let dying = thread::spawn(move || HandedOver::receive(&mut dying).1);
+        let next = thread::spawn(move || {
+            let received = HandedOver::receive(&mut next).1;
+            next.write_all(&[0]).unwrap();
+            received
+        });
+        first.hand_over(&HandedOver::default());
+        dying.join().unwrap().unwrap();
+        next.join().unwrap().unwrap();
     }
 
     #[test]
