@@ -148,6 +148,11 @@ pub(crate) fn refuses_bad_values() -> anyhow::Result<()> {
             "healthzBindAddress",
         ),
         (
+            "addresses announced without a key",
+            json!({"config": {"announcement": {"layer2": true}}}),
+            "announcement.keySecret",
+        ),
+        (
             "metrics that Prometheus cannot reach",
             json!({"serviceMonitor": {"enabled": true}}),
             "Prometheus does not reach 127.0.0.1:10249",
@@ -190,6 +195,14 @@ pub(crate) fn program_accepts_it() -> anyhow::Result<()> {
             "ghcr.io/portolan/portolan:0.1.0-iptables",
         ),
         (
+            "addresses announced",
+            json!({
+                "config": {"announcement": {"layer2": true, "interfaces": ["eth*"]}},
+                "announcement": {"keySecret": "portolan-key"},
+            }),
+            "ghcr.io/portolan/portolan:0.1.0",
+        ),
+        (
             "names on the node",
             json!({"nodeDns": {"enabled": true, "configMap": "coredns", "followPods": true}}),
             "ghcr.io/portolan/portolan:0.1.0",
@@ -226,6 +239,9 @@ pub(crate) fn program_accepts_it() -> anyhow::Result<()> {
             ensure!(complaints.is_empty(), "{situation}: {log}");
         }
         let container = &set["spec"]["template"]["spec"]["containers"][0];
+        let raw = items(&container["securityContext"]["capabilities"]["add"]).any(|one| one == "NET_RAW");
+        let needs_raw = ["iptables", "announced"].iter().any(|what| situation.contains(what));
+        ensure!(raw == needs_raw, "{situation}: NET_RAW is {raw}");
         let health =
             parse("config.conf", &file(&made, "config.conf")?)?.remove(0)["healthzBindAddress"].clone();
         let port = &container["ports"][0]["containerPort"];

@@ -35,6 +35,13 @@ true
 {{- end -}}
 {{- end }}
 
+{{/* Not empty if load-balancer addresses are announced on the local network. */}}
+{{- define "portolan.layer2" -}}
+{{- if dig "announcement" "layer2" false .Values.config -}}
+true
+{{- end -}}
+{{- end }}
+
 {{- define "portolan.image" -}}
 {{- $suffix := empty (include "portolan.iptables" .) | ternary "" "-iptables" -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default (print .Chart.AppVersion $suffix) }}
@@ -50,6 +57,9 @@ true
   "apiVersion" "kubeproxy.config.k8s.io/v1alpha1"
   "kind" "KubeProxyConfiguration"
   "clientConnection" (dict "kubeconfig" "/var/lib/portolan-config/kubeconfig.conf") -}}
+{{- if include "portolan.layer2" . }}
+{{- $own = set $own "announcement" (dict "keyFile" "/var/lib/portolan-announcement/key") -}}
+{{- end -}}
 {{ merge $own (deepCopy .Values.config) | toYaml }}
 {{- end }}
 
