@@ -13,6 +13,7 @@
 mod announcer;
 mod arp;
 mod choice;
+mod duplicates;
 mod error;
 mod ethernet;
 mod event;

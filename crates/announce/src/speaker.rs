@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use portolan_netlink::rtnetlink::HardwareAddress;
 
 use crate::arp::Arp;
+use crate::duplicates::Duplicates;
 use crate::ethernet::{Frame, Kind, Received};
 use crate::event::Event;
 use crate::heartbeat::{Heartbeat, Key};
@@ -19,13 +20,8 @@ use crate::neighbour::{self, Neighbour};
 use crate::peers::{Heard, INTERVAL, View};
 use crate::status::{AddressStatus, Counters, Holder};
 
-/// Whoever else announces an address is answered by an announcement at most this often (RFC 5227
-/// §2.4).
-const DEFENDED_EVERY: Duration = Duration::from_secs(10);
-/// Another node of ours may announce an address for so long while it moves.
-const MOVES_WITHIN: Duration = Duration::from_secs(5);
-/// The most duplicates that are remembered.
-const MOST_DUPLICATES: usize = 1_000;
+/// The most others of its name that a node reports.
+const MOST_NAMESAKES: usize = 8;
 /// Whoever came has announced by then what it believed to have.
 const SETTLED_AFTER: Duration = Duration::from_millis(1_500);
 
@@ -37,13 +33,6 @@ pub struct Own {
     pub addresses: Vec<IpAddr>,
     /// It can take addresses: it is ready, its rules are in force, nobody has excluded it.
     pub willing: bool,
-}
-
-#[derive(Debug)]
-struct Duplicate {
-    first: Instant,
-    defended: Instant,
-    reported: bool,
 }
 
 /// The state of a node that announces addresses.
@@ -63,7 +52,7 @@ pub(crate) struct Speaker {
     interfaces: BTreeMap<u32, Interface>,
     /// All addresses, and who may have them.
     addresses: HashMap<IpAddr, Allowed>,
-    duplicates: HashMap<(IpAddr, HardwareAddress), Duplicate>,
+    duplicates: Duplicates,
     same_name: HashSet<HardwareAddress>,
     pub(crate) counters: Counters,
     frames: Vec<(u32, Frame)>,
@@ -85,7 +74,7 @@ impl Speaker {
             links: BTreeMap::new(),
             interfaces: BTreeMap::new(),
             addresses: HashMap::new(),
-            duplicates: HashMap::new(),
+            duplicates: Duplicates::default(),
             same_name: HashSet::new(),
             counters: Counters::default(),
             frames: Vec::new(),
@@ -101,12 +90,14 @@ impl Speaker {
             return;
         }
         self.interfaces = interfaces;
-        let gone: Vec<u32> = self
-            .links
-            .iter()
-            .filter(|(index, link)| self.interfaces.get(*index) != Some(&link.interface))
-            .map(|(index, _)| *index)
-            .collect();
+        let mut gone = Vec::new();
+        for (index, link) in &mut self.links {
+            match self.interfaces.get(index) {
+                // Addresses come and go on the same link.
+                Some(now) if now.hardware == link.interface.hardware => link.interface = now.clone(),
+                _ => gone.push(*index),
+            }
+        }
         for index in gone {
             self.drop_link(index);
         }
@@ -134,7 +125,7 @@ impl Speaker {
                 self.addresses.insert(address, allowed);
             } else {
                 self.addresses.remove(&address);
-                self.duplicates.retain(|(of, _), _| *of != address);
+                self.duplicates.forget(address);
             }
         }
         self.judge(now);
@@ -272,23 +263,11 @@ impl Speaker {
         }
         self.counters.contradictions += 1;
         let Some(link) = self.links.get_mut(&index) else { return };
-        if self.duplicates.len() >= MOST_DUPLICATES {
-            self.duplicates.retain(|_, duplicate| now < duplicate.defended + DEFENDED_EVERY);
-        }
-        if self.duplicates.len() >= MOST_DUPLICATES {
-            return;
-        }
-        let ours = link.peers.have(hardware);
-        let duplicate = self.duplicates.entry((address, hardware)).or_insert_with(|| {
-            link.defend(address, now);
-            Duplicate { first: now, defended: now, reported: false }
-        });
-        if now >= duplicate.defended + DEFENDED_EVERY {
-            duplicate.defended = now;
+        let to_do = self.duplicates.note(address, hardware, link.peers.have(hardware), now);
+        if to_do.defend {
             link.defend(address, now);
         }
-        if !duplicate.reported && (!ours || now >= duplicate.first + MOVES_WITHIN) {
-            duplicate.reported = true;
+        if to_do.report {
             let interface = link.interface.name.clone();
             self.events.push(Event::Duplicate { address, interface, hardware });
         }
@@ -302,7 +281,7 @@ impl Speaker {
         };
         self.counters.heartbeats += 1;
         if heartbeat.node == self.node {
-            if self.same_name.len() < MOST_DUPLICATES && self.same_name.insert(received.source) {
+            if self.same_name.len() < MOST_NAMESAKES && self.same_name.insert(received.source) {
                 let interface = link.interface.name.clone();
                 self.events.push(Event::SameName { hardware: received.source, interface });
             }
@@ -435,18 +414,11 @@ impl Speaker {
                 listens: link.listens(now),
             })
         };
-        let mut duplicates: Vec<HardwareAddress> = self
-            .duplicates
-            .iter()
-            .filter(|((of, _), duplicate)| *of == address && duplicate.reported)
-            .map(|((_, hardware), _)| *hardware)
-            .collect();
-        duplicates.sort_unstable();
         AddressStatus {
             address,
             willing: allowed.as_ref().map(|nodes| nodes.iter().cloned().collect()),
             holders: self.links.values().filter_map(on).collect(),
-            duplicates,
+            duplicates: self.duplicates.reported(address),
         }
     }
 }

@@ -183,6 +183,26 @@ fn who_is_alone_answers_at_once() {
 }
 
 #[test]
+fn another_address_on_the_interface_changes_nothing() {
+    let mut network = Network::new(3);
+    network.set(address(240), None);
+    network.run(Duration::from_secs(5));
+    let holder = network.holder(address(240));
+    let now = network.now;
+    let mut wider = interface(holder);
+    wider.networks.push("198.51.100.1/24".parse().unwrap());
+    let speaker = network.nodes[holder].speaker.as_mut().unwrap();
+    speaker.set_interfaces(vec![wider.clone()], now);
+    assert!(speaker.take_events().is_empty());
+    assert_eq!(network.holder(address(240)), holder);
+
+    // Another card has other neighbours.
+    wider.hardware = [2, 7, 7, 7, 7, 7];
+    network.nodes[holder].speaker.as_mut().unwrap().set_interfaces(vec![wider], now);
+    assert_eq!(network.holders(address(240)), [0; 0], "nobody, until the others could be heard");
+}
+
+#[test]
 fn another_takes_over_from_who_is_dead() {
     let mut network = Network::new(3);
     network.set(address(240), None);
