@@ -20,6 +20,7 @@ use crate::heartbeat::{GROUP, Key};
 use crate::interfaces::{self, Selected};
 use crate::link::Allowed;
 use crate::packet_socket::{Buffer, PacketSocket};
+use crate::peers::DEAD_AFTER;
 use crate::speaker::{Own, Speaker};
 use crate::status::{AddressStatus, Counters};
 
@@ -42,8 +43,6 @@ pub struct Settings {
     pub key: Option<Key>,
     /// Where addresses are announced
     pub interfaces: Selected,
-    /// What this node is at first
-    pub own: Own,
     /// Whether what this node knows of the cluster is up to date
     pub up_to_date: Box<dyn Fn() -> bool + Send>,
 }
@@ -59,7 +58,8 @@ pub struct Announcer {
 enum Message {
     Addresses(Vec<(IpAddr, Option<Allowed>)>),
     Own(Own),
-    Status(mpsc::Sender<(Vec<AddressStatus>, Counters)>),
+    Status(mpsc::Sender<Vec<AddressStatus>>),
+    Counters(mpsc::Sender<Counters>),
     Leave,
 }
 
@@ -93,16 +93,18 @@ impl Announcer {
             .map_err(|errno| Error::Thread(errno.into()))?;
         let shared = Arc::new(Shared { messages: Mutex::default(), wake });
         let now = Instant::now();
-        let Settings { node, key, interfaces, own, up_to_date } = settings;
+        let Settings { node, key, interfaces, up_to_date } = settings;
         let mut turns = Turns {
             shared: shared.clone(),
-            speaker: Speaker::new(node, key.clone(), own, incarnation(), now),
+            speaker: Speaker::new(node, key.clone(), Own::default(), incarnation(), now),
             kinds: if key.is_some() { &ALL } else { &ALL[..2] },
             interfaces,
             changes,
             list_at: Some(now),
             listed: None,
             sockets: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            turned: now,
             groups: Groups::default(),
             held: BTreeSet::new(),
             buffer: Buffer::new(),
@@ -136,10 +138,19 @@ impl Announcer {
         }
     }
 
-    /// Who has each address, and what has happened so far. `None` if the thread is stuck.
-    pub fn status(&self) -> Option<(Vec<AddressStatus>, Counters)> {
+    /// Who has each address. `None` if the thread is stuck, or has ended.
+    pub fn status(&self) -> Option<Vec<AddressStatus>> {
+        self.ask(Message::Status)
+    }
+
+    /// What has happened so far. `None` if the thread is stuck, or has ended.
+    pub fn counters(&self) -> Option<Counters> {
+        self.ask(Message::Counters)
+    }
+
+    fn ask<A>(&self, question: fn(mpsc::Sender<A>) -> Message) -> Option<A> {
         let (answer, answered) = mpsc::channel();
-        self.shared.send(Message::Status(answer));
+        self.shared.send(question(answer));
         answered.recv_timeout(ANSWERS_WITHIN).ok()
     }
 }
@@ -167,6 +178,10 @@ struct Turns {
     list_at: Option<Instant>,
     listed: Option<Instant>,
     sockets: BTreeMap<(u32, Kind), PacketSocket>,
+    /// Interfaces that lack a socket, which was reported.
+    closed: BTreeSet<u32>,
+    /// When frames were last taken.
+    turned: Instant,
     groups: Groups,
     /// The addresses that are held, for their groups.
     held: BTreeSet<(u32, IpAddr)>,
@@ -215,8 +230,9 @@ impl Turns {
                 Message::Own(own) => self.speaker.set_own(own, now),
                 Message::Status(answer) => {
                     // Who asked may have gone.
-                    let _ = answer.send((self.speaker.status(now), self.speaker.counted()));
+                    let _ = answer.send(self.speaker.status(now));
                 }
+                Message::Counters(answer) => drop(answer.send(self.speaker.counted())),
                 Message::Leave => {
                     self.speaker.leave(now);
                     return Next::End;
@@ -242,28 +258,52 @@ impl Turns {
         };
     }
 
+    /// Takes what has been received. After a pause that is all of it, before anybody is taken for
+    /// dead.
     fn receive(&mut self) {
-        for ((interface, _), socket) in &self.sockets {
-            for _ in 0..AT_ONCE {
+        let paused = self.turned.elapsed() > DEAD_AFTER / 2;
+        self.turned = Instant::now();
+        let at_once = if paused { usize::MAX } else { AT_ONCE };
+        for ((interface, kind), socket) in &self.sockets {
+            let most = if *kind == Kind::Heartbeat { at_once } else { AT_ONCE };
+            for _ in 0..most {
                 let Ok(frame) = socket.receive(&mut self.buffer) else { break };
                 self.speaker.receive(*interface, frame, Instant::now());
+                if self.turned.elapsed() > DEAD_AFTER {
+                    break;
+                }
             }
         }
     }
 
-    /// Opens sockets where addresses are, and closes those that nobody needs.
+    /// Opens sockets where addresses are, and closes those that nobody needs. A link is used when
+    /// it has all of them.
     fn keep_sockets(&mut self) {
-        let in_use: Vec<u32> = self.speaker.in_use().map(|interface| interface.index).collect();
-        self.sockets.retain(|(interface, _), _| in_use.contains(interface));
-        for interface in in_use {
+        let in_use: Vec<(u32, String)> =
+            self.speaker.in_use().map(|interface| (interface.index, interface.name.clone())).collect();
+        self.sockets.retain(|(index, _), _| in_use.iter().any(|(used, _)| used == index));
+        self.closed.retain(|index| in_use.iter().any(|(used, _)| used == index));
+        for (index, name) in in_use {
+            let mut failed = None;
             for kind in self.kinds {
-                if self.sockets.contains_key(&(interface, *kind)) {
+                if self.sockets.contains_key(&(index, *kind)) {
                     continue;
                 }
-                match open(*kind, interface) {
-                    Ok(socket) => drop(self.sockets.insert((interface, *kind), socket)),
-                    // The interface has just gone, or something is short: to be seen again.
-                    Err(_) => self.list_at = Some(Instant::now() + TRIED_EVERY),
+                match open(*kind, index) {
+                    Ok(socket) => drop(self.sockets.insert((index, *kind), socket)),
+                    Err(error) => failed = Some(error),
+                }
+            }
+            let now = Instant::now();
+            self.speaker.set_open(index, failed.is_none(), now);
+            match failed {
+                None => drop(self.closed.remove(&index)),
+                // The interface has just gone, or something is short: to be seen again.
+                Some(error) => {
+                    self.list_at = Some(now + TRIED_EVERY);
+                    if self.closed.insert(index) {
+                        (self.observe)(&Event::Closed { interface: name, reason: error.to_string() });
+                    }
                 }
             }
         }
@@ -296,13 +336,16 @@ impl Turns {
         for (interface, address) in self.held.difference(&held) {
             self.groups.leave(*interface, *address);
         }
-        for (interface, address) in held.difference(&self.held) {
-            // Without the group, hosts learn the address by announcements alone.
-            if self.groups.join(*interface, *address).is_err() {
-                self.speaker.counters.unsent += 1;
+        let kept: BTreeSet<(u32, IpAddr)> = self.held.intersection(&held).copied().collect();
+        let new: Vec<(u32, IpAddr)> = held.difference(&self.held).copied().collect();
+        self.held = kept;
+        for (interface, address) in new {
+            match self.groups.join(interface, address) {
+                Ok(()) => drop(self.held.insert((interface, address))),
+                // Without the group, hosts learn the address by announcements alone.
+                Err(_) => self.speaker.counters.unsent += 1,
             }
         }
-        self.held = held;
     }
 
     fn wait(&mut self) {

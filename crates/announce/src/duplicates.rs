@@ -11,6 +11,8 @@ use portolan_netlink::rtnetlink::HardwareAddress;
 const DEFENDED_EVERY: Duration = Duration::from_secs(10);
 /// Another node of ours may announce an address for so long while it moves.
 const MOVES_WITHIN: Duration = Duration::from_secs(5);
+/// Who has been silent for longer is not shown.
+const SHOWN_FOR: Duration = Duration::from_mins(1);
 /// So many others of one address are remembered and reported: hardware addresses can be invented.
 const MOST: usize = 8;
 
@@ -81,10 +83,13 @@ impl Duplicates {
         self.by_address.remove(&address);
     }
 
-    /// Those that were reported.
-    pub(crate) fn reported(&self, address: IpAddr) -> Vec<HardwareAddress> {
+    /// Those that were reported and have been there of late.
+    pub(crate) fn reported(&self, address: IpAddr, now: Instant) -> Vec<HardwareAddress> {
         let others = self.by_address.get(&address).into_iter().flat_map(|others| &others.by_hardware);
-        others.filter(|(_, other)| other.reported).map(|(hardware, _)| *hardware).collect()
+        others
+            .filter(|(_, other)| other.reported && now < other.last + SHOWN_FOR)
+            .map(|(hardware, _)| *hardware)
+            .collect()
     }
 }
 
@@ -109,9 +114,11 @@ mod tests {
             [0, 1, 9, 10, 11].map(&mut at),
             [BOTH, ToDo::default(), ToDo::default(), DEFEND, ToDo::default()]
         );
-        assert_eq!(duplicates.reported(address), [hardware(1)]);
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(duplicates.reported(address, after(70)), [hardware(1)]);
+        assert!(duplicates.reported(address, after(72)).is_empty(), "it was put right");
         duplicates.forget(address);
-        assert!(duplicates.reported(address).is_empty());
+        assert!(duplicates.reported(address, start).is_empty());
     }
 
     #[test]

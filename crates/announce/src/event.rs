@@ -48,6 +48,13 @@ pub enum Event {
         /// The hardware address of who says so
         hardware: HardwareAddress,
     },
+    /// Nothing can be announced on an interface for now.
+    Closed {
+        /// The interface
+        interface: String,
+        /// Why
+        reason: String,
+    },
     /// Another node has the name of this one.
     SameName {
         /// The hardware address of the other one
@@ -60,7 +67,7 @@ pub enum Event {
 impl Event {
     /// It is something to be put right.
     pub fn is_warning(&self) -> bool {
-        matches!(self, Event::Duplicate { .. } | Event::SameName { .. })
+        matches!(self, Event::Duplicate { .. } | Event::SameName { .. } | Event::Closed { .. })
     }
 }
 
@@ -89,9 +96,12 @@ impl fmt::Display for Event {
             Event::Duplicate { address, interface, hardware } => write!(
                 f,
                 "{address} is also announced by {} on {interface}: find out which machine that is, and take the address \
-                 from it or out of the pool",
+                 from it or out of the pool; a node of this cluster has another key, or the address for its own",
                 Hardware(*hardware)
             ),
+            Event::Closed { interface, reason } => {
+                write!(f, "nothing is announced on {interface}: {reason}; trying again")
+            }
             Event::SameName { hardware, interface } => write!(
                 f,
                 "another node with the name of this one is heard from {} on {interface}: give one of them another name",

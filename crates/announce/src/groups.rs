@@ -32,8 +32,8 @@ impl Groups {
         let place = if let Some(place) = free {
             place
         } else {
-            // It receives nothing: nobody knows its port.
-            self.sockets.push((UdpSocket::bind((Ipv6Addr::LOCALHOST, 0))?, 0));
+            // Nobody sends to its port.
+            self.sockets.push((UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?, 0));
             self.sockets.len() - 1
         };
         self.sockets[place].0.join_multicast_v6(&group, interface)?;

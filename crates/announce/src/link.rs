@@ -56,8 +56,11 @@ struct Address {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) interface: Interface,
+    /// All that are heard on it can be heard, and all that is asked can be answered.
+    open: bool,
     /// Nobody is judged before all others had time to be heard.
     listens_until: Instant,
+    alone: bool,
     pub(crate) peers: Peers,
     candidates: BTreeSet<Arc<str>>,
     addresses: HashMap<IpAddr, Address>,
@@ -68,10 +71,11 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(interface: Interface, now: Instant, alone: bool) -> Link {
-        let listens_until = if alone { now } else { now + DEAD_AFTER + INTERVAL };
         Link {
             interface,
-            listens_until,
+            open: false,
+            listens_until: now,
+            alone,
             peers: Peers::default(),
             candidates: BTreeSet::new(),
             addresses: HashMap::new(),
@@ -80,14 +84,17 @@ impl Link {
         }
     }
 
-    /// Whether it is too early to know who is there.
-    pub(crate) fn listens(&self, now: Instant) -> bool {
-        now < self.listens_until
+    /// Takes whether all of its sockets are there. From then on others are listened for.
+    pub(crate) fn set_open(&mut self, open: bool, now: Instant) {
+        if open && !self.open {
+            self.listens_until = if self.alone { now } else { now + DEAD_AFTER + INTERVAL };
+        }
+        self.open = open;
     }
 
-    /// When it begins to judge, if it does not do so yet.
-    pub(crate) fn listens_until(&self, now: Instant) -> Option<Instant> {
-        self.listens(now).then_some(self.listens_until)
+    /// Whether it is too early to know who is there.
+    pub(crate) fn listens(&self, now: Instant) -> bool {
+        !self.open || now < self.listens_until
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// So many at once, and so many a second after that: a node that takes a thousand addresses has
-/// announced them within a second, and no more come whatever happens.
+/// announced each of them once within a second, and no more come whatever happens.
 const AT_ONCE: f64 = 200.0;
 const A_SECOND: f64 = 1_000.0;
 

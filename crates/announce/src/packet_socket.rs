@@ -13,6 +13,8 @@ use crate::ethernet::{Frame, Kind};
 const ADD_MEMBERSHIP: libc::c_int = 1;
 const MULTICAST: libc::c_ushort = 0;
 
+/// Room for heartbeats that wait, bytes
+const HEARTBEATS: usize = 4 << 20;
 /// The longest frame that is read, bytes; longer ones are cut, and mean nothing to us.
 const LONGEST: usize = 1_600;
 
@@ -38,6 +40,10 @@ impl PacketSocket {
         }
         socket.bind(&address(kind, interface)?)?;
         socket.set_nonblocking(true)?;
+        if kind == Kind::Heartbeat {
+            // A second of a thousand nodes. The kernel gives what it may.
+            socket.set_recv_buffer_size(HEARTBEATS)?;
+        }
         Ok(PacketSocket { socket })
     }
 
@@ -67,8 +73,14 @@ impl PacketSocket {
 
     /// The next frame, if one has been received, in `buffer`.
     pub(crate) fn receive<'b>(&self, buffer: &'b mut Buffer) -> io::Result<&'b [u8]> {
-        let length = self.socket.recv(&mut buffer.0)?;
-        // SAFETY: `recv` has written that many bytes, and no more than there are.
+        let (length, from) = self.socket.recv_from(&mut buffer.0)?;
+        // SAFETY: addresses on a packet socket are of this kind, and `SockAddr` has room for it.
+        let kind = unsafe { (*from.as_ptr().cast::<libc::sockaddr_ll>()).sll_pkttype };
+        // For another host, such as frames of a VLAN that this one is not in; or our own.
+        if matches!(kind, libc::PACKET_OTHERHOST | libc::PACKET_OUTGOING) {
+            return Ok(&[]);
+        }
+        // SAFETY: `recv_from` has written that many bytes, and no more than there are.
         Ok(unsafe { buffer.0[..length].assume_init_ref() })
     }
 

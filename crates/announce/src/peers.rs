@@ -13,8 +13,10 @@ pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 /// Who has not been heard for so long is taken for dead: five heartbeats in a row are lost of one
 /// in 10^10, if one in a hundred is.
 pub(crate) const DEAD_AFTER: Duration = Duration::from_secs(1);
-/// Who has not heard from the API server for so long gives its addresses to those that do.
-const STALE_AFTER: Duration = Duration::from_secs(30);
+/// Who has lost the API server for so long gives its addresses to those that hear from it. When the
+/// server is away for all, some notice a minute before others: on a quiet cluster it says something
+/// once a minute.
+const STALE_AFTER: Duration = Duration::from_mins(2);
 /// Who has heard from it for so long can take them. When the API server comes back, nodes notice at
 /// different times, and none shall take the addresses of all others meanwhile.
 const FRESH_AFTER: Duration = Duration::from_secs(10);
@@ -55,6 +57,9 @@ pub(crate) enum Heard {
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     by_name: HashMap<Arc<str>, Peer>,
+    /// Incarnation and sequence of those that are no longer heard: what was recorded of them brings
+    /// nobody back to life.
+    past: HashMap<Arc<str>, (u64, u64)>,
 }
 
 impl Peers {
@@ -69,6 +74,10 @@ impl Peers {
             hardware,
         };
         let full = self.by_name.len() >= MOST;
+        let past = self.past.get(&heartbeat.node);
+        if past.is_some_and(|past| *past >= (peer.incarnation, peer.sequence)) {
+            return Heard::Old;
+        }
         match self.by_name.get_mut(&heartbeat.node) {
             Some(known) if (known.incarnation, known.sequence) >= (peer.incarnation, peer.sequence) => {
                 Heard::Old
@@ -80,6 +89,7 @@ impl Peers {
             }
             None if full => Heard::Old,
             None => {
+                self.past.remove(&heartbeat.node);
                 self.by_name.insert(heartbeat.node.clone(), peer);
                 Heard::New
             }
@@ -92,6 +102,10 @@ impl Peers {
         self.by_name.retain(|name, peer| {
             let alive = now.saturating_duration_since(peer.heard) < DEAD_AFTER;
             if !alive {
+                if self.past.len() >= MOST {
+                    self.past.clear();
+                }
+                self.past.insert(name.clone(), (peer.incarnation, peer.sequence));
                 lost.push(name.clone());
             }
             alive
@@ -162,7 +176,9 @@ mod tests {
         peers.hear(&heartbeat("b", 1, 1), HARDWARE, now + INTERVAL);
         assert!(peers.expire(now + Duration::from_millis(800)).is_empty());
         assert_eq!(peers.expire(now + DEAD_AFTER), ["a".into()]);
+        assert_eq!(peers.hear(&heartbeat("a", 1, 1), HARDWARE, now + DEAD_AFTER), Heard::Old, "recorded");
         assert_eq!(names(&peers.candidates(None)), ["b"]);
+        assert_eq!(peers.hear(&heartbeat("a", 2, 1), HARDWARE, now + DEAD_AFTER), Heard::New);
     }
 
     #[test]
@@ -173,12 +189,13 @@ mod tests {
         // The view of nodes a and b, and of this one; who can take addresses.
         for (a, b, own, expected) in [
             (fresh(60), fresh(60), fresh(60), &["a", "b", "own"][..]),
-            (stale(40), fresh(60), fresh(60), &["b", "own"]),
-            (fresh(60), fresh(60), stale(40), &["a", "b"]),
-            (stale(20), fresh(60), fresh(60), &["a", "b", "own"]), // not yet
-            (stale(40), stale(40), stale(40), &["a", "b", "own"]), // the API server is away
-            (stale(40), stale(40), fresh(2), &["a", "b", "own"]),  // and comes back
-            (stale(40), fresh(12), fresh(12), &["b", "own"]),
+            (stale(130), fresh(60), fresh(60), &["b", "own"]),
+            (fresh(60), fresh(60), stale(130), &["a", "b"]),
+            (stale(60), fresh(60), fresh(60), &["a", "b", "own"]), // not yet
+            (stale(130), stale(130), stale(130), &["a", "b", "own"]), // the API server is away
+            (stale(130), stale(130), fresh(2), &["a", "b", "own"]), // and comes back
+            (stale(130), fresh(12), fresh(12), &["b", "own"]),
+            (stale(70), stale(10), fresh(60), &["a", "b", "own"]), // it goes away: not all notice at once
         ] {
             let (mut peers, now) = (Peers::default(), Instant::now());
             for (name, view) in [("a", a), ("b", b)] {

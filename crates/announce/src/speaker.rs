@@ -26,7 +26,7 @@ const MOST_NAMESAKES: usize = 8;
 const SETTLED_AFTER: Duration = Duration::from_millis(1_500);
 
 /// What this node says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Own {
     /// Its own addresses. An address that is in no network of an interface is announced where these
     /// are.
@@ -111,6 +111,12 @@ impl Speaker {
         for (address, allowed) in all {
             self.place(address, Some(&allowed), now);
         }
+        self.drop_empty();
+    }
+
+    /// Forgets the links that have no address any more.
+    fn drop_empty(&mut self) {
+        self.links.retain(|_, link| !link.is_empty());
     }
 
     /// Takes the addresses that have changed: who may have them, or `None` for those that are gone.
@@ -128,7 +134,16 @@ impl Speaker {
                 self.duplicates.forget(address);
             }
         }
+        self.drop_empty();
         self.judge(now);
+    }
+
+    /// Takes whether all sockets of an interface are there.
+    pub(crate) fn set_open(&mut self, index: u32, open: bool, now: Instant) {
+        if let Some(link) = self.links.get_mut(&index) {
+            link.set_open(open, now);
+            self.judge_link(index, now);
+        }
     }
 
     /// Takes what this node says of itself.
@@ -175,9 +190,6 @@ impl Speaker {
         for index in unfit {
             let Some(link) = self.links.get_mut(&index) else { continue };
             self.events.extend(link.remove(address, &self.node));
-            if link.is_empty() {
-                self.drop_link(index);
-            }
         }
         for index in fitting {
             let Some(interface) = self.interfaces.get(&index) else { continue };
@@ -281,6 +293,10 @@ impl Speaker {
         };
         self.counters.heartbeats += 1;
         if heartbeat.node == self.node {
+            // Another interface of this node, on the same link.
+            if heartbeat.incarnation == self.incarnation {
+                return;
+            }
             if self.same_name.len() < MOST_NAMESAKES && self.same_name.insert(received.source) {
                 let interface = link.interface.name.clone();
                 self.events.push(Event::SameName { hardware: received.source, interface });
@@ -326,7 +342,7 @@ impl Speaker {
         }
         let mut frames = Vec::new();
         for (index, link) in &mut self.links {
-            if link.listens_until(now).is_none() {
+            if !link.listens(now) {
                 link.announce(now, &mut frames);
             }
             self.counters.announcements += frames.len() as u64;
@@ -391,7 +407,7 @@ impl Speaker {
     /// How often things have happened.
     pub(crate) fn counted(&self) -> Counters {
         let heard = self.links.values().map(|link| link.peers.len() as u64).sum();
-        Counters { heard, ..self.counters }
+        Counters { heard, held: self.held().count() as u64, ..self.counters }
     }
 
     /// Who has each address.
@@ -410,7 +426,6 @@ impl Speaker {
                 node: node.cloned(),
                 ours: node.is_some_and(|node| *node == self.node),
                 could,
-                heard: link.peers.len(),
                 listens: link.listens(now),
             })
         };
@@ -418,7 +433,7 @@ impl Speaker {
             address,
             willing: allowed.as_ref().map(|nodes| nodes.iter().cloned().collect()),
             holders: self.links.values().filter_map(on).collect(),
-            duplicates: self.duplicates.reported(address),
+            duplicates: self.duplicates.reported(address, now),
         }
     }
 }

@@ -38,8 +38,6 @@ pub struct Holder {
     pub ours: bool,
     /// How many nodes could have it, the one included
     pub could: usize,
-    /// How many other nodes are heard
-    pub heard: usize,
     /// This node still waits for others to be heard.
     pub listens: bool,
 }
@@ -57,6 +55,8 @@ pub struct Counters {
     pub foreign: u64,
     /// Messages of others that say they have an address of this node
     pub contradictions: u64,
+    /// Addresses that this node announces now, once for each interface
+    pub held: u64,
     /// Other nodes that are heard now, once for each interface
     pub heard: u64,
     /// Frames that the kernel did not take

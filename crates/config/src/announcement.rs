@@ -8,8 +8,8 @@ use crate::problems::Problems;
 
 /// The longest name of an interface, bytes (`IFNAMSIZ` without its end).
 const LONGEST_NAME: usize = 15;
-/// Tables of the kernel itself: local, main and default.
-const KERNEL_TABLES: std::ops::RangeInclusive<i64> = 253..=255;
+/// Tables that packets are routed by: default, main and local, and that of mode ipvs.
+const USED_TABLES: [i64; 4] = [253, 254, 255, 20_556];
 
 /// Checks the section `announcement`. Whoever has `pools` wants their addresses to be reached.
 pub(crate) fn announcement(object: &Object, pools: bool, problems: &mut Problems<'_>) -> Announcement {
@@ -41,11 +41,11 @@ pub(crate) fn announcement(object: &Object, pools: bool, problems: &mut Problems
         }
     }
     let routing_table = given.routing_table.filter(|number| *number != 0).and_then(|number| {
-        let table = u32::try_from(number).ok().filter(|_| !KERNEL_TABLES.contains(&number));
+        let table = u32::try_from(number).ok().filter(|_| !USED_TABLES.contains(&number));
         if table.is_none() {
             problems.error(
                 "announcement.routingTable",
-                format!("{number} is not in 1-4294967295, or is one of the kernel's own, 253-255"),
+                format!("{number} is not in 1-4294967295, or packets are routed by it: 253, 254, 255, 20556"),
             );
         }
         table

@@ -40,7 +40,7 @@ pub use self::handed_over::HandedOver;
 use self::retries::Retries;
 pub(crate) use self::taken::taken;
 pub use self::wish::{SocketName, Way, Wish};
-use crate::slots::slots;
+use crate::slots::slots_in_turn;
 
 /// So long do connections go on after their endpoint or their listener is gone, if neither side
 /// ends them. Those of a peer that no longer answers end by themselves after two or three minutes.
@@ -305,7 +305,10 @@ fn open(
 
 /// In turn by weight: one that has several slots has as many turns.
 fn addresses(endpoints: &[Backend]) -> Vec<SocketAddr> {
-    slots(endpoints).map(|backend| SocketAddr::new(backend.address, backend.port)).collect()
+    slots_in_turn(endpoints)
+        .into_iter()
+        .map(|backend| SocketAddr::new(backend.address, backend.port))
+        .collect()
 }
 
 #[cfg(test)]

@@ -73,8 +73,14 @@ impl Changes {
 
     /// Takes all that has been reported so far, without waiting.
     pub fn drain(&mut self) {
-        // Events can be lost, which is reported as an error and means a change, too.
-        while !matches!(self.netlink.try_receive(), Ok(None)) {}
+        loop {
+            match self.netlink.try_receive() {
+                Ok(Some(_)) => {}
+                // Events can be lost, which is reported as an error and means a change, too.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
     }
 
     /// As [`Changes::wait`], but not longer than `timeout`. Returns whether there may have been a

@@ -11,13 +11,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use portolan_announce::{
-    AddressStatus, Allowed, Announcer, Counters, Event, Own, Routes, Selected, Settings,
-};
+use portolan_announce::{Allowed, Announcer, Counters, Event, Own, Routes, Selected, Settings};
 use portolan_config::{Announcement, Config};
 use portolan_observe::{Announcements, Metrics};
 use portolan_service::{Announced, ObjectName, is_own_class};
 use tracing::{info, warn};
+
+use crate::this_node::ThisNode;
 
 pub(crate) use self::addresses::Addresses;
 pub(crate) use self::key::key;
@@ -34,6 +34,7 @@ pub(crate) struct Announcing {
     /// Those of `users`, with the nodes that may have each.
     addresses: HashMap<IpAddr, Allowed>,
     own: Own,
+    in_cluster: bool,
     /// The rules have been in force.
     served: bool,
     /// Why routes cannot be written, as it was reported.
@@ -52,10 +53,15 @@ impl Announcing {
         metrics: &Metrics,
     ) -> anyhow::Result<Option<Announcing>> {
         let Announcement { layer2, routing_table, .. } = config.announcement;
+        if routing_table.is_none()
+            && let Err(error) = Routes::clean_up()
+        {
+            // Of a process that was killed, and kept a table.
+            warn!("routes to load-balancer addresses: {error}; `portolan cleanup` tries again");
+        }
         if !layer2 && routing_table.is_none() {
             return Ok(None);
         }
-        let own = Own { addresses: Vec::new(), willing: false };
         let announcer = if layer2 {
             let settings = settings(config, node, in_cluster, up_to_date)?;
             Some(Arc::new(Announcer::start(settings, log)?))
@@ -64,7 +70,7 @@ impl Announcing {
         };
         if let Some(announcer) = &announcer {
             let asked = Arc::downgrade(announcer);
-            metrics.count_announcements(move || asked.upgrade()?.status().map(|status| counted(&status)));
+            metrics.count_announcements(move || asked.upgrade()?.counters().map(counted));
         }
         let routes = routing_table.map(Routes::of).transpose().context("listing routes")?;
         Ok(Some(Announcing {
@@ -75,14 +81,41 @@ impl Announcing {
             services: HashMap::new(),
             users: HashMap::new(),
             addresses: HashMap::new(),
-            own,
+            own: Own::default(),
+            in_cluster,
             served: false,
             trouble: None,
         }))
     }
 
-    /// Takes the Services whose addresses have changed.
-    pub(crate) fn set(&mut self, changes: Vec<(ObjectName, Option<Announced>)>) {
+    /// Takes the Services whose addresses have changed and are in force, and what this node is from
+    /// now on. What was in force once goes on when a later commit fails.
+    pub(crate) fn update(&mut self, changes: Vec<(ObjectName, Option<Announced>)>, node: &ThisNode) {
+        let mut touched = self.set(changes);
+        let may = node.takes_load_balancers(self.in_cluster);
+        let own = Own { addresses: node.first_addresses(), willing: self.served && may };
+        if own != self.own {
+            if own.willing != self.own.willing {
+                touched.extend(self.addresses.keys());
+            }
+            self.own = own.clone();
+            if let Some(announcer) = &self.announcer {
+                announcer.set_own(own);
+            }
+        }
+        // Until the rules are in force, routes stay as the process before has left them.
+        if self.served && (!touched.is_empty() || self.trouble.is_some()) {
+            self.keep_routes(&touched);
+        }
+    }
+
+    /// Takes that all rules are in force.
+    pub(crate) fn in_force(&mut self) {
+        self.served = true;
+    }
+
+    /// Returns the addresses that it is about.
+    fn set(&mut self, changes: Vec<(ObjectName, Option<Announced>)>) -> BTreeSet<IpAddr> {
         let mut touched = BTreeSet::new();
         for (name, now) in changes {
             let now = now.filter(|now| is_own_class(now.class.as_deref(), self.is_default));
@@ -101,14 +134,11 @@ impl Announcing {
                 self.users.entry(address).or_default().insert(name.clone(), allowed);
             }
         }
-        if touched.is_empty() {
-            return;
-        }
         let changes: Vec<_> = touched.iter().map(|address| (*address, self.settle(*address))).collect();
-        if let Some(announcer) = &self.announcer {
+        if let Some(announcer) = self.announcer.as_ref().filter(|_| !changes.is_empty()) {
             announcer.set_addresses(changes);
         }
-        self.keep_routes(&touched);
+        touched
     }
 
     /// Works out who may have an address: `None` if nobody uses it any more.
@@ -133,7 +163,7 @@ impl Announcing {
         }
         let trouble = routes.sync().err().map(|error| error.to_string());
         if let Some(trouble) = trouble.as_ref().filter(|_| self.trouble != trouble) {
-            warn!("routes to load-balancer addresses: {trouble}; trying again with the next change");
+            warn!("routes to load-balancer addresses: {trouble}; trying again");
         }
         self.trouble = trouble;
     }
@@ -141,23 +171,8 @@ impl Announcing {
     /// Adds who announces.
     pub(crate) fn describe(&self, addresses: &mut Addresses) {
         addresses.announcer.clone_from(&self.announcer);
+        addresses.is_default = self.is_default;
         addresses.routes = self.routes.as_ref().map(|routes| (routes.table(), routes.present().collect()));
-    }
-
-    /// Takes what this node is from now on: its own addresses, whether its rules are in force, and
-    /// whether addresses may be announced from it at all. What was in force once goes on when a
-    /// later commit fails.
-    pub(crate) fn set_own(&mut self, addresses: Vec<IpAddr>, in_force: bool, may: bool) {
-        self.served |= in_force;
-        let own = Own { addresses, willing: self.served && may };
-        if own != self.own {
-            self.own = own.clone();
-            if let Some(announcer) = &self.announcer {
-                announcer.set_own(own);
-            }
-            let all: Vec<IpAddr> = self.addresses.keys().copied().collect();
-            self.keep_routes(&all);
-        }
     }
 
     /// Announces nothing any more.
@@ -165,7 +180,9 @@ impl Announcing {
         self.own.willing = false;
         let all: Vec<IpAddr> = self.addresses.keys().copied().collect();
         self.keep_routes(&all);
-        self.announcer = None;
+        if let Some(announcer) = &self.announcer {
+            announcer.end();
+        }
     }
 }
 
@@ -183,7 +200,6 @@ fn settings(
         node: node.into(),
         key: key(config, in_cluster)?,
         interfaces,
-        own: Own { addresses: Vec::new(), willing: false },
         up_to_date: Box::new(up_to_date),
     })
 }
@@ -196,10 +212,9 @@ fn log(event: &Event) {
     }
 }
 
-fn counted((addresses, counters): &(Vec<AddressStatus>, Counters)) -> Announcements {
-    let held = addresses.iter().flat_map(|address| &address.holders).filter(|holder| holder.ours).count();
+fn counted(counters: Counters) -> Announcements {
     Announcements {
-        held: held as u64,
+        held: counters.held,
         heard: counters.heard,
         answers: counters.answers,
         sent: counters.announcements,

@@ -250,6 +250,13 @@ impl NodeLock {
                 }
                 telemetry.health.set_note(note(&all));
                 waiting.lock().clone_from(&all);
+                // Whoever reads this may end the process: then it has to be known who waits.
+                if let Ok(Some(peer)) = watched {
+                    warn!(
+                        "another portolan, {peer}, was started on this node and waits for this one to end; end one of \
+                         the two"
+                    );
+                }
             }
         };
         let spawned = thread::Builder::new().name("node lock".to_owned()).spawn(serve);
@@ -309,7 +316,7 @@ fn note(waiting: &[(Arc<UnixStream>, Peer)]) -> Option<String> {
 }
 
 /// Waits for somebody to come or to go.
-fn watch(listener: &UnixListener, waiting: &mut Vec<(Arc<UnixStream>, Peer)>) -> io::Result<()> {
+fn watch(listener: &UnixListener, waiting: &mut Vec<(Arc<UnixStream>, Peer)>) -> io::Result<Option<Peer>> {
     let mut polled = vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
     polled.extend(waiting.iter().map(|(stream, _)| PollFd::new(stream.as_fd(), PollFlags::POLLIN)));
     match poll(&mut polled, PollTimeout::NONE) {
@@ -330,13 +337,11 @@ fn watch(listener: &UnixListener, waiting: &mut Vec<(Arc<UnixStream>, Peer)>) ->
         let (stream, _) = listener.accept()?;
         let peer = Peer::of(&stream)?;
         if peer.is_trusted() && waiting.len() < WAITING_AT_MOST {
-            warn!(
-                "another portolan, {peer}, was started on this node and waits for this one to end; end one of the two"
-            );
             waiting.push((Arc::new(stream), peer));
+            return Ok(Some(peer));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 #[cfg(test)]

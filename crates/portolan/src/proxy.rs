@@ -169,13 +169,16 @@ impl Proxy {
         self.health_checks.end();
     }
 
-    /// Takes no more clients of Service ports that this process itself listens on, and waits until
-    /// those that are there have gone, at most so long. Other nodes announce load-balancer
-    /// addresses from now on. The rules stay in force.
-    pub(crate) fn end(&mut self, patience: Duration) {
+    /// Announces no load-balancer address any more: other nodes do.
+    pub(crate) fn end_announcing(&mut self) {
         if let Some(announcing) = &mut self.announcing {
             announcing.end();
         }
+    }
+
+    /// Takes no more clients of Service ports that this process itself listens on, and waits until
+    /// those that are there have gone, at most so long. The rules stay in force.
+    pub(crate) fn end(&mut self, patience: Duration) {
         if let Some(listeners) = self.dataplane.as_mut().and_then(|dataplane| dataplane.listeners()) {
             let left = listeners.finish(patience);
             if left > 0 {
@@ -223,6 +226,7 @@ impl Proxy {
                 // The rules need its addresses for as long as packets come (spec §12.5).
                 Change::NodeRemoved(name) if name == self.node.name() => {
                     warn!("Node {name} is gone; going on with what it last said");
+                    self.node.object_is_gone();
                 }
                 _ => {}
             }
@@ -272,11 +276,12 @@ impl Proxy {
     /// have any.
     fn announce(&mut self) {
         let Some(announcing) = &mut self.announcing else { return };
+        let mut changes = Vec::new();
         if self.schedule.is_in_force() {
-            announcing.set(self.planner.take_changed_announced());
+            changes = self.planner.take_changed_announced();
+            announcing.in_force();
         }
-        let (in_force, may) = (self.schedule.is_in_force(), self.node.takes_load_balancers());
-        announcing.set_own(self.node.first_addresses(), in_force, may);
+        announcing.update(changes, &self.node);
     }
 
     /// Hands on what is in force now and was not before.

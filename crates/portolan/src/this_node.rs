@@ -30,6 +30,8 @@ pub(crate) struct ThisNode {
     service_networks: Vec<IpNet>,
     detector: Detector,
     object: Option<Node>,
+    /// The Node object was deleted since.
+    object_is_gone: bool,
     addresses: Vec<IpAddr>,
     /// See [`ThisNode::update_own`].
     own: PerFamily<Option<IpAddr>>,
@@ -76,6 +78,7 @@ impl ThisNode {
             service_networks: service_networks.iter().map(IpNet::trunc).collect(),
             detector,
             object: None,
+            object_is_gone: false,
             addresses: Vec::new(),
             own: PerFamily::default(),
             api_server: Vec::new(),
@@ -93,7 +96,13 @@ impl ThisNode {
     /// Takes the Node object of this node.
     pub(crate) fn set_object(&mut self, node: Node) {
         self.object = Some(node);
+        self.object_is_gone = false;
         self.update_own();
+    }
+
+    /// Takes that the Node object was deleted. What it said holds for rules, and for nothing else.
+    pub(crate) fn object_is_gone(&mut self) {
+        self.object_is_gone = true;
     }
 
     /// Takes the networks that ClusterIPs are allocated from.
@@ -174,15 +183,16 @@ impl ThisNode {
     }
 
     /// Load-balancer addresses may be announced from here: the node is ready, does not leave, and
-    /// is not excluded.
-    pub(crate) fn takes_load_balancers(&self) -> bool {
-        self.object.as_ref().is_none_or(|node| node.ready && !node.excluded && !node.leaving)
+    /// is not excluded. In a cluster, it must have a Node object that says so.
+    pub(crate) fn takes_load_balancers(&self, in_cluster: bool) -> bool {
+        let known = self.object.is_some() && !self.object_is_gone;
+        let fit = self.object.as_ref().is_none_or(|node| node.ready && !node.excluded && !node.leaving);
+        fit && (known || !in_cluster)
     }
 
-    /// The node's first address of each family.
+    /// The node's own address of each family, whether it is known from outside or from interfaces.
     pub(crate) fn first_addresses(&self) -> Vec<IpAddr> {
-        let ips = self.ips();
-        Family::ALL.into_iter().filter_map(|family| *ips.get(family)).collect()
+        Family::ALL.into_iter().filter_map(|family| *self.own.get(family)).collect()
     }
 
     /// The addresses of the node that a Service could have, too. Those on the interfaces of pods,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::service_plan::is_proxied;
-use crate::{Endpoint, EndpointSlice, ExternalPolicy, Family, IngressMode, Service, ServiceType};
+use crate::service_plan::{cluster_ip, is_proxied};
+use crate::{Endpoint, EndpointSlice, ExternalPolicy, Family, IngressMode, Service, ServiceType, Special};
 
 /// The nodes that may announce an address; `None`: every node.
 pub type AllowedNodes = Option<Arc<BTreeSet<Arc<str>>>>;
@@ -25,7 +25,12 @@ pub(crate) fn announced(service: &Service, slices: &[Arc<EndpointSlice>]) -> Opt
     if service.kind != ServiceType::LoadBalancer || !is_proxied(service) {
         return None;
     }
-    let arriving = service.load_balancer.iter().filter(|ingress| ingress.mode == IngressMode::Vip);
+    // Those that are planned: of a family that the Service has, and no special ones.
+    let arriving = service.load_balancer.iter().filter(|ingress| {
+        ingress.mode == IngressMode::Vip
+            && Special::of(ingress.ip).is_none()
+            && cluster_ip(service, Family::of(ingress.ip)).is_some()
+    });
     let addresses: Vec<_> = arriving
         .map(|ingress| {
             let nodes = (service.external_policy == ExternalPolicy::Local)

@@ -38,12 +38,18 @@ impl Candidate<'_> {
 /// The ports of a Service's slices by their name, which with family and protocol joins them to the
 /// Service's ports (spec §1.22). They are looked up, since a Service may have thousands.
 #[derive(Debug)]
-pub(crate) struct SlicePorts<'a>(HashMap<&'a str, Vec<ListedPort<'a>>>);
+pub(crate) struct SlicePorts<'a> {
+    by_name: HashMap<&'a str, Vec<ListedPort<'a>>>,
+    /// Of each slice the weight of each endpoint; empty if all have the same.
+    weights: Vec<Vec<u16>>,
+}
 
 /// A port of a slice.
 #[derive(Debug, Clone, Copy)]
 struct ListedPort<'a> {
     slice: &'a EndpointSlice,
+    /// The slice's place among those of the Service.
+    place: usize,
     protocol: Protocol,
     number: u16,
 }
@@ -51,26 +57,45 @@ struct ListedPort<'a> {
 impl<'a> SlicePorts<'a> {
     pub(crate) fn of(slices: &'a [Arc<EndpointSlice>]) -> SlicePorts<'a> {
         let mut ports: HashMap<&str, Vec<ListedPort<'a>>> = HashMap::new();
-        for slice in slices {
+        for (place, slice) in slices.iter().enumerate() {
             for port in &slice.ports {
                 let Some(number) = port.port else { continue };
-                let listed = ListedPort { slice, protocol: port.protocol, number };
+                let listed = ListedPort { slice, place, protocol: port.protocol, number };
                 ports.entry(&port.name).or_default().push(listed);
             }
         }
-        SlicePorts(ports)
+        SlicePorts { by_name: ports, weights: Vec::new() }
     }
 
     fn get(&self, family: Family, name: &str, protocol: Protocol) -> impl Iterator<Item = ListedPort<'a>> {
-        let named = self.0.get(name).map_or(&[][..], Vec::as_slice);
+        let named = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
         named.iter().copied().filter(move |port| port.slice.family == family && port.protocol == protocol)
     }
 
-    /// How many slots ([`Backend::weight`]) the endpoints of a Service port have at most.
-    pub(crate) fn slots(&self, family: Family, name: &str, protocol: Protocol, weights: &Weights) -> usize {
-        let endpoints = self.get(family, name, protocol).flat_map(|port| &port.slice.endpoints);
-        let all = endpoints.map(|endpoint| usize::from(weights.of(endpoint)));
-        all.sum::<usize>().min(usize::from(Weights::MAX))
+    /// Works out the weight of each endpoint, once for all ports.
+    pub(crate) fn weigh(&mut self, slices: &[Arc<EndpointSlice>], weights: &Weights) {
+        let of_slice = |slice: &Arc<EndpointSlice>| {
+            slice.endpoints.iter().map(|endpoint| weights.of(endpoint)).collect()
+        };
+        self.weights = slices.iter().map(of_slice).collect();
+    }
+
+    /// The weight of an endpoint of a slice, each by its place.
+    fn weight(&self, slice: usize, endpoint: usize) -> u16 {
+        self.weights.get(slice).map_or(Weights::DEFAULT, |weights| weights[endpoint])
+    }
+
+    /// How many slots ([`Backend::weight`]) the endpoints of a Service port have at most; 0 without
+    /// weights.
+    pub(crate) fn slots(&self, family: Family, name: &str, protocol: Protocol) -> usize {
+        if self.weights.is_empty() {
+            return 0;
+        }
+        let of_slice = |port: ListedPort<'_>| -> usize {
+            self.weights[port.place].iter().map(|weight| usize::from(*weight)).sum()
+        };
+        let all: usize = self.get(family, name, protocol).map(of_slice).sum();
+        all.min(Weights::most_slots(self.listed(family, name, protocol)))
     }
 
     /// How many endpoints the slices list for a Service port, whatever their state.
@@ -90,13 +115,13 @@ pub(crate) fn candidates<'a>(
     name: &str,
     protocol: Protocol,
     node: &LocalNode,
-    weights: Option<&Weights>,
 ) -> Vec<Candidate<'a>> {
     let mut found: Vec<Candidate<'a>> = Vec::new();
     let mut known: HashMap<(IpAddr, u16), usize> = HashMap::new();
-    for ListedPort { slice, number, .. } in slices.get(family, name, protocol) {
-        for endpoint in slice.endpoints.iter().filter(|endpoint| Family::of(endpoint.address) == family) {
-            let weight = weights.map_or(Weights::DEFAULT, |weights| weights.of(endpoint));
+    for ListedPort { slice, place: of_slice, number, .. } in slices.get(family, name, protocol) {
+        let endpoints = slice.endpoints.iter().enumerate();
+        for (i, endpoint) in endpoints.filter(|(_, endpoint)| Family::of(endpoint.address) == family) {
+            let weight = slices.weight(of_slice, i);
             let candidate = Candidate { endpoint, port: number, place: place(endpoint, node), weight };
             match known.get(&(endpoint.address, number)) {
                 None => {
@@ -159,7 +184,11 @@ pub(crate) fn resting(candidates: &[Candidate<'_>]) -> Vec<Backend> {
 
 /// Any endpoint anywhere could be used (spec §2.7).
 pub(crate) fn has_any(candidates: &[Candidate<'_>]) -> bool {
-    candidates.iter().any(|candidate| candidate.takes() || serving_terminating(candidate))
+    if candidates.iter().any(Candidate::ready) {
+        candidates.iter().any(Candidate::takes)
+    } else {
+        candidates.iter().any(serving_terminating)
+    }
 }
 
 /// Addresses of ready endpoints on this node (spec §11.11), those that get new connections.

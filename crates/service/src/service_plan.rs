@@ -39,11 +39,17 @@ pub(crate) fn plan(
     if !is_proxied(service) {
         return Ok(None);
     }
-    let slices = SlicePorts::of(slices);
-    let elements = elements(service, &slices, node);
-    if elements > BUDGET {
-        return Err(Oversized { elements });
+    let mut listed = SlicePorts::of(slices);
+    let mut asked = elements(service, &listed, node);
+    // What weights cost is only looked at where the rest can be afforded.
+    if let Some(weights) = weights(service).filter(|_| asked <= BUDGET) {
+        listed.weigh(slices, weights);
+        asked = elements(service, &listed, node);
     }
+    if asked > BUDGET {
+        return Err(Oversized { elements: asked });
+    }
+    let slices = listed;
     let mut ports = Vec::new();
     let mut ready_local = PerFamily::<BTreeSet<IpAddr>>::default();
     for family in Family::ALL {
@@ -53,7 +59,7 @@ pub(crate) fn plan(
         let addresses = Addresses::of(service, family, cluster_ip, node);
         let allowed_sources = allowed_sources(service, family, &addresses.load_balancer, node);
         for port in distinct_ports(service) {
-            let candidates = candidates(&slices, family, &port.name, port.protocol, node, weights(service));
+            let candidates = candidates(&slices, family, &port.name, port.protocol, node);
             ready_local.get_mut(family).extend(select::ready_local(&candidates));
             ports.push(port_plan(service, port, &addresses, allowed_sources.as_ref(), &candidates, node));
         }
@@ -92,8 +98,7 @@ fn elements(service: &Service, slices: &SlicePorts<'_>, node: &LocalNode) -> usi
         let addresses = Addresses::of(service, family, cluster_ip, node);
         let ranges = service.source_ranges.iter().filter(|range| Family::of(range.addr()) == family).count();
         for port in distinct_ports(service) {
-            let slots = weights(service)
-                .map_or(0, |weights| slices.slots(family, &port.name, port.protocol, weights));
+            let slots = slices.slots(family, &port.name, port.protocol);
             let endpoints = slices.listed(family, &port.name, port.protocol).saturating_add(slots);
             let frontends = addresses.count(port).saturating_mul(endpoints.saturating_add(1));
             let sources = addresses.load_balancer.len().saturating_mul(ranges);
@@ -117,7 +122,7 @@ pub(crate) fn repeated_ports(service: &Service) -> impl Iterator<Item = &Service
 }
 
 /// The ClusterIP of `family` (spec §1.11). A Service without one does not exist for that family.
-fn cluster_ip(service: &Service, family: Family) -> Option<IpAddr> {
+pub(crate) fn cluster_ip(service: &Service, family: Family) -> Option<IpAddr> {
     let first = service.cluster_ip?;
     if service.ip_families.is_empty() {
         return Some(first).filter(|ip| Family::of(*ip) == family && Special::of(*ip).is_none());

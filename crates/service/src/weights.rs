@@ -8,6 +8,10 @@ use crate::{Endpoint, Family, parse_address, parse_network};
 
 /// So many entries are read at most.
 const ENTRIES: usize = 100;
+/// So many `*` a pattern has at most, and so many characters, as names of pods: each endpoint is
+/// compared with each.
+const STARS: usize = 4;
+const LONGEST: usize = 253;
 /// Of what is wrong so many characters are shown.
 const SHOWN: usize = 40;
 
@@ -33,6 +37,12 @@ impl Weights {
     pub const MAX: u16 = 1000;
     /// The weight of endpoints for which no entry is.
     pub const DEFAULT: u16 = 1;
+
+    /// So many slots a list of so many endpoints has at most, or a few more, where rules draw slots
+    /// with equal chances and each endpoint has as many as its weight is of all.
+    pub fn most_slots(endpoints: usize) -> usize {
+        usize::from(Weights::MAX).max(endpoints.saturating_mul(8))
+    }
 
     /// Reads the annotation. The error says what is wrong with which entry.
     pub fn parse(value: &str) -> Result<Weights, String> {
@@ -65,9 +75,15 @@ fn entry(entry: &str) -> Result<(Which, u16), String> {
     if which.contains(':') && !weight.starts_with(char::is_whitespace) {
         return Err("has no space before the weight, which an IPv6 address needs".to_owned());
     }
-    let number = weight.trim().parse().ok().filter(|weight| *weight <= Weights::MAX);
-    let weight = number.ok_or_else(|| format!("has no weight from 0 to {}", Weights::MAX))?;
-    Ok((self::which(which.trim())?, weight))
+    let number = Some(weight.trim()).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = number.and_then(|text| text.parse().ok()).filter(|weight| *weight <= Weights::MAX);
+    let number = number.ok_or_else(|| format!("has no weight from 0 to {}", Weights::MAX))?;
+    let which = self::which(which.trim())?;
+    // `10.244.1.11:80` is an address and a port to whoever wrote it.
+    if matches!(which, Which::Addresses(_)) && !weight.starts_with(char::is_whitespace) {
+        return Err("has no space before the weight, which an address needs".to_owned());
+    }
+    Ok((which, number))
 }
 
 fn which(text: &str) -> Result<Which, &'static str> {
@@ -77,9 +93,16 @@ fn which(text: &str) -> Result<Which, &'static str> {
     if let Some(network) = parse_network(text) {
         return Ok(Which::Addresses(network));
     }
-    let of_a_name = |character: char| character.is_ascii_alphanumeric() || "-.*".contains(character);
-    if text.is_empty() || !text.chars().all(of_a_name) {
+    let of_a_name = |character: char| {
+        character.is_ascii_lowercase() || character.is_ascii_digit() || "-.*".contains(character)
+    };
+    // `10.244.1.*` is a network to whoever wrote it.
+    let of_an_address = text.contains('.') && !text.contains(|c: char| c.is_ascii_lowercase() || c == '-');
+    if text.is_empty() || !text.chars().all(of_a_name) || of_an_address {
         return Err("begins with no pattern for names of pods, no address and no network");
+    }
+    if text.len() > LONGEST || text.matches('*').count() > STARS {
+        return Err("has a pattern of more than 253 characters, or of more than 4 *");
     }
     Ok(Which::Pods(text.into()))
 }
@@ -119,67 +142,76 @@ mod tests {
     use super::*;
     use crate::EndpointNames;
 
+    const A: &str = "10.244.1.11";
+    const V6: &str = "fd00:244::1";
+
+    fn of(value: &str, address: &str, pod: &str) -> Result<u16, String> {
+        let endpoint = Endpoint {
+            names: EndpointNames::new(None, Some(pod)),
+            ..Endpoint::new(address.parse().unwrap())
+        };
+        Weights::parse(value).map(|weights| weights.of(&endpoint))
+    }
+
     #[test]
     fn entries_of_the_annotation() {
-        const A: &str = "10.244.1.11";
-        const V6: &str = "fd00:244::1";
-        let of = |value: &str, address: &str, pod: &str| {
-            let endpoint = Endpoint {
-                names: EndpointNames::new(None, Some(pod)),
-                ..Endpoint::new(address.parse().unwrap())
-            };
-            Weights::parse(value).map(|weights| weights.of(&endpoint))
-        };
         let cases = [
-            ("*: 3", A, "web-1", Ok(3)),
-            ("*: 3", A, "", Ok(3)),
-            ("*:0", A, "", Ok(0)),
-            ("web-v2-*: 1, *: 9", A, "web-v2-x1", Ok(1)),
-            ("web-v2-*: 1, *: 9", A, "web-v1-x1", Ok(9)),
-            ("\n  web-v2-*: 5\n  *: 9\n", A, "web-v2-x1", Ok(5)),
-            ("*: 9, web-v2-*: 1", A, "web-v2-x1", Ok(9)),
-            ("web-v2-*: 5", A, "web-v1-x1", Ok(1)),
-            ("web-v2-*: 5", A, "", Ok(1)),
-            ("web-0: 1000", A, "web-0", Ok(1000)),
-            ("web-0: 5", A, "web-01", Ok(1)),
-            ("*-canary-*-x: 5", A, "web-canary-7-x", Ok(5)),
-            ("*-canary-*-x: 5", A, "web-canary-x", Ok(1)),
-            ("*a*b: 5", A, "aab", Ok(5)),
-            ("ab*ba: 5", A, "aba", Ok(1)),
-            ("10.244.1.11: 5", A, "", Ok(5)),
-            ("10.244.1.0/24: 5", A, "", Ok(5)),
-            ("10.244.2.0/24: 5, ::/0: 6", A, "", Ok(1)),
-            ("fd00:244::1: 5", V6, "", Ok(5)),
-            ("fd00:244::/64: 5", V6, "", Ok(5)),
-            ("", A, "", Err("is empty")),
-            (" ,, ", A, "", Err("is empty")),
-            ("web", A, "", Err("\"web\" is not PATTERN: WEIGHT")),
-            ("a: 1, b", A, "", Err("\"b\" is not PATTERN: WEIGHT")),
-            ("*: ", A, "", Err("\"*:\" has no weight from 0 to 1000")),
-            ("*: 1001", A, "", Err("\"*: 1001\" has no weight from 0 to 1000")),
-            ("*: -1", A, "", Err("\"*: -1\" has no weight from 0 to 1000")),
-            ("*: 10%", A, "", Err("\"*: 10%\" has no weight from 0 to 1000")),
-            (
-                "fd00::1",
-                V6,
-                "",
-                Err("\"fd00::1\" has no space before the weight, which an IPv6 address needs"),
-            ),
-            (
-                ": 5",
-                A,
-                "",
-                Err("\": 5\" begins with no pattern for names of pods, no address and no network"),
-            ),
-            (
-                "app=web: 5",
-                A,
-                "",
-                Err("\"app=web: 5\" begins with no pattern for names of pods, no address and no network"),
-            ),
+            ("*: 3", A, "web-1", 3),
+            ("*: 3", A, "", 3),
+            ("*:0", A, "", 0),
+            ("web-v2-*: 1, *: 9", A, "web-v2-x1", 1),
+            ("web-v2-*: 1, *: 9", A, "web-v1-x1", 9),
+            ("\n  web-v2-*: 5\n  *: 9\n", A, "web-v2-x1", 5),
+            ("*: 9, web-v2-*: 1", A, "web-v2-x1", 9),
+            ("web-v2-*: 5", A, "web-v1-x1", 1),
+            ("web-v2-*: 5", A, "", 1),
+            ("web-0: 1000", A, "web-0", 1000),
+            ("web-0: 5", A, "web-01", 1),
+            ("*-canary-*-x: 5", A, "web-canary-7-x", 5),
+            ("*-canary-*-x: 5", A, "web-canary-x", 1),
+            ("*a*b: 5", A, "aab", 5),
+            ("ab*ba: 5", A, "aba", 1),
+            ("10.244.1.11: 5", A, "", 5),
+            ("10.244.1.0/24: 5", A, "", 5),
+            ("10.244.2.0/24: 5, ::/0: 6", A, "", 1),
+            ("fd00:244::1: 5", V6, "", 5),
+            ("fd00:244::/64: 5", V6, "", 5),
         ];
         for (value, address, pod, expected) in cases {
-            assert_eq!(of(value, address, pod), expected.map_err(str::to_owned), "{value:?} {pod:?}");
+            assert_eq!(of(value, address, pod), Ok(expected), "{value:?} {pod:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (value, expected) in [
+            ("", "is empty"),
+            (" ,, ", "is empty"),
+            ("web", "\"web\" is not PATTERN: WEIGHT"),
+            ("a: 1, b", "\"b\" is not PATTERN: WEIGHT"),
+            ("*: ", "\"*:\" has no weight from 0 to 1000"),
+            ("*: 1001", "\"*: 1001\" has no weight from 0 to 1000"),
+            ("*: -1", "\"*: -1\" has no weight from 0 to 1000"),
+            ("*: 10%", "\"*: 10%\" has no weight from 0 to 1000"),
+            ("fd00::1", "\"fd00::1\" has no space before the weight, which an IPv6 address needs"),
+            ("10.244.1.11:80", "\"10.244.1.11:80\" has no space before the weight, which an address needs"),
+            (
+                "10.244.1.*: 0",
+                "\"10.244.1.*: 0\" begins with no pattern for names of pods, no address and no network",
+            ),
+            ("Web-*: 5", "\"Web-*: 5\" begins with no pattern for names of pods, no address and no network"),
+            ("web-*: +5", "\"web-*: +5\" has no weight from 0 to 1000"),
+            (
+                "a*b*c*d*e*: 5",
+                "\"a*b*c*d*e*: 5\" has a pattern of more than 253 characters, or of more than 4 *",
+            ),
+            (": 5", "\": 5\" begins with no pattern for names of pods, no address and no network"),
+            (
+                "app=web: 5",
+                "\"app=web: 5\" begins with no pattern for names of pods, no address and no network",
+            ),
+        ] {
+            assert_eq!(of(value, A, ""), Err(expected.to_owned()), "{value:?}");
         }
         assert_eq!(of(&"a: 1,".repeat(ENTRIES), A, "a"), Ok(1));
         assert_eq!(of(&"a: 1,".repeat(ENTRIES + 1), A, ""), Err("has more than 100 entries".to_owned()));

@@ -20,6 +20,7 @@ fn service() -> Service {
         kind: ServiceType::LoadBalancer,
         cluster_ip: Some(ip("10.96.0.1")),
         cluster_ips: vec![ip("10.96.0.1"), ip("fd00::1")],
+        ip_families: vec![Family::V4, Family::V6],
         load_balancer: vec![ingress("192.0.2.240"), ingress("2001:db8::240")],
         ..Service::new(ObjectName::new("shop", "web"))
     }
@@ -65,7 +66,7 @@ fn who_may_announce_what() {
     let unready = |endpoint| Endpoint { ready: false, serving: false, ..endpoint };
     let v4 = |endpoints| slice("v4", Family::V4, endpoints);
     let both = ["192.0.2.240 *", "2001:db8::240 *"];
-    let cases: [(&str, Vec<Change>, &[&str]); 9] = [
+    let cases: [(&str, Vec<Change>, &[&str]); 11] = [
         ("policy Cluster", vec![service().into(), v4(vec![])], &both),
         (
             "policy Local",
@@ -102,6 +103,19 @@ fn who_may_announce_what() {
                     ..service()
                 }
                 .into(),
+            ],
+            &[],
+        ),
+        (
+            "a family that the Service has not",
+            vec![Service { ip_families: vec![Family::V4], ..service() }.into()],
+            &["192.0.2.240 *"],
+        ),
+        (
+            "an address that none can have",
+            vec![
+                Service { load_balancer: vec![ingress("0.0.0.0"), ingress("169.254.1.1")], ..service() }
+                    .into(),
             ],
             &[],
         ),

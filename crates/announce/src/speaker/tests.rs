@@ -105,6 +105,7 @@ impl Network {
                 let now = self.now;
                 let node = &mut self.nodes[from];
                 let Some(speaker) = &mut node.speaker else { continue };
+                speaker.set_open(2, true, now);
                 speaker.tick(now);
                 let frames = speaker.take_frames();
                 node.events.extend(speaker.take_events());
@@ -173,6 +174,8 @@ fn who_is_alone_answers_at_once() {
     let mut speaker = Speaker::new("host".into(), None, own, 1, now);
     speaker.set_interfaces(vec![interface(0)], now);
     speaker.set_addresses([(address(240), Some(None)), ("2001:db8::7".parse().unwrap(), Some(None))], now);
+    assert_eq!(speaker.held().count(), 0, "not before it can answer");
+    speaker.set_open(2, true, now);
     assert_eq!(speaker.held().count(), 2);
     speaker.tick(now);
     let frames = speaker.take_frames();
@@ -200,6 +203,18 @@ fn another_address_on_the_interface_changes_nothing() {
     wider.hardware = [2, 7, 7, 7, 7, 7];
     network.nodes[holder].speaker.as_mut().unwrap().set_interfaces(vec![wider], now);
     assert_eq!(network.holders(address(240)), [0; 0], "nobody, until the others could be heard");
+}
+
+#[test]
+fn an_address_in_place_of_another_has_somebody_at_once() {
+    let mut network = Network::new(3);
+    network.set(address(240), None);
+    network.run(Duration::from_secs(5));
+    let now = network.now;
+    for speaker in network.nodes.iter_mut().filter_map(|node| node.speaker.as_mut()) {
+        speaker.set_addresses([(address(240), None), (address(241), Some(None))], now);
+    }
+    network.holder(address(241));
 }
 
 #[test]

@@ -387,7 +387,7 @@ fn flags_that_are_refused() {
                  eth0 or eth*",
                 "--announcement-interfaces: \"a/b\" is not the name of an interface, or its beginning and a *, such as \
                  eth0 or eth*",
-                "--announcement-routing-table: 254 is not in 1-4294967295, or is one of the kernel's own, 253-255",
+                "--announcement-routing-table: 254 is not in 1-4294967295, or packets are routed by it: 253, 254, 255, 20556",
             ],
         ),
         (

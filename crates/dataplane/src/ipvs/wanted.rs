@@ -7,6 +7,7 @@ use portolan_service::{Backend, Frontend, List, PortPlan, Protocol, ServicePlan,
 
 use super::settings::IpvsSettings;
 use crate::nftables::{by_rules, forward_list};
+use crate::slots::greatest_common;
 use crate::variant::table_family;
 
 /// The scheduler that every kernel with IPVS has: in turn.
@@ -15,6 +16,8 @@ pub(super) const ROUND_ROBIN: &str = "rr";
 /// come and go.
 const MAGLEV: &str = "mh";
 const SOURCE_HASH: &str = "sh";
+/// `IP_VS_SH_TAB_SIZE`, as kernels are built
+const SOURCE_HASH_PLACES: u32 = 256;
 /// Schedulers that heed no weights, each with the one that does and is the same otherwise.
 const WEIGHTED: [(&str, &str); 2] = [(ROUND_ROBIN, "wrr"), ("lc", "wlc")];
 
@@ -53,12 +56,13 @@ pub(super) fn servers(
 
 fn by_address(port: &PortPlan, frontend: &Frontend, scheduler: &str) -> Option<Server> {
     let list = forward_list(port, frontend.inside).or_else(|| forward_list(port, frontend.outside))?;
+    let scheduling = scheduling(scheduler, port.affinity);
     let protocol = port.protocol.number();
     Some(Server {
         key: ServerKey::Address(VirtualServer { protocol, address: frontend.address, port: frontend.port }),
         protocol: port.protocol,
-        scheduling: scheduling(scheduler, port.affinity),
-        destinations: destinations(port, list),
+        destinations: destinations(port, list, &scheduling.scheduler),
+        scheduling,
         lingering: lingering(port, list),
     })
 }
@@ -94,8 +98,8 @@ fn by_mark(port: &PortPlan, mark: u32, scheduler: &str, known: impl Fn(&str) -> 
     Some(Server {
         key: ServerKey::Mark(table_family(port.family), mark),
         protocol: port.protocol,
+        destinations: destinations(port, list, &scheduling.scheduler),
         scheduling,
-        destinations: destinations(port, list),
         lingering: lingering(port, list),
     })
 }
@@ -119,14 +123,26 @@ pub(super) fn scheduling(scheduler: &str, affinity: Option<u32>) -> Scheduling {
 }
 
 /// The members of a list, and those that get no new connections and keep what they have.
-fn destinations(port: &PortPlan, list: List) -> Vec<Destination> {
+fn destinations(port: &PortPlan, list: List, scheduler: &str) -> Vec<Destination> {
+    let members = port.backends(list);
+    let common = members.iter().fold(0, |common, backend| greatest_common(common, backend.weight.into()));
+    let sum = members.iter().map(|backend| u32::from(backend.weight)).sum::<u32>() / common.max(1);
+    let of_kernel = |weight: u16| -> u32 {
+        let weight = u32::from(weight) / common.max(1);
+        // `sh` fills so many places one after the other (`ip_vs_sh_reassign`), and who comes last
+        // has none.
+        if scheduler == SOURCE_HASH && sum > SOURCE_HASH_PLACES && weight > 0 {
+            return ((weight * SOURCE_HASH_PLACES + sum / 2) / sum).max(1);
+        }
+        weight
+    };
     let resting = port.resting.iter().filter(|backend| list == List::Cluster || backend.is_local());
     let to = |backend: &Backend| Destination {
         address: backend.address,
         port: backend.port,
-        weight: backend.weight.into(),
+        weight: of_kernel(backend.weight),
     };
-    port.backends(list).iter().chain(resting).map(to).collect()
+    members.iter().chain(resting).map(to).collect()
 }
 
 fn lingering(port: &PortPlan, list: List) -> Vec<Destination> {

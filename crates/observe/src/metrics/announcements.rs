@@ -50,8 +50,8 @@ impl<R: Fn() -> Option<Announcements> + Send + Sync> Collector for Announced<R> 
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let Some(read) = (self.read)() else { return Vec::new() };
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(read) = (self.read)() else { return Vec::new() };
         let gauges = self.filled.gauges.iter().flat_map(|(gauge, of)| {
             gauge.set(i64::try_from(of(&read)).unwrap_or(i64::MAX));
             gauge.collect()

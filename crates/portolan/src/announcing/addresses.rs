@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use portolan_announce::{AddressStatus, Announcer, Holder};
 use portolan_observe::rows::AddressRow;
-use portolan_service::ObjectName;
+use portolan_service::{ObjectName, is_own_class};
 
 /// A Service that has an address, and its `spec.loadBalancerClass`.
 type User = (ObjectName, Option<Arc<str>>);
@@ -18,6 +18,8 @@ pub(crate) struct Addresses {
     pub(crate) services: BTreeMap<IpAddr, Vec<User>>,
     /// Who announces by ARP and Neighbour Discovery, if anybody does.
     pub(super) announcer: Option<Arc<Announcer>>,
+    /// Services without a class are announced, too.
+    pub(super) is_default: bool,
     /// A routing table, and the addresses that it has routes for.
     pub(super) routes: Option<(u32, BTreeSet<IpAddr>)>,
 }
@@ -26,14 +28,24 @@ impl Addresses {
     /// A row for each interface that an address is announced on; for the others one.
     pub(crate) fn rows(mut self) -> Vec<AddressRow> {
         let mut status: HashMap<IpAddr, AddressStatus> = HashMap::new();
-        if let Some((all, _)) = self.announcer.as_ref().and_then(|announcer| announcer.status()) {
-            status.extend(all.into_iter().map(|status| (status.address, status)));
-        }
+        let answer = self.announcer.as_ref().and_then(|announcer| announcer.status());
+        status.extend(answer.into_iter().flatten().map(|status| (status.address, status)));
         let services = std::mem::take(&mut self.services);
         services
             .iter()
             .flat_map(|(address, users)| self.rows_of(*address, users, status.get(address)))
             .collect()
+    }
+
+    /// Why nothing is known of an address.
+    fn unknown(&self, users: &[User]) -> String {
+        if users.iter().any(|(_, class)| is_own_class(class.as_deref(), self.is_default)) {
+            return "not announced yet".to_owned();
+        }
+        match users.iter().find_map(|(_, class)| class.as_deref()) {
+            Some(class) => format!("of class {class}, which another load balancer serves"),
+            None => "of no class, and loadBalancer.default is false".to_owned(),
+        }
     }
 
     fn rows_of(&self, address: IpAddr, users: &[User], status: Option<&AddressStatus>) -> Vec<AddressRow> {
@@ -53,8 +65,9 @@ impl Addresses {
         if holders.is_empty() {
             let reason = match (&self.announcer, status) {
                 (None, _) if routed.is_some() => "this node may announce it".to_owned(),
+                (None, _) if self.routes.is_some() => "this node may not announce it".to_owned(),
                 (None, _) => "announcement.layer2 is off".to_owned(),
-                (Some(_), None) => not_ours(users),
+                (Some(_), None) => self.unknown(users),
                 (Some(_), Some(_)) => "no interface of this node fits it".to_owned(),
             };
             return vec![AddressRow { reason, ..row }];
@@ -67,13 +80,6 @@ impl Addresses {
             ..row.clone()
         };
         holders.iter().map(on).collect()
-    }
-}
-
-fn not_ours(users: &[User]) -> String {
-    match users.iter().find_map(|(_, class)| class.as_deref()) {
-        Some(class) => format!("not announced: of class {class}"),
-        None => "not announced yet".to_owned(),
     }
 }
 
@@ -98,7 +104,7 @@ mod tests {
 
     fn holder(node: Option<&str>, could: usize, listens: bool) -> Holder {
         let interface = "eth0".to_owned();
-        Holder { interface, node: node.map(Arc::from), ours: false, could, heard: 2, listens }
+        Holder { interface, node: node.map(Arc::from), ours: false, could, listens }
     }
 
     #[test]

@@ -118,6 +118,7 @@ pub(super) fn forward(
 /// Gives way to the next proxy. One that waits already gets the sockets of Service ports, and
 /// serves while connections of this process go on.
 fn end(mut proxy: Proxy, lock: NodeLock, mut on_node: Option<OnNode>) {
+    proxy.end_announcing();
     if lock.is_waited_for() {
         if let Some(on_node) = on_node.take() {
             on_node.end();

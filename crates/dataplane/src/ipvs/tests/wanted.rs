@@ -69,9 +69,17 @@ fn weights_of_endpoints() {
     for (name, port, scheduler, expected, of_each) in [
         ("none", web(&[A], &[]), "rr", "rr", &[1][..]),
         ("in turn", web(&[A, "10.244.1.12:8080=3"], &[]), "rr", "wrr", &[1, 3]),
-        ("all alike", web(&["10.244.1.11:8080=3", "10.244.1.12:8080=3"], &[]), "rr", "wrr", &[3, 3]),
-        ("least connections", web(&["10.244.1.11:8080=3"], &[]), "lc", "wlc", &[3]),
-        ("a hash", web(&["10.244.1.11:8080=3"], &[]), "mh", "mh", &[3]),
+        ("all alike", web(&["10.244.1.11:8080=3", "10.244.1.12:8080=3"], &[]), "rr", "wrr", &[1, 1]),
+        (
+            "in lowest terms",
+            web(&["10.244.1.11:8080=900", "10.244.1.12:8080=100"], &[]),
+            "rr",
+            "wrr",
+            &[9, 1],
+        ),
+        ("least connections", web(&[A, "10.244.1.12:8080=3"], &[]), "lc", "wlc", &[1, 3]),
+        ("a hash", web(&[A, "10.244.1.12:8080=3"], &[]), "mh", "mh", &[1, 3]),
+        ("as many places as there are", web(&[A, "10.244.1.12:8080=1000"], &[]), "sh", "sh", &[1, 256]),
         ("one rests", web(&[A], &b), "rr", "rr", &[1, 0]),
     ] {
         assert_eq!(weights(port, scheduler), (expected.to_owned(), of_each.to_vec()), "{name}");
