@@ -32,6 +32,11 @@ pub(crate) fn follow(
 }
 
 impl Cluster {
+    /// Whether what is known of Services and endpoints is up to date.
+    pub(crate) fn is_up_to_date(&self) -> bool {
+        match self.0 {}
+    }
+
     /// The address at which the API server is reached.
     pub(crate) fn api_server(&self) -> Option<IpAddr> {
         match self.0 {}
