@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use portolan_dataplane::Dataplane;
 use portolan_dataplane::nftables::Nftables;
-use portolan_service::{Change, Planner, Protocol};
+use portolan_service::{Change, ChangeSet, Planner, Protocol, ServiceChange, ServicePlan};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{ENDPOINT_PORT, Member, Shape, local_node, members, nodes};
@@ -108,6 +108,24 @@ fn question(member: &Member) -> anyhow::Result<Question> {
     let index = backends.iter().position(|backend| backend.address == address).context("no such endpoint")?;
     let frontend = (member.cluster_ip(), member.protocol, member.port);
     Ok(Question::endpoint(frontend, u32::try_from(index)?, (address, ENDPOINT_PORT)))
+}
+
+/// How long it takes to bring `after` into force where `before` is: a plan of the same Service, or
+/// none.
+pub(crate) fn timed(
+    dataplane: &mut impl Dataplane,
+    before: Option<ServicePlan>,
+    after: Option<ServicePlan>,
+) -> anyhow::Result<Duration> {
+    let name = before.as_ref().or(after.as_ref()).context("a change of nothing")?.name.clone();
+    let change = ServiceChange { name, before: before.map(Into::into), after: after.map(Into::into) };
+    let changes = ChangeSet { services: vec![change] };
+    let started = Instant::now();
+    let outcome = dataplane.apply(&changes)?;
+    let took = started.elapsed();
+    ensure!(outcome.refused.is_empty(), "the kernel refused {:?}", outcome.refused.first());
+    ensure!(outcome.operations > 0, "a change that changed nothing");
+    Ok(took)
 }
 
 /// The step [`Step::Apply`].

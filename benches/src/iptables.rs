@@ -2,7 +2,6 @@
 //! writing what kube-proxy writes for it (spec §5.35), both for each variant of iptables.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,11 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use portolan_dataplane::Dataplane;
 use portolan_dataplane::iptables::{Iptables, Options};
-use portolan_service::{ChangeSet, Protocol, ServiceChange, ServicePlan};
+use portolan_service::{Protocol, ServicePlan};
 use serde::{Deserialize, Serialize};
 
+use crate::change::timed;
 use crate::cluster::{Member, Shape, members};
 use crate::load;
+use crate::process::output_of;
 use crate::report::{Figure, Line, Required};
 use crate::sample::Sample;
 use crate::step::{self, Step};
@@ -110,7 +111,7 @@ pub(crate) fn measure(variant: &str, shape: Shape, changes: u32) -> anyhow::Resu
     own_lock();
     // As kubelet marks which variant the host uses (spec §5.1).
     for family in ["iptables", "ip6tables"] {
-        run(&format!("{family}-{variant}"), &["-t", "mangle", "-N", "KUBE-IPTABLES-HINT"], "")?;
+        output_of(&format!("{family}-{variant}"), &["-t", "mangle", "-N", "KUBE-IPTABLES-HINT"], "")?;
     }
     let plans: Vec<ServicePlan> = members(shape, Protocol::Tcp).map(|member| member.plan()).collect();
     let started = Instant::now();
@@ -122,16 +123,7 @@ pub(crate) fn measure(variant: &str, shape: Shape, changes: u32) -> anyhow::Resu
 
     let (mut endpoint, mut added, mut removed, mut partial) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut apply = |before: Option<ServicePlan>, after: Option<ServicePlan>| -> anyhow::Result<Duration> {
-        let name = before.as_ref().or(after.as_ref()).context("a change of nothing")?.name.clone();
-        let change = ServiceChange { name, before: before.map(Into::into), after: after.map(Into::into) };
-        let changes = ChangeSet { services: vec![change] };
-        let started = Instant::now();
-        let outcome = dataplane.apply(&changes)?;
-        let took = started.elapsed();
-        ensure!(outcome.operations > 0, "a change that changed nothing");
-        Ok(took)
-    };
+    let mut apply = |before, after| timed(&mut dataplane, before, after);
     let stride = shape.services / changes.min(shape.services);
     for change in 0..changes {
         let member = Member::new(shape, Protocol::Tcp, change * stride % shape.services);
@@ -139,7 +131,7 @@ pub(crate) fn measure(variant: &str, shape: Shape, changes: u32) -> anyhow::Resu
         endpoint.push(apply(Some(member.plan()), Some(replaced.plan()))?);
         let text = partial_sync(&saved(variant)?, &member.name().to_string());
         let started = Instant::now();
-        run(&format!("iptables-{variant}-restore"), &["--noflush", "--counters", "-w"], &text)?;
+        output_of(&format!("iptables-{variant}-restore"), &["--noflush", "--counters", "-w"], &text)?;
         partial.push(started.elapsed());
         removed.push(apply(Some(replaced.plan()), None)?);
         added.push(apply(None, Some(member.plan()))?);
@@ -152,7 +144,7 @@ pub(crate) fn restore(variant: &str, file: &Path) -> anyhow::Result<Duration> {
     own_lock();
     let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
     let started = Instant::now();
-    run(&format!("iptables-{variant}-restore"), &["--noflush", "--counters", "-w"], &text)?;
+    output_of(&format!("iptables-{variant}-restore"), &["--noflush", "--counters", "-w"], &text)?;
     Ok(started.elapsed())
 }
 
@@ -160,7 +152,7 @@ pub(crate) fn restore(variant: &str, file: &Path) -> anyhow::Result<Duration> {
 fn saved(variant: &str) -> anyhow::Result<String> {
     let mut text = String::new();
     for table in ["filter", "nat"] {
-        let saved = run(&format!("iptables-{variant}-save"), &["-t", table], "")?;
+        let saved = output_of(&format!("iptables-{variant}-save"), &["-t", table], "")?;
         let ours = |line: &&str| !line.starts_with('#') && (!line.starts_with(':') || line.contains(" - "));
         for line in saved.lines().filter(ours) {
             // Counters of nfacct belong to the namespace that they were created in.
@@ -201,25 +193,4 @@ fn own_lock() {
     let lock = std::env::temp_dir().join(format!("portolan-bench-xtables-{}.lock", std::process::id()));
     // SAFETY: this process has one thread so far.
     unsafe { std::env::set_var("XTABLES_LOCKFILE", lock) };
-}
-
-fn run(program: &str, arguments: &[&str], input: &str) -> anyhow::Result<String> {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("starting {program}"))?;
-    let mut pipe = child.stdin.take().context("a pipe")?;
-    let (written, output) = std::thread::scope(|scope| {
-        let writer = scope.spawn(move || pipe.write_all(input.as_bytes()));
-        let output = child.wait_with_output();
-        (writer.join(), output)
-    });
-    let output = output.with_context(|| format!("running {program}"))?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{program} {arguments:?}: {error}");
-    written.map_err(|_| anyhow::anyhow!("writing to {program} panicked"))??;
-    String::from_utf8(output.stdout).with_context(|| format!("reading what {program} says"))
 }

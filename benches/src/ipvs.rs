@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use portolan_dataplane::Dataplane;
 use portolan_dataplane::ipvs::{Ipvs, IpvsSettings, Timeouts};
-use portolan_service::{ChangeSet, Protocol, ServiceChange, ServicePlan};
+use portolan_service::{Protocol, ServicePlan};
 use serde::{Deserialize, Serialize};
 
+use crate::change::timed;
 use crate::cluster::{Member, Shape, members};
 use crate::forwarding::raise_loopback;
 use crate::load;
-use crate::process;
+use crate::process::{self, output_of};
 use crate::report::{Figure, Line, Required};
 use crate::sample::Sample;
 use crate::step::{self, Step};
@@ -89,21 +90,9 @@ pub(crate) fn measure(shape: Shape, changes: u32) -> anyhow::Result<Timings> {
     ensure!(outcome.refused.is_empty(), "the kernel refused {:?}", outcome.refused.first());
     let kernel = held_by_kernel()?.saturating_sub(kernel);
     let resident = process::memory("self")?.resident.saturating_sub(resident);
-    let saved = Command::new("ipvsadm").arg("-Sn").output().context("ipvsadm -Sn")?;
-    ensure!(saved.status.success(), "ipvsadm -Sn: {}", saved.status);
-    let text = String::from_utf8(saved.stdout).context("what ipvsadm -Sn prints")?;
+    let text = output_of("ipvsadm", &["-Sn"], "")?;
 
-    let mut apply = |before: Option<ServicePlan>, after: Option<ServicePlan>| -> anyhow::Result<Duration> {
-        let name = before.as_ref().or(after.as_ref()).context("a change of nothing")?.name.clone();
-        let change = ServiceChange { name, before: before.map(Into::into), after: after.map(Into::into) };
-        let changes = ChangeSet { services: vec![change] };
-        let started = Instant::now();
-        let outcome = dataplane.apply(&changes)?;
-        let took = started.elapsed();
-        ensure!(outcome.refused.is_empty(), "the kernel refused {:?}", outcome.refused.first());
-        ensure!(outcome.operations > 0, "a change that changed nothing");
-        Ok(took)
-    };
+    let mut apply = |before, after| timed(&mut dataplane, before, after);
     let (mut endpoint, mut service) = (Vec::new(), Vec::new());
     let stride = (shape.services / changes).max(1);
     for change in 0..changes {

@@ -2,15 +2,13 @@
 //! device, sets, and chains of iptables that look into them.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, ensure};
 use portolan_service::Protocol;
 
 use crate::cluster::{ENDPOINT_PORT, POD_NETWORK, SERVICE_PORT, Shape, members};
 use crate::ipvs::FLOW_SECONDS;
 use crate::namespace;
+use crate::process::output_of;
 
 /// The chains, with those rules that its sets lead to.
 const CHAINS: &str = "*nat
@@ -63,15 +61,15 @@ const DEVICE: &str = "kube-ipvs0";
 
 /// Brings it into force in the network namespace of the calling thread.
 pub(crate) fn load(shape: Shape) -> anyhow::Result<()> {
-    feed("ipset", &["restore"], &sets(shape))?;
-    feed("iptables-restore", &["--noflush"], &CHAINS.replace("PODS", POD_NETWORK))?;
-    feed("ip", &["-batch", "-"], &addresses(shape))?;
-    feed("ipvsadm", &["-R"], &servers(shape))?;
+    output_of("ipset", &["restore"], &sets(shape))?;
+    output_of("iptables-restore", &["--noflush"], &CHAINS.replace("PODS", POD_NETWORK))?;
+    output_of("ip", &["-batch", "-"], &addresses(shape))?;
+    output_of("ipvsadm", &["-R"], &servers(shape))?;
     // What is set when the first virtual server is there.
     for setting in ["conntrack", "expire_nodest_conn", "expire_quiescent_template"] {
         namespace::write(format!("/proc/sys/net/ipv4/vs/{setting}"), "1")?;
     }
-    feed("ipvsadm", &["--set", "0", "0", &FLOW_SECONDS.to_string()], "")
+    output_of("ipvsadm", &["--set", "0", "0", &FLOW_SECONDS.to_string()], "").map(drop)
 }
 
 fn sets(shape: Shape) -> String {
@@ -114,18 +112,6 @@ fn servers(shape: Shape) -> String {
         }
     }
     text
-}
-
-fn feed(program: &str, arguments: &[&str], input: &str) -> anyhow::Result<()> {
-    let mut command = Command::new(program);
-    let mut child =
-        command.args(arguments).stdin(Stdio::piped()).spawn().with_context(|| program.to_owned())?;
-    if let Some(mut to) = child.stdin.take() {
-        to.write_all(input.as_bytes()).with_context(|| format!("writing to {program}"))?;
-    }
-    let done = child.wait().with_context(|| program.to_owned())?;
-    ensure!(done.success(), "{program} {}: {done}", arguments.join(" "));
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! What the kernel knows of processes: memory, and children that end with their parent.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 /// The memory of a process, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +123,28 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<Usage> {
     }
     let peak = u64::try_from(usage.ru_maxrss).context("a negative peak")? * 1024;
     Ok(Usage { status: std::process::ExitStatus::from_raw(status), peak })
+}
+
+/// Runs a program with `input` to its end and returns what it prints. It must succeed.
+pub(crate) fn output_of(program: &str, arguments: &[&str], input: &str) -> anyhow::Result<String> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {program}"))?;
+    let mut pipe = child.stdin.take().context("a pipe")?;
+    let (written, output) = thread::scope(|scope| {
+        let writer = scope.spawn(move || pipe.write_all(input.as_bytes()));
+        let output = child.wait_with_output();
+        (writer.join(), output)
+    });
+    let output = output.with_context(|| format!("running {program}"))?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program} {arguments:?}: {error}");
+    written.map_err(|_| anyhow::anyhow!("writing to {program} panicked"))??;
+    String::from_utf8(output.stdout).with_context(|| format!("reading what {program} says"))
 }
 
 #[cfg(test)]
