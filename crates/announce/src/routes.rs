@@ -87,11 +87,9 @@ impl Routes {
 
 /// The table and the address of each of our routes.
 fn ours(rtnetlink: &mut Rtnetlink) -> io::Result<Vec<(u32, IpAddr)>> {
-    let routes = rtnetlink.routes()?.into_iter();
+    let routes = rtnetlink.routes_of(OURS)?.into_iter();
     let ours = routes.filter(|route| {
-        route.protocol == OURS
-            && route.kind == RouteKind::Blackhole
-            && route.destination == IpNet::from(route.destination.addr())
+        route.kind == RouteKind::Blackhole && route.destination == IpNet::from(route.destination.addr())
     });
     Ok(ours.map(|route| (route.table, route.destination.addr())).collect())
 }

@@ -217,9 +217,9 @@ impl Diversion {
     /// Removes the routes that processes before have left. Returns where they led.
     pub fn clean_up() -> Result<Vec<IpAddr>, Error> {
         let mut routes = Rtnetlink::open().map_err(netlink("opening a socket for routes"))?;
-        let all = routes.routes().map_err(netlink("listing routes"))?;
-        let ours = all.into_iter().filter(|route| route.table == LOCAL_TABLE && route.protocol == OURS);
-        let addresses: Vec<IpAddr> = ours.map(|route| route.destination.addr()).collect();
+        let ours = routes.routes_of(OURS).map_err(netlink("listing routes"))?;
+        let local = ours.into_iter().filter(|route| route.table == LOCAL_TABLE);
+        let addresses: Vec<IpAddr> = local.map(|route| route.destination.addr()).collect();
         for address in &addresses {
             let removing = netlink(&format!("removing the local route to {address}"));
             routes.delete_local_route(*address, OURS).map_err(removing)?;

@@ -174,12 +174,22 @@ fn emit(network: IpNet, via: Option<IpAddr>, index: u32, to: &mut Writer) {
 impl Rtnetlink {
     /// The routes of all tables.
     pub fn routes(&mut self) -> io::Result<Vec<Route>> {
+        self.routes_that(|_| true)
+    }
+
+    /// The routes of `protocol` in all tables. No others are kept: a node that speaks BGP may have
+    /// a million.
+    pub fn routes_of(&mut self, protocol: u8) -> io::Result<Vec<Route>> {
+        self.routes_that(|route| route.protocol == protocol)
+    }
+
+    fn routes_that(&mut self, wanted: impl Fn(&Route) -> bool) -> io::Result<Vec<Route>> {
         self.netlink.dump_whole(
             GET,
             &[0; HEADER],
             |_| {},
             |routes: &mut Vec<Route>, message| {
-                routes.extend(Route::parse(message));
+                routes.extend(Route::parse(message).filter(&wanted));
             },
         )
     }
