@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use ipnet::IpNet;
 use portolan_lab::netns::Namespace;
 use portolan_netlink::rtnetlink::Rtnetlink;
 use portolan_service::{Family, Protocol};
@@ -57,6 +58,16 @@ fn number(node: &str) -> u8 {
     NODES.iter().position(|known| *known == node).map_or(0, |i| u8::try_from(i).unwrap_or(0)) + 1
 }
 
+fn addresses(node: &str) -> anyhow::Result<[IpAddr; 2]> {
+    let n = number(node);
+    Ok([IpAddr::from([192, 0, 2, n]), format!("2001:db8::{n}").parse()?])
+}
+
+fn pod_networks(node: &str) -> anyhow::Result<[IpNet; 2]> {
+    let n = number(node);
+    Ok([format!("10.244.{n}.0/24").parse()?, format!("fd00:244:{n}::/64").parse()?])
+}
+
 fn pod_address(node: &str, family: Family) -> IpAddr {
     let n = number(node);
     match family {
@@ -84,15 +95,8 @@ impl Network {
 
     fn without_proxies() -> anyhow::Result<Network> {
         let plan = |node: &&str| {
-            let n = number(node);
-            Ok(PlanNode {
-                addresses: vec![IpAddr::from([192, 0, 2, n]), format!("2001:db8::{n}").parse()?],
-                pod_networks: vec![
-                    format!("10.244.{n}.0/24").parse()?,
-                    format!("fd00:244:{n}::/64").parse()?,
-                ],
-                ..PlanNode::new(node, "192.0.2.9", "10.0.0.0/24")
-            })
+            let (addresses, pod_networks) = (addresses(node)?.into(), pod_networks(node)?.into());
+            Ok(PlanNode { name: (*node).to_owned(), addresses, extra: Vec::new(), pod_networks, zone: None })
         };
         let pod = |node: &&str| {
             PodManifest::new(node, node, &pod_address(node, Family::V4).to_string())
@@ -107,7 +111,7 @@ impl Network {
             load_balancers: Vec::new(),
         })?;
         let network = Network { proxies: BTreeMap::new(), site, failures: Cell::new(0) };
-        network.service(&NODES)?;
+        network.endpoints(&NODES)?;
         Ok(network)
     }
 
@@ -126,7 +130,8 @@ impl Network {
         Ok(())
     }
 
-    fn service(&self, nodes: &[&str]) -> anyhow::Result<()> {
+    /// Has the Service answer on these nodes only.
+    pub(crate) fn endpoints(&self, nodes: &[&str]) -> anyhow::Result<()> {
         let mut service = ServiceManifest::new("web", &["10.96.0.80".parse()?, "fd00:96::80".parse()?])
             .port("http", Protocol::Tcp, PORT)
             .kind("LoadBalancer")
@@ -163,19 +168,11 @@ impl Network {
         self.site.node(name)
     }
 
-    /// Has the Service answer on these nodes only.
-    pub(crate) fn endpoints(&self, nodes: &[&str]) -> anyhow::Result<()> {
-        self.service(nodes)
-    }
-
     /// Excludes a node from load balancers.
     pub(crate) fn exclude(&self, node: &str) -> anyhow::Result<()> {
         let mut objects = Vec::new();
         for each in NODES {
-            let n = number(each);
-            let addresses = [IpAddr::from([192, 0, 2, n]), format!("2001:db8::{n}").parse()?];
-            let networks = [format!("10.244.{n}.0/24").parse()?, format!("fd00:244:{n}::/64").parse()?];
-            let mut object = manifests::node(each, None, &addresses, &networks);
+            let mut object = manifests::node(each, None, &addresses(each)?, &pod_networks(each)?);
             if each == node {
                 object["metadata"]["labels"] =
                     json!({ "node.kubernetes.io/exclude-from-external-load-balancers": "" });
@@ -301,7 +298,7 @@ impl Network {
         self.site.outside().run(|| {
             let mut rtnetlink = Rtnetlink::open()?;
             let uplink = rtnetlink.link(UPLINK)?.context("no uplink")?;
-            let network = ipnet::IpNet::new(address, 24)?;
+            let network = IpNet::new(address, 24)?;
             rtnetlink.add_address(&portolan_netlink::rtnetlink::Address { index: uplink.index, network })?;
             anyhow::Ok(())
         })??;

@@ -424,7 +424,6 @@ impl Speaker {
             Some(Holder {
                 interface: link.interface.name.clone(),
                 node: node.cloned(),
-                ours: node.is_some_and(|node| *node == self.node),
                 could,
                 listens: link.listens(now),
             })

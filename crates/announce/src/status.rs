@@ -34,8 +34,6 @@ pub struct Holder {
     pub interface: String,
     /// The node, if there is one that can have it
     pub node: Option<Arc<str>>,
-    /// It is this node.
-    pub ours: bool,
     /// How many nodes could have it, the one included
     pub could: usize,
     /// This node still waits for others to be heard.

@@ -226,14 +226,11 @@ fn counted(counters: Counters) -> Announcements {
 
 /// The nodes that all Services allow, or if there is none, those that any of them does.
 fn allowed_by_all<'a>(users: impl Iterator<Item = &'a Allowed> + Clone) -> Allowed {
-    let mut some = users.flatten();
-    let first = some.clone().next()?;
-    let mut common = (**first).clone();
-    for nodes in some.clone() {
-        common.retain(|node| nodes.contains(node));
-    }
+    let some = users.flatten();
+    let mut common = (**some.clone().next()?).clone();
+    common.retain(|node| some.clone().all(|nodes| nodes.contains(node)));
     if common.is_empty() {
-        return Some(Arc::new(some.by_ref().flat_map(|nodes| nodes.iter().cloned()).collect()));
+        common = some.flat_map(|nodes| nodes.iter().cloned()).collect();
     }
     Some(Arc::new(common))
 }

@@ -39,17 +39,16 @@ pub(crate) fn plan(
     if !is_proxied(service) {
         return Ok(None);
     }
-    let mut listed = SlicePorts::of(slices);
-    let mut asked = elements(service, &listed, node);
+    let mut slice_ports = SlicePorts::of(slices);
+    let mut asked = elements(service, &slice_ports, node);
     // What weights cost is only looked at where the rest can be afforded.
     if let Some(weights) = weights(service).filter(|_| asked <= BUDGET) {
-        listed.weigh(slices, weights);
-        asked = elements(service, &listed, node);
+        slice_ports.weigh(slices, weights);
+        asked = elements(service, &slice_ports, node);
     }
     if asked > BUDGET {
         return Err(Oversized { elements: asked });
     }
-    let slices = listed;
     let mut ports = Vec::new();
     let mut ready_local = PerFamily::<BTreeSet<IpAddr>>::default();
     for family in Family::ALL {
@@ -59,7 +58,7 @@ pub(crate) fn plan(
         let addresses = Addresses::of(service, family, cluster_ip, node);
         let allowed_sources = allowed_sources(service, family, &addresses.load_balancer, node);
         for port in distinct_ports(service) {
-            let candidates = candidates(&slices, family, &port.name, port.protocol, node);
+            let candidates = candidates(&slice_ports, family, &port.name, port.protocol, node);
             ready_local.get_mut(family).extend(select::ready_local(&candidates));
             ports.push(port_plan(service, port, &addresses, allowed_sources.as_ref(), &candidates, node));
         }

@@ -104,7 +104,7 @@ mod tests {
 
     fn holder(node: Option<&str>, could: usize, listens: bool) -> Holder {
         let interface = "eth0".to_owned();
-        Holder { interface, node: node.map(Arc::from), ours: false, could, listens }
+        Holder { interface, node: node.map(Arc::from), could, listens }
     }
 
     #[test]
