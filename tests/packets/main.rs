@@ -7,6 +7,7 @@ mod affinity;
 mod by_name;
 mod case;
 mod chains;
+mod counted;
 mod diversion;
 mod fixture;
 mod integrity;
@@ -116,6 +117,7 @@ fn trials() -> Vec<Trial> {
     trials.push(trial("ipvs: from kube-proxy's mode ipvs and back", moving::kube_proxy_and_back));
     trials.push(trial("ipvs: to mode nftables and back", moving::nftables_and_back));
     trials.push(trial("ipvs: connections are remembered as long as configured", timeouts::are_set));
+    trials.push(trial("ipvs: what is counted is shown", counted::is_shown));
     let impossible = |mode: &&Mode| !mode.is_possible();
     for mode in Mode::ALL.iter().filter(impossible) {
         trials.retain(|trial| !trial.name().starts_with(mode.flag()));

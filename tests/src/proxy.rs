@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use portolan_lab::netns::Namespace;
-use portolan_observe::control::{self, Query, Table};
-use portolan_observe::rows::{AddressRow, EndpointRow};
+use portolan_observe::control::{self, Query, Table, Which};
+use portolan_observe::rows::{AddressRow, EndpointRow, ServiceRow};
 use portolan_service::Protocol;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 thread_local! {
     /// The proxies that were started on this thread, which runs one test at a time.
@@ -211,6 +212,22 @@ impl Proxy {
             rows.iter().filter(|row| row.service == name && row.protocol == protocol.to_string());
         let new_connections = of_service.filter(|row| row.lists.iter().any(|list| list != "serving"));
         Ok(new_connections.map(EndpointRow::socket).collect())
+    }
+
+    /// What `portolan get services` shows of those with this name.
+    pub fn services(&self, name: &str) -> anyhow::Result<Vec<ServiceRow>> {
+        Ok(serde_json::from_value(self.named(Table::Services, name)?)?)
+    }
+
+    /// What `portolan get endpoints` shows of the Services with this name.
+    pub fn endpoint_rows(&self, name: &str) -> anyhow::Result<Vec<EndpointRow>> {
+        Ok(serde_json::from_value(self.named(Table::Endpoints, name)?)?)
+    }
+
+    fn named(&self, table: Table, name: &str) -> anyhow::Result<Value> {
+        let which = Which { name: Some(name.to_owned()), ..Which::default() };
+        let mut answer = control::ask(&self.socket, &Query { which, ..Query::of(table) })?;
+        Ok(answer[table.name()].take())
     }
 
     /// What `portolan get addresses` shows.

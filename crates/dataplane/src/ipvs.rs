@@ -26,6 +26,7 @@ mod settings;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod wanted;
 
 use std::collections::HashMap;

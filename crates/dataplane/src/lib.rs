@@ -29,14 +29,16 @@ mod slots;
 mod stale_flows;
 #[cfg(test)]
 mod tests;
+mod traffic;
 pub mod userspace;
 mod variant;
 
 pub use dataplane::{Dataplane, Difference, InUse, Integrity, Outcome, Reconciled, RuleCount, Standing};
 pub use diversion::Diversion;
 pub use error::Error;
-pub use mode::{Atomicity, Computed, ConfiguredMode, ModeDescriptor, PacketCounter, Sysctl};
+pub use mode::{Atomicity, Computed, ConfiguredMode, ModeDescriptor, OpenTraffic, PacketCounter, Sysctl};
 pub use modes::{MODES, endings, named};
 pub use removal::{Failure, Kept, Leftovers, Part, RemovalError};
 pub use settings::{LocalDetector, NodeFacts, NodePorts, Settings};
+pub use traffic::{DestinationTraffic, NamedPort, PortTraffic, Traffic};
 pub use variant::Variant;

@@ -12,6 +12,7 @@ use crate::dataplane::{Dataplane, InUse, Outcome};
 use crate::error::Error;
 use crate::removal::{Leftovers, RemovalError};
 use crate::settings::NodeFacts;
+use crate::traffic::Traffic;
 
 /// A mode: what it is called, what it promises, what it needs of the node, and how it is made.
 ///
@@ -44,6 +45,8 @@ pub struct ModeDescriptor {
     pub warnings: fn() -> Vec<String>,
     /// What its rules count
     pub counters: &'static [PacketCounter],
+    /// Reads what the kernel has counted for Services and endpoints, of a mode that has it count
+    pub traffic: Option<OpenTraffic>,
     /// A chain of this name, in this table of iptables, is kube-proxy's too.
     pub shares_chain: fn(table: &str, chain: &str) -> bool,
     /// What ends when a proxy takes over from this mode that serves with something else, for
@@ -55,6 +58,9 @@ pub struct ModeDescriptor {
     /// Removes what [`ModeDescriptor::find_own`] finds.
     pub remove_own: fn(InUse) -> Result<Leftovers, RemovalError>,
 }
+
+/// Opens what reads the kernel's counters, in the network namespace of the calling thread.
+pub type OpenTraffic = fn() -> Result<Box<dyn Traffic>, Error>;
 
 /// What packets meet while a change is brought into force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

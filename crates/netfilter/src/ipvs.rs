@@ -1,6 +1,7 @@
 //! Virtual servers of IPVS and their destinations (linux/ip_vs.h), by generic netlink
 //! (linux/genetlink.h). Needs `CAP_NET_ADMIN` in the initial user namespace.
 
+mod counters;
 mod destination;
 mod request;
 mod scheduling;
@@ -12,6 +13,7 @@ use std::path::Path;
 use portolan_netlink::socket::NetlinkSocket;
 use portolan_netlink::wire::{Message, Writer};
 
+pub use self::counters::{Counters, Counts};
 pub use self::destination::{Destination, DestinationState};
 pub use self::request::Request;
 pub use self::scheduling::{HASH_BY_PORT, REFUSE_NOBODY, Scheduling};
@@ -90,6 +92,29 @@ impl Ipvs {
             Err(error) if is_missing(&error) => Ok(Vec::new()),
             dump => dump.map(|_| destinations),
         }
+    }
+
+    /// What was counted at a virtual server; `None` if it is missing.
+    pub fn counters(&mut self, server: &ServerKey) -> io::Result<Option<Counters>> {
+        let mut counters = None;
+        let fill = |to: &mut Writer| server.emit(to, |_| {});
+        let asked = self.netlink.ask(self.family, &header(GET_SERVICE), fill, |message| {
+            counters = counters.or(ServerState::parse_counters(message).map(|(_, counters)| counters));
+        });
+        match asked {
+            Err(error) if is_missing(&error) => Ok(None),
+            asked => asked.map(|()| counters),
+        }
+    }
+
+    /// Calls `each` with what was counted at each virtual server.
+    pub fn each_counters(&mut self, mut each: impl FnMut(ServerKey, Counters)) -> io::Result<()> {
+        let take = |message: &Message<'_>| {
+            if let Some((server, counters)) = ServerState::parse_counters(message) {
+                each(server, counters);
+            }
+        };
+        self.netlink.dump(self.family, &header(GET_SERVICE), |_| {}, take).map(drop)
     }
 
     /// Does what is asked for, in order. A request that fails stops no other. Returns the numbers

@@ -62,7 +62,8 @@ pub struct Query {
     pub table: Table,
     /// Only Services of this namespace.
     pub namespace: Option<String>,
-    /// Which names, in a question for [`Table::Names`].
+    /// Which names, in a question for [`Table::Names`]; which Service, in one for
+    /// [`Table::Services`] or [`Table::Endpoints`].
     pub which: Which,
 }
 
@@ -70,7 +71,7 @@ pub struct Query {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Which {
     /// Only those of this Service (`web`, `web.shop`), or this one (`db-0.db.shop`). The rest of
-    /// the domain may follow.
+    /// the domain may follow. Of Services and endpoints, a name alone (`web`).
     pub name: Option<String>,
     /// Those of ports and endpoints, too.
     pub all: bool,
@@ -139,9 +140,10 @@ impl Query {
         let mut place = Place { service: String::new(), rows: 0 };
         for part in query.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
             let names = table == Table::Names;
+            let named = names || matches!(table, Table::Services | Table::Endpoints);
             match part.split_once('=') {
                 Some(("namespace", name)) => asked.namespace = Some(name.to_owned()),
-                Some(("name", name)) if names => asked.which.name = Some(name.to_owned()),
+                Some(("name", name)) if named => asked.which.name = Some(name.to_owned()),
                 Some(("all", "true")) if names => asked.which.all = true,
                 Some(("after", service)) if names => service.clone_into(&mut place.service),
                 Some(("rows", rows)) if names => {
@@ -152,6 +154,7 @@ impl Query {
                     let parameters = "the parameters are namespace, name, all=true, after and rows";
                     return Err((StatusCode::BAD_REQUEST, parameters));
                 }
+                _ if named => return Err((StatusCode::BAD_REQUEST, "the parameters are namespace and name")),
                 _ => return Err((StatusCode::BAD_REQUEST, "the only parameter is namespace")),
             }
         }
@@ -180,6 +183,14 @@ mod tests {
             ("/services", None, services(None)),
             ("/services", Some(""), services(None)),
             ("/services", Some("namespace=shop"), services(Some("shop"))),
+            (
+                "/endpoints",
+                Some("name=web"),
+                Ok(Query {
+                    which: Which { name: Some("web".to_owned()), ..Which::default() },
+                    ..Query::of(Table::Endpoints)
+                }),
+            ),
             ("/changes", None, Ok(Query::of(Table::Changes))),
             ("/names", None, names(None, false, None)),
             ("/names", Some("name=db-0.db.shop&all=true"), names(Some("db-0.db.shop"), true, None)),
@@ -187,7 +198,7 @@ mod tests {
             ("/names", Some("rows=x"), Err(StatusCode::BAD_REQUEST)),
             ("/names", Some("all=false"), Err(StatusCode::BAD_REQUEST)),
             ("/services", Some("all=true"), Err(StatusCode::BAD_REQUEST)),
-            ("/services", Some("name=web"), Err(StatusCode::BAD_REQUEST)),
+            ("/changes", Some("name=web"), Err(StatusCode::BAD_REQUEST)),
             ("/services", Some("namespace"), Err(StatusCode::BAD_REQUEST)),
             ("/services/", None, Err(StatusCode::NOT_FOUND)),
             ("services", None, Err(StatusCode::NOT_FOUND)),

@@ -4,6 +4,7 @@
 
 mod announcements;
 mod api_client;
+mod balanced;
 mod component;
 mod kube_proxy;
 mod own;
@@ -22,6 +23,7 @@ use prometheus::{Registry, TextEncoder};
 
 pub use self::announcements::Announcements;
 pub use self::api_client::ApiClient;
+pub use self::balanced::BalancedPort;
 pub(crate) use self::component::HealthCheck;
 use self::component::{Component, HealthSlis};
 pub use self::component::{Feature, FeatureStage};
@@ -225,6 +227,12 @@ impl Metrics {
     /// called for each scrape. At most once.
     pub fn count_relayed(&self, read: impl Fn() -> RelayedPorts + Send + Sync + 'static) {
         relayed::register(&self.registry, self.mode, read);
+    }
+
+    /// Adds what the kernel's IPVS has counted for Service ports. `read` is called for each scrape
+    /// and returns each port once; `None` leaves them out. At most once.
+    pub fn count_balanced(&self, read: impl Fn() -> Option<Vec<BalancedPort>> + Send + Sync + 'static) {
+        balanced::register(&self.registry, read);
     }
 
     /// Somebody else's change of the rules was put right.

@@ -1,10 +1,14 @@
 //! What `portolan get` shows, a row each: the form in which the running proxy answers, as JSON.
 
+mod traffic;
+
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use portolan_service::{Backend, Frontend, FrontendKind, List, Masquerade, PortPlan, ServicePlan, Verdict};
 use serde::{Deserialize, Serialize};
+
+pub use self::traffic::{CountsRow, DestinationRow, TrafficRow};
 
 /// One Service port in one address family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +43,12 @@ pub struct ServiceRow {
     /// The NodePort.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_port: Option<u16>,
+    /// What was counted for it, in a mode that has the kernel count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficRow>,
+    /// Where the kernel leads connections, in such a mode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<DestinationRow>,
 }
 
 /// A load-balancer address that is in force.
@@ -132,6 +142,12 @@ pub struct EndpointRow {
     /// The lists it is in: `cluster` and `local` get new connections; one that is only in `serving`
     /// (UDP) keeps those it has.
     pub lists: Vec<String>,
+    /// Its share of new connections, in a mode that has the kernel count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// What was counted for it, in such a mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficRow>,
 }
 
 /// One transaction, or the attempt at one.
@@ -170,7 +186,7 @@ fn external_policy(external: &[&Frontend]) -> Option<&'static str> {
     }
 }
 
-/// The rows of `plan`, one for each port and family.
+/// The rows of `plan`, one for each port and family, in the order of the plan.
 pub fn service_rows(plan: &ServicePlan) -> Vec<ServiceRow> {
     plan.ports.iter().map(|port| service_row(plan, port)).collect()
 }
@@ -197,6 +213,8 @@ fn service_row(plan: &ServicePlan, port: &PortPlan) -> ServiceRow {
         local_endpoints: endpoints.iter().filter(|backend| backend.is_local()).count(),
         affinity_seconds: port.affinity,
         node_port: port.node_port,
+        traffic: None,
+        destinations: Vec::new(),
     }
 }
 
@@ -258,6 +276,8 @@ fn endpoints_of_port(plan: &ServicePlan, port: &PortPlan) -> Vec<EndpointRow> {
                 .filter(|(_, list)| list.contains(&backend))
                 .map(|(name, _)| (*name).to_owned())
                 .collect(),
+            weight: None,
+            traffic: None,
         })
         .collect()
 }

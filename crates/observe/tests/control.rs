@@ -31,6 +31,8 @@ fn row(namespace: &str) -> ServiceRow {
         local_endpoints: 1,
         affinity_seconds: None,
         node_port: None,
+        traffic: None,
+        destinations: Vec::new(),
     }
 }
 

@@ -6,20 +6,26 @@ use std::sync::mpsc;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use portolan_dataplane::OpenTraffic;
 use portolan_names::Names;
 use portolan_observe::control::{Answered, AskProxy, Query, Table};
-use portolan_observe::rows::{endpoint_rows, service_rows};
 use portolan_service::ServicePlan;
 
 use crate::announcing::Addresses;
 use crate::event::Event;
 use crate::mailbox::Sender;
+use crate::traffic::Rows;
 
 /// The proxy's loop answers within this time or is stuck.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Has the proxy's loop asked for what is in force. The node answers for the names of `served`.
-pub(crate) fn of_proxy(events: Sender<Event>, served: Vec<Arc<RwLock<Names>>>) -> AskProxy {
+/// Has the proxy's loop asked for what is in force, and the kernel by `counted` for what it has
+/// counted. The node answers for the names of `served`.
+pub(crate) fn of_proxy(
+    events: Sender<Event>,
+    counted: Option<OpenTraffic>,
+    served: Vec<Arc<RwLock<Names>>>,
+) -> AskProxy {
     Arc::new(move |query| {
         if query.table == Table::Names {
             return names::page(&served, &query);
@@ -27,7 +33,7 @@ pub(crate) fn of_proxy(events: Sender<Event>, served: Vec<Arc<RwLock<Names>>>) -
         let answered = if query.table == Table::Addresses {
             asked(&events, Event::AddressesAsked).map(|addresses| address_rows(&query, addresses))
         } else {
-            asked(&events, Event::Asked).map(|plans| rows(&query, plans))
+            asked(&events, Event::Asked).map(|plans| rows(&query, plans, counted))
         };
         answered.unwrap_or_else(Answered::Unavailable)
     })
@@ -60,14 +66,18 @@ pub(crate) fn of_names(served: impl Fn() -> Vec<Arc<RwLock<Names>>> + Send + Syn
     })
 }
 
-fn rows(query: &Query, mut plans: Vec<Arc<ServicePlan>>) -> Answered {
+fn rows(query: &Query, mut plans: Vec<Arc<ServicePlan>>, counted: Option<OpenTraffic>) -> Answered {
     if let Some(namespace) = &query.namespace {
         plans.retain(|plan| plan.name.namespace() == namespace);
     }
+    if let Some(name) = &query.which.name {
+        plans.retain(|plan| plan.name.name() == name);
+    }
     plans.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    let mut rows = Rows::new(counted);
     match query.table {
-        Table::Services => Answered::Services(plans.iter().flat_map(|plan| service_rows(plan)).collect()),
-        Table::Endpoints => Answered::Endpoints(plans.iter().flat_map(|plan| endpoint_rows(plan)).collect()),
+        Table::Services => Answered::Services(plans.iter().flat_map(|plan| rows.services(plan)).collect()),
+        Table::Endpoints => Answered::Endpoints(plans.iter().flat_map(|plan| rows.endpoints(plan)).collect()),
         Table::Addresses | Table::Changes | Table::Status | Table::Names => {
             Answered::Unavailable("not for the proxy's loop to answer".to_owned())
         }

@@ -157,8 +157,8 @@ pub(crate) struct GetArgs {
     #[arg(value_enum)]
     pub(crate) what: GetWhat,
 
-    /// Of names, only those of this Service (web, web.shop), or this one (db-0.db.shop); the rest
-    /// of the domain may follow
+    /// Of services and endpoints, only those of this Service (web). Of names, those of this Service
+    /// (web, web.shop), or this one (db-0.db.shop); the rest of the domain may follow
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
 
@@ -170,7 +170,8 @@ pub(crate) struct GetArgs {
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub(crate) all_namespaces: bool,
 
-    /// How to print; wide has the names of ports and endpoints, too
+    /// How to print; wide has the names of ports and endpoints, too, and in mode ipvs all that the
+    /// kernel has counted
     #[arg(short, long, value_enum, default_value_t = GetOutput::Text)]
     pub(crate) output: GetOutput,
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use portolan_observe::control::{self, DEFAULT_SOCKET, Query, Table};
+use portolan_observe::control::{self, DEFAULT_SOCKET, Query, Table, Which};
 use serde_json::Value;
 
 use crate::cli::{GetArgs, GetOutput, GetWhat};
@@ -23,11 +23,13 @@ pub(crate) fn get(args: &GetArgs) -> anyhow::Result<()> {
         GetWhat::Status => Table::Status,
         GetWhat::Names => return names::get(args),
     };
-    if let Some(name) = &args.name {
-        bail!("{name}: only names are asked for one by one: leave it out, or give --namespace");
+    let by_name = matches!(asked, Table::Services | Table::Endpoints);
+    if let Some(name) = args.name.as_ref().filter(|_| !by_name) {
+        bail!("{name}: only names, services and endpoints are asked for by name: leave it out");
     }
     let socket = args.socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET));
-    let query = Query { namespace: args.namespace.clone(), ..Query::of(asked) };
+    let which = Which { name: args.name.clone(), ..Which::default() };
+    let query = Query { namespace: args.namespace.clone(), which, ..Query::of(asked) };
     let mut answer = control::ask(socket, &query)?;
     if args.output == GetOutput::Json {
         println!("{answer:#}");
@@ -35,14 +37,19 @@ pub(crate) fn get(args: &GetArgs) -> anyhow::Result<()> {
     }
     let rows = answer.get_mut(asked.name()).map(Value::take).unwrap_or_default();
     if rows.as_array().is_some_and(Vec::is_empty) {
-        eprintln!("{}", none(asked, args.namespace.as_deref()));
+        eprintln!("{}", none(asked, &query));
         return Ok(());
     }
+    let wide = args.output == GetOutput::Wide;
     let unexpected = "an answer of another form: is the proxy of another version?";
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let text = match asked {
-        Table::Services => table::services(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?),
-        Table::Endpoints => table::endpoints(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?),
+        Table::Services => {
+            table::services(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?, wide)
+        }
+        Table::Endpoints => {
+            table::endpoints(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?, wide)
+        }
         Table::Addresses => table::addresses(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?),
         Table::Changes => table::changes(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?, now),
         Table::Status => status::text(&rows, now),
@@ -53,15 +60,14 @@ pub(crate) fn get(args: &GetArgs) -> anyhow::Result<()> {
 }
 
 /// What is printed where a table would have no rows. Output for programs is left empty.
-fn none(asked: Table, namespace: Option<&str>) -> String {
+fn none(asked: Table, query: &Query) -> String {
     let what = match asked {
         Table::Services => "no Services are in force",
         Table::Endpoints => "no endpoints are in force",
         Table::Addresses => "no load-balancer addresses are in force",
         Table::Changes | Table::Status | Table::Names => return "nothing has changed yet".to_owned(),
     };
-    match namespace {
-        Some(namespace) => format!("{what} in namespace {namespace}"),
-        None => what.to_owned(),
-    }
+    let of = query.which.name.as_ref().map(|name| format!(" of a Service {name}"));
+    let within = query.namespace.as_ref().map(|namespace| format!(" in namespace {namespace}"));
+    [what.to_owned()].into_iter().chain(of).chain(within).collect()
 }

@@ -44,6 +44,7 @@ mod signals;
 mod this_node;
 mod threads;
 mod trace;
+mod traffic;
 mod wanted;
 
 use std::process::ExitCode;

@@ -29,9 +29,10 @@ pub(crate) fn start(
 ) -> anyhow::Result<Servers> {
     let config = &loaded.config;
     let socket = &args.socket;
+    let counted = portolan_dataplane::named(config.mode.name()).and_then(|mode| mode.traffic);
     let control = (!socket.as_os_str().is_empty()).then(|| ControlSocket {
         paths: vec![socket.clone()],
-        ask: answers::of_proxy(events.clone(), names),
+        ask: answers::of_proxy(events.clone(), counted, names),
     });
     let (reported, events) = (cluster.clone(), events.clone());
     let options = Options {

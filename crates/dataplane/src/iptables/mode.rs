@@ -56,6 +56,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
             read: || packets(LOCALHOST_ACCEPTED),
         },
     ],
+    traffic: None,
     shares_chain: is_ours,
     ends: |_| None,
     find_own: |in_use| OwnChains::beside(in_use).find(),

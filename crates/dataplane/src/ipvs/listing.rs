@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
-use portolan_netfilter::ipvs::{Scheduling, ServerKey, VirtualServer};
+use portolan_netfilter::ipvs::{Scheduling, ServerKey};
 use portolan_service::Family;
 
 use super::Ipvs;
+use super::traffic::server_at;
 use crate::error::Error;
 use crate::nftables::{FrontendKey, HeldFrontend};
 use crate::variant::table_family;
@@ -26,7 +27,7 @@ impl Ipvs {
         for (key, frontend) in &frontends {
             let mut ways = Vec::new();
             if frontend.steered {
-                ways.push(self.way(&server_of(key), &servers)?);
+                ways.push(self.way(&server_at(key), &servers)?);
             }
             if let Some(mark) = frontend.mark {
                 let family = table_family(Family::of(key.address));
@@ -73,9 +74,4 @@ impl Ipvs {
         };
         Ok(format!("{}, by {}{affinity}", places.join(" or "), scheduling.scheduler))
     }
-}
-
-fn server_of(key: &FrontendKey) -> ServerKey {
-    let FrontendKey { address, protocol, port } = *key;
-    ServerKey::Address(VirtualServer { protocol: protocol.number(), address, port })
 }

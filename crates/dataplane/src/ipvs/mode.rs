@@ -39,6 +39,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     },
     warnings,
     counters: &[],
+    traffic: Some(super::traffic::open),
     shares_chain: |_, _| false,
     ends: removal::ends,
     find_own: removal::find_own,

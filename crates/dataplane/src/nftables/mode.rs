@@ -33,6 +33,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     },
     warnings: Vec::new,
     counters: &[],
+    traffic: None,
     shares_chain: |_, _| false,
     ends: |_| None,
     find_own,

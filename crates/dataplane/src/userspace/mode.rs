@@ -44,6 +44,7 @@ pub static MODE: ModeDescriptor = ModeDescriptor {
     },
     warnings: Vec::new,
     counters: &[],
+    traffic: None,
     shares_chain: |_, _| false,
     // Tables and chains are those of the other modes, which find them; sockets end with their
     // process.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use portolan_netlink::wire::{Message, Writer};
 
 use super::NEW_DESTINATION;
+use super::counters::Counters;
 use super::server::{address_bytes, parse_address};
 use crate::nft::TableFamily;
 
@@ -19,6 +20,7 @@ const LOWER_THRESHOLD: u16 = 6;
 const ACTIVE: u16 = 7;
 const INACTIVE: u16 = 8;
 const FAMILY: u16 = 11;
+const COUNTERS: u16 = 12;
 /// `IP_VS_CONN_F_MASQ`: packets are translated.
 const TRANSLATED: u32 = 0;
 /// `IP_VS_CONN_F_FWD_MASK`
@@ -46,6 +48,8 @@ pub struct DestinationState {
     pub active: u32,
     /// Other connections, those that have ended of late among them
     pub inactive: u32,
+    /// What was counted
+    pub counters: Counters,
 }
 
 impl DestinationState {
@@ -68,6 +72,9 @@ impl DestinationState {
             is_translated: number(METHOD)? & METHOD_MASK == TRANSLATED,
             active: number(ACTIVE)?,
             inactive: number(INACTIVE)?,
+            counters: attributes
+                .get(COUNTERS)
+                .map_or_else(Counters::default, |found| Counters::parse(&found.nested())),
         })
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use portolan_netlink::wire::{Attributes, Message, Writer};
 
+use super::counters::Counters;
 use super::scheduling::Scheduling;
 use crate::nft::TableFamily;
 
@@ -16,6 +17,7 @@ const PROTOCOL: u16 = 2;
 const ADDRESS: u16 = 3;
 const PORT: u16 = 4;
 const FIREWALL_MARK: u16 = 5;
+const COUNTERS: u16 = 12;
 /// Length of `union nf_inet_addr`, bytes
 const ADDRESS_LEN: usize = 16;
 
@@ -51,14 +53,23 @@ pub struct ServerState {
 impl ServerState {
     /// Reads an `IPVS_CMD_NEW_SERVICE`.
     pub fn parse(message: &Message<'_>) -> Option<ServerState> {
-        // The head of generic netlink is as long as that of netfilter, and starts with the command.
-        let (command, attributes) = message.netfilter()?;
-        if command != NEW {
-            return None;
-        }
-        let service = attributes.get(SERVICE)?.nested();
+        let service = service(message)?;
         Some(ServerState { key: ServerKey::parse(&service)?, scheduling: Scheduling::parse(&service)? })
     }
+
+    /// Reads what was counted, of an `IPVS_CMD_NEW_SERVICE`.
+    pub fn parse_counters(message: &Message<'_>) -> Option<(ServerKey, Counters)> {
+        let service = service(message)?;
+        let counters = service.get(COUNTERS)?.nested();
+        Some((ServerKey::parse(&service)?, Counters::parse(&counters)))
+    }
+}
+
+/// The attributes of the virtual server in an `IPVS_CMD_NEW_SERVICE`.
+fn service<'a>(message: &Message<'a>) -> Option<Attributes<'a>> {
+    // The head of generic netlink is as long as that of netfilter, and starts with the command.
+    let (command, attributes) = message.netfilter()?;
+    (command == NEW).then(|| attributes.get(SERVICE))?.map(|found| found.nested())
 }
 
 impl ServerKey {

@@ -104,6 +104,36 @@ fn what_is_asked_for_is_what_is_read() {
     }
 }
 
+/// As the kernel reports them: what was counted, and what is counted each second.
+#[test]
+fn counters_are_read() {
+    let count = |from: u64| Counts {
+        connections: from,
+        packets_in: from + 1,
+        packets_out: from + 2,
+        bytes_in: from + 3,
+        bytes_out: from + 4,
+    };
+    let expected = Counters { total: count(1 << 33), rate: count(70) };
+    let (service_counters, numbers) = (12, (1_u64 << 33..).take(5).chain(70..75));
+    let mut writer = Writer::new();
+    let message = writer.message_with(0x20, 0, 1, &header(1));
+    let key = key("10.96.0.80");
+    key.emit(&mut writer, |to| {
+        let counters = to.nest(service_counters);
+        for (kind, number) in (1..).zip(numbers) {
+            to.attribute(kind, &number.to_ne_bytes());
+        }
+        to.end_nest(counters);
+    });
+    writer.end_message(message);
+    let message = Messages::new(writer.as_bytes()).next().expect("a message").expect("whole");
+    assert_eq!(ServerState::parse_counters(&message), Some((key, expected)));
+    let mut sum = expected;
+    sum += expected;
+    assert_eq!(sum.total.bytes_out, 2 * ((1 << 33) + 4));
+}
+
 proptest! {
     #[test]
     fn no_message_makes_it_panic(command in 0_u8..20, payload: Vec<u8>) {
@@ -111,6 +141,7 @@ proptest! {
         bytes.extend(payload);
         let message = Message { kind: 0x20, flags: 0, sequence: 1, payload: &bytes };
         let _ = ServerState::parse(&message);
+        let _ = ServerState::parse_counters(&message);
         let _ = DestinationState::parse(&message);
     }
 }

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use portolan_observe::rows::{AddressRow, ChangeRow, EndpointRow, FrontendRow, NameRow, ServiceRow};
+use portolan_observe::rows::{
+    AddressRow, ChangeRow, CountsRow, EndpointRow, FrontendRow, NameRow, ServiceRow, TrafficRow,
+};
 
 /// What a terminal shows of a line. Only words that are longer, such as names of full length, reach
 /// beyond.
@@ -12,8 +14,8 @@ const WIDTH: usize = 80;
 const GAP: usize = 2;
 
 /// Services: a line for each address that clients connect to, and below it what does not hold for
-/// all clients.
-pub(super) fn services(rows: &[ServiceRow]) -> String {
+/// all clients. Below the last one is what the kernel has counted, `wide` all of it.
+pub(super) fn services(rows: &[ServiceRow], wide: bool) -> String {
     let mut lines = Vec::new();
     let mut before = String::new();
     for row in rows {
@@ -32,22 +34,75 @@ pub(super) fn services(rows: &[ServiceRow]) -> String {
             let cells = [std::mem::take(&mut shown), frontend.kind.clone(), to, address];
             lines.push(Line { cells, notes });
         }
+        if let Some(last) = lines.last_mut() {
+            last.notes.extend(counted_for_service(row, wide));
+        }
     }
     align(["SERVICE", "TYPE", "ENDPOINTS", "ADDRESS"], &lines)
 }
 
-/// Endpoints, a line for each one of each Service port.
-pub(super) fn endpoints(rows: &[EndpointRow]) -> String {
+/// Endpoints, a line for each one of each Service port. What the kernel has counted is in columns
+/// of its own and, if `wide`, below.
+pub(super) fn endpoints(rows: &[EndpointRow], wide: bool) -> String {
     let mut before = String::new();
-    let lines = rows.iter().map(|row| {
+    let mut named = rows.iter().map(|row| {
         let name = title(&row.namespace, &row.service, &row.port);
         let shown = if name == before { String::new() } else { name.clone() };
         before = name;
         let local = if row.local { "yes" } else { "no" }.to_owned();
         let endpoint = format!("{}/{}", row.socket(), row.protocol);
-        Line { cells: [shown, local, row.lists.join(","), endpoint], notes: Vec::new() }
+        (row, [shown, local, row.lists.join(","), endpoint])
     });
-    align(["SERVICE", "LOCAL", "LISTS", "ENDPOINT"], &lines.collect::<Vec<_>>())
+    if rows.iter().all(|row| row.traffic.is_none()) {
+        let lines: Vec<_> = named.map(|(_, cells)| Line { cells, notes: Vec::new() }).collect();
+        return align(["SERVICE", "LOCAL", "LISTS", "ENDPOINT"], &lines);
+    }
+    let counted = |(row, [shown, local, lists, endpoint]): (&EndpointRow, [String; 4])| {
+        let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+        let weight = number(row.weight.map(u64::from));
+        let of = |count: fn(&TrafficRow) -> u64| number(row.traffic.as_ref().map(count));
+        let cells = [shown, local, lists, weight, of(|all| all.active), of(|all| all.inactive), endpoint];
+        let notes =
+            row.traffic.as_ref().filter(|_| wide).map(|traffic| [so_far(traffic), each_second(traffic)]);
+        Line { cells, notes: notes.into_iter().flatten().collect() }
+    };
+    let lines: Vec<_> = named.by_ref().map(counted).collect();
+    align(["SERVICE", "LOCAL", "LISTS", "WEIGHT", "ACTIVE", "INACTIVE", "ENDPOINT"], &lines)
+}
+
+/// What the kernel has counted for a Service port; if `wide`, all of it, and for its endpoints too.
+fn counted_for_service(row: &ServiceRow, wide: bool) -> Vec<String> {
+    let Some(traffic) = &row.traffic else { return Vec::new() };
+    let connections = |traffic: &TrafficRow| {
+        let TrafficRow { active, inactive, total, .. } = traffic;
+        format!("{active} active, {inactive} inactive, {} so far", total.connections)
+    };
+    let mut notes = vec![format!("connections: {}", connections(traffic))];
+    if wide {
+        notes.extend([so_far(traffic), each_second(traffic)]);
+        for to in &row.destinations {
+            let (weight, traffic) = (to.weight, &to.traffic);
+            notes.push(format!("to {}, weight {weight}: {}", to.socket(), connections(traffic)));
+            notes.extend([so_far(traffic), each_second(traffic)]);
+        }
+    }
+    notes
+}
+
+fn so_far(traffic: &TrafficRow) -> String {
+    format!("so far: {}", counts(&traffic.total))
+}
+
+fn each_second(traffic: &TrafficRow) -> String {
+    format!("each second: {}", counts(&traffic.per_second))
+}
+
+fn counts(of: &CountsRow) -> String {
+    let CountsRow { connections, packets_in, packets_out, bytes_in, bytes_out } = of;
+    format!(
+        "connections {connections}; in: packets {packets_in}, bytes {bytes_in}; out: packets {packets_out}, bytes \
+         {bytes_out}"
+    )
 }
 
 /// Load-balancer addresses, a line for each interface that they are announced on.

@@ -30,7 +30,9 @@ use crate::ready_fd::ReadyFd;
 use crate::this_node::ThisNode;
 use crate::threads::spawn;
 use crate::wanted::Wanted;
-use crate::{addresses, cleanup, forwarding, kernel_settings, manifests, privileges, servers, signals};
+use crate::{
+    addresses, cleanup, forwarding, kernel_settings, manifests, privileges, servers, signals, traffic,
+};
 
 /// So long do connections that the process has itself go on when it is to end. The next one begins
 /// after that, unless it waits already.
@@ -218,6 +220,9 @@ impl Parts<'_> {
         let Parts { args, config, mode, name, telemetry, .. } = self;
         for counter in mode.counters {
             telemetry.metrics.count_packets(counter.metric, counter.help, counter.read);
+        }
+        if let Some(open) = mode.traffic {
+            telemetry.metrics.count_balanced(move || traffic::balanced(open));
         }
         let service_networks: &[_] =
             if args.manifests().is_some() { &args.proxy.service_cluster_ip_range } else { &[] };

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use portolan_observe::rows::{ChangeRow, EndpointRow, FrontendRow, ServiceRow};
+use portolan_observe::rows::{
+    ChangeRow, CountsRow, DestinationRow, EndpointRow, FrontendRow, ServiceRow, TrafficRow,
+};
 
 use super::super::table;
 
@@ -32,6 +34,8 @@ fn service(name: &str, family: &str, frontends: Vec<FrontendRow>) -> ServiceRow 
         local_endpoints: 0,
         affinity_seconds: None,
         node_port: None,
+        traffic: None,
+        destinations: Vec::new(),
     }
 }
 
@@ -63,7 +67,7 @@ fn services() {
         ServiceRow { external_policy: Some("Cluster".to_owned()), ..service("headless", "IPv4", Vec::new()) },
     ];
     same(
-        &table::services(&rows),
+        &table::services(&rows, false),
         &[
             "SERVICE                TYPE       ENDPOINTS    ADDRESS",
             "shop/a-long-name:http  ClusterIP  3 (1 local)  [fd00::1]:80/tcp",
@@ -73,7 +77,7 @@ fn services() {
             "shop/headless          -          3            -",
         ],
     );
-    same(&table::services(&[]), &["SERVICE  TYPE  ENDPOINTS  ADDRESS"]);
+    same(&table::services(&[], false), &["SERVICE  TYPE  ENDPOINTS  ADDRESS"]);
 }
 
 #[test]
@@ -89,7 +93,7 @@ fn names_and_addresses_of_full_length_stay_within_80_columns() {
         ..service(long, "IPv6", vec![frontend("ClusterIP", full, 443, "cluster", "cluster"), limited])
     }];
     same(
-        &table::services(&rows),
+        &table::services(&rows, false),
         &[
             "SERVICE  TYPE          ENDPOINTS       ADDRESS",
             "shop/a-service-with-a-name-that-nearly-fills-a-line:https-metrics",
@@ -121,7 +125,7 @@ fn what_does_not_hold_for_all_clients_is_below_the_address() {
         let mut row = frontend(kind, "10.96.0.2", 80, inside, outside);
         row.allowed_sources = sources.iter().map(|source| (*source).to_owned()).collect();
         let table =
-            table::services(&[ServiceRow { local_endpoints: 1, ..service("web", "IPv4", vec![row]) }]);
+            table::services(&[ServiceRow { local_endpoints: 1, ..service("web", "IPv4", vec![row]) }], false);
         let lines: Vec<&str> = table.lines().skip(1).collect();
         let cells: Vec<&str> = lines[0].split("  ").filter(|cell| !cell.is_empty()).map(str::trim).collect();
         assert_eq!(cells, ["shop/web", kind, to, "10.96.0.2:80/tcp"], "{inside}, {outside}");
@@ -141,18 +145,86 @@ fn endpoints() {
         target_port: 8080,
         local,
         lists: lists.iter().map(|list| (*list).to_owned()).collect(),
+        weight: None,
+        traffic: None,
     };
     same(
-        &table::endpoints(&[
-            row([10, 1, 0, 2], true, &["cluster", "local"]),
-            row([10, 1, 200, 3], false, &["serving"]),
-        ]),
+        &table::endpoints(
+            &[row([10, 1, 0, 2], true, &["cluster", "local"]), row([10, 1, 200, 3], false, &["serving"])],
+            true,
+        ),
         &[
             "SERVICE        LOCAL  LISTS          ENDPOINT",
             "shop/web:http  yes    cluster,local  10.1.0.2:8080/udp",
             "               no     serving        10.1.200.3:8080/udp",
         ],
     );
+}
+
+fn counted(active: u64) -> TrafficRow {
+    let counts = |connections| CountsRow {
+        connections,
+        packets_in: 8 * connections,
+        packets_out: 7 * connections,
+        bytes_in: 800 * connections,
+        bytes_out: 70_000 * connections,
+    };
+    TrafficRow { active, inactive: 12, total: counts(15), per_second: counts(2) }
+}
+
+#[test]
+fn what_was_counted_for_services() {
+    let frontends =
+        ["10.96.0.2", "192.0.2.1"].map(|address| frontend("ClusterIP", address, 80, "cluster", "cluster"));
+    let row = ServiceRow {
+        traffic: Some(counted(3)),
+        destinations: vec![DestinationRow {
+            address: IpAddr::from([10, 1, 0, 2]),
+            target_port: 8080,
+            weight: 4,
+            traffic: counted(1),
+        }],
+        ..service("web", "IPv4", frontends.into())
+    };
+    let usual = [
+        "SERVICE   TYPE       ENDPOINTS  ADDRESS",
+        "shop/web  ClusterIP  3          10.96.0.2:80/tcp",
+        "          ClusterIP  3          192.0.2.1:80/tcp",
+        "  connections: 3 active, 12 inactive, 15 so far",
+    ];
+    same(&table::services(std::slice::from_ref(&row), false), &usual);
+    let so_far = "  so far: connections 15; in: packets 120, bytes 12000; out: packets 105, bytes";
+    let each_second = "  each second: connections 2; in: packets 16, bytes 1600; out: packets 14, bytes";
+    let more = [so_far, "      1050000", each_second, "      140000"];
+    let endpoint = ["  to 10.1.0.2:8080, weight 4: 1 active, 12 inactive, 15 so far"];
+    let lines = [&usual[..], &more, &endpoint, &more].concat();
+    same(&table::services(&[row], true), &lines);
+}
+
+#[test]
+fn what_was_counted_for_endpoints() {
+    let row = |last, traffic: Option<TrafficRow>| EndpointRow {
+        namespace: "shop".to_owned(),
+        service: "web".to_owned(),
+        port: String::new(),
+        protocol: "tcp".to_owned(),
+        address: IpAddr::from([10, 1, 0, last]),
+        target_port: 8080,
+        local: false,
+        lists: vec!["cluster".to_owned()],
+        weight: traffic.map(|_| 4),
+        traffic,
+    };
+    same(
+        &table::endpoints(&[row(2, Some(counted(3))), row(3, None)], false),
+        &[
+            "SERVICE   LOCAL  LISTS    WEIGHT  ACTIVE  INACTIVE  ENDPOINT",
+            "shop/web  no     cluster  4       3       12        10.1.0.2:8080/tcp",
+            "          no     cluster  -       -       -         10.1.0.3:8080/tcp",
+        ],
+    );
+    let wide = table::endpoints(&[row(2, Some(counted(3)))], true);
+    assert!(wide.contains("\n  so far: connections 15; in: packets 120, "), "{wide}");
 }
 
 #[test]
