@@ -31,11 +31,6 @@ impl Pipes {
         Pipes { free: Vec::new(), count: 0, most, size }
     }
 
-    /// How much a pipe holds, octets, as far as the kernel grants it.
-    pub(super) fn size(&self) -> usize {
-        self.size
-    }
-
     /// An empty pipe. `None` if there are no more.
     pub(super) fn take(&mut self) -> Option<Pipe> {
         if let Some(pipe) = self.free.pop() {

@@ -15,6 +15,10 @@ use crate::system;
 /// page.
 const FEW: usize = 4096;
 
+/// As many octets as go into a pipe at once: more than fit into any. A pipe has room for a number
+/// of pieces, and one that comes from a network device can be of many pages.
+const MANY: usize = 1 << 30;
+
 /// The sockets of a flow, and its pipe if it has one.
 pub(super) struct Splice<'c> {
     pub(super) source: &'c TcpStream,
@@ -52,7 +56,7 @@ impl Ends for Splice<'_> {
             }
             return Ok(Filled::Taken(Taken { passed, held: taken - passed, all: taken < FEW }));
         }
-        match again(|| system::splice(self.source.as_fd(), pipe.writer.as_fd(), self.pipes.size())) {
+        match again(|| system::splice(self.source.as_fd(), pipe.writer.as_fd(), MANY)) {
             Ok(0) => Ok(Filled::End),
             Ok(held) => {
                 *self.many = held >= FEW;
