@@ -196,7 +196,8 @@ impl Connection {
         let any: IpAddr =
             if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
+        // A port of the kernel's choice is to be nobody else's.
+        socket.set_reuse_address(port.is_some())?;
         socket.bind(&SocketAddr::new(any, port.unwrap_or(0)).into())?;
         socket.connect_timeout(&to.into(), ask::PATIENCE).context("connecting")?;
         let stream = TcpStream::from(socket);
