@@ -1,5 +1,5 @@
 //! The whole program following an API server: from its start to the first full commit, one change
-//! after another at a fixed rate, memory, and processor time when nothing happens.
+//! after another at a fixed rate, memory, processor time when nothing happens, and another start.
 //!
 //! The server is the tests' stand-in, in the process that measures; objects are as large as real
 //! ones.
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use portolan_apiserver::scale::{self, Cluster};
 use portolan_apiserver::{Credentials, Double, Options};
+use portolan_netfilter::socket::Socket;
 use portolan_service::Protocol;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -51,6 +52,10 @@ pub(crate) struct Followed {
     peak: u64,
     /// Processor time in [`IDLE`].
     idle: Duration,
+    /// From another start to the end of the first look at the kernel, where nothing has changed.
+    again: Duration,
+    /// Commits of that start.
+    commits: u32,
 }
 
 /// Follows a server with each of `cases`.
@@ -75,6 +80,8 @@ pub(crate) fn bench(program: &Path, cases: &[Case], changes: usize) -> anyhow::R
         lines.push(Line::new("cluster", &name, "resident at most", Figure::Bytes(done.peak)));
         let measure = format!("processor time in {} idle seconds", IDLE.as_secs());
         lines.push(Line::new("cluster", &name, measure, Figure::time(done.idle)));
+        let measure = format!("start again, nothing changed, {} commits", done.commits);
+        lines.push(Line::new("cluster", &name, measure, Figure::time(done.again)));
     }
     Ok(lines)
 }
@@ -91,7 +98,7 @@ pub(crate) fn follow(
     let server = Double::start(Options::default()).context("starting the API server")?;
     server.load(cluster.objects()).context("loading the API server")?;
     let started = Instant::now();
-    let mut program = start(program, &server, &node_name())?;
+    let mut running = start(program, &server, &node_name())?;
     let first = started.elapsed();
 
     let mut elements = Elements::open().context("opening a netlink socket")?;
@@ -109,18 +116,27 @@ pub(crate) fn follow(
             ensure!(
                 sent.elapsed() < CHANGE_LIMIT,
                 "{service}: no change in the kernel; it said:\n{}",
-                program.log()
+                running.log()
             );
         }
         times.push(sent.elapsed());
     }
-    let before = process::cpu_time(program.id())?;
+    let before = process::cpu_time(running.id())?;
     thread::sleep(IDLE);
-    let idle = process::cpu_time(program.id())?.saturating_sub(before);
-    let memory = process::memory(&program.id().to_string())?;
+    let idle = process::cpu_time(running.id())?.saturating_sub(before);
+    let memory = process::memory(&running.id().to_string())?;
     // What it did since is part of it.
-    ensure!(program.is_running()?, "the program has ended; it said:\n{}", program.log());
-    Ok(Followed { first, changes: times, resident: memory.resident, peak: memory.peak, idle })
+    ensure!(running.is_running()?, "the program has ended; it said:\n{}", running.log());
+    drop(running);
+    let mut rules = Socket::open().context("opening a netlink socket")?;
+    let generation = rules.generation()?;
+    let started = Instant::now();
+    let running = start(program, &server, &node_name())?;
+    let again = started.elapsed();
+    let commits = rules.generation()?.wrapping_sub(generation);
+    drop(running);
+    let (resident, peak) = (memory.resident, memory.peak);
+    Ok(Followed { first, changes: times, resident, peak, idle, again, commits })
 }
 
 fn node_name() -> String {

@@ -3,12 +3,14 @@
 //!
 //! No chain, rule or set belongs to a Service without session affinity. A packet's destination,
 //! protocol and port are looked up in the map `services`, which leads to a chain for the *number*
-//! of endpoints; that chain draws one and looks it up in the map `endpoints`. So a change of a
-//! Service is a change of a few elements, whatever else there is. Service ports with session
-//! affinity have chains of their own, and their endpoints sets: see `affinity.rs`.
+//! of endpoints; that chain draws one and looks it up in the map `endpoints`. Frontends of one or
+//! two endpoints are looked up there at once. So a change of a Service is a change of a few
+//! elements, whatever else there is. Service ports with session affinity have chains of their own,
+//! and their endpoints sets: see `affinity.rs`.
 //!
 //! NodePorts on loopback addresses have no rules: see `localhost.rs`.
 
+mod adopt;
 mod affinity;
 mod chain;
 mod element;

@@ -88,6 +88,10 @@ impl std::fmt::Display for Key {
     }
 }
 
+/// Frontends of up to this many slots of endpoints are in no verdict map: the dispatch draws among
+/// them without knowing how many there are. Each more would cost every new connection a look-up.
+pub(crate) const DRAWN_AT_ONCE: u32 = 2;
+
 /// What a verdict map's element decides.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Target {
@@ -268,6 +272,10 @@ fn render_frontend<'a>(
     match way {
         Way::Translated { sticky, endpoints } => {
             let sticky = sticky.as_ref();
+            if port.protocol == Protocol::Udp && (inside.is_some() || outside.is_some()) {
+                let key = Key::Frontend(SetName::UdpFrontends, key);
+                elements.push(Element { key, data: Data::None, port_name: None });
+            }
             if let Some(list) = inside {
                 render_list(port, sticky, key, SetName::Services, list, *endpoints, elements);
             }
@@ -349,11 +357,9 @@ fn render_list<'a>(
         (None, true) => Chain::PickLocal(count),
         (Some(name), _) => affinity::chain(name, list),
     };
-    // A frontend of one endpoint needs no draw: the rule after the look-up in `services`, which
-    // tries the first endpoint, is all it takes. So it costs no verdict, of which the kernel
-    // re-checks all when one is added. UDP frontends are listed all the same: a later process finds
-    // there whose flows may be stale.
-    let dispatched = chain != Chain::Pick(1) || frontend.protocol == Protocol::Udp;
+    // What the dispatch draws by itself costs no verdict, of which the kernel re-checks all when
+    // one is added.
+    let dispatched = !matches!(chain, Chain::Pick(..=DRAWN_AT_ONCE));
     if dispatched {
         elements.push(Element {
             key: Key::Frontend(dispatch, frontend),

@@ -21,7 +21,7 @@ use super::inventory::Inventory;
 use super::layout::Layout;
 use super::schema::Schema;
 use super::set::{SetName, is_affinity_set, is_like};
-use super::staging::verdict;
+use super::staging::{put_comment, verdict};
 use super::table::table_name;
 use crate::dataplane::Integrity;
 use crate::error::Error;
@@ -103,13 +103,23 @@ impl Nftables {
     }
 
     /// Compares the content of all sets with what `plans` ask for.
-    fn compare(&mut self, plans: &mut dyn Iterator<Item = &ServicePlan>) -> Result<Vec<String>, Error> {
+    pub(super) fn compare(
+        &mut self,
+        plans: &mut dyn Iterator<Item = &ServicePlan>,
+    ) -> Result<Vec<String>, Error> {
         let mut hashes = Hashes::default();
         for family in self.families.clone() {
             for set in self.layout.sets().iter().copied() {
                 self.kernel.elements(family, set, |element| {
                     let end = element.key_end.as_deref().unwrap_or_default();
-                    let hash = hashes.hash(family, set, &element.key, end, DataRef::of(element));
+                    let hash = hashes.hash(
+                        family,
+                        set,
+                        &element.key,
+                        end,
+                        DataRef::of(element),
+                        comment_of(element),
+                    );
                     hashes.unexplained.insert(hash);
                 })?;
             }
@@ -160,6 +170,7 @@ impl Nftables {
                         &element.key,
                         end,
                         DataRef::of(element),
+                        comment_of(element),
                     )) {
                         count += 1;
                         example.get_or_insert_with(|| describe(family, set, &element.key));
@@ -295,6 +306,10 @@ impl DataRef<'_> {
     }
 }
 
+fn comment_of(element: &nft::OwnedElement) -> &[u8] {
+    element.comment.as_deref().unwrap_or_default().as_bytes()
+}
+
 /// Elements by their hash: 8 bytes each instead of what they are.
 #[derive(Default)]
 struct Hashes {
@@ -307,8 +322,16 @@ struct Hashes {
 }
 
 impl Hashes {
-    fn hash(&self, family: Family, set: SetName, key: &[u8], end: &[u8], data: DataRef<'_>) -> u64 {
-        self.state.hash_one((family, set, key, end, data))
+    fn hash(
+        &self,
+        family: Family,
+        set: SetName,
+        key: &[u8],
+        end: &[u8],
+        data: DataRef<'_>,
+        comment: &[u8],
+    ) -> u64 {
+        self.state.hash_one((family, set, key, end, data, comment))
     }
 
     /// Ticks off what `plan` asks for; counts what is not there, with an example.
@@ -319,7 +342,8 @@ impl Hashes {
         families: &[Family],
         missing: &mut HashMap<(Family, SetName), (usize, String)>,
     ) {
-        let (mut expected, mut key, mut end, mut value) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut expected, service) = (Vec::new(), plan.name.as_str());
+        let (mut key, mut end, mut value, mut comment) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for family in families {
             expected.clear();
             render(layout, plan, *family, &mut expected);
@@ -331,6 +355,7 @@ impl Hashes {
                 key.clear();
                 end.clear();
                 value.clear();
+                comment.clear();
                 element.key.encode(&mut key);
                 element.key.encode_end(&mut end);
                 if let Data::Target(target) = &element.data
@@ -347,7 +372,10 @@ impl Hashes {
                     }
                 };
                 let set = element.key.set();
-                let hash = self.hash(*family, set, &key, &end, data);
+                if let Some(port) = element.port_name {
+                    put_comment(&mut comment, service, port);
+                }
+                let hash = self.hash(*family, set, &key, &end, data, &comment);
                 if !self.unexplained.remove(&hash) {
                     let entry = missing.entry((*family, set)).or_insert_with(|| (0, example(plan, element)));
                     entry.0 += 1;

@@ -33,6 +33,11 @@ impl Inventory {
         self.elements[set as usize]
     }
 
+    /// How many elements the largest of the sets that we fill has.
+    pub(crate) fn largest(&self) -> usize {
+        self.elements.iter().copied().max().unwrap_or_default()
+    }
+
     /// How many elements all sets that we fill have.
     pub(crate) fn total(&self) -> usize {
         self.elements.iter().sum()
@@ -135,6 +140,7 @@ impl Inventory {
 /// The features that sets with elements need.
 fn features(filled: impl Fn(SetName) -> bool) -> Features {
     Features {
+        services: filled(SetName::Services),
         services_local: filled(SetName::ServicesLocal) || filled(SetName::LocalMarks),
         masq_external: filled(SetName::MasqExternal),
         firewall: filled(SetName::Firewalled),

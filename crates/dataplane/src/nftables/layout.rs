@@ -26,6 +26,7 @@ const TRANSLATE: &[SetName] = &[
     SetName::Hairpin,
     SetName::Endpoints,
     SetName::EndpointsLocal,
+    SetName::UdpFrontends,
     SetName::Firewalled,
     SetName::Allowed,
     SetName::Services,

@@ -112,6 +112,9 @@ pub(super) enum Keep {
 impl Nftables {
     /// Makes the kernel hold exactly `plans`.
     pub(super) fn rewrite(&mut self, plans: &[&ServicePlan]) -> Result<Outcome, Error> {
+        if let Some(outcome) = self.adopt(plans)? {
+            return Ok(outcome);
+        }
         let started = Instant::now();
         let mut outcome = Outcome::default();
         let mut left_out = BTreeSet::<Owner>::new();
@@ -292,7 +295,7 @@ impl Nftables {
         contents: &Contents,
         frontends: &mut Vec<(IpAddr, u16)>,
     ) -> Result<(), Error> {
-        for name in [SetName::Services, SetName::ServicesLocal, SetName::Frontends] {
+        for name in [SetName::UdpFrontends, SetName::Frontends] {
             if !contents.sets.iter().any(|info| is_like(name, family, info)) {
                 continue;
             }

@@ -16,8 +16,10 @@ use crate::settings::Settings;
 
 /// What some Service needs, and what costs every packet something while it is there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools)] // Four independent facts.
+#[allow(clippy::struct_excessive_bools)] // Independent facts.
 pub(crate) struct Features {
+    /// Frontends of more endpoints than the dispatch tries by itself, or with session affinity
+    pub(crate) services: bool,
     /// Other endpoints for traffic from outside
     pub(crate) services_local: bool,
     /// External frontends
@@ -30,12 +32,18 @@ pub(crate) struct Features {
 
 impl Features {
     /// Everything.
-    pub(crate) const ALL: Features =
-        Features { services_local: true, masq_external: true, firewall: true, no_endpoints: true };
+    pub(crate) const ALL: Features = Features {
+        services: true,
+        services_local: true,
+        masq_external: true,
+        firewall: true,
+        no_endpoints: true,
+    };
 
     /// What both have.
     pub(crate) fn intersection(self, other: Features) -> Features {
         Features {
+            services: self.services && other.services,
             services_local: self.services_local && other.services_local,
             masq_external: self.masq_external && other.masq_external,
             firewall: self.firewall && other.firewall,
@@ -46,6 +54,7 @@ impl Features {
     /// What either needs.
     pub(crate) fn union(self, other: Features) -> Features {
         Features {
+            services: self.services || other.services,
             services_local: self.services_local || other.services_local,
             masq_external: self.masq_external || other.masq_external,
             firewall: self.firewall || other.firewall,

@@ -25,6 +25,8 @@ pub(crate) enum SetName {
     Endpoints,
     /// The same for outside sources, where they get another list
     EndpointsLocal,
+    /// UDP frontends with endpoints, which no rule looks into
+    UdpFrontends,
     /// Load-balancer frontends with source ranges
     Firewalled,
     /// Frontend and permitted source networks
@@ -45,7 +47,7 @@ pub(crate) enum SetName {
 
 impl SetName {
     /// How many there are.
-    pub(crate) const COUNT: usize = 12;
+    pub(crate) const COUNT: usize = 13;
 
     /// Its name in the kernel.
     pub(crate) fn name(self) -> &'static str {
@@ -54,6 +56,7 @@ impl SetName {
             SetName::Hairpin => "hairpin",
             SetName::Endpoints => "endpoints",
             SetName::EndpointsLocal => "endpoints-local",
+            SetName::UdpFrontends => "udp-frontends",
             SetName::Firewalled => "firewalled",
             SetName::Allowed => "allowed",
             SetName::Services => "services",
@@ -70,6 +73,7 @@ impl SetName {
         match self {
             SetName::ClusterIps
             | SetName::Hairpin
+            | SetName::UdpFrontends
             | SetName::Firewalled
             | SetName::Allowed
             | SetName::Frontends => "set",
@@ -84,9 +88,10 @@ impl SetName {
             SetName::Hairpin => "endpoints on this node: connections to themselves",
             SetName::Endpoints => "endpoints of each frontend, numbered",
             SetName::EndpointsLocal => "endpoints on this node, for traffic from outside",
+            SetName::UdpFrontends => "UDP frontends: whose flows may outlive an endpoint",
             SetName::Firewalled => "load-balancer frontends with source ranges",
             SetName::Allowed => "source ranges of load-balancer frontends",
-            SetName::Services => "frontends of several endpoints, to their number",
+            SetName::Services => "frontends of many endpoints, to their number",
             SetName::ServicesLocal => "the same for traffic from outside under externalTrafficPolicy Local",
             SetName::NoEndpoints => "frontends without endpoints",
             SetName::MasqExternal => "when connections to external frontends are masqueraded",
@@ -106,7 +111,9 @@ pub(crate) fn declare_set(set: SetName, family: Family, id: u32) -> nft::Set {
             &[Random, DestinationAddress, L4Proto, DestinationPort],
             Some(DataType::Value(&[DestinationAddress, DestinationPort])),
         ),
-        SetName::Firewalled | SetName::Frontends => (&[DestinationAddress, L4Proto, DestinationPort], None),
+        SetName::UdpFrontends | SetName::Firewalled | SetName::Frontends => {
+            (&[DestinationAddress, L4Proto, DestinationPort], None)
+        }
         SetName::LocalMarks => {
             (&[DestinationAddress, L4Proto, DestinationPort], Some(DataType::Value(&[Mark])))
         }

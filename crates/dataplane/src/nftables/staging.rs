@@ -81,12 +81,17 @@ impl Staging {
 
     /// Starts over; keeps the memory.
     pub(crate) fn clear(&mut self) {
+        self.write_nothing();
+        self.tally.clear();
+        self.operations = 0;
+    }
+
+    /// What is staged is in the kernel already: only what it amounts to is kept.
+    pub(crate) fn write_nothing(&mut self) {
         for buffer in self.removed.iter_mut().chain(&mut self.added) {
             buffer.clear();
         }
         self.affinity.clear();
-        self.tally.clear();
-        self.operations = 0;
     }
 
     /// Stages what leads from one plan of a Service to another.

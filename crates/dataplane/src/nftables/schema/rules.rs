@@ -13,6 +13,7 @@ use super::expressions::{
 use super::steering::{masquerade_steered, unmark};
 use crate::nftables::affinity::{Content, Endpoint, StickyPort};
 use crate::nftables::chain::Chain;
+use crate::nftables::element::DRAWN_AT_ONCE;
 use crate::nftables::encoding::put_address;
 use crate::nftables::set::SetName;
 use crate::settings::LocalDetector;
@@ -20,8 +21,8 @@ use crate::slots::{slot_count, slots};
 
 /// On rules for packets that meet a commit between two look-ups.
 const AGAIN: &str = "for who met a commit in between";
-/// The same for the dispatch that everybody sees, which is also the way to frontends of one
-/// endpoint.
+/// On the rules for frontends whose endpoints nobody has counted.
+const ONE_OF_TWO: &str = "one of two endpoints; if there is one, this rule or the next finds it";
 const FIRST: &str = "the only endpoint, or the first for who met a commit in between";
 
 /// On the rule for what comes back to the node through loopback.
@@ -128,7 +129,7 @@ impl Schema<'_> {
                 rules.extend(self.dispatch());
                 rules
             }
-            Chain::NatOutput => self.dispatch().into(),
+            Chain::NatOutput => self.dispatch(),
             Chain::NatPostrouting if self.bit().is_some() => masquerade_steered(),
             Chain::NatPostrouting => {
                 vec![rule([ct_status_dnat(), jump(&Chain::Masq)])]
@@ -157,20 +158,30 @@ impl Schema<'_> {
         }
     }
 
-    /// `ip daddr . meta l4proto . th dport vmap @services`, then the first endpoint of whatever is
-    /// left: frontends of one endpoint are not in `services`, and it is a second chance for packets
-    /// that read the number of endpoints just before a commit and looked for the last of them just
-    /// after it. That look-up fails, its chain ends, and the next rule takes the first endpoint,
-    /// which a frontend with any has. (A second look at `services` would do as well, but the kernel
-    /// walks a verdict map once for each rule that looks into it, in every transaction that adds a
-    /// verdict.) It stands there twice because kernels before 6.17 can miss an element for the
-    /// moment in which its data is replaced.
-    fn dispatch(&self) -> [Rule; 3] {
-        [
-            rule([self.frontend(0), vec![vmap(SetName::Services)]]),
-            commented([self.pick(1, SetName::Endpoints)], FIRST),
-            commented([self.pick(1, SetName::Endpoints)], AGAIN),
-        ]
+    /// `ip daddr . meta l4proto . th dport vmap @services`, while anything is there: it has the
+    /// frontends of more than [`DRAWN_AT_ONCE`] endpoints. Then the others, whatever their number:
+    /// one of two, and else the first. A frontend of two always is served by the first of these
+    /// rules. That of one is by either, whatever number was drawn. So a change between one and two
+    /// is a change of an endpoint alone.
+    ///
+    /// These rules are also a second chance for packets that read the number of endpoints just
+    /// before a commit and looked for the last of them just after it. That look-up fails, its
+    /// chain ends, and they take one of the first endpoints, which a frontend with any has. (A
+    /// second look at `services` would do as well, but the kernel walks a verdict map once for each
+    /// rule that looks into it, in every transaction that adds a verdict.) The last rule stands
+    /// there twice because kernels before 6.17 can miss an element for the moment in which its data
+    /// is replaced.
+    fn dispatch(&self) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        if self.features.services {
+            rules.push(rule([self.frontend(0), vec![vmap(SetName::Services)]]));
+        }
+        for count in (2..=DRAWN_AT_ONCE).rev() {
+            rules.push(commented([self.pick(count, SetName::Endpoints)], ONE_OF_TWO));
+        }
+        rules.push(commented([self.pick(1, SetName::Endpoints)], FIRST));
+        rules.push(commented([self.pick(1, SetName::Endpoints)], AGAIN));
+        rules
     }
 
     /// `dnat to numgen random mod COUNT . ip daddr . meta l4proto . th dport map @SET`

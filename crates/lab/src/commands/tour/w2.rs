@@ -99,9 +99,9 @@ const SUCCESSOR: Part = Part {
                 Shows("0 192.168.1.12 tcp 30811 172.16.166.130 8080*"),
                 Shows("1 192.168.1.12 tcp 30811 172.16.192.89 8080*"),
             ]),
-        node("host2", "nft list map ip portolan services")
-            .look("How many endpoints there are to draw from: pick-2 draws 0 or 1.")
-            .sees(&[Shows("192.168.1.12 tcp 30811 jump pick-2*")]),
+        node("host2", "nft list chain ip portolan nat-prerouting")
+            .look("0 or 1 is drawn. A Service of one endpoint has no 1, and gets what is drawn after it.")
+            .sees(&[Shows("numgen random mod 2 * @endpoints"), Shows("numgen random mod 1 * @endpoints")]),
         client(
             "for n in $(seq 20); do curl -s http://192.168.1.12:30811; done | grep Hostname | sort | uniq -c",
         )

@@ -37,7 +37,7 @@ fn damage_is_named_and_repaired() {
         (
             "a chain is emptied",
             |batch| batch.flush_chain(table(Family::V4), "nat-prerouting"),
-            "table ip portolan: chain nat-prerouting: 5 rules missing",
+            "table ip portolan: chain nat-prerouting: 6 rules missing",
         ),
         (
             "a rule is added",
@@ -68,7 +68,7 @@ fn damage_is_named_and_repaired() {
             |batch| {
                 let key = frontend("10.96.0.5", 80);
                 batch.delete_elements(table(Family::V4), "services", [Element::new(&key)]);
-                let to = nft::Verdict::Jump("pick-2".into());
+                let to = nft::Verdict::Jump("pick-3".into());
                 let element = Element { data: Some(ElementData::Verdict(&to)), ..Element::new(&key) };
                 batch.add_elements(table(Family::V4), "services", [element]);
             },
@@ -117,6 +117,45 @@ fn damage_is_named_and_repaired() {
         sync(&mut dataplane, &plans);
         assert_eq!(contents(), whole);
     });
+}
+
+#[test]
+fn a_start_that_finds_what_is_wanted_writes_nothing() {
+    namespace::run(
+        "nftables::tests::kernel::damage::a_start_that_finds_what_is_wanted_writes_nothing",
+        || {
+            let plans = everything();
+            let whole = fresh(&plans);
+            let generation = || Socket::open().expect("a socket").generation().expect("a generation");
+            let start = |plans: &[ServicePlan]| {
+                let mut dataplane = Nftables::new(settings()).expect("a dataplane");
+                let before = generation();
+                let outcome = sync(&mut dataplane, plans);
+                (dataplane, outcome.operations, generation() - before)
+            };
+            let (mut dataplane, operations, commits) = start(&plans);
+            assert_eq!((operations, commits), (0, 0));
+            // It knows what is in force as if it had written it.
+            assert_eq!(verify(&mut dataplane, &plans), Integrity::Intact);
+            for plan in &plans {
+                dataplane.apply(&change(Some(plan), None)).expect("a change");
+                dataplane.apply(&change(None, Some(plan))).expect("a change");
+            }
+            assert_eq!(verify(&mut dataplane, &plans), Integrity::Intact);
+            assert_eq!(contents(), whole);
+
+            // The name in a comment is a difference, too.
+            let mut renamed = plans.clone();
+            renamed[1].name = portolan_service::ObjectName::new("shop", "renamed");
+            assert_eq!(start(&renamed).2, 1);
+            assert_eq!(start(&renamed[1..]).2, 1, "a Service less");
+            assert_eq!(start(&plans).2, 1, "one more");
+            assert_eq!(start(&plans).2, 0);
+            commit(|batch| batch.flush_chain(table(Family::V4), "masq"));
+            assert_eq!(start(&plans).2, 1, "a chain is emptied");
+            assert_eq!(contents(), whole);
+        },
+    );
 }
 
 #[test]
