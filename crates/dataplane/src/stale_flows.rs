@@ -19,9 +19,9 @@ use portolan_service::{Family, PerFamily, ServicePlan};
 use self::decision::StaleFlows;
 use crate::dataplane::Reconciled;
 
-/// Above this many frontends, one pass over all flows is cheaper than one for each frontend: the
-/// kernel walks its whole table for either.
-const ASK_FOR_EACH: usize = 4;
+/// Above this many questions, fewer and wider ones are cheaper: the kernel walks its whole table
+/// for each.
+const QUESTIONS: usize = 4;
 
 /// How long to wait after the first failure; twice as long after each further one.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -192,7 +192,12 @@ fn pass(conntrack: &mut Option<Conntrack>, seen: &StaleFlows, shared: &Shared) -
             stale.push(*flow);
         }
     };
-    if seen.frontends().len() <= ASK_FOR_EACH {
+    let pairs = seen.suspects(QUESTIONS);
+    if let Some(pairs) = pairs {
+        for (frontend, suspect) in pairs {
+            conntrack.udp_flows_between(frontend, suspect, &mut look)?;
+        }
+    } else if seen.frontends().len() <= QUESTIONS {
         for frontend in seen.frontends() {
             conntrack.udp_flows(table_family(Family::of(frontend.0)), Some(frontend), &mut look)?;
         }

@@ -33,8 +33,10 @@ const PROTO_DESTINATION_PORT: u16 = 3;
 // Which parts of a tuple a dump is filtered by (net/netfilter/nf_conntrack_netlink.c)
 const FILTER_ORIGINAL: u16 = 1;
 const FILTER_REPLY: u16 = 2;
+const FILTER_SOURCE: u32 = 1 << 0;
 const FILTER_DESTINATION: u32 = 1 << 1;
 const FILTER_PROTO_NUMBER: u32 = 1 << 3;
+const FILTER_SOURCE_PORT: u32 = 1 << 4;
 const FILTER_DESTINATION_PORT: u32 = 1 << 5;
 
 const UDP: u8 = 17;
@@ -169,21 +171,45 @@ impl Conntrack {
         &mut self,
         family: TableFamily,
         destination: Option<(IpAddr, u16)>,
-        mut each: impl FnMut(&Flow),
+        each: impl FnMut(&Flow),
     ) -> io::Result<()> {
         if destination.is_some_and(|(address, _)| family_of(address) != family) {
             return Ok(());
         }
+        self.filtered(family, destination, None, each)
+    }
+
+    /// Calls `each` with every UDP connection whose first packet was sent to `destination`, and
+    /// that `replier` answers, as [`Conntrack::udp_flows`] does.
+    pub fn udp_flows_between(
+        &mut self,
+        destination: (IpAddr, u16),
+        replier: (IpAddr, u16),
+        each: impl FnMut(&Flow),
+    ) -> io::Result<()> {
+        self.filtered(family_of(destination.0), Some(destination), Some(replier), each)
+    }
+
+    fn filtered(
+        &mut self,
+        family: TableFamily,
+        destination: Option<(IpAddr, u16)>,
+        replier: Option<(IpAddr, u16)>,
+        mut each: impl FnMut(&Flow),
+    ) -> io::Result<()> {
         let mut wanted = |message: &Message<'_>| {
             let flow = (message.kind == NEW).then(|| Flow::parse(message)).flatten();
             let Some(flow) = flow.filter(|flow| flow.protocol == UDP) else { return };
             let to = (flow.original.destination, flow.original.destination_port);
-            if destination.is_none_or(|destination| destination == to) {
+            let from = (flow.reply.source, flow.reply.source_port);
+            if destination.is_none_or(|destination| destination == to)
+                && replier.is_none_or(|replier| replier == from)
+            {
                 each(&flow);
             }
         };
         if self.filters {
-            let fill = |to: &mut Writer| put_filter(destination, to);
+            let fill = |to: &mut Writer| put_filter(destination, replier, to);
             match self.netlink.dump(GET, &netfilter_header(family.number()), fill, &mut wanted) {
                 // Refused before any flow came.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
@@ -207,10 +233,10 @@ impl Conntrack {
     }
 }
 
-/// Appends the filter for UDP connections, to `destination` alone if it is given. The address is
-/// asked for in IPv4 only: for IPv6 kernels up to 6.18 at least compare it the wrong way round
-/// (`ctnetlink_filter_match_tuple` takes equal for different).
-fn put_filter(destination: Option<(IpAddr, u16)>, to: &mut Writer) {
+/// Appends the filter for UDP connections, to `destination` and answered by `replier` alone if
+/// these are given. Addresses are asked for in IPv4 only: for IPv6 kernels up to 6.18 at least
+/// compare them the wrong way round (`ctnetlink_filter_match_tuple` takes equal for different).
+fn put_filter(destination: Option<(IpAddr, u16)>, replier: Option<(IpAddr, u16)>, to: &mut Writer) {
     let mut parts = FILTER_PROTO_NUMBER;
     let tuple = to.nest(TUPLE_ORIGINAL);
     let addresses = to.nest(TUPLE_IP);
@@ -227,9 +253,25 @@ fn put_filter(destination: Option<(IpAddr, u16)>, to: &mut Writer) {
     }
     to.end_nest(ports);
     to.end_nest(tuple);
+    let mut reply_parts = 0;
+    if let Some((address, port)) = replier {
+        reply_parts = FILTER_PROTO_NUMBER | FILTER_SOURCE_PORT;
+        let tuple = to.nest(TUPLE_REPLY);
+        let addresses = to.nest(TUPLE_IP);
+        if let IpAddr::V4(address) = address {
+            reply_parts |= FILTER_SOURCE;
+            to.attribute(IPV4_SOURCE, &address.octets());
+        }
+        to.end_nest(addresses);
+        let ports = to.nest(TUPLE_PROTO);
+        to.u8(PROTO_NUMBER, UDP);
+        to.be16(PROTO_SOURCE_PORT, port);
+        to.end_nest(ports);
+        to.end_nest(tuple);
+    }
     let filter = to.nest(FILTER);
     // These two are in host byte order.
     to.attribute(FILTER_ORIGINAL, &parts.to_ne_bytes());
-    to.attribute(FILTER_REPLY, &0u32.to_ne_bytes());
+    to.attribute(FILTER_REPLY, &reply_parts.to_ne_bytes());
     to.end_nest(filter);
 }

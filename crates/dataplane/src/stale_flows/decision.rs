@@ -11,6 +11,9 @@ use std::sync::Arc;
 use portolan_netfilter::conntrack::Flow;
 use portolan_service::{Backend, Frontend, PortPlan, Protocol, ServicePlan, Verdict};
 
+/// The most that are known by name of those who may answer stale flows to a frontend.
+const SUSPECTS: usize = 4;
+
 /// Address and port.
 pub(super) type Address = (IpAddr, u16);
 
@@ -36,6 +39,9 @@ pub(super) struct StaleFlows {
 #[derive(Debug, Clone)]
 struct Pending {
     keep: Keep,
+    /// Who may answer flows that are stale: no others are, as everything was right before the
+    /// change. `None`: anybody.
+    suspects: Option<Vec<Address>>,
     /// The number of this entry: a later one for the same frontend has another.
     number: u64,
 }
@@ -51,6 +57,17 @@ impl StaleFlows {
         self.frontends.keys().copied()
     }
 
+    /// The pairs of frontend and who answers between which flows may be stale, if there are at most
+    /// so many.
+    pub(super) fn suspects(&self, most: usize) -> Option<Vec<(Address, Address)>> {
+        let mut pairs = Vec::new();
+        for (frontend, pending) in &self.frontends {
+            let suspects = pending.suspects.as_ref().filter(|all| pairs.len() + all.len() <= most)?;
+            pairs.extend(suspects.iter().map(|suspect| (*frontend, *suspect)));
+        }
+        Some(pairs)
+    }
+
     /// What `seen` had of these has been looked through. What came or changed since then stays.
     pub(super) fn done(&mut self, seen: &StaleFlows) {
         for (frontend, entry) in &seen.frontends {
@@ -60,9 +77,9 @@ impl StaleFlows {
         }
     }
 
-    fn insert(&mut self, frontend: Address, keep: Keep) {
+    fn insert(&mut self, frontend: Address, keep: Keep, suspects: Option<Vec<Address>>) {
         self.made += 1;
-        self.frontends.insert(frontend, Pending { keep, number: self.made });
+        self.frontends.insert(frontend, Pending { keep, suspects, number: self.made });
     }
 
     /// Adds what a change set makes stale: for each Service its plan before and after.
@@ -87,18 +104,19 @@ impl StaleFlows {
         let mut lists = Lists::default();
         for (frontend, new) in keyed(after) {
             let UdpFrontend { port, .. } = new;
-            let looks = old
-                .remove(&frontend)
-                .is_none_or(|old| lists.lost_any(old.port, port) || new.forwards_more_than(&old));
+            let old = old.remove(&frontend);
+            let looks = old.is_none_or(|old| lists.lost_any(old.port, port) || new.forwards_more_than(&old));
             // What is pending follows later changes.
-            if looks || self.frontends.contains_key(&frontend) {
-                self.insert(frontend, Keep::Serving(lists.serving(port)));
+            let pending = self.frontends.contains_key(&frontend);
+            if looks || pending {
+                let suspects = old.filter(|_| !pending).and_then(|old| lists.suspects(&old, &new, frontend));
+                self.insert(frontend, Keep::Serving(lists.serving(port)), suspects);
             }
         }
         for frontend in old.into_keys() {
             // Another Service of the same change set may have taken it over.
             if !self.frontends.contains_key(&frontend) {
-                self.insert(frontend, Keep::Untranslated);
+                self.insert(frontend, Keep::Untranslated, None);
             }
         }
     }
@@ -108,7 +126,7 @@ impl StaleFlows {
     fn supersede(&mut self, before: Option<&ServicePlan>) {
         for (frontend, _) in keyed(before) {
             if self.frontends.contains_key(&frontend) {
-                self.insert(frontend, Keep::Untranslated);
+                self.insert(frontend, Keep::Untranslated, None);
             }
         }
     }
@@ -123,10 +141,10 @@ impl StaleFlows {
         let mut lists = Lists::default();
         self.frontends.clear();
         for frontend in before {
-            self.insert(frontend, Keep::Untranslated);
+            self.insert(frontend, Keep::Untranslated, None);
         }
         for (address, frontend) in keyed(plans) {
-            self.insert(address, Keep::Serving(lists.serving(frontend.port)));
+            self.insert(address, Keep::Serving(lists.serving(frontend.port)), None);
         }
     }
 
@@ -195,6 +213,21 @@ impl Lists {
         let after = self.serving(new);
         let lost = || old.serving.iter().any(|backend| !after.contains(&(backend.address, backend.port)));
         *self.lost.entry((old, new)).or_insert_with(lost)
+    }
+
+    /// Who may answer flows to `frontend` that are stale now and were right before: backends that
+    /// have left, and the frontend itself where nothing was forwarded. `None` if they are many.
+    fn suspects(
+        &mut self,
+        old: &UdpFrontend<'_>,
+        new: &UdpFrontend<'_>,
+        frontend: Address,
+    ) -> Option<Vec<Address>> {
+        let after = self.serving(new.port);
+        let left = old.port.serving.iter().map(|backend| (backend.address, backend.port));
+        let left = left.filter(|backend| !after.contains(backend)).take(SUSPECTS + 1);
+        let suspects: Vec<Address> = left.chain(new.forwards_more_than(old).then_some(frontend)).collect();
+        (suspects.len() <= SUSPECTS).then_some(suspects)
     }
 }
 
@@ -304,7 +337,19 @@ mod tests {
             let mut flows = StaleFlows::default();
             flows.change(*before, *after);
             assert_eq!(flows.is_stale(flow), *stale, "{situation}");
+            // What is stale is found by whom it is asked for.
+            let frontend = (flow.original.destination, flow.original.destination_port);
+            let found = flows
+                .suspects(usize::MAX)
+                .is_none_or(|pairs| pairs.contains(&(frontend, (flow.reply.source, flow.reply.source_port))));
+            assert!(found || !stale, "{situation}: not asked for");
         }
+        let mut flows = StaleFlows::default();
+        flows.change(Some(&both), Some(&only_b));
+        assert_eq!(flows.suspects(4).map(|pairs| pairs.len()), Some(2), "one for each frontend");
+        assert_eq!(flows.suspects(1), None);
+        flows.change(Some(&only_b), Some(&both));
+        assert_eq!(flows.suspects(4), None, "pending before: anybody");
         let mut flows = StaleFlows::default();
         flows.change(Some(&only_b), Some(&both));
         assert!(flows.is_empty(), "where further endpoints come, nothing has to be looked through");

@@ -492,6 +492,13 @@ fn conntrack() -> Result<(), Failed> {
         );
         assert_eq!((flow.protocol, flow.zone), (17, None));
 
+        let between = |conntrack: &mut Conntrack, replier| {
+            let mut flows = Vec::new();
+            conntrack.udp_flows_between((address, port), replier, |flow| flows.push(*flow)).map(|()| flows)
+        };
+        assert_eq!(between(&mut conntrack, (address, port))?, [flow], "{family}");
+        assert!(between(&mut conntrack, (address, other_port))?.is_empty(), "{family}");
+
         let another = Flow { id: flow.id ^ 1, ..flow };
         assert!(!conntrack.delete(&another)?, "{family}: deleted by addresses and ports alone");
         assert_eq!(find(&mut conntrack, Some((address, port)))?, [flow]);
