@@ -92,6 +92,11 @@ impl LoadBalancers {
         self.services.contains_key(name)
     }
 
+    /// What the Service called `name` has since [`LoadBalancers::settle`], if it is known.
+    pub fn grant(&self, name: &ObjectName) -> Option<&Grant> {
+        self.services.get(name).map(|state| &state.now)
+    }
+
     /// Whether [`LoadBalancers::settle`] has anything to do.
     pub fn has_work(&self) -> bool {
         !self.touched.is_empty() || !self.news.is_empty()

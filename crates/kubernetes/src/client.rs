@@ -28,30 +28,68 @@ const RENEW_UNREACHABLE: Duration = Duration::from_mins(1);
 /// The longest that the server may ask us to wait.
 const RETRY_AFTER_AT_MOST: Duration = Duration::from_mins(5);
 
-/// Why a list or watch did not go on.
+/// Why a request, a list or a watch did not go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Failure {
+pub enum Failure {
+    /// There is no connection.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
+    /// The server has said nothing.
     #[error("no answer within {0:?}")]
     NoAnswer(Duration),
+    /// The answer has begun, and not come to its end.
     #[error("the connection was cut: {0}")]
     Cut(String),
+    /// A watch says nothing.
     #[error("nothing has come for {0:?}, not even a bookmark")]
     Quiet(Duration),
+    /// 410: only another list can help.
     #[error("the version is too old: {0}")]
     Expired(String),
+    /// Versions count up in one history.
     #[error("the server's history goes back from {from} to {to}: it was restored, or is another one")]
-    WentBack { from: String, to: String },
+    WentBack {
+        /// The last version seen before.
+        from: String,
+        /// The version seen then.
+        to: String,
+    },
+    /// Nobody can be asked without them.
     #[error("credentials cannot be had: {0}")]
     Credentials(String),
+    /// Any other status.
     #[error("{code}: {message}")]
-    Refused { code: u16, message: String, retry_after: Option<Duration> },
+    Refused {
+        /// The status.
+        code: u16,
+        /// What the server says.
+        message: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The answer is none.
     #[error("the answer is not understood: {0}")]
     Unintelligible(String),
 }
 
 impl Failure {
+    /// When the server wants to be asked again, if it says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Failure::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// The status that the server has refused with, if it has.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Failure::Refused { code, .. } => Some(*code),
+            Failure::Expired(_) => Some(StatusCode::GONE.as_u16()),
+            _ => None,
+        }
+    }
+
     /// One word for metrics.
     pub(crate) fn reason(&self) -> &'static str {
         match self {

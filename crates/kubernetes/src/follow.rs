@@ -190,8 +190,8 @@ impl Follower {
     }
 }
 
-/// The next bytes; `None` at the end.
-async fn next(body: &mut Body, patience: Duration) -> Result<Option<bytes::Bytes>, Failure> {
+/// The next bytes of an answer; `None` at the end.
+pub(crate) async fn next(body: &mut Body, patience: Duration) -> Result<Option<bytes::Bytes>, Failure> {
     loop {
         let frame =
             tokio::time::timeout(patience, body.frame()).await.map_err(|_| Failure::Quiet(patience))?;

@@ -9,9 +9,12 @@
 //! as kube-proxy does (`convert`), and forgotten: what is kept of an object is its name and version
 //! (`known_objects`).
 //!
+//! A controller, which reads other fields and writes, has [`Api`].
+//!
 //! An API server that is away is no error. What it last said stays; it is asked again for ever.
 
 mod access;
+mod api;
 mod changes;
 mod client;
 mod collector;
@@ -43,9 +46,12 @@ use ipnet::IpNet;
 use portolan_service::{Change, EndpointsTrigger, NamesChange, ObjectName};
 
 pub use access::PluginError;
+pub use api::{Api, Events, Heard, Send};
+pub use client::Failure;
 #[doc(hidden)]
 pub use dry_run::{DryRun, dry_run};
 pub use error::Error;
+pub use publish::Reporter;
 pub use source::{Source, start, start_with};
 pub use status::{Observation, Received, Report, ResourceReport, Status};
 pub use timing::Timing;
@@ -160,5 +166,10 @@ pub enum Regarding {
     /// The own Node.
     Node,
     /// A Service.
-    Service(ObjectName),
+    Service {
+        /// What it is called.
+        name: ObjectName,
+        /// Its `metadata.uid`, which `kubectl describe` finds Events by.
+        uid: Option<Arc<str>>,
+    },
 }

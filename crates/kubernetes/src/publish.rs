@@ -12,8 +12,6 @@ use crate::client::{Client, Failure};
 use crate::outbox::Outbox;
 use crate::{Event, Regarding};
 
-/// Who reports: the name that people know.
-const CONTROLLER: &str = "kube-proxy";
 /// An Event that repeats within this time is one of a series, as client-go has it.
 const SERIES: Duration = Duration::from_mins(6);
 /// At most this many series are remembered.
@@ -22,10 +20,19 @@ const SERIES_AT_MOST: usize = 128;
 const NOTE_AT_MOST: usize = 1024;
 const COLLECTION: &str = "/apis/events.k8s.io/v1/namespaces";
 
+/// Who reports.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    /// The name that people know, such as `kube-proxy`.
+    pub controller: &'static str,
+    /// The node, or what else says which of several it is.
+    pub host: String,
+}
+
 /// Sends Events.
 pub(crate) struct Publisher {
     client: Rc<Client>,
-    node_name: String,
+    reporter: Reporter,
     timeout: Duration,
     series: HashMap<Event, Series>,
 }
@@ -38,8 +45,8 @@ struct Series {
 }
 
 impl Publisher {
-    pub(crate) fn new(client: Rc<Client>, node_name: &str, timeout: Duration) -> Publisher {
-        Publisher { client, node_name: node_name.to_owned(), timeout, series: HashMap::new() }
+    pub(crate) fn new(client: Rc<Client>, reporter: Reporter, timeout: Duration) -> Publisher {
+        Publisher { client, reporter, timeout, series: HashMap::new() }
     }
 
     /// Sends what comes from `events` until nothing comes any more.
@@ -68,8 +75,8 @@ impl Publisher {
                 answer => return answer.map(drop),
             }
         }
-        let name = format!("{}.{:016x}", event.subject(&self.node_name), unique());
-        let mut json = event.to_json(&name, &self.node_name);
+        let name = format!("{}.{:016x}", event.subject(&self.reporter.host), unique());
+        let mut json = event.to_json(&name, &self.reporter);
         if count > 1 {
             json["series"] = json!({"count": count, "lastObservedTime": micro_time()});
         }
@@ -87,7 +94,7 @@ impl Event {
     fn namespace(&self) -> &str {
         match &self.regarding {
             Regarding::Node => "default",
-            Regarding::Service(name) => name.namespace(),
+            Regarding::Service { name, .. } => name.namespace(),
         }
     }
 
@@ -95,25 +102,29 @@ impl Event {
     fn subject<'a>(&'a self, node_name: &'a str) -> &'a str {
         match &self.regarding {
             Regarding::Node => node_name,
-            Regarding::Service(name) => name.name(),
+            Regarding::Service { name, .. } => name.name(),
         }
     }
 
-    fn to_json(&self, name: &str, node_name: &str) -> Value {
-        let regarding = match &self.regarding {
-            Regarding::Node => json!({"kind": "Node", "name": node_name}),
-            Regarding::Service(service) => json!({
-                "apiVersion": "v1", "kind": "Service", "namespace": service.namespace(), "name": service.name(),
+    fn to_json(&self, name: &str, reporter: &Reporter) -> Value {
+        let Reporter { controller, host } = reporter;
+        let mut regarding = match &self.regarding {
+            Regarding::Node => json!({"kind": "Node", "name": host}),
+            Regarding::Service { name, .. } => json!({
+                "apiVersion": "v1", "kind": "Service", "namespace": name.namespace(), "name": name.name(),
             }),
         };
+        if let Regarding::Service { uid: Some(uid), .. } = &self.regarding {
+            regarding["uid"] = uid.as_ref().into();
+        }
         let end = (0..=self.note.len().min(NOTE_AT_MOST)).rev().find(|end| self.note.is_char_boundary(*end));
         json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"name": name, "namespace": self.namespace()},
             "eventTime": micro_time(),
-            "reportingController": CONTROLLER,
-            "reportingInstance": format!("{CONTROLLER}-{node_name}"),
+            "reportingController": controller,
+            "reportingInstance": format!("{controller}-{host}"),
             "action": self.action,
             "reason": self.reason,
             "regarding": regarding,
@@ -142,6 +153,7 @@ mod tests {
 
     #[test]
     fn events_have_the_form_of_the_api() {
+        let reporter = Reporter { controller: "kube-proxy", host: "node-1".to_owned() };
         let mut event = Event {
             regarding: Regarding::Node,
             warning: false,
@@ -149,7 +161,7 @@ mod tests {
             action: "StartKubeProxy",
             note: String::new(),
         };
-        let json = event.to_json("node-1.0", "node-1");
+        let json = event.to_json("node-1.0", &reporter);
         assert_eq!(
             json["regarding"],
             json!({"kind": "Node", "name": "node-1"}),
@@ -161,12 +173,16 @@ mod tests {
         let time = json["eventTime"].as_str().unwrap();
         assert_eq!(time.len(), "2026-01-01T00:00:00.000000Z".len(), "{time}");
 
-        event.regarding = Regarding::Service(ObjectName::new("shop", "cart"));
+        let name = ObjectName::new("shop", "cart");
+        event.regarding = Regarding::Service { name, uid: Some("0-1".into()) };
         event.note = "ü".repeat(600);
         event.warning = true;
-        let json = event.to_json("cart.0", "node-1");
+        let json = event.to_json("cart.0", &reporter);
         assert_eq!(json["note"].as_str().map(str::len), Some(1024), "cut between characters");
-        assert_eq!(json["regarding"]["namespace"], "shop");
+        assert_eq!(
+            (&json["regarding"]["namespace"], &json["regarding"]["uid"]),
+            (&json!("shop"), &json!("0-1"))
+        );
         assert_eq!(json["type"], "Warning");
     }
 }

@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::collector::Collector;
 use crate::follow::Follower;
 use crate::outbox::Outbox;
-use crate::publish::Publisher;
+use crate::publish::{Publisher, Reporter};
 use crate::record::Recorder;
 use crate::resource::Resource;
 use crate::shared::Shared;
@@ -136,7 +136,9 @@ async fn follow_all(
     }
     let delivery = Delivery { status: client.status(), shared, timing: timing.clone() };
     tokio::task::spawn_local(delivery.run(has_snapshot, deliver));
-    Publisher::new(client, &options.node_name, timing.answer).run(&events).await;
+    // The name that people know.
+    let reporter = Reporter { controller: "kube-proxy", host: options.node_name.to_string() };
+    Publisher::new(client, reporter, timing.answer).run(&events).await;
 }
 
 /// Delivers what the followers bring.

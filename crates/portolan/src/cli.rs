@@ -1,5 +1,6 @@
 //! The command line. The flags that kube-proxy has are in `portolan_config` (spec §10B).
 
+mod controller;
 mod dns;
 mod node_dns;
 
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 use portolan_observe::control::DEFAULT_SOCKET;
 use portolan_trace_cli::TraceArgs;
 
+pub(crate) use self::controller::ControllerArgs;
 pub(crate) use self::dns::{DnsArgs, STATE_DIR};
 pub(crate) use self::node_dns::NodeDnsArgs;
 
@@ -40,6 +42,10 @@ pub(crate) enum Command {
     /// Takes CoreDNS's Corefile, and follows its changes. Takes CoreDNS's flags, too, also with one
     /// dash: -conf, -dns.port, -quiet. Started under the name coredns, the program behaves as this.
     Dns(Box<DnsArgs>),
+    /// Allocate load-balancer addresses in a cluster, and write them into the status of Services
+    ///
+    /// Of several, the one that has a Lease works, and another takes over when it ends.
+    Controller(ControllerArgs),
     /// Ask the proxy that runs on this node, or the DNS server
     Get(GetArgs),
     /// Say where a packet goes, and why, from the rules themselves: live, from a dump, or as

@@ -173,7 +173,8 @@ impl Cluster {
             Server::Healthz => (Regarding::Node, "FailedToStartProxierHealthcheck", "StartKubeProxy"),
             Server::Metrics => (Regarding::Node, "FailedToStartMetricServer", "StartKubeProxy"),
             Server::HealthCheck(service) => {
-                (Regarding::Service(service.clone()), "FailedToStartServiceHealthcheck", "Listen")
+                let service = Regarding::Service { name: service.clone(), uid: None };
+                (service, "FailedToStartServiceHealthcheck", "Listen")
             }
             Server::ControlSocket => return,
         };

@@ -18,7 +18,6 @@ mod others;
 mod pages;
 mod plan;
 mod query_log;
-mod runtime;
 mod search_list;
 mod serving;
 mod upstream;

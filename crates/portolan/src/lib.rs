@@ -19,6 +19,8 @@ mod cluster;
 mod cluster;
 mod configuration;
 mod consumers;
+#[cfg(feature = "cluster")]
+mod controller;
 mod describe;
 mod dns;
 mod event;
@@ -39,6 +41,7 @@ mod proxy;
 mod ready_fd;
 mod requirements;
 mod run;
+mod runtime;
 mod servers;
 mod signals;
 mod this_node;
@@ -71,6 +74,10 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args).map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::check(args),
         Command::Dns(args) => dns::dns(args).map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "cluster")]
+        Command::Controller(args) => controller::controller(args).map(|()| ExitCode::SUCCESS),
+        #[cfg(not(feature = "cluster"))]
+        Command::Controller(_) => cluster::no_client().map(|()| ExitCode::SUCCESS),
         Command::Get(args) => get::get(args).map(|()| ExitCode::SUCCESS),
         Command::Trace(args) => trace::trace(args),
         Command::Cleanup(args) => {

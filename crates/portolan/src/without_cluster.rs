@@ -25,6 +25,11 @@ pub(crate) fn follow(
     _observed: &Feed,
     _events: &Sender<Event>,
 ) -> anyhow::Result<Cluster> {
+    no_client()
+}
+
+/// Refuses what needs a cluster.
+pub(crate) fn no_client<T>() -> anyhow::Result<T> {
     bail!(
         "this program was built without the client of the Kubernetes API: give --manifests DIR, or run the whole program, \
          from `cargo build --release -p portolan`"

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::AddressRange;
+use crate::{AddressRange, Family};
 
 /// Addresses that Services of type LoadBalancer can be given. The fields, and what they mean, are
 /// those of MetalLB's `IPAddressPool` (metallb.io/v1beta1).
@@ -99,6 +99,21 @@ impl AddressPool {
         self.avoid_buggy && matches!(address, IpAddr::V4(v4) if matches!(v4.octets()[3], 0 | 255))
     }
 
+    /// How many addresses of `family` it can give; those in two of its ranges count twice.
+    pub fn size(&self, family: Family) -> u128 {
+        let ranges = self.ranges.iter().filter(|range| range.family() == family);
+        let avoided = |range: &AddressRange| {
+            if !self.avoid_buggy || family == Family::V6 {
+                return 0;
+            }
+            // Numbers up to the last one, and before the first one, whose last octet is `octet`.
+            let up_to =
+                |octet: u128| (range.last() + 256 - octet) / 256 - (range.first() + 255 - octet) / 256;
+            up_to(0) + up_to(255)
+        };
+        ranges.map(|range| range.count() - avoided(range)).fold(0, u128::saturating_add)
+    }
+
     /// Whether any address is in both.
     pub fn overlaps(&self, other: &AddressPool) -> bool {
         self.ranges.iter().any(|range| other.ranges.iter().any(|other| range.overlaps(other)))
@@ -161,6 +176,26 @@ mod tests {
         for (name, selector, selected) in table {
             assert_eq!(selector.selects(&labels), selected, "{name}");
         }
+    }
+
+    #[test]
+    fn its_size_is_what_it_gives() {
+        for (range, avoid_buggy, size) in [
+            ("192.0.2.0/24", false, 256),
+            ("192.0.2.0/24", true, 254),
+            ("192.0.2.0/23", true, 508),
+            ("192.0.2.1-192.0.2.254", true, 254),
+            ("192.0.2.255-192.0.3.0", true, 0),
+            ("192.0.2.7", true, 1),
+            ("0.0.0.0/30", true, 3),
+        ] {
+            let pool =
+                AddressPool { avoid_buggy, ..AddressPool::new("lan", vec![range.parse().expect(range)]) };
+            assert_eq!((pool.size(Family::V4), pool.size(Family::V6)), (size, 0), "{range}");
+        }
+        let all =
+            AddressPool::new("all", vec!["::/0".parse().expect("a range"), "::1".parse().expect("one")]);
+        assert_eq!(all.size(Family::V6), u128::MAX);
     }
 
     #[test]

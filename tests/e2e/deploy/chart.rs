@@ -153,6 +153,11 @@ pub(crate) fn refuses_bad_values() -> anyhow::Result<()> {
             "announcement.keySecret",
         ),
         (
+            "pools, whose addresses are announced, without a key",
+            json!({"config": {"loadBalancer": {"pools": [{"name": "lan", "addresses": ["192.0.2.240/28"]}]}}}),
+            "announcement.keySecret",
+        ),
+        (
             "metrics that Prometheus cannot reach",
             json!({"serviceMonitor": {"enabled": true}}),
             "Prometheus does not reach 127.0.0.1:10249",
@@ -247,6 +252,48 @@ pub(crate) fn program_accepts_it() -> anyhow::Result<()> {
         let port = &container["ports"][0]["containerPort"];
         ensure!(word(&health).ends_with(&format!(":{port}")), "{situation}: {health}, and port {port}");
     }
+    Ok(())
+}
+
+pub(crate) fn makes_the_controller() -> anyhow::Result<()> {
+    let pools = json!([{"name": "lan", "addresses": ["192.0.2.240/28"]}]);
+    let all = made(json!({
+        "config": {"loadBalancer": {"pools": pools}}, "announcement": {"keySecret": "portolan-key"},
+    }))?;
+    for (file, kind, field) in [
+        ("rbac.yaml", "ClusterRole", "rules"),
+        ("rbac.yaml", "ClusterRoleBinding", "subjects"),
+        ("rbac.yaml", "Role", "rules"),
+        ("rbac.yaml", "RoleBinding", "roleRef"),
+        ("deployment.yaml", "Deployment", "spec"),
+    ] {
+        let mut expected = object(&format!("deploy/controller/{file}"), kind)?[field].clone();
+        let mut of_chart = all[&format!("{kind} portolan-controller")][field].clone();
+        if kind == "Deployment" {
+            // It reads the proxies' configuration; which policy pulls the image is Kubernetes' own
+            // default.
+            let (expected, of_chart) = (&mut expected["template"]["spec"], &mut of_chart["template"]["spec"]);
+            let container = &mut of_chart["containers"][0];
+            let policy = container.as_object_mut().and_then(|container| container.remove("imagePullPolicy"));
+            ensure!(policy == Some(json!("IfNotPresent")), "{policy:?}");
+            for pod in [expected, of_chart] {
+                pod["volumes"] = Value::Null;
+                pod["containers"][0]["volumeMounts"] = Value::Null;
+                pod["containers"][0]["args"][1] = Value::Null;
+            }
+        }
+        ensure!(of_chart == expected, "{kind}: {field}: {of_chart:#}");
+    }
+    let pod = &all["Deployment portolan-controller"]["spec"]["template"]["spec"];
+    let args = texts(&pod["containers"][0]["args"]);
+    ensure!(args[1] == "--config=/var/lib/portolan-config/config.conf", "{args:?}");
+    ensure!(pod["volumes"][0]["configMap"]["name"] == "portolan", "another ConfigMap");
+    // Where there are pools, addresses are announced.
+    let proxy = &all["DaemonSet portolan"]["spec"]["template"]["spec"]["containers"][0];
+    let raw = items(&proxy["securityContext"]["capabilities"]["add"]).any(|one| one == "NET_RAW");
+    ensure!(raw, "the proxies cannot announce");
+    let of_metallb = made(json!({"controller": {"enabled": true}}))?;
+    ensure!(of_metallb.contains_key("Deployment portolan-controller"), "it is not there for MetalLB's pools");
     Ok(())
 }
 

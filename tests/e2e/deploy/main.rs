@@ -4,6 +4,7 @@
 //! Programs run in namespaces of their own; nothing is left behind.
 
 mod chart;
+mod controller;
 mod dns;
 mod documents;
 mod files;
@@ -55,6 +56,8 @@ fn trials() -> Vec<Trial> {
         ("kubeadm's patch swaps kube-proxy in kubeadm's DaemonSet", patch::swaps_kube_proxy),
         ("the patch for names swaps CoreDNS in kubeadm's Deployment", dns::swaps_coredns),
         ("the Deployment for names fits together, and the program takes it", dns::deployment_fits),
+        ("the Deployment of the controller fits together", controller::deployment_fits),
+        ("the controller runs as its Deployment has it", controller::runs_as_deployed),
         ("the chart's schema has the values that there are", chart::schema_has_the_values),
         ("alerts and dashboard ask for metrics and labels that there are", monitoring::metrics_are_there),
         ("docs/metrics.md has the alerts that there are", monitoring::alerts_are_documented),
@@ -66,6 +69,7 @@ fn trials() -> Vec<Trial> {
         ("the chart makes what deploy/base is", chart::makes_the_base),
         ("the chart refuses values that cannot be", chart::refuses_bad_values),
         ("the program accepts what the chart makes", chart::program_accepts_it),
+        ("the chart makes what deploy/controller is where there are pools", chart::makes_the_controller),
         ("the chart's monitoring finds the proxies", chart::monitoring_fits),
     ];
     let trial = |(name, test): &(&str, Test)| {

@@ -254,7 +254,7 @@ pub(crate) fn metrics_are_documented() -> anyhow::Result<()> {
     // What has labels is served once there is a value: of those, the program must at least have the
     // name.
     let mut source = String::new();
-    for folder in ["crates/observe/src/metrics", "crates/dataplane/src"] {
+    for folder in ["crates/observe/src/metrics", "crates/dataplane/src", "crates/portolan/src/controller"] {
         for file in below(folder, ".rs")? {
             source.push_str(&text(&file)?);
         }

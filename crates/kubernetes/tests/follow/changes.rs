@@ -82,7 +82,7 @@ fn events_are_published_and_repeats_are_a_series() {
     cluster.follow();
     cluster.agree("start");
     let event = Event {
-        regarding: Regarding::Service(ObjectName::new("shop", "a")),
+        regarding: Regarding::Service { name: ObjectName::new("shop", "a"), uid: None },
         warning: true,
         reason: "FailedToStartServiceHealthcheck",
         action: "Listen",

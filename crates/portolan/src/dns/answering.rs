@@ -16,7 +16,7 @@ use super::metrics::Metrics;
 use super::others::{Place, Places, Servers};
 use super::plan::{BlockPlan, Plan};
 use super::query_log;
-use super::runtime::Runtime;
+use crate::runtime::Runtime;
 
 /// A server that another one takes the place of answers what it has for so long at most.
 const FINISH_WITHIN: Duration = Duration::from_secs(2);

@@ -19,11 +19,11 @@ use super::data::Data;
 use super::metrics::Metrics;
 use super::pages::{Shown, pages};
 use super::plan::{PagesThere, Plan};
-use super::runtime::Runtime;
 use crate::answers;
 use crate::cli::DnsArgs;
 use crate::event::Event;
 use crate::mailbox::Sender;
+use crate::runtime::Runtime;
 
 /// After a change of what names there are, the old ones are answered from for so long at most.
 const SYNC_PATIENCE: Duration = Duration::from_secs(30);

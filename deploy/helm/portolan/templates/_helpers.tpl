@@ -35,11 +35,38 @@ true
 {{- end -}}
 {{- end }}
 
-{{/* Not empty if load-balancer addresses are announced on the local network. */}}
-{{- define "portolan.layer2" -}}
-{{- if dig "announcement" "layer2" false .Values.config -}}
+{{/* Not empty if there are pools of load-balancer addresses. */}}
+{{- define "portolan.pools" -}}
+{{- if dig "loadBalancer" "pools" (list) .Values.config -}}
 true
 {{- end -}}
+{{- end }}
+
+{{/* Not empty if load-balancer addresses are announced on the local network: where there are pools,
+unless somebody says otherwise. */}}
+{{- define "portolan.layer2" -}}
+{{- if dig "announcement" "layer2" (eq (include "portolan.pools" .) "true") .Values.config -}}
+true
+{{- end -}}
+{{- end }}
+
+{{/* Not empty if load-balancer addresses are allocated. */}}
+{{- define "portolan.controller" -}}
+{{- if or .Values.controller.enabled (include "portolan.pools" .) -}}
+true
+{{- end -}}
+{{- end }}
+
+{{- define "portolan.controllerSelectorLabels" -}}
+app.kubernetes.io/name: portolan-controller
+{{- end }}
+
+{{- define "portolan.controllerLabels" -}}
+{{ include "portolan.controllerSelectorLabels" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "portolan.image" -}}

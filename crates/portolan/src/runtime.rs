@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 /// A thread that runs tasks until this is dropped.
 #[derive(Debug)]
-pub(super) struct Runtime {
+pub(crate) struct Runtime {
     handle: Handle,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -16,7 +16,7 @@ pub(super) struct Runtime {
 
 impl Runtime {
     /// Starts the thread, called `name`.
-    pub(super) fn start(name: &str) -> io::Result<Runtime> {
+    pub(crate) fn start(name: &str) -> io::Result<Runtime> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
@@ -30,7 +30,7 @@ impl Runtime {
     }
 
     /// Where tasks are started.
-    pub(super) fn handle(&self) -> &Handle {
+    pub(crate) fn handle(&self) -> &Handle {
         &self.handle
     }
 }
