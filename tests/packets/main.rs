@@ -16,6 +16,7 @@ mod kube_proxy_ipvs;
 mod localhost;
 mod moving;
 mod named;
+mod probed;
 mod proxy_protocol;
 mod scene;
 mod schedulers;
@@ -101,6 +102,7 @@ fn trials() -> Vec<Trial> {
     trials.extend(named_trials());
     trials.extend(integrity_trials());
     trials.extend(localhost_trials());
+    trials.extend(probe_trials());
     trials.extend(proxy_protocol_trials());
     trials.extend(known_fault_trials());
     trials.extend(scheduler_trials());
@@ -297,6 +299,15 @@ fn scheduler_trials() -> Vec<Trial> {
         "ipvs: schedulers: least connections rush to a new endpoint",
         schedulers::rush_to_the_new_one,
     ));
+    trials
+}
+
+fn probe_trials() -> Vec<Trial> {
+    let mut trials = vec![trial("nftables: probes: switched off", probed::switched_off)];
+    for (mode, family) in [(Mode::Nftables, Family::V4), (Mode::Iptables, Family::V6)] {
+        let name = format!("{}: probes: servers that go bad and come back, {family}", mode.name());
+        trials.push(trial(name, move || probed::good_and_bad(mode, family)));
+    }
     trials
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use portolan_lab::netns::Namespace;
 use portolan_observe::control::{self, Query, Table, Which};
-use portolan_observe::rows::{AddressRow, EndpointRow, ServiceRow};
+use portolan_observe::rows::{AddressRow, EndpointRow, PodRow, ServiceRow};
 use portolan_service::Protocol;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -228,6 +228,13 @@ impl Proxy {
         let which = Which { name: Some(name.to_owned()), ..Which::default() };
         let mut answer = control::ask(&self.socket, &Query { which, ..Query::of(table) })?;
         Ok(answer[table.name()].take())
+    }
+
+    /// The Pods that it probes.
+    pub fn probed_pods(&self) -> anyhow::Result<Vec<PodRow>> {
+        let mut answer = control::ask(&self.socket, &Query::of(Table::Endpoints))?;
+        let pods = answer.get_mut("probedPods").map(Value::take);
+        Ok(pods.map(serde_json::from_value).transpose()?.unwrap_or_default())
     }
 
     /// What `portolan get addresses` shows.

@@ -337,12 +337,11 @@ impl Driver {
 
     fn probe(&self, index: usize, kind: life::ProbeKind) {
         let container = self.life.container(index).clone();
-        let probe = match kind {
-            life::ProbeKind::Startup => &container.startup_probe,
-            life::ProbeKind::Liveness => &container.liveness_probe,
-            life::ProbeKind::Readiness => &container.readiness_probe,
+        let (Some(probe), Some(running)) =
+            (container.probe(kind).cloned(), self.running.get(&index).cloned())
+        else {
+            return;
         };
-        let (Some(probe), Some(running)) = (probe.clone(), self.running.get(&index).cloned()) else { return };
         let (place, messages) = (Arc::clone(&self.place), self.messages.clone());
         let run = self.life.restarts(index);
         let work = move || {

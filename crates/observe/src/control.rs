@@ -11,7 +11,7 @@ use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 
 pub use self::client::{Error, ask};
-use crate::rows::{AddressRow, EndpointRow, NameRow, ServiceRow};
+use crate::rows::{AddressRow, EndpointRow, NameRow, PodRow, ServiceRow};
 
 /// Where the socket is, if no flag says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/portolan/portolan.sock";
@@ -25,7 +25,8 @@ pub const DNS_SOCKET: &str = "/run/portolan/dns.sock";
 pub enum Table {
     /// The Services in force: `{"services": [ServiceRow]}`
     Services,
-    /// Their endpoints: `{"endpoints": [EndpointRow]}`
+    /// Their endpoints: `{"endpoints": [EndpointRow], "probedPods": [PodRow]}`; the latter only if
+    /// any Pod is probed
     Endpoints,
     /// The load-balancer addresses in force, and who announces them: `{"addresses": [AddressRow]}`
     Addresses,
@@ -89,12 +90,12 @@ pub struct Place {
 }
 
 /// What the proxy's loop answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Answered {
     /// To [`Table::Services`].
     Services(Vec<ServiceRow>),
-    /// To [`Table::Endpoints`].
-    Endpoints(Vec<EndpointRow>),
+    /// To [`Table::Endpoints`]: those in force, and the Pods that are probed.
+    Endpoints(Vec<EndpointRow>, Vec<PodRow>),
     /// To [`Table::Addresses`].
     Addresses(Vec<AddressRow>),
     /// To [`Table::Names`]: some of them, and the place that the others are after.

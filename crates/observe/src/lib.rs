@@ -25,8 +25,8 @@ pub use changes::{ChangeLog, Transaction};
 pub use health::{Age, Eligibility, Health, Trouble, Turn, View};
 use metrics::HealthCheck;
 pub use metrics::{
-    Announcements, ApiClient, BalancedPort, Commit, Feature, FeatureStage, Metrics, RelayedPort,
-    RelayedPorts, Totals,
+    Announcements, ApiClient, BalancedPort, Commit, Feature, FeatureStage, Metrics, Probes, ProbesOfKind,
+    RelayedPort, RelayedPorts, Totals,
 };
 
 /// What is known of the running proxy. Shared between its loop, which records, and the servers,

@@ -9,6 +9,7 @@ mod component;
 mod kube_proxy;
 mod own;
 mod packets;
+mod probes;
 mod process;
 mod register;
 mod relayed;
@@ -29,6 +30,7 @@ use self::component::{Component, HealthSlis};
 pub use self::component::{Feature, FeatureStage};
 use self::kube_proxy::KubeProxy;
 use self::own::Own;
+pub use self::probes::{Probes, ProbesOfKind};
 use self::process::Process;
 pub use self::relayed::{RelayedPort, RelayedPorts};
 use crate::BuildInfo;
@@ -221,6 +223,11 @@ impl Metrics {
     /// for each scrape; `None` leaves them out. At most once.
     pub fn count_announcements(&self, read: impl Fn() -> Option<Announcements> + Send + Sync + 'static) {
         announcements::register(&self.registry, read);
+    }
+
+    /// Adds what probes of Pods say. `read` is called for each scrape. At most once.
+    pub fn count_probes(&self, read: impl Fn() -> Probes + Send + Sync + 'static) {
+        probes::register(&self.registry, read);
     }
 
     /// Adds what happens at Service ports whose clients this process relays to endpoints. `read` is

@@ -150,6 +150,61 @@ pub struct EndpointRow {
     pub traffic: Option<TrafficRow>,
 }
 
+/// A Pod that this process probes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodRow {
+    /// The Pod's namespace.
+    pub namespace: String,
+    /// The Pod's name.
+    pub pod: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Whether it is ready; nothing as long as no probe has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<bool>,
+    /// For how long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_seconds: Option<f64>,
+    /// Its probes.
+    pub probes: Vec<ProbeRow>,
+}
+
+/// A probe, and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeRow {
+    /// The container.
+    pub container: String,
+    /// `startup`, `liveness` or `readiness`
+    pub kind: String,
+    /// What it counts as.
+    pub passes: bool,
+    /// How often it was carried out.
+    pub count: u64,
+    /// How long ago the last time was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ago_seconds: Option<f64>,
+    /// How long that took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_seconds: Option<f64>,
+    /// The last time that it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<ProbeFailureRow>,
+}
+
+/// A probe that failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeFailureRow {
+    /// How long ago.
+    pub ago_seconds: f64,
+    /// What was wrong.
+    pub reason: String,
+    /// It has passed since.
+    pub over: bool,
+}
+
 /// One transaction, or the attempt at one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

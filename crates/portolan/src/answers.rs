@@ -9,31 +9,38 @@ use std::time::Duration;
 use portolan_dataplane::OpenTraffic;
 use portolan_names::Names;
 use portolan_observe::control::{Answered, AskProxy, Query, Table};
+use portolan_probe::Prober;
 use portolan_service::ServicePlan;
 
 use crate::announcing::Addresses;
 use crate::event::Event;
 use crate::mailbox::Sender;
+use crate::probing;
 use crate::traffic::Rows;
 
 /// The proxy's loop answers within this time or is stuck.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Has the proxy's loop asked for what is in force, and the kernel by `counted` for what it has
-/// counted. The node answers for the names of `served`.
-pub(crate) fn of_proxy(
-    events: Sender<Event>,
-    counted: Option<OpenTraffic>,
-    served: Vec<Arc<RwLock<Names>>>,
-) -> AskProxy {
+/// What else than the proxy's loop is asked.
+pub(crate) struct Others {
+    /// What opens what the kernel has counted, in a mode where it counts.
+    pub(crate) counted: Option<OpenTraffic>,
+    /// The names that the node answers for.
+    pub(crate) names: Vec<Arc<RwLock<Names>>>,
+    /// Who probes Pods.
+    pub(crate) prober: Prober,
+}
+
+/// Has the proxy's loop asked for what is in force, and `others` for what they know.
+pub(crate) fn of_proxy(events: Sender<Event>, others: Others) -> AskProxy {
     Arc::new(move |query| {
         if query.table == Table::Names {
-            return names::page(&served, &query);
+            return names::page(&others.names, &query);
         }
         let answered = if query.table == Table::Addresses {
             asked(&events, Event::AddressesAsked).map(|addresses| address_rows(&query, addresses))
         } else {
-            asked(&events, Event::Asked).map(|plans| rows(&query, plans, counted))
+            asked(&events, Event::Asked).map(|plans| rows(&query, plans, &others))
         };
         answered.unwrap_or_else(Answered::Unavailable)
     })
@@ -66,7 +73,7 @@ pub(crate) fn of_names(served: impl Fn() -> Vec<Arc<RwLock<Names>>> + Send + Syn
     })
 }
 
-fn rows(query: &Query, mut plans: Vec<Arc<ServicePlan>>, counted: Option<OpenTraffic>) -> Answered {
+fn rows(query: &Query, mut plans: Vec<Arc<ServicePlan>>, others: &Others) -> Answered {
     if let Some(namespace) = &query.namespace {
         plans.retain(|plan| plan.name.namespace() == namespace);
     }
@@ -74,10 +81,16 @@ fn rows(query: &Query, mut plans: Vec<Arc<ServicePlan>>, counted: Option<OpenTra
         plans.retain(|plan| plan.name.name() == name);
     }
     plans.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-    let mut rows = Rows::new(counted);
+    let mut rows = Rows::new(others.counted);
     match query.table {
         Table::Services => Answered::Services(plans.iter().flat_map(|plan| rows.services(plan)).collect()),
-        Table::Endpoints => Answered::Endpoints(plans.iter().flat_map(|plan| rows.endpoints(plan)).collect()),
+        Table::Endpoints => {
+            // Which Pods are those of one Service is not known here.
+            let all = query.which.name.is_none();
+            let pods = all.then(|| probing::rows(&others.prober, query.namespace.as_deref()));
+            let endpoints = plans.iter().flat_map(|plan| rows.endpoints(plan)).collect();
+            Answered::Endpoints(endpoints, pods.unwrap_or_default())
+        }
         Table::Addresses | Table::Changes | Table::Status | Table::Names => {
             Answered::Unavailable("not for the proxy's loop to answer".to_owned())
         }

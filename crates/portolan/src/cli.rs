@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use portolan_observe::control::DEFAULT_SOCKET;
@@ -96,6 +96,11 @@ impl RunArgs {
     /// The folder of manifests, if one is named: an empty path names none.
     pub(crate) fn manifests(&self) -> Option<&Path> {
         self.manifests.as_deref().filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// Pods are probed from here: in a cluster, kubelet does that.
+    pub(crate) fn probes(&self) -> bool {
+        self.manifests().is_some() && self.proxy.probe_pods
     }
 }
 
@@ -244,6 +249,11 @@ pub(crate) struct ProxyArgs {
     /// Ports that NodePorts are allocated from, where a manifest names none
     #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767", value_parser = port_range)]
     pub(crate) service_node_port_range: RangeInclusive<u16>,
+
+    /// Pods of manifests get connections as their probes pass, which this process carries out; if
+    /// false, as their condition Ready says
+    #[arg(long, value_name = "true|false", default_value_t = true, action = ArgAction::Set)]
+    pub(crate) probe_pods: bool,
 
     /// Folder for what is remembered over restarts: the last state of the cluster, allocated
     /// addresses and ports; an empty name to remember nothing

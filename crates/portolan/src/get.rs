@@ -36,9 +36,12 @@ pub(crate) fn get(args: &GetArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let rows = answer.get_mut(asked.name()).map(Value::take).unwrap_or_default();
+    let pods = answer.get_mut("probedPods").map(Value::take).unwrap_or_default();
     if rows.as_array().is_some_and(Vec::is_empty) {
         eprintln!("{}", none(asked, &query));
-        return Ok(());
+        if pods.is_null() {
+            return Ok(());
+        }
     }
     let wide = args.output == GetOutput::Wide;
     let unexpected = "an answer of another form: is the proxy of another version?";
@@ -48,7 +51,9 @@ pub(crate) fn get(args: &GetArgs) -> anyhow::Result<()> {
             table::services(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?, wide)
         }
         Table::Endpoints => {
-            table::endpoints(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?, wide)
+            let pods =
+                if pods.is_null() { Vec::new() } else { serde_json::from_value(pods).context(unexpected)? };
+            table::endpoints(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?, &pods, wide)
         }
         Table::Addresses => table::addresses(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?),
         Table::Changes => table::changes(&serde_json::from_value::<Vec<_>>(rows).context(unexpected)?, now),

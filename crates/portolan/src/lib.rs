@@ -35,6 +35,7 @@ mod names;
 mod node_check;
 mod node_lock;
 mod privileges;
+mod probing;
 mod problems;
 mod process_one;
 mod proxy;

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use portolan_config::Config;
 use portolan_observe::Telemetry;
-use portolan_source::manifests::{Manifests, Options, Severity, Update};
+use portolan_source::manifests::{Manifests, Options, Probing, Severity, Update};
 use tracing::info;
 
 use crate::batch::Batch;
 use crate::cli::ProxyArgs;
 use crate::describe::counted;
 use crate::feed::Feed;
-use crate::problems;
+use crate::{probing, problems};
 
 /// How often a source without anything new shows that it still works.
 const GOES_ON: Duration = Duration::from_secs(10);
@@ -29,40 +29,69 @@ pub(crate) fn options(args: &ProxyArgs, config: &Config, read_only: bool) -> Opt
         ledger: state("allocations.json"),
         last_good: state("last-good"),
         read_only,
+        probing: match (args.probe_pods, read_only) {
+            (false, _) => Probing::Off,
+            (true, true) => Probing::Assumed,
+            (true, false) => Probing::On,
+        },
     }
 }
 
-/// Reads the folder. Returns it, to be followed, and all that is in it.
+/// A folder that is followed, and who probes its Pods, if somebody does.
+pub(crate) struct Folder {
+    manifests: Manifests,
+    probing: Option<probing::Probing>,
+}
+
+/// Reads the folder, and hands all that is in it to `feed`. Returns it, to be followed.
 pub(crate) fn read(
     folder: &Path,
     options: Options,
+    mut probing: Option<probing::Probing>,
+    feed: &Feed,
     telemetry: &Telemetry,
-) -> anyhow::Result<(Manifests, Batch)> {
+) -> anyhow::Result<Folder> {
     let started = Instant::now();
     let mut manifests = Manifests::open(folder, options)?;
     let update = manifests.load();
     report_problems(&manifests, &update, telemetry);
     let objects = counted(update.changes.len(), "object");
     info!("{}: {objects} read in {:.1?}", folder.display(), started.elapsed());
-    Ok((manifests, batch(update, started)))
+    let found = probing.as_mut().map(|probing| probing.begin(&mut manifests, &update)).transpose()?.flatten();
+    feed.publish(&batch(update, started));
+    if let Some(found) = found {
+        report_problems(&manifests, &found, telemetry);
+        feed.publish(&batch(found, started));
+    }
+    Ok(Folder { manifests, probing })
 }
 
-/// Hands what changes to `feed`, for as long as somebody `wants` it.
-pub(crate) fn follow(
-    manifests: &mut Manifests,
-    feed: &Feed,
-    telemetry: &Telemetry,
-    wants: impl Fn() -> bool,
-) -> anyhow::Result<()> {
-    while wants() {
-        telemetry.health.source_goes_on();
-        if let Some(update) = manifests.wait(Some(GOES_ON)).context("following the manifests")? {
+impl Folder {
+    /// Hands what changes to `feed`, for as long as somebody `wants` it.
+    pub(crate) fn follow(
+        &mut self,
+        feed: &Feed,
+        telemetry: &Telemetry,
+        wants: impl Fn() -> bool,
+    ) -> anyhow::Result<()> {
+        let Folder { manifests, probing } = self;
+        while wants() {
+            telemetry.health.source_goes_on();
+            let update = match probing.as_mut().and_then(|probing| probing.news(manifests)) {
+                Some(update) => Some(update),
+                // What probes say wakes up who waits.
+                None => manifests.wait(Some(GOES_ON)).context("following the manifests")?,
+            };
+            let Some(update) = update else { continue };
             report_problems(manifests, &update, telemetry);
+            if let Some(probing) = probing {
+                probing.update(manifests, &update)?;
+            }
             let received = update.received;
             feed.publish(&batch(update, received));
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn batch(update: Update, received: Instant) -> Batch {

@@ -1,23 +1,23 @@
 //! The servers that answer whoever asks: load balancers, kubelet, Prometheus, `portolan get`.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, anyhow};
 use portolan_config::{Config, Gate};
-use portolan_names::Names;
 use portolan_observe::servers::{self, ControlSocket, Options, Server, Servers};
 use portolan_observe::{BuildInfo, Feature, FeatureStage, Metrics, Telemetry};
 use tracing::{error, warn};
 
+use crate::answers::{self, Others};
 use crate::cli::RunArgs;
 use crate::cluster::Cluster;
 use crate::configuration::Loaded;
 use crate::event::Event;
+use crate::logging;
 use crate::mailbox::Sender;
-use crate::{answers, logging};
 
-/// Starts the servers that the configuration asks for. `names` are those that the node answers.
+/// Starts the servers that the configuration asks for.
 pub(crate) fn start(
     args: &RunArgs,
     loaded: &Loaded,
@@ -25,14 +25,13 @@ pub(crate) fn start(
     telemetry: &Arc<Telemetry>,
     events: &Sender<Event>,
     cluster: &Arc<OnceLock<Cluster>>,
-    names: Vec<Arc<RwLock<Names>>>,
+    others: Others,
 ) -> anyhow::Result<Servers> {
     let config = &loaded.config;
     let socket = &args.socket;
-    let counted = portolan_dataplane::named(config.mode.name()).and_then(|mode| mode.traffic);
     let control = (!socket.as_os_str().is_empty()).then(|| ControlSocket {
         paths: vec![socket.clone()],
-        ask: answers::of_proxy(events.clone(), counted, names),
+        ask: answers::of_proxy(events.clone(), others),
     });
     let (reported, events) = (cluster.clone(), events.clone());
     let options = Options {

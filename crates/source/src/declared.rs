@@ -8,6 +8,7 @@ mod endpoints;
 mod naming;
 mod node;
 mod pod;
+mod probes;
 mod service;
 mod slice;
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use portolan_controllers::{Endpoints, Issue, Naming, Pod, ServiceSpec, is_generated_name};
+use portolan_probe::Target;
 use portolan_service::{
     EndpointSlice, Node, ObjectName, PodPhase, Protocol, Special, TargetSlice, parse_address, parse_network,
 };
@@ -90,7 +92,7 @@ impl fmt::Display for Key {
 pub(crate) enum Object {
     Namespace(Labels),
     Node(Arc<Node>),
-    Pod(Arc<Pod>, PodPhase),
+    Pod(Arc<Pod>, PodPhase, Option<Arc<Target>>),
     Service(Arc<ServiceSpec>),
     Endpoints(Arc<Endpoints>),
     EndpointSlice(Slice),
@@ -248,28 +250,35 @@ pub(crate) struct Declared {
     pub(crate) object: Option<Object>,
     /// What is wrong with it; of a valid object, what of it is left out.
     pub(crate) issues: Vec<Issue>,
+    /// What is asked for, and nobody does here.
+    pub(crate) warnings: Vec<Issue>,
 }
 
 impl Declared {
     /// Not valid, for this reason.
     pub(crate) fn invalid(issue: Issue) -> Declared {
-        Declared { object: None, issues: vec![issue] }
+        Declared { object: None, issues: vec![issue], warnings: Vec::new() }
     }
 }
 
 /// Checks the object called `key`, given as JSON. The label of errors is the path of the field.
 pub(crate) fn declare(key: &Key, json: serde_json::Value) -> Declared {
-    let mut left_out = Vec::new();
-    let declared = declare_all(key, json, &mut left_out);
+    let (mut left_out, mut warnings) = (Vec::new(), Vec::new());
+    let declared = declare_all(key, json, &mut left_out, &mut warnings);
     let (object, mut issues) = match declared {
         Ok(object) => (Some(object), Vec::new()),
         Err(issues) => (None, issues),
     };
     issues.append(&mut left_out);
-    Declared { object, issues: Issue::capped(issues) }
+    Declared { object, issues: Issue::capped(issues), warnings: Issue::capped(warnings) }
 }
 
-fn declare_all(key: &Key, json: serde_json::Value, left_out: &mut Vec<Issue>) -> Result<Object, Vec<Issue>> {
+fn declare_all(
+    key: &Key,
+    json: serde_json::Value,
+    left_out: &mut Vec<Issue>,
+    warnings: &mut Vec<Issue>,
+) -> Result<Object, Vec<Issue>> {
     let name = &key.name;
     Ok(match key.kind {
         Kind::Namespace => {
@@ -282,7 +291,8 @@ fn declare_all(key: &Key, json: serde_json::Value, left_out: &mut Vec<Issue>) ->
             let named = read(&json)?;
             let pod: objects::Pod = read(json)?;
             let phase = PodPhase::named(pod.status.phase.as_deref().unwrap_or_default());
-            Object::Pod(pod::declare(&pod, &named)?.into(), phase)
+            let (pod, target) = pod::declare(&pod, &named, warnings)?;
+            Object::Pod(pod.into(), phase, target)
         }
         Kind::Service => Object::Service(service::declare(name, &read(json)?, left_out)?.into()),
         Kind::Endpoints => Object::Endpoints(endpoints::declare(&read(json)?)?.into()),

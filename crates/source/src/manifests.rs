@@ -5,6 +5,7 @@ mod file;
 mod last_good;
 mod ledger;
 mod names_only;
+mod probed;
 mod problem;
 mod sources;
 mod unfinished;
@@ -25,9 +26,12 @@ use last_good::LastGood;
 use ledger::Ledger;
 use names_only::NamesOnly;
 use portolan_controllers::{Controllers, Issue, Naming, Ranges};
+use portolan_probe::Target;
 use portolan_service::{AddressPool, Change, NamesChange, ObjectName, PerFamily, Subject};
-use portolan_watch::FileTree;
+use portolan_watch::{FileTree, Waited, Waker};
 pub use portolan_yaml::Tree;
+use probed::Probed;
+pub use probed::Probing;
 pub use problem::{Problem, Severity};
 use sources::Sources;
 use unfinished::Unfinished;
@@ -55,6 +59,8 @@ pub struct Options {
     pub last_good: Option<PathBuf>,
     /// Never write the ledger, nor the last good objects.
     pub read_only: bool,
+    /// What probes of Pods are for.
+    pub probing: Probing,
 }
 
 impl Default for Options {
@@ -70,6 +76,7 @@ impl Default for Options {
             ledger: None,
             last_good: None,
             read_only: false,
+            probing: Probing::default(),
         }
     }
 }
@@ -101,6 +108,8 @@ pub struct Update {
     /// every cluster has exist always: `default`, `kube-system`, `kube-public` and
     /// `kube-node-lease`.
     pub names: Vec<NamesChange>,
+    /// Pods that are to be probed like this from now on, or no longer, each at most once.
+    pub probes: Vec<(ObjectName, Option<Arc<Target>>)>,
     /// What is wrong now and was not before.
     pub new_problems: Vec<Problem>,
     /// What is no longer wrong.
@@ -119,6 +128,7 @@ impl Update {
         Update {
             changes: Vec::new(),
             names: Vec::new(),
+            probes: Vec::new(),
             new_problems: Vec::new(),
             solved: Vec::new(),
             received,
@@ -128,9 +138,10 @@ impl Update {
     }
 
     fn is_news(&self) -> bool {
-        let Update { changes, names, new_problems, solved, undecodable, .. } = self;
+        let Update { changes, names, probes, new_problems, solved, undecodable, .. } = self;
         !changes.is_empty()
             || !names.is_empty()
+            || !probes.is_empty()
             || !new_problems.is_empty()
             || !solved.is_empty()
             || !undecodable.is_empty()
@@ -144,6 +155,7 @@ pub struct Manifests {
     sources: Sources,
     controllers: Controllers<Ledger>,
     names_only: NamesOnly,
+    probed: Probed,
     ledger: Option<PathBuf>,
     last_good: LastGood,
     problems: BTreeMap<About, Vec<Problem>>,
@@ -180,6 +192,7 @@ impl Manifests {
             sources: Sources::default(),
             controllers,
             names_only: NamesOnly::new(),
+            probed: Probed::new(options.probing),
             ledger: options.ledger,
             last_good: LastGood::open(options.last_good, folder, options.read_only),
             problems: BTreeMap::new(),
@@ -200,8 +213,9 @@ impl Manifests {
         self.read(&files, received)
     }
 
-    /// Waits until something has changed, at most for `timeout`; `None` if nothing did. The first
-    /// call loads, if [`Manifests::load`] was not called.
+    /// Waits until something has changed, at most for `timeout`; `None` if nothing did, or somebody
+    /// has [woken](Manifests::waker) this up. The first call loads, if [`Manifests::load`] was not
+    /// called.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Option<Update>> {
         if !self.loaded {
             return Ok(Some(self.load()));
@@ -213,8 +227,8 @@ impl Manifests {
                 return Ok(Some(self.read(&BTreeSet::new(), Instant::now())));
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let changed = self.folder.wait(self.unfinished.shorten(left))?;
-            let received = Instant::now();
+            let waited = self.folder.wait(self.unfinished.shorten(left))?;
+            let (received, changed) = (Instant::now(), waited == Waited::Changed);
             let mut files = self.unfinished.due(received);
             if changed {
                 files.extend(self.folder.changed()?);
@@ -225,10 +239,26 @@ impl Manifests {
                     return Ok(Some(update));
                 }
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if waited == Waited::Woken || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(None);
             }
         }
+    }
+
+    /// What wakes up [`Manifests::wait`].
+    pub fn waker(&self) -> Waker {
+        self.folder.waker()
+    }
+
+    /// Probes say whether these Pods are ready. Returns what follows.
+    pub fn set_readiness<'a>(&mut self, pods: impl IntoIterator<Item = (&'a ObjectName, bool)>) -> Update {
+        let received = Instant::now();
+        for (name, ready) in pods {
+            if let Some(pod) = self.probed.set_ready(name, ready) {
+                self.controllers.set_pod(name, Some(pod));
+            }
+        }
+        self.read(&BTreeSet::new(), received)
     }
 
     /// The pods declared at present and their addresses.
@@ -297,6 +327,7 @@ impl Manifests {
         update.changes.extend(outcome.changes);
         in_order(&mut update.changes);
         update.names = self.names_only.take();
+        update.probes = self.probed.take();
         for (name, issues) in outcome.issues {
             let key = Key { kind: Kind::Service, name };
             let problems = issues.into_iter().filter_map(|issue| self.problem(&key, issue)).collect();
@@ -345,7 +376,9 @@ impl Manifests {
                 controllers.set_node(name.name(), Some(&node));
                 changes.push(Change::Node((*node).clone()));
             }
-            Some(Object::Pod(pod, _)) => controllers.set_pod(name, Some(pod)),
+            Some(Object::Pod(pod, _, target)) => {
+                controllers.set_pod(name, Some(self.probed.set(name, pod, target)));
+            }
             Some(Object::Service(service)) => controllers.set_service(name, Some(service)),
             Some(Object::Endpoints(endpoints)) => controllers.set_endpoints(name, Some(endpoints)),
             Some(Object::EndpointSlice(Slice::Addresses { slice, .. })) => changes.push(Change::Slice(slice)),
@@ -358,7 +391,10 @@ impl Manifests {
                     controllers.set_node(name.name(), None);
                     changes.push(Change::NodeRemoved(name.name().into()));
                 }
-                Kind::Pod => controllers.set_pod(name, None),
+                Kind::Pod => {
+                    self.probed.remove(name);
+                    controllers.set_pod(name, None);
+                }
                 Kind::Service => controllers.set_service(name, None),
                 Kind::Endpoints => controllers.set_endpoints(name, None),
                 Kind::EndpointSlice => changes.push(Change::SliceRemoved(name.clone())),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, Visitor};
 
 /// `metadata` of any object.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -281,8 +281,64 @@ pub(crate) struct PodDnsConfigOption {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Container {
+    pub(crate) name: String,
     pub(crate) ports: Vec<ContainerPort>,
     pub(crate) restart_policy: Option<String>,
+    pub(crate) startup_probe: Option<Probe>,
+    pub(crate) liveness_probe: Option<Probe>,
+    pub(crate) readiness_probe: Option<Probe>,
+}
+
+/// A probe of a container.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Probe {
+    pub(crate) http_get: Option<HttpGet>,
+    pub(crate) tcp_socket: Option<TcpSocket>,
+    pub(crate) grpc: Option<Grpc>,
+    pub(crate) exec: Option<IgnoredAny>,
+    /// Seconds.
+    pub(crate) initial_delay_seconds: Option<i64>,
+    /// Seconds.
+    pub(crate) period_seconds: Option<i64>,
+    /// Seconds.
+    pub(crate) timeout_seconds: Option<i64>,
+    pub(crate) success_threshold: Option<i64>,
+    pub(crate) failure_threshold: Option<i64>,
+}
+
+/// `httpGet` of a probe.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HttpGet {
+    pub(crate) path: Option<String>,
+    pub(crate) port: NumberOrName,
+    pub(crate) host: Option<String>,
+    pub(crate) scheme: Option<String>,
+    #[serde(default)]
+    pub(crate) http_headers: Vec<HttpHeader>,
+}
+
+/// An entry of `httpHeaders` of a probe.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct HttpHeader {
+    pub(crate) name: String,
+    pub(crate) value: String,
+}
+
+/// `tcpSocket` of a probe.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct TcpSocket {
+    pub(crate) port: NumberOrName,
+    pub(crate) host: Option<String>,
+}
+
+/// `grpc` of a probe.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Grpc {
+    pub(crate) port: i64,
+    pub(crate) service: Option<String>,
 }
 
 /// A port of a container.

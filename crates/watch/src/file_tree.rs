@@ -12,8 +12,9 @@ use std::time::Duration;
 use tracing::debug;
 
 use crate::Error;
-use crate::inotify::{Event, Inotify, Watch};
+use crate::inotify::{self, Event, Inotify, Watch};
 use crate::links::{self, End};
+use crate::waker::Waker;
 
 /// How deep folders may lie inside of each other.
 const MAX_DEPTH: usize = 32;
@@ -33,6 +34,7 @@ pub struct FileTree {
     root: PathBuf,
     wanted: fn(&Path) -> bool,
     inotify: Inotify,
+    waker: Waker,
     watched: HashMap<Watch, Watched>,
     /// The folders of the tree, and what watches them.
     folders: BTreeMap<PathBuf, Watch>,
@@ -40,6 +42,17 @@ pub struct FileTree {
     /// For each path that leads through links, the root among them, where it is looked up.
     steps: HashMap<PathBuf, Vec<(Watch, OsString)>>,
     failed: BTreeMap<PathBuf, Error>,
+}
+
+/// Why [`FileTree::wait`] has returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// Something may have changed.
+    Changed,
+    /// Somebody wanted it to return.
+    Woken,
+    /// The time is over.
+    InVain,
 }
 
 /// Why one folder of the system is watched.
@@ -70,6 +83,7 @@ impl FileTree {
             root: std::path::absolute(root)?,
             wanted,
             inotify: Inotify::new()?,
+            waker: Waker::new()?,
             watched: HashMap::new(),
             folders: BTreeMap::new(),
             files: BTreeSet::new(),
@@ -120,9 +134,23 @@ impl FileTree {
         changed
     }
 
-    /// Waits until something may have changed, at most for `timeout`. Returns whether it may.
-    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
-        self.inotify.wait(timeout)
+    /// Waits until something may have changed, at most for `timeout`, or until somebody wakes this
+    /// up.
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Waited> {
+        let [changed, woken] = inotify::wait([self.inotify.as_fd(), self.waker.as_fd()], timeout)?;
+        Ok(if changed {
+            Waited::Changed
+        } else if woken {
+            self.waker.reset();
+            Waited::Woken
+        } else {
+            Waited::InVain
+        })
+    }
+
+    /// What wakes up [`FileTree::wait`].
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     /// The files that may have changed since the last call. Does not wait.

@@ -13,7 +13,9 @@ mod file_tree;
 mod inotify;
 mod links;
 mod paths;
+mod waker;
 
 pub use error::Error;
-pub use file_tree::FileTree;
+pub use file_tree::{FileTree, Waited};
 pub use paths::Paths;
+pub use waker::Waker;

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use portolan_watch::FileTree;
+use portolan_watch::{FileTree, Waited};
 use tempfile::TempDir;
 
 struct Followed {
@@ -33,7 +33,11 @@ impl Followed {
     /// Waits until `file` is among the changed ones.
     fn changes(&mut self, file: &str) -> BTreeSet<PathBuf> {
         loop {
-            assert!(self.tree.wait(Some(Duration::from_secs(20))).unwrap(), "{file} does not change");
+            assert_eq!(
+                self.tree.wait(Some(Duration::from_secs(20))).unwrap(),
+                Waited::Changed,
+                "{file} does not change"
+            );
             let changed = self.tree.changed().unwrap();
             if changed.contains(Path::new(file)) {
                 return changed;
@@ -44,6 +48,18 @@ impl Followed {
     fn files(&self) -> Vec<&str> {
         self.tree.files().map(|path| path.to_str().unwrap()).collect()
     }
+}
+
+#[test]
+fn whoever_waits_can_be_woken_up() {
+    let followed = Followed::new(|_| {});
+    let waker = followed.tree.waker();
+    waker.wake();
+    std::thread::spawn(move || waker.wake());
+    let patience = Some(Duration::from_secs(20));
+    assert_eq!(followed.tree.wait(patience).unwrap(), Waited::Woken);
+    fs::write(followed.path("a.txt"), "").unwrap();
+    assert_eq!(followed.tree.wait(patience).unwrap(), Waited::Changed);
 }
 
 #[test]
@@ -95,7 +111,11 @@ fn the_root_goes_and_comes_back() {
     fs::remove_dir_all(followed.path("")).unwrap();
     followed.changes("a.txt");
     while followed.tree.failed().is_empty() {
-        assert!(followed.tree.wait(Some(Duration::from_secs(20))).unwrap(), "the root is not missed");
+        assert_eq!(
+            followed.tree.wait(Some(Duration::from_secs(20))).unwrap(),
+            Waited::Changed,
+            "the root is not missed"
+        );
         followed.tree.changed().unwrap();
     }
     fs::create_dir(followed.path("")).unwrap();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use portolan_probe::{ProbeKind, Timing};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -77,13 +78,14 @@ pub(super) struct Port {
 pub(super) struct Probe {
     pub(super) http_get: Option<HttpGet>,
     pub(super) tcp_socket: Option<TcpSocket>,
+    pub(super) grpc: Option<Grpc>,
     pub(super) exec: Option<Exec>,
     initial_delay_seconds: u32,
     timeout_seconds: Option<u32>,
     period_seconds: Option<u32>,
     success_threshold: Option<u32>,
     failure_threshold: Option<u32>,
-    pub(super) termination_grace_period_seconds: Option<u32>,
+    termination_grace_period_seconds: Option<u32>,
 }
 
 /// `httpGet`
@@ -111,6 +113,14 @@ pub(super) struct Header {
 pub(super) struct TcpSocket {
     pub(super) port: Value,
     pub(super) host: String,
+}
+
+/// `grpc`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Grpc {
+    pub(super) port: Value,
+    pub(super) service: String,
 }
 
 /// `exec`
@@ -146,6 +156,16 @@ impl Spec {
 }
 
 impl Container {
+    /// Its probe of a kind.
+    pub(super) fn probe(&self, kind: ProbeKind) -> Option<&Probe> {
+        let probe = match kind {
+            ProbeKind::Startup => &self.startup_probe,
+            ProbeKind::Liveness => &self.liveness_probe,
+            ProbeKind::Readiness => &self.readiness_probe,
+        };
+        probe.as_ref()
+    }
+
     /// The number of a port that a probe names.
     pub(super) fn port(&self, port: &Value) -> Option<u16> {
         match port {
@@ -160,24 +180,22 @@ impl Container {
 }
 
 impl Probe {
-    pub(super) fn initial_delay(&self) -> Duration {
-        Duration::from_secs(self.initial_delay_seconds.into())
+    /// When it is carried out. What is not said is as the API has it.
+    pub(super) fn timing(&self) -> Timing {
+        let usual = Timing::default();
+        let seconds = |given: Option<u32>| given.map(|seconds| Duration::from_secs(seconds.max(1).into()));
+        Timing {
+            initial_delay: Duration::from_secs(self.initial_delay_seconds.into()),
+            period: seconds(self.period_seconds).unwrap_or(usual.period),
+            timeout: seconds(self.timeout_seconds).unwrap_or(usual.timeout),
+            successes: self.success_threshold.map_or(usual.successes, |number| number.max(1)),
+            failures: self.failure_threshold.map_or(usual.failures, |number| number.max(1)),
+        }
     }
 
-    pub(super) fn period(&self) -> Duration {
-        Duration::from_secs(self.period_seconds.unwrap_or(10).max(1).into())
-    }
-
-    pub(super) fn timeout(&self) -> Duration {
-        Duration::from_secs(self.timeout_seconds.unwrap_or(1).max(1).into())
-    }
-
-    pub(super) fn successes(&self) -> u32 {
-        self.success_threshold.unwrap_or(1).max(1)
-    }
-
-    pub(super) fn failures(&self) -> u32 {
-        self.failure_threshold.unwrap_or(3).max(1)
+    /// How long the container has to end when this probe has failed, if it says so.
+    pub(super) fn grace(&self) -> Option<Duration> {
+        self.termination_grace_period_seconds.map(|seconds| Duration::from_secs(seconds.into()))
     }
 }
 
@@ -195,9 +213,8 @@ mod tests {
         let pod = Object::read(&pod).expect("a pod");
         let container = &pod.spec.containers[0];
         let probe = container.readiness_probe.as_ref().expect("a probe");
-        let seconds = [probe.initial_delay(), probe.period(), probe.timeout(), pod.spec.grace()];
-        assert_eq!(seconds.map(|time| time.as_secs()), [0, 10, 1, 30]);
-        assert_eq!((probe.successes(), probe.failures()), (1, 3));
+        assert_eq!(probe.timing(), Timing::default());
+        assert_eq!(pod.spec.grace().as_secs(), 30);
         for (port, expected) in [
             (json!("web"), Some(8080)),
             (json!(80), Some(80)),

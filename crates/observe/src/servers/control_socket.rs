@@ -150,7 +150,12 @@ impl Shared {
                 });
                 match asking.await {
                     Ok(Answered::Services(rows)) => answer::json(&json!({"services": rows})),
-                    Ok(Answered::Endpoints(rows)) => answer::json(&json!({"endpoints": rows})),
+                    Ok(Answered::Endpoints(rows, pods)) if pods.is_empty() => {
+                        answer::json(&json!({"endpoints": rows}))
+                    }
+                    Ok(Answered::Endpoints(rows, pods)) => {
+                        answer::json(&json!({"endpoints": rows, "probedPods": pods}))
+                    }
                     Ok(Answered::Addresses(rows)) => answer::json(&json!({"addresses": rows})),
                     Ok(Answered::Names(rows, next)) => answer::json(&json!({"names": rows, "next": next})),
                     Ok(Answered::Unavailable(why)) => refuse(StatusCode::SERVICE_UNAVAILABLE, &why),

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use portolan_corefile::ApiServer;
 use portolan_names::{Names, PodMode, Settings};
 use portolan_observe::Telemetry;
-use portolan_source::manifests::{self as source, Manifests};
+use portolan_source::manifests as source;
 use tracing::warn;
 
 use super::metrics::Metrics;
@@ -153,12 +153,9 @@ fn follow_manifests(
         read_only: true,
         ..source::Options::default()
     };
-    let (mut folder, first): (Manifests, _) = manifests::read(folder, options, telemetry)?;
-    feed.publish(&first);
+    let mut folder = manifests::read(folder, options, None, feed, telemetry)?;
     let (feed, telemetry, ended) = (feed.clone(), telemetry.clone(), ended.clone());
-    spawn("manifests", events, move || {
-        manifests::follow(&mut folder, &feed, &telemetry, || !ended.load(Ordering::Relaxed))
-    })
+    spawn("manifests", events, move || folder.follow(&feed, &telemetry, || !ended.load(Ordering::Relaxed)))
 }
 
 /// What of the cluster is followed. Flags come before what the Corefile says.

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use portolan_observe::rows::{
-    AddressRow, ChangeRow, CountsRow, EndpointRow, FrontendRow, NameRow, ServiceRow, TrafficRow,
+    AddressRow, ChangeRow, CountsRow, EndpointRow, FrontendRow, NameRow, PodRow, ProbeRow, ServiceRow,
+    TrafficRow,
 };
 
 /// What a terminal shows of a line. Only words that are longer, such as names of full length, reach
@@ -41,9 +42,42 @@ pub(super) fn services(rows: &[ServiceRow], wide: bool) -> String {
     align(["SERVICE", "TYPE", "ENDPOINTS", "ADDRESS"], &lines)
 }
 
-/// Endpoints, a line for each one of each Service port. What the kernel has counted is in columns
-/// of its own and, if `wide`, below.
-pub(super) fn endpoints(rows: &[EndpointRow], wide: bool) -> String {
+/// Endpoints, a line for each one of each Service port, and the Pods that are probed.
+pub(super) fn endpoints(rows: &[EndpointRow], pods: &[PodRow], wide: bool) -> String {
+    let parts = [(rows.is_empty(), of_services(rows, wide)), (pods.is_empty(), probed(pods))];
+    let shown: Vec<String> = parts.into_iter().filter(|(empty, _)| !empty).map(|(_, text)| text).collect();
+    shown.join("\n")
+}
+
+/// Pods, a line for each, and below it what its probes said.
+fn probed(pods: &[PodRow]) -> String {
+    let lines = pods.iter().map(|pod| {
+        let ready = pod.ready.map_or("unknown", |ready| if ready { "yes" } else { "no" });
+        let since = pod.since_seconds.map_or_else(|| "-".to_owned(), units);
+        let cells = [title(&pod.namespace, &pod.pod, ""), ready.to_owned(), since, pod.address.to_string()];
+        Line { cells, notes: pod.probes.iter().map(probe).collect() }
+    });
+    align(["PROBED POD", "READY", "SINCE", "ADDRESS"], &lines.collect::<Vec<_>>())
+}
+
+fn probe(probe: &ProbeRow) -> String {
+    let what = format!("{} of {}", probe.kind, probe.container);
+    let (Some(ago), Some(took)) = (probe.ago_seconds, probe.took_seconds) else {
+        return format!("{what}: not carried out yet");
+    };
+    let state = if probe.passes { "passes" } else { "fails" };
+    let last = format!("{what} {state}; last {} ago, in {}", units(ago), latency(took));
+    match &probe.last_failure {
+        None => last,
+        Some(failure) if failure.over => {
+            format!("{last}; failed {} ago: {}", units(failure.ago_seconds), failure.reason)
+        }
+        Some(failure) => format!("{last}: {}", failure.reason),
+    }
+}
+
+/// What the kernel has counted is in columns of its own and, if `wide`, below.
+fn of_services(rows: &[EndpointRow], wide: bool) -> String {
     let mut before = String::new();
     let mut named = rows.iter().map(|row| {
         let name = title(&row.namespace, &row.service, &row.port);
@@ -194,7 +228,15 @@ fn endpoints_of(row: &ServiceRow) -> String {
 /// How long ago, in the two largest units.
 pub(super) fn ago(at: &str, now: Duration) -> String {
     let Some(at) = portolan_observe::timestamp::parse_seconds(at) else { return at.to_owned() };
-    let seconds = now.as_secs().saturating_sub(at);
+    in_units(now.as_secs().saturating_sub(at))
+}
+
+fn units(seconds: f64) -> String {
+    in_units(Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs())
+}
+
+/// In the two largest units.
+fn in_units(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),

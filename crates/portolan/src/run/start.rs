@@ -9,11 +9,13 @@ use portolan_config::watch::ConfigFile;
 use portolan_dataplane::{ConfiguredMode, ModeDescriptor};
 use portolan_observe::servers::Servers;
 use portolan_observe::{BuildInfo, Telemetry};
+use portolan_probe::Prober;
 use portolan_service::Family;
 use tracing::{error, info, warn};
 
 use super::event_loop::EventLoop;
 use crate::announcing::{Addresses, Announcing};
+use crate::answers::Others;
 use crate::batch::Batch;
 use crate::cli::RunArgs;
 use crate::cluster::{self, Cluster};
@@ -25,13 +27,15 @@ use crate::feed::{Consumer, Feed};
 use crate::mailbox::{Mail, Receiver, Sender, mailbox};
 use crate::node_check::NodeCheck;
 use crate::node_lock::{self, Holder, NodeLock, Taken};
+use crate::probing::Probing;
 use crate::proxy::{Proxy, Surroundings};
 use crate::ready_fd::ReadyFd;
 use crate::this_node::ThisNode;
 use crate::threads::spawn;
 use crate::wanted::Wanted;
 use crate::{
-    addresses, cleanup, forwarding, kernel_settings, manifests, privileges, servers, signals, traffic,
+    addresses, cleanup, forwarding, kernel_settings, manifests, privileges, probing, servers, signals,
+    traffic,
 };
 
 /// So long do connections that the process has itself go on when it is to end. The next one begins
@@ -55,13 +59,19 @@ pub(super) fn forward(
     servers::record_configuration(config, &telemetry.metrics);
     let (events, received) = mailbox();
     let names = answered_names(args, &events)?;
+    let prober = Prober::default();
+    if args.probes() {
+        probing::count(&prober, &telemetry.metrics);
+    }
     signals::end_on_signals(&events, signals::Ending::of_proxy(PATIENCE))?;
     let reported = Arc::new(OnceLock::new());
     // Threads that are started now shall not have what only the settings below need.
     let start_servers = || {
         privileges::without_unneeded(mode, config, || {
-            let served = names.as_ref().map(Prepared::names).unwrap_or_default();
-            servers::start(args, loaded, &build, &telemetry, &events, &reported, served)
+            let names = names.as_ref().map(Prepared::names).unwrap_or_default();
+            let counted = mode.traffic;
+            let others = Others { counted, names, prober: prober.clone() };
+            servers::start(args, loaded, &build, &telemetry, &events, &reported, others)
         })
     };
     let (mut lock, mut servers) = match node_lock::take()? {
@@ -108,7 +118,7 @@ pub(super) fn forward(
     let announcing = parts.announce(cluster.as_ref())?;
     let mut event_loop = parts.event_loop(cluster, servers, ready, in_force, announcing);
     event_loop.proxy.take_over(lock.take_over());
-    parts.start_threads(file)?;
+    parts.start_threads(file, prober)?;
     if let Some(cluster) = &event_loop.cluster {
         cluster.announce_start();
     }
@@ -266,16 +276,16 @@ impl Parts<'_> {
 
     /// Starts the threads that wait, for addresses, for files, for a changed configuration. What
     /// there is at present is observed before this returns.
-    fn start_threads(self, file: Option<ConfigFile>) -> anyhow::Result<()> {
+    fn start_threads(self, file: Option<ConfigFile>, prober: Prober) -> anyhow::Result<()> {
         let Parts { args, config, events, observed, telemetry, .. } = self;
         let mut changes = addresses::changes().context("listening for interface addresses")?;
         observed.publish(&Batch::of_addresses(addresses::list().context("listing interface addresses")?));
         if let Some(folder) = args.manifests() {
-            let (mut folder, first) =
-                manifests::read(folder, manifests::options(&args.proxy, config, false), telemetry)?;
-            observed.publish(&first);
+            let probing = args.probes().then(|| Probing::new(prober));
+            let options = manifests::options(&args.proxy, config, false);
+            let mut folder = manifests::read(folder, options, probing, observed, telemetry)?;
             let (feed, telemetry) = (observed.clone(), telemetry.clone());
-            spawn("manifests", events, move || manifests::follow(&mut folder, &feed, &telemetry, || true))?;
+            spawn("manifests", events, move || folder.follow(&feed, &telemetry, || true))?;
         }
         let feed = observed.clone();
         spawn("addresses", events, move || addresses::follow(&mut changes, &feed))?;

@@ -1,14 +1,21 @@
 //! Pods.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use portolan_controllers::{ContainerPort, Naming, Pod};
+use portolan_probe::Target;
 use portolan_service::{Family, PerFamily};
 
-use super::{Issue, Issues, given, naming, shared};
+use super::{Issue, Issues, given, naming, probes, shared};
 use crate::objects;
 
-pub(super) fn declare(pod: &objects::Pod, named: &objects::NamedPod) -> Result<Pod, Vec<Issue>> {
+/// The Pod, and what it is to be probed for. What cannot be done for it is in `left_out`.
+pub(super) fn declare(
+    pod: &objects::Pod,
+    named: &objects::NamedPod,
+    left_out: &mut Vec<Issue>,
+) -> Result<(Pod, Option<Arc<Target>>), Vec<Issue>> {
     let mut issues = Issues::default();
     let naming = naming::declare(&mut issues, &named.spec);
     let mut ports = Vec::new();
@@ -17,9 +24,12 @@ pub(super) fn declare(pod: &objects::Pod, named: &objects::NamedPod) -> Result<P
     let main = pod.spec.containers.iter().enumerate().map(|(i, container)| ("containers", i, container));
     let side =
         pod.spec.init_containers.iter().enumerate().map(|(i, container)| ("initContainers", i, container));
-    for (list, i, container) in main.chain(side.filter(|(_, _, container)| sidecar(container))) {
+    let containers = main.chain(side.filter(|(_, _, container)| sidecar(container)));
+    let containers: Vec<probes::Running<'_>> =
+        containers.map(|(list, i, container)| (format!("spec.{list}[{i}]"), container)).collect();
+    for (path, container) in &containers {
         for (j, port) in container.ports.iter().enumerate() {
-            let field = |name: &str| format!("spec.{list}[{i}].ports[{j}].{name}");
+            let field = |name: &str| format!("{path}.ports[{j}].{name}");
             let number = issues.port(field("containerPort"), port.container_port);
             let protocol = issues.protocol(field("protocol"), port.protocol.as_deref());
             if let (Some(number), Some(protocol), false) = (number, protocol, port.name.is_empty()) {
@@ -29,8 +39,11 @@ pub(super) fn declare(pod: &objects::Pod, named: &objects::NamedPod) -> Result<P
     }
 
     let mut addresses = PerFamily::<Option<IpAddr>>::default();
+    // The one that `status.podIP` has in a cluster.
+    let mut first = None;
     let mut take = |address: Option<IpAddr>| {
         if let Some(address) = address {
+            first.get_or_insert(address);
             addresses.get_mut(Family::of(address)).get_or_insert(address);
         }
     };
@@ -45,7 +58,8 @@ pub(super) fn declare(pod: &objects::Pod, named: &objects::NamedPod) -> Result<P
         take(issues.address("status.hostIP", text));
     }
 
-    issues.or(Pod {
+    let target = probes::declare(&mut issues, left_out, &containers, first);
+    let pod = Pod {
         labels: pod.metadata.labels.clone(),
         addresses,
         ready: pod.status.conditions.iter().any(|it| it.kind == "Ready" && it.status == "True"),
@@ -54,5 +68,6 @@ pub(super) fn declare(pod: &objects::Pod, named: &objects::NamedPod) -> Result<P
         node: given(pod.spec.node_name.as_deref()),
         naming: (naming != Naming::default()).then(|| naming.into()),
         ports,
-    })
+    };
+    issues.or((pod, target))
 }

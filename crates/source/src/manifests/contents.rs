@@ -344,6 +344,9 @@ impl Reader<'_> {
             return self.problem(tree.line, Some(key.to_string()), "", message);
         }
         self.issues(tree, &key.to_string(), declared.issues);
+        let unknown =
+            |Issue { field, message }| schema::Unknown { line: tree.line_of(&field), field, message };
+        self.warnings(Some(&key.to_string()), declared.warnings.into_iter().map(unknown).collect());
         let object = declared.object;
         self.warnings(Some(&key.to_string()), schema::unknown_fields(kind.name(), tree));
         let lines = Lines::of(tree, &key);

@@ -64,7 +64,7 @@ impl NamesOnly {
                 }
                 self.touched.insert(namespace);
             }
-            (Kind::Pod, Some(Object::Pod(pod, phase))) => {
+            (Kind::Pod, Some(Object::Pod(pod, phase, _))) => {
                 let addresses = Family::ALL.into_iter().filter_map(|family| *pod.addresses.get(family));
                 self.changes.push(NamesChange::Pod(Pod {
                     name: name.clone(),

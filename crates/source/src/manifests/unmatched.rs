@@ -216,7 +216,8 @@ impl<'a> Known<'a> {
             .is_some_and(|given| given.content == Content::Bool(true));
         let mut pods = pods.iter().filter(|pod| pod.object.kind == "Pod").peekable();
         let first = pods.peek().filter(|_| self.workloads == Workloads::Ignored)?.object;
-        let serves = |pod: &PodLike<'_>| pod.has_address() && (all_count || pod.is_ready());
+        let serves =
+            |pod: &PodLike<'_>| pod.has_address() && (all_count || pod.is_ready() || pod.is_probed());
         if pods.any(|pod| serves(pod)) {
             return None;
         }

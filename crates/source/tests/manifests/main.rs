@@ -5,6 +5,7 @@ mod fields;
 mod follow;
 mod last_good;
 mod names;
+mod probes;
 mod problems;
 mod scale;
 mod sequences;

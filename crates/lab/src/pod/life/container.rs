@@ -206,7 +206,7 @@ impl Container {
             let probe = kind.to_string().to_lowercase();
             let message = format!("Container {name} failed {probe} probe, will be restarted");
             actions.push(Action::event("Killing", message));
-            self.killed_at = Some(now + self.health.grace(kind).unwrap_or(grace));
+            self.killed_at = Some(now + self.spec.probe(kind).and_then(spec::Probe::grace).unwrap_or(grace));
         }
     }
 

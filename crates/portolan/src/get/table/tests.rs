@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use portolan_observe::rows::{
-    ChangeRow, CountsRow, DestinationRow, EndpointRow, FrontendRow, ServiceRow, TrafficRow,
+    ChangeRow, CountsRow, DestinationRow, EndpointRow, FrontendRow, PodRow, ProbeFailureRow, ProbeRow,
+    ServiceRow, TrafficRow,
 };
 
 use super::super::table;
@@ -151,6 +152,7 @@ fn endpoints() {
     same(
         &table::endpoints(
             &[row([10, 1, 0, 2], true, &["cluster", "local"]), row([10, 1, 200, 3], false, &["serving"])],
+            &[],
             true,
         ),
         &[
@@ -216,15 +218,66 @@ fn what_was_counted_for_endpoints() {
         traffic,
     };
     same(
-        &table::endpoints(&[row(2, Some(counted(3))), row(3, None)], false),
+        &table::endpoints(&[row(2, Some(counted(3))), row(3, None)], &[], false),
         &[
             "SERVICE   LOCAL  LISTS    WEIGHT  ACTIVE  INACTIVE  ENDPOINT",
             "shop/web  no     cluster  4       3       12        10.1.0.2:8080/tcp",
             "          no     cluster  -       -       -         10.1.0.3:8080/tcp",
         ],
     );
-    let wide = table::endpoints(&[row(2, Some(counted(3)))], true);
+    let wide = table::endpoints(&[row(2, Some(counted(3)))], &[], true);
     assert!(wide.contains("\n  so far: connections 15; in: packets 120, "), "{wide}");
+}
+
+#[test]
+fn pods_that_are_probed() {
+    let probe = |kind: &str, passes, failed: Option<(f64, bool)>| ProbeRow {
+        container: "web".to_owned(),
+        kind: kind.to_owned(),
+        passes,
+        count: 7,
+        ago_seconds: Some(3.2),
+        took_seconds: Some(0.000_812),
+        last_failure: failed.map(|(ago_seconds, over)| ProbeFailureRow {
+            ago_seconds,
+            reason: "HTTP probe failed with statuscode: 503".to_owned(),
+            over,
+        }),
+    };
+    let pod = |name: &str, ready: Option<bool>, probes: &[ProbeRow]| PodRow {
+        namespace: "shop".to_owned(),
+        pod: name.to_owned(),
+        address: IpAddr::from([10, 1, 0, 2]),
+        ready,
+        since_seconds: ready.map(|_| 187.9),
+        probes: probes.to_vec(),
+    };
+    let new = ProbeRow { ago_seconds: None, took_seconds: None, ..probe("startup", false, None) };
+    same(
+        &table::endpoints(
+            &[],
+            &[
+                pod("web-1", Some(true), &[probe("liveness", true, None)]),
+                pod("web-2", Some(true), &[probe("readiness", true, Some((4000.0, true)))]),
+                pod("web-3", Some(false), &[probe("readiness", false, Some((3.2, false)))]),
+                pod("web-4", None, &[new]),
+            ],
+            false,
+        ),
+        &[
+            "PROBED POD  READY    SINCE  ADDRESS",
+            "shop/web-1  yes      3m7s   10.1.0.2",
+            "  liveness of web passes; last 3s ago, in 812.0µs",
+            "shop/web-2  yes      3m7s   10.1.0.2",
+            "  readiness of web passes; last 3s ago, in 812.0µs; failed 1h6m ago: HTTP probe",
+            "      failed with statuscode: 503",
+            "shop/web-3  no       3m7s   10.1.0.2",
+            "  readiness of web fails; last 3s ago, in 812.0µs: HTTP probe failed with",
+            "      statuscode: 503",
+            "shop/web-4  unknown  -      10.1.0.2",
+            "  startup of web: not carried out yet",
+        ],
+    );
 }
 
 #[test]

@@ -80,6 +80,18 @@ impl PodLike<'_> {
         let conditions = items(self.object.tree, "status.conditions");
         conditions.iter().any(|it| text(it, "type") == Some("Ready") && text(it, "status") == Some("True"))
     }
+
+    /// A container has a probe that says whether it is ready.
+    pub(super) fn is_probed(&self) -> bool {
+        let given = |container: &Tree, probe: &str| {
+            ["httpGet", "tcpSocket", "grpc"]
+                .iter()
+                .any(|how| at(container, &format!("{probe}.{how}")).is_some())
+        };
+        let containers = items(self.object.tree, "spec.containers").iter();
+        let probes = ["readinessProbe", "livenessProbe", "startupProbe"];
+        containers.into_iter().any(|container| probes.iter().any(|probe| given(container, probe)))
+    }
 }
 
 /// Takes the objects of a document, which may be a list.

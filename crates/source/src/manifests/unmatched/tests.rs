@@ -20,6 +20,11 @@ fn pods_that_get_no_connections_are_reported_where_nobody_runs_them() {
         (format!("{{podIP: 10.0.0.1, {ready}}}"), "", vec![]),
         ("{podIP: 10.0.0.1}".to_owned(), "", no_condition()),
         ("{podIP: 10.0.0.1}".to_owned(), ", publishNotReadyAddresses: true", vec![]),
+        (
+            "{podIP: 10.0.0.1}\nspec: {containers: [{readinessProbe: {tcpSocket: {port: 80}}}]}".to_owned(),
+            "",
+            vec![],
+        ),
         (format!("{{{ready}}}"), "", no_address()),
         (format!("{{{ready}}}"), ", publishNotReadyAddresses: true", no_address()),
         ("{podIP: 10.0.0.1, conditions: [{type: Ready, status: 'False'}]}".to_owned(), "", no_condition()),
