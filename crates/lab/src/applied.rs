@@ -46,6 +46,8 @@ pub(crate) struct Applied {
     /// What was wrong when their objects were applied.
     refused: Vec<Finding>,
     done: BTreeMap<Key, Done>,
+    /// Whether somebody allocates load-balancer addresses.
+    pub(crate) has_load_balancer: bool,
 }
 
 /// An object that is on the server as a file has it.
@@ -73,6 +75,7 @@ impl Applied {
             unread: Vec::new(),
             refused: Vec::new(),
             done: BTreeMap::new(),
+            has_load_balancer: false,
         };
         let nodes = applied.declared().filter(|declared| is_node(declared));
         applied.nodes = nodes.map(|declared| declared.given.clone()).collect();
@@ -145,7 +148,8 @@ impl Applied {
 
     /// What is wrong with the files now, and what in them the lab does not do.
     pub(crate) fn findings(&self) -> Vec<Finding> {
-        let mut findings: Vec<Finding> = self.declared().flat_map(not_done).collect();
+        let mut findings: Vec<Finding> =
+            self.declared().flat_map(|declared| not_done(declared, self.has_load_balancer)).collect();
         findings.extend(self.twice().map(|(declared, first)| {
             let message = format!("is in {first} already, and that counts; take one of them out");
             declared.error("metadata.name", &message)

@@ -26,6 +26,7 @@ use crate::applied::Applied;
 use crate::finding::Finding;
 use crate::kubelet::{Kubelets, ServiceAccount, Setting};
 use crate::live::{Live, LivePods};
+use crate::load_balancer::{self, LoadBalancer};
 use crate::manager::{Facts, Manager};
 use crate::nodes::{self, Asked};
 use crate::own_files;
@@ -58,6 +59,9 @@ pub struct Options {
     /// The addresses that NodePorts answer on, as `portolan run --nodeport-addresses` takes them;
     /// none: its default.
     pub nodeport_addresses: Vec<String>,
+    /// Pools of load-balancer addresses, as `portolan controller --load-balancer-pool` takes them;
+    /// none: nobody allocates any.
+    pub load_balancer_pools: Vec<String>,
     /// Whether there is a DNS for the names of Services.
     pub dns: bool,
     /// Where ClusterIPs are allocated; if there is none, it is chosen.
@@ -71,6 +75,7 @@ pub struct Options {
 pub struct Cluster {
     // Dropped in this order: nobody reports what the end of others looks like.
     _manager: Manager,
+    _load_balancer: Option<LoadBalancer>,
     proxies: Mutex<BTreeMap<String, Proxy>>,
     kubelets: Kubelets,
     server: Server,
@@ -92,7 +97,8 @@ impl Cluster {
         own_files::hide_those_of_the_machine()?;
         let state = options.state.clone();
         fs::create_dir_all(&state).map_err(Error::io(format!("creating {}", state.display())))?;
-        let applied = Applied::read(options.files.clone())?;
+        let mut applied = Applied::read(options.files.clone())?;
+        applied.has_load_balancer = !options.load_balancer_pools.is_empty();
         let nodes = nodes_of(&applied, options)?;
         let control_plane = nodes::control_plane(&nodes);
         let lab = Arc::new(Lab::build(&Spec {
@@ -112,6 +118,9 @@ impl Cluster {
             .map_err(Error::io(format!("writing {}", kubeconfig.display())))?;
         let facts = Facts { ca_pem: server.ca_pem().to_owned(), api: vec![server.address()] };
         let manager = Manager::start(objects.clone(), facts)?;
+        let pools = &options.load_balancer_pools;
+        let files = load_balancer::Files { kubeconfig: &kubeconfig, state: &state };
+        let load_balancer = LoadBalancer::start(&options.program, pools, files, &token, lab.control_plane())?;
         let launch = Launch {
             program: options.program.clone(),
             follows: Follows::Kubeconfig(kubeconfig.clone()),
@@ -119,6 +128,7 @@ impl Cluster {
             cluster_networks: nodes::cluster_networks(&nodes),
             mode: options.proxy_mode,
             nodeport_addresses: options.nodeport_addresses.clone(),
+            announcement_key: load_balancer.as_ref().map(|balancer| balancer.key.clone()),
         };
         let program = options.program.clone().into_os_string();
         let setting = Setting {
@@ -145,6 +155,7 @@ impl Cluster {
         let url = options.listener.local_addr().map_err(Error::io("finding the API server's port"))?;
         let cluster = Cluster {
             _manager: manager,
+            _load_balancer: load_balancer,
             proxies: Mutex::new(proxies),
             kubelets,
             server,

@@ -24,6 +24,8 @@ pub mod link;
 #[cfg(feature = "cluster")]
 pub mod live;
 #[cfg(feature = "cluster")]
+mod load_balancer;
+#[cfg(feature = "cluster")]
 pub mod manager;
 pub mod netns;
 #[cfg(feature = "cluster")]

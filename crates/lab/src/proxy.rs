@@ -71,6 +71,9 @@ pub(crate) struct Launch {
     pub(crate) mode: ProxyMode,
     /// `--nodeport-addresses`; none: the default.
     pub(crate) nodeport_addresses: Vec<String>,
+    /// The key by which they share the announcement of load-balancer addresses; without one, nobody
+    /// announces any.
+    pub(crate) announcement_key: Option<PathBuf>,
 }
 
 impl Launch {
@@ -99,6 +102,9 @@ impl Launch {
         command.args(["--proxy-mode", self.mode.name()]);
         if !self.nodeport_addresses.is_empty() {
             command.args(["--nodeport-addresses", &self.nodeport_addresses.join(",")]);
+        }
+        if let Some(key) = &self.announcement_key {
+            command.arg("--announce-layer2").arg("--announcement-key-file").arg(key);
         }
         command.arg("--socket").arg(own.run.join("portolan.sock"));
         // Standard input is the one descriptor that can be handed over as a number without further

@@ -323,6 +323,70 @@ fn a_node_of_a_lab_is_like_a_machine_of_its_own() {
     assert!(!Path::new("/var/lib/portolan/x").exists(), "the machine's own state is left alone");
 }
 
+/// A Service that wants an address, and a pod that says whom it sees.
+const BALANCED: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: app, ports: [{name: http, containerPort: 8080}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: LoadBalancer
+  selector: {app: web}
+  ports: [{port: 80, targetPort: http}]
+";
+
+/// One node answers ARP for the address that the controller has given, and the client is beside the
+/// nodes.
+#[test]
+fn a_load_balancer_is_reached_from_outside() {
+    let user = User::new();
+    user.write(BALANCED);
+    let up = user.lab(&["up", "web.yaml", "--no-dns", "--load-balancer-pool", "192.168.50.224/28"]);
+    assert!(up.status.success(), "{}", text(&up));
+    assert!(!text(&up).contains("allocates no"), "{}", text(&up));
+    let ask = |situation: &str, wanted: &dyn Fn(&str) -> bool| {
+        let begun = Instant::now();
+        loop {
+            let curl = ["exec", "client", "--", "curl", "-sS", "-m", "2", "http://192.168.50.224/"];
+            let answer = text(&user.lab(&curl));
+            if wanted(&answer) {
+                return;
+            }
+            let addresses = text(&user.lab(&["exec", "host1", "--", "portolan", "get", "addresses"]));
+            assert!(begun.elapsed() < Duration::from_secs(40), "{situation}: {answer}\n{addresses}");
+        }
+    };
+    let client = "you are 192.168.50.100";
+    ask("any node brings it to the pod", &|answer| answer.contains("hello from web-"));
+    let neighbour = user.lab(&["exec", "client", "--", "ip", "neigh", "show", "192.168.50.224"]);
+    assert!(text(&neighbour).contains("lladdr"), "{}", text(&neighbour));
+    let addresses = text(&user.lab(&["exec", "host1", "--", "portolan", "get", "addresses"]));
+    assert!(addresses.contains("192.168.50.224") && addresses.contains("default/web"), "{addresses}");
+
+    let local = format!("{BALANCED}  externalTrafficPolicy: Local\n");
+    user.write(&local);
+    ask("the node that has the pod keeps the client's address", &|answer| answer.contains(client));
+    let others = format!("{local}  loadBalancerSourceRanges: [203.0.113.0/24]\n");
+    user.write(&others);
+    ask("the client is not one of those who may", &|answer| answer.contains("timed out"));
+    user.write(&BALANCED.replace("LoadBalancer", "ClusterIP"));
+    ask("nobody answers for it", &|answer| answer.contains("curl:"));
+    user.wait_for("the address is given back", |status| {
+        let services = status["services"].as_array().unwrap();
+        let web = services.iter().find(|service| service["name"].as_str().unwrap().ends_with("web"));
+        web.is_some_and(|web| web["external_ips"].as_array().is_none_or(Vec::is_empty))
+    });
+}
+
 /// Pods that look names up, and are called, in their own way.
 const NAMED: &str = "
 kind: Pod

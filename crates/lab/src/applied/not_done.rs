@@ -19,8 +19,8 @@ const PLACING: [&str; 4] = [
     "topologySpreadConstraints",
 ];
 
-/// What of an object the lab does not do.
-pub(super) fn not_done(declared: &Declared) -> Vec<Finding> {
+/// What of an object the lab does not do. It may have a load balancer.
+pub(super) fn not_done(declared: &Declared, has_load_balancer: bool) -> Vec<Finding> {
     if let Some((_, why)) = KINDS.iter().find(|(kind, _)| *kind == declared.kind()) {
         return vec![declared.warning("kind", why)];
     }
@@ -30,6 +30,7 @@ pub(super) fn not_done(declared: &Declared) -> Vec<Finding> {
         return vec![declared.warning("kind", &why)];
     }
     match declared.kind() {
+        "Service" if has_load_balancer => Vec::new(),
         "Service" => without_address(declared).into_iter().collect(),
         "Pod" => of_pods(declared, "spec").into_iter().chain(of_status(declared)).collect(),
         "Deployment" | "ReplicaSet" | "ReplicationController" | "StatefulSet" | "DaemonSet" | "Job" => {
@@ -67,8 +68,8 @@ fn without_address(declared: &Declared) -> Option<Finding> {
     (is_balanced && given.is_none_or(Vec::is_empty)).then(|| {
         declared.warning(
             "spec.type",
-            "LoadBalancer, but the lab allocates no load-balancer address; give it one, such as status: {loadBalancer: \
-             {ingress: [{ip: 203.0.113.5}]}}",
+            "LoadBalancer, but the lab allocates no load-balancer address; begin it with --load-balancer-pool, or give \
+             the Service one, such as status: {loadBalancer: {ingress: [{ip: 203.0.113.5}]}}",
         )
     })
 }

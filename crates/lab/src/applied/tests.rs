@@ -187,7 +187,7 @@ fn says_what_the_lab_does_not_do() {
     ];
     for (text, expected) in table {
         let found = declared(&text).expect(&text);
-        let findings = not_done(&found[0]);
+        let findings = not_done(&found[0], false);
         let folder = findings.first().and_then(|finding| finding.file.as_deref()?.parent());
         let found =
             findings.first().map(|finding| line(finding, folder.expect("a folder"))).unwrap_or_default();

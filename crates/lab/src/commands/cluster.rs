@@ -139,6 +139,12 @@ pub struct UpArgs {
     #[arg(long, value_name = "CIDR|WORD,...", value_delimiter = ',')]
     nodeport_addresses: Vec<String>,
 
+    /// Addresses for Services of type LoadBalancer, as in `portolan controller`, which allocates
+    /// them; a node announces each. The client is in 192.168.50.0/24 with the nodes, unless the
+    /// manifests have other addresses: 192.168.50.224/28 is free there
+    #[arg(long, value_name = "[NAME=]RANGE,...")]
+    load_balancer_pool: Vec<String>,
+
     /// Networks that ClusterIPs are allocated from, at most one of each family; otherwise
     /// 10.96.0.0/16 and fd00:10:96::/112, or what holds the addresses that the manifests ask for
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]

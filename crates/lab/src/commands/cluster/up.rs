@@ -68,6 +68,9 @@ fn detach(args: &UpArgs, files: &[PathBuf], place: &Place) -> anyhow::Result<Exi
     for entry in &args.nodeport_addresses {
         command.args(["--nodeport-addresses", entry]);
     }
+    for pool in &args.load_balancer_pool {
+        command.args(["--load-balancer-pool", pool]);
+    }
     if args.no_dns {
         command.arg("--no-dns");
     }
@@ -155,6 +158,7 @@ fn stay(args: &UpArgs, files: Vec<PathBuf>, place: &Place, lock: Lock) -> anyhow
         proxy_mode: args.usual_proxy_mode(),
         node_proxy_modes: args.node_proxy_modes(),
         nodeport_addresses: args.nodeport_addresses.clone(),
+        load_balancer_pools: args.load_balancer_pool.clone(),
         dns: !args.no_dns,
         service_networks: args.service_cluster_ip_range.clone(),
         listener: api,

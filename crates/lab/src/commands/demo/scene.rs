@@ -73,6 +73,7 @@ impl Scene {
             cluster_networks: vec![CLUSTER_NETWORK.into()],
             mode: ProxyMode::default(),
             nodeport_addresses: Vec::new(),
+            announcement_key: None,
         };
         let start = |host: &Host| launch.start(host.node, &lab.node(host.node)?);
         let proxies = HOSTS.iter().map(start).collect::<Result<Vec<_>, _>>()?;

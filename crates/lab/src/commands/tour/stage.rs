@@ -83,6 +83,7 @@ impl Stage {
             proxy_mode: if has_iptables() { ProxyMode::Iptables } else { ProxyMode::Nftables },
             node_proxy_modes: BTreeMap::new(),
             nodeport_addresses: Vec::new(),
+            load_balancer_pools: Vec::new(),
             dns: false,
             service_networks: vec![tour.scenery.services.parse().context("the network of Services")?],
             listener,
