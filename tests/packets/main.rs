@@ -117,6 +117,10 @@ fn trials() -> Vec<Trial> {
         kube_proxy_ipvs::traced_as_packets_go,
     ));
     trials.push(trial("ipvs: from kube-proxy's mode ipvs and back", moving::kube_proxy_and_back));
+    trials.push(trial(
+        "ipvs: what kube-proxy left is removed beside ours",
+        moving::kube_proxy_cleaned_up_beside,
+    ));
     trials.push(trial("ipvs: to mode nftables and back", moving::nftables_and_back));
     trials.push(trial("ipvs: connections are remembered as long as configured", timeouts::are_set));
     trials.push(trial("ipvs: what is counted is shown", counted::is_shown));
@@ -298,6 +302,10 @@ fn scheduler_trials() -> Vec<Trial> {
     trials.push(trial(
         "ipvs: schedulers: least connections rush to a new endpoint",
         schedulers::rush_to_the_new_one,
+    ));
+    trials.push(trial(
+        "ipvs: schedulers: one that the kernel lacks, with weights",
+        schedulers::missing_with_weights,
     ));
     trials
 }

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, ensure};
-use portolan_dataplane::InUse;
-use portolan_dataplane::kube_proxy::Search;
+use portolan_dataplane::kube_proxy::{self, Search};
+use portolan_dataplane::{InUse, Part};
 use portolan_lab::netns::Namespace;
+use portolan_netfilter::ipvs::Ipvs;
 use portolan_service::{Family, Protocol};
 use portolan_tests::ask;
 
@@ -105,6 +106,24 @@ pub(crate) fn kube_proxy_and_back() -> anyhow::Result<()> {
 fn cleaned_up((status, said): &(Option<i32>, String)) -> anyhow::Result<()> {
     ensure!(*status == Some(0), "portolan cleanup: {status:?} {said}");
     Ok(())
+}
+
+/// Removing by hand what kube-proxy left keeps the virtual servers that both had: they are ours.
+pub(crate) fn kube_proxy_cleaned_up_beside() -> anyhow::Result<()> {
+    let mut scene = scene()?;
+    scene.site.stop_proxy("host1");
+    let launch = scene.site.launch("host1", Mode::Ipvs.flags(Setting::Default));
+    let node = scene.site.node("host1");
+    cleaned_up(&launch.cleanup(node)?)?;
+    kube_proxy_ipvs::serve(node, SERVED)?;
+    kube_proxy_ipvs::install(node, SERVED)?;
+    let _proxy = launch.start(node)?;
+    let servers = || anyhow::Ok(node.run(|| Ipvs::open()?.servers())??.len());
+    let before = servers()?;
+    let removed = node.run(kube_proxy::remove)??;
+    ensure!(removed.parts.contains(&Part::Device), "{removed:?}");
+    ensure!(servers()? == before, "{} of {before} virtual servers are left: {removed:?}", servers()?);
+    ask_over(&mut connected(scene.site.pod("client-a"))?).map(drop)
 }
 
 /// From our mode ipvs to mode nftables, and back.

@@ -7,7 +7,7 @@ use portolan_netfilter::ipvs::{Ipvs, Scheduling, ServerKey, ServerState};
 use portolan_service::{Family, Protocol};
 use portolan_tests::ask::PATIENCE;
 
-use crate::case::Mode;
+use crate::case::{Mode, Setting};
 use crate::scene::{PLAIN, SOON, Scene, ask_over, cluster_ip, eventually, plain};
 
 const OWN: &str = "portolan.dev/ipvs-scheduler";
@@ -69,6 +69,29 @@ pub(crate) fn change_live(family: Family) -> anyhow::Result<()> {
     let place = format!("Service default/web: metadata.annotations: {OWN}: \"fastest\" is not one of rr");
     let reported = log.lines().filter(|line| line.contains(&place) && !line.contains("solved: ")).count();
     ensure!(reported == 1, "reported {reported} times\n{log}");
+    Ok(())
+}
+
+/// Where the kernel lacks the scheduler, one that heeds weights stands in from the start where
+/// there are some, and where they come later.
+pub(crate) fn missing_with_weights() -> anyhow::Result<()> {
+    const WEIGHTS: (&str, &str) = ("portolan.dev/endpoint-weights", "10.244.1.0/24: 3, *: 2");
+    let flags = ["--ipvs-scheduler=unheard-of"];
+    let scene = Scene::with_flags(Mode::Ipvs, Setting::Default, &flags)?;
+    let weighted = plain("web", NUMBER).annotation(WEIGHTS.0, WEIGHTS.1);
+    scene.endpoints("web", PLAIN, &["a1", "b1"])?;
+    let to = SocketAddr::new(cluster_ip(NUMBER, Family::V4), 80);
+    for (service, expected) in [(&weighted, "wrr"), (&plain("web", NUMBER), "rr"), (&weighted, "wrr")] {
+        scene.service("web", service)?;
+        scene.settle()?;
+        scene.await_outcome("client-a", Protocol::Tcp, to, |outcome| outcome.pod().is_some())?;
+        // Without waiting: verification would put it right.
+        let held: Vec<String> = held(&scene)?.into_iter().map(|held| held.scheduler).collect();
+        ensure!(held == vec![expected; 4], "{held:?} and not {expected}");
+    }
+    let log = scene.site.proxy("host1")?.log();
+    let warned = log.matches("the kernel has no IPVS scheduler \"unheard-of\"").count();
+    ensure!(warned == 1, "warned {warned} times\n{log}");
     Ok(())
 }
 

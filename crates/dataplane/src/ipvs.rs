@@ -76,7 +76,7 @@ impl Ipvs {
         let layout = Layout::steer(settings.bit);
         Ok(Ipvs {
             rules: Nftables::with_layout(settings.rules.clone(), layout)?,
-            kernel: Kernel::open(settings.scheduler.clone())?,
+            kernel: Kernel::open()?,
             record: Record::open()?,
             routing: Routing::open(settings.bit)?,
             settings,
@@ -142,6 +142,9 @@ impl Dataplane for Ipvs {
         }
         let mut steps = self.steps(changes);
         self.record.add(&mut self.rules, &steps.new_servers())?;
+        while self.kernel.lacks_a_scheduler(&steps.first)? {
+            steps = self.steps(changes);
+        }
         let failed = self.kernel.bring(&steps.first)?;
         let mut outcome = self.rules.apply(changes)?;
         outcome.refused.extend(failed);

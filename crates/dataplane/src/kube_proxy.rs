@@ -54,7 +54,7 @@ impl Search {
         if let Some(socket) = &mut socket {
             tables::find(socket, &mut report);
         }
-        ipvs::find(self.beside, &mut report);
+        ipvs::find(&mut report);
         report.finish()
     }
 
@@ -67,7 +67,7 @@ impl Search {
         if let Some(socket) = &mut socket {
             tables::remove(socket, &mut report);
         }
-        ipvs::remove(self.beside, &mut report);
+        ipvs::remove(&mut report);
         report.finish()
     }
 

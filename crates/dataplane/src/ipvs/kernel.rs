@@ -1,16 +1,16 @@
 //! Our side of the conversation with IPVS: what a refusal means, and its settings.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 
 use portolan_netfilter::ipvs::{
-    DestinationState, Ipvs, Request, Scheduling, ServerKey, ServerState, Timeouts, is_missing,
+    DestinationState, Ipvs, Request, ServerKey, ServerState, Timeouts, is_missing,
 };
 use portolan_service::ObjectName;
 
 use super::change::{Action, Step};
-use super::wanted::{ROUND_ROBIN, scheduling, usable};
+use super::wanted::ROUND_ROBIN;
 use crate::error::Error;
 use crate::mode::Sysctl;
 
@@ -39,16 +39,14 @@ pub(super) fn load() {
 #[derive(Debug)]
 pub(super) struct Kernel {
     ipvs: Ipvs,
-    /// The scheduler of Services that name none
-    scheduler: String,
-    /// Schedulers that this kernel turned out not to have
-    unknown: HashSet<String>,
+    /// Whether this kernel has a scheduler, once that is known
+    schedulers: HashMap<String, bool>,
 }
 
 impl Kernel {
-    pub(super) fn open(scheduler: String) -> Result<Kernel, Error> {
+    pub(super) fn open() -> Result<Kernel, Error> {
         match Ipvs::open() {
-            Ok(ipvs) => Ok(Kernel { ipvs, scheduler, unknown: HashSet::new() }),
+            Ok(ipvs) => Ok(Kernel { ipvs, schedulers: HashMap::new() }),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Err(Error::Missing(
                 "the kernel has no IPVS: load the module ip_vs, or choose another --proxy-mode".into(),
             )),
@@ -77,7 +75,45 @@ impl Kernel {
 
     /// The kernel has this scheduler, as far as is known.
     pub(super) fn knows(&self, scheduler: &str) -> bool {
-        !self.unknown.contains(scheduler)
+        self.schedulers.get(scheduler) != Some(&false)
+    }
+
+    /// Takes, of the steps that give virtual servers a scheduler, the first one for each scheduler
+    /// that no virtual server has had yet. Returns whether the kernel turned out not to have one:
+    /// then other steps follow from the plans.
+    pub(super) fn lacks_a_scheduler(&mut self, steps: &[Step]) -> Result<bool, Error> {
+        let mut first: HashMap<&str, Step> = HashMap::new();
+        for step in steps {
+            let (Action::NewServer(scheduling) | Action::SetServer(scheduling)) = &step.action else {
+                continue;
+            };
+            if !self.schedulers.contains_key(&scheduling.scheduler) {
+                first.entry(&scheduling.scheduler).or_insert_with(|| step.clone());
+            }
+        }
+        let (names, steps): (Vec<&str>, Vec<Step>) = first.into_iter().unzip();
+        if steps.is_empty() {
+            return Ok(false);
+        }
+        let failed: HashMap<usize, io::Error> = self.send(&steps)?.into_iter().collect();
+        let mut lacking = false;
+        for (index, name) in names.iter().enumerate() {
+            let has = match failed.get(&index).map(io::Error::raw_os_error) {
+                None => true,
+                Some(Some(libc::ENOENT)) if *name != ROUND_ROBIN => false,
+                // It is not known yet.
+                Some(_) => continue,
+            };
+            if !has {
+                lacking = true;
+                tracing::warn!(
+                    "the kernel has no IPVS scheduler {name:?}: another is used in its place; load the module \
+                     ip_vs_{name}, or choose another in ipvs.scheduler or in the annotation of the Service"
+                );
+            }
+            self.schedulers.insert((*name).to_owned(), has);
+        }
+        Ok(lacking)
     }
 
     /// All virtual servers, of others too.
@@ -101,12 +137,9 @@ impl Kernel {
     /// Takes all steps, in order. What is there is changed, and what is missing need not be
     /// deleted. Returns the Services with steps that the kernel refuses.
     pub(super) fn bring(&mut self, steps: &[Step]) -> Result<Vec<(ObjectName, String)>, Error> {
-        let mut again = self.try_once(steps)?;
-        // A scheduler may be missing, and so may the one in its place.
-        for _ in 0..2 {
-            let steps: Vec<Step> = again.into_iter().map(|(step, _)| step).collect();
-            again = self.try_once(&steps)?;
-        }
+        let again = self.try_once(steps)?;
+        let steps: Vec<Step> = again.into_iter().map(|(step, _)| step).collect();
+        let again = self.try_once(&steps)?;
         let mut refused: Vec<_> =
             again.into_iter().map(|(step, error)| (step.owner, format!("IPVS: {error}"))).collect();
         refused.dedup_by(|one, other| one.0 == other.0);
@@ -120,7 +153,7 @@ impl Kernel {
         }
         let failed = self.send(steps)?;
         let again = failed.into_iter().filter_map(|(index, error)| {
-            let step = self.second_try(&steps[index], &error)?;
+            let step = Kernel::second_try(&steps[index], &error)?;
             Some((step, error))
         });
         Ok(again.collect())
@@ -132,23 +165,16 @@ impl Kernel {
     }
 
     /// What to ask for in place of a step that failed so, if anything.
-    fn second_try(&mut self, step: &Step, error: &io::Error) -> Option<Step> {
+    fn second_try(step: &Step, error: &io::Error) -> Option<Step> {
         let code = error.raw_os_error();
         let missing = is_missing(error);
         let action = match &step.action {
             Action::NewServer(scheduling) if code == Some(libc::EEXIST) => {
                 Action::SetServer(scheduling.clone())
             }
-            Action::NewServer(scheduling) | Action::SetServer(scheduling)
-                if code == Some(libc::ENOENT) && scheduling.scheduler != ROUND_ROBIN =>
-            {
-                let scheduling = self.replaced(scheduling);
-                match &step.action {
-                    Action::NewServer(_) => Action::NewServer(scheduling),
-                    _ => Action::SetServer(scheduling),
-                }
+            Action::SetServer(scheduling) if code == Some(libc::ESRCH) => {
+                Action::NewServer(scheduling.clone())
             }
-            Action::SetServer(scheduling) if missing => Action::NewServer(scheduling.clone()),
             Action::NewDestination(destination) if code == Some(libc::EEXIST) => {
                 Action::SetDestination(*destination)
             }
@@ -159,20 +185,6 @@ impl Kernel {
             same => same.clone(),
         };
         Some(Step { action, ..step.clone() })
-    }
-
-    /// What stands in for a scheduler that the kernel turned out not to have.
-    fn replaced(&mut self, missing: &Scheduling) -> Scheduling {
-        let name = &missing.scheduler;
-        let is_new = self.unknown.insert(name.clone());
-        let instead = usable(name, &self.scheduler, |scheduler| self.knows(scheduler));
-        if is_new {
-            tracing::warn!(
-                "the kernel has no IPVS scheduler {name:?}: {instead} is used; load the module ip_vs_{name}, or \
-                 choose another in ipvs.scheduler or in the annotation of the Service"
-            );
-        }
-        scheduling(instead, missing.persistence)
     }
 }
 

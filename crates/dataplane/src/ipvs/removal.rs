@@ -5,7 +5,6 @@ use portolan_netfilter::ipvs::{ServerKey, is_present};
 use super::kernel::Kernel;
 use super::record::Record;
 use super::routing::Routing;
-use super::wanted::ROUND_ROBIN;
 use crate::dataplane::InUse;
 use crate::error::Error;
 use crate::kube_ipvs::Frontends;
@@ -107,7 +106,7 @@ fn remove_all() -> Result<Option<(usize, usize)>, Failure> {
         return Ok(Some((0, 0)));
     }
     let theirs = Frontends::held()?;
-    let mut kernel = Kernel::open(ROUND_ROBIN.into())?;
+    let mut kernel = Kernel::open()?;
     Ok(Some(remove(&mut kernel, &mut record, &mut routing, &mut rules, &theirs)?))
 }
 

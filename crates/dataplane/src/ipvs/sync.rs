@@ -20,11 +20,17 @@ impl Ipvs {
         self.routing.ensure(&families())?;
         self.record.read()?;
         self.record.ensure(&families(), &mut self.rules)?;
-        let wanted = self.wanted(plans)?;
-        let present = self.kernel.servers()?;
-        let mut steps = self.differences_from(&present, &wanted)?;
-        let ours: Vec<VirtualServer> = wanted.iter().filter_map(|(_, server)| server.key.address()).collect();
-        self.record.add(&mut self.rules, &ours)?;
+        let (ours, mut steps) = loop {
+            let wanted = self.wanted(plans)?;
+            let present = self.kernel.servers()?;
+            let steps = self.differences_from(&present, &wanted)?;
+            let ours: Vec<VirtualServer> =
+                wanted.iter().filter_map(|(_, server)| server.key.address()).collect();
+            self.record.add(&mut self.rules, &ours)?;
+            if !self.kernel.lacks_a_scheduler(&steps.first)? {
+                break (ours, steps);
+            }
+        };
         let failed = self.kernel.bring(&steps.first)?;
         let mut outcome = self.rules.sync(&mut plans.iter().copied())?;
         outcome.refused.extend(failed);

@@ -4,14 +4,12 @@
 //! Unlike the behaviour described in spec §7.22, virtual servers of others stay (§13.21), and the
 //! sets for IPv6 go too.
 
-use std::collections::HashSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use portolan_netfilter::ipset::{DestroyError, IpSet, IpSets};
 use portolan_netfilter::ipvs::{self, Ipvs, ServerKey, VirtualServer};
 
-use crate::dataplane::InUse;
 use crate::ipvs::virtual_servers_of_ours;
 use crate::kube_ipvs::{DEVICE, Frontends, device, sets};
 use crate::removal::{Failure, Kept, Part, Report};
@@ -22,10 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const BREATH: Duration = Duration::from_millis(5);
 
 /// To be called when the report says which rules there are.
-pub(super) fn find(beside: InUse, report: &mut Report) {
-    attempt(report, || {
-        Ok(Part::VirtualServers(virtual_servers(beside)?.map_or(0, |(_, servers)| servers.len())))
-    });
+pub(super) fn find(report: &mut Report) {
+    attempt(report, || Ok(Part::VirtualServers(virtual_servers()?.map_or(0, |(_, servers)| servers.len()))));
     match device() {
         Ok(Some(_)) => report.part(Part::Device),
         Ok(None) => {}
@@ -48,8 +44,8 @@ pub(super) fn find(beside: InUse, report: &mut Report) {
 
 /// To be called when the rules that refer to the sets are gone, and the report says which these
 /// were.
-pub(super) fn remove(beside: InUse, report: &mut Report) {
-    attempt(report, || Ok(Part::VirtualServers(delete_virtual_servers(beside)?)));
+pub(super) fn remove(report: &mut Report) {
+    attempt(report, || Ok(Part::VirtualServers(delete_virtual_servers()?)));
     match delete_device() {
         Ok(true) => report.part(Part::Device),
         Ok(false) => {}
@@ -96,8 +92,9 @@ fn destroy_sets(mut kernel: IpSets, sets: Vec<IpSet>, report: &mut Report) {
     report.part(Part::IpSets(destroyed));
 }
 
-/// The virtual servers that are kube-proxy's.
-fn virtual_servers(beside: InUse) -> Result<Option<(Ipvs, Vec<VirtualServer>)>, Failure> {
+/// The virtual servers that are kube-proxy's. Those that our record names are ours, whether a proxy
+/// runs now or not.
+fn virtual_servers() -> Result<Option<(Ipvs, Vec<VirtualServer>)>, Failure> {
     if !ipvs::is_present() {
         return Ok(None);
     }
@@ -109,18 +106,14 @@ fn virtual_servers(beside: InUse) -> Result<Option<(Ipvs, Vec<VirtualServer>)>, 
     let mut ipvs = Ipvs::open().map_err(Failure::system("ipvs: opening a socket"))?;
     let servers = ipvs.servers().map_err(Failure::system("ipvs: listing virtual servers"))?;
     let by_address = servers.into_iter().filter_map(|server| server.key.address());
-    let kept = if beside.virtual_servers {
-        virtual_servers_of_ours()
-            .map_err(Failure::system("nftables: reading which virtual servers are ours"))?
-    } else {
-        HashSet::new()
-    };
+    let kept = virtual_servers_of_ours()
+        .map_err(Failure::system("nftables: reading which virtual servers are ours"))?;
     let unused = by_address.filter(|server| ours.has(server) && !kept.contains(server));
     Ok(Some((ipvs, unused.collect())))
 }
 
-fn delete_virtual_servers(beside: InUse) -> Result<usize, Failure> {
-    let Some((mut ipvs, servers)) = virtual_servers(beside)? else { return Ok(0) };
+fn delete_virtual_servers() -> Result<usize, Failure> {
+    let Some((mut ipvs, servers)) = virtual_servers()? else { return Ok(0) };
     let mut deleted = 0;
     for server in servers {
         let failed = || {
