@@ -52,7 +52,8 @@ impl Probed {
         let scene = Scene::new(mode)?;
         let (a1, b1) = (health(scene.site.pod("a1"))?, health(scene.site.pod("b1"))?);
         let pod = |name: &str| {
-            let probe = json!({"httpGet": {"port": "health", "path": "/"}, "periodSeconds": 1, "failureThreshold": 2});
+            let probe = json!({"httpGet": {"port": "health", "path": "/"}, "periodSeconds": 1, "failureThreshold": 2,
+                "timeoutSeconds": 30});
             let ports = json!([{"name": "health", "containerPort": HEALTH}]);
             json!({
                 "apiVersion": "v1",

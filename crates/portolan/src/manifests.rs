@@ -74,22 +74,30 @@ impl Folder {
         telemetry: &Telemetry,
         wants: impl Fn() -> bool,
     ) -> anyhow::Result<()> {
-        let Folder { manifests, probing } = self;
         while wants() {
             telemetry.health.source_goes_on();
-            let update = match probing.as_mut().and_then(|probing| probing.news(manifests)) {
-                Some(update) => Some(update),
-                // What probes say wakes up who waits.
-                None => manifests.wait(Some(GOES_ON)).context("following the manifests")?,
-            };
-            let Some(update) = update else { continue };
-            report_problems(manifests, &update, telemetry);
-            if let Some(probing) = probing {
-                probing.update(manifests, &update)?;
+            let Folder { manifests, probing } = self;
+            let said = probing.as_mut().and_then(|probing| probing.news(manifests));
+            // What probes say wakes up who waits, and keeps no file from being read.
+            let patience = if said.is_some() { Duration::ZERO } else { GOES_ON };
+            if let Some(update) = said {
+                self.publish(update, feed, telemetry)?;
             }
-            let received = update.received;
-            feed.publish(&batch(update, received));
+            let read = self.manifests.wait(Some(patience)).context("following the manifests")?;
+            if let Some(update) = read {
+                self.publish(update, feed, telemetry)?;
+            }
         }
+        Ok(())
+    }
+
+    fn publish(&mut self, update: Update, feed: &Feed, telemetry: &Telemetry) -> anyhow::Result<()> {
+        report_problems(&self.manifests, &update, telemetry);
+        if let Some(probing) = &mut self.probing {
+            probing.update(&self.manifests, &update)?;
+        }
+        let received = update.received;
+        feed.publish(&batch(update, received));
         Ok(())
     }
 }

@@ -7,6 +7,9 @@ use crate::spec::{ProbeKind, Timing};
 /// A moment: the time since one that the caller chooses.
 pub type Moment = Duration;
 
+/// The longest time to the next probe after the first failure of what has run before.
+const SOON: Duration = Duration::from_secs(1);
+
 /// Where the caller differs from kubelet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pace {
@@ -73,9 +76,12 @@ impl Watch {
         self.is_under_way = false;
         let is_new = self.kind == ProbeKind::Readiness && !passed && self.impatience < self.timing.period;
         let usual = if is_new { self.impatience } else { self.timing.period };
-        let pause = self.spread.take().filter(|_| passed).unwrap_or(usual);
+        // Such a failure counts at once, so it is soon looked at again.
+        let usual = if self.has_run && !passed { usual.min(SOON) } else { usual };
+        let pause = if passed { self.spread.take() } else { None }.unwrap_or(usual);
         // Once it has passed, it is no beginner any more.
-        self.impatience = if passed { self.timing.period } else { self.impatience * 2 };
+        let longer = self.impatience.saturating_mul(2).min(self.timing.period);
+        self.impatience = if passed { self.timing.period } else { longer };
         self.next = Some(now + pause);
         let length = if self.run.0 == passed { self.run.1.saturating_add(1) } else { 1 };
         self.run = (passed, length);

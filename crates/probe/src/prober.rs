@@ -14,6 +14,9 @@ use crate::health::Moment;
 use crate::schedule::{Counters, PodReport, Schedule, Verdict};
 use crate::spec::Target;
 
+/// No probe takes longer, whatever its timeout: servers that say nothing keep no others waiting
+/// for ever.
+const LONGEST: Duration = Duration::from_mins(1);
 /// So many probes are under way at most: each has a socket.
 const AT_ONCE: usize = 512;
 
@@ -125,7 +128,7 @@ impl Shared {
             let (shared, on_verdict) = (Arc::clone(self), Arc::clone(on_verdict));
             tokio::spawn(async move {
                 let begun = Instant::now();
-                let outcome = check(&due.action, due.timeout).await;
+                let outcome = check(&due.action, due.timeout.min(LONGEST)).await;
                 let now = shared.now();
                 let has_verdicts = {
                     let mut schedule = shared.schedule();

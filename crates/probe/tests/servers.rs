@@ -154,6 +154,8 @@ fn grpc_servers() {
         |code, text| [begin.clone(), headers(5, &[("grpc-status", code), ("grpc-message", text)])].concat();
     for (answer, expected) in [
         (status(&[8, 1]), ""),
+        ([frame(7, 0, 0, b"\0\0\0\x01\0\0\0\0bye"), status(&[8, 1])].concat(), ""),
+        (error("5", "a\u{1b}[2J\nb"), "rpc error: code = 5 desc = a[2Jb"),
         (status(&[8, 2]), "service unhealthy (responded with \"NOT_SERVING\")"),
         (status(&[8, 3]), "service unhealthy (responded with \"SERVICE_UNKNOWN\")"),
         (status(&[]), "service unhealthy (responded with \"UNKNOWN\")"),

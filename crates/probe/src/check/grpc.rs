@@ -15,6 +15,8 @@ use super::{USER_AGENT, hpack};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest frame that a server may send unless it is allowed more (§4.2).
 const LONGEST: usize = 1 << 14;
+/// So much of what a server says of an error is passed on, in characters.
+const LONGEST_TEXT: usize = 200;
 /// So many frames may come before the answer.
 const MOST_FRAMES: usize = 100;
 
@@ -79,7 +81,11 @@ pub(super) async fn check(mut stream: TcpStream, to: SocketAddr, service: &str) 
             Err("this server does not implement the grpc health protocol (grpc.health.v1.Health)".to_owned())
         }
         (Some(code), _) => {
-            let text = answer.text.unwrap_or_default();
+            // What a workload says goes to the log and to terminals.
+            let plain = |text: &str| -> String {
+                text.chars().filter(|char| !char.is_control()).take(LONGEST_TEXT).collect()
+            };
+            let (code, text) = (plain(code), plain(answer.text.as_deref().unwrap_or_default()));
             Err(format!("rpc error: code = {code} desc = {text}"))
         }
     }
@@ -150,7 +156,10 @@ async fn answer(stream: &mut TcpStream) -> io::Result<Answer> {
             }
             (DATA, STREAM) => answer.message.extend(content(flags, &payload)),
             (RST_STREAM, STREAM) | (GOAWAY, _) => {
-                let code = payload.last().copied().unwrap_or_default();
+                // A GOAWAY names the last stream before the code, and may say more behind (§6.8).
+                let begin = if kind == GOAWAY { 4 } else { 0 };
+                let code = payload.get(begin..).and_then(|rest| rest.first_chunk::<4>());
+                let code = code.map_or(0, |code| u32::from_be_bytes(*code));
                 let what = if kind == GOAWAY { "the connection" } else { "the call" };
                 // Who goes away without an error still answers what was asked before.
                 if kind == GOAWAY && code == 0 {

@@ -46,15 +46,32 @@ pub(super) async fn status(
     stream.write_all(head(http).as_bytes()).await?;
     stream.flush().await?;
     let mut answer = Vec::new();
-    let mut piece = [0; 512];
-    while answer.len() < MOST && !answer.contains(&b'\n') {
+    // What has come and is not read makes the kernel reset the connection.
+    let mut piece = vec![0; MOST];
+    let mut read = 0;
+    while read < MOST {
         match stream.read(&mut piece).await? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            length => answer.extend_from_slice(&piece[..length]),
+            length => {
+                answer.extend_from_slice(&piece[..length]);
+                read += length;
+            }
+        }
+        while is_interim(&answer) {
+            let Some(end) = answer.windows(4).position(|end| end == b"\r\n\r\n") else { break };
+            answer.drain(..end + 4);
+        }
+        if answer.contains(&b'\n') && !is_interim(&answer) {
+            break;
         }
     }
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "malformed HTTP response");
     parse(&answer).map(Some).ok_or_else(malformed)
+}
+
+/// Another answer follows this one (RFC 9110 §15.2), but for a change of protocol.
+fn is_interim(answer: &[u8]) -> bool {
+    answer.contains(&b'\n') && parse(answer).is_some_and(|status| status < 200 && status != 101)
 }
 
 /// The status in a line such as `HTTP/1.1 200 OK`.
@@ -89,6 +106,31 @@ mod tests {
         );
         let injected = asked("/a\r\nb", &[("x", "1\r\ny: 2")]);
         assert!(injected.starts_with("GET /a%20%20b HTTP/1.1\r\n") && injected.contains("x: 1  y: 2\r\n"));
+    }
+
+    #[tokio::test]
+    async fn interim_answers_are_passed_over() {
+        let http = HttpGet {
+            to: "192.0.2.1:80".parse().unwrap(),
+            tls: false,
+            path: String::new(),
+            headers: Vec::new(),
+        };
+        for (pieces, expected) in [
+            (&["HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 204 No Content\r\n"][..], 204),
+            (&["HTTP/1.1 100 Continue\r\n", "\r\nHTTP/1.1 5", "03 x\r\n"], 503),
+            (&["HTTP/1.1 101 Switching Protocols\r\n"], 101),
+        ] {
+            let (client, mut server) = tokio::io::duplex(1024);
+            let answer = async {
+                for piece in pieces {
+                    server.write_all(piece.as_bytes()).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let (status, ()) = tokio::join!(status(&http, client), answer);
+            assert_eq!(status.unwrap(), Some(expected), "{pieces:?}");
+        }
     }
 
     #[test]

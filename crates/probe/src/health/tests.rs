@@ -21,6 +21,25 @@ fn kinds(letters: &str) -> Vec<(ProbeKind, Timing)> {
     letters.chars().map(kind).collect()
 }
 
+#[test]
+fn what_fails_for_ever_is_asked_for_ever() {
+    let impatient = Pace { impatience: Some(Duration::from_millis(25)), ..Pace::default() };
+    let running = Pace { has_run: true, spread: Some(7), ..Pace::default() };
+    let paces = [Pace::default(), impatient, running];
+    for ((kind, timing), pace) in
+        paces.into_iter().flat_map(|pace| kinds("rls").into_iter().map(move |kind| (kind, pace)))
+    {
+        let mut health = Health::new([(kind, timing)], pace);
+        let mut now = Duration::ZERO;
+        for _ in 0..200 {
+            health.note(kind, false, now);
+            let due = health.due(Duration::ZERO, None).expect("another probe");
+            assert!(due > now && due <= now + timing.period, "{due:?} after {now:?}");
+            now = due;
+        }
+    }
+}
+
 /// Outcomes of the probes of a container, as letters: capital if the probe passes. What the verdict
 /// is after each: `?`, `+` or `-`.
 #[test]

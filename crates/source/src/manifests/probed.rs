@@ -35,6 +35,8 @@ struct Declared {
 pub(super) struct Probed {
     probing: Probing,
     pods: HashMap<ObjectName, Declared>,
+    /// Those removed since the last [`Probed::take`]: they may only have moved to another file.
+    gone: HashMap<ObjectName, Declared>,
     changes: HashMap<ObjectName, Option<Arc<Target>>>,
 }
 
@@ -49,11 +51,13 @@ impl Probed {
         match (self.probing, target) {
             (Probing::Assumed, Some(_)) => with_readiness(&pod, Some(true)),
             (Probing::On, Some(target)) => {
-                let before = self.pods.remove(name);
+                let moved = self.gone.remove(name);
+                let has_moved = moved.is_some();
+                let before = self.pods.remove(name).or(moved);
                 // At another address there is another server.
                 let same = before.as_ref().filter(|before| before.target.address == target.address);
                 let ready = same.and_then(|before| before.ready);
-                if before.is_none_or(|before| before.target != target) {
+                if has_moved || before.is_none_or(|before| before.target != target) {
                     self.changes.insert(name.clone(), Some(Arc::clone(&target)));
                 }
                 let used = with_readiness(&pod, ready);
@@ -69,7 +73,8 @@ impl Probed {
 
     /// A Pod is no longer declared.
     pub(super) fn remove(&mut self, name: &ObjectName) {
-        if self.pods.remove(name).is_some() {
+        if let Some(declared) = self.pods.remove(name) {
+            self.gone.insert(name.clone(), declared);
             self.changes.insert(name.clone(), None);
         }
     }
@@ -83,6 +88,7 @@ impl Probed {
 
     /// What is to be probed otherwise than before, since the last call.
     pub(super) fn take(&mut self) -> Vec<(ObjectName, Option<Arc<Target>>)> {
+        self.gone.clear();
         self.changes.drain().collect()
     }
 }

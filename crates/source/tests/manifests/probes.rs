@@ -204,6 +204,23 @@ fn what_probes_have_said_holds_until_there_is_another_server() {
 }
 
 #[test]
+fn a_pod_that_moves_to_another_file_keeps_what_its_probes_have_said() {
+    let mut followed = Followed::open(&pod(TCP, "podIP: 10.0.0.1"), Probing::On);
+    followed.load();
+    followed.set_readiness(true);
+    let path = |name: &str| followed.folder.path().join(name);
+    for (from, to) in [("pod.yaml", "z.yaml"), ("z.yaml", "a.yaml")] {
+        fs::rename(path(from), path(to)).unwrap();
+    }
+    assert!(followed.load().iter().all(Option::is_some), "it is probed still");
+    assert!(followed.is_ready());
+    fs::rename(followed.folder.path().join("a.yaml"), followed.folder.path().join("z.yaml")).unwrap();
+    assert!(followed.load().iter().all(Option::is_some), "it is probed still");
+    assert!(followed.is_ready());
+    assert_eq!(followed.set_readiness(false), 1);
+}
+
+#[test]
 fn whoever_waits_for_files_can_be_woken_up() {
     let mut followed = Followed::open(&pod(TCP, READY), Probing::On);
     followed.load();
